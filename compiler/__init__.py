@@ -1,0 +1,1 @@
+"""The machine: graph IR, operator table, importer, passes' engine, planner, bundle writer, command line."""

@@ -1,0 +1,98 @@
+"""Memory layouts as text: how a logical tensor lies in memory, and the arithmetic between the two.
+
+A layout names the axes outermost first; a trailing `<size><axis>` splits an axis into blocks of that size that lie
+innermost: `NCHW16c` stores [N, C/16, H, W, 16]. The last block is padded; padding holds unspecified finite or
+non-finite values in activations and zeros in packed constants. "" is row-major. The axis letters of a layout, in logical order, are
+those of the first alphabet that holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else ABEFGMPQ.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from math import prod
+
+import numpy as np
+
+from .dtypes import dtype
+from .errors import IRError
+from .ir import Array, Type
+
+ALPHABETS = ("NCDHW", "OIDHW", "BKJ", "ABEFGMPQ")
+
+
+@dataclass(frozen=True)
+class Layout:
+    """`order`: logical axis of each outer dimension; `blocks`: (logical axis, size) of each inner one, in order."""
+
+    order: tuple[int, ...]
+    blocks: tuple[tuple[int, int], ...]
+
+    def block(self, axis: int) -> int:
+        """Product of the block sizes of an axis (1 where it is not split)."""
+        return prod(size for a, size in self.blocks if a == axis)
+
+    def physical(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Dimensions in memory, outermost first, padding included."""
+        outer = tuple(-(-shape[a] // self.block(a)) for a in self.order)
+        return outer + tuple(size for _, size in self.blocks)
+
+
+@lru_cache(maxsize=None)
+def layout(text: str, rank: int) -> Layout:
+    """Parse a layout for tensors of `rank` axes."""
+    if not text:
+        return Layout(tuple(range(rank)), ())
+    match = re.fullmatch(r"([A-Z]+)((?:\d+[a-z])*)", text)
+    letters = match[1] if match else ""
+    alphabet = next((a for a in ALPHABETS if set(letters) <= set(a)), "")
+    axes = [c for c in alphabet if c in letters]
+    blocks = re.findall(r"(\d+)([a-z])", match[2]) if match else []
+    if not match or len(axes) != rank or len(set(letters)) != rank or any(c.upper() not in letters for _, c in blocks):
+        raise IRError(f"layout {text!r} does not fit a tensor of {rank} axes")
+    return Layout(tuple(axes.index(c) for c in letters), tuple((axes.index(c.upper()), int(n)) for n, c in blocks))
+
+
+def physical_shape(t: Type) -> tuple[int, ...]:
+    """Dimensions of a value in memory, padding included."""
+    return layout(t.layout, len(t.shape)).physical(t.shape)
+
+
+def pack(array: Array, text: str) -> Array:
+    """Lay a logical array out: the result has the physical shape; padding is zero."""
+    lay = layout(text, array.ndim)
+    if not lay.blocks:
+        return np.ascontiguousarray(array.transpose(lay.order))
+    padded = np.pad(array, [(0, -n % lay.block(a)) for a, n in enumerate(array.shape)])
+    split: list[int] = []           # every axis becomes (outer, its blocks in order)
+    place: dict[tuple[int, int], int] = {}
+    for axis, n in enumerate(padded.shape):
+        sizes = [size for a, size in lay.blocks if a == axis]
+        for k, size in enumerate([n // prod(sizes), *sizes]):
+            place[axis, k] = len(split)
+            split.append(size)
+    seen: dict[int, int] = {}
+    order = [place[axis, 0] for axis in lay.order]
+    for axis, _ in lay.blocks:
+        seen[axis] = seen.get(axis, 0) + 1
+        order.append(place[axis, seen[axis]])
+    return np.ascontiguousarray(padded.reshape(split).transpose(order))
+
+
+def unpack(array: Array, text: str, shape: tuple[int, ...]) -> Array:
+    """The inverse of `pack`; `shape` is the logical shape."""
+    lay = layout(text, len(shape))
+    indices = np.indices(lay.physical(shape), sparse=True)
+    outer = len(lay.order)
+    where: list[Array] = [indices[lay.order.index(a)] for a in range(len(shape))]
+    for k, (axis, size) in enumerate(lay.blocks):
+        where[axis] = where[axis] * size + indices[outer + k]  # type: ignore[operator]
+    out = np.zeros(tuple(n + (-n % lay.block(a)) for a, n in enumerate(shape)), array.dtype)
+    out[tuple(where)] = array.reshape(lay.physical(shape))
+    return out[tuple(slice(n) for n in shape)]
+
+
+def storage_bytes(t: Type) -> int:
+    """Bytes of a value in memory, padding included."""
+    return int(prod(physical_shape(t)) * dtype(t.dtype).bytes)

@@ -1,0 +1,88 @@
+"""What code generation hands to the bundle writer: one table of steps, and the bytes and sizes around it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from .ir import QParams
+
+Region = Literal["arena", "weights", "scratch"]
+
+
+@dataclass(frozen=True)
+class Ref:
+    """A place in memory: byte offset in a region. Scratch lies in the arena, once per worker."""
+
+    region: Region
+    offset: int
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output of the model as the user sees it: row-major, `bytes` long, at `ref` in the arena."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    bytes: int
+    ref: Ref
+    q: QParams | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """One kernel call: `symbol(args, begin, end)` over `tasks` tasks. The other fields explain it to people.
+
+    name      unique within the program          row      registry row of the kernel
+    origin    ONNX nodes that it computes        macs     multiply-accumulates (0 for memory-bound steps)
+    config    the row's choices (tiles ...)      cost_us  modelled time on one core
+    why       why this row and not another       bytes_moved  bytes read and written, weights included
+    """
+
+    name: str
+    symbol: str
+    args: tuple[Ref, ...]
+    tasks: int
+    scratch_stride: int = 0
+    row: str = ""
+    config: str = ""
+    origin: tuple[str, ...] = ()
+    dtype: str = "f32"
+    macs: int = 0
+    bytes_moved: int = 0
+    cost_us: float = 0.0
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """One buffer of the arena: bytes [offset, offset + bytes) hold `value` from step `first` to step `last`."""
+
+    value: str
+    offset: int
+    bytes: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """A compiled model before linking. `objects` are ELF relocatable files (name, bytes) that define the symbols."""
+
+    name: str
+    target: str
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    steps: tuple[Step, ...]
+    weights: bytes
+    objects: tuple[tuple[str, bytes], ...]
+    arena_bytes: int
+    lower_bound: int
+    arena_map: tuple[Allocation, ...]
+    threads: int = 1
+    align: int = 64
+    isa: tuple[str, ...] = ()  # EC_ISA_* names without the prefix, checked by ec_open
+    passes: str = ""
+    model_sha256: str = ""
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,109 @@
+"""Registry of kernels: one row per implementation, and the deterministic choice between them.
+
+A row says for which problems it can be used (`match`: True or why not), which layouts and tiles it offers there
+(`choices`, each with its modelled cost) and how its TensorIR is made (`emit`). Rows live in `targets/kernels/`; this file knows none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .ir import Graph, Node
+from .op import OPS
+from .target import Target
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What one kernel must compute: a fused body (inputs in argument order), for one target.
+
+    `anchor` is the node that decides the row: the contraction, window, reduction, or for chains of maps the last node.
+    Types of `body.inputs` and `body.outputs` carry the layouts once the layout pass has run.
+    """
+
+    body: Graph
+    target: Target
+    threads: int = 1
+
+    @property
+    def anchor(self) -> Node:
+        nodes = [n for n in self.body.nodes() if OPS[n.op].kind != "source"]
+        heavy = [n for n in nodes if OPS[n.op].kind not in ("map", "elementwise")]
+        return heavy[0] if heavy else nodes[-1]
+
+    @property
+    def dtype(self) -> str:
+        return self.anchor.types[0].dtype
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One way in which a row would solve a problem.
+
+    `layouts_in` has one entry per body input, `layouts_out` one per body output; None: any layout will do, the
+    kernel reads it element by element through index arithmetic. `config` holds tile sizes and the like.
+    `cost_us` is the modelled time on one core, in microseconds.
+    """
+
+    row: str
+    layouts_in: tuple[str | None, ...]
+    layouts_out: tuple[str, ...]
+    config: tuple[tuple[str, int], ...] = ()
+    cost_us: float = 0.0
+    scratch_bytes: int = 0  # per worker
+
+    def get(self, key: str) -> int:
+        return dict(self.config)[key]
+
+    def __str__(self) -> str:
+        return " ".join([self.row, *(f"{k}={v}" for k, v in self.config)])
+
+
+@dataclass(frozen=True)
+class Emitted:
+    """TensorIR of a kernel (`function`, a tvm PrimFunc with the raw C ABI) and the number of its tasks."""
+
+    function: Any
+    tasks: int
+
+
+@dataclass(frozen=True)
+class Row:
+    """A kernel implementation. Name: operator_dtype_method__isa."""
+
+    name: str
+    ops: frozenset[str]  # anchors; empty: every operator
+    match: Callable[[Problem], Literal[True] | str]
+    choices: Callable[[Problem], Sequence[Choice]]
+    emit: Callable[[Problem, Choice, str], Emitted]  # (problem with layouts set, choice, symbol)
+    summary: str = ""
+    isa: frozenset[str] = field(default=frozenset())
+
+    def accepts(self, problem: Problem) -> Literal[True] | str:
+        """True, or why this row cannot be used."""
+        if self.ops and problem.anchor.op not in self.ops:
+            return f"computes {', '.join(sorted(self.ops))}, not {problem.anchor.op}"
+        if missing := self.isa - problem.target.cpu.isa:
+            return f"needs {', '.join(sorted(missing))}"
+        return self.match(problem)
+
+
+ROWS: dict[str, Row] = {}
+
+
+def kernel(row: Row) -> Row:
+    """Add a row; names are unique."""
+    if row.name in ROWS:
+        raise ValueError(f"kernel {row.name!r} is registered twice")
+    ROWS[row.name] = row
+    return row
+
+
+def choices(problem: Problem) -> list[Choice]:
+    """All that any row offers, cheapest first; equal costs keep the order of the rows' names."""
+    offers = [c for name in sorted(ROWS) if ROWS[name].accepts(problem) is True for c in ROWS[name].choices(problem)]
+    return sorted(offers, key=lambda c: c.cost_us)
+
+

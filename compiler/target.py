@@ -1,0 +1,102 @@
+"""A target is one TOML file, read into frozen records. Unknown keys are errors that name the nearest known one."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import EdgecError, nearest
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """What kernels and cost model need to know of a core. Sizes in bytes, rates per cycle of one core.
+
+    `mcpu` and `mattr` are LLVM's spellings; `fma_per_cycle` counts vector instructions, `load_per_cycle` vector loads;
+    `l2_bytes_per_cycle` and `ram_bytes_per_cycle` are sustained read rates of one core.
+    """
+
+    mcpu: str
+    cores: int
+    ghz: float
+    vector_bits: int
+    vector_registers: int
+    l1d: int
+    l2: int
+    fma_per_cycle: float = 2.0
+    fma_latency: int = 4
+    load_per_cycle: float = 2.0
+    l2_bytes_per_cycle: float = 32.0
+    ram_bytes_per_cycle: float = 4.0
+    mattr: tuple[str, ...] = ()
+    isa: frozenset[str] = frozenset()
+
+    def lanes(self, bits: int = 32) -> int:
+        """Elements of `bits` in one vector register."""
+        return self.vector_bits // bits
+
+    @property
+    def peak_gflops(self) -> float:
+        """fp32 peak of one core, in 1e9 operations per second (a multiply-add counts two)."""
+        return 2 * self.lanes() * self.fma_per_cycle * self.ghz
+
+
+@dataclass(frozen=True)
+class Target:
+    """A board or CPU level. `triple` is LLVM's, `zig` the triple for cross linking with ziglang.
+
+    `compilers` are C compilers to try in order when the target is not this machine; `emulator` runs its programs here.
+    """
+
+    name: str
+    summary: str
+    triple: str
+    zig: str
+    cpu: Cpu
+    pointer_bits: int = 64
+    align: int = 64
+    compilers: tuple[str, ...] = ()
+    emulator: tuple[str, ...] = ()
+    pipeline: str = "canonicalize, fold, fuse, layout, plan"
+
+
+def read_target(text: str, where: str) -> Target:
+    """Parse a description; `where` names the file in errors."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise EdgecError(f"{where}: not valid TOML: {error}") from error
+    target: Target = _record(Target, table, where)
+    return target
+
+
+def _record(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
+    fields = {f.name: f for f in dataclasses.fields(kind)}
+    for key in table:
+        if key not in fields:
+            raise EdgecError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
+    missing = [n for n, f in fields.items() if n not in table and f.default is dataclasses.MISSING]
+    if missing:
+        raise EdgecError(f"{where}: missing {', '.join(missing)}")
+    return kind(**{key: _field(fields[key].name, value, where) for key, value in table.items()})
+
+
+def _field(name: str, value: Any, where: str) -> Any:
+    if name == "cpu":
+        return _record(Cpu, value, f"{where}: [cpu]")
+    if name == "isa":
+        return frozenset(value)
+    return tuple(value) if isinstance(value, list) else value
+
+
+FOLDER = Path(__file__).resolve().parent.parent / "targets"
+
+
+def target_files() -> dict[str, Path]:
+    """Names of the built-in descriptions."""
+
+    return {path.stem: path for path in sorted(FOLDER.glob("*.toml"))}

@@ -1,0 +1,1 @@
+"""edgec: compiles a trained ONNX model into a native library for the edge."""

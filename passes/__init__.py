@@ -1,0 +1,1 @@
+"""One file per pass, one .rules file per family of rewrites."""

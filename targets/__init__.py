@@ -1,0 +1,1 @@
+"""Target descriptions and kernels; the only package that imports TVM."""
