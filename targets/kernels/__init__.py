@@ -1,0 +1,1 @@
+"""Kernel rows. Importing this package registers all of them; TVM is imported only when one is emitted."""

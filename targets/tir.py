@@ -1,0 +1,152 @@
+"""TensorIR in a few plain functions: statements are values, loops take a function of their variable.
+
+Kernels are built from these, not from TVM's script decorators: tiles at the edge of a tensor are made by leaving
+statements out while the kernel is generated, which needs Python's own control flow.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import tvm
+from tvm import tirx
+from tvm.ir import PointerType, PrimType
+from tvm.tirx import ForKind
+
+Expr: TypeAlias = Any  # tirx expressions, and Python numbers where TVM converts them
+Stmt: TypeAlias = Any
+Buffer: TypeAlias = Any
+Index: TypeAlias = tuple[Any, ...]
+
+_count = itertools.count()
+
+
+def i32(value: int) -> Expr:
+    return tirx.IntImm("int32", int(value))
+
+
+def lit(value: float | int | bool, dtype: str) -> Expr:
+    """A literal of a TVM element type."""
+    return tirx.const(value, dtype)
+
+
+def seq(*parts: Stmt | Iterable[Stmt] | None) -> Stmt:
+    """Statements in order; nested sequences are flattened, None is skipped."""
+    flat: list[Stmt] = []
+    for part in parts:
+        if part is None:
+            continue
+        if isinstance(part, (list, tuple)) or hasattr(part, "__next__"):
+            flat += [p for p in part if p is not None]
+        else:
+            flat.append(part)
+    if not flat:
+        return tirx.Evaluate(i32(0))
+    return flat[0] if len(flat) == 1 else tirx.SeqStmt(flat)
+
+
+def _loop(kind: ForKind, extent: Expr | int, body: Callable[[Expr], Stmt], name: str, start: Expr | int = 0) -> Stmt:
+    var = tirx.Var(name, "int32")
+    low = i32(start) if isinstance(start, int) else start
+    size = i32(extent) if isinstance(extent, int) else extent
+    return tirx.For(var, low, size, kind, body(var))
+
+
+def loop(extent: Expr | int, body: Callable[[Expr], Stmt], name: str = "i", start: Expr | int = 0) -> Stmt:
+    """A serial loop of `extent` turns; a constant extent of one leaves no loop."""
+    if isinstance(extent, int) and extent == 1 and isinstance(start, int):
+        return body(i32(start))
+    return _loop(ForKind.SERIAL, extent, body, name, start)
+
+
+def unrolled(extent: int, body: Callable[[Expr], Stmt], name: str = "u") -> Stmt:
+    """A loop that TVM unrolls completely. For tiles with edges use Python loops and `seq` instead."""
+    return body(i32(0)) if extent == 1 else _loop(ForKind.UNROLLED, extent, body, name)
+
+
+def vectorized(lanes: int, body: Callable[[Expr], Stmt], name: str = "v") -> Stmt:
+    """`lanes` turns as one vector operation; everything under it is written for one lane."""
+    return body(i32(0)) if lanes == 1 else _loop(ForKind.VECTORIZED, lanes, body, name)
+
+
+def when(condition: Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
+    return tirx.IfThenElse(condition, then, otherwise)
+
+
+def ramp(base: Expr | int, lanes: int, stride: int = 1) -> Expr:
+    """base, base + stride ... as a vector index."""
+    return tirx.Ramp(i32(base) if isinstance(base, int) else base, i32(stride), lanes) if lanes > 1 else base
+
+
+def broadcast(value: Expr, lanes: int) -> Expr:
+    return tirx.Broadcast(value, lanes) if lanes > 1 else value
+
+
+def load(buffer: Buffer, *index: Expr | int) -> Expr:
+    return tirx.BufferLoad(buffer, [i32(x) if isinstance(x, int) else x for x in index])
+
+
+def store(buffer: Buffer, value: Expr, *index: Expr | int) -> Stmt:
+    return tirx.BufferStore(buffer, value, [i32(x) if isinstance(x, int) else x for x in index])
+
+
+def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, Stmt]:
+    """A register tile: (buffer, statement that must stand before its first use). Constant indices only."""
+    buffer = tirx.decl_buffer(tuple(shape), dtype, f"{name}{next(_count)}", scope="local")
+    return buffer, tirx.AllocBuffer(buffer)
+
+
+def let(value: Expr, name: str = "x") -> tuple[Expr, Stmt]:
+    """A named scalar or vector: (variable, statement that binds it)."""
+    var = tirx.Var(f"{name}{next(_count)}", value.ty)
+    return var, tirx.Bind(var, value)
+
+
+def split(flat: Expr, *extents: int) -> tuple[Expr, ...]:
+    """Mixed-radix digits of a task number, first extent slowest. The first extent is not needed for the arithmetic."""
+    digits: list[Expr] = []
+    rest = flat
+    for size in reversed(extents[1:]):
+        digits.append(tirx.floormod(rest, size) if size > 1 else i32(0))
+        rest = tirx.floordiv(rest, size) if size > 1 else rest
+    return (rest, *reversed(digits))
+
+
+def function(
+    symbol: str,
+    params: Sequence[tuple[str, str, Sequence[int]]],
+    body: Callable[[list[Buffer], Expr, Expr], Stmt],
+    *,
+    pointer_bits: int = 64,
+    noalias: bool = True,
+) -> Any:
+    """A kernel with the runtime's ABI: `void symbol(void *const *args, int32_t begin, int32_t end)`.
+
+    `params` are (name, TVM dtype, physical shape) of each pointer in `args`; `body(buffers, begin, end)` makes the
+    statements that run tasks begin..end-1. `noalias=False` where an output may share memory with an input.
+    """
+    word = f"int{pointer_bits}"
+    args = tirx.Var("args", PointerType(PrimType(word)))
+    begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
+    table = tirx.decl_buffer((max(1, len(params)),), word, "table", data=args)
+    head: list[Stmt] = [tirx.DeclBuffer(table, data=args)]
+    buffers: list[Buffer] = []
+    for k, (name, dtype, shape) in enumerate(params):
+        pointer = tirx.Var(f"{name}_ptr", PointerType(PrimType("int8" if dtype == "bool" else dtype)))
+        head.append(tirx.Bind(pointer, tirx.reinterpret(pointer.ty, load(table, k))))
+        buffer = tirx.decl_buffer(tuple(shape) or (1,), dtype, name, data=pointer)
+        head.append(tirx.DeclBuffer(buffer, data=pointer))
+        buffers.append(buffer)
+    func = tirx.PrimFunc([args, begin, end], tirx.SeqStmt([*head, body(buffers, begin, end)]))
+    return func.with_attrs({"global_symbol": symbol, "tirx.noalias": noalias, "tirx.is_entry_func": False})
+
+
+def tasks(begin: Expr, end: Expr, body: Callable[[Expr], Stmt]) -> Stmt:
+    """The loop over the tasks that this call was given."""
+    return _loop(ForKind.SERIAL, end - begin, body, "task", begin)
+
+
+def module(functions: dict[str, Any]) -> tvm.IRModule:
+    return tvm.IRModule(functions)
