@@ -1,0 +1,28 @@
+/* edgec/bench.h - how long a model takes, as a whole and step by step.  Needs clock_gettime.
+ *
+ * Every run starts from what the memory holds: inputs are not written again, though an earlier run may have overwritten
+ * them.  Write realistic inputs first; values that decay into subnormal numbers would make some CPUs slow.
+ */
+#ifndef EDGEC_BENCH_H
+#define EDGEC_BENCH_H
+
+#include "edgec/edgec.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Nanoseconds of the monotonic clock: the `clock` of ec_set_profile. */
+uint64_t ec_clock_ns(void);
+
+/* Times `runs` runs; ms_out[runs], in milliseconds, in the order they happened.  Warm up with a run of your own. */
+ec_status ec_bench(ec_model *model, uint32_t runs, double *ms_out);
+
+/* Times every step of `runs` runs; ms_out[runs][desc->n_steps], in milliseconds.  A profile hook that is set stays set,
+ * but is not called meanwhile. */
+ec_status ec_bench_steps(ec_model *model, uint32_t runs, double *ms_out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,224 @@
+/* edgec.h - run a model compiled by edgec.  C11, no allocation, no globals, no errno, no stdio.
+ *
+ * `edgec compile tiny.onnx` writes tiny.h and a library.  tiny.h declares `tiny_desc`, the const description of the
+ * model, and TINY_ARENA_BYTES, the memory that one instance of it needs.  A whole program:
+ *
+ * -- example
+ *     #include <stdio.h>
+ *     #include <string.h>
+ *     #include "edgec/edgec.h"
+ *     #include "tiny.h"
+ *
+ *     EC_ALIGNAS(TINY_ARENA_ALIGN) static uint8_t arena[TINY_ARENA_BYTES];
+ *
+ *     int main(void)
+ *     {
+ *         const float frame[4] = {1, 2, 3, 4};
+ *         ec_model model;
+ *         ec_status status = ec_open(&model, &tiny_desc, arena, sizeof arena);
+ *         if (status < 0) {
+ *             fprintf(stderr, "tiny: %s\n", ec_strerror(status));
+ *             return 1;
+ *         }
+ *         for (int run = 0; run < 3; run++) {
+ *             memcpy(ec_input(&model, 0).data, frame, sizeof frame);  // before every run: see "Inputs"
+ *             status = ec_run(&model);
+ *             if (status < 0)
+ *                 return 1;
+ *             const float *scores = (const float *)ec_output(&model, 0).data;
+ *             printf("%g %g %g %g\n", (double)scores[0], (double)scores[1], (double)scores[2], (double)scores[3]);
+ *         }
+ *         return 0;
+ *     }
+ * -- end
+ *
+ * Memory.   The caller owns everything: `ec_model` (any storage), the arena (ec_desc.arena_bytes, aligned to
+ *           ec_desc.arena_align).  There is no close: forget both when done.  Weights are const and shared.
+ * Inputs.   Input tensors lie in the arena, and the model may reuse that memory during a run.  Write every input
+ *           before every run.  Outputs stay valid until the next run or the next write to an input.
+ * Threads.  One thread at a time uses an ec_model.  Any number of models, of one descriptor or of several, run on
+ *           any number of threads, each with its own arena.  To split one model over threads: edgec/pool.h.
+ * Errors.   Functions return EC_OK (0) or a negative ec_status; ec_strerror names it.  A descriptor is generated code
+ *           and as trusted as any function you link: its offsets are not checked again.
+ *
+ * More: edgec/pool.h (threads), edgec/loader.h (open a .so), edgec/bench.h (timing), edgec/edgec.hpp (C++17).
+ */
+#ifndef EDGEC_EDGEC_H
+#define EDGEC_EDGEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+#define EC_ALIGNAS(bytes) alignas(bytes)
+extern "C" {
+#else
+#define EC_ALIGNAS(bytes) _Alignas(bytes)
+#endif
+
+#define EC_ABI 1       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
+#define EC_MAX_ARGS 32 /* arguments of one kernel: ec_run keeps so many pointers on the stack */
+
+typedef int32_t ec_status;
+enum {
+    EC_OK = 0,
+    EC_ERR_ABI = -1,    /* the model was generated for another EC_ABI or a larger EC_MAX_ARGS */
+    EC_ERR_ARENA = -2,  /* arena smaller than ec_desc.arena_bytes */
+    EC_ERR_ALIGN = -3,  /* arena not aligned to ec_desc.arena_align */
+    EC_ERR_ISA = -4,    /* this CPU lacks an instruction set that the kernels use: ec_missing_isa */
+    EC_ERR_ARG = -5,    /* null pointer, index out of range, or a model that is not open */
+    EC_ERR_LOAD = -6,   /* ec_load: no such file, or the system cannot load it: dlerror() */
+    EC_ERR_SYMBOL = -7, /* ec_load: a shared library, but not an edgec bundle */
+    EC_ERR_MEMORY = -8, /* out of memory (pool, loader and C++ wrapper only) */
+    EC_ERR_THREAD = -9  /* the system refused a thread (pool only) */
+};
+
+/* Element types. */
+enum { EC_F32 = 1, EC_F16, EC_BF16, EC_F64, EC_I8, EC_U8, EC_I16, EC_U16, EC_I32, EC_U32, EC_I64, EC_U64, EC_BOOL };
+
+/* Instruction sets, as bits of ec_desc.isa. */
+enum {
+    EC_ISA_AVX2 = 1 << 0,
+    EC_ISA_FMA = 1 << 1, /* x86 FMA3; on Arm fused multiply-add in hardware (VFPv4, every AArch64) */
+    EC_ISA_AVX512F = 1 << 2,
+    EC_ISA_AVX512BW = 1 << 3,
+    EC_ISA_AVX512VL = 1 << 4,
+    EC_ISA_AVX512DQ = 1 << 5,
+    EC_ISA_AVX512VNNI = 1 << 6,
+    EC_ISA_AVX_VNNI = 1 << 7,
+    EC_ISA_F16C = 1 << 8,
+    EC_ISA_NEON = 1 << 16,
+    EC_ISA_DOTPROD = 1 << 17, /* SDOT, UDOT */
+    EC_ISA_FP16 = 1 << 18,    /* half-precision arithmetic */
+    EC_ISA_I8MM = 1 << 19,
+    EC_ISA_SVE = 1 << 20,
+    EC_ISA_DSP = 1 << 21, /* Cortex-M4 and newer: SMLAD and friends */
+    EC_ISA_MVE = 1 << 22  /* Cortex-M55 and newer: Helium */
+};
+
+/* ---- What the compiler generates: const data, in flash where there is flash -------------------------------------- */
+
+/* A kernel runs the tasks begin .. end-1 of its step.  Tasks are independent: any split over workers is valid. */
+typedef void (*ec_kernel)(void *const *args, int32_t begin, int32_t end);
+
+/* A place in memory.  EC_SCRATCH lies in the arena, once per worker: offset + worker * ec_step.scratch_stride. */
+enum { EC_ARENA = 0, EC_WEIGHTS = 1, EC_SCRATCH = 2 };
+typedef struct ec_ref {
+    uint32_t region, offset; /* offset in bytes */
+} ec_ref;
+
+typedef struct ec_step {
+    ec_kernel kernel;
+    const ec_ref *args;
+    uint32_t n_args, tasks; /* tasks <= INT32_MAX */
+    uint32_t scratch_stride;
+    const char *name;
+} ec_step;
+
+/* An input or output, row-major.  When scale is not 0: real value = (element - zero_point) * scale. */
+typedef struct ec_io {
+    const char *name;
+    ec_ref data;
+    uint32_t bytes;
+    uint8_t dtype, rank;
+    int16_t reserved;
+    const int32_t *dims; /* rank of them */
+    float scale;
+    int32_t zero_point;
+} ec_io;
+
+typedef struct ec_desc {
+    uint32_t abi; /* first for ever */
+    uint32_t isa; /* EC_ISA_* bits that the kernels use */
+    uint32_t arena_bytes, arena_align;
+    uint32_t threads; /* workers that the arena has scratch for */
+    uint32_t n_inputs, n_outputs, n_steps;
+    const ec_io *inputs, *outputs;
+    const ec_step *steps;
+    const uint8_t *weights;
+    uint32_t weights_bytes;
+    uint32_t max_args; /* largest ec_step.n_args */
+    const char *name, *version;
+} ec_desc;
+
+/* ---- What the program holds -------------------------------------------------------------------------------------- */
+
+typedef struct ec_model ec_model;
+
+/* Runs all tasks of a step: what a thread pool or an accelerator puts in place of the plain call. */
+typedef ec_status (*ec_dispatch)(void *backend, const ec_model *model, const ec_step *step);
+
+/* Called after each step with its index and duration. */
+typedef void (*ec_profile)(void *user, uint32_t step, uint64_t nanoseconds);
+typedef uint64_t (*ec_clock)(void); /* nanoseconds since any fixed moment */
+
+/* Initialised by ec_open; read its fields freely, change them through the functions below. */
+struct ec_model {
+    const ec_desc *desc; /* NULL: not open */
+    uint8_t *arena;
+    uint32_t next;        /* index of the step that runs next; 0 between runs */
+    ec_dispatch dispatch; /* NULL: every step runs in the calling thread */
+    void *backend;
+    ec_profile profile;
+    void *profile_user;
+    ec_clock clock;
+};
+
+/* A view of one input or output: where its elements are, and what they are.  {NULL, NULL} for a bad index. */
+typedef struct ec_tensor {
+    void *data; /* of an output: read only, it may lie among the weights */
+    const ec_io *io;
+} ec_tensor;
+
+/* Binds a descriptor to an arena of `bytes` bytes.  EC_ERR_ARG, _ABI, _ISA, _ARENA, _ALIGN (checked in this order)
+ * leave the model closed: every other function then answers EC_ERR_ARG or {NULL, NULL}. */
+ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t bytes);
+
+ec_tensor ec_input(const ec_model *model, uint32_t index);
+ec_tensor ec_output(const ec_model *model, uint32_t index);
+
+/* Index of the input or output called `name`, or EC_ERR_ARG: ec_find(desc->inputs, desc->n_inputs, "image"). */
+int32_t ec_find(const ec_io *ios, uint32_t count, const char *name);
+
+/* Runs the steps that are left: all of them, or the rest of a run that ec_step_next began. */
+ec_status ec_run(ec_model *model);
+
+/* Runs one step and returns how many are left, so that a main loop can do other work between steps:
+ *     while ((left = ec_step_next(&model)) > 0) poll_sensors();
+ * 0 means that the outputs are ready and the next call begins a new run.  On an error the step will be tried again. */
+ec_status ec_step_next(ec_model *model);
+
+/* Abandons a run that ec_step_next began; the next one starts with the first step. */
+void ec_restart(ec_model *model);
+
+/* Times each step with `clock` (edgec/bench.h has one; firmware brings its own) and reports it; NULL `hook`: off.
+ * EC_ERR_ARG for a hook without a clock. */
+ec_status ec_set_profile(ec_model *model, ec_profile hook, void *user, ec_clock clock);
+
+/* What went wrong, in a few English words; "unknown status" for any other number.  Never NULL. */
+const char *ec_strerror(ec_status status);
+
+/* EC_ISA_* bits that this CPU and operating system offer. */
+uint32_t ec_cpu_isa(void);
+
+/* EC_ISA_* bits that the model needs and this CPU lacks. */
+uint32_t ec_missing_isa(const ec_desc *desc);
+
+/* ---- For those who write backends and bindings ------------------------------------------------------------------- */
+
+/* Resolves a step's arguments for one worker; `worker` < max(1, desc->threads). */
+void ec_step_args(const ec_model *model, const ec_step *step, uint32_t worker, void *args[EC_MAX_ARGS]);
+
+/* Runs all tasks of a step in the calling thread, as worker 0. */
+ec_status ec_step_run(const ec_model *model, const ec_step *step);
+
+/* Makes `dispatch` run every step of the model; NULL: back to the calling thread. */
+ec_status ec_set_dispatch(ec_model *model, ec_dispatch dispatch, void *backend);
+
+/* sizeof(ec_model), for languages that cannot read this header. */
+size_t ec_model_bytes(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

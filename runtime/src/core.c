@@ -1,0 +1,195 @@
+/* Opens a model on an arena and walks its table of steps.  Needs no operating system and no C library. */
+#include "edgec/edgec.h"
+
+static void *resolve(const ec_model *model, ec_ref ref, size_t scratch)
+{
+    if (ref.region == EC_WEIGHTS)
+        return (void *)(uintptr_t)(model->desc->weights + ref.offset); /* kernels only read weights */
+    return model->arena + ref.offset + (ref.region == EC_SCRATCH ? scratch : 0);
+}
+
+void ec_step_args(const ec_model *model, const ec_step *step, uint32_t worker, void *args[EC_MAX_ARGS])
+{
+    const size_t scratch = (size_t)worker * step->scratch_stride;
+    for (uint32_t i = 0; i < step->n_args; i++)
+        args[i] = resolve(model, step->args[i], scratch);
+}
+
+ec_status ec_step_run(const ec_model *model, const ec_step *step)
+{
+    void *args[EC_MAX_ARGS];
+    if (step->tasks == 0)
+        return EC_OK;
+    ec_step_args(model, step, 0, args);
+    step->kernel(args, 0, (int32_t)step->tasks);
+    return EC_OK;
+}
+
+ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t bytes)
+{
+    if (model == NULL)
+        return EC_ERR_ARG;
+    model->desc = NULL;
+    model->arena = (uint8_t *)arena;
+    model->next = 0;
+    model->dispatch = NULL;
+    model->backend = NULL;
+    model->profile = NULL;
+    model->profile_user = NULL;
+    model->clock = NULL;
+    if (desc == NULL || arena == NULL)
+        return EC_ERR_ARG;
+    if (desc->abi != EC_ABI || desc->max_args > EC_MAX_ARGS)
+        return EC_ERR_ABI;
+    if (ec_missing_isa(desc) != 0)
+        return EC_ERR_ISA;
+    if (bytes < desc->arena_bytes)
+        return EC_ERR_ARENA;
+    if (desc->arena_align > 1 && ((uintptr_t)arena & (desc->arena_align - 1)) != 0)
+        return EC_ERR_ALIGN;
+    model->desc = desc;
+    return EC_OK;
+}
+
+static ec_tensor view(const ec_model *model, const ec_io *io)
+{
+    ec_tensor tensor;
+    tensor.data = resolve(model, io->data, 0);
+    tensor.io = io;
+    return tensor;
+}
+
+static const ec_tensor no_tensor = {NULL, NULL};
+
+ec_tensor ec_input(const ec_model *model, uint32_t index)
+{
+    if (model == NULL || model->desc == NULL || index >= model->desc->n_inputs)
+        return no_tensor;
+    return view(model, &model->desc->inputs[index]);
+}
+
+ec_tensor ec_output(const ec_model *model, uint32_t index)
+{
+    if (model == NULL || model->desc == NULL || index >= model->desc->n_outputs)
+        return no_tensor;
+    return view(model, &model->desc->outputs[index]);
+}
+
+int32_t ec_find(const ec_io *ios, uint32_t count, const char *name)
+{
+    if (ios == NULL || name == NULL)
+        return EC_ERR_ARG;
+    for (uint32_t i = 0; i < count; i++) {
+        size_t k = 0;
+        while (ios[i].name[k] != '\0' && ios[i].name[k] == name[k])
+            k++;
+        if (ios[i].name[k] == name[k])
+            return (int32_t)i;
+    }
+    return EC_ERR_ARG;
+}
+
+static ec_status run_step(const ec_model *model, const ec_step *step)
+{
+    return model->dispatch != NULL ? model->dispatch(model->backend, model, step) : ec_step_run(model, step);
+}
+
+static ec_status run_profiled(const ec_model *model, const ec_step *step)
+{
+    const uint64_t start = model->clock();
+    const ec_status status = run_step(model, step);
+    if (status == EC_OK)
+        model->profile(model->profile_user, model->next, model->clock() - start);
+    return status;
+}
+
+ec_status ec_step_next(ec_model *model)
+{
+    if (model == NULL || model->desc == NULL)
+        return EC_ERR_ARG;
+    const uint32_t steps = model->desc->n_steps;
+    if (model->next < steps) { /* not so in a model without steps */
+        const ec_step *step = &model->desc->steps[model->next];
+        const ec_status status = model->profile != NULL ? run_profiled(model, step) : run_step(model, step);
+        if (status != EC_OK)
+            return status;
+        model->next++;
+    }
+    if (model->next >= steps) {
+        model->next = 0;
+        return 0;
+    }
+    return (ec_status)(steps - model->next);
+}
+
+ec_status ec_run(ec_model *model)
+{
+    ec_status left;
+    do
+        left = ec_step_next(model);
+    while (left > 0);
+    return left;
+}
+
+void ec_restart(ec_model *model)
+{
+    if (model != NULL)
+        model->next = 0;
+}
+
+ec_status ec_set_profile(ec_model *model, ec_profile hook, void *user, ec_clock clock)
+{
+    if (model == NULL || model->desc == NULL || (hook != NULL && clock == NULL))
+        return EC_ERR_ARG;
+    model->profile = hook;
+    model->profile_user = user;
+    model->clock = clock;
+    return EC_OK;
+}
+
+ec_status ec_set_dispatch(ec_model *model, ec_dispatch dispatch, void *backend)
+{
+    if (model == NULL || model->desc == NULL)
+        return EC_ERR_ARG;
+    model->dispatch = dispatch;
+    model->backend = backend;
+    return EC_OK;
+}
+
+uint32_t ec_missing_isa(const ec_desc *desc)
+{
+    return desc->isa & ~ec_cpu_isa();
+}
+
+size_t ec_model_bytes(void)
+{
+    return sizeof(ec_model);
+}
+
+const char *ec_strerror(ec_status status)
+{
+    switch (status) {
+    case EC_OK:
+        return "ok";
+    case EC_ERR_ABI:
+        return "the model was compiled for another version of the edgec runtime";
+    case EC_ERR_ARENA:
+        return "the arena is smaller than the model needs";
+    case EC_ERR_ALIGN:
+        return "the arena is not aligned as the model needs";
+    case EC_ERR_ISA:
+        return "this CPU lacks an instruction set that the model uses";
+    case EC_ERR_ARG:
+        return "null pointer, index out of range, or model not open";
+    case EC_ERR_LOAD:
+        return "the shared library cannot be loaded";
+    case EC_ERR_SYMBOL:
+        return "the shared library is not an edgec bundle";
+    case EC_ERR_MEMORY:
+        return "out of memory";
+    case EC_ERR_THREAD:
+        return "the system refused to start a thread";
+    default:
+        return "unknown status";
+    }
+}

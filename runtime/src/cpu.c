@@ -1,0 +1,111 @@
+/* Finds out which instruction sets this CPU and operating system offer: asked at run time where there is somebody to
+ * ask, else what the compiler was told to assume. */
+#include "edgec/edgec.h"
+
+#if defined(__x86_64__) || defined(__i386__)
+#include <cpuid.h>
+
+/* Vector registers that the operating system saves (XCR0): bit 1 SSE, 2 AVX, 5-7 AVX-512. */
+static uint32_t saved_state(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return low;
+}
+
+static uint32_t pick(uint32_t word, unsigned bit, int isa)
+{
+    return (word >> bit & 1u) != 0 ? (uint32_t)isa : 0u;
+}
+
+uint32_t ec_cpu_isa(void)
+{
+    const uint32_t avx = 0x06, avx512 = 0xe6;
+    uint32_t a, b, c, d, isa = 0;
+    if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c >> 27 & 1u) == 0) /* OSXSAVE: xgetbv may be used */
+        return 0;
+    const uint32_t state = saved_state();
+    if ((state & avx) != avx)
+        return 0;
+    isa |= pick(c, 12, EC_ISA_FMA) | pick(c, 29, EC_ISA_F16C);
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0)
+        return isa;
+    const uint32_t subleaves = a;
+    isa |= pick(b, 5, EC_ISA_AVX2);
+    if ((state & avx512) == avx512) {
+        isa |= pick(b, 16, EC_ISA_AVX512F) | pick(b, 17, EC_ISA_AVX512DQ) | pick(b, 30, EC_ISA_AVX512BW);
+        isa |= pick(b, 31, EC_ISA_AVX512VL) | pick(c, 11, EC_ISA_AVX512VNNI);
+    }
+    if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0)
+        isa |= pick(a, 4, EC_ISA_AVX_VNNI);
+    return isa;
+}
+
+#elif defined(__linux__) && __STDC_HOSTED__ && (defined(__aarch64__) || defined(__arm__))
+#include <sys/auxv.h>
+
+/* Bits of the kernel's AT_HWCAP words; written out because older system headers lack the newer ones. */
+typedef struct hwcap_row {
+    unsigned long word;
+    unsigned bit;
+    int isa;
+} hwcap_row;
+
+static const hwcap_row hwcaps[] = {
+#if defined(__aarch64__)
+    {AT_HWCAP, 1, EC_ISA_NEON | EC_ISA_FMA}, /* asimd */
+    {AT_HWCAP, 10, EC_ISA_FP16},             /* asimdhp */
+    {AT_HWCAP, 20, EC_ISA_DOTPROD},          /* asimddp */
+    {AT_HWCAP, 22, EC_ISA_SVE},
+    {AT_HWCAP2, 13, EC_ISA_I8MM},
+#else
+    {AT_HWCAP, 12, EC_ISA_NEON},
+    {AT_HWCAP, 16, EC_ISA_FMA},  /* vfpv4 */
+    {AT_HWCAP, 23, EC_ISA_FP16}, /* asimdhp */
+    {AT_HWCAP, 24, EC_ISA_DOTPROD},
+    {AT_HWCAP, 27, EC_ISA_I8MM},
+#endif
+};
+
+uint32_t ec_cpu_isa(void)
+{
+    uint32_t isa = 0;
+    for (size_t i = 0; i < sizeof hwcaps / sizeof hwcaps[0]; i++)
+        if ((getauxval(hwcaps[i].word) >> hwcaps[i].bit & 1ul) != 0)
+            isa |= (uint32_t)hwcaps[i].isa;
+    return isa;
+}
+
+#else
+
+uint32_t ec_cpu_isa(void)
+{
+    uint32_t isa = 0;
+#if defined(__ARM_NEON)
+    isa |= EC_ISA_NEON;
+#endif
+#if defined(__ARM_FEATURE_FMA)
+    isa |= EC_ISA_FMA;
+#endif
+#if defined(__ARM_FEATURE_FP16_VECTOR_ARITHMETIC)
+    isa |= EC_ISA_FP16;
+#endif
+#if defined(__ARM_FEATURE_DOTPROD)
+    isa |= EC_ISA_DOTPROD;
+#endif
+#if defined(__ARM_FEATURE_MATMUL_INT8)
+    isa |= EC_ISA_I8MM;
+#endif
+#if defined(__ARM_FEATURE_SVE)
+    isa |= EC_ISA_SVE;
+#endif
+#if defined(__ARM_FEATURE_DSP)
+    isa |= EC_ISA_DSP;
+#endif
+#if defined(__ARM_FEATURE_MVE)
+    isa |= EC_ISA_MVE;
+#endif
+    return isa;
+}
+
+#endif
