@@ -1,0 +1,81 @@
+# Needs Python 3.11 or newer and a C compiler; everything else comes from PyPI into $(VENV).
+PYTHON ?= python3
+VENV ?= .venv
+CC ?= cc
+JOBS ?= $(shell nproc 2>/dev/null || echo 2)
+PYTEST_ARGS ?=
+TARGET ?= host
+
+BIN := $(abspath $(VENV))/bin
+READY := $(VENV)/.ready
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
+
+# Files whose change calls for another test run, and those that are compiled at installation.
+SOURCES := $(shell git ls-files -co --exclude-standard 2>/dev/null || find . -type f -not -path './build/*')
+NATIVE := pyproject.toml $(filter CMakeLists.txt runtime/%, $(SOURCES))
+EXISTING = $(wildcard $(1))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test test-long check lint format types ctest bench bless conformance clean
+
+help: ## this list
+	@echo "make TARGET   (variables: PYTHON=$(PYTHON) VENV=$(VENV) CC=$(CC) JOBS=$(JOBS) PYTEST_ARGS=)"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
+
+setup: $(READY) ## create $(VENV) with edgec (editable) and its tools
+
+$(READY): $(call EXISTING, $(NATIVE))
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgec needs Python 3.11 or newer: make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+demo: $(READY) ## compile examples/digits and run it in a C program
+	$(BIN)/edgec compile examples/digits/digits.onnx --target $(TARGET) -o build/demo
+	$(CC) -std=c11 -O2 -Ibuild/demo examples/digits/main.c build/demo/libdigits.a -lm -o build/demo/digits
+	build/demo/digits
+
+test: $(READY) ## the tests, without those that take long
+	@mkdir -p build
+	$(PYTEST)
+	@touch build/tested
+
+build/tested: $(READY) $(call EXISTING, $(SOURCES))
+	@$(MAKE) --no-print-directory test
+
+test-long: $(READY) ## all tests: fresh installs, emulated targets, the whole acceptance suite
+	$(PYTEST) -m ''
+
+check: lint types ctest build/tested ## what a change must pass (tests run again only where something changed)
+
+lint: $(READY)
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+format: $(READY) ## write the formatting that check expects
+	$(BIN)/ruff check --fix --exit-zero --quiet
+	$(BIN)/ruff format
+
+types: $(READY)
+	$(BIN)/mypy
+
+ctest: $(READY) ## build the C runtime and run its tests
+	PATH="$(BIN):$$PATH" cmake -S . -B build/runtime -G Ninja -DCMAKE_BUILD_TYPE=Debug
+	PATH="$(BIN):$$PATH" cmake --build build/runtime
+	PATH="$(BIN):$$PATH" ctest --test-dir build/runtime --output-on-failure -j $(JOBS)
+
+bench: $(READY) ## time the example model on this machine
+	$(BIN)/edgec compile examples/digits/digits.onnx --target host -o build/bench
+	$(BIN)/edgec bench build/bench --layers
+
+bless: $(READY) ## accept the present output as the expected one (golden files); review with git diff
+	EDGEC_BLESS=1 $(PYTEST)
+
+conformance: $(READY) ## the official ONNX operator suite through compiled code
+	$(PYTEST) -m '' tests/onnx
+
+clean: ## remove build products and $(VENV)
+	rm -rf build dist $(VENV) .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
