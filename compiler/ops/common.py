@@ -1,0 +1,110 @@
+"""What the operator rows share: classes of element types, inference of common forms, axis and window arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ..dtypes import DTYPES, dtype
+from ..errors import IRError
+from ..ir import Type
+
+Tensor: TypeAlias = npt.NDArray[Any]
+Ints: TypeAlias = tuple[int, ...]
+Infer: TypeAlias = Callable[..., tuple[Type, ...]]
+
+FLOATS = frozenset(n for n, t in DTYPES.items() if t.is_float)
+INTS = frozenset(n for n, t in DTYPES.items() if t.is_int)
+SIGNED = FLOATS | {n for n in INTS if n[0] == "i"}
+NUMBERS = FLOATS | INTS
+BOOL = frozenset({"bool"})
+ANY = frozenset(DTYPES)
+
+
+def require(t: Type, allowed: frozenset[str], what: str = "argument") -> None:
+    """Refuse an element type outside `allowed`."""
+    if t.dtype not in allowed:
+        raise IRError(f"{what} is {t.dtype}; expected one of {', '.join(n for n in DTYPES if n in allowed)}")
+
+
+def same(allowed: frozenset[str] = ANY) -> Infer:
+    """Result type of the argument, for elementwise operators and others that keep the shape."""
+
+    def infer(x: Type, **_: Any) -> tuple[Type, ...]:
+        require(x, allowed)
+        return (Type(x.dtype, x.shape),)
+
+    return infer
+
+
+def predicate(allowed: frozenset[str]) -> Infer:
+    """bool result of the argument's shape."""
+
+    def infer(x: Type, **_: Any) -> tuple[Type, ...]:
+        require(x, allowed)
+        return (Type("bool", x.shape),)
+
+    return infer
+
+
+def broadcast(*shapes: Ints) -> Ints:
+    """The numpy broadcast of shapes, as plain integers."""
+    try:
+        return tuple(int(n) for n in np.broadcast_shapes(*shapes))
+    except ValueError:
+        shown = " and ".join(str(list(s)) for s in shapes)
+        raise IRError(f"shapes {shown} do not broadcast") from None
+
+
+def equal_types(*types: Type) -> None:
+    """Refuse arguments of different element types."""
+    if len({t.dtype for t in types}) > 1:
+        raise IRError(f"arguments are {', '.join(t.dtype for t in types)}; expected one element type")
+
+
+def axis_in(axis: int, rank: int) -> int:
+    """A non-negative axis; negative ones count from the back."""
+    if not -rank <= axis < rank:
+        raise IRError(f"axis {axis} is outside a tensor of {rank} axes")
+    return axis % rank
+
+
+def check_axes(axes: Sequence[int], rank: int) -> None:
+    """Canonical axes are non-negative, in range and different."""
+    if len(set(axes)) != len(axes) or any(not 0 <= a < rank for a in axes):
+        raise IRError(f"axes {list(axes)} do not name different axes of a tensor of {rank}")
+
+
+def fill(values: Ints, count: int, default: int, what: str) -> Ints:
+    """An attribute with one entry per spatial axis; () stands for all `default`."""
+    if not values:
+        return (default,) * count
+    if len(values) != count:
+        raise IRError(f"{what} has {len(values)} entries; expected {count}")
+    return values
+
+
+def widened(x: Tensor) -> Tensor:
+    """f16 and bf16 as f32, which is where their arithmetic is done; everything else as it is."""
+    return x.astype(np.float32) if x.dtype.itemsize == 2 and dtype_of(x) in ("f16", "bf16") else x
+
+
+def dtype_of(x: Tensor) -> str:
+    """Our name of an array's element type."""
+    for name, row in DTYPES.items():
+        if row.numpy == x.dtype:
+            return name
+    raise IRError(f"element type {x.dtype} is not supported")
+
+
+def limits(name: str) -> tuple[float, float]:
+    """Least and greatest value of an element type (infinities for floats)."""
+    if dtype(name).is_float:
+        return -np.inf, np.inf
+    if name == "bool":
+        return 0, 1
+    info = np.iinfo(dtype(name).numpy)  # type: ignore[type-var]
+    return int(info.min), int(info.max)

@@ -1,0 +1,121 @@
+"""Contractions over a window: Conv and ConvTranspose of any spatial rank, with explicit pads (begins, then ends).
+
+Empty `strides`, `dilations` and `output_padding` mean all ones, ones and zeros; empty `pads` mean none.
+Integer arguments accumulate exactly in the bias's type, which is then the type of the result.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from math import prod
+
+import numpy as np
+
+from ..errors import IRError
+from ..ir import Attr, Type
+from ..op import op
+from .common import FLOATS, INTS, Ints, Tensor, equal_types, fill, require, widened
+
+_ATTRS: dict[str, Attr] = {"strides": (), "pads": (), "dilations": (), "group": 1}
+
+
+def _types(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int, out: int) -> None:
+    rank = len(x.shape) - 2
+    if rank < 1 or len(w.shape) != len(x.shape):
+        raise IRError(f"input {x} and weights {w} need the same rank, 3 at least")
+    if x.dtype in FLOATS:
+        equal_types(x, w, b)
+    else:
+        for t, what in ((x, "input"), (w, "weights"), (b, "bias")):
+            require(t, INTS, what)
+    if b.shape != (out,):
+        raise IRError(f"bias {b} does not fit {out} output channels")
+    if min((*strides, *dilations, group)) < 1 or min(pads, default=0) < 0 or prod(w.shape) == 0:
+        raise IRError("strides, dilations and group are at least 1, pads at least 0, weights not empty")
+
+
+def _conv(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int) -> tuple[Type, ...]:
+    rank = len(x.shape) - 2
+    s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
+    _types(x, w, b, s, p, d, group, w.shape[0])
+    if x.shape[1] != w.shape[1] * group or w.shape[0] % group:
+        raise IRError(f"input {x} has {x.shape[1]} channels; weights {w} in {group} group(s) expect {w.shape[1] * group}")
+    spatial = [(x.shape[k + 2] + p[k] + p[k + rank] - (w.shape[k + 2] - 1) * d[k] - 1) // s[k] + 1 for k in range(rank)]
+    if min(spatial) < 1:
+        raise IRError(f"window of weights {w} is larger than the padded input {x}")
+    return (Type(b.dtype, (x.shape[0], w.shape[0], *spatial)),)
+
+
+def _taps(kernel: Ints, dilations: Ints, strides: Ints, count: Ints) -> list[tuple[slice, ...]]:
+    """For each position in the window, in row-major order, where the outputs read it in the padded input."""
+    return [
+        tuple(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, s, n in zip(at, dilations, strides, count, strict=True))
+        for at in product(*(range(k) for k in kernel))
+    ]
+
+
+def conv(x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: Ints, group: int) -> Tensor:
+    """Cross-correlation through im2col and one matrix product per group; depthwise: one fused step per tap."""
+    rank = x.ndim - 2
+    s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
+    exact = x.dtype.kind in "iu"
+    xs, ws = (np.asarray(a, np.float64) if exact else widened(a) for a in (x, w))
+    xs = np.pad(xs, [(0, 0), (0, 0), *((p[k], p[k + rank]) for k in range(rank))]) if any(p) else xs
+    kernel = w.shape[2:]
+    count = tuple((xs.shape[k + 2] - (kernel[k] - 1) * d[k] - 1) // s[k] + 1 for k in range(rank))
+    taps = _taps(kernel, d, s, count)
+    n, out, inner = x.shape[0], w.shape[0], w.shape[1]
+    if inner == 1 and group > 1:
+        y = np.zeros((n, group, out // group, *count), xs.dtype)
+        for tap, weights in zip(taps, ws.reshape(group, out // group, -1).transpose(2, 0, 1), strict=True):
+            y += xs[(slice(None), slice(None), None, *tap)] * weights.reshape(group, -1, *(1,) * rank)
+    else:
+        columns = np.stack([xs[(slice(None), slice(None), *tap)] for tap in taps], axis=2) if len(taps) > 1 or max(s) > 1 else xs
+        columns = columns.reshape(n, group, inner * len(taps), prod(count))
+        y = np.matmul(ws.reshape(group, out // group, -1), columns)
+    y = y.reshape(n, out, *count)
+    return np.asarray(y + b.astype(y.dtype).reshape(-1, *(1,) * rank)).astype(b.dtype)
+
+
+def _transposed(
+    x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int, output_padding: Ints
+) -> tuple[Type, ...]:
+    rank = len(x.shape) - 2
+    s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
+    extra = fill(output_padding, rank, 0, "output_padding")
+    _types(x, w, b, s, p, d, group, w.shape[1] * group)
+    if x.shape[1] != w.shape[0] or w.shape[0] % group:
+        raise IRError(f"input {x} has {x.shape[1]} channels; weights {w} expect {w.shape[0]}")
+    full = _full_size(x.shape[2:], w.shape[2:], s, d, extra)
+    spatial = [n - p[k] - p[k + rank] for k, n in enumerate(full)]
+    if min(spatial) < 1:
+        raise IRError(f"pads {list(p)} leave nothing of the output {list(full)}")
+    return (Type(b.dtype, (x.shape[0], w.shape[1] * group, *spatial)),)
+
+
+def _full_size(size: Ints, kernel: Ints, strides: Ints, dilations: Ints, extra: Ints) -> Ints:
+    parts = zip(size, kernel, strides, dilations, extra, strict=True)
+    return tuple((n - 1) * s + (k - 1) * d + 1 + e for n, k, s, d, e in parts)
+
+
+def conv_transpose(
+    x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: Ints, group: int, output_padding: Ints
+) -> Tensor:
+    """The gradient of Conv: every input pixel adds its window of weights to the output, from which pads are cut."""
+    rank = x.ndim - 2
+    s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
+    xs, ws = (np.asarray(a, np.float64) if x.dtype.kind in "iu" else widened(a) for a in (x, w))
+    full = _full_size(x.shape[2:], w.shape[2:], s, d, fill(output_padding, rank, 0, "output_padding"))
+    n, out = x.shape[0], w.shape[1]
+    columns = np.matmul(
+        ws.reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1), xs.reshape(n, group, w.shape[0] // group, -1)
+    ).reshape(n, group * out, prod(w.shape[2:]), *x.shape[2:])
+    y = np.zeros((n, group * out, *full), xs.dtype)
+    for k, tap in enumerate(_taps(w.shape[2:], d, s, x.shape[2:])):
+        y[(slice(None), slice(None), *tap)] += columns[:, :, k]
+    y = y[(slice(None), slice(None), *(slice(p[k], m - p[k + rank]) for k, m in enumerate(full)))]
+    return np.asarray(y + b.astype(y.dtype).reshape(-1, *(1,) * rank)).astype(b.dtype)
+
+
+op("Conv", 3, _conv, conv, kind="contract", attrs=_ATTRS)
+op("ConvTranspose", 3, _transposed, conv_transpose, kind="contract", attrs={**_ATTRS, "output_padding": ()})

@@ -1,0 +1,75 @@
+"""Operators of our own: kernels that passes formed, memory layouts, and views that the planner places without a copy.
+
+Unlike all others these read and keep memory layouts. `arena` holds the planner's offsets, one per result.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ..errors import IRError
+from ..ir import Graph, Type
+from ..layout import layout
+from ..op import REQUIRED, op
+from .common import Tensor, axis_in
+from .shape import reshaped
+from .slicing import concatenated
+
+
+def _kernel(*types: Type, body: Graph, **_: Any) -> tuple[Type, ...]:
+    if len(types) != len(body.inputs):
+        raise IRError(f"{len(types)} argument(s); the body has {len(body.inputs)} input(s)")
+    for given, wanted in zip(types, body.inputs, strict=True):
+        if (given.dtype, given.shape) != (wanted.type.dtype, wanted.type.shape):
+            raise IRError(f"argument {given} does not fit the body's input {wanted.name!r}, {wanted.type}")
+    return tuple(v.type for v in body.outputs)
+
+
+def _run_kernel(*arrays: Tensor, body: Graph, **_: Any) -> tuple[Any, ...]:
+    from ..interpret import run  # the interpreter reads this table
+
+    return run(body, arrays)
+
+
+def _laid_out(x: Type, to: str, **_: Any) -> tuple[Type, ...]:
+    layout(to, len(x.shape))
+    return (replace(x, layout=to),)
+
+
+def _viewed(x: Type, shape: tuple[int, ...], to: str, **_: Any) -> tuple[Type, ...]:
+    (t,) = reshaped(x, shape)
+    layout(to, len(shape))
+    return (replace(t, layout=to),)
+
+
+def _joined(*types: Type, axis: int, **_: Any) -> tuple[Type, ...]:
+    (t,) = concatenated(*types, axis=axis)
+    return (replace(t, layout=types[0].layout),)
+
+
+def _part(x: Type, axis: int, start: int, size: int, **_: Any) -> tuple[Type, ...]:
+    at = axis_in(axis, len(x.shape))
+    if start < 0 or size < 0 or start + size > x.shape[at]:
+        raise IRError(f"part {start}:{start + size} is outside axis {axis} of {x}")
+    return (Type(x.dtype, (*x.shape[:at], size, *x.shape[at + 1 :]), x.layout),)
+
+
+def _part_of(x: Tensor, axis: int, start: int, size: int, **_: Any) -> Tensor:
+    return np.take(x, range(start, start + size), axis)
+
+
+op(
+    "Edgec.Kernel",
+    (0, -1),
+    _kernel,
+    _run_kernel,
+    kind="other",
+    attrs={"body": REQUIRED, "row": "", "config": "", "why": "", "arena": ()},
+)
+op("Edgec.Layout", 1, _laid_out, lambda x, **_: x, attrs={"to": "", "arena": ()})
+op("Edgec.View", 1, _viewed, lambda x, shape, **_: x.reshape(shape), attrs={"shape": REQUIRED, "to": "", "arena": ()})
+op("Edgec.Join", (1, -1), _joined, lambda *xs, axis, **_: np.concatenate(xs, axis), attrs={"axis": REQUIRED, "arena": ()})
+op("Edgec.Part", 1, _part, _part_of, attrs={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED, "arena": ()})

@@ -1,0 +1,112 @@
+"""Folds over axes: the Reduce family, ArgMax, ArgMin, CumSum. No axes: nothing is folded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import IRError
+from ..ir import Type
+from ..op import REQUIRED, op
+from .common import ANY, NUMBERS, Infer, Ints, Tensor, axis_in, check_axes, dtype_of, limits, require, widened
+
+
+def _without(shape: Ints, axes: Ints, keepdims: int) -> Ints:
+    return tuple(1 if k in axes else n for k, n in enumerate(shape) if keepdims or k not in axes)
+
+
+def _reduced(allowed: frozenset[str]) -> Infer:
+    def infer(x: Type, axes: Ints, keepdims: int) -> tuple[Type, ...]:
+        require(x, allowed)
+        check_axes(axes, len(x.shape))
+        return (Type(x.dtype, _without(x.shape, axes, keepdims)),)
+
+    return infer
+
+
+def mean(x: Tensor, axis: Ints, keepdims: bool) -> Tensor:
+    """Integers divide towards zero."""
+    if x.dtype.kind in "iu":
+        count = int(np.prod([x.shape[a] for a in axis], dtype=np.int64)) or 1
+        return np.asarray(np.trunc(np.sum(x, axis=axis, keepdims=keepdims, dtype=np.int64) / count))
+    return np.asarray(np.mean(x, axis=axis, keepdims=keepdims))
+
+
+def log_sum_exp(x: Tensor, axis: Ints, keepdims: bool) -> Tensor:
+    """Stable: the greatest element is taken out of the sum."""
+    wide = x.astype(np.float64) if x.dtype.kind in "iu" else x
+    top = np.max(wide, axis=axis, keepdims=True, initial=-np.inf)
+    top = np.where(np.isfinite(top), top, 0).astype(wide.dtype)
+    total = np.log(np.sum(np.exp(wide - top), axis=axis, keepdims=True)) + top
+    return np.asarray(total if keepdims else np.squeeze(total, axis))
+
+
+def _extreme(fn: np.ufunc, end: int) -> Callable[..., Tensor]:
+    def fold(x: Tensor, axis: Ints, keepdims: bool) -> Tensor:
+        start = {} if x.size else {"initial": np.asarray(limits(dtype_of(x))[end]).astype(x.dtype)}
+        return np.asarray(fn.reduce(x, axis=axis, keepdims=keepdims, **start))
+
+    return fold
+
+
+def _sum_of(fn: Callable[[Tensor], Any], after: Callable[[Any], Any] = lambda y: y) -> Callable[..., Any]:
+    return lambda x, axis, keepdims: after(np.sum(fn(x), axis=axis, keepdims=keepdims))
+
+
+def _reduce(name: str, fn: Callable[..., Any], allowed: frozenset[str] = NUMBERS) -> None:
+    def meaning(x: Tensor, axes: Ints, keepdims: int) -> Tensor:
+        return np.asarray(fn(widened(x), axis=axes, keepdims=bool(keepdims))).astype(x.dtype)
+
+    op(name, 1, _reduced(allowed), meaning, kind="reduce", attrs={"axes": REQUIRED, "keepdims": 1})
+
+
+def _arg(x: Type, axis: int, keepdims: int, select_last_index: int) -> tuple[Type, ...]:
+    require(x, NUMBERS)
+    return (Type("i64", _without(x.shape, (axis_in(axis, len(x.shape)),), keepdims)),)
+
+
+def _arg_meaning(fn: Callable[..., Any]) -> Callable[..., Tensor]:
+    def meaning(x: Tensor, axis: int, keepdims: int, select_last_index: int) -> Tensor:
+        if select_last_index:
+            index = x.shape[axis] - 1 - fn(np.flip(x, axis), axis=axis)
+        else:
+            index = fn(x, axis=axis)
+        return np.asarray(np.expand_dims(index, axis) if keepdims else index, np.int64)
+
+    return meaning
+
+
+def _cumulated(x: Type, axis: int, exclusive: int, reverse: int) -> tuple[Type, ...]:
+    require(x, NUMBERS)
+    if not x.shape:
+        raise IRError("a scalar has no axis")
+    axis_in(axis, len(x.shape))
+    return (Type(x.dtype, x.shape),)
+
+
+def cumulative_sum(x: Tensor, axis: int, exclusive: int, reverse: int) -> Tensor:
+    """Running sum along an axis; exclusive: without the element itself; reverse: from the back."""
+    wide = widened(np.flip(x, axis) if reverse else x)
+    total = np.cumsum(wide, axis, dtype=wide.dtype)
+    if exclusive:
+        total = np.roll(total, 1, axis)
+        total[tuple(0 if k == axis % x.ndim else slice(None) for k in range(x.ndim))] = 0
+    return (np.flip(total, axis) if reverse else total).astype(x.dtype)
+
+
+_reduce("ReduceSum", np.sum)
+_reduce("ReduceMean", mean)
+_reduce("ReduceMax", _extreme(np.maximum, 0), ANY)
+_reduce("ReduceMin", _extreme(np.minimum, 1), ANY)
+_reduce("ReduceProd", np.prod)
+_reduce("ReduceSumSquare", _sum_of(np.square))
+_reduce("ReduceL1", _sum_of(np.abs))
+_reduce("ReduceL2", _sum_of(np.square, np.sqrt))
+_reduce("ReduceLogSum", _sum_of(lambda x: x, np.log))
+_reduce("ReduceLogSumExp", log_sum_exp)
+_ARG = {"axis": 0, "keepdims": 1, "select_last_index": 0}
+op("ArgMax", 1, _arg, _arg_meaning(np.argmax), kind="reduce", attrs=_ARG)
+op("ArgMin", 1, _arg, _arg_meaning(np.argmin), kind="reduce", attrs=_ARG)
+op("CumSum", 1, _cumulated, cumulative_sum, kind="other", attrs={"axis": 0, "exclusive": 0, "reverse": 0})

@@ -1,0 +1,125 @@
+"""Resampling: Resize, as a weighted sum of a few input positions along each axis in turn.
+
+`axis_taps` gives positions and weights; everything that executes Resize reads them from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import floor
+from typing import Any
+
+import numpy as np
+
+from ..errors import IRError
+from ..ir import Type
+from ..op import REQUIRED, op
+from .common import Ints, Tensor, widened
+
+# (output position, scale, input size, output size) -> input position, all as real numbers
+_COORDINATES: dict[str, Callable[[int, float, int, int], float]] = {
+    "half_pixel": lambda i, s, n, m: (i + 0.5) / s - 0.5,
+    "half_pixel_symmetric": lambda i, s, n, m: n / 2 * (1 - m / (s * n)) + (i + 0.5) / s - 0.5,
+    "pytorch_half_pixel": lambda i, s, n, m: (i + 0.5) / s - 0.5 if m > 1 else 0.0,
+    "align_corners": lambda i, s, n, m: i * (n - 1) / (m - 1) if m > 1 else 0.0,
+    "asymmetric": lambda i, s, n, m: i / s,
+    "tf_half_pixel_for_nn": lambda i, s, n, m: (i + 0.5) / s,
+}
+_NEAREST: dict[str, Callable[[float], int]] = {
+    "round_prefer_floor": lambda p: -floor(0.5 - p),
+    "round_prefer_ceil": lambda p: floor(p + 0.5),
+    "floor": floor,
+    "ceil": lambda p: -floor(-p),
+}
+
+
+def _cubic(t: float, a: float) -> list[float]:
+    """Weights of the four neighbours of a position that lies `t` behind the second (Keys, 1981)."""
+
+    def near(u: float) -> float:
+        return ((a + 2) * u - (a + 3)) * u * u + 1
+
+    def far(u: float) -> float:
+        return ((a * u - 5 * a) * u + 8 * a) * u - 4 * a
+
+    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+
+
+def axis_taps(
+    size: int,
+    out: int,
+    scale: float,
+    *,
+    mode: str,
+    coordinate_transformation_mode: str,
+    nearest_mode: str,
+    cubic_coeff_a: float,
+    exclude_outside: int,
+    **_: Any,
+) -> tuple[Tensor, Tensor]:
+    """(positions i64[out, taps], weights f64[out, taps]) along one axis; positions are within [0, size)."""
+    place, nearest = _COORDINATES[coordinate_transformation_mode], _NEAREST[nearest_mode]
+    positions, weights = [], []
+    for i in range(out):
+        at = place(i, scale, size, out)
+        base = floor(at)
+        if mode == "nearest":
+            taps, factors = [nearest(at)], [1.0]
+        elif mode == "linear":
+            taps, factors = [base, base + 1], [1 - (at - base), at - base]
+        else:
+            taps, factors = [base - 1, base, base + 1, base + 2], _cubic(at - base, cubic_coeff_a)
+        if exclude_outside and mode != "nearest":
+            factors = [f if 0 <= t < size else 0.0 for t, f in zip(taps, factors, strict=True)]
+            total = sum(factors)
+            factors = [f / total for f in factors] if total else factors
+        positions.append([min(max(t, 0), size - 1) for t in taps])
+        weights.append(factors)
+    return np.asarray(positions, np.int64), np.asarray(weights, np.float64)
+
+
+def _resized(x: Type, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> tuple[Type, ...]:
+    if len(sizes) != len(x.shape) or len(scales) != len(x.shape):
+        raise IRError(f"sizes {list(sizes)} and scales {list(scales)} do not fit {x}")
+    if attrs["mode"] not in ("nearest", "linear", "cubic"):
+        raise IRError(f"mode {attrs['mode']!r} is unknown; expected nearest, linear or cubic")
+    for key, known in (("coordinate_transformation_mode", _COORDINATES), ("nearest_mode", _NEAREST)):
+        if attrs[key] not in known:
+            raise IRError(f"{key} {attrs[key]!r} is unknown; expected one of {', '.join(known)}")
+    if min(sizes, default=0) < 0 or min(scales, default=1) <= 0 or 0 in x.shape:
+        raise IRError(f"{x} cannot be resized to {list(sizes)}")
+    return (Type(x.dtype, tuple(sizes)),)
+
+
+def resize(x: Tensor, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> Tensor:
+    """One axis after the other; axes that keep their size at scale 1 are not touched."""
+    y = x if attrs["mode"] == "nearest" else widened(x)
+    for axis, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
+        if out == x.shape[axis] and scale == 1:
+            continue
+        positions, weights = axis_taps(x.shape[axis], out, scale, **attrs)
+        if attrs["mode"] == "nearest":
+            y = np.take(y, positions[:, 0], axis)
+            continue
+        shape = [-1 if k == axis else 1 for k in range(x.ndim)]
+        factor = weights.astype(y.dtype if y.dtype.kind == "f" else np.float64)
+        y = sum(np.take(y, positions[:, t], axis) * factor[:, t].reshape(shape) for t in range(positions.shape[1]))
+    return y.astype(x.dtype)
+
+
+op(
+    "Resize",
+    1,
+    _resized,
+    resize,
+    attrs={
+        "sizes": REQUIRED,
+        "scales": REQUIRED,
+        "mode": "nearest",
+        "coordinate_transformation_mode": "half_pixel",
+        "nearest_mode": "round_prefer_floor",
+        "cubic_coeff_a": -0.75,
+        "exclude_outside": 0,
+        "extrapolation_value": 0.0,
+    },
+)
