@@ -1,1 +1,76 @@
-"""edgec: compiles a trained ONNX model into a native library for the edge."""
+"""edgec: compiles a trained ONNX model into a native library for the edge.
+
+    bundle = edgec.compile("model.onnx", target="rpi5", out="build/")
+    model = edgec.load("build/")
+    outputs = model.run({"input": x})
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgec.compiler.errors import EdgecError, IRError, UnsupportedModel
+
+if TYPE_CHECKING:
+    import onnx
+    from edgec.compiler.bundle import Bundle
+    from edgec.compiler.runtime import Model, load
+
+__version__ = "0.1.0"
+__all__ = ["Bundle", "EdgecError", "IRError", "Model", "UnsupportedModel", "__version__", "compile", "load"]
+
+_LAZY = {"Bundle": "edgec.compiler.bundle", "Model": "edgec.compiler.runtime", "load": "edgec.compiler.runtime"}
+
+
+def compile(
+    model: str | Path | onnx.ModelProto,
+    target: str = "host",
+    out: str | Path | None = None,
+    *,
+    name: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    bind: Mapping[str, Any] | None = None,
+    threads: int = 1,
+    passes: str | None = None,
+    quantize: str | None = None,
+    calib: str | Path | Mapping[str, Any] | None = None,
+    progress: Callable[[str, int, int], None] | None = None,
+) -> Bundle:
+    """Compile an ONNX model into a bundle: libraries, header, manifest and report in one folder.
+
+    target    a name of `edgec targets`, or a path to a .toml file of your own
+    out       the folder to write (default: the model's name, in the current folder); replaced as a whole at the end
+    name      C name of the model: symbols and files (default: from the file's name)
+    shapes    input name -> shape, where the model leaves it open; dims: symbolic dimension -> size
+    bind      input name -> value that is fixed at compile time: the input is then gone
+    threads   workers that one inference may use
+    passes    pipeline text, see `edgec passes`
+    progress  called with (stage, done, total) as work goes on
+
+    Raises EdgecError for whatever is wrong with model or options; UnsupportedModel lists every node that edgec refuses.
+    """
+    if quantize is not None or calib is not None:
+        raise EdgecError("quantize: not available in this version of edgec; quantized (QDQ) models compile as they are")
+    from edgec.compiler.driver import compile_model
+
+    return compile_model(
+        model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
+        progress=progress,
+    )  # fmt: skip
+
+
+def __getattr__(name: str) -> Any:
+    """`import edgec` costs milliseconds: what needs numpy is imported when it is used."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'edgec' has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_LAZY[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

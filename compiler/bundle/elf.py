@@ -1,0 +1,95 @@
+"""Reads ELF files: sizes of what a device must store, symbols, and new names for them (no binutils needed)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+_ALLOC = 2
+_SYMTAB, _NOBITS, _DYNSYM = 2, 8, 11
+_KEPT = (".text", ".rodata", ".data", ".plt", ".init", ".fini", ".got")
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section header; `at` is the header's own offset in the file."""
+
+    name: str
+    at: int
+    kind: int
+    flags: int
+    offset: int
+    size: int
+    link: int
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A symbol-table entry; `at` is the entry's offset in the file."""
+
+    name: str
+    at: int
+    defined: bool
+    is_global: bool
+
+
+def sections(data: bytes) -> list[Section]:
+    """Section headers of a little-endian ELF file."""
+    if data[:4] != b"\x7fELF" or data[5] != 1:
+        raise ValueError("not a little-endian ELF file")
+    wide = data[4] == 2
+    start = struct.unpack_from("<Q" if wide else "<I", data, 0x28 if wide else 0x20)[0]
+    size, count, names = struct.unpack_from("<3H", data, 0x3A if wide else 0x2E)
+    raw = []
+    for at in range(start, start + size * count, size):
+        name, kind = struct.unpack_from("<2I", data, at)
+        flags, _, offset, length = struct.unpack_from("<4Q" if wide else "<4I", data, at + 8)
+        link = struct.unpack_from("<I", data, at + (40 if wide else 24))[0]
+        raw.append((name, at, kind, flags, offset, length, link))
+    strings = raw[names][4]
+    return [Section(_text(data, strings + row[0]), *row[1:]) for row in raw]
+
+
+def symbols(data: bytes, *, dynamic: bool = False) -> list[Symbol]:
+    """Entries of the symbol table (or of the dynamic one), without the empty first."""
+    table = sections(data)
+    wide = data[4] == 2
+    out = []
+    for section in table:
+        if section.kind == (_DYNSYM if dynamic else _SYMTAB):
+            strings, step = table[section.link].offset, 24 if wide else 16
+            for at in range(section.offset + step, section.offset + section.size, step):
+                name = struct.unpack_from("<I", data, at)[0]
+                info, where = data[at + (4 if wide else 12)], struct.unpack_from("<H", data, at + (6 if wide else 14))[0]
+                out.append(Symbol(_text(data, strings + name), at, where != 0, info >> 4 != 0))
+    return out
+
+
+def stored_bytes(data: bytes) -> int:
+    """Bytes of code, constants and initialised data: what lies in flash."""
+    return sum(s.size for s in sections(data) if s.flags & _ALLOC and s.kind != _NOBITS and s.name.startswith(_KEPT))
+
+
+def rename(data: bytes, names: Mapping[str, str]) -> bytes:
+    """The object with symbols renamed: a longer string table is put at the end of the file."""
+    table = sections(data)
+    wide = data[4] == 2
+    out = bytearray(data)
+    for section in table:
+        if section.kind != _SYMTAB:
+            continue
+        strings = table[section.link]
+        text = bytearray(data[strings.offset : strings.offset + strings.size])
+        for symbol in symbols(data):
+            if symbol.name in names:
+                struct.pack_into("<I", out, symbol.at, len(text))
+                text += names[symbol.name].encode() + b"\0"
+        where = strings.at + (24 if wide else 16)
+        struct.pack_into("<2Q" if wide else "<2I", out, where, len(out), len(text))
+        out += text
+    return bytes(out)
+
+
+def _text(data: bytes, at: int) -> str:
+    return data[at : data.index(0, at)].decode()

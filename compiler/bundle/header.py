@@ -1,0 +1,89 @@
+"""`<name>.h`: the sizes of the model as constants, and its manual."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from ..dtypes import dtype
+from ..program import Port, Program
+from .names import comment, unique
+from .tables import scale_of
+
+_C_TYPES = {"f32": "float", "f64": "double", "bool": "uint8_t", "f16": "uint16_t", "bf16": "uint16_t"}
+_C_TYPES |= {f"{k}{n}": f"{'u' if k == 'u' else ''}int{n}_t" for k in "iu" for n in (8, 16, 32, 64)}
+
+
+def header(program: Program, version: str, code_bytes: int, runtime_units: Sequence[str]) -> str:
+    """The whole header. `runtime_units` are libraries that a program links besides the model."""
+    name, big = program.name, program.name.upper()
+    lines = [
+        f'/* {name}.h - the model "{name}", compiled by edgec {version} for {program.target}.  Generated; do not edit.',
+        " *",
+        f" * Needs {program.arena_bytes} bytes of memory per instance (the arena); {len(program.weights)} bytes of weights and {code_bytes} bytes of",
+        " * code are read-only and shared by all instances.  Values are row-major.",
+        " *",
+        *_list("Inputs", program.inputs),
+        *_list("Outputs", program.outputs),
+        " * Usage (edgec/edgec.h is the manual):",
+        " *",
+        f" *     EC_ALIGNAS({big}_ARENA_ALIGN) static uint8_t arena[{big}_ARENA_BYTES];",
+        " *     ec_model model;",
+        f" *     ec_status status = ec_open(&model, &{name}_desc, arena, sizeof arena);",
+        " *     if (status < 0) { puts(ec_strerror(status)); return 1; }",
+        *_usage(program),
+        " *",
+        f" *     cc -I DIR app.c -L DIR -l{name} {' '.join(runtime_units)}        (DIR: where this file lies)",
+        f" *     CMake: find_package({name} CONFIG REQUIRED PATHS DIR) and target_link_libraries(app {name}::{name})",
+        " */",
+        f"#ifndef {big}_H\n#define {big}_H\n",
+        '#include "edgec/edgec.h"\n',
+        f"#define {big}_ARENA_BYTES {max(program.arena_bytes, 1)}u",
+        f"#define {big}_ARENA_ALIGN {program.align}",
+        f"#define {big}_WEIGHTS_BYTES {len(program.weights)}u",
+        f"#define {big}_CODE_BYTES {code_bytes}u",
+        f"#define {big}_STEPS {len(program.steps)}",
+        f"#define {big}_THREADS {program.threads} /* workers that the arena has scratch memory for */\n",
+        *_constants(big, "INPUT", program.inputs),
+        *_constants(big, "OUTPUT", program.outputs),
+        f'#ifdef __cplusplus\nextern "C" {{\n#endif\nextern const ec_desc {name}_desc;\n#ifdef __cplusplus\n}}\n#endif\n#endif',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def describe(port: Port) -> str:
+    """Element type and shape, and quantization where there is one: `uint8[1, 8] (x - 128) * 0.5`."""
+    text = f"{dtype(port.dtype).numpy.name}[{', '.join(map(str, port.shape))}]"
+    scale, zero = scale_of(port)
+    return f"{text}, real = (x - {zero}) * {scale:.9g}" if scale else text
+
+
+def _list(title: str, ports: Sequence[Port]) -> list[str]:
+    rows = [f" *   {i}  {comment(p.name)}: {describe(p)}, {p.bytes} bytes" for i, p in enumerate(ports)]
+    return [f" * {title}", *(rows or [" *   none"]), " *"]
+
+
+def _usage(program: Program) -> list[str]:
+    big, lines = program.name.upper(), []
+    if program.inputs:
+        lines.append(f" *     memcpy(ec_input(&model, 0).data, source, {big}_INPUT_{unique([program.inputs[0].name])[0]}_BYTES);  // every input, before every run")
+    lines.append(" *     status = ec_run(&model);")
+    if program.outputs:
+        kind = _C_TYPES[program.outputs[0].dtype]
+        lines.append(f" *     const {kind} *result = (const {kind} *)ec_output(&model, 0).data;                 // valid until the next run")
+    return lines
+
+
+def _constants(big: str, word: str, ports: Sequence[Port]) -> list[str]:
+    lines = [f"#define {big}_{word}S {len(ports)}"]
+    for i, (port, short) in enumerate(zip(ports, unique(p.name for p in ports), strict=True)):
+        prefix = f"#define {big}_{word}_{short}"
+        lines += [
+            f"{prefix} {i} /* {comment(port.name)}: {describe(port)} */",
+            f"{prefix}_BYTES {port.bytes}u",
+            f"{prefix}_SIZE {prod(port.shape)}u",
+            f"{prefix}_RANK {len(port.shape)}",
+        ]
+        if port.shape:
+            lines.append(f"{prefix}_SHAPE {{{', '.join(map(str, port.shape))}}}")
+    return [*lines, ""]

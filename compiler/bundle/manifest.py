@@ -1,0 +1,101 @@
+"""`<name>.json`: what a tool may want to know of a bundle. Schema 1; keys are only ever added.
+
+schema          1; a reader refuses a larger number
+edgec abi       version that wrote it; EC_ABI of the C tables
+name            C name of the model: symbols `<name>_desc`, files `<name>.h`, `lib<name>.a`
+model_sha256    of the ONNX file                  target triple   what it was compiled for
+passes          pipeline text                     threads align isa   as in ec_desc
+inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, scale, zero_point}]; scale null: not quantized
+arena           {bytes, lower_bound, map: [{value, offset, bytes, first, last}]}: `value` holds from step `first` to step
+                `last`; dtype, shape and layout of the value where code generation says them
+weights_bytes code_bytes
+steps           [{name, kernel, config, origin, dtype, tasks, macs, bytes_moved, cost_us, why}] in the order they run
+notes files     remarks of the compiler; all files of the bundle
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import EdgecError
+
+SCHEMA = 1
+ABI = 1
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A compiled model on disk. `manifest` is the parsed `<name>.json`; `compile_seconds` only after a compile."""
+
+    folder: Path
+    manifest: dict[str, Any]
+    compile_seconds: float | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.manifest["name"])
+
+    @property
+    def header(self) -> Path:
+        return self.folder / f"{self.name}.h"
+
+    @property
+    def static_library(self) -> Path:
+        return self.folder / f"lib{self.name}.a"
+
+    @property
+    def shared_library(self) -> Path:
+        """Exists for targets with an operating system."""
+        return self.folder / f"lib{self.name}.so"
+
+    @property
+    def arena_bytes(self) -> int:
+        return int(self.manifest["arena"]["bytes"])
+
+    @property
+    def lower_bound(self) -> int:
+        return int(self.manifest["arena"]["lower_bound"])
+
+    @property
+    def weights_bytes(self) -> int:
+        return int(self.manifest["weights_bytes"])
+
+    @property
+    def code_bytes(self) -> int:
+        return int(self.manifest["code_bytes"])
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        return list(self.manifest["steps"])
+
+
+def read_bundle(path: str | Path) -> Bundle:
+    """The bundle in a folder (or of one manifest file)."""
+    path = Path(path)
+    if path.is_file():
+        return Bundle(path.parent, _read(path))
+    if not path.is_dir():
+        raise EdgecError(f"{path}: no such bundle; make one with: edgec compile MODEL --target host -o {path}")
+    found = [file for file in sorted(path.glob("*.json")) if (path / f"{file.stem}.h").exists()]
+    if not found:
+        raise EdgecError(f"{path}: holds no bundle (no <name>.json beside a <name>.h)")
+    if len(found) > 1:
+        raise EdgecError(f"{path}: holds several bundles; name one of: {', '.join(f.name for f in found)}")
+    return Bundle(path, _read(found[0]))
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        table = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise EdgecError(f"{path}: not a bundle's manifest: {error}") from error
+    if not isinstance(table, dict) or not isinstance(table.get("schema"), int) or "edgec" not in table:
+        raise EdgecError(f"{path}: not a bundle's manifest")
+    if table["schema"] > SCHEMA:
+        raise EdgecError(f"{path}: written by edgec {table['edgec']} (manifest schema {table['schema']}); this edgec reads up to schema {SCHEMA}: update edgec, or compile again")
+    if missing := [key for key in ("name", "abi", "triple", "inputs", "outputs", "arena", "steps") if key not in table]:
+        raise EdgecError(f"{path}: damaged manifest: no {', '.join(missing)}")
+    return table

@@ -1,0 +1,58 @@
+"""Names in generated C: identifiers, strings and comments that any model's names can become."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from ..errors import EdgecError
+
+# C and C++ keywords that a name may meet, and headers that `#include <...>` would find beside the model's own.
+_TAKEN = frozenset(
+    """auto break case char const continue default do double else enum extern float for goto if inline int long register
+    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class delete
+    explicit export false friend mutable namespace new operator private protected public template this throw true try
+    typename using virtual main edgec
+    assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic
+    stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype""".split()
+)
+
+
+def identifier(text: str) -> str:
+    """A C identifier close to `text`, in lower case where it is a model's file name."""
+    word = re.sub(r"[^0-9A-Za-z]+", "_", text).strip("_") or "model"
+    if word[0].isdigit():
+        word = f"m{word}"
+    return f"{word}_model" if word.lower() in _TAKEN else word
+
+
+def check_name(name: str) -> str:
+    """The model's name where it can be one in C; the error names one that can."""
+    if identifier(name) != name:
+        raise EdgecError(f"model name {name!r} cannot be used in C; use --name {identifier(name)}")
+    return name
+
+
+def unique(names: Iterable[str]) -> list[str]:
+    """Upper-case identifiers for inputs or outputs, one each."""
+    out: list[str] = []
+    for name in names:
+        word = base = re.sub(r"[^0-9A-Z]+", "_", name.upper()).strip("_") or "UNNAMED"
+        count = 1
+        while word in out:
+            count += 1
+            word = f"{base}_{count}"
+        out.append(word)
+    return out
+
+
+def string(text: str) -> str:
+    """A C string literal; anything but plain ASCII as octal escapes."""
+    plain = {ord(c) for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-+.,:;/()[]{}<>=@#$%&*!|~^'`"}
+    return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
+
+
+def comment(text: str) -> str:
+    """Text that may stand inside a C comment."""
+    shown = "".join(c if " " <= c <= "~" else "?" for c in text)
+    return shown.replace("*/", "* /").replace("/*", "/ *")

@@ -1,0 +1,157 @@
+"""Writes a bundle: links a program's objects, tables and weights into libraries and puts what explains them beside."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from .. import toolchain as tools
+from ..errors import EdgecError
+from ..program import Program
+from ..target import Target
+from . import describe, elf, tables
+from .header import header
+from .manifest import Bundle
+from .names import check_name
+from .place import staged
+
+RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
+_CORE = ("core.c", "cpu.c")
+_LIMIT = 2**32
+
+
+def write_bundle(program: Program, target: Target, out: str | Path) -> Bundle:
+    """Link `program` and write its bundle to the folder `out`, which is replaced as a whole at the end.
+
+    Symbols of the kernels get the model's name as a prefix where they lack it. Errors of the tools and of the file
+    system are `EdgecError`s; an old bundle in `out` then stays as it was.
+    """
+    check_name(program.name)
+    for what, size in (("arena", program.arena_bytes), ("weights", len(program.weights))):
+        if size >= _LIMIT:
+            raise EdgecError(f"{program.name}: {what} of {size:,} bytes; a bundle holds less than {_LIMIT:,}")
+    program = _prefixed(program)
+    chain, out = tools.toolchain(target), Path(os.path.abspath(out))
+    with staged(out) as folder:
+        units = _copy_runtime(folder, tools.has_os(target))
+        shutil.copy(_runtime_library(chain, target, units), folder / "libedgec.a")
+        code_bytes = _libraries(program, target, chain, folder)
+        table = _texts(program, target, folder, code_bytes, units)
+    return Bundle(out, table)
+
+
+def runtime_units(hosted: bool) -> list[str]:
+    """C files of the runtime: without an operating system only the core."""
+    return sorted(p.name for p in (RUNTIME / "src").glob("*.c")) if hosted else list(_CORE)
+
+
+def _version() -> str:
+    import edgec
+
+    return edgec.__version__
+
+
+def _prefixed(program: Program) -> Program:
+    """The program with every kernel's symbol, and every other global one of its objects, named after the model."""
+    prefix = f"{program.name}_"
+    defined = {s.name for _, data in program.objects for s in elf.symbols(data) if s.defined and s.is_global}
+    names = {name: prefix + name for name in defined if not name.startswith(prefix)}
+    if missing := {step.symbol for step in program.steps} - defined:
+        raise ValueError(f"no object defines {', '.join(sorted(missing))}")
+    if not names:
+        return program
+    steps = tuple(replace(step, symbol=names.get(step.symbol, step.symbol)) for step in program.steps)
+    return replace(program, steps=steps, objects=tuple((name, elf.rename(data, names)) for name, data in program.objects))
+
+
+def _copy_runtime(folder: Path, hosted: bool) -> list[str]:
+    """Headers and sources of the runtime; the names of its units."""
+    shutil.copytree(RUNTIME / "include" / "edgec", folder / "edgec")
+    (folder / "src").mkdir()
+    units = runtime_units(hosted)
+    for unit in units:
+        shutil.copyfile(RUNTIME / "src" / unit, folder / "src" / unit)
+    for inner in (RUNTIME / "src").glob("*.h"):
+        shutil.copyfile(inner, folder / "src" / inner.name)
+    return units
+
+
+def _runtime_library(chain: tools.Toolchain, target: Target, units: Sequence[str]) -> Path:
+    """The runtime as a static library, from the cache where these sources were compiled with these tools before."""
+    flags = ("-std=c11", "-I.", "-ffunction-sections", "-fdata-sections")
+    digest = hashlib.sha256(repr((chain, flags, target.triple, _identity(chain.cc))).encode())
+    for path in sorted([*(RUNTIME / "include" / "edgec").iterdir(), *(RUNTIME / "src").iterdir()]):
+        digest.update(path.name.encode() + path.read_bytes())
+    library = tools.cache_folder() / f"runtime-{digest.hexdigest()[:20]}" / "libedgec.a"
+    if not library.exists():
+        library.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
+            work = Path(temporary)
+            shutil.copytree(RUNTIME / "include" / "edgec", work / "edgec")
+            for path in (RUNTIME / "src").iterdir():
+                shutil.copyfile(path, work / path.name)
+            chain.archive(library.name, chain.compile(units, work, flags), work)
+            os.replace(work / library.name, library)
+    return library
+
+
+def _identity(cc: Sequence[str]) -> str:
+    """Changes when the compiler is updated."""
+    found = shutil.which(cc[0])
+    status = os.stat(os.path.realpath(found)) if found else None
+    return f"{found} {status.st_size} {status.st_mtime_ns}" if status else cc[0]
+
+
+def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder: Path) -> int:
+    """`lib<name>.a`, and `lib<name>.so` where the target loads such; bytes of code and tables."""
+    name = program.name
+    with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
+        work = Path(temporary).resolve()
+        shutil.copytree(folder / "edgec", work / "edgec")
+        (work / "weights.bin").write_bytes(program.weights)
+        (work / f"{name}_weights.s").write_text(tables.weights_source(name, "weights.bin", max(program.align, 16)))
+        source = tables.model_source(program, _version())
+        (work / f"{name}_model.c").write_text(source)
+        (folder / "src" / f"{name}_model.c").write_text(source)
+        flags = ("-std=c11", "-I.")
+        objects = _kernel_objects(program, work) + chain.compile([f"{name}_weights.s"], work)
+        objects += chain.compile([f"{name}_model.c"], work, flags)
+        chain.archive(f"lib{name}.a", objects, work)
+        shutil.copyfile(work / f"lib{name}.a", folder / f"lib{name}.a")
+        measured = [(work / obj).read_bytes() for obj in objects]
+        if tools.has_os(target):
+            (work / "export.c").write_text(tables.export_source(name))
+            (work / "exports.map").write_text(tables.EXPORTS)
+            exported = chain.compile(["export.c"], work, flags)
+            options = ("-shared", "-s", "-Wl,--version-script=exports.map", "-Wl,-z,noexecstack", f"-Wl,-soname,lib{name}.so")
+            chain.link(f"lib{name}.so", [*objects, *exported], work, options)
+            shutil.copyfile(work / f"lib{name}.so", folder / f"lib{name}.so")
+            measured = [(work / f"lib{name}.so").read_bytes()]
+    return max(sum(map(elf.stored_bytes, measured)) - len(program.weights), 0)
+
+
+def _kernel_objects(program: Program, work: Path) -> list[str]:
+    """Write the kernels' objects under names that differ from each other and from the tables'."""
+    names = []
+    for index, (_, data) in enumerate(sorted(program.objects)):
+        names.append(f"{program.name}_kernel{index}.o")
+        (work / names[-1]).write_bytes(data)
+    return names
+
+
+def _texts(program: Program, target: Target, folder: Path, code_bytes: int, units: Sequence[str]) -> dict[str, object]:
+    """Header, CMake package, manifest and report; the manifest as a table."""
+    name, hosted = program.name, tools.has_os(target)
+    libraries = ["-ledgec", "-lm", *(["-pthread"] if hosted else [])]
+    (folder / f"{name}.h").write_text(header(program, _version(), code_bytes, libraries))
+    (folder / f"{name}Config.cmake").write_text(describe.cmake(name, units, hosted))
+    files = [str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()] + [f"{name}.json", "report.html"]
+    table = describe.manifest(program, target, _version(), code_bytes, files)
+    (folder / "report.html").write_text(describe.report(table))
+    (folder / f"{name}.json").write_text(describe.dump(table))
+    return table

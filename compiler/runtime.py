@@ -1,0 +1,345 @@
+"""Runs a compiled bundle from Python, through the C runtime (ctypes): the same code that the device runs."""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes as c
+import os
+import platform
+import re
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from . import toolchain as tools
+from .bundle.manifest import ABI, Bundle, read_bundle
+from .dtypes import DTYPES
+from .errors import EdgecError, nearest
+
+ROOT = Path(__file__).resolve().parents[1] / "runtime"
+_NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}  # the order of the enum in edgec.h
+
+
+class _Ref(c.Structure):
+    _fields_ = [("region", c.c_uint32), ("offset", c.c_uint32)]
+
+
+class _Step(c.Structure):
+    _fields_ = [("kernel", c.c_void_p), ("args", c.c_void_p), ("n_args", c.c_uint32), ("tasks", c.c_uint32), ("scratch_stride", c.c_uint32), ("name", c.c_char_p)]
+
+
+class _Io(c.Structure):
+    _fields_ = [
+        ("name", c.c_char_p), ("data", _Ref), ("bytes", c.c_uint32), ("dtype", c.c_uint8), ("rank", c.c_uint8),
+        ("reserved", c.c_int16), ("dims", c.POINTER(c.c_int32)), ("scale", c.c_float), ("zero_point", c.c_int32),
+    ]  # fmt: skip
+
+
+class _Desc(c.Structure):
+    _fields_ = [
+        ("abi", c.c_uint32), ("isa", c.c_uint32), ("arena_bytes", c.c_uint32), ("arena_align", c.c_uint32),
+        ("threads", c.c_uint32), ("n_inputs", c.c_uint32), ("n_outputs", c.c_uint32), ("n_steps", c.c_uint32),
+        ("inputs", c.POINTER(_Io)), ("outputs", c.POINTER(_Io)), ("steps", c.POINTER(_Step)), ("weights", c.c_void_p),
+        ("weights_bytes", c.c_uint32), ("max_args", c.c_uint32), ("name", c.c_char_p), ("version", c.c_char_p),
+    ]  # fmt: skip
+
+
+class _Tensor(c.Structure):
+    _fields_ = [("data", c.c_void_p), ("io", c.POINTER(_Io))]
+
+
+_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
+    "ec_open": (c.c_int32, [c.c_void_p, c.POINTER(_Desc), c.c_void_p, c.c_size_t]),
+    "ec_input": (_Tensor, [c.c_void_p, c.c_uint32]),
+    "ec_output": (_Tensor, [c.c_void_p, c.c_uint32]),
+    "ec_run": (c.c_int32, [c.c_void_p]),
+    "ec_step_next": (c.c_int32, [c.c_void_p]),
+    "ec_restart": (None, [c.c_void_p]),
+    "ec_strerror": (c.c_char_p, [c.c_int32]),
+    "ec_missing_isa": (c.c_uint32, [c.POINTER(_Desc)]),
+    "ec_cpu_isa": (c.c_uint32, []),
+    "ec_model_bytes": (c.c_size_t, []),
+    "ec_pool_open": (c.c_int32, [c.POINTER(c.c_void_p), c.c_uint32]),
+    "ec_pool_close": (None, [c.c_void_p]),
+    "ec_use_pool": (c.c_int32, [c.c_void_p, c.c_void_p]),
+    "ec_bench": (c.c_int32, [c.c_void_p, c.c_uint32, c.c_void_p]),
+    "ec_bench_steps": (c.c_int32, [c.c_void_p, c.c_uint32, c.c_void_p]),
+}
+_LIBRARY: list[c.CDLL] = []
+
+
+def runtime_library() -> c.CDLL:
+    """The C runtime: the one in the installed package, else built once from its sources with this machine's compiler."""
+    if not _LIBRARY:
+        packaged = ROOT / "lib" / "libedgec_rt.so"
+        library = c.CDLL(str(packaged if packaged.exists() else _build()))
+        for name, (result, arguments) in _SIGNATURES.items():
+            function = getattr(library, name)
+            function.restype, function.argtypes = result, arguments
+        _LIBRARY.append(library)
+    return _LIBRARY[0]
+
+
+def _build() -> Path:
+    import hashlib
+    import shutil
+
+    sources = sorted((ROOT / "src").glob("*.c"))
+    digest = hashlib.sha256(platform.machine().encode())
+    for path in [*sources, *sorted((ROOT / "include" / "edgec").iterdir())]:
+        digest.update(path.read_bytes())
+    library = tools.cache_folder() / f"python-{digest.hexdigest()[:20]}" / "libedgec_rt.so"
+    if library.exists():
+        return library
+    compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
+    if compiler is None:
+        raise EdgecError("the C runtime is not built and there is no C compiler here; install gcc, or edgec from its wheel")
+    library.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
+        chain = tools.Toolchain((compiler,), ())
+        built = str(Path(temporary) / library.name)
+        flags = ("-shared", "-O2", "-fPIC", "-std=c11", f"-I{ROOT / 'include'}", "-pthread", "-ldl")
+        chain.link(built, [str(s) for s in sources], Path(temporary), flags)
+        os.replace(built, library)
+    return library
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: `dtype` is numpy's name. Quantized: real value = (element - zero_point) * scale."""
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Durations in milliseconds, timed in C: of each run, and (with `layers`) medians by step name."""
+
+    runs: tuple[float, ...]
+    layers: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def median(self) -> float:
+        return float(np.median(self.runs))
+
+    @property
+    def min(self) -> float:
+        return min(self.runs)
+
+
+def load(path: str | Path, threads: int | None = None) -> Model:
+    """Open the bundle in folder `path`. `threads`: workers to use, at most as many as it was compiled for (the default)."""
+    return Model(read_bundle(path), threads)
+
+
+class Model:
+    """One instance of a compiled model, with an arena of its own. Instances are independent; use each from one thread at a time."""
+
+    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+        self.bundle = bundle
+        self._handle = self._pool = None
+        if threads is not None and threads < 1:
+            raise EdgecError(f"threads must be 1 or more, got {threads}")
+        self._rt = runtime_library()
+        desc = self._dlopen()
+        self._desc = desc.contents
+        self._open(desc, arena_bytes=self._desc.arena_bytes)
+        self._in = [self._view(self._rt.ec_input, i) for i in range(self._desc.n_inputs)]
+        self._out = [self._view(self._rt.ec_output, i) for i in range(self._desc.n_outputs)]
+        self.inputs = tuple(port for port, _ in self._in)
+        self.outputs = tuple(port for port, _ in self._out)
+        self._feed = [(port.name, view, view.dtype, view.shape) for port, view in self._in]
+        self._results = [(port.name, view) for port, view in self._out]
+        self.steps = tuple(self._desc.steps[i].name.decode() for i in range(self._desc.n_steps))
+        self.threads = min(threads or self._desc.threads, self._desc.threads)
+        if self.threads > 1:
+            self._start_pool()
+
+    def _dlopen(self) -> Any:
+        folder, manifest = self.bundle.folder, self.bundle.manifest
+        if not tools.runs_here(manifest["triple"]):
+            raise EdgecError(
+                f"{folder}: compiled for {manifest['triple']}, this machine is {tools.arch(platform.machine())}; run it there, "
+                f"or check it here through an emulator: edgec verify MODEL --bundle {folder}"
+            )
+        if not self.bundle.shared_library.exists():
+            raise EdgecError(f"{folder}: {self.bundle.shared_library.name} is missing; compile the model again")
+        # The loader answers a path it has seen with the library it holds; a name of our own makes it look at the file.
+        with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
+            link = Path(temporary) / "bundle.so"
+            link.symlink_to(self.bundle.shared_library.resolve())
+            try:
+                library = c.CDLL(str(link))
+                entry = library.edgec_model
+            except (OSError, AttributeError) as error:
+                raise EdgecError(f"{self.bundle.shared_library}: not an edgec bundle: {error}") from error
+        self._handle = library._handle
+        entry.restype = c.POINTER(_Desc)
+        desc = entry()
+        if desc.contents.abi != ABI:
+            raise EdgecError(f"{folder}: compiled for version {desc.contents.abi} of the C ABI, this runtime has {ABI}: compile the model again")
+        return desc
+
+    def _open(self, desc: Any, arena_bytes: int) -> None:
+        align = max(self._desc.arena_align, 1)
+        memory = np.empty(arena_bytes + align, np.uint8)
+        start = -memory.ctypes.data % align
+        self.arena: npt.NDArray[np.uint8] = memory[start : start + max(arena_bytes, 1)]
+        self._model = c.create_string_buffer(self._rt.ec_model_bytes() + 16)
+        self._address = c.addressof(self._model) + -c.addressof(self._model) % 16
+        self._check(self._rt.ec_open(self._address, desc, self.arena.ctypes.data, arena_bytes))
+
+    def _check(self, status: int) -> None:
+        if status >= 0:
+            return
+        message = f"{self.bundle.folder}: {self._rt.ec_strerror(status).decode()}"
+        if missing := self._rt.ec_missing_isa(c.byref(self._desc)):
+            message += f": {', '.join(isa_names(missing))}; compile it for this machine with --target host"
+        raise EdgecError(message)
+
+    def _view(self, function: Any, index: int) -> tuple[Port, npt.NDArray[Any]]:
+        tensor = function(self._address, index)
+        io = tensor.io.contents
+        kind, shape = _NUMPY[io.dtype], tuple(io.dims[i] for i in range(io.rank))
+        buffer = (c.c_uint8 * io.bytes).from_address(tensor.data) if io.bytes else bytearray()
+        view: npt.NDArray[Any] = np.ndarray(shape, kind, buffer)
+        scaled = io.scale != 0
+        return Port(io.name.decode(), kind.name, shape, io.scale if scaled else None, io.zero_point if scaled else None), view
+
+    def _start_pool(self) -> None:
+        pool = c.c_void_p()
+        self._check(self._rt.ec_pool_open(c.byref(pool), self.threads))
+        self._pool = pool
+        self._check(self._rt.ec_use_pool(self._address, pool))
+
+    def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
+        """One inference: arrays by input name to arrays by output name, in the order of `outputs`.
+
+        Element types and shapes must be those of `inputs`; an `EdgecError` says what differs.
+        """
+        self._write(inputs)
+        status = self._rt.ec_run(self._address)
+        if status < 0:
+            self._check(status)
+        return {name: view.copy() for name, view in self._results}
+
+    def _write(self, inputs: Mapping[str, npt.ArrayLike]) -> None:
+        if self._handle is None:
+            raise EdgecError(f"{self.bundle.folder}: the model is closed")
+        if len(inputs) != len(self._feed):
+            self._refuse_names(inputs)
+        for name, view, dtype, shape in self._feed:
+            array = inputs.get(name)
+            if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
+                array = self._accept(inputs, name, dtype, shape)
+            view[...] = array
+
+    def _refuse_names(self, inputs: Mapping[str, npt.ArrayLike]) -> None:
+        known = [port.name for port in self.inputs]
+        for name in inputs:
+            if name not in known:
+                raise EdgecError(f"the model has no input {name!r}{nearest(name, known)}")
+        missing = ", ".join(repr(name) for name in known if name not in inputs)
+        raise EdgecError(f"no value for input {missing}")
+
+    def _accept(self, inputs: Mapping[str, npt.ArrayLike], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+        """What is not exactly right but means the same (lists, numpy scalars, other strides), or an error."""
+        if name not in inputs:
+            self._refuse_names(inputs)
+        given = inputs[name]
+        array = np.asarray(given) if isinstance(given, (np.ndarray, np.generic)) else np.asarray(given, dtype)
+        if array.dtype != dtype:
+            raise EdgecError(f"input {name!r}: element type {array.dtype}, expected {dtype}; convert it with .astype({dtype.name!r})")
+        if array.shape != shape:
+            raise EdgecError(f"input {name!r}: shape {array.shape}, expected {shape}")
+        return array
+
+    def trace(self, inputs: Mapping[str, npt.ArrayLike], probes: list[tuple[int, int, int]]) -> tuple[dict[str, npt.NDArray[Any]], list[bytes]]:
+        """Run step by step and read memory on the way: each probe (step, offset, bytes) gives the arena's bytes after that step."""
+        self._write(inputs)
+        found: dict[int, bytes] = {}
+        try:
+            for step in range(max(len(self.steps), 1)):
+                self._check(self._rt.ec_step_next(self._address))
+                for i, (after, offset, size) in enumerate(probes):
+                    if after == step:
+                        found[i] = self.arena[offset : offset + size].tobytes()
+        finally:
+            self._rt.ec_restart(self._address)
+        return {name: view.copy() for name, view in self._results}, [found[i] for i in range(len(probes))]
+
+    def benchmark(self, runs: int = 50, *, layers: bool = False, inputs: Mapping[str, npt.ArrayLike] | None = None) -> Benchmark:
+        """Time `runs` inferences in C, after one to warm up. Inputs are written again before each, outside the timing."""
+        if runs < 1:
+            raise EdgecError(f"runs must be 1 or more, got {runs}")
+        feed = dict(inputs) if inputs is not None else random_inputs(self.inputs)
+        self.run(feed)
+        times = np.zeros(runs)
+        for i in range(runs):
+            self._write(feed)
+            self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data + 8 * i))
+        medians: tuple[tuple[str, float], ...] = ()
+        if layers and self.steps:
+            table = np.zeros((runs, len(self.steps)))
+            for i in range(runs):
+                self._write(feed)
+                self._check(self._rt.ec_bench_steps(self._address, 1, table[i:].ctypes.data))
+            medians = tuple(zip(self.steps, np.median(table, axis=0).tolist(), strict=True))
+        return Benchmark(tuple(times.tolist()), medians)
+
+    def close(self) -> None:
+        """End the threads and unload the library. The arrays that `run` returned stay valid."""
+        handle, self._handle = self._handle, None
+        if handle is None:
+            return
+        self._in, self._out, self._feed, self._results = [], [], [], []
+        if self._pool is not None:
+            self._rt.ec_use_pool(self._address, None)
+            self._rt.ec_pool_close(self._pool)
+            self._pool = None
+        _ctypes.dlclose(handle)
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if getattr(self, "_handle", None) is not None:
+            self.close()
+
+
+def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    """Seeded inputs that most models can digest: reals in [-1, 1), full range for 8 bits, else 0 or 1 (indices, flags, lengths)."""
+    rng, out = np.random.default_rng(seed), {}
+    for port in ports:
+        kind, shape = np.dtype(_named(port.dtype)), tuple(port.shape)
+        if kind.name in ("int8", "uint8"):
+            limits = np.iinfo(kind)
+            out[port.name] = rng.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+        elif kind.kind in "biu":
+            out[port.name] = np.asarray(rng.integers(0, 2, shape)).astype(kind)
+        else:
+            out[port.name] = np.asarray(rng.uniform(-1, 1, shape)).astype(kind)
+    return out
+
+
+def _named(name: str) -> np.dtype[Any]:
+    return next(row.numpy for row in DTYPES.values() if row.numpy.name == name)
+
+
+def isa_names(bits: int) -> list[str]:
+    """Names of EC_ISA_* bits, as edgec.h has them."""
+    text = (ROOT / "include" / "edgec" / "edgec.h").read_text()
+    rows = {name: 1 << int(bit) for name, bit in re.findall(r"EC_ISA_(\w+) = 1 << (\d+)", text)}
+    return [name for name, bit in rows.items() if bits & bit]

@@ -1,0 +1,117 @@
+"""Decides which C compiler, linker and archiver build a bundle for a target, and runs them reproducibly."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from .errors import EdgecError
+from .target import Target
+
+_ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """Command prefixes of a C compiler (which also assembles and links) and an archiver."""
+
+    cc: tuple[str, ...]
+    ar: tuple[str, ...]
+
+    def compile(self, sources: Sequence[str], folder: Path, flags: Sequence[str] = ()) -> list[str]:
+        """Compile sources (names relative to `folder`, so that no path of this machine gets in) to objects beside them."""
+        objects = [f"{Path(source).stem}.o" for source in sources]
+        for source, obj in zip(sources, objects, strict=True):
+            mapping = f"-ffile-prefix-map={folder}=."
+            self.run([*self.cc, "-O2", "-fPIC", "-g0", mapping, *flags, "-c", source, "-o", obj], folder)
+        return objects
+
+    def archive(self, library: str, objects: Sequence[str], folder: Path) -> None:
+        """Static library without timestamps or owners."""
+        self.run([*self.ar, "rcsD", library, *objects], folder)
+
+    def link(self, output: str, objects: Sequence[str], folder: Path, flags: Sequence[str] = ()) -> None:
+        """Shared library or program (by `flags`), without build id."""
+        self.run([*self.cc, *flags, "-Wl,--build-id=none", "-o", output, *objects, "-lm"], folder)
+
+    def run(self, command: Sequence[str], folder: Path) -> None:
+        """Run one tool in `folder`; an `EdgecError` quotes what it said."""
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C", "ZERO_AR_DATE": "1"})
+        except OSError as error:
+            raise EdgecError(f"cannot run {command[0]}: {error.strerror}") from error
+        if done.returncode != 0:
+            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
+            raise EdgecError(f"{' '.join(command[:3])} failed: {lines[0].strip()}") from RuntimeError(f"{shlex.join(command)}\n{done.stderr}")
+
+
+def arch(triple: str) -> str:
+    """Architecture of a triple or machine name, in LLVM's spelling."""
+    first = triple.partition("-")[0].lower()
+    return _ALIASES.get(first, first)
+
+
+def has_os(target: Target) -> bool:
+    """Whether programs of the target are loaded by an operating system that knows shared libraries."""
+    return "linux" in target.triple
+
+
+def runs_here(triple: str) -> bool:
+    """Whether this process could load a library compiled for `triple`."""
+    return "linux" in triple and sys.platform == "linux" and arch(triple) == arch(platform.machine())
+
+
+def toolchain(target: Target) -> Toolchain:
+    """The tools for a target: this machine's own compiler where it fits, a cross compiler, or ziglang."""
+    if runs_here(target.triple):
+        own = shlex.split(os.environ.get("CC", ""))
+        if own:
+            if shutil.which(own[0]) is None:
+                raise EdgecError(f"CC={os.environ['CC']}: no such compiler")
+            return Toolchain(tuple(own), _archiver(own[0]))
+        candidates: tuple[str, ...] = ("cc", "gcc", "clang")
+    else:
+        candidates = target.compilers
+    for name in candidates:
+        if shutil.which(name):
+            return Toolchain((name,), _archiver(name))
+    if target.zig and find_spec("ziglang") is not None:
+        zig = (sys.executable, "-m", "ziglang")
+        return Toolchain((*zig, "cc", "-target", target.zig), (*zig, "ar"))
+    tried = ", ".join((*candidates, "ziglang"))
+    raise EdgecError(f"no C compiler for target {target.name!r} (tried {tried}); install one with: pip install edgec[cross]")
+
+
+def _archiver(compiler: str) -> tuple[str, ...]:
+    """`ar` that belongs to a compiler: the same prefix for cross compilers, else the system's."""
+    for ending in ("gcc", "clang", "cc"):
+        stem = Path(compiler).name
+        if stem.endswith("-" + ending):
+            prefixed = compiler[: -len(ending)] + "ar"
+            if shutil.which(prefixed):
+                return (prefixed,)
+    if shutil.which("ar"):
+        return ("ar",)
+    if find_spec("ziglang") is not None:
+        return (sys.executable, "-m", "ziglang", "ar")
+    raise EdgecError("no archiver (ar) found; install binutils, or: pip install edgec[cross]")
+
+
+def emulator(target: Target) -> str | None:
+    """The installed program that runs the target's programs on this machine."""
+    return next((name for name in target.emulator if shutil.which(name)), None)
+
+
+def cache_folder() -> Path:
+    """Where built runtimes are kept: $EDGEC_CACHE, else the user's cache folder."""
+    if own := os.environ.get("EDGEC_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgec"
