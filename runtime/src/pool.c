@@ -176,7 +176,7 @@ static void *run_helper(void *argument)
 static void open_job(ec_pool *pool)
 {
     store(&pool->taken, 0);
-    store(&pool->state, (pool->state + JOB) | OPEN);
+    store(&pool->state, (load(&pool->state) + JOB) | OPEN);
     if (load(&pool->sleeping) != 0) {
         pthread_mutex_lock(&pool->mutex);
         pthread_cond_broadcast(&pool->job_opened);

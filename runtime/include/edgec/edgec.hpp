@@ -19,6 +19,7 @@
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <string_view>
 #include <type_traits>
 #include <utility>
 
@@ -143,6 +144,11 @@ private:
     ec_pool *pool_ = nullptr;
 };
 
+struct free_arena {
+    std::align_val_t align{1};
+    void operator()(std::byte *memory) const noexcept { ::operator delete(memory, align); }
+};
+
 /* One instance of a model with an arena of its own.  Movable; the descriptor (or bundle) must outlive it. */
 class model {
 public:
@@ -180,18 +186,14 @@ public:
     /* The same, but what is empty there throws EC_ERR_ARG here. */
     template <class T> span<T> input(std::uint32_t index) { return checked(try_input<T>(index)); }
     template <class T> span<const T> output(std::uint32_t index) const { return checked(try_output<T>(index)); }
-    template <class T> span<T> input(const char *name) { return input<T>(find_input(name)); }
-    template <class T> span<const T> output(const char *name) const { return output<T>(find_output(name)); }
+    template <class T> span<T> input(std::string_view name) { return input<T>(find_input(name)); }
+    template <class T> span<const T> output(std::string_view name) const { return output<T>(find_output(name)); }
 
     void use(const pool &threads) { check(ec_use_pool(&model_, threads.get())); }
     const ec_desc *desc() const noexcept { return model_.desc; }
     ec_model *get() noexcept { return &model_; } /* for the rest of edgec.h */
 
 private:
-    struct free_arena {
-        std::align_val_t align{1};
-        void operator()(std::byte *memory) const noexcept { ::operator delete(memory, align); }
-    };
     using arena = std::unique_ptr<std::byte, free_arena>;
 
     template <class T> static span<T> view(ec_tensor tensor) noexcept
@@ -205,18 +207,21 @@ private:
         check(view.data() != nullptr ? EC_OK : EC_ERR_ARG);
         return view;
     }
-    std::uint32_t find_input(const char *name) const
+    static std::uint32_t find(const ec_io *ios, std::uint32_t count, std::string_view name)
     {
-        return index(model_.desc != nullptr ? ec_find(model_.desc->inputs, model_.desc->n_inputs, name) : EC_ERR_ARG);
+        std::uint32_t i = 0;
+        while (i < count && name != ios[i].name)
+            i++;
+        check(i < count ? EC_OK : EC_ERR_ARG);
+        return i;
     }
-    std::uint32_t find_output(const char *name) const
+    std::uint32_t find_input(std::string_view name) const
     {
-        return index(model_.desc != nullptr ? ec_find(model_.desc->outputs, model_.desc->n_outputs, name) : EC_ERR_ARG);
+        return model_.desc != nullptr ? find(model_.desc->inputs, model_.desc->n_inputs, name) : 0;
     }
-    static std::uint32_t index(std::int32_t found)
+    std::uint32_t find_output(std::string_view name) const
     {
-        check(found);
-        return static_cast<std::uint32_t>(found);
+        return model_.desc != nullptr ? find(model_.desc->outputs, model_.desc->n_outputs, name) : 0;
     }
 
     ec_model model_{};

@@ -1,0 +1,105 @@
+// The C++ wrapper: ownership, typed views, errors as exceptions and as statuses.
+#include <cstring>
+#include <utility>
+
+#include "check.h"
+#include "edgec/edgec.hpp"
+#include "tiny.h"
+
+namespace {
+
+template <class F> ec_status thrown_by(F action)
+{
+    try {
+        action();
+    } catch (const edgec::error &e) {
+        CHECK(std::strcmp(e.what(), ec_strerror(e.status())) == 0);
+        return e.status();
+    }
+    return EC_OK;
+}
+
+void run_and_check(edgec::model &model)
+{
+    float next = 1;
+    for (float &x : model.input<float>("x"))
+        x = next++;
+    model.run();
+    const auto scores = model.output<float>(0);
+    CHECK_EQ(scores.size(), 4);
+    CHECK(scores[0] == 0.125f && scores[2] == 0.375f);
+    CHECK(model.output<float>("scores").data() == scores.data());
+}
+
+void a_model_owns_an_aligned_arena()
+{
+    edgec::model model(tiny_desc);
+    CHECK_EQ(reinterpret_cast<std::uintptr_t>(model.get()->arena) % TINY_ARENA_ALIGN, 0);
+    run_and_check(model);
+}
+
+void models_move()
+{
+    edgec::model first(tiny_desc);
+    edgec::model second(std::move(first));
+    CHECK(first.desc() == nullptr);
+    CHECK_EQ(first.try_run(), EC_ERR_ARG);
+    run_and_check(second);
+    edgec::model third(tiny_desc);
+    third = std::move(second);
+    run_and_check(third);
+}
+
+void views_know_their_type()
+{
+    edgec::model model(tiny_desc);
+    CHECK_EQ(model.input<std::byte>(0).size(), 16);
+    CHECK(model.try_input<std::int8_t>(0).empty());
+    CHECK(model.try_output<float>(1).empty());
+    CHECK_EQ(thrown_by([&] { model.input<std::int32_t>(0); }), EC_ERR_ARG);
+    CHECK_EQ(thrown_by([&] { model.input<float>(1); }), EC_ERR_ARG);
+    CHECK_EQ(thrown_by([&] { model.output<float>("score"); }), EC_ERR_ARG);
+    static_assert(edgec::holds<std::uint16_t>(EC_BF16) && !edgec::holds<float>(EC_F16));
+    static_assert(edgec::holds<bool>(EC_BOOL) && edgec::holds<std::int64_t>(EC_I64));
+}
+
+void errors_are_thrown_or_returned()
+{
+    ec_desc desc = tiny_desc;
+    desc.abi = EC_ABI + 1;
+    CHECK_EQ(thrown_by([&] { edgec::model model(desc); }), EC_ERR_ABI);
+    edgec::model model;
+    CHECK_EQ(model.try_run(), EC_ERR_ARG);
+    CHECK_EQ(thrown_by([&] { model.run(); }), EC_ERR_ARG);
+    CHECK_EQ(thrown_by([&] { model.input<float>("x"); }), EC_ERR_ARG);
+    CHECK_EQ(model.try_open(desc), EC_ERR_ABI);
+    CHECK_EQ(model.try_open(tiny_desc), EC_OK);
+    run_and_check(model);
+}
+
+void bundles_and_pools_close_themselves()
+{
+    CHECK_EQ(thrown_by([] { edgec::bundle bundle("./libmissing.so"); }), EC_ERR_LOAD);
+    CHECK_EQ(thrown_by([] { edgec::model model{edgec::bundle()}; }), EC_ERR_ARG);
+    CHECK_EQ(thrown_by([] { edgec::pool pool(1000); }), EC_ERR_ARG);
+    edgec::bundle loaded("./libgood.so");
+    edgec::bundle bundle(std::move(loaded));
+    CHECK(loaded.desc() == nullptr);
+    edgec::pool pool(2);
+    CHECK_EQ(pool.workers(), 2);
+    edgec::model model(bundle);
+    model.use(pool);
+    run_and_check(model);
+}
+
+}  // namespace
+
+int main()
+{
+    a_model_owns_an_aligned_arena();
+    models_move();
+    views_know_their_type();
+    errors_are_thrown_or_returned();
+    bundles_and_pools_close_themselves();
+    return CHECK_RESULT();
+}
