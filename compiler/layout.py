@@ -96,3 +96,47 @@ def unpack(array: Array, text: str, shape: tuple[int, ...]) -> Array:
 def storage_bytes(t: Type) -> int:
     """Bytes of a value in memory, padding included."""
     return int(prod(physical_shape(t)) * dtype(t.dtype).bytes)
+
+
+def same_bytes(t: Type, other: str) -> bool:
+    """Whether the value lies byte for byte the same in layout `other` as in its own."""
+    return t.layout == other or _stretch(t.shape, t.layout) == _stretch(t.shape, other)
+
+
+def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...]:
+    """The physical dimensions longer than one as (logical axis, elements of that axis per step), merged where adjacent."""
+    lay = layout(text, len(shape))
+    dims = [(a, lay.block(a), -(-shape[a] // lay.block(a))) for a in lay.order]
+    if any(shape[a] % lay.block(a) for a in lay.order):
+        return ((-1, hash(text)),)  # padded: equal to itself only
+    left = {a: lay.block(a) for a in lay.order}
+    for axis, size in lay.blocks:
+        left[axis] //= size
+        dims.append((axis, left[axis], size))
+    merged: list[tuple[int, int, int]] = []
+    for axis, step, count in dims:
+        if count == 1:
+            continue
+        if merged and merged[-1][0] == axis and merged[-1][1] == step * count:
+            merged[-1] = (axis, step, merged[-1][2] * count)
+        else:
+            merged.append((axis, step, count))
+    return tuple((axis, step) for axis, step, _ in merged)
+
+
+def contiguous(t: Type, axis: int, start: int, size: int) -> bool:
+    """Whether elements start..start+size-1 of `axis` are one stretch of the value's memory, padding apart."""
+    lay = layout(t.layout, len(t.shape))
+    block = lay.block(axis)
+    if start % block or (size % block and start + size != t.shape[axis]):
+        return False
+    before = lay.order[: lay.order.index(axis)]
+    return all(-(-t.shape[a] // lay.block(a)) == 1 for a in before)
+
+
+def stretch_offset(t: Type, axis: int, start: int) -> int:
+    """Byte offset of element `start` of an axis for which `contiguous` holds."""
+    lay = layout(t.layout, len(t.shape))
+    dims = lay.physical(t.shape)
+    inner = prod(dims[lay.order.index(axis) + 1 :])
+    return start // lay.block(axis) * inner * dtype(t.dtype).bytes

@@ -67,6 +67,15 @@ class Allocation:
 
 
 @dataclass(frozen=True)
+class Arena:
+    """The memory plan: bytes in all, the least that any plan could need, and who lies where."""
+
+    bytes: int
+    lower_bound: int
+    map: tuple[Allocation, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """A compiled model before linking. `objects` are ELF relocatable files (name, bytes) that define the symbols."""
 

@@ -6,6 +6,7 @@ import dataclasses
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -94,6 +95,23 @@ def _field(name: str, value: Any, where: str) -> Any:
 
 
 FOLDER = Path(__file__).resolve().parent.parent / "targets"
+
+
+def find_target(name: str) -> Target:
+    """A target by name (built in, of a plugin, `host` for this machine), or from the path of a .toml file."""
+    from .plugins import all_targets
+
+    if name == "host":
+        host: Target = import_module("edgec.targets.host").host()
+        return host
+    known = all_targets()
+    path = known.get(name, Path(name))
+    if name not in known and path.suffix != ".toml":
+        raise EdgecError(f"unknown target {name!r}{nearest(name, [*known, 'host'])}")
+    try:
+        return read_target(path.read_text(encoding="utf-8"), str(path))
+    except OSError as error:
+        raise EdgecError(f"target {name}: cannot read {path}: {error.strerror}") from error
 
 
 def target_files() -> dict[str, Path]:

@@ -67,7 +67,16 @@ op(
     _kernel,
     _run_kernel,
     kind="other",
-    attrs={"body": REQUIRED, "row": "", "config": "", "why": "", "arena": ()},
+    attrs={
+        "body": REQUIRED,
+        "row": "",  # registry row, its tiles, its modelled time, and why it was chosen
+        "config": "",
+        "cost_us": 0.0,
+        "why": "",
+        "scratch": 0,  # bytes per worker, and where the planner put them
+        "scratch_at": 0,
+        "arena": (),
+    },
 )
 op("Edgec.Layout", 1, _laid_out, lambda x, **_: x, attrs={"to": "", "arena": ()})
 op("Edgec.View", 1, _viewed, lambda x, shape, **_: x.reshape(shape), attrs={"shape": REQUIRED, "to": "", "arena": ()})

@@ -1,0 +1,106 @@
+"""The whole way of a model, from ONNX file to bundle; every command and the Python API come through here."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .bundle.manifest import Bundle
+from .bundle.names import check_name, identifier
+from .bundle.place import check_output
+from .errors import EdgecError
+from .importer import import_model
+from .ir import Graph
+from .pipeline import parse_pipeline, run_pipeline, show_pipeline
+from .program import Program
+from .session import Session
+from .target import Target, find_target
+
+if TYPE_CHECKING:
+    import onnx
+
+Progress = Callable[[str, int, int], None]
+
+
+def _silent(stage: str, done: int, total: int) -> None:
+    pass
+
+
+def compile_model(
+    model: str | Path | onnx.ModelProto,
+    *,
+    target: str | Target = "host",
+    out: str | Path | None = None,
+    name: str | None = None,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    bind: Mapping[str, Any] | None = None,
+    threads: int = 1,
+    passes: str | None = None,
+    progress: Progress | None = None,
+    session: Session | None = None,
+) -> Bundle:
+    """Compile and write a bundle. `session` receives notes, times and rewrites; see `edgec.compile` for the rest."""
+    from .bundle.write import write_bundle
+
+    started = time.perf_counter()
+    tell = progress or _silent
+    chosen = target if isinstance(target, Target) else find_target(target)
+    if threads < 1:
+        raise EdgecError(f"threads: {threads} is not a number of workers; at least 1")
+    label = check_name(name) if name else identifier(_stem(model))
+    folder = check_output(out if out is not None else label)
+    session = session or Session()
+    session.target = chosen
+    session.settings = {**session.settings, "threads": threads}
+    spec = passes or chosen.pipeline
+    parse_pipeline(spec, chosen.pipeline)
+
+    tell("import", 0, 1)
+    graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
+    program = compile_graph(replace(graph, name=label), session, spec, tell)
+    program = replace(program, model_sha256=_digest(model), notes=tuple(session.notes))
+    tell("link", 0, 1)
+    bundle = write_bundle(program, chosen, folder)
+    tell("link", 1, 1)
+    return replace(bundle, compile_seconds=time.perf_counter() - started)
+
+
+def compile_graph(graph: Graph, session: Session, spec: str = "", progress: Progress = _silent) -> Program:
+    """Passes and code generation. `session.target` must be set."""
+    target = session.target
+    if target is None:
+        raise EdgecError("compile: no target is given")
+    load_kernels()
+    progress("optimize", 0, 1)
+    stages = parse_pipeline(spec or target.pipeline, target.pipeline)
+    planned = run_pipeline(graph, stages, session)
+    if session.arena is None:
+        raise EdgecError(f"pipeline {show_pipeline(stages)!r} cannot end in a library: it has no 'plan'; add 'fuse, layout, plan'")
+    generate = import_module("edgec.targets.codegen").generate
+    program: Program = generate(planned, target, arena=session.arena, threads=session.threads, progress=progress)
+    return replace(program, passes=show_pipeline(stages))
+
+
+def load_kernels() -> None:
+    """Register every kernel row, the plugins' included."""
+    from .plugins import load_plugins
+
+    import_module("edgec.targets.kernels")
+    load_plugins()
+
+
+def _stem(model: str | Path | onnx.ModelProto) -> str:
+    if isinstance(model, (str, Path)):
+        return Path(model).stem
+    return model.graph.name or "model"
+
+
+def _digest(model: str | Path | onnx.ModelProto) -> str:
+    data = Path(model).read_bytes() if isinstance(model, (str, Path)) else model.SerializeToString(deterministic=True)
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,23 @@
+"""Multiply-accumulates of a graph: what convolutions and matrix multiplications cost, whatever the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+
+from .ir import Graph, Node
+
+_COUNT: dict[str, Callable[[Node], int]] = {
+    "Conv": lambda n: n.types[0].size * prod(n.args[1].shape[1:]),
+    "ConvTranspose": lambda n: n.args[0].type.size * prod(n.args[1].shape[1:]),
+    "MatMul": lambda n: n.types[0].size * n.args[0].shape[-1],
+}
+
+
+def macs(graph: Graph) -> int:
+    """Of all nodes, nested bodies included."""
+    total = 0
+    for node in graph.nodes():
+        body = node.attrs.get("body")
+        total += macs(body) if isinstance(body, Graph) else _COUNT[node.op](node) if node.op in _COUNT else 0
+    return total

@@ -1,0 +1,107 @@
+"""The static memory plan: an offset in one arena for every buffer, near the least that any plan can need.
+
+Placing intervals of time at offsets is two-dimensional packing (NP-hard). The planner places buffers one by one at the
+lowest gap that is free over their whole life (greedy by size and relatives: Pisarchyk and Lee, "Efficient Memory
+Management for Deep Neural Net Inference", 2020), tries several orders, and then improves the best order by moving
+the buffers that touch the top to the front.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """`bytes` needed from step `first` to step `last`, both included."""
+
+    name: str
+    bytes: int
+    first: int
+    last: int
+
+    def meets(self, other: Buffer) -> bool:
+        """Whether both are alive in some step."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Offsets in the order of the buffers that were given, bytes in all, and the bound that no plan can beat."""
+
+    offsets: tuple[int, ...]
+    bytes: int
+    lower_bound: int
+
+
+def lower_bound(buffers: Iterable[Buffer], align: int = 1) -> int:
+    """The largest sum of live bytes over all steps, each buffer rounded up to `align`."""
+    change: dict[int, int] = {}
+    for b in buffers:
+        size = _round_up(b.bytes, align)
+        change[b.first] = change.get(b.first, 0) + size
+        change[b.last + 1] = change.get(b.last + 1, 0) - size
+    live = best = 0
+    for step in sorted(change):
+        live += change[step]
+        best = max(best, live)
+    return best
+
+
+def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layout:
+    """Place all buffers. `effort` bounds how many orders are tried after the first few; the result is deterministic."""
+    bound = lower_bound(buffers, align)
+    meeting = [[j for j, other in enumerate(buffers) if j != i and b.meets(other)] for i, b in enumerate(buffers)]
+    orders = [
+        sorted(range(len(buffers)), key=lambda i: (-buffers[i].bytes, buffers[i].first)),
+        sorted(range(len(buffers)), key=lambda i: (buffers[i].first, -buffers[i].bytes)),
+        sorted(range(len(buffers)), key=lambda i: (-(buffers[i].last - buffers[i].first), -buffers[i].bytes)),
+        sorted(range(len(buffers)), key=lambda i: -buffers[i].bytes * (buffers[i].last - buffers[i].first + 1)),
+        _by_breadth(buffers),
+    ]
+    placed = [(_place(buffers, order, meeting, align), order) for order in orders]
+    (offsets, total), order = min(placed, key=lambda p: p[0][1])
+    for turn in range(effort):
+        if total <= bound:
+            break
+        top = [i for i in order if offsets[i] + _round_up(buffers[i].bytes, align) == total]
+        pick = top[turn % len(top)]
+        position = order.index(pick)
+        trial = order[:position] + order[position + 1 :]
+        trial.insert((position * (turn % 3)) // 3, pick)
+        new_offsets, new_total = _place(buffers, trial, meeting, align)
+        if new_total <= total:
+            offsets, total, order = new_offsets, new_total, trial
+    return Layout(tuple(offsets), total, bound)
+
+
+def _place(buffers: Sequence[Buffer], order: Sequence[int], meeting: list[list[int]], align: int) -> tuple[list[int], int]:
+    offsets = [-1] * len(buffers)
+    total = 0
+    for i in order:
+        size = _round_up(buffers[i].bytes, align)
+        taken = sorted((offsets[j], offsets[j] + _round_up(buffers[j].bytes, align)) for j in meeting[i] if offsets[j] >= 0)
+        at = 0
+        for low, high in taken:
+            if low - at >= size:
+                break
+            at = max(at, high)
+        offsets[i] = at
+        total = max(total, at + size)
+    return offsets, total
+
+
+def _by_breadth(buffers: Sequence[Buffer]) -> list[int]:
+    """Steps with the most live bytes first; within a step the largest buffers first."""
+    steps = range(max((b.last for b in buffers), default=-1) + 1)
+    live = {s: sum(b.bytes for b in buffers if b.first <= s <= b.last) for s in steps}
+    order: dict[int, None] = {}
+    for step in sorted(steps, key=lambda s: (-live[s], s)):
+        here = [i for i, b in enumerate(buffers) if b.first <= step <= b.last]
+        order.update(dict.fromkeys(sorted(here, key=lambda i: (-buffers[i].bytes, i))))
+    return list(order)
+
+
+def _round_up(n: int, to: int) -> int:
+    return -(-n // to) * to

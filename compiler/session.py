@@ -1,0 +1,103 @@
+"""What one run of a pipeline knows and records: target and settings in; numbered rewrites, times and notes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .ir import Node
+from .program import Arena
+from .target import Target
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rewrite: its number (from 1), and the pass, rule and node it belongs to."""
+
+    number: int
+    pass_name: str
+    rule: str
+    node: str
+
+    def __str__(self) -> str:
+        return f"{self.pass_name} >> {self.rule} >> {self.node}"
+
+
+@dataclass
+class Session:
+    """State of one run. Passes read `target` and `settings`, ask `step` before each rewrite, and may `note`.
+
+    limit        at most so many rewrites happen; all later ones are refused (`edgec bisect`)
+    verify       level of the verifier after each pass
+    print_after  passes whose result is printed ("all": every one)
+    dump         folder that gets NN-pass.eir after each pass
+    why_rules    rules whose refusals are explained ("all": every one)
+    why, out     where explanations and printed graphs go
+    arena        the memory plan, once the pass `plan` has run
+    settings     what the user asked for that is neither pass nor target (threads, calibration data ...); read only
+    """
+
+    target: Target | None = None
+    settings: Mapping[str, object] = field(default_factory=dict)
+    limit: int | None = None
+    verify: int = 1
+    print_after: frozenset[str] = frozenset()
+    dump: Path | None = None
+    why_rules: frozenset[str] = frozenset()
+    why: Callable[[str], None] = print
+    out: Callable[[str], None] = print
+    steps: list[Step] = field(default_factory=list)
+    times: list[tuple[str, float]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    arena: Arena | None = None
+    counters: dict[str, int] = field(default_factory=dict)
+    pass_name: str = ""
+    refused: int = 0
+    _told: set[str] = field(default_factory=set)
+
+    def step(self, rule: str, node: Node | str) -> bool:
+        """Number a rewrite; False when it must not happen because the limit is reached."""
+        if self.limit is not None and len(self.steps) >= self.limit:
+            self.refused += 1
+            return False
+        self.steps.append(Step(len(self.steps) + 1, self.pass_name, rule, place(node)))
+        self.count(rule)
+        return True
+
+    def count(self, what: str, by: int = 1) -> None:
+        """Add to a counter that reports show."""
+        self.counters[what] = self.counters.get(what, 0) + by
+
+    def note(self, text: str) -> None:
+        """A remark for the report: what was withdrawn, and why."""
+        self.notes.append(f"{self.pass_name}: {text}" if self.pass_name else text)
+
+    def wants_why(self, rule: str) -> bool:
+        """Whether the user asked why this rule does not apply."""
+        return bool(self.why_rules) and (rule in self.why_rules or "all" in self.why_rules)
+
+    def explain(self, rule: str, node: Node, reason: str) -> None:
+        """Say why a rule does not apply at a node, once."""
+        text = f"{rule} at {place(node)}: {reason}"
+        if text not in self._told:
+            self._told.add(text)
+            self.why(text)
+
+    @property
+    def threads(self) -> int:
+        """Workers that one inference may use."""
+        threads = self.settings.get("threads", 1)
+        return threads if isinstance(threads, int) else 1
+
+    @property
+    def last(self) -> str:
+        """The last rewrite, for error messages."""
+        return f"rewrite {self.steps[-1].number}: {self.steps[-1]}" if self.steps else "no rewrite"
+
+
+def place(node: Node | str) -> str:
+    """How messages name a node: its name, or operator and origin where it has none."""
+    if isinstance(node, str):
+        return node
+    return node.name or (f"{node.op} from {node.origin[-1]}" if node.origin else node.op)

@@ -1,0 +1,236 @@
+"""Decides which nodes become one kernel: an anchor with the elementwise region after it, or a chain of maps.
+
+A region is found by dominance: if every path from a kernel's result leads through one later node, and all that lies
+between is elementwise and of the same shape, the whole region (x * sigmoid(x), a residual add ...) joins the kernel
+and only its last value is stored. Every kernel is an `Edgec.Kernel` node whose body is a graph of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import networkx as nx
+
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.op import OPS, const_array, is_const
+from edgec.compiler.pipeline import exact, graph_pass
+from edgec.compiler.session import Session
+
+MAX_ARGS = 24  # pointers per kernel, below the runtime's EC_MAX_ARGS; outputs and scratch need room too
+# maps that read an element more than once, or leave some unread: what comes before them is not worth repeating
+_REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
+# maps that the planner can often place without a copy: kept apart, so that it may
+_PLACEABLE = frozenset({"Concat", "Slice", "Split"})
+_HEAVY = frozenset({"contract", "window", "reduce", "other"})
+
+
+@dataclass(eq=False)
+class _Group:
+    """Nodes of one kernel, producers first; `anchor` is its heavy node, if it has one."""
+
+    nodes: list[Node]
+    anchor: Node | None = None
+    results: tuple[Value, ...] = field(default=())
+
+    @property
+    def out(self) -> Value | None:
+        return self.results[0] if len(self.results) == 1 else None
+
+
+@graph_pass("fuse", promise=exact, after=("canonicalize", "fold"), required=True)
+def fuse(g: Graph, *, session: Session, epilogues: bool = True) -> Graph:
+    """Group nodes into kernels. `epilogues=false` makes one kernel per node (to find out which fusion is at fault)."""
+    groups = _anchored(g, session if epilogues else None)
+    if epilogues:
+        _merge_maps(g, groups, session)
+    return _build(g, groups)
+
+
+def _kind(node: Node) -> str:
+    return OPS[node.op].kind
+
+
+def _is_view(node: Node) -> bool:
+    return node.op == "Reshape"
+
+
+def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
+    """One group per node that starts a kernel, grown over its elementwise region."""
+    groups: dict[Node, _Group] = {}
+    after = _post_dominators(g)
+    outputs = set(g.outputs)
+    order = list(g.nodes())
+    place = {node: i for i, node in enumerate(order)}
+    users = g.users()
+    for node in [n for n in order if _kind(n) in _HEAVY] + [n for n in order if _kind(n) not in _HEAVY]:
+        if node in groups or _kind(node) == "source" or _is_view(node):
+            continue
+        group = _Group([node], node if _kind(node) in _HEAVY else None, node.results)
+        groups[node] = group
+        while session is not None and (out := group.out) is not None and out not in outputs:
+            last = after.get(out.node)
+            if last is None:
+                break
+            region = _between(out, last, users)
+            if not _joins(group, region, out, groups) or not session.step("region", last):
+                break
+            region.sort(key=place.__getitem__)
+            group.nodes += region
+            group.results = last.results
+            groups.update(dict.fromkeys(region, group))
+    return groups
+
+
+def _joins(group: _Group, region: list[Node], out: Value, groups: dict[Node, _Group]) -> bool:
+    if not region:
+        return False
+    for node in region:
+        if _kind(node) != "elementwise" or node in groups or len(node.types) != 1 or node.types[0].shape != out.shape:
+            return False
+    external = {a for n in (*group.nodes, *region) for a in n.args if a.node not in (*group.nodes, *region)}
+    return len(external) <= MAX_ARGS
+
+
+def _post_dominators(g: Graph) -> dict[Node, Node]:
+    """The nearest later node that every path from a node to an output passes."""
+    dag: nx.DiGraph[Any] = nx.DiGraph()
+    end = "end"
+    for node in g.nodes():
+        for arg in node.args:
+            dag.add_edge(node, arg.node)
+    for value in g.outputs:
+        dag.add_edge(end, value.node)
+    found = nx.immediate_dominators(dag, end)
+    return {node: dominator for node, dominator in found.items() if node != end and dominator not in (end, None)}
+
+
+def _between(out: Value, last: Node, users: dict[Value, list[Node]]) -> list[Node]:
+    """All nodes on paths from `out` to `last`, `last` included."""
+    seen: dict[Node, None] = {}
+    stack = [out]
+    while stack:
+        for user in users.get(stack.pop(), []):
+            if user not in seen:
+                seen[user] = None
+                if user is not last:
+                    stack += user.results
+    return list(seen)
+
+
+def _merge_maps(g: Graph, groups: dict[Node, _Group], session: Session) -> None:
+    """Put a chain of maps into the map kernel, or the plain reduction, that is its only reader."""
+    uses = g.uses()
+    for node in list(g.nodes()):
+        group = groups.get(node)
+        if group is None:
+            continue
+        for arg in node.args:
+            maker = groups.get(arg.node)
+            if maker is None or maker is group or not _inlines(maker, arg, node, group, uses):
+                continue
+            if not session.step("chain", node):
+                return
+            group.nodes = maker.nodes + group.nodes
+            groups.update(dict.fromkeys(maker.nodes, group))
+
+
+def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[Value, int]) -> bool:
+    if maker.anchor is not None or maker.out != arg or uses[arg] != 1:
+        return False
+    if maker.nodes[-1].op in _PLACEABLE and placeable(maker.nodes[-1]):
+        return False
+    if reader.op in _REPEATING or (reader.op in _PLACEABLE and placeable(reader)):
+        return False
+    if group.anchor is not None and not (reader is group.anchor and reader.op.startswith("Reduce")):
+        return False
+    nodes = {*maker.nodes, *group.nodes}
+    return len({a for n in nodes for a in n.args if a.node not in nodes}) <= MAX_ARGS
+
+
+def placeable(node: Node) -> bool:
+    """Whether a Concat, Slice or Split touches whole contiguous stretches: every axis before its own has size one."""
+    if node.op == "Slice":
+        axes, steps = node.attrs["axes"], node.attrs["steps"]
+        assert isinstance(axes, tuple) and isinstance(steps, tuple)
+        moving = [a for a in axes if node.types[0].shape[a] != node.args[0].shape[a]]
+        if len(moving) > 1 or any(s != 1 for s in steps):
+            return False
+        axis = moving[0] if moving else 0
+    else:
+        value = node.attrs["axis"]
+        assert isinstance(value, int)
+        axis = value % len(node.types[0].shape)
+    return all(n == 1 for n in node.args[0].shape[:axis])
+
+
+def stretches(node: Node) -> list[tuple[int, int, int]]:
+    """(axis, start, size) of each result of a Slice or Split that takes whole stretches of one axis."""
+    if node.op == "Slice":
+        axes, starts = node.attrs["axes"], node.attrs["starts"]
+        assert isinstance(axes, tuple) and isinstance(starts, tuple)
+        for axis, start in zip(axes, starts, strict=True):
+            assert isinstance(axis, int) and isinstance(start, int)
+            if node.types[0].shape[axis] != node.args[0].shape[axis]:
+                return [(axis, start, node.types[0].shape[axis])]
+        return [(0, 0, node.types[0].shape[0])]
+    axis_value = node.attrs["axis"]
+    assert isinstance(axis_value, int)
+    axis = axis_value % len(node.types[0].shape)
+    found, start = [], 0
+    for t in node.types:
+        found.append((axis, start, t.shape[axis]))
+        start += t.shape[axis]
+    return found
+
+
+def _build(g: Graph, groups: dict[Node, _Group]) -> Graph:
+    """Replace each group by an `Edgec.Kernel` at the place of its last node, and each Reshape by a view."""
+    new: dict[Value, Value] = {}
+    names: dict[str, int] = {}
+    for node in g.nodes():
+        if (group := groups.get(node)) is not None:
+            if node is not group.nodes[-1]:
+                continue
+            made = _kernel(group, new, names)
+            new.update(zip(group.results, made.results, strict=True))
+        elif _is_view(node):
+            args = tuple(new[a] for a in node.args)
+            view = Node("Edgec.View", args, node.types, {"shape": node.types[0].shape}, node.name, node.origin)
+            new[Value(node)] = Value(view)
+        else:
+            new.update(zip(node.results, node.results, strict=True))
+    return g.with_values(tuple(new[v] for v in g.inputs), tuple(new[v] for v in g.outputs))
+
+
+def _kernel(group: _Group, new: dict[Value, Value], names: dict[str, int]) -> Node:
+    inside = set(group.nodes)
+    outer = list(dict.fromkeys(a for n in group.nodes for a in n.args if a.node not in inside and not _literal(a)))
+    body = make_body(group.nodes, outer, group.results)
+    head = group.anchor or group.nodes[-1]
+    label = unique(head.name or head.op, names)
+    origin = tuple(dict.fromkeys(o for n in group.nodes for o in n.origin))
+    types = tuple(v.type for v in group.results)
+    return Node("Edgec.Kernel", tuple(new[a] for a in outer), types, {"body": body}, label, origin)
+
+
+def _literal(value: Value) -> bool:
+    """Constants of one element stay inside the body, as literals of the code."""
+    return is_const(value) and const_array(value).size == 1
+
+
+def make_body(nodes: Iterable[Node], outer: list[Value], results: tuple[Value, ...]) -> Graph:
+    """A graph of `nodes` whose inputs stand for the outer values."""
+    inputs = [Value(Node("Input", (), (v.type,), {}, f"a{i}")) for i, v in enumerate(outer)]
+    inner: dict[Value, Value] = dict(zip(outer, inputs, strict=True))
+    for node in nodes:
+        copy = replace(node, args=tuple(inner.get(a, a) for a in node.args))
+        inner.update(zip(node.results, copy.results, strict=True))
+    return Graph("body", tuple(inputs), tuple(inner[v] for v in results))
+
+
+def unique(name: str, names: dict[str, int]) -> str:
+    """The name, numbered from its second use on."""
+    count = names[name] = names.get(name, 0) + 1
+    return name if count == 1 else f"{name}_{count}"

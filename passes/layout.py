@@ -1,0 +1,151 @@
+"""Chooses a kernel row and memory layouts for every kernel, packs constants, and inserts the conversions that are left.
+
+The choice is global: a row's cost counts together with the conversions that its layouts force on its neighbours, and a
+local search over the whole graph (layout_search.py) settles it. Constants take any layout for free: they are packed
+when the library is written. Concatenations and splits of whole stretches become placements without a copy.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.layout import same_bytes
+from edgec.compiler.op import is_const
+from edgec.compiler.pipeline import exact, graph_pass
+from edgec.compiler.registry import Choice
+from edgec.compiler.session import Session
+
+from .fuse import stretches
+from .layout_search import JOIN, PART, Assignment, search
+
+
+@graph_pass("layout", promise=exact, needs=("fuse",), required=True)
+def layout(g: Graph, *, session: Session) -> Graph:
+    """Every `Edgec.Kernel` gets its row, tile and layouts; needs a target."""
+    if session.target is None:
+        raise EdgecError("pass layout: needs a target; give --target")
+    return _Rewrite(search(g, session.target, session.threads)).graph(g)
+
+
+class _Rewrite:
+    """Applies an assignment. `new` maps old values to new ones, whose types carry the layout in which they are made."""
+
+    def __init__(self, assignment: Assignment) -> None:
+        self.assignment = assignment
+        self.new: dict[Value, Value] = {}
+        self.converted: dict[tuple[Value, str], Value] = {}
+        self.joined: set[Value] = set()
+
+    def graph(self, g: Graph) -> Graph:
+        for node in g.nodes():
+            self.new.update(zip(node.results, self._node(node), strict=True))
+        outputs = tuple(self._as(self.new[v], "") for v in g.outputs)
+        return g.with_values(tuple(self.new[v] for v in g.inputs), outputs)
+
+    def _node(self, node: Node) -> tuple[Value, ...]:
+        if node.op in ("Input", "Const"):
+            return node.results
+        if node.op == "Edgec.View":
+            return replace(node, args=(self._as(self.new[node.args[0]], ""),)).results
+        choice = self.assignment.choice[node]
+        if choice.row == JOIN:
+            return self._join(node, choice)
+        if choice.row == PART:
+            return self._part(node, choice)
+        args = tuple(self._argument(self.new[a], want) for a, want in zip(node.args, choice.layouts_in, strict=True))
+        return _placed(node, args, choice, self.assignment.why[node]).results
+
+    def _argument(self, value: Value, want: str | None) -> Value:
+        return value if want is None else self._as(value, want)
+
+    def _as(self, value: Value, want: str) -> Value:
+        """The value in another layout: a repacked constant, the value itself, or the result of a conversion."""
+        if value.type.layout == want or (not is_const(value) and same_bytes(value.type, want)):
+            return value
+        key = value, want
+        if key not in self.converted:
+            t = replace(value.type, layout=want)
+            if is_const(value):
+                self.converted[key] = Value(replace(value.node, types=(t,)))
+            else:
+                self.converted[key] = self._copy(value, t)
+        return self.converted[key]
+
+    def _copy(self, value: Value, t: Type) -> Value:
+        """A kernel that writes the value again, laid out as `t` says."""
+        choice = self.assignment.conversion(value.type, t)
+        inner = Value(Node("Input", (), (value.type,), {}, "a0"))
+        body = Graph("body", (inner,), (Value(Node("Edgec.Layout", (inner,), (t,), {"to": t.layout}, "to")),))
+        name = f"{value.name}_as_{t.layout or 'rows'}"
+        node = Node("Edgec.Kernel", (value,), (t,), {"body": body}, name, value.node.origin)
+        return Value(_placed(node, (value,), choice, "another layout is wanted by its reader"))
+
+    def _join(self, node: Node, choice: Choice) -> tuple[Value, ...]:
+        body_node = node.attrs["body"].outputs[0].node  # type: ignore[union-attr]
+        parts = []
+        for arg, want in zip(self._outer(node, body_node), choice.layouts_in, strict=True):
+            part = self._as(self.new[arg], want or "")
+            if part in self.joined or is_const(part) or not _movable(part):
+                part = self._copy(part, replace(part.type, layout=want or ""))
+            self.joined.add(part)
+            parts.append(part)
+        t = replace(node.types[0], layout=choice.layouts_out[0])
+        return Node("Edgec.Join", tuple(parts), (t,), {"axis": body_node.attrs["axis"]}, node.name, node.origin).results
+
+    def _part(self, node: Node, choice: Choice) -> tuple[Value, ...]:
+        body_node = node.attrs["body"].outputs[0].node  # type: ignore[union-attr]
+        source = self._as(self.new[node.args[0]], choice.layouts_in[0] or "")
+        values = []
+        for value, (axis, start, size) in zip(node.results, stretches(body_node), strict=True):
+            t = replace(value.type, layout=choice.layouts_out[0])
+            attrs = {"axis": axis, "start": start, "size": size}
+            values.append(Value(Node("Edgec.Part", (source,), (t,), attrs, value.name, node.origin)))
+        return tuple(values)
+
+    @staticmethod
+    def _outer(node: Node, body_node: Node) -> tuple[Value, ...]:
+        """The kernel's arguments in the order in which its single body node reads them."""
+        inputs = node.attrs["body"].inputs  # type: ignore[union-attr]
+        return tuple(node.args[inputs.index(a)] for a in body_node.args)
+
+
+def _movable(value: Value) -> bool:
+    """Whether the planner may choose where the value lies: it is not already a stretch of something else."""
+    node = value.node
+    while node.op == "Edgec.View":
+        node = node.args[0].node
+    return node.op in ("Edgec.Kernel", "Edgec.Join")
+
+
+def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> Node:
+    """The kernel with its choice written into attributes, node types and body types."""
+    body = node.attrs["body"]
+    assert isinstance(body, Graph)
+    inputs = tuple(
+        Value(replace(v.node, types=(replace(v.type, layout=a.type.layout),)))
+        for v, a in zip(body.inputs, args, strict=True)
+    )
+    outs = {v: layout for v, layout in zip(body.outputs, choice.layouts_out, strict=True)}
+    known: dict[Value, Value] = dict(zip(body.inputs, inputs, strict=True))
+
+    def copy(value: Value) -> Value:
+        if value not in known:
+            old = value.node
+            types = tuple(replace(t, layout=outs.get(v, "")) for v, t in zip(old.results, old.types, strict=True))
+            made = replace(old, args=tuple(copy(a) for a in old.args), types=types)
+            known.update(zip(old.results, made.results, strict=True))
+        return known[value]
+
+    new_body = Graph(body.name, inputs, tuple(copy(v) for v in body.outputs))
+    types = tuple(replace(t, layout=lay) for t, lay in zip(node.types, choice.layouts_out, strict=True))
+    attrs = {
+        "body": new_body,
+        "row": choice.row,
+        "config": " ".join(f"{k}={v}" for k, v in choice.config),
+        "cost_us": float(choice.cost_us),
+        "scratch": choice.scratch_bytes,
+        "why": why,
+    }
+    return replace(node, args=args, types=types, attrs=attrs)

@@ -1,0 +1,168 @@
+"""The search behind the layout pass: one choice per kernel, the least modelled time, conversions included.
+
+Kernels start with the cheapest choice on its own; then single kernels are changed, in order, while the total falls. The cost of a
+conversion is what the registry says of an `Edgec.Layout` kernel for that value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.layout import contiguous, same_bytes, storage_bytes
+from edgec.compiler.op import is_const
+from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.compiler.target import Target
+
+from .fuse import placeable, stretches
+
+JOIN, PART = "join", "part"  # choices that the planner carries out: no kernel runs
+SWEEPS = 12
+
+
+@dataclass
+class Assignment:
+    """The outcome: a choice and its reason per kernel node, and the choice for any conversion."""
+
+    target: Target
+    threads: int
+    choice: dict[Node, Choice] = field(default_factory=dict)
+    why: dict[Node, str] = field(default_factory=dict)
+    _conversions: dict[tuple[Type, str], Choice] = field(default_factory=dict)
+
+    def conversion(self, t: Type, to: Type) -> Choice:
+        """The cheapest kernel that lays a value of type `t` out as `to`."""
+        key = t, to.layout
+        if key not in self._conversions:
+            inner = Value(Node("Input", (), (t,), {}, "a0"))
+            node = Node("Edgec.Layout", (inner,), (to,), {"to": to.layout}, "to")
+            problem = Problem(Graph("body", (inner,), (Value(node),)), self.target, self.threads)
+            offers = [c for c in choices(problem) if c.layouts_out == (to.layout,) and c.layouts_in[0] in (None, t.layout)]
+            if not offers:
+                raise EdgecError(f"no kernel lays {t} out as {to.layout or 'row-major'!r} on {self.target.name}")
+            self._conversions[key] = offers[0]
+        return self._conversions[key]
+
+
+def search(g: Graph, target: Target, threads: int) -> Assignment:
+    """Choose for every `Edgec.Kernel` of the graph."""
+    found = Assignment(target, threads)
+    offers = {n: _offers(n, target, threads) for n in g.nodes() if n.op == "Edgec.Kernel"}
+    cost = _Cost(g, found)
+    for node, options in offers.items():
+        found.choice[node] = options[0]
+    for node, options in offers.items():  # once forward with the producers known, before the sweeps look both ways
+        found.choice[node] = min(options, key=lambda c: cost.of(node, c, readers=False))
+    for _ in range(SWEEPS):
+        changed = False
+        for node, options in offers.items():
+            now = cost.of(node, found.choice[node])
+            best = min(options, key=lambda c: cost.of(node, c))
+            if cost.of(node, best) < now - 1e-9:
+                found.choice[node], changed = best, True
+        if not changed:
+            break
+    for node, options in offers.items():
+        found.why[node] = _reason(found.choice[node], options)
+    return found
+
+
+class _Cost:
+    """Modelled microseconds of a choice in its surroundings."""
+
+    def __init__(self, g: Graph, found: Assignment) -> None:
+        self.found = found
+        self.users = g.users()
+        self.outputs = set(g.outputs)
+
+    def of(self, node: Node, choice: Choice, readers: bool = True) -> float:
+        total = choice.cost_us
+        for arg, want in zip(node.args, choice.layouts_in, strict=True):
+            total += self._edge(arg, self._made(arg), want, choice)
+        if readers:
+            for value, made in zip(node.results, choice.layouts_out, strict=True):
+                wanted = {self._wanted(value, user) for user in self.users.get(value, [])}
+                if value in self.outputs:
+                    wanted.add("")
+                for want in sorted(wanted, key=str):
+                    total += self._edge(value, made, want, choice)
+        return total
+
+    def _made(self, value: Value) -> str:
+        node = value.node
+        return self.found.choice[node].layouts_out[value.index] if node in self.found.choice else ""
+
+    def _wanted(self, value: Value, user: Node) -> str | None:
+        if user not in self.found.choice:
+            return ""
+        return self.found.choice[user].layouts_in[user.args.index(value)]
+
+    def _edge(self, value: Value, made: str, want: str | None, reader: Choice) -> float:
+        if is_const(value):
+            return 0.0
+        have = replace(value.type, layout=made)
+        if want is None:
+            mixed = made != reader.layouts_out[0] and not same_bytes(have, reader.layouts_out[0] if _fits(value, reader) else made)
+            return storage_bytes(have) * 0.25e-3 if mixed else 0.0
+        return 0.0 if same_bytes(have, want) else self.found.conversion(have, replace(have, layout=want)).cost_us
+
+
+def _fits(value: Value, reader: Choice) -> bool:
+    return not reader.layouts_out[0] or len(value.shape) == sum(c.isupper() for c in reader.layouts_out[0])
+
+
+def _offers(node: Node, target: Target, threads: int) -> list[Choice]:
+    """Every choice for a kernel, cheapest first; placements first of all."""
+    body = node.attrs["body"]
+    assert isinstance(body, Graph)
+    problem = Problem(body, target, threads)
+    offers = choices(problem)
+    if not offers:
+        reasons = "; ".join(f"{name}: {why}" for name, r in sorted(ROWS.items()) if (why := r.accepts(problem)) is not True)
+        raise EdgecError(f"{node.name}: no kernel for {problem.anchor.op} on {target.name} ({reasons})")
+    return [*_placements(body, offers), *offers]
+
+
+def _placements(body: Graph, offers: Sequence[Choice]) -> list[Choice]:
+    """Join or part in each layout in which the stretches are contiguous."""
+    nodes = [n for n in body.nodes() if n.op not in ("Input", "Const")]
+    if len(nodes) != 1 or nodes[0].op not in ("Concat", "Slice", "Split") or not placeable(nodes[0]):
+        return []
+    node = nodes[0]
+    if any(is_const(a) for a in node.args):
+        return []
+    found = []
+    for layout in dict.fromkeys(c.layouts_out[0] for c in offers):
+        if node.op == "Concat":
+            ok = _joins(node, layout)
+        else:
+            source = replace(node.args[0].type, layout=layout)
+            ok = all(contiguous(source, *stretch) for stretch in stretches(node))
+        if ok:
+            row = JOIN if node.op == "Concat" else PART
+            found.append(Choice(row, (layout,) * len(body.inputs), (layout,) * len(body.outputs), (), 0.0))
+    return found
+
+
+def _joins(node: Node, layout: str) -> bool:
+    axis = node.attrs["axis"]
+    assert isinstance(axis, int)
+    whole = replace(node.types[0], layout=layout)
+    start = 0
+    for arg in node.args:
+        size = arg.shape[axis]
+        if not contiguous(whole, axis % len(whole.shape), start, size):
+            return False
+        start += size
+    return True
+
+
+def _reason(choice: Choice, options: Sequence[Choice]) -> str:
+    if choice.row in (JOIN, PART):
+        return "placed by the planner: no copy"
+    others = [c for c in options if c.row != choice.row]
+    if not others:
+        return "the only row that fits"
+    return f"{choice.cost_us:.1f} us against {others[0].cost_us:.1f} us for {others[0].row}"

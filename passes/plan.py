@@ -1,0 +1,178 @@
+"""Gives every value an offset in one arena: lifetimes over the schedule, sharing, then packing (compiler/memory.py).
+
+Values that share a buffer form one cluster: views and parts of their source, the members of a join, and an
+elementwise result that takes the place of an argument which nobody reads later.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.layout import storage_bytes, stretch_offset
+from edgec.compiler.memory import Buffer, Layout, plan
+from edgec.compiler.op import OPS, is_const
+from edgec.compiler.pipeline import exact, graph_pass
+from edgec.compiler.program import Allocation, Arena
+from edgec.compiler.session import Session
+
+SCRATCH = "scratch"
+
+
+@graph_pass("plan", promise=exact, needs=("layout",), required=True)
+def plan_memory(g: Graph, *, session: Session, in_place: bool = True, align: int = 64) -> Graph:
+    """Write arena offsets (bytes) into the attribute `arena` of every node, one per result."""
+    schedule = Schedule(g, in_place, session.threads)
+    packed = schedule.pack(align)
+    session.arena = schedule.arena(packed)
+    return schedule.apply(packed)
+
+
+@dataclass(eq=False)
+class Cluster:
+    """Values in one buffer, each at its byte offset within it."""
+
+    offsets: dict[Value, int]
+    bytes: int
+    first: int
+    last: int
+    pinned: bool = False  # holds a join, an input or an output: nothing may be written over it early
+    name: str = ""
+
+
+class Schedule:
+    """Steps in graph order, and the clusters alive over them."""
+
+    def __init__(self, g: Graph, in_place: bool, threads: int) -> None:
+        self.g = g
+        self.nodes = list(g.nodes())
+        self.step = {node: i for i, node in enumerate(n for n in self.nodes if n.op == "Edgec.Kernel")}
+        self.steps = len(self.step)
+        self.last: dict[Value, int] = dict.fromkeys(g.outputs, self.steps)
+        for node in reversed(self.nodes):  # readers first: a view's readers are readers of its source
+            step = self.step.get(node)
+            seen = step if step is not None else max(self.last.get(v, 0) for v in node.results)
+            for arg in node.args:
+                self.last[arg] = max(self.last.get(arg, 0), seen)
+        self.cluster: dict[Value, Cluster] = {}
+        self.scratch: list[tuple[Node, Cluster]] = []
+        for node in self.nodes:
+            self._add(node, in_place, threads)
+
+    def _add(self, node: Node, in_place: bool, threads: int) -> None:
+        if node.op == "Const":
+            return
+        if node.op == "Input":
+            self._own(Value(node), 0, name=node.name)
+        elif node.op == "Edgec.View":
+            self._share(Value(node), node.args[0], 0)
+        elif node.op == "Edgec.Part":
+            axis, start = node.attrs["axis"], node.attrs["start"]
+            assert isinstance(axis, int) and isinstance(start, int)
+            self._share(Value(node), node.args[0], stretch_offset(node.args[0].type, axis, start))
+        elif node.op == "Edgec.Join":
+            self._join(node)
+        else:
+            step = self.step[node]
+            for value in node.results:
+                target = replaceable(node, value, self._dies_here) if in_place else None
+                if target is not None:
+                    self._share(value, target, 0)
+                    self.cluster[value].last = max(step, self.last.get(value, step))
+                else:
+                    self._own(value, step, name=value.name)
+            stride = node.attrs.get("scratch", 0)
+            assert isinstance(stride, int)
+            if stride:
+                cluster = Cluster({}, scratch_stride(stride) * threads, step, step, True, f"{node.name}.{SCRATCH}")
+                self.scratch.append((node, cluster))
+
+    def _own(self, value: Value, step: int, name: str) -> None:
+        last = max(step, self.last.get(value, step))
+        self.cluster[value] = Cluster({value: 0}, storage_bytes(value.type), step, last, name=name)
+
+    def _share(self, value: Value, source: Value, offset: int) -> None:
+        if is_const(source):
+            return
+        cluster = self.cluster[source]
+        cluster.offsets[value] = cluster.offsets[source] + offset
+        cluster.last = max(cluster.last, self.last.get(value, 0))
+        self.cluster[value] = cluster
+
+    def _join(self, node: Node) -> None:
+        """Move the members' clusters into one that spans them all."""
+        axis = node.attrs["axis"]
+        assert isinstance(axis, int)
+        value = Value(node)
+        whole = Cluster({value: 0}, storage_bytes(value.type), self.steps, self.last.get(value, 0), True, node.name)
+        start = 0
+        for part in node.args:
+            old = self.cluster[part]
+            base = stretch_offset(value.type, axis, start) - old.offsets[part]
+            for member, offset in old.offsets.items():
+                whole.offsets[member] = base + offset
+                self.cluster[member] = whole
+            whole.first, whole.last = min(whole.first, old.first), max(whole.last, old.last)
+            start += part.shape[axis]
+        self.cluster[value] = whole
+
+    def _dies_here(self, value: Value, node: Node) -> bool:
+        """Whether nothing in the value's buffer is read after this step, so that the step may write over it."""
+        cluster = self.cluster.get(value)
+        return (
+            cluster is not None
+            and not cluster.pinned
+            and cluster.last <= self.step[node]
+            and cluster.offsets[value] == 0
+            and cluster.bytes == storage_bytes(value.type)
+        )
+
+    def pack(self, align: int) -> Layout:
+        self.order = list(dict.fromkeys(self.cluster.values())) + [c for _, c in self.scratch]
+        return plan([Buffer(c.name, c.bytes, c.first, c.last) for c in self.order], align)
+
+    def arena(self, packed: Layout) -> Arena:
+        """The plan as people and manifests read it."""
+        rows = [Allocation(c.name, at, c.bytes, c.first, c.last) for c, at in zip(self.order, packed.offsets, strict=True)]
+        return Arena(packed.bytes, packed.lower_bound, tuple(sorted(rows, key=lambda a: (a.first, a.offset))))
+
+    def apply(self, packed: Layout) -> Graph:
+        base = dict(zip(self.order, packed.offsets, strict=True))
+        at = {value: base[c] + c.offsets[value] for value, c in self.cluster.items()}
+        scratch = {node: base[c] for node, c in self.scratch}
+        new: dict[Value, Value] = {}
+        for node in self.nodes:
+            made = node
+            if node.op != "Const" and node.results[0] in at:
+                attrs = {**node.attrs, "arena": tuple(at[v] for v in node.results)}
+                if node in scratch:
+                    attrs["scratch_at"] = scratch[node]
+                made = replace(node, args=tuple(new[a] for a in node.args), attrs=attrs)
+            new.update(zip(node.results, made.results, strict=True))
+        return self.g.with_values(tuple(new[v] for v in self.g.inputs), tuple(new[v] for v in self.g.outputs))
+
+
+def scratch_stride(stride: int) -> int:
+    """Scratch of one worker, rounded so that two workers never share a cache line."""
+    return -(-stride // 64) * 64
+
+
+def replaceable(node: Node, value: Value, dies: object) -> Value | None:
+    """An argument whose buffer the result may take: read only elementwise, at the very index that is written."""
+    body = node.attrs["body"]
+    assert isinstance(body, Graph) and callable(dies)
+    if len(node.types) != 1:
+        return None
+    direct: set[Value] = set(body.outputs)
+    barred: set[Value] = set()
+    for inner in reversed(list(body.nodes())):
+        same = OPS[inner.op].kind == "elementwise" and inner.results[0] in direct and inner.types[0].shape == value.shape
+        for arg in inner.args:
+            (direct if same and arg.shape == value.shape else barred).add(arg)
+    for inner_value, arg in zip(body.inputs, node.args, strict=True):
+        if inner_value in barred or inner_value not in direct or is_const(arg):
+            continue
+        same_place = arg.type.layout == value.type.layout and storage_bytes(arg.type) == storage_bytes(value.type)
+        if same_place and arg.type.dtype == value.type.dtype and dies(arg, node):
+            return arg
+    return None

@@ -1,0 +1,160 @@
+"""A planned graph to a `Program`: TensorIR per distinct kernel, objects, packed weights, and the table of steps."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.ir import Data, Graph, Node, Value
+from edgec.compiler.layout import pack, storage_bytes
+from edgec.compiler.macs import macs
+from edgec.compiler.op import const_array, is_const
+from edgec.compiler.program import Arena, Port, Program, Ref, Step
+from edgec.compiler.registry import Choice, Problem
+from edgec.compiler.target import Target
+
+from .build_jobs import Job, build_objects
+
+ALIGN = 64
+Progress = Callable[[str, int, int], None]
+
+
+def generate(
+    g: Graph,
+    target: Target,
+    *,
+    arena: Arena,
+    threads: int = 1,
+    progress: Progress = lambda what, done, total: None,
+) -> Program:
+    """Build every kernel of a graph that has been through `plan`. Equal kernels are built once."""
+    nodes = [n for n in g.nodes() if n.op == "Edgec.Kernel"]
+    weights = _Weights()
+    jobs: dict[str, Job] = {}
+    steps: list[tuple[Node, Job, tuple[Ref, ...]]] = []
+    for node in nodes:
+        key = _key(node)
+        if key not in jobs:
+            problem, choice = problem_of(node, target, threads), choice_of(node)
+            jobs[key] = Job(f"k{len(jobs)}_{choice.row}", problem, choice)
+        steps.append((node, jobs[key], _refs(node, weights)))
+    objects, tasks = build_objects(list(jobs.values()), target, progress)
+    return Program(
+        name=g.name,
+        target=target.name,
+        inputs=tuple(_port(v.name, v) for v in g.inputs),
+        outputs=tuple(_port(name, v) for name, v in g.results),
+        steps=tuple(_step(node, job, refs, tasks[job.symbol]) for node, job, refs in steps),
+        weights=weights.bytes(),
+        objects=objects,
+        arena_bytes=max(arena.bytes, ALIGN),
+        lower_bound=arena.lower_bound,
+        arena_map=arena.map,
+        threads=threads,
+        align=target.align,
+        isa=tuple(sorted(target.cpu.isa)),
+    )
+
+
+def problem_of(node: Node, target: Target, threads: int) -> Problem:
+    body = node.attrs["body"]
+    assert isinstance(body, Graph)
+    return Problem(body, target, threads)
+
+
+def choice_of(node: Node) -> Choice:
+    """The choice that the layout pass wrote into a kernel's attributes."""
+    body, config, scratch = node.attrs["body"], node.attrs["config"], node.attrs.get("scratch", 0)
+    assert isinstance(body, Graph) and isinstance(config, str) and isinstance(scratch, int)
+    pairs = tuple((k, int(v)) for k, _, v in (word.partition("=") for word in config.split()))
+    layouts_in = tuple(v.type.layout for v in body.inputs)
+    return Choice(str(node.attrs["row"]), layouts_in, tuple(v.type.layout for v in body.outputs), pairs, 0.0, scratch)
+
+
+def _key(node: Node) -> str:
+    """Equal for kernels whose code would be equal: row, tiles, and the body apart from names."""
+    body = node.attrs["body"]
+    assert isinstance(body, Graph)
+    return f"{node.attrs['row']} {node.attrs['config']} {_shape_of(body)}"
+
+
+def _shape_of(body: Graph) -> str:
+    number: dict[Value, int] = {}
+    lines = []
+    for node in body.nodes():
+        attrs = [(k, v.array.tobytes() if isinstance(v, Data) else v) for k, v in sorted(node.attrs.items())]
+        lines.append(f"{node.op}{[number[a] for a in node.args]}{attrs}{[str(t) for t in node.types]}{node.types[0].q}")
+        number.update((v, len(number) + i) for i, v in enumerate(node.results))
+    return f"{lines}{[number[v] for v in body.inputs]}{[number[v] for v in body.outputs]}"
+
+
+class _Weights:
+    """The read-only region: packed constants, each once, aligned."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.at: dict[bytes, int] = {}
+
+    def place(self, value: Value) -> Ref:
+        packed = pack(const_array(value), value.type.layout).tobytes()
+        key = hashlib.sha256(packed).digest()
+        if key not in self.at:
+            self.data += bytes(-len(self.data) % ALIGN)
+            self.at[key] = len(self.data)
+            self.data += packed
+        return Ref("weights", self.at[key])
+
+    def bytes(self) -> bytes:
+        return bytes(self.data)
+
+
+def _refs(node: Node, weights: _Weights) -> tuple[Ref, ...]:
+    refs = [_ref(a, weights) for a in node.args] + [_ref(v, weights) for v in node.results]
+    if scratch := node.attrs.get("scratch", 0):
+        at = node.attrs["scratch_at"]
+        assert isinstance(at, int) and scratch
+        refs.append(Ref("scratch", at))
+    return tuple(refs)
+
+
+def _ref(value: Value, weights: _Weights) -> Ref:
+    source = value
+    while source.node.op == "Edgec.View":
+        source = source.node.args[0]
+    if is_const(source):
+        return weights.place(source)
+    offsets = value.node.attrs.get("arena")
+    if not isinstance(offsets, tuple) or not offsets:
+        raise EdgecError(f"{value.node}: has no place in the arena; run the pass 'plan' first")
+    at = offsets[value.index]
+    assert isinstance(at, int)
+    return Ref("arena", at)
+
+
+def _port(name: str, value: Value) -> Port:
+    ref = _ref(value, _Weights())
+    if ref.region != "arena":
+        raise EdgecError(f"output {name!r} is a constant")
+    return Port(name, value.type.dtype, value.shape, storage_bytes(value.type), ref, value.type.q)
+
+
+def _step(node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
+    scratch, cost = node.attrs.get("scratch", 0), node.attrs.get("cost_us", 0.0)
+    assert isinstance(scratch, int) and isinstance(cost, float)
+    return Step(
+        name=node.name,
+        symbol=job.symbol,
+        args=refs,
+        tasks=tasks,
+        scratch_stride=-(-scratch // 64) * 64,
+        row=job.choice.row,
+        config=str(node.attrs["config"]),
+        origin=node.origin,
+        dtype=dtype(job.problem.dtype).name,
+        macs=macs(job.problem.body),
+        bytes_moved=sum(storage_bytes(v.type) for v in (*node.args, *node.results)),
+        cost_us=round(cost, 3),
+        why=str(node.attrs["why"]),
+    )

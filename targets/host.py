@@ -1,0 +1,66 @@
+"""The target `host`: the built-in description that fits the CPU of this machine best, with this machine's own figures."""
+
+from __future__ import annotations
+
+import os
+import platform
+from dataclasses import replace
+from pathlib import Path
+
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.target import Cpu, Target, read_target, target_files
+
+# /proc/cpuinfo flag -> EC_ISA_* name
+_FLAGS = {
+    "avx2": "AVX2",
+    "fma": "FMA",
+    "f16c": "F16C",
+    "avx512f": "AVX512F",
+    "avx512bw": "AVX512BW",
+    "avx512vl": "AVX512VL",
+    "avx512dq": "AVX512DQ",
+    "avx512_vnni": "AVX512VNNI",
+    "asimd": "NEON",
+    "asimddp": "DOTPROD",
+    "fphp": "FP16",
+    "i8mm": "I8MM",
+}
+_BY_ARCH = {"x86_64": ("x86-avx512", "x86"), "aarch64": ("arm",)}
+
+
+def host() -> Target:
+    """Describe this machine; an `EdgecError` says what is missing where no description fits."""
+    machine = platform.machine()
+    present = features()
+    for name in _BY_ARCH.get(machine, ()):
+        path = target_files()[name]
+        base = read_target(path.read_text(), path.name)
+        if base.cpu.isa <= present:
+            return replace(base, name="host", summary=f"this machine ({name})", compilers=(), emulator=(), cpu=_measured(base.cpu))
+    raise EdgecError(f"target host: no description fits this {machine} CPU (features: {', '.join(sorted(present)) or 'none'})")
+
+
+def features() -> frozenset[str]:
+    """ISA features of this machine, as edgec.h names them."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError as error:
+        raise EdgecError(f"target host: cannot read this machine's CPU features: {error}") from error
+    words = {w for line in text.splitlines() if line.lower().startswith(("flags", "features")) for w in line.split()}
+    return frozenset(name for flag, name in _FLAGS.items() if flag in words)
+
+
+def _measured(cpu: Cpu) -> Cpu:
+    """Core count and caches as the system states them."""
+    caches = {level: size for level in ("l1d", "l2") if (size := _cache(level))}
+    return replace(cpu, cores=os.cpu_count() or cpu.cores, **caches)
+
+
+def _cache(level: str) -> int:
+    """Bytes of a cache from sysfs; 0 where it is not stated."""
+    want = ("1", "Data") if level == "l1d" else ("2", "Unified")
+    for folder in sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*")):
+        if ((folder / "level").read_text().strip(), (folder / "type").read_text().strip()) == want:
+            size = (folder / "size").read_text().strip()
+            return int(size.rstrip("KM")) * {"K": 1024, "M": 1 << 20}.get(size[-1], 1)
+    return 0
