@@ -16,6 +16,7 @@ from edgec.compiler.op import is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.registry import Choice
 from edgec.compiler.session import Session
+from edgec.compiler.verify import fault, stage_rule
 
 from .fuse import stretches
 from .layout_search import JOIN, PART, Assignment, search
@@ -27,6 +28,24 @@ def layout(g: Graph, *, session: Session) -> Graph:
     if session.target is None:
         raise EdgecError("pass layout: needs a target; give --target")
     return _Rewrite(search(g, session.target, session.threads)).graph(g)
+
+
+def check_layouts(g: Graph) -> None:
+    """Every kernel reads each argument in the layout in which it lies, and the user sees row-major outputs."""
+    for node in g.nodes():
+        body = node.attrs.get("body")
+        if node.op == "Edgec.Kernel" and isinstance(body, Graph):
+            if not node.attrs["row"]:
+                raise fault(g, node, "no kernel row is chosen")
+            for arg, inner in zip(node.args, body.inputs, strict=True):
+                if not same_bytes(arg.type, inner.type.layout):
+                    raise fault(g, node, f"reads {arg.name!r} as {inner.type}, but it lies as {arg.type}")
+    for name, value in g.results:
+        if not same_bytes(value.type, ""):
+            raise fault(g, value.node, f"output {name!r} is not row-major but {value.type}")
+
+
+stage_rule("layout", check_layouts)
 
 
 class _Rewrite:

@@ -15,8 +15,13 @@ from edgec.compiler.op import OPS, is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.program import Allocation, Arena
 from edgec.compiler.session import Session
+from edgec.compiler.verify import stage_rule
+
+from .plan_check import check_plan
 
 SCRATCH = "scratch"
+
+stage_rule("plan", check_plan)
 
 
 @graph_pass("plan", promise=exact, needs=("layout",), required=True)

@@ -1,0 +1,78 @@
+"""The rule that every memory plan must keep, checked by playing the schedule: what a step reads, nobody has written over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.layout import storage_bytes
+from edgec.compiler.op import is_const
+from edgec.compiler.verify import fault
+
+Span = tuple[int, int]
+
+
+def check_plan(g: Graph) -> None:
+    """Raise `IRError` at the first step that reads or writes what it must not."""
+    valid: dict[Value, Span] = {Value(v.node): span(v) for v in g.inputs}
+    for node in g.nodes():
+        if node.op in ("Input", "Const"):
+            continue
+        for arg in node.args:
+            if not is_const(_source(arg)) and arg not in valid:
+                raise fault(g, node, f"reads {arg.name!r}, whose bytes {_show(span(arg))} were written over before this step")
+        if node.op == "Edgec.Kernel":
+            _write(g, node, valid)
+        for value in node.results:
+            if not is_const(_source(value)):
+                valid[value] = span(value)
+    for name, value in g.results:
+        if value not in valid:
+            raise fault(g, value.node, f"output {name!r} was written over before the end")
+
+
+def _write(g: Graph, node: Node, valid: dict[Value, Span]) -> None:
+    written = [span(v) for v in node.results]
+    held = list(_scratch(node))
+    for one in held:
+        for value in (*node.args, *node.results):
+            if not is_const(_source(value)) and _meet(one, span(value)):
+                raise fault(g, node, f"scratch {_show(one)} lies over {value.name!r}, {_show(span(value))}")
+    for arg in node.args:
+        for target in written:
+            if not is_const(_source(arg)) and _meet(span(arg), target) and span(arg) != target:
+                raise fault(g, node, f"result {_show(target)} lies partly over argument {arg.name!r}, {_show(span(arg))}")
+    for value, bytes_ in list(valid.items()):
+        if any(_meet(bytes_, target) for target in (*written, *held)):
+            del valid[value]
+
+
+def span(value: Value) -> Span:
+    """The arena bytes of a value: [start, end)."""
+    offsets = value.node.attrs.get("arena")
+    assert isinstance(offsets, tuple), f"{value.node} has no place in the arena"
+    start = offsets[value.index]
+    assert isinstance(start, int)
+    return start, start + storage_bytes(value.type)
+
+
+def _scratch(node: Node) -> Iterator[Span]:
+    size, at = node.attrs.get("scratch", 0), node.attrs.get("scratch_at", 0)
+    assert isinstance(size, int) and isinstance(at, int)
+    if size:
+        yield at, at + size
+
+
+def _source(value: Value) -> Value:
+    while value.node.op == "Edgec.View":
+        value = value.node.args[0]
+    return value
+
+
+def _meet(a: Span, b: Span) -> bool:
+    return a[0] < b[1] and b[0] < a[1]
+
+
+def _show(s: Span) -> str:
+    return f"bytes {s[0]}..{s[1] - 1}"
+

@@ -1,0 +1,52 @@
+"""The memory planner: no two live buffers share a byte, and the arena is near the least possible."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from edgec.compiler.memory import Buffer, Layout, lower_bound, plan
+
+
+def overlaps(buffers: list[Buffer], layout: Layout) -> list[tuple[str, str]]:
+    placed = list(zip(buffers, layout.offsets, strict=True))
+    return [
+        (a.name, b.name)
+        for i, (a, x) in enumerate(placed)
+        for b, y in placed[:i]
+        if a.meets(b) and x < y + b.bytes and y < x + a.bytes
+    ]
+
+
+def test_a_chain_needs_two_neighbours() -> None:
+    chain = [Buffer(str(i), 100 + i, i, i + 1) for i in range(10)]
+    assert plan(chain, align=1).bytes == lower_bound(chain) == 108 + 109
+
+
+def test_disjoint_lives_share_one_place() -> None:
+    assert plan([Buffer("a", 64, 0, 0), Buffer("b", 64, 1, 1)]).offsets == (0, 0)
+
+
+def test_offsets_are_aligned() -> None:
+    assert all(o % 64 == 0 for o in plan([Buffer(str(i), 10 * i + 1, 0, 5) for i in range(7)], align=64).offsets)
+
+
+def test_nothing_to_place() -> None:
+    assert plan([]).bytes == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_lives_never_overlap_and_stay_near_the_bound(seed: int) -> None:
+    rng = random.Random(seed)
+    buffers = []
+    for i in range(60):
+        first = rng.randrange(50)
+        buffers.append(Buffer(str(i), rng.randrange(1, 5000), first, min(50, first + rng.choice((1, 1, 2, 3, 15)))))
+    layout = plan(buffers, align=16)
+    assert overlaps(buffers, layout) == []
+    assert layout.lower_bound <= layout.bytes <= 1.10 * layout.lower_bound
+
+
+def test_the_plan_is_deterministic() -> None:
+    buffers = [Buffer(str(i), 37 * i % 101 + 1, i % 7, i % 7 + 3) for i in range(40)]
+    assert plan(buffers) == plan(buffers)
