@@ -1,0 +1,71 @@
+"""Fusion: which nodes share a kernel."""
+
+from __future__ import annotations
+
+import edgec.compiler.ops  # noqa: F401
+from edgec.compiler.ir import Graph
+from edgec.compiler.pipeline import run_pipeline
+from edgec.compiler.session import Session
+from edgec.compiler.text import parse
+
+CONV = "{dilations=[1, 1], group=1, pads=[0, 0, 0, 0], strides=[1, 1]} : f32[1, 8, 4, 4]"
+HEAD = """graph @g(%x: f32[1, 8, 4, 4]) {
+  %w = Const() {data="randn:1"} : f32[8, 8, 1, 1]
+  %b = Const() {data="randn:2"} : f32[8]
+"""
+T = "f32[1, 8, 4, 4]"
+
+
+def kernels(body: str, options: str = "") -> list[str]:
+    """Operators of each kernel, joined by spaces."""
+    g = run_pipeline(parse(HEAD + body + "}\n"), f"fuse{options}", Session(verify=3))
+    bodies = [n.attrs["body"] for n in g.nodes() if n.op == "Edgec.Kernel"]
+    return [" ".join(n.op for n in b.nodes() if n.op not in ("Input", "Const")) for b in bodies if isinstance(b, Graph)]
+
+
+def test_activation_joins_its_convolution() -> None:
+    assert kernels(f"%c = Conv(%x, %w, %b) {CONV}\n %r = Relu(%c) : {T}\n return %r\n") == ["Conv Relu"]
+
+
+def test_a_diamond_of_elementwise_nodes_joins_by_dominance() -> None:
+    body = f"%c = Conv(%x, %w, %b) {CONV}\n %s = Sigmoid(%c) : {T}\n %m = Mul(%c, %s) : {T}\n return %m\n"
+    assert kernels(body) == ["Conv Sigmoid Mul"]
+
+
+def test_a_residual_add_joins_the_convolution_before_it() -> None:
+    body = f"%r = Relu(%x) : {T}\n %c = Conv(%r, %w, %b) {CONV}\n %a = Add(%c, %r) : {T}\n return %a\n"
+    assert kernels(body) == ["Relu", "Conv Add"]
+
+
+def test_a_value_that_is_an_output_ends_its_kernel() -> None:
+    body = f"%c = Conv(%x, %w, %b) {CONV}\n %r = Relu(%c) : {T}\n return %c, %r\n"
+    assert kernels(body) == ["Conv", "Relu"]
+
+
+def test_a_value_with_two_heavy_readers_ends_its_kernel() -> None:
+    body = f"""%c = Conv(%x, %w, %b) {CONV}
+ %r = Relu(%c) : {T}
+ %d = Conv(%r, %w, %b) {CONV}
+ %a = Add(%d, %r) : {T}
+ return %a
+"""
+    assert kernels(body) == ["Conv Relu", "Conv Add"]
+
+
+def test_maps_chain_into_their_only_reader() -> None:
+    body = f"%r = Relu(%x) : {T}\n %t = Transpose(%r) {{perm=[0, 2, 3, 1]}} : f32[1, 4, 4, 8]\n return %t\n"
+    assert kernels(body) == ["Relu Transpose"]
+
+
+def test_a_reshape_is_a_view_and_no_kernel() -> None:
+    assert kernels("%r = Reshape(%x) {shape=[1, 128]} : f32[1, 128]\n return %r\n") == []
+
+
+def test_a_concat_that_can_be_placed_stays_alone() -> None:
+    body = f"%r = Relu(%x) : {T}\n %s = Sigmoid(%x) : {T}\n %c = Concat(%r, %s) {{axis=1}} : f32[1, 16, 4, 4]\n return %c\n"
+    assert sorted(kernels(body)) == ["Concat", "Relu", "Sigmoid"]
+
+
+def test_without_epilogues_each_node_is_a_kernel() -> None:
+    body = f"%c = Conv(%x, %w, %b) {CONV}\n %r = Relu(%c) : {T}\n return %r\n"
+    assert kernels(body, "{epilogues=false}") == ["Conv", "Relu"]
