@@ -1,4 +1,4 @@
-# Needs Python 3.11 or newer and a C compiler; everything else comes from PyPI into $(VENV).
+# Needs Python 3.11 or newer and a C compiler (`make ctest` C++ too); all else comes from PyPI into $(VENV).
 PYTHON ?= python3
 VENV ?= .venv
 CC ?= cc
@@ -11,7 +11,8 @@ READY := $(VENV)/.ready
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 # Files whose change calls for another test run, and those that are compiled at installation.
-SOURCES := $(shell git ls-files -co --exclude-standard 2>/dev/null || find . -type f -not -path './build/*')
+LINKS := edgec/compiler edgec/passes edgec/targets edgec/runtime
+SOURCES := $(filter-out $(LINKS), $(shell git ls-files -co --exclude-standard 2>/dev/null || find . -type f -not -path './build/*'))
 NATIVE := pyproject.toml $(filter CMakeLists.txt runtime/%, $(SOURCES))
 EXISTING = $(wildcard $(1))
 
@@ -23,7 +24,7 @@ help: ## this list
 	@echo "make TARGET   (variables: PYTHON=$(PYTHON) VENV=$(VENV) CC=$(CC) JOBS=$(JOBS) PYTEST_ARGS=)"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{printf "%-14s %s\n", $$1, $$2}'
 
-setup: $(READY) ## create $(VENV) with edgec (editable) and its tools
+setup: $(READY) ## create the virtual environment: edgec (editable) and its tools
 
 $(READY): $(call EXISTING, $(NATIVE))
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgec needs Python 3.11 or newer: make PYTHON=...")'
@@ -34,8 +35,8 @@ $(READY): $(call EXISTING, $(NATIVE))
 
 demo: $(READY) ## compile examples/digits and run it in a C program
 	$(BIN)/edgec compile examples/digits/digits.onnx --target $(TARGET) -o build/demo
-	$(CC) -std=c11 -O2 -Ibuild/demo examples/digits/main.c build/demo/libdigits.a -lm -o build/demo/digits
-	build/demo/digits
+	$(CC) -std=c11 -O2 -Ibuild/demo examples/digits/main.c -Lbuild/demo -l:libdigits.a -l:libedgec.a -lm -o build/digits-demo
+	build/digits-demo
 
 test: $(READY) ## the tests, without those that take long
 	@mkdir -p build
@@ -76,6 +77,6 @@ bless: $(READY) ## accept the present output as the expected one (golden files);
 conformance: $(READY) ## the official ONNX operator suite through compiled code
 	$(PYTEST) -m '' tests/onnx
 
-clean: ## remove build products and $(VENV)
+clean: ## remove build products and the virtual environment
 	rm -rf build dist $(VENV) .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -3,7 +3,7 @@
     python examples/digits/train.py        # some seconds; needs `pip install 'edgec[train]'`
 
 Writes, beside this file: digits.onnx (input "image" [1, 1, 8, 8], pixels 0..1; output "scores" [1, 10], which sum
-to 1), samples.h (20 held-out images for main.c) and calibration.npz (100 training images for `--quantize int8`).
+to 1) and samples.h (20 held-out images for main.c).
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
 
 Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Labels = npt.NDArray[np.int64]
 
 HERE = Path(__file__).resolve().parent
 SEED = 7
@@ -26,7 +28,7 @@ BATCH = 32
 CHANNELS = (8, 16, 32)
 
 
-# ---- Layers: forward returns what backward needs ---------------------------------------------------------------------
+# ---- Layers: forward returns what backward needs --------------------------------------------------------------------
 def windows(x: Array) -> Array:
     """[N, C, H, W] -> [N, H, W, C * 9]: the 3x3 neighbourhood of each pixel, zeros outside."""
     n, c, h, w = x.shape
@@ -49,7 +51,7 @@ def conv_back(grad: Array, columns: Array, weight: Array) -> tuple[Array, Array,
     return d_input, d_weight, grad.sum((0, 2, 3))
 
 
-def pool(x: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
+def pool(x: Array) -> tuple[Array, Mask]:
     """2x2 maxima, and which pixels they are."""
     n, c, h, w = x.shape
     blocks = x.reshape(n, c, h // 2, 2, w // 2, 2)
@@ -57,7 +59,7 @@ def pool(x: Array) -> tuple[Array, npt.NDArray[np.bool_]]:
     return best[:, :, :, 0, :, 0], blocks == best
 
 
-def pool_back(grad: Array, chosen: npt.NDArray[np.bool_]) -> Array:
+def pool_back(grad: Array, chosen: Mask) -> Array:
     spread = grad[:, :, :, None, :, None] * chosen
     n, c, h, _, w, _ = spread.shape
     return spread.reshape(n, c, 2 * h, 2 * w)
@@ -68,7 +70,7 @@ def softmax(x: Array) -> Array:
     return exp / exp.sum(1, keepdims=True)
 
 
-# ---- Network: (conv, relu) (conv, relu, pool) (conv, relu, pool) dense softmax ----------------------------------------
+# ---- Network: (conv, relu) (conv, relu, pool) (conv, relu, pool) dense softmax --------------------------------------
 def initial(rng: np.random.Generator) -> list[Array]:
     """Weight and bias of each layer (He et al., 2015)."""
     shapes = [(o, i, 3, 3) for i, o in zip((1, *CHANNELS), CHANNELS, strict=False)] + [(10, CHANNELS[-1] * 4)]
@@ -83,7 +85,7 @@ def scores(params: list[Array], x: Array) -> Array:
     return forward(params, x)[0]
 
 
-def forward(params: list[Array], x: Array) -> tuple[Array, list[tuple[Array, Array, npt.NDArray[np.bool_] | None]], Array]:
+def forward(params: list[Array], x: Array) -> tuple[Array, list[tuple[Array, Array, Mask | None]], Array]:
     """Scores, what each convolution must remember, and the dense layer's input."""
     memory = []
     for layer in range(3):
@@ -97,7 +99,7 @@ def forward(params: list[Array], x: Array) -> tuple[Array, list[tuple[Array, Arr
     return softmax(flat @ params[6].T + params[7]), memory, flat
 
 
-def gradients(params: list[Array], x: Array, labels: npt.NDArray[np.int64]) -> list[Array]:
+def gradients(params: list[Array], x: Array, labels: Labels) -> list[Array]:
     """Of the mean cross-entropy, in the order of `params`."""
     probability, memory, flat = forward(params, x)
     error = (probability - np.eye(10, dtype=np.float32)[labels]) / np.float32(len(x))
@@ -112,7 +114,7 @@ def gradients(params: list[Array], x: Array, labels: npt.NDArray[np.int64]) -> l
     return out
 
 
-def train(images: Array, labels: npt.NDArray[np.int64], epochs: int = EPOCHS) -> list[Array]:
+def train(images: Array, labels: Labels, epochs: int = EPOCHS) -> list[Array]:
     """Adam (Kingma and Ba, 2014) with a linearly falling step."""
     rng = np.random.default_rng(SEED)
     params = initial(rng)
@@ -130,7 +132,7 @@ def train(images: Array, labels: npt.NDArray[np.int64], epochs: int = EPOCHS) ->
     return params
 
 
-# ---- Files ------------------------------------------------------------------------------------------------------------
+# ---- Files ----------------------------------------------------------------------------------------------------------
 def to_onnx(params: list[Array]) -> onnx.ModelProto:
     nodes, value = [], "image"
     for layer in range(3):
@@ -159,19 +161,21 @@ def to_onnx(params: list[Array]) -> onnx.ModelProto:
     return model
 
 
-def samples_h(images: Array, labels: npt.NDArray[np.int64]) -> str:
+def samples_h(images: Array, labels: Labels) -> str:
     """Grey levels 0..16, one image per line."""
     rows = [f"    {{{', '.join(str(round(float(v) * 16)) for v in image.ravel())}}}," for image in images]
-    return "\n".join([
-        "/* Held-out images of the digits data set (UCI, E. Alpaydin and C. Kaynak), grey levels 0..16.",
-        " * Written by train.py. */",
-        f"enum {{ N_SAMPLES = {len(images)}, N_PIXELS = 64, N_DIGITS = 10 }};",
-        f"static const unsigned char sample_labels[N_SAMPLES] = {{{', '.join(map(str, labels))}}};",
-        "static const unsigned char sample_pixels[N_SAMPLES][N_PIXELS] = {",
-        *rows,
-        "};",
-        "",
-    ])
+    return "\n".join(
+        [
+            "/* Held-out images of the digits data set (UCI, E. Alpaydin and C. Kaynak), grey levels 0..16.",
+            " * Written by train.py. */",
+            f"enum {{ N_SAMPLES = {len(images)}, N_PIXELS = 64, N_DIGITS = 10 }};",
+            f"static const unsigned char sample_labels[N_SAMPLES] = {{{', '.join(map(str, labels))}}};",
+            "static const unsigned char sample_pixels[N_SAMPLES][N_PIXELS] = {",
+            *rows,
+            "};",
+            "",
+        ]
+    )
 
 
 def main() -> None:
@@ -185,7 +189,6 @@ def main() -> None:
 
     onnx.save(to_onnx(params), HERE / "digits.onnx")
     (HERE / "samples.h").write_text(samples_h(images[-20:], labels[-20:]))
-    np.savez_compressed(HERE / "calibration.npz", image=images[:100])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,140 @@
+"""Every code block of README and docs/ runs, in the page's order, in an empty folder that holds only examples/.
+
+    sh            is run by bash; python by a fresh interpreter
+    c, cpp        is compiled for syntax against the runtime's headers
+    eir           is parsed and verified; toml and json are parsed
+    text          behind sh or python: the output that it must have ("..." is any text; `make bless` writes it anew)
+
+A block whose first line is a comment with a file name is written to that file first.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import venv
+from pathlib import Path
+
+import pytest
+
+from .pages import Block, blocks, replace, shown
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
+BLESS = os.environ.get("EDGEC_BLESS") == "1"
+
+
+class Reader:
+    """Somebody who follows a page from top to bottom."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "project"
+        shutil.copytree(ROOT / "examples", self.folder / "examples")
+        self.environment = _environment(folder)
+
+    def follow(self, block: Block) -> str:
+        """The output of a block that runs, "" of others; raises AssertionError where it fails."""
+        if block.file:
+            path = self.folder / block.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(block.text)
+        match block.language:
+            case "sh":
+                return self.run(["bash", "-euo", "pipefail", "-c", block.text])
+            case "python" if not block.file:
+                return self.run(["python", "-c", block.text])
+            case "c":
+                self.run(["cc", "-std=c11", *_CHECK, "-x", "c", "-"], block.text)
+            case "cpp":
+                self.run(["c++", "-std=c++17", *_CHECK, "-x", "c++", "-"], block.text)
+            case "eir":
+                _verify(block.text)
+            case "toml":
+                tomllib.loads(block.text)
+            case "json":
+                json.loads(block.text)
+        return ""
+
+    def run(self, command: list[str], source: str = "") -> str:
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment, input=source, capture_output=True, text=True, timeout=300
+        )
+        assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+
+_CHECK = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", str(ROOT / "runtime" / "include"), "-I", "."]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """PATH begins with a new virtual environment that has this one's packages, and an `edgec` that runs the tree."""
+    venv.create(folder / "venv", symlinks=True)
+    programs = folder / "venv" / "bin"
+    packages = next((folder / "venv" / "lib").glob("python*/site-packages"))
+    (packages / "dependencies.pth").write_text("".join(f"{p}\n" for p in sys.path if p.endswith("site-packages")))
+    for name, module in (("edgec", "edgec"), ("pip", "pip")):
+        (programs / name).write_text(f'#!/bin/sh\nexec "{programs}/python" -m {module} "$@"\n')
+        (programs / name).chmod(0o755)
+    wanted = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "PYTEST", "EDGEC", "VIRTUAL_ENV"))}
+    return {
+        **wanted,
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(ROOT),
+        "COLUMNS": "120",
+        "NO_COLOR": "1",
+        "TERM": "dumb",
+    }
+
+
+def _verify(text: str) -> None:
+    from edgec.compiler.text_parse import parse
+    from edgec.compiler.verify import verify
+
+    verify(parse(text))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_block_runs(page: Path, tmp_path: Path) -> None:
+    reader, output, runs = Reader(tmp_path), "", False
+    for block in blocks(page):
+        where = f"{page.relative_to(ROOT)}:{block.line}"
+        if block.language == "text" and runs:
+            if BLESS and not shown(block.text, output) and "..." not in block.text:
+                replace(page, block, output)
+            else:
+                assert shown(block.text, output), f"{where}: expected\n{block.text}\ngot\n{output}"
+            runs = False
+        elif block.language not in ("text", "mermaid"):
+            try:
+                output = reader.follow(block)
+            except Exception as error:
+                raise AssertionError(f"{where}: {error}") from error
+            runs = block.language in ("sh", "python") and not (block.language == "python" and block.file)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), f"{page.name}: {target} does not exist"
+
+
+def test_a_shown_output_may_leave_out_text_and_lines() -> None:
+    assert shown("a ... c\n", "a b c\n")
+    assert shown("first\n...\nlast\n", "first\n1\n2\nlast\n")
+    assert shown("first\n...\nlast\n", "first\nlast\n")
+    assert not shown("first\n", "first\nsecond\n")
+
+
+def test_a_fence_must_name_a_language_that_runs(tmp_path: Path) -> None:
+    (tmp_path / "page.md").write_text("```\nfree text\n```\n")
+    with pytest.raises(ValueError, match=r"page.md:1: block ''; known: sh, python"):
+        blocks(tmp_path / "page.md")
+    (tmp_path / "page.md").write_text("```sh\necho\n")
+    with pytest.raises(ValueError, match=r"page.md:1: the block has no end"):
+        blocks(tmp_path / "page.md")
