@@ -27,6 +27,11 @@ def i32(value: int) -> Expr:
     return tirx.IntImm("int32", int(value))
 
 
+def expr(value: Expr | int) -> Expr:
+    """An index as an expression."""
+    return i32(value) if isinstance(value, int) else value
+
+
 def lit(value: float | int | bool, dtype: str) -> Expr:
     """A literal of a TVM element type."""
     return tirx.const(value, dtype)

@@ -1,1 +1,3 @@
 """Kernel rows. Importing this package registers all of them; TVM is imported only when one is emitted."""
+
+from . import conv_rows  # noqa: F401

@@ -1,0 +1,99 @@
+"""What every template asks of a fused body: where the anchor's operands come from, and which layouts the rest needs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil, prod
+from typing import Literal
+
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.op import OPS
+from edgec.compiler.registry import Problem
+
+TASK_US = 20.0  # a task of about this length keeps threads busy and costs nothing to hand out
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def input_index(body: Graph, value: Value) -> int:
+    """Position of a body input; -1 where the value is computed in the body or a literal."""
+    return body.inputs.index(value) if value in body.inputs else -1
+
+
+def epilogue_fits(problem: Problem) -> Literal[True] | str:
+    """True where all that follows the anchor is elementwise, of its shape, and ends in one f32 output."""
+    body, anchor = problem.body, problem.anchor
+    if len(body.outputs) != 1 or len(anchor.types) != 1:
+        return "has several outputs"
+    shape = anchor.types[0].shape
+    for node in body.nodes():
+        if node is anchor or OPS[node.op].kind == "source":
+            continue
+        if OPS[node.op].kind != "elementwise":
+            return f"the body holds {node.op} beside {anchor.op}"
+        if node.types[0].shape != shape and depends(node, anchor):
+            return f"{node.op} changes the shape after {anchor.op}"
+    if body.outputs[0].shape != shape:
+        return "the output's shape is not the anchor's"
+    return True
+
+
+def depends(node: Node, on: Node) -> bool:
+    """Whether `node` needs `on`, directly or not."""
+    stack, seen = [node], set[Node]()
+    while stack:
+        here = stack.pop()
+        if here is on:
+            return True
+        stack += [a.node for a in here.args if a.node not in seen]
+        seen.add(here)
+    return False
+
+
+def layouts_in(problem: Problem, fixed: Mapping[Value, str], blocked: str = "") -> tuple[str, ...]:
+    """One layout per body input: `fixed` for the anchor's operands, `blocked` for what has the output's rank, else row-major."""
+    shape = problem.anchor.types[0].shape
+
+    def of(value: Value) -> str:
+        if value in fixed:
+            return fixed[value]
+        same = len(value.shape) == len(shape) and value.shape[1] == shape[1]
+        return blocked if same else ""
+
+    return tuple(of(v) for v in problem.body.inputs)
+
+
+def task_split(total: int, unit_us: float, threads: int) -> int:
+    """How many of `total` equal pieces of work make one task: about TASK_US, but at least a few tasks per thread."""
+    per_task = max(1, int(TASK_US / max(unit_us, 1e-3)))
+    if threads > 1:
+        per_task = min(per_task, ceil_div(total, 4 * threads))
+    return min(per_task, total)
+
+
+def f32(*types: Type) -> bool:
+    return all(t.dtype == "f32" for t in types)
+
+
+def volume(shape: tuple[int, ...]) -> int:
+    return prod(shape)
+
+
+def blocked_layout(rank: int, lanes: int) -> str:
+    """The activation layout with channels in blocks: NCW16c, NCHW16c."""
+    return f"{'NCHW' if rank == 4 else 'NCW'}{lanes}c"
+
+
+def power_of_two(limit: int, n: int) -> int:
+    """The largest power of two, up to `limit`, that divides n."""
+    size = 1
+    while size * 2 <= limit and n % (size * 2) == 0:
+        size *= 2
+    return size
+
+
+def rounds(n: int, size: int) -> float:
+    """Padded over true size of an axis in blocks."""
+    return ceil(n / size) * size / n

@@ -1,0 +1,217 @@
+"""TensorIR of dense convolutions: a tile of output pixels times vectors of output channels stays in registers.
+
+Each step of the reduction loads the tile's weight vectors once and multiplies them by one input element per pixel,
+broadcast. Padding costs neither a halo nor a copy: rows outside are left out by the bounds of the row loop, columns by
+tiles at the edge that are generated with constant positions and simply lack those multiply-adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from tvm import tirx
+
+from edgec.compiler.ir import Type
+from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.targets import tir
+from edgec.targets.access import Place
+from edgec.targets.tir import Expr, Stmt
+
+from .common import ceil_div
+from .common_emit import Frame, emit_kernel, put, vector
+from .conv_shape import Axis, Segment, Window, conv_operands, segments
+
+F32 = "float32"
+
+
+@dataclass
+class Tile:
+    """Register tile of one emission: `rows` x `columns` pixels times `vectors` of `lanes` channels.
+
+    `widths` has the true lanes of each vector (the last one may be short). Positions are output coordinates; `edge_*`
+    says that they are constants, so that taps outside are known while the tile is generated.
+    """
+
+    image: Expr
+    rows: list[Expr | int]
+    columns: list[Expr | int]
+    widths: tuple[int, ...]
+    channel: Expr  # first output channel
+    weights: Expr  # index of the block of packed weights
+    source: Expr  # first input channel (of the group)
+    edge_row: bool = False
+    edge_column: bool = False
+    pixels: list[tuple[int, int]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.pixels = [(r, c) for r in range(len(self.rows)) for c in range(len(self.columns))]
+
+
+class Conv:
+    """Emits the tiles of one convolution. `w` is its window (flattened where pixels form one row)."""
+
+    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+        self.w, self.lanes = w, problem.target.cpu.lanes(32)
+        self.vectors, self.block_in = choice.get("nv"), choice.get("ib")
+        self.x, self.weight, self.bias = conv_operands(problem.anchor)
+        self.anchor = problem.anchor.results[0]
+        self.rank = len(problem.anchor.types[0].shape)
+        self.across = w.pointwise and w.height.out == 1 and len(problem.anchor.types[0].shape) == 4
+
+    def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
+        return (n, c, h, w) if self.rank == 4 else (n, c, w)
+
+    # -- reduction -----------------------------------------------------------------------------------------------
+
+    def tile(self, frame: Frame, t: Tile) -> Stmt:
+        """Accumulate and store one tile."""
+        acc, alloc = tir.local((len(t.pixels) * len(t.widths) * self.lanes,), F32)
+        return tir.seq(alloc, self.start(frame, t, acc), self.reduce(frame, t, acc), self.finish(frame, t, acc))
+
+    def slot(self, t: Tile, pixel: int, v: int) -> int:
+        return (pixel * len(t.widths) + v) * self.lanes
+
+    def start(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
+        parts = []
+        for v, width in enumerate(t.widths):
+            value = tir.broadcast(tir.lit(0.0, F32), self.lanes)
+            if self.bias is not None and width == self.lanes:
+                first, bind = tir.let(self.bias_vector(frame, t, v), "bias")
+                parts.append(bind)
+                value = first
+            parts += [put(acc, value, self.lanes, self.slot(t, p, v)) for p in range(len(t.pixels))]
+        return tir.seq(parts)
+
+    def bias_vector(self, frame: Frame, t: Tile, v: int) -> Expr:
+        assert self.bias is not None
+        if self.bias not in frame.places:
+            return tir.broadcast(frame.body.at(self.bias, (tir.i32(0),)), self.lanes)
+        return vector(frame.places[self.bias].buffer, self.lanes, t.channel + v * self.lanes)
+
+    def reduce(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
+        """Loops over input channel blocks, rows and columns of the window, channels within a block."""
+        inputs = self.w.channels_in // self.w.group
+        return tir.loop(ceil_div(inputs, self.block_in), lambda cb: self.taps(frame, t, acc, cb), "cb")
+
+    def taps(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr) -> Stmt:
+        h, w = self.w.height, self.w.width
+        if t.edge_row:
+            return tir.seq([self.columns(frame, t, acc, cb, tap) for tap in range(h.kernel)])
+        if len(t.rows) > 1 or h.plain or (h.kernel == 1 and h.pad == 0):
+            return tir.loop(h.kernel, lambda kh: self.columns(frame, t, acc, cb, kh), "kh")
+        low, high = tap_bounds(h, t.rows[0])
+        return tir.loop(high - low, lambda kh: self.columns(frame, t, acc, cb, kh), "kh", start=low)
+
+    def columns(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int) -> Stmt:
+        w = self.w.width
+        if t.edge_column:
+            return tir.seq([self.channels(frame, t, acc, cb, kh, tap) for tap in range(w.kernel)])
+        return tir.loop(w.kernel, lambda kw: self.channels(frame, t, acc, cb, kh, kw), "kw")
+
+    def channels(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int, kw: Expr | int) -> Stmt | None:
+        """One tap for one block of input channels: the innermost loop."""
+        h, w = self.w.height, self.w.width
+        live = [
+            (p, r, c)
+            for p, (r, c) in enumerate(t.pixels)
+            if not (t.edge_row and not h.inside(t.rows[r], kh)) and not (t.edge_column and not w.inside(t.columns[c], kw))  # type: ignore[arg-type]
+        ]
+        if not live:
+            return None
+        base = t.source + cb * self.block_in
+        at = {(r, c): (source(h, t.rows[r], kh), source(w, t.columns[c], kw)) for _, r, c in live}
+        place = frame.places[self.x]
+
+        def step(ci: Expr) -> Stmt:
+            parts: list[Stmt] = []
+            weights = []
+            for v in range(len(t.widths)):
+                value, bind = tir.let(self.weight_vector(frame, t, cb, kh, kw, ci, v), "w")
+                weights.append(value)
+                parts.append(bind)
+            for p, r, c in live:
+                x = tir.broadcast(self.element(place, t.image, base, ci, *at[r, c]), self.lanes)
+                if len(weights) > 1:
+                    x, bind = tir.let(x, "x")
+                    parts.append(bind)
+                for v, value in enumerate(weights):
+                    here = self.slot(t, p, v)
+                    parts.append(put(acc, vector(acc, self.lanes, here) + x * value, self.lanes, here))
+            return tir.seq(parts)
+
+        return tir.loop(self.block_in, step, "ci")
+
+    def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
+        buffer = frame.places[self.weight].buffer
+        spatial = (kh, kw) if self.rank == 4 else (kw,)
+        return vector(buffer, self.lanes, t.weights, cb, *spatial, ci, v * self.lanes)
+
+    def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
+        """x[n, base + ci, row, column]; a block of input channels never crosses a block of the layout."""
+        if place.type.layout.endswith("c"):
+            block = place.buffer.shape[-1]
+            spatial = (row, column) if self.rank == 4 else (column,)
+            return tir.load(place.buffer, n, tirx.floordiv(base, block), *spatial, tirx.floormod(base, block) + ci)
+        return place.load(self.index(n, base + ci, row, column))
+
+    # -- epilogue ------------------------------------------------------------------------------------------------
+
+    def finish(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
+        parts = []
+        for p, (r, c) in enumerate(t.pixels):
+            for v, width in enumerate(t.widths):
+                parts.append(tir.vectorized(width, self.writer(frame, t, acc, self.slot(t, p, v), v, t.rows[r], t.columns[c])))
+        return tir.seq(parts)
+
+    def writer(self, frame: Frame, t: Tile, acc: tir.Buffer, slot: int, v: int, row: Expr | int, column: Expr | int) -> Callable[[Expr], Stmt]:
+        def write(lane: Expr) -> Stmt:
+            channel = t.channel + v * self.lanes + lane
+
+            def anchor(_: tir.Index) -> Expr:
+                value = tir.load(acc, slot + lane)
+                late = self.bias is not None and t.widths[v] != self.lanes
+                return value + frame.body.at(self.bias, (channel,)) if late and self.bias is not None else value
+
+            frame.body.bind(self.anchor, anchor)
+            return frame.store(self.index(t.image, channel, row, column))
+
+        return write
+
+
+def source(axis: Axis, position: Expr | int, tap: Expr | int) -> Expr:
+    """Input coordinate that an output position reads at a tap."""
+    if isinstance(position, int) and isinstance(tap, int):
+        return tir.i32(position * axis.stride - axis.pad + tap * axis.dilation)
+    return tir.expr(position) * axis.stride - axis.pad + tir.expr(tap) * axis.dilation
+
+
+def tap_bounds(axis: Axis, position: Expr | int) -> tuple[Expr, Expr]:
+    """The taps from low to high (exclusive) that fall inside the input, for a dynamic position."""
+    first = axis.pad - tir.expr(position) * axis.stride
+    low = tirx.max(tirx.floordiv(first + (axis.dilation - 1), axis.dilation), 0)
+    high = tirx.min(tirx.floordiv(first + (axis.size + axis.dilation - 1), axis.dilation), axis.kernel)
+    return low, tirx.max(high, low)
+
+
+def flat_type(t: Type, window: Window) -> Type:
+    """The type with all pixels in one row, for operands that have pixels."""
+    if len(t.shape) != 4 or t.shape[2] * t.shape[3] != window.pixels or window.pixels == 1:
+        return t
+    return Type(t.dtype, (*t.shape[:2], 1, window.pixels), t.layout, t.q)
+
+
+def widths(channels: int, lanes: int) -> tuple[int, ...]:
+    """True lanes of the vectors that hold `channels`."""
+    return (lanes,) * (channels // lanes) + ((channels % lanes,) if channels % lanes else ())
+
+
+def runs(axis: Axis, tile: int, make: Callable[[list[Expr | int], bool], Stmt]) -> list[Stmt]:
+    """`make(positions, edge)` for every tile of an axis: one loop per run of tiles that padding does not touch."""
+
+    def one(s: Segment) -> Stmt:
+        if s.edge or s.count == 1:
+            return make([s.start + i for i in range(s.length)], s.edge)
+        return tir.loop(s.count, lambda k: make([k * s.length + (s.start + i) for i in range(s.length)], False), "tile")
+
+    return [one(s) for s in segments(axis, tile)]

@@ -1,0 +1,142 @@
+"""The rows of dense f32 convolutions: `conv_f32_tile` (any window) and `conv_f32_pointwise` (all pixels in one row)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
+
+from edgec.compiler.ir import Value
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .common import blocked_layout, epilogue_fits, f32, input_index, layouts_in, task_split
+from .conv_shape import Window, conv_operands, conv_window
+from .conv_tiles import TileChoice, input_block, tile_choices
+
+if TYPE_CHECKING:
+    from edgec.targets.tir import Expr, Stmt
+
+KEPT = 3  # candidates per layout of the input
+PLAIN_PENALTY = {"": 1.10, "NHWC": 1.05}  # more cache lines and pages per step than blocked channels
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    """What both rows ask for."""
+    node = problem.anchor
+    x, w, b = conv_operands(node)
+    if not f32(x.type, w.type, node.types[0]):
+        return "computes f32"
+    if input_index(problem.body, x) < 0 or input_index(problem.body, w) < 0:
+        return "reads its input or weights through a computation"
+    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
+        return "needs vector registers"
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    lanes = problem.target.cpu.lanes(32)
+    if shape.group > 1 and ((shape.channels_out // shape.group) % lanes or (shape.channels_in // shape.group) % lanes):
+        return f"channels per group are no multiple of {lanes}"
+    return epilogue_fits(problem)
+
+
+def geometry(problem: Problem) -> Window:
+    shape = conv_window(problem.anchor)
+    assert isinstance(shape, Window)
+    return shape
+
+
+def match_tile(problem: Problem) -> Literal[True] | str:
+    found = match(problem)
+    if found is True and flattens(problem):
+        return "conv_f32_pointwise does this"
+    return found
+
+
+def match_pointwise(problem: Problem) -> Literal[True] | str:
+    found = match(problem)
+    if found is True and not flattens(problem):
+        return "needs a 1x1 window of stride 1 whose operands have whole images"
+    return found
+
+
+def flattens(problem: Problem) -> bool:
+    """Whether every operand can be read with all pixels in one row: it has all of them, or none."""
+    shape = geometry(problem)
+    if not shape.pointwise or len(problem.anchor.types[0].shape) != 4 or (shape.width.out == 1 and shape.height.out > 1):
+        return False
+    rest = [v.shape for v in problem.body.inputs if v is not conv_operands(problem.anchor)[1]]
+    return all(len(s) < 2 or s[-2:] in ((1, 1), (shape.height.out, shape.width.out)) for s in rest if s != problem.anchor.types[0].shape)
+
+
+def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
+    cpu = problem.target.cpu
+    lanes = cpu.lanes(32)
+    rank = len(problem.anchor.types[0].shape)
+    x, weight, _ = conv_operands(problem.anchor)
+    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    best = sorted(tile_choices(w, cpu, operations), key=lambda t: t.cost_us)[:KEPT]
+    blocked = blocked_layout(rank, lanes)
+    inputs = [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""])
+    found = []
+    for layout in inputs:
+        for t in best:
+            packed = weight_layout(rank, input_block(w.channels_in // w.group, lanes), t.vectors * lanes)
+            fixed: dict[Value, str] = {x: layout, weight: packed}
+            cost = t.cost_us * PLAIN_PENALTY.get(layout, 1.0)
+            found.append(Choice(row, layouts_in(problem, fixed, blocked), (blocked,), config(problem, w, t), cost))
+    return found
+
+
+def weight_layout(rank: int, block_in: int, block_out: int) -> str:
+    """[O/32][I/16][kh][kw][16 inputs][32 outputs]: the order in which the loops read them."""
+    return f"{'OIHW' if rank == 4 else 'OIW'}{block_in}i{block_out}o"
+
+
+def config(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[str, int], ...]:
+    lanes = problem.target.cpu.lanes(32)
+    units = unit_counts(w, t.rows, t.columns, t.vectors, t.block, lanes)
+    total = units[0] * units[1] * units[2]
+    chunk = task_split(total, t.cost_us / total, problem.threads)
+    block_in = input_block(w.channels_in // w.group, lanes)
+    return (("mt", t.columns), ("rt", t.rows), ("nv", t.vectors), ("ib", block_in), ("pb", t.block), ("cf", int(t.channels_first)), ("chunk", chunk))
+
+
+def unit_counts(w: Window, rows: int, columns: int, vectors: int, block: int, lanes: int) -> tuple[int, int, int]:
+    """Images, channel tiles (over all groups) and pixel units."""
+    tiles = -(-(w.channels_out // w.group) // (vectors * lanes)) * w.group
+    if w.pointwise and w.height.out == 1:
+        return w.batch, tiles, -(-w.width.out // (columns * block))
+    return w.batch, tiles, 1 if rows > 1 else w.height.out
+
+
+def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_units import emit
+
+    return emit(problem, choice, symbol, geometry(problem))
+
+
+def emit_pointwise(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_units import emit
+
+    return emit(problem, choice, symbol, geometry(problem).flat())
+
+
+kernel(
+    Row(
+        "conv_f32_tile",
+        frozenset({"Conv"}),
+        match_tile,
+        lambda p: choices("conv_f32_tile", p, geometry(p)),
+        emit_tile,
+        "dense or grouped convolution: a register tile of pixels x output channels, padding by edge tiles",
+    )
+)
+kernel(
+    Row(
+        "conv_f32_pointwise",
+        frozenset({"Conv"}),
+        match_pointwise,
+        lambda p: choices("conv_f32_pointwise", p, geometry(p).flat()),
+        emit_pointwise,
+        "1x1 convolution of stride 1: register tiles over the pixels of a whole image",
+    )
+)

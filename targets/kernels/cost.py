@@ -1,0 +1,52 @@
+"""The cost model of register-tiled kernels: cycles of one core, from the ports, the latency and the memory behind them.
+
+It need not be exact, only honest enough to rank tiles and kernels; `benchmarks/kernels.py` compares it with the clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from edgec.compiler.target import Cpu
+
+LOOP = 3.0  # cycles that a turn of a loop costs beside its work
+TILE = 24.0  # cycles to start and leave a register tile
+ISSUE = 1.5  # instructions that issue per cycle beside each multiply-add pipe's own
+CALL_US = 0.3  # handing out a kernel
+
+
+def fits_registers(cpu: Cpu, pixels: int, vectors: int) -> bool:
+    """Accumulators, one vector of each weight column, and one broadcast element."""
+    return pixels * vectors + vectors + 1 <= cpu.vector_registers
+
+
+def step_cycles(cpu: Cpu, pixels: int, vectors: int) -> float:
+    """One step of the reduction over a tile: the slowest of multiply-adds, loads, latency and issue."""
+    work = pixels * vectors
+    return max(
+        work / cpu.fma_per_cycle,
+        (pixels + vectors) / cpu.load_per_cycle,
+        float(cpu.fma_latency),
+        (work + pixels + vectors + 2) / (2 * cpu.fma_per_cycle + ISSUE),
+    )
+
+
+def tile_cycles(cpu: Cpu, pixels: int, vectors: int, steps: int, inner: int, epilogue: int = 2) -> float:
+    """A whole tile: `steps` of the reduction in loops of `inner` turns, then `epilogue` operations per vector."""
+    loops = steps / max(inner, 1) * 2 * LOOP
+    ends = pixels * vectors * (1.0 + epilogue) / cpu.fma_per_cycle + TILE
+    return steps * step_cycles(cpu, pixels, vectors) + loops + ends
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """Bytes read and written: `near` from L2 into L1, `far` beyond L2."""
+
+    near: float = 0.0
+    far: float = 0.0
+
+
+def microseconds(cpu: Cpu, cycles: float, traffic: Traffic) -> float:
+    """Arithmetic overlaps with memory, but not perfectly: the larger counts whole, the smaller by a quarter."""
+    memory = traffic.near / cpu.l2_bytes_per_cycle + traffic.far / cpu.ram_bytes_per_cycle
+    return (max(cycles, memory) + 0.25 * min(cycles, memory)) / (cpu.ghz * 1e3) + CALL_US

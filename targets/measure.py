@@ -1,0 +1,109 @@
+"""Builds one kernel for this machine, runs it on numpy arrays, and times it in C."""
+
+from __future__ import annotations
+
+import ctypes
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.ir import Array, Graph, Value
+from edgec.compiler.layout import pack, physical_shape, unpack
+from edgec.compiler.registry import ROWS, Choice, Problem
+
+
+TIMER = r"""
+#include <stdint.h>
+#include <time.h>
+typedef void kernel_fn(void *const *, int32_t, int32_t);
+static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3; }
+double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t calls) {
+    double start = now();
+    for (int32_t i = 0; i < calls; ++i) kernel(args, 0, tasks);
+    return (now() - start) / calls;
+}
+"""
+
+
+def with_layouts(problem: Problem, choice: Choice) -> Problem:
+    """The problem with the choice's layouts on the types of its body's inputs and outputs."""
+    body = problem.body
+    known: dict[Value, Value] = {}
+    for value, layout in zip(body.inputs, choice.layouts_in, strict=True):
+        known[value] = Value(replace(value.node, types=(replace(value.type, layout=layout or ""),)))
+    outs = dict(zip(body.outputs, choice.layouts_out, strict=True))
+
+    def copy(value: Value) -> Value:
+        if value not in known:
+            old = value.node
+            types = tuple(replace(t, layout=outs.get(v, "")) for v, t in zip(old.results, old.types, strict=True))
+            made = replace(old, args=tuple(copy(a) for a in old.args), types=types)
+            known.update(zip(old.results, made.results, strict=True))
+        return known[value]
+
+    outputs = tuple(copy(v) for v in body.outputs)
+    return replace(problem, body=Graph(body.name, tuple(known[v] for v in body.inputs), outputs))
+
+
+class Measured:
+    """A kernel in this process. `inputs` are logical arrays, one per body input; `output()` is logical too."""
+
+    def __init__(self, problem: Problem, choice: Choice, inputs: Sequence[Array]) -> None:
+        from .codegen_llvm import object_bytes
+
+        laid = with_layouts(problem, choice)
+        emitted = ROWS[choice.row].emit(laid, choice, "edgec_kernel")
+        self.tasks = emitted.tasks
+        self.out_type = laid.body.outputs[0].type
+        self.arrays = [_aligned(pack(np.asarray(a), v.type.layout)) for a, v in zip(inputs, laid.body.inputs, strict=True)]
+        self.out = _aligned(np.full(physical_shape(self.out_type), 77, dtype(self.out_type.dtype).numpy))
+        self.arrays.append(self.out)
+        if choice.scratch_bytes:
+            self.arrays.append(_aligned(np.zeros(choice.scratch_bytes, np.uint8)))
+        self.object = object_bytes([("edgec_kernel", emitted.function)], laid.target)
+        self.library = _link(self.object)
+        self.args = (ctypes.c_void_p * len(self.arrays))(*[a.ctypes.data for a in self.arrays])
+
+    def run(self, parts: int = 1) -> Array:
+        """Run all tasks, in `parts` calls, and return the logical output."""
+        cuts = [self.tasks * i // parts for i in range(parts + 1)]
+        for begin, end in zip(cuts, cuts[1:], strict=False):
+            self.library.edgec_kernel(self.args, begin, end)
+        return unpack(self.out, self.out_type.layout, self.out_type.shape)
+
+    def time_us(self, budget_ms: float = 30.0, rounds: int = 5) -> float:
+        """The least mean time of a call over several rounds, in microseconds; the data is warm."""
+        timer: Any = self.library.edgec_time
+        timer.restype = ctypes.c_double
+        once = max(float(timer(self.library.edgec_kernel, self.args, self.tasks, 1)), 0.01)
+        calls = max(1, int(budget_ms * 1e3 / rounds / once))
+        return min(float(timer(self.library.edgec_kernel, self.args, self.tasks, calls)) for _ in range(rounds))
+
+
+def _aligned(array: Array, to: int = 64) -> Array:
+    """A copy at an address that is a multiple of `to`, with room to read past its end."""
+    raw = np.zeros(array.nbytes + 2 * to, np.uint8)
+    start = -raw.ctypes.data % to
+    view = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return view
+
+
+def _link(code: bytes) -> Any:
+    """The object and the timer as a loaded shared library."""
+    with tempfile.TemporaryDirectory() as folder:
+        here = Path(folder)
+        (here / "k.o").write_bytes(code)
+        (here / "timer.c").write_text(TIMER)
+        command = ["cc", "-O2", "-shared", "-fPIC", "-o", "k.so", "k.o", "timer.c", "-lm"]
+        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise EdgecError(f"cannot link a kernel to measure it: {done.stderr.strip()}")
+        return ctypes.CDLL(str(here / "k.so"))
