@@ -3,7 +3,7 @@
  * `state` is the whole protocol: bit 0 says that a job is open, bits 1-15 count the helpers inside it, bits 16-31 number
  * the jobs.  A helper enters by adding itself to an open job and leaves by subtracting itself.  The caller works too, and
  * closes the job when no task is left to take: a helper that is still asleep by then has missed the job, and nobody waits
- * for it.  So a pool with more workers than cores costs little.
+ * for it.
  *
  * Compiler builtins instead of <stdatomic.h> because this file must compile as C++ as well.
  */
@@ -27,31 +27,24 @@
 #define HELPERS 0xfffeu
 #define JOB 0x10000u
 
-typedef struct helper {
-    ec_pool *pool;
-    pthread_t thread;
-    uint32_t worker; /* 1 .. size-1; the caller is worker 0 */
-} helper;
-
 struct ec_pool {
     /* The job: written by the caller while `state` is closed and empty, read by those inside. */
     const ec_model *model;
     const ec_step *step;
     uint32_t workers; /* that may take part in it */
 
-    /* Each alone on its cache line. */
+    /* Each alone on its cache line: helpers watch `state` and `stop`, everybody writes the others. */
     EC_ALIGNAS(64) uint32_t state;
-    EC_ALIGNAS(64) uint32_t taken; /* tasks handed out */
-    EC_ALIGNAS(64) uint32_t busy;  /* a caller is inside ec_dispatch */
-
+    EC_ALIGNAS(64) uint32_t taken;  /* tasks handed out */
+    EC_ALIGNAS(64) uint32_t joined; /* numbers the workers of a job: the caller is 0, helpers follow as they come */
+    EC_ALIGNAS(64) uint32_t busy;   /* a caller is inside ec_dispatch */
+    EC_ALIGNAS(64) uint32_t stop;
     uint32_t sleeping; /* helpers that wait for job_opened */
     uint32_t waiting;  /* the caller waits for job_empty */
-    uint32_t stop;
-    uint32_t size;      /* workers of this pool */
-    uint32_t max_turns; /* of spinning; 0 with fewer cores than workers, where it would keep the others from working */
+    uint32_t size;     /* workers of this pool */
     pthread_mutex_t mutex;
     pthread_cond_t job_opened, job_empty;
-    helper helpers[MAX_WORKERS];
+    pthread_t threads[MAX_WORKERS]; /* from 1 on; worker 0 is the caller */
 };
 
 static uint32_t load(const uint32_t *word)
@@ -70,11 +63,10 @@ static bool exchange_if(uint32_t *word, uint32_t *expected, uint32_t desired)
 }
 
 /* One turn of a waiting loop; false when it is time to sleep. */
-static bool spin(const ec_pool *pool, uint32_t *turns)
+static bool spin(uint32_t *turns)
 {
-    if (*turns >= pool->max_turns)
+    if (++*turns > SPIN_TURNS)
         return false;
-    ++*turns;
 #if defined(__x86_64__) || defined(__i386__)
     __asm__ volatile("pause");
 #elif defined(__aarch64__)
@@ -103,7 +95,7 @@ static void work(ec_pool *pool, uint32_t worker)
 {
     void *args[EC_MAX_ARGS];
     uint32_t begin, end;
-    if (!take(pool, &begin, &end))
+    if (worker >= pool->workers || !take(pool, &begin, &end))
         return;
     ec_step_args(pool->model, pool->step, worker, args);
     do
@@ -154,17 +146,15 @@ static void sleep_until_job(ec_pool *pool, uint32_t last_job)
 
 static void *run_helper(void *argument)
 {
-    helper *self = (helper *)argument;
-    ec_pool *pool = self->pool;
+    ec_pool *pool = (ec_pool *)argument;
     uint32_t last_job = 0;
     uint32_t turns = 0;
     while (load(&pool->stop) == 0) {
         if (enter(pool, &last_job)) {
-            if (self->worker < pool->workers)
-                work(pool, self->worker);
+            work(pool, __atomic_fetch_add(&pool->joined, 1, __ATOMIC_SEQ_CST));
             leave(pool);
             turns = 0;
-        } else if (!spin(pool, &turns)) {
+        } else if (!spin(&turns)) {
             sleep_until_job(pool, last_job);
         }
     }
@@ -176,12 +166,15 @@ static void *run_helper(void *argument)
 static void open_job(ec_pool *pool)
 {
     store(&pool->taken, 0);
+    store(&pool->joined, 1);
     store(&pool->state, (load(&pool->state) + JOB) | OPEN);
-    if (load(&pool->sleeping) != 0) {
-        pthread_mutex_lock(&pool->mutex);
-        pthread_cond_broadcast(&pool->job_opened);
-        pthread_mutex_unlock(&pool->mutex);
-    }
+    uint32_t workers = pool->size - load(&pool->sleeping);
+    if (workers >= pool->workers)
+        return;
+    pthread_mutex_lock(&pool->mutex);
+    for (; workers < pool->workers; workers++)
+        pthread_cond_signal(&pool->job_opened);
+    pthread_mutex_unlock(&pool->mutex);
 }
 
 static void close_job(ec_pool *pool)
@@ -189,7 +182,7 @@ static void close_job(ec_pool *pool)
     uint32_t turns = 0;
     __atomic_and_fetch(&pool->state, ~OPEN, __ATOMIC_SEQ_CST);
     while ((load(&pool->state) & HELPERS) != 0) {
-        if (spin(pool, &turns))
+        if (spin(&turns))
             continue;
         pthread_mutex_lock(&pool->mutex);
         store(&pool->waiting, 1);
@@ -236,24 +229,20 @@ ec_status ec_pool_open(ec_pool **pool, uint32_t workers)
         return EC_ERR_ARG;
     *pool = NULL;
     const uint32_t cores = count_cores();
-    if (workers == 0)
-        workers = cores < MAX_WORKERS ? cores : MAX_WORKERS;
     if (workers > MAX_WORKERS)
         return EC_ERR_ARG;
+    if (workers == 0 || workers > cores)
+        workers = cores < MAX_WORKERS ? cores : MAX_WORKERS;
     ec_pool *p = (ec_pool *)aligned_alloc(64, sizeof(ec_pool));
     if (p == NULL)
         return EC_ERR_MEMORY;
     memset(p, 0, sizeof *p);
-    p->max_turns = workers <= cores ? SPIN_TURNS : 0;
     p->size = 1;
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->job_opened, NULL);
     pthread_cond_init(&p->job_empty, NULL);
     for (; p->size < workers; p->size++) {
-        helper *h = &p->helpers[p->size];
-        h->pool = p;
-        h->worker = p->size;
-        if (pthread_create(&h->thread, NULL, run_helper, h) != 0) {
+        if (pthread_create(&p->threads[p->size], NULL, run_helper, p) != 0) {
             ec_pool_close(p);
             return EC_ERR_THREAD;
         }
@@ -271,7 +260,7 @@ void ec_pool_close(ec_pool *pool)
     pthread_cond_broadcast(&pool->job_opened);
     pthread_mutex_unlock(&pool->mutex);
     for (uint32_t i = 1; i < pool->size; i++)
-        pthread_join(pool->helpers[i].thread, NULL);
+        pthread_join(pool->threads[i], NULL);
     pthread_cond_destroy(&pool->job_empty);
     pthread_cond_destroy(&pool->job_opened);
     pthread_mutex_destroy(&pool->mutex);

@@ -24,13 +24,14 @@ extern "C" {
 typedef struct ec_pool ec_pool;
 
 /* Starts a pool of `workers` workers, the thread that calls ec_run being one of them; 0: one per core that this process
- * may use.  One allocation, freed by ec_pool_close.  EC_ERR_ARG (above 256), EC_ERR_MEMORY, EC_ERR_THREAD leave *pool
- * NULL. */
+ * may use, and never more than that, because more would only take turns.  One allocation, freed by ec_pool_close.
+ * EC_ERR_ARG (above 256), EC_ERR_MEMORY, EC_ERR_THREAD leave *pool NULL. */
 ec_status ec_pool_open(ec_pool **pool, uint32_t workers);
 
 /* Ends the threads.  No model may be running on the pool, nor run afterwards before ec_use_pool(&model, NULL). */
 void ec_pool_close(ec_pool *pool);
 
+/* How many it has, the calling thread included. */
 uint32_t ec_pool_workers(const ec_pool *pool);
 
 /* Makes `model` run its steps on `pool`; NULL: in the calling thread again. */
