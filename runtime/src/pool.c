@@ -1,9 +1,9 @@
 /* A pool of threads that share the tasks of one step at a time.
  *
- * `state` is the whole protocol: bit 0 says that a job is open, bits 1-15 count the helpers inside it, bits 16-31 number
- * the jobs.  A helper enters by adding itself to an open job and leaves by subtracting itself.  The caller works too, and
- * closes the job when no task is left to take: a helper that is still asleep by then has missed the job, and nobody waits
- * for it.
+ * `state` is the whole protocol: bit 0 says that a job is open, bits 1-15 count the helpers inside it, bits 16-31
+ * number the jobs.  A helper enters by adding itself to an open job and leaves by subtracting itself.  The caller works
+ * too, and closes the job when no task is left to take: a helper that is still asleep by then has missed the job, and
+ * nobody waits for it.
  *
  * Compiler builtins instead of <stdatomic.h> because this file must compile as C++ as well.
  */
@@ -37,7 +37,7 @@ struct ec_pool {
     EC_ALIGNAS(64) uint32_t state;
     EC_ALIGNAS(64) uint32_t taken;  /* tasks handed out */
     EC_ALIGNAS(64) uint32_t joined; /* numbers the workers of a job: the caller is 0, helpers follow as they come */
-    EC_ALIGNAS(64) uint32_t busy;   /* a caller is inside ec_dispatch */
+    EC_ALIGNAS(64) uint32_t busy;   /* a caller is inside dispatch */
     EC_ALIGNAS(64) uint32_t stop;
     uint32_t sleeping; /* helpers that wait for job_opened */
     uint32_t waiting;  /* the caller waits for job_empty */

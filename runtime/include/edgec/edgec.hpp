@@ -170,7 +170,8 @@ public:
         if (desc.abi != EC_ABI) /* the fields after it may mean something else */
             return EC_ERR_ABI;
         const std::align_val_t align{desc.arena_align > 1 ? desc.arena_align : 1};
-        arena_ = arena(static_cast<std::byte *>(::operator new(desc.arena_bytes, align, std::nothrow)), free_arena{align});
+        void *memory = ::operator new(desc.arena_bytes, align, std::nothrow);
+        arena_ = arena(static_cast<std::byte *>(memory), free_arena{align});
         return arena_ == nullptr ? EC_ERR_MEMORY : ec_open(&model_, &desc, arena_.get(), desc.arena_bytes);
     }
     ec_status try_run() noexcept { return ec_run(&model_); }
