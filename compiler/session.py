@@ -52,6 +52,7 @@ class Session:
     notes: list[str] = field(default_factory=list)
     arena: Arena | None = None
     counters: dict[str, int] = field(default_factory=dict)
+    known_rules: set[str] = field(default_factory=set)
     pass_name: str = ""
     refused: int = 0
     _told: set[str] = field(default_factory=set)

@@ -120,7 +120,7 @@ class _Printer:
         self.names, self.used, self.nameless = {}, set(), 0
         for value in graph.inputs:
             self.assign(value.node)
-        params = ", ".join(f"{self.ref(v)}: {show_type(v.type)}" for v in graph.inputs)
+        params = ", ".join(f"{self.ref(v)}: {show_type(v.type)}{self.attrs(v.node, indent)}" for v in graph.inputs)
         symbol = graph.name if _SYMBOL.fullmatch(graph.name) else json.dumps(graph.name, ensure_ascii=False)
         out: list[tuple[str, Node | None]] = [(f"graph @{symbol}({params}) {{", None)]
         inputs = {v.node for v in graph.inputs}
@@ -163,11 +163,13 @@ class _Printer:
     def statement(self, node: Node, indent: str) -> str:
         left = ", ".join(self.ref(value) for value in node.results)
         args = ", ".join(map(self.ref, node.args))
-        attrs = ", ".join(f"{k}={self.attr(node, k, v, indent)}" for k, v in sorted(node.attrs.items()))
-        braces = f" {{{attrs}}}" if attrs else ""
         comment = f"  # from {', '.join(node.origin)}" if self.origins and node.origin else ""
         types = ", ".join(map(show_type, node.types))
-        return f"{indent}{left} = {node.op}({args}){braces} : {types}{comment}".replace("\r", " ")
+        return f"{indent}{left} = {node.op}({args}){self.attrs(node, indent)} : {types}{comment}".replace("\r", " ")
+
+    def attrs(self, node: Node, indent: str) -> str:
+        shown = ", ".join(f"{k}={self.attr(node, k, v, indent)}" for k, v in sorted(node.attrs.items()))
+        return f" {{{shown}}}" if shown else ""
 
     def attr(self, node: Node, key: str, value: Attr, indent: str) -> str:
         if isinstance(value, Data):

@@ -93,9 +93,9 @@ class _Reader:
         scope: dict[str, Value] = {}
         (name,) = _tokens(tree, "SYMBOL", "STRING")
         for param in _trees(tree, "param"):
-            ref, t = param.children
-            node = Node("Input", (), (self.type(t),), name=self.names([ref])[0])  # type: ignore[arg-type,list-item]
-            self.define(scope, [ref], node)  # type: ignore[list-item]
+            refs = _tokens(param, "REF")
+            t = self.type(_trees(param, "type")[0])
+            self.define(scope, refs, Node("Input", (), (t,), self.attrs(param, ()), self.names(refs)[0]))
         inputs = tuple(scope.values())
         for statement in _trees(tree, "statement"):
             self.statement(statement, scope)
@@ -116,20 +116,23 @@ class _Reader:
         types = tuple(self.type(t) for t in _trees(_trees(tree, "types")[0], "type"))
         if len(types) != len(refs):
             self.at(op, f"{len(refs)} result(s) but {len(types)} type(s)")
+        attrs = self.attrs(tree, types if op == "Const" else ())
+        names = self.names(refs)
+        stem = names[0].removesuffix(".0")
+        shared = len(refs) > 1 and names == [f"{stem}.{i}" for i in range(len(refs))]
+        self.define(scope, refs, Node(str(op), args, types, attrs, stem if shared else names[0]))
+
+    def attrs(self, tree: Tree[Token], const: tuple[Type, ...]) -> dict[str, Attr]:
+        """The attributes of a statement or parameter; `const` is the type of a constant, which its `data` has too."""
         attrs: dict[str, Attr] = {}
         for attr in (a for group in _trees(tree, "attrs") for a in _trees(group, "attr")):
             key, value = attr.children
             assert isinstance(key, Token)
             if key in attrs:
                 self.at(key, f"attribute {str(key)!r} is given twice")
-            if op == "Const" and key == "data":
-                attrs[str(key)] = self.data(value, types[0], key)
-            else:
-                attrs[str(key)] = self.value(value, key)
-        names = self.names(refs)
-        stem = names[0].removesuffix(".0")
-        shared = len(refs) > 1 and names == [f"{stem}.{i}" for i in range(len(refs))]
-        self.define(scope, refs, Node(str(op), args, types, attrs, stem if shared else names[0]))
+            is_data = const and key == "data"
+            attrs[str(key)] = self.data(value, const[0], key) if is_data else self.value(value, key)
+        return attrs
 
     def names(self, refs: list[Token]) -> list[str]:
         """The names that references stand for: unquoted, without `~2`, "" for nameless ones."""

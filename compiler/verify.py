@@ -257,10 +257,12 @@ def difference(want: Array, got: Array, promise: Promise, tolerance: float = CLO
     if want.size == 0:
         return ""
     if promise == "exact" or want.dtype.kind not in "fV":
-        if promise != "exact" and want.dtype.kind in "iu" or promise == "lossy":
-            return ""
         same = (want == got) | ((want != want) & (got != got))
-        return "" if bool(np.all(same)) else f"differs in {int(np.sum(~same))} of {want.size} elements; expected the same bits"
+        if promise == "close" and want.dtype.itemsize == 1 and want.dtype.kind in "iu":  # quantized: a sum's order may tip a rounding
+            same = np.abs(want.astype(np.int32) - got.astype(np.int32)) <= 1
+        if promise == "lossy" or bool(np.all(same)):
+            return ""
+        return f"differs in {int(np.sum(~same))} of {want.size} elements; expected the same bits"
     a, b = want.astype(np.float64), got.astype(np.float64)
     finite = np.isfinite(a)
     if not np.array_equal(np.isfinite(b), finite):

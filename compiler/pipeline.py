@@ -1,0 +1,276 @@
+"""Pass pipelines: text in, passes run in order; verification, dumps, timing and numbering happen here, not in passes."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import pkgutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from typing import TypeVar
+
+from lark import Lark, Token, Tree
+from lark.exceptions import UnexpectedInput
+
+from .eir_file import SHARED, write_eir
+from .errors import EdgecError, IRError, nearest
+from .ir import Graph
+from .options import Option, options_of, read_options, show_value
+from .session import Session
+from .text import show
+from .text_parse import GRAMMARS, describe
+from .verify import Promise, close, exact, lossy, verify
+
+__all__ = ["PASSES", "Pass", "Stage", "all_passes", "close", "exact", "find_pass", "graph_pass", "lossy", "parse_pipeline", "run_pipeline", "show_pipeline"]
+
+
+F = TypeVar("F", bound=Callable[..., Graph])
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A row: function, promise, options, order constraints as {other pass: reason}."""
+
+    name: str
+    fn: Callable[..., Graph]
+    promise: Promise
+    options: Mapping[str, Option]
+    after: Mapping[str, str] = field(default_factory=dict)
+    needs: Mapping[str, str] = field(default_factory=dict)
+    required: bool = False
+    takes_session: bool = False
+
+    @property
+    def doc(self) -> str:
+        return inspect.getdoc(self.fn) or ""
+
+    @property
+    def summary(self) -> str:
+        return self.doc.split("\n")[0]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A pass in a pipeline, with its options."""
+
+    row: Pass
+    options: Mapping[str, object]
+
+    def __str__(self) -> str:
+        given = ", ".join(f"{self.row.options[k].spelling}={show_value(v)}" for k, v in self.options.items())
+        return f"{self.row.name}{{{given}}}" if given else self.row.name
+
+
+PASSES: dict[str, Pass] = {}
+
+
+def graph_pass(
+    name: str,
+    *,
+    promise: Promise,
+    after: Sequence[str] | Mapping[str, str] = (),
+    needs: Sequence[str] | Mapping[str, str] = (),
+    required: bool = False,
+) -> Callable[[F], F]:
+    """Register `fn(graph, *, option: type = default, ...) -> Graph` as a pass.
+
+    promise   how far answers stay the same: exact, close or lossy
+    after     passes that must come earlier where both are in a pipeline; a mapping also gives the reasons
+    needs     passes that must be there, and earlier
+    required  the graph cannot be compiled without it: it runs whatever `--limit` says
+
+    A keyword argument `session: Session` gets the session. A pass that changes the graph without asking `session.step` counts
+    as one rewrite.
+    """
+
+    def register(fn: F) -> F:
+        if name in PASSES and PASSES[name].fn.__code__ is not fn.__code__:
+            raise ValueError(f"pass {name!r} is defined twice: in {PASSES[name].fn.__module__} and in {fn.__module__}")
+        takes = "session" in inspect.signature(fn).parameters
+        PASSES[name] = Pass(name, fn, promise, options_of(fn), _reasons(after), _reasons(needs), required, takes)
+        return fn
+
+    return register
+
+
+def _reasons(others: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
+    return dict(others) if isinstance(others, Mapping) else dict.fromkeys(others, "")
+
+
+def find_pass(name: str) -> Pass:
+    """The row of a pass: `low-rank` is looked for in passes/low_rank.py, then in all of them and in the plugins."""
+    if name not in PASSES:
+        module = f"edgec.passes.{name.replace('-', '_')}"
+        if importlib.util.find_spec(module) is not None:
+            importlib.import_module(module)
+    if name not in PASSES and name not in all_passes():
+        raise EdgecError(f"unknown pass {name!r}{nearest(name, PASSES)}")
+    return PASSES[name]
+
+
+def all_passes() -> dict[str, Pass]:
+    """Every pass: ours and the plugins', by name."""
+    from .plugins import load_plugins
+
+    package = importlib.import_module("edgec.passes")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"edgec.passes.{module.name}")
+    load_plugins()
+    return dict(sorted(PASSES.items()))
+
+
+@lru_cache(maxsize=1)
+def _lark() -> Lark:
+    return Lark((GRAMMARS / "pipeline.lark").read_text(), start="pipeline", parser="lalr", maybe_placeholders=True)
+
+
+def parse_pipeline(spec: str, default: str = "") -> list[Stage]:
+    """Read `"canonicalize, prune{sparsity=0.5}"`.
+
+    `+name{...}@other` inserts after the first `other`, `-name` removes; a spec of only such edits is applied to `default`. The order
+    that passes ask for is checked here.
+    """
+    base, edits = _items(spec)
+    if edits and not base:
+        base, more = _items(default)
+        edits = more + edits
+    stages = [_stage(item) for item in base]
+    for item in edits:
+        _edit(stages, item, spec)
+    _check_order(stages)
+    return stages
+
+
+@dataclass(frozen=True)
+class _Item:
+    sign: str
+    name: str
+    options: Mapping[str, str]
+    anchor: str
+
+
+def _items(spec: str) -> tuple[list[_Item], list[_Item]]:
+    """Plain items and edits."""
+    try:
+        tree = _lark().parse(spec)
+    except UnexpectedInput as error:
+        column = len(spec) + 1 if error.column is None or error.column < 1 else error.column
+        raise EdgecError(f"pipeline {spec!r}: column {column}: {describe(error)}; expected names like 'fold, prune{{sparsity=0.5}}'") from error
+    items = [_item(t) for t in tree.children if isinstance(t, Tree)]
+    return [i for i in items if not i.sign], [i for i in items if i.sign]
+
+
+def _item(tree: Tree[Token]) -> _Item:
+    sign, name, *options, anchor = tree.children
+    given: dict[str, str] = {}
+    for option in options:
+        if isinstance(option, Tree):
+            key, value = map(str, option.children)
+            given[key] = str(json.loads(value)) if value.startswith('"') else value
+    if anchor is not None and sign != "+":
+        raise EdgecError(f"pipeline: '@{anchor}' says where to insert; write +{name}@{anchor}")
+    return _Item(str(sign or ""), str(name), given, str(anchor or ""))
+
+
+def _stage(item: _Item) -> Stage:
+    row = find_pass(item.name)
+    return Stage(row, read_options(row.options, item.options, f"pass {row.name!r}"))
+
+
+def _edit(stages: list[Stage], item: _Item, spec: str) -> None:
+    names = [s.row.name for s in stages]
+    where = item.anchor if item.sign == "+" else item.name
+    if not where:
+        raise EdgecError(f"pipeline {spec!r}: +{item.name} does not say after which pass; write +{item.name}@PASS")
+    if where not in names:
+        raise EdgecError(f"pipeline {spec!r}: pass {where!r} is not in it{nearest(where, names)}")
+    if item.sign == "+":
+        stages.insert(names.index(where) + 1, _stage(item))
+    else:
+        stages[:] = [s for s in stages if s.row.name != item.name]
+
+
+def _check_order(stages: Sequence[Stage]) -> None:
+    names = [s.row.name for s in stages]
+    for place, stage in enumerate(stages):
+        row = stage.row
+        for other, reason in {**row.after, **row.needs}.items():
+            why = f" ({reason})" if reason else ""
+            if other in names and other not in names[:place]:
+                raise EdgecError(f"pipeline: pass {row.name!r} must come after {other!r}{why}")
+            if other in row.needs and other not in names:
+                raise EdgecError(f"pipeline: pass {row.name!r} needs {other!r} before it{why}")
+
+
+def show_pipeline(stages: Sequence[Stage]) -> str:
+    """The pipeline as text that reads back to it."""
+    return ", ".join(map(str, stages))
+
+
+def run_pipeline(graph: Graph, spec: str | Sequence[Stage], session: Session | None = None) -> Graph:
+    """Run the passes. An error of a pass names it, its position and the last rewrite in a note."""
+    session = session or Session()
+    default = session.target.pipeline if session.target else ""
+    stages = parse_pipeline(spec, default) if isinstance(spec, str) else list(spec)
+    importlib.import_module("edgec.compiler.ops")
+    graph = replace(graph, output_names=tuple(name for name, _ in graph.results))  # rewrites may rename values, not outputs
+    verify(graph, session.verify)
+    _report(graph, 0, "start", session)
+    done: list[str] = []
+    for place, stage in enumerate(stages):
+        session.pass_name = stage.row.name
+        started = time.perf_counter()
+        try:
+            new = _run(stage, graph, session)
+            done.append(stage.row.name)
+            _check(stage.row, graph, new, session, done)
+        except Exception as error:
+            error.add_note(f"in pass {place + 1} of {len(stages)}, {stage}; last: {session.last}")
+            raise
+        graph = new
+        session.times.append((stage.row.name, time.perf_counter() - started))
+        _report(graph, place + 1, stage.row.name, session)
+    session.pass_name = ""
+    return graph
+
+
+def _run(stage: Stage, graph: Graph, session: Session) -> Graph:
+    options = {**stage.options, **({"session": session} if stage.row.takes_session else {})}
+    count = len(session.steps) + session.refused
+    new = stage.row.fn(graph, **options)
+    silent = len(session.steps) + session.refused == count
+    if new is graph or not silent or stage.row.required or show_ids(new) == show_ids(graph):
+        return new
+    return new if session.step("all", graph.name) else graph
+
+
+def show_ids(graph: Graph) -> tuple[int, ...]:
+    """The identities of all nodes: equal exactly for graphs of the same records."""
+    return tuple(id(node) for node in graph.nodes())
+
+
+def _check(row: Pass, before: Graph, after: Graph, session: Session, stages: Sequence[str]) -> None:
+    if session.verify <= 0:
+        return
+    for kind, old, new in (
+        ("input", [(v.node.name, v) for v in before.inputs], [(v.node.name, v) for v in after.inputs]),
+        ("output", before.results, after.results),
+    ):
+        was, now = ([(n, v.type.dtype, v.type.shape) for n, v in side] for side in (old, new))
+        if was != now:
+            raise IRError(f"graph @{after.name}: the {kind}s changed from {was} to {now}; a pass must keep them")
+    verify(after, session.verify, stages=stages, before=before, promise=row.promise)
+
+
+def _report(graph: Graph, place: int, name: str, session: Session) -> None:
+    if place and not session.print_after.isdisjoint((name, "all")):
+        session.out(f"# after {name}\n{show(graph, origins=True)}")
+    if session.dump is not None:
+        session.dump.mkdir(parents=True, exist_ok=True)
+        if place == 0:
+            (session.dump / SHARED).unlink(missing_ok=True)
+        write_eir(graph, session.dump / f"{place:02d}-{name}.eir", SHARED)

@@ -1,0 +1,49 @@
+"""Computes at compile time what depends on constants only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Data, Graph, Node, Type, Value
+from edgec.compiler.op import OPS, const_array, evaluate, is_const
+from edgec.compiler.pipeline import exact, graph_pass
+from edgec.compiler.session import Session
+
+# Weights kept as integers with their scales are what integer kernels need; folded, they would be floats of four times the size.
+KEPT = ("QuantizeLinear", "DequantizeLinear")
+
+
+@graph_pass("fold", promise=exact, after={"canonicalize": "it makes operators on constants out of others"})
+def fold(graph: Graph, *, max_bytes: int = 1 << 16, session: Session) -> Graph:
+    """Computes operators on constants; a result larger than `max_bytes` only if it is no larger than what it replaces."""
+    session.known_rules.add("fold")
+
+    def computed(node: Node) -> tuple[Value, ...] | None:
+        if not node.args or not all(map(is_const, node.args)) or node.op in KEPT or OPS[node.op].kind == "source":
+            return None
+        if any(t.layout or t.q for t in node.types) or node.op.startswith("Edgec."):
+            return None
+        size, replaced = sum(map(_bytes, node.types)), sum(_bytes(a.type) for a in dict.fromkeys(node.args))
+        if size > max(max_bytes, replaced):
+            if session.wants_why("fold"):
+                session.explain("fold", node, f"{size} bytes would stand for {replaced}")
+            return None
+        if not session.step("fold", node):
+            return None
+        results = evaluate(node, [const_array(a) for a in node.args])
+        return tuple(
+            _constant(node, index, np.ascontiguousarray(array).reshape(t.shape))
+            for index, (array, t) in enumerate(zip(results, node.types, strict=True))
+        )
+
+    return graph.map(computed)
+
+
+def _bytes(t: Type) -> int:
+    return t.size * dtype(t.dtype).bytes
+
+
+def _constant(node: Node, index: int, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Value:
+    name = Value(node, index).name if node.name else ""
+    return Value(Node("Const", (), (node.types[index],), {"data": Data(array)}, name, node.origin))
