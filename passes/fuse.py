@@ -69,6 +69,8 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
             continue
         group = _Group([node], node if _kind(node) in _HEAVY else None, node.results)
         groups[node] = group
+        if node.op in _PLACEABLE and placeable(node):
+            continue
         while session is not None and (out := group.out) is not None and out not in outputs:
             last = after.get(out.node)
             if last is None:

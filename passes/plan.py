@@ -11,12 +11,13 @@ from dataclasses import dataclass, replace
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes, stretch_offset
 from edgec.compiler.memory import Buffer, Layout, plan
-from edgec.compiler.op import OPS, is_const
+from edgec.compiler.op import is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.program import Allocation, Arena
 from edgec.compiler.session import Session
 from edgec.compiler.verify import stage_rule
 
+from .in_place import replaceable
 from .plan_check import check_plan
 
 SCRATCH = "scratch"
@@ -80,7 +81,7 @@ class Schedule:
         else:
             step = self.step[node]
             for value in node.results:
-                target = replaceable(node, value, self._dies_here) if in_place else None
+                target = self._replaced(node, value) if in_place else None
                 if target is not None:
                     self._share(value, target, 0)
                     self.cluster[value].last = max(step, self.last.get(value, step))
@@ -121,6 +122,10 @@ class Schedule:
             start += part.shape[axis]
         self.cluster[value] = whole
 
+    def _replaced(self, node: Node, value: Value) -> Value | None:
+        """The argument whose buffer the result takes over."""
+        return next((a for a in replaceable(node, value) if self._dies_here(a, node)), None)
+
     def _dies_here(self, value: Value, node: Node) -> bool:
         """Whether nothing in the value's buffer is read after this step, so that the step may write over it."""
         cluster = self.cluster.get(value)
@@ -160,24 +165,3 @@ class Schedule:
 def scratch_stride(stride: int) -> int:
     """Scratch of one worker, rounded so that two workers never share a cache line."""
     return -(-stride // 64) * 64
-
-
-def replaceable(node: Node, value: Value, dies: object) -> Value | None:
-    """An argument whose buffer the result may take: read only elementwise, at the very index that is written."""
-    body = node.attrs["body"]
-    assert isinstance(body, Graph) and callable(dies)
-    if len(node.types) != 1:
-        return None
-    direct: set[Value] = set(body.outputs)
-    barred: set[Value] = set()
-    for inner in reversed(list(body.nodes())):
-        same = OPS[inner.op].kind == "elementwise" and inner.results[0] in direct and inner.types[0].shape == value.shape
-        for arg in inner.args:
-            (direct if same and arg.shape == value.shape else barred).add(arg)
-    for inner_value, arg in zip(body.inputs, node.args, strict=True):
-        if inner_value in barred or inner_value not in direct or is_const(arg):
-            continue
-        same_place = arg.type.layout == value.type.layout and storage_bytes(arg.type) == storage_bytes(value.type)
-        if same_place and arg.type.dtype == value.type.dtype and dies(arg, node):
-            return arg
-    return None

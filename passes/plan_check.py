@@ -9,6 +9,8 @@ from edgec.compiler.layout import storage_bytes
 from edgec.compiler.op import is_const
 from edgec.compiler.verify import fault
 
+from .in_place import replaceable
+
 Span = tuple[int, int]
 
 
@@ -40,8 +42,9 @@ def _write(g: Graph, node: Node, valid: dict[Value, Span]) -> None:
                 raise fault(g, node, f"scratch {_show(one)} lies over {value.name!r}, {_show(span(value))}")
     for arg in node.args:
         for target in written:
-            if not is_const(_source(arg)) and _meet(span(arg), target) and span(arg) != target:
-                raise fault(g, node, f"result {_show(target)} lies partly over argument {arg.name!r}, {_show(span(arg))}")
+            over = not is_const(_source(arg)) and _meet(span(arg), target)
+            if over and (span(arg) != target or arg not in replaceable(node, node.results[0])):
+                raise fault(g, node, f"result {_show(target)} lies over argument {arg.name!r}, {_show(span(arg))}")
     for value, bytes_ in list(valid.items()):
         if any(_meet(bytes_, target) for target in (*written, *held)):
             del valid[value]

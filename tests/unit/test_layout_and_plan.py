@@ -1,0 +1,165 @@
+"""Layout choice and memory plan on small graphs, with kernel rows made for the test: no code is generated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+import edgec.compiler.ops  # noqa: F401
+import pytest
+from edgec.compiler import registry
+from edgec.compiler.errors import EdgecError, IRError
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.op import OPS
+from edgec.compiler.pipeline import run_pipeline
+from edgec.compiler.registry import Choice, Emitted, Problem, Row
+from edgec.compiler.session import Session
+from edgec.compiler.target import find_target
+from edgec.compiler.text import parse
+from edgec.passes.plan_check import check_plan, span
+
+T = "f32[1, 32, 8, 8]"
+CONV = "{dilations=[1, 1], group=1, pads=[0, 0, 0, 0], strides=[1, 1]}"
+WEIGHTS = '%w = Const() {data="randn:1"} : f32[32, 32, 1, 1]\n %b = Const() {data="randn:2"} : f32[32]\n'
+
+
+def _emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    raise AssertionError("no code is generated here")
+
+
+def _heavy(problem: Problem) -> Literal[True] | str:
+    return True if OPS[problem.anchor.op].kind == "contract" else "is for contractions"
+
+
+def _blocked(problem: Problem) -> list[Choice]:
+    def want(v: Value) -> str:
+        return "OIHW32o" if v is problem.anchor.args[1] else "NCHW16c" if len(v.shape) == 4 else ""
+
+    return [Choice("fast", tuple(want(v) for v in problem.body.inputs), ("NCHW16c",), (("mt", 4),), 1.0, scratch_bytes=100)]
+
+
+def _any(problem: Problem) -> list[Choice]:
+    one = "NCHW16c" if len(problem.body.outputs[0].shape) == 4 else ""
+    cost = 50.0 if OPS[problem.anchor.op].kind == "contract" else 2.0
+    layouts = dict.fromkeys(("", one))
+    return [Choice("slow", (None,) * len(problem.body.inputs), (x,) * len(problem.body.outputs), (), cost) for x in layouts]
+
+
+@pytest.fixture(autouse=True)
+def rows(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    made = (
+        Row("fast", frozenset(), _heavy, _blocked, _emit),
+        Row("slow", frozenset(), lambda p: True, _any, _emit),
+    )
+    monkeypatch.setattr(registry, "ROWS", {row.name: row for row in made})
+    yield
+
+
+def planned(text: str, pipeline: str = "fuse, layout, plan") -> tuple[Graph, Session]:
+    session = Session(target=find_target("x86-avx512"), verify=3)
+    return run_pipeline(parse("graph @g(%x: " + T + ") {\n" + text + "}\n"), pipeline, session), session
+
+
+def ops(g: Graph, op: str) -> list[Node]:
+    return [n for n in g.nodes() if n.op == op]
+
+
+def test_constants_are_packed_and_activations_converted_once() -> None:
+    g, _ = planned(WEIGHTS + f"%c = Conv(%x, %w, %b) {CONV} : {T}\n %d = Conv(%c, %w, %b) {CONV} : {T}\n return %d\n")
+    assert {n.types[0].layout for n in ops(g, "Const")} == {"OIHW32o", ""}
+    rows_used = [n.attrs["row"] for n in ops(g, "Edgec.Kernel")]
+    assert rows_used == ["slow", "fast", "fast", "slow"]
+
+
+def test_outputs_are_row_major() -> None:
+    g, _ = planned(WEIGHTS + f"%c = Conv(%x, %w, %b) {CONV} : {T}\n return %c\n")
+    assert g.outputs[0].type.layout == ""
+
+
+def test_the_reason_for_a_row_is_kept() -> None:
+    g, _ = planned(WEIGHTS + f"%c = Conv(%x, %w, %b) {CONV} : {T}\n return %c\n")
+    assert "against 50.0 us for slow" in str(ops(g, "Edgec.Kernel")[1].attrs["why"])
+
+
+def test_concat_on_channels_becomes_a_join_without_a_copy() -> None:
+    body = f"""%c = Conv(%x, %w, %b) {CONV} : {T}
+ %d = Conv(%c, %w, %b) {CONV} : {T}
+ %e = Conv(%c, %w, %b) {CONV} : {T}
+ %j = Concat(%d, %e) {{axis=1}} : f32[1, 64, 8, 8]
+ %r = Relu(%j) : f32[1, 64, 8, 8]
+ return %r
+"""
+    g, _ = planned(WEIGHTS + body)
+    (join,) = ops(g, "Edgec.Join")
+    first, second = (span(a) for a in join.args)
+    assert first[1] == second[0] and (first[0], second[1]) == span(Value(join))
+
+
+def test_a_value_in_two_joins_is_copied_into_the_second() -> None:
+    body = f"""%a = Relu(%x) : {T}
+ %s = Sigmoid(%x) : {T}
+ %j = Concat(%a, %s) {{axis=1}} : f32[1, 64, 8, 8]
+ %k = Concat(%s, %a) {{axis=1}} : f32[1, 64, 8, 8]
+ %r = Add(%j, %k) : f32[1, 64, 8, 8]
+ return %r
+"""
+    g, _ = planned(body)
+    assert len(ops(g, "Edgec.Join")) == 2 and len(ops(g, "Edgec.Kernel")) == 5
+
+
+def test_split_becomes_parts_of_its_source() -> None:
+    body = f"""%a = Relu(%x) : {T}
+ %s, %t = Split(%a) {{axis=1, split=[16, 16]}} : f32[1, 16, 8, 8], f32[1, 16, 8, 8]
+ %r = Add(%s, %t) : f32[1, 16, 8, 8]
+ return %r
+"""
+    g, _ = planned(body)
+    parts = ops(g, "Edgec.Part")
+    assert [span(Value(p))[0] - span(p.args[0])[0] for p in parts] == [0, 16 * 64 * 4]
+
+
+def test_elementwise_results_take_the_place_of_their_argument() -> None:
+    body = f"""%m = MaxPool(%x) {{kernel_shape=[1, 1]}} : {T}
+ %a = MaxPool(%m) {{kernel_shape=[1, 1]}} : {T}
+ %s = Add(%a, %m) : {T}
+ return %s
+"""
+    g, session = planned(body, "fuse{epilogues=false}, layout, plan")
+    kernel = ops(g, "Edgec.Kernel")[-1]
+    assert span(Value(kernel)) in [span(a) for a in kernel.args]
+    assert session.arena is not None and session.arena.bytes == 2 * 32 * 64 * 4
+
+
+def test_an_argument_that_is_read_later_through_a_view_is_not_overwritten() -> None:
+    body = f"""%a = Relu(%x) : {T}
+ %m = MaxPool(%a) {{kernel_shape=[1, 1]}} : {T}
+ %s = Sigmoid(%m) : {T}
+ %p = MaxPool(%s) {{kernel_shape=[1, 1]}} : {T}
+ %v = Reshape(%m) {{shape=[1, 2048]}} : f32[1, 2048]
+ %n = Neg(%v) : f32[1, 2048]
+ return %p, %n
+"""
+    g, _ = planned(body)
+    check_plan(g)
+
+
+def test_scratch_is_placed_and_in_nobodys_way() -> None:
+    g, session = planned(WEIGHTS + f"%c = Conv(%x, %w, %b) {CONV} : {T}\n return %c\n")
+    assert session.arena is not None
+    assert any(a.value.endswith(".scratch") for a in session.arena.map)
+    check_plan(g)
+
+
+def test_the_check_finds_an_overwritten_value() -> None:
+    from dataclasses import replace
+
+    g, _ = planned(f"%a = Relu(%x) : {T}\n %m = MaxPool(%a) {{kernel_shape=[1, 1]}} : {T}\n %s = Add(%m, %a) : {T}\n return %s\n")
+    broken = g.map(lambda n: Value(replace(n, attrs={**n.attrs, "arena": (0,)})) if n.op == "Edgec.Kernel" else None)
+    with pytest.raises(IRError, match=r"result bytes 0\.\.8191 lies over argument 'a', bytes 0\.\.8191"):
+        check_plan(broken)
+
+
+def test_no_row_for_a_kernel_names_the_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(registry.ROWS, "slow")
+    with pytest.raises(EdgecError, match="a: no kernel for Relu on x86-avx512 .fast: is for contractions"):
+        planned(f"%a = Relu(%x) : {T}\n return %a\n")
