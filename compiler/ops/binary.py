@@ -25,10 +25,10 @@ def _pair(allowed: frozenset[str], result: str = "") -> Callable[..., tuple[Type
 def divide(a: Tensor, b: Tensor) -> Tensor:
     """Integers divide towards zero, as in C; division by zero gives 0 here and is undefined in ONNX."""
     if a.dtype.kind not in "iu":
-        return a / b
+        return np.asarray(a / b)
     quotient = a // b
     inexact = (quotient * b != a) & ((a < 0) != (b < 0))
-    return quotient + inexact.astype(a.dtype)
+    return np.asarray(quotient + inexact.astype(a.dtype))
 
 
 def modulo(a: Tensor, b: Tensor, fmod: int) -> Tensor:

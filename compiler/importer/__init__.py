@@ -1,0 +1,88 @@
+"""From an ONNX model to the canonical graph."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import onnx
+import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
+
+from .. import ops  # noqa: F401  (fills the operator table)
+from ..errors import EdgecError, UnsupportedModel
+from ..ir import Graph, Node, Value
+from ..op import build, const, is_const
+from . import constants, elementwise, folds, linear, quantization, resampling, shapes, windows  # noqa: F401
+from .convert import Unknown, Walk
+from .dims import input_types
+from .read import one_line, opset_of, read_model
+
+__all__ = ["import_model"]
+
+
+def _to_stderr(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
+def import_model(
+    source: str | Path | bytes | onnx.ModelProto,
+    *,
+    shapes: Mapping[str, Sequence[int]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    binds: Mapping[str, Any] | None = None,
+    notice: Callable[[str], None] = _to_stderr,
+) -> Graph:
+    """The canonical graph of a model.
+
+    shapes   input name -> sizes               dims    name of a symbolic dimension -> size
+    binds    input name -> value, which makes the input a constant
+    notice   told, in one line, what was assumed
+
+    Names of inputs and outputs are the model's. Raises `EdgecError` (one line) for what is wrong with the model or
+    the arguments, and `UnsupportedModel` with every node that cannot be compiled.
+    """
+    model, where = read_model(source)
+    initialized = {t.name for t in model.graph.initializer}
+    declared = [i for i in model.graph.input if i.name not in initialized]
+    types, arrays = input_types(declared, shapes or {}, dims or {}, binds or {}, notice)
+    walk = Walk(opset_of(model), outputs=frozenset(o.name for o in model.graph.output))
+    inputs = tuple(Value(Node("Input", (), (t,), {}, name)) for name, t in types.items())
+    walk.values.update({v.name: v for v in inputs})
+    walk.values.update({name: const(array, name) for name, array in arrays.items()})
+    walk.names.update(walk.values)
+    try:
+        walk.graph(_clean(model, where))
+    except EdgecError as error:
+        raise type(error)(f"{where}: {error}") from error.__cause__
+    if walk.refusals:
+        raise UnsupportedModel(walk.refusals)
+    return _finish(model.graph.name or "model", inputs, [o.name for o in model.graph.output], walk, where)
+
+
+def _clean(model: onnx.ModelProto, where: str) -> gs.Graph:
+    """Without nodes that no output needs."""
+    G_LOGGER.severity = G_LOGGER.CRITICAL
+    try:
+        return gs.import_onnx(model).cleanup()
+    except RecursionError:
+        raise EdgecError(f"{where}: sub-graphs are nested too deeply") from None
+    except Exception as error:  # graphsurgeon raises what it likes
+        raise EdgecError(f"{where}: cannot be read: {one_line(error)}") from None
+
+
+def _finish(name: str, inputs: tuple[Value, ...], outputs: Sequence[str], walk: Walk, where: str) -> Graph:
+    """Every output a computed value of its own, so that each has memory of its own."""
+    seen: set[Value] = set(inputs)
+    results = []
+    for output in outputs:
+        value = walk.values.get(output)
+        if value is None or isinstance(value, Unknown):
+            raise EdgecError(f"{where}: nothing computes the output {output!r}{value.why if value else ''}")
+        if value in seen or is_const(value):
+            value = build("Edgec.Layout", value, label=walk._unique(output))
+        seen.add(value)
+        results.append(value)
+    return Graph(name, inputs, tuple(results), tuple(outputs))

@@ -1,0 +1,126 @@
+"""Converters of elementwise operators, and of all others whose canonical form is ONNX's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from ..dtypes import DTYPES, dtype, of_onnx
+from ..ir import Value
+from ..op import OPS, const_array, is_const
+from .context import Context
+from .table import Refused, Result, converts
+
+# Same arguments, same attributes under the same names (defaults: those of the operator set).
+_DIRECT = """
+    Abs Neg Ceil Floor Round Sign Sqrt Exp Log Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh
+    Erf Sigmoid Relu HardSwish Softplus Softsign Mish Not IsNaN IsInf LeakyRelu Elu Selu Celu HardSigmoid
+    ThresholdedRelu Gelu BitwiseNot
+    Add Sub Mul Div Mod And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd BitwiseOr
+    BitwiseXor PRelu Where
+    GatherElements GatherND DepthToSpace SpaceToDepth ArgMax ArgMin LpNormalization InstanceNormalization
+""".split()
+
+
+@converts(*_DIRECT)
+def direct(c: Context) -> Result:
+    """The operator under its own name."""
+    attrs = {key: c.attr(key, default) for key, default in OPS[c.op].attrs.items()}
+    return c.emit(c.op, *(c.arg(i) for i in range(len(c.args))), **attrs)
+
+
+@converts("Identity")
+def identity(c: Context) -> Result:
+    return c.arg()
+
+
+@converts("Dropout")
+def dropout(c: Context) -> Result:
+    """Nothing at inference; the mask keeps everything."""
+    if c.has(2) and bool(c.array(2, "training_mode").reshape(-1)[0]):
+        raise Refused("it drops values at random in training mode", "export the model for inference")
+    if not c.wants(1):
+        return c.arg()
+    return c.arg(), c.emit("Expand", c.const(np.ones((), np.bool_)), shape=c.shape)
+
+
+@converts("Sum", "Min", "Max")
+def chain(c: Context) -> Result:
+    """Any number of arguments, two at a time."""
+    op = {"Sum": "Add"}.get(c.op, c.op)
+    total = c.arg()
+    for i in range(1, len(c.args)):
+        total = c.emit(op, total, c.arg(i))
+    return total
+
+
+@converts("Mean")
+def mean(c: Context) -> Result:
+    total = c.arg()
+    for i in range(1, len(c.args)):
+        total = c.emit("Add", total, c.arg(i))
+    return total if len(c.args) == 1 else c.emit("Div", total, c.const(len(c.args), like=total))
+
+
+@converts("Pow")
+def power(c: Context) -> Result:
+    """Both sides in one element type; the result has the base's."""
+    base, exponent = c.arg(0), c.arg(1)
+    if base.type.dtype == exponent.type.dtype:
+        return c.emit("Pow", base, exponent)
+    if is_const(exponent) and dtype(base.type.dtype).is_float:
+        return c.emit("Pow", base, c.const(const_array(exponent), like=base))
+    wide = "f32" if {base.type.dtype, exponent.type.dtype} <= {"f32", "f16", "bf16", "i8", "u8", "i16", "u16"} else "f64"
+    return c.cast(c.emit("Pow", c.cast(base, wide), c.cast(exponent, wide)), base.type.dtype)
+
+
+@converts("Clip")
+def clip(c: Context) -> Result:
+    """Constant limits become attributes; computed ones Min and Max."""
+    y = c.arg()
+    if c.opset < 11:
+        return c.emit("Clip", y, min=float(c.attr("min", -np.inf)), max=float(c.attr("max", np.inf)))
+    limits: dict[str, float | int] = {}
+    for index, key, op in ((1, "min", "Max"), (2, "max", "Min")):
+        if not c.has(index):
+            continue
+        if is_const(c.arg(index)):
+            limits[key] = const_array(c.arg(index)).reshape(-1)[0].item()
+        else:
+            if limits:
+                y, limits = c.emit("Clip", y, **limits), {}
+            y = c.emit(op, y, c.reshape(c.arg(index), ()))
+    return c.emit("Clip", y, **limits) if limits else y
+
+
+@converts("Cast", "CastLike")
+def cast(c: Context) -> Result:
+    """A type that is the argument's own costs nothing."""
+    if c.op == "CastLike":
+        return c.cast(c.arg(), c.arg(1).type.dtype)
+    to = of_onnx(int(c.attr("to")))
+    if to is None:
+        name = onnx.TensorProto.DataType.Name(int(c.attr("to")))
+        raise Refused(f"it casts to {name}", f"expected one of {', '.join(DTYPES)}")
+    return c.cast(c.arg(), to)
+
+
+@converts("Swish")
+def swish(c: Context) -> Result:
+    """x * sigmoid(alpha * x)."""
+    x, alpha = c.arg(), float(c.attr("alpha", 1.0))
+    scaled = x if alpha == 1 else c.emit("Mul", x, c.const(alpha, like=x))
+    return c.emit("Mul", x, c.emit("Sigmoid", scaled))
+
+
+@converts("Shrink")
+def shrink(c: Context) -> Result:
+    """x + bias below -lambd, x - bias above lambd, zero between."""
+    x = c.arg()
+    bias, edge = float(c.attr("bias", 0.0)), float(c.attr("lambd", 0.5))
+
+    def k(value: float) -> Value:
+        return c.const(value, like=x)
+
+    above = c.emit("Where", c.emit("Greater", x, k(edge)), c.emit("Sub", x, k(bias)), k(0))
+    return c.emit("Where", c.emit("Less", x, k(-edge)), c.emit("Add", x, k(bias)), above)
