@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes as c
-import os
 import platform
-import re
 import tempfile
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,97 +15,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import runtime_abi as abi
 from . import toolchain as tools
 from .bundle.manifest import ABI, Bundle, read_bundle
 from .dtypes import DTYPES
 from .errors import EdgecError, nearest
 
-ROOT = Path(__file__).resolve().parents[1] / "runtime"
-_NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}  # the order of the enum in edgec.h
-
-
-class _Ref(c.Structure):
-    _fields_ = [("region", c.c_uint32), ("offset", c.c_uint32)]
-
-
-class _Step(c.Structure):
-    _fields_ = [("kernel", c.c_void_p), ("args", c.c_void_p), ("n_args", c.c_uint32), ("tasks", c.c_uint32), ("scratch_stride", c.c_uint32), ("name", c.c_char_p)]
-
-
-class _Io(c.Structure):
-    _fields_ = [
-        ("name", c.c_char_p), ("data", _Ref), ("bytes", c.c_uint32), ("dtype", c.c_uint8), ("rank", c.c_uint8),
-        ("reserved", c.c_int16), ("dims", c.POINTER(c.c_int32)), ("scale", c.c_float), ("zero_point", c.c_int32),
-    ]  # fmt: skip
-
-
-class _Desc(c.Structure):
-    _fields_ = [
-        ("abi", c.c_uint32), ("isa", c.c_uint32), ("arena_bytes", c.c_uint32), ("arena_align", c.c_uint32),
-        ("threads", c.c_uint32), ("n_inputs", c.c_uint32), ("n_outputs", c.c_uint32), ("n_steps", c.c_uint32),
-        ("inputs", c.POINTER(_Io)), ("outputs", c.POINTER(_Io)), ("steps", c.POINTER(_Step)), ("weights", c.c_void_p),
-        ("weights_bytes", c.c_uint32), ("max_args", c.c_uint32), ("name", c.c_char_p), ("version", c.c_char_p),
-    ]  # fmt: skip
-
-
-class _Tensor(c.Structure):
-    _fields_ = [("data", c.c_void_p), ("io", c.POINTER(_Io))]
-
-
-_SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
-    "ec_open": (c.c_int32, [c.c_void_p, c.POINTER(_Desc), c.c_void_p, c.c_size_t]),
-    "ec_input": (_Tensor, [c.c_void_p, c.c_uint32]),
-    "ec_output": (_Tensor, [c.c_void_p, c.c_uint32]),
-    "ec_run": (c.c_int32, [c.c_void_p]),
-    "ec_step_next": (c.c_int32, [c.c_void_p]),
-    "ec_restart": (None, [c.c_void_p]),
-    "ec_strerror": (c.c_char_p, [c.c_int32]),
-    "ec_missing_isa": (c.c_uint32, [c.POINTER(_Desc)]),
-    "ec_cpu_isa": (c.c_uint32, []),
-    "ec_model_bytes": (c.c_size_t, []),
-    "ec_pool_open": (c.c_int32, [c.POINTER(c.c_void_p), c.c_uint32]),
-    "ec_pool_close": (None, [c.c_void_p]),
-    "ec_use_pool": (c.c_int32, [c.c_void_p, c.c_void_p]),
-    "ec_bench": (c.c_int32, [c.c_void_p, c.c_uint32, c.c_void_p]),
-    "ec_bench_steps": (c.c_int32, [c.c_void_p, c.c_uint32, c.c_void_p]),
-}
-_LIBRARY: list[c.CDLL] = []
-
-
-def runtime_library() -> c.CDLL:
-    """The C runtime: the one in the installed package, else built once from its sources with this machine's compiler."""
-    if not _LIBRARY:
-        packaged = ROOT / "lib" / "libedgec_rt.so"
-        library = c.CDLL(str(packaged if packaged.exists() else _build()))
-        for name, (result, arguments) in _SIGNATURES.items():
-            function = getattr(library, name)
-            function.restype, function.argtypes = result, arguments
-        _LIBRARY.append(library)
-    return _LIBRARY[0]
-
-
-def _build() -> Path:
-    import hashlib
-    import shutil
-
-    sources = sorted((ROOT / "src").glob("*.c"))
-    digest = hashlib.sha256(platform.machine().encode())
-    for path in [*sources, *sorted((ROOT / "include" / "edgec").iterdir())]:
-        digest.update(path.read_bytes())
-    library = tools.cache_folder() / f"python-{digest.hexdigest()[:20]}" / "libedgec_rt.so"
-    if library.exists():
-        return library
-    compiler = next((name for name in ("cc", "gcc", "clang") if shutil.which(name)), None)
-    if compiler is None:
-        raise EdgecError("the C runtime is not built and there is no C compiler here; install gcc, or edgec from its wheel")
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
-        chain = tools.Toolchain((compiler,), ())
-        built = str(Path(temporary) / library.name)
-        flags = ("-shared", "-O2", "-fPIC", "-std=c11", f"-I{ROOT / 'include'}", "-pthread", "-ldl")
-        chain.link(built, [str(s) for s in sources], Path(temporary), flags)
-        os.replace(built, library)
-    return library
+# EC_F32 and so on: the rows of dtypes.py stand in the order of the enum in edgec.h
+_NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}
 
 
 @dataclass(frozen=True)
@@ -137,19 +53,20 @@ class Benchmark:
 
 
 def load(path: str | Path, threads: int | None = None) -> Model:
-    """Open the bundle in folder `path`. `threads`: workers to use, at most as many as it was compiled for (the default)."""
+    """Open the bundle in folder `path`. `threads`: workers to use; default and most: as many as it was compiled for."""
     return Model(read_bundle(path), threads)
 
 
 class Model:
-    """One instance of a compiled model, with an arena of its own. Instances are independent; use each from one thread at a time."""
+    """One instance of a compiled model, with an arena of its own. Use it from one thread at a time."""
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle = bundle
-        self._handle = self._pool = None
+        self._handle: int | None = None
+        self._pool: c.c_void_p | None = None
         if threads is not None and threads < 1:
             raise EdgecError(f"threads must be 1 or more, got {threads}")
-        self._rt = runtime_library()
+        self._rt = abi.runtime_library()
         desc = self._dlopen()
         self._desc = desc.contents
         self._open(desc, arena_bytes=self._desc.arena_bytes)
@@ -168,8 +85,8 @@ class Model:
         folder, manifest = self.bundle.folder, self.bundle.manifest
         if not tools.runs_here(manifest["triple"]):
             raise EdgecError(
-                f"{folder}: compiled for {manifest['triple']}, this machine is {tools.arch(platform.machine())}; run it there, "
-                f"or check it here through an emulator: edgec verify MODEL --bundle {folder}"
+                f"{folder}: compiled for {manifest['triple']}, this machine is {tools.arch(platform.machine())}; "
+                f"run it there, or check it here through an emulator: edgec verify MODEL --bundle {folder}"
             )
         if not self.bundle.shared_library.exists():
             raise EdgecError(f"{folder}: {self.bundle.shared_library.name} is missing; compile the model again")
@@ -183,10 +100,13 @@ class Model:
             except (OSError, AttributeError) as error:
                 raise EdgecError(f"{self.bundle.shared_library}: not an edgec bundle: {error}") from error
         self._handle = library._handle
-        entry.restype = c.POINTER(_Desc)
+        entry.restype = c.POINTER(abi.Desc)
         desc = entry()
         if desc.contents.abi != ABI:
-            raise EdgecError(f"{folder}: compiled for version {desc.contents.abi} of the C ABI, this runtime has {ABI}: compile the model again")
+            raise EdgecError(
+                f"{folder}: compiled for version {desc.contents.abi} of the C ABI, this runtime has {ABI}: "
+                "compile the model again"
+            )
         return desc
 
     def _open(self, desc: Any, arena_bytes: int) -> None:
@@ -203,7 +123,7 @@ class Model:
             return
         message = f"{self.bundle.folder}: {self._rt.ec_strerror(status).decode()}"
         if missing := self._rt.ec_missing_isa(c.byref(self._desc)):
-            message += f": {', '.join(isa_names(missing))}; compile it for this machine with --target host"
+            message += f": {', '.join(abi.isa_names(missing))}; compile it for this machine with --target host"
         raise EdgecError(message)
 
     def _view(self, function: Any, index: int) -> tuple[Port, npt.NDArray[Any]]:
@@ -213,7 +133,9 @@ class Model:
         buffer = (c.c_uint8 * io.bytes).from_address(tensor.data) if io.bytes else bytearray()
         view: npt.NDArray[Any] = np.ndarray(shape, kind, buffer)
         scaled = io.scale != 0
-        return Port(io.name.decode(), kind.name, shape, io.scale if scaled else None, io.zero_point if scaled else None), view
+        return Port(
+            io.name.decode(), kind.name, shape, io.scale if scaled else None, io.zero_point if scaled else None
+        ), view
 
     def _start_pool(self) -> None:
         pool = c.c_void_p()
@@ -251,20 +173,26 @@ class Model:
         missing = ", ".join(repr(name) for name in known if name not in inputs)
         raise EdgecError(f"no value for input {missing}")
 
-    def _accept(self, inputs: Mapping[str, npt.ArrayLike], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    def _accept(
+        self, inputs: Mapping[str, npt.ArrayLike], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
+    ) -> npt.NDArray[Any]:
         """What is not exactly right but means the same (lists, numpy scalars, other strides), or an error."""
         if name not in inputs:
             self._refuse_names(inputs)
         given = inputs[name]
         array = np.asarray(given) if isinstance(given, (np.ndarray, np.generic)) else np.asarray(given, dtype)
         if array.dtype != dtype:
-            raise EdgecError(f"input {name!r}: element type {array.dtype}, expected {dtype}; convert it with .astype({dtype.name!r})")
+            raise EdgecError(
+                f"input {name!r}: element type {array.dtype}, expected {dtype}; convert it with .astype({dtype.name!r})"
+            )
         if array.shape != shape:
             raise EdgecError(f"input {name!r}: shape {array.shape}, expected {shape}")
         return array
 
-    def trace(self, inputs: Mapping[str, npt.ArrayLike], probes: list[tuple[int, int, int]]) -> tuple[dict[str, npt.NDArray[Any]], list[bytes]]:
-        """Run step by step and read memory on the way: each probe (step, offset, bytes) gives the arena's bytes after that step."""
+    def trace(
+        self, inputs: Mapping[str, npt.ArrayLike], probes: list[tuple[int, int, int]]
+    ) -> tuple[dict[str, npt.NDArray[Any]], list[bytes]]:
+        """Run step by step; each probe (step, offset, bytes) gives the arena's bytes after that step."""
         self._write(inputs)
         found: dict[int, bytes] = {}
         try:
@@ -277,8 +205,10 @@ class Model:
             self._rt.ec_restart(self._address)
         return {name: view.copy() for name, view in self._results}, [found[i] for i in range(len(probes))]
 
-    def benchmark(self, runs: int = 50, *, layers: bool = False, inputs: Mapping[str, npt.ArrayLike] | None = None) -> Benchmark:
-        """Time `runs` inferences in C, after one to warm up. Inputs are written again before each, outside the timing."""
+    def benchmark(
+        self, runs: int = 50, *, layers: bool = False, inputs: Mapping[str, npt.ArrayLike] | None = None
+    ) -> Benchmark:
+        """Time `runs` inferences in C after a first one. Inputs are written again before each, outside the timing."""
         if runs < 1:
             raise EdgecError(f"runs must be 1 or more, got {runs}")
         feed = dict(inputs) if inputs is not None else random_inputs(self.inputs)
@@ -320,10 +250,10 @@ class Model:
 
 
 def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Seeded inputs that most models can digest: reals in [-1, 1), full range for 8 bits, else 0 or 1 (indices, flags, lengths)."""
+    """Seeded inputs that most models can digest: reals in [-1, 1), 8 bits in full range, other integers 0 or 1."""
     rng, out = np.random.default_rng(seed), {}
     for port in ports:
-        kind, shape = np.dtype(_named(port.dtype)), tuple(port.shape)
+        kind, shape = np.dtype(named_dtype(port.dtype)), tuple(port.shape)
         if kind.name in ("int8", "uint8"):
             limits = np.iinfo(kind)
             out[port.name] = rng.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
@@ -334,12 +264,17 @@ def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
     return out
 
 
-def _named(name: str) -> np.dtype[Any]:
+def named_dtype(name: str) -> np.dtype[Any]:
+    """The element type of a manifest (numpy's names, and bfloat16)."""
     return next(row.numpy for row in DTYPES.values() if row.numpy.name == name)
 
 
-def isa_names(bits: int) -> list[str]:
-    """Names of EC_ISA_* bits, as edgec.h has them."""
-    text = (ROOT / "include" / "edgec" / "edgec.h").read_text()
-    rows = {name: 1 << int(bit) for name, bit in re.findall(r"EC_ISA_(\w+) = 1 << (\d+)", text)}
-    return [name for name, bit in rows.items() if bits & bit]
+def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of a .npz file, by name."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if isinstance(file, np.ndarray):
+                raise ValueError("one array without a name")
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise EdgecError(f"{path}: not a .npz file of arrays: {error}") from error

@@ -27,7 +27,7 @@ class Toolchain:
     ar: tuple[str, ...]
 
     def compile(self, sources: Sequence[str], folder: Path, flags: Sequence[str] = ()) -> list[str]:
-        """Compile sources (names relative to `folder`, so that no path of this machine gets in) to objects beside them."""
+        """Compile sources to objects beside them. Names are relative to `folder`: no path of this machine gets in."""
         objects = [f"{Path(source).stem}.o" for source in sources]
         for source, obj in zip(sources, objects, strict=True):
             mapping = f"-ffile-prefix-map={folder}=."
@@ -45,12 +45,24 @@ class Toolchain:
     def run(self, command: Sequence[str], folder: Path) -> None:
         """Run one tool in `folder`; an `EdgecError` quotes what it said."""
         try:
-            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "LC_ALL": "C", "ZERO_AR_DATE": "1"})
+            done = subprocess.run(
+                command,
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                env={**os.environ, "LC_ALL": "C", "ZERO_AR_DATE": "1"},
+            )
         except OSError as error:
             raise EdgecError(f"cannot run {command[0]}: {error.strerror}") from error
         if done.returncode != 0:
-            lines = [line for line in done.stderr.splitlines() if "error" in line] or done.stderr.splitlines() or ["no message"]
-            raise EdgecError(f"{' '.join(command[:3])} failed: {lines[0].strip()}") from RuntimeError(f"{shlex.join(command)}\n{done.stderr}")
+            lines = (
+                [line for line in done.stderr.splitlines() if "error" in line]
+                or done.stderr.splitlines()
+                or ["no message"]
+            )
+            raise EdgecError(f"{' '.join(command[:3])} failed: {lines[0].strip()}") from RuntimeError(
+                f"{shlex.join(command)}\n{done.stderr}"
+            )
 
 
 def arch(triple: str) -> str:
@@ -87,7 +99,9 @@ def toolchain(target: Target) -> Toolchain:
         zig = (sys.executable, "-m", "ziglang")
         return Toolchain((*zig, "cc", "-target", target.zig), (*zig, "ar"))
     tried = ", ".join((*candidates, "ziglang"))
-    raise EdgecError(f"no C compiler for target {target.name!r} (tried {tried}); install one with: pip install edgec[cross]")
+    raise EdgecError(
+        f"no C compiler for target {target.name!r} (tried {tried}); install one with: pip install edgec[cross]"
+    )
 
 
 def _archiver(compiler: str) -> tuple[str, ...]:

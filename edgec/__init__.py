@@ -1,8 +1,8 @@
 """edgec: compiles a trained ONNX model into a native library for the edge.
 
-    bundle = edgec.compile("model.onnx", target="rpi5", out="build/")
-    model = edgec.load("build/")
-    outputs = model.run({"input": x})
+bundle = edgec.compile("model.onnx", target="rpi5", out="build/")
+model = edgec.load("build/")
+outputs = model.run({"input": x})
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from edgec.compiler.errors import EdgecError, IRError, UnsupportedModel
 
 if TYPE_CHECKING:
     import onnx
+
     from edgec.compiler.bundle import Bundle
     from edgec.compiler.runtime import Model, load
 

@@ -61,7 +61,10 @@ def symbols(data: bytes, *, dynamic: bool = False) -> list[Symbol]:
             strings, step = table[section.link].offset, 24 if wide else 16
             for at in range(section.offset + step, section.offset + section.size, step):
                 name = struct.unpack_from("<I", data, at)[0]
-                info, where = data[at + (4 if wide else 12)], struct.unpack_from("<H", data, at + (6 if wide else 14))[0]
+                info, where = (
+                    data[at + (4 if wide else 12)],
+                    struct.unpack_from("<H", data, at + (6 if wide else 14))[0],
+                )
                 out.append(Symbol(_text(data, strings + name), at, where != 0, info >> 4 != 0))
     return out
 

@@ -14,14 +14,15 @@ _C_TYPES = {"f32": "float", "f64": "double", "bool": "uint8_t", "f16": "uint16_t
 _C_TYPES |= {f"{k}{n}": f"{'u' if k == 'u' else ''}int{n}_t" for k in "iu" for n in (8, 16, 32, 64)}
 
 
-def header(program: Program, version: str, code_bytes: int, runtime_units: Sequence[str]) -> str:
-    """The whole header. `runtime_units` are libraries that a program links besides the model."""
+def header(program: Program, version: str, code_bytes: int) -> str:
+    """The whole header."""
     name, big = program.name, program.name.upper()
+    arena, weights = program.arena_bytes, len(program.weights)
     lines = [
-        f'/* {name}.h - the model "{name}", compiled by edgec {version} for {program.target}.  Generated; do not edit.',
+        f'/* {name}.h - the model "{name}", compiled by edgec {version} for {program.target}.  Generated.',
         " *",
-        f" * Needs {program.arena_bytes} bytes of memory per instance (the arena); {len(program.weights)} bytes of weights and {code_bytes} bytes of",
-        " * code are read-only and shared by all instances.  Values are row-major.",
+        f" * Memory: {arena} bytes per instance (the arena).  {weights} bytes of weights and {code_bytes} bytes of code",
+        " * are read-only and shared by all instances.  Tensors are row-major.",
         " *",
         *_list("Inputs", program.inputs),
         *_list("Outputs", program.outputs),
@@ -33,7 +34,8 @@ def header(program: Program, version: str, code_bytes: int, runtime_units: Seque
         " *     if (status < 0) { puts(ec_strerror(status)); return 1; }",
         *_usage(program),
         " *",
-        f" *     cc -I DIR app.c -L DIR -l{name} {' '.join(runtime_units)}        (DIR: where this file lies)",
+        f" *     cc -I DIR app.c DIR/lib{name}.a -lm              (DIR: the folder of this file)",
+        " *     With edgec/pool.h, loader.h or bench.h (threads, loading, timing): link DIR/libedgec.a -pthread too.",
         f" *     CMake: find_package({name} CONFIG REQUIRED PATHS DIR) and target_link_libraries(app {name}::{name})",
         " */",
         f"#ifndef {big}_H\n#define {big}_H\n",
@@ -46,7 +48,8 @@ def header(program: Program, version: str, code_bytes: int, runtime_units: Seque
         f"#define {big}_THREADS {program.threads} /* workers that the arena has scratch memory for */\n",
         *_constants(big, "INPUT", program.inputs),
         *_constants(big, "OUTPUT", program.outputs),
-        f'#ifdef __cplusplus\nextern "C" {{\n#endif\nextern const ec_desc {name}_desc;\n#ifdef __cplusplus\n}}\n#endif\n#endif',
+        f'#ifdef __cplusplus\nextern "C" {{\n#endif\nextern const ec_desc {name}_desc;',
+        "#ifdef __cplusplus\n}\n#endif\n#endif",
     ]
     return "\n".join(lines) + "\n"
 
@@ -64,13 +67,16 @@ def _list(title: str, ports: Sequence[Port]) -> list[str]:
 
 
 def _usage(program: Program) -> list[str]:
-    big, lines = program.name.upper(), []
+    lines = []
     if program.inputs:
-        lines.append(f" *     memcpy(ec_input(&model, 0).data, source, {big}_INPUT_{unique([program.inputs[0].name])[0]}_BYTES);  // every input, before every run")
+        size = f"{program.name.upper()}_INPUT_{unique([program.inputs[0].name])[0]}_BYTES"
+        lines.append(f" *     memcpy(ec_input(&model, 0).data, source, {size});  // every input, before every run")
     lines.append(" *     status = ec_run(&model);")
     if program.outputs:
         kind = _C_TYPES[program.outputs[0].dtype]
-        lines.append(f" *     const {kind} *result = (const {kind} *)ec_output(&model, 0).data;                 // valid until the next run")
+        lines.append(
+            f" *     const {kind} *result = (const {kind} *)ec_output(&model, 0).data;  // valid until the next run"
+        )
     return lines
 
 

@@ -6,10 +6,10 @@ name            C name of the model: symbols `<name>_desc`, files `<name>.h`, `l
 model_sha256    of the ONNX file                  target triple   what it was compiled for
 passes          pipeline text                     threads align isa   as in ec_desc
 inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, scale, zero_point}]; scale null: not quantized
-arena           {bytes, lower_bound, map: [{value, offset, bytes, first, last}]}: `value` holds from step `first` to step
-                `last`; dtype, shape and layout of the value where code generation says them
+arena           {bytes, lower_bound, map: [{value, offset, bytes, first, last}]}: buffers, and the steps they live for
 weights_bytes code_bytes
-steps           [{name, kernel, config, origin, dtype, tasks, macs, bytes_moved, cost_us, why}] in the order they run
+steps           [{name, kernel, config, origin, dtype, tasks, macs, bytes_moved, cost_us, why, results}] as they run;
+                results: [{value, offset, dtype, shape, layout}], what the step leaves in the arena (see layout.py)
 notes files     remarks of the compiler; all files of the bundle
 """
 
@@ -95,7 +95,10 @@ def _read(path: Path) -> dict[str, Any]:
     if not isinstance(table, dict) or not isinstance(table.get("schema"), int) or "edgec" not in table:
         raise EdgecError(f"{path}: not a bundle's manifest")
     if table["schema"] > SCHEMA:
-        raise EdgecError(f"{path}: written by edgec {table['edgec']} (manifest schema {table['schema']}); this edgec reads up to schema {SCHEMA}: update edgec, or compile again")
+        raise EdgecError(
+            f"{path}: written by edgec {table['edgec']} (manifest schema {table['schema']}); "
+            f"this edgec reads up to schema {SCHEMA}: update edgec, or compile again"
+        )
     if missing := [key for key in ("name", "abi", "triple", "inputs", "outputs", "arena", "steps") if key not in table]:
         raise EdgecError(f"{path}: damaged manifest: no {', '.join(missing)}")
     return table

@@ -7,15 +7,16 @@ from collections.abc import Iterable
 
 from ..errors import EdgecError
 
-# C and C++ keywords that a name may meet, and headers that `#include <...>` would find beside the model's own.
-_TAKEN = frozenset(
-    """auto break case char const continue default do double else enum extern float for goto if inline int long register
-    restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class delete
-    explicit export false friend mutable namespace new operator private protected public template this throw true try
-    typename using virtual main edgec
-    assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic
-    stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype""".split()
-)
+# C and C++ keywords, and headers that `#include <...>` would find beside the model's own.
+_WORDS = """
+auto break case char const continue default do double else enum extern float for goto if inline int long register
+restrict return short signed sizeof static struct switch typedef union unsigned void volatile while bool class delete
+explicit export false friend mutable namespace new operator private protected public template this throw true try
+typename using virtual main edgec
+assert complex ctype errno fenv inttypes iso646 limits locale math setjmp signal stdalign stdarg stdatomic
+stdbool stddef stdint stdio stdlib stdnoreturn string tgmath threads time uchar wchar wctype
+"""
+_TAKEN = frozenset(_WORDS.split())
 
 
 def identifier(text: str) -> str:
@@ -48,7 +49,9 @@ def unique(names: Iterable[str]) -> list[str]:
 
 def string(text: str) -> str:
     """A C string literal; anything but plain ASCII as octal escapes."""
-    plain = {ord(c) for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-+.,:;/()[]{}<>=@#$%&*!|~^'`"}
+    plain = {
+        ord(c) for c in "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 _-+.,:;/()[]{}<>=@#$%&*!|~^'`"
+    }
     return '"' + "".join(chr(b) if b in plain else f"\\{b:03o}" for b in text.encode()) + '"'
 
 

@@ -1,4 +1,4 @@
-"""Puts a finished bundle where the user wants it: written beside it first, moved at the end, so that the old one stays whole."""
+"""Puts a bundle where the user wants it: written beside it first, moved at the end; the old one stays whole."""
 
 from __future__ import annotations
 
@@ -51,7 +51,9 @@ def staged(out: Path) -> Iterator[Path]:
 def _publish(folder: Path, out: Path) -> None:
     if not out.exists():
         os.replace(folder, out)
-    elif _foreign(out) or out.resolve() == Path.cwd() or out.is_symlink() or out.is_mount() or not _exchange(folder, out):
+    elif (
+        _foreign(out) or out.resolve() == Path.cwd() or out.is_symlink() or out.is_mount() or not _exchange(folder, out)
+    ):
         _merge(folder, out)
 
 
@@ -69,7 +71,11 @@ def _owned(out: Path) -> set[str]:
         except (OSError, ValueError):
             continue
         if isinstance(table, dict) and "edgec" in table and isinstance(table.get("files"), list):
-            files |= {name for name in table["files"] if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts}
+            files |= {
+                name
+                for name in table["files"]
+                if isinstance(name, str) and not Path(name).is_absolute() and ".." not in Path(name).parts
+            }
     return files
 
 

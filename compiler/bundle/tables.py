@@ -45,7 +45,8 @@ EXPORTS = "{ global: edgec_model; local: *; };\n"
 def weights_source(name: str, file: str, align: int) -> str:
     """Assembler that places a file in read-only memory."""
     return (
-        f'    .section .rodata.{name}_weights,"a",%progbits\n    .balign {align}\n    .globl {name}_weights\n    .hidden {name}_weights\n'
+        f'    .section .rodata.{name}_weights,"a",%progbits\n    .balign {align}\n    .globl {name}_weights\n'
+        f"    .hidden {name}_weights\n"
         f'    .type {name}_weights, %object\n{name}_weights:\n    .incbin "{file}"\n    .byte 0\n'
         f'    .size {name}_weights, . - {name}_weights\n    .section .note.GNU-stack,"",%progbits\n'
     )
@@ -71,14 +72,17 @@ def _array(kind: str, name: str, rows: Sequence[str]) -> str:
 
 
 def _ports(word: str, ports: Sequence[Port]) -> str:
-    dims = [f"static const int32_t {word}_{i}_dims[] = {{{', '.join(map(str, p.shape))}}};" for i, p in enumerate(ports) if p.shape]
+    dims = [
+        f"static const int32_t {word}_{i}_dims[] = {{{', '.join(map(str, p.shape))}}};"
+        for i, p in enumerate(ports)
+        if p.shape
+    ]
     rows = []
     for i, p in enumerate(ports):
         scale, zero = scale_of(p)
         shape = f"{word}_{i}_dims" if p.shape else "NULL"
-        rows.append(
-            f"{{{string(p.name)}, {_ref(p.ref)}, {p.bytes}, {dtype(p.dtype).c}, {len(p.shape)}, 0, {shape}, {_float(scale)}, {zero}}},"
-        )
+        kind = f"{dtype(p.dtype).c}, {len(p.shape)}, 0, {shape}"
+        rows.append(f"{{{string(p.name)}, {_ref(p.ref)}, {p.bytes}, {kind}, {_float(scale)}, {zero}}},")
     return "\n".join(["", *dims]) + _array("ec_io", f"{word}s", rows)
 
 
@@ -111,4 +115,8 @@ def _desc(program: Program, version: str) -> str:
         ("name", string(program.name)),
         ("version", string(version)),
     ]
-    return f"\nconst ec_desc {program.name}_desc = {{\n" + "".join(f"    .{key} = {value},\n" for key, value in rows) + "};"
+    return (
+        f"\nconst ec_desc {program.name}_desc = {{\n"
+        + "".join(f"    .{key} = {value},\n" for key, value in rows)
+        + "};"
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -15,10 +16,12 @@ from ..errors import EdgecError
 from ..program import Program
 from ..target import Target
 from . import describe, elf, tables
+from .cmake import cmake
 from .header import header
 from .manifest import Bundle
 from .names import check_name
 from .place import staged
+from .report import report
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 _CORE = ("core.c", "cpu.c")
@@ -39,8 +42,9 @@ def write_bundle(program: Program, target: Target, out: str | Path) -> Bundle:
     chain, out = tools.toolchain(target), Path(os.path.abspath(out))
     with staged(out) as folder:
         units = _copy_runtime(folder, tools.has_os(target))
-        shutil.copy(_runtime_library(chain, target, units), folder / "libedgec.a")
-        code_bytes = _libraries(program, target, chain, folder)
+        runtime = _runtime(chain, target, units)
+        shutil.copyfile(runtime / "libedgec.a", folder / "libedgec.a")
+        code_bytes = _libraries(program, target, chain, folder, runtime)
         table = _texts(program, target, folder, code_bytes, units)
     return Bundle(out, table)
 
@@ -66,7 +70,9 @@ def _prefixed(program: Program) -> Program:
     if not names:
         return program
     steps = tuple(replace(step, symbol=names.get(step.symbol, step.symbol)) for step in program.steps)
-    return replace(program, steps=steps, objects=tuple((name, elf.rename(data, names)) for name, data in program.objects))
+    return replace(
+        program, steps=steps, objects=tuple((name, elf.rename(data, names)) for name, data in program.objects)
+    )
 
 
 def _copy_runtime(folder: Path, hosted: bool) -> list[str]:
@@ -81,23 +87,24 @@ def _copy_runtime(folder: Path, hosted: bool) -> list[str]:
     return units
 
 
-def _runtime_library(chain: tools.Toolchain, target: Target, units: Sequence[str]) -> Path:
-    """The runtime as a static library, from the cache where these sources were compiled with these tools before."""
+def _runtime(chain: tools.Toolchain, target: Target, units: Sequence[str]) -> Path:
+    """Folder with the compiled runtime: made once for these sources, tools and target, then taken from the cache."""
     flags = ("-std=c11", "-I.", "-ffunction-sections", "-fdata-sections")
     digest = hashlib.sha256(repr((chain, flags, target.triple, _identity(chain.cc))).encode())
     for path in sorted([*(RUNTIME / "include" / "edgec").iterdir(), *(RUNTIME / "src").iterdir()]):
         digest.update(path.name.encode() + path.read_bytes())
-    library = tools.cache_folder() / f"runtime-{digest.hexdigest()[:20]}" / "libedgec.a"
-    if not library.exists():
-        library.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
-            work = Path(temporary)
+    built = tools.cache_folder() / f"runtime-{digest.hexdigest()[:20]}"
+    if not built.exists():
+        built.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=built.parent) as temporary:
+            work = Path(temporary) / "work"
             shutil.copytree(RUNTIME / "include" / "edgec", work / "edgec")
             for path in (RUNTIME / "src").iterdir():
-                shutil.copyfile(path, work / path.name)
-            chain.archive(library.name, chain.compile(units, work, flags), work)
-            os.replace(work / library.name, library)
-    return library
+                shutil.copyfile(path, work / f"edgec_{path.name}" if path.suffix == ".c" else work / path.name)
+            chain.archive("libedgec.a", chain.compile([f"edgec_{unit}" for unit in units], work, flags), work)
+            with contextlib.suppress(OSError):  # another process was faster
+                os.replace(work, built)
+    return built
 
 
 def _identity(cc: Sequence[str]) -> str:
@@ -107,8 +114,8 @@ def _identity(cc: Sequence[str]) -> str:
     return f"{found} {status.st_size} {status.st_mtime_ns}" if status else cc[0]
 
 
-def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder: Path) -> int:
-    """`lib<name>.a`, and `lib<name>.so` where the target loads such; bytes of code and tables."""
+def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder: Path, runtime: Path) -> int:
+    """`lib<name>.a` (with the core of the runtime), `lib<name>.so` where the target loads such; bytes of code."""
     name = program.name
     with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
         work = Path(temporary).resolve()
@@ -121,14 +128,23 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
         flags = ("-std=c11", "-I.")
         objects = _kernel_objects(program, work) + chain.compile([f"{name}_weights.s"], work)
         objects += chain.compile([f"{name}_model.c"], work, flags)
-        chain.archive(f"lib{name}.a", objects, work)
+        core = [f"edgec_{Path(unit).stem}.o" for unit in _CORE]
+        for obj in core:
+            shutil.copyfile(runtime / obj, work / obj)
+        chain.archive(f"lib{name}.a", [*objects, *core], work)
         shutil.copyfile(work / f"lib{name}.a", folder / f"lib{name}.a")
         measured = [(work / obj).read_bytes() for obj in objects]
         if tools.has_os(target):
             (work / "export.c").write_text(tables.export_source(name))
             (work / "exports.map").write_text(tables.EXPORTS)
             exported = chain.compile(["export.c"], work, flags)
-            options = ("-shared", "-s", "-Wl,--version-script=exports.map", "-Wl,-z,noexecstack", f"-Wl,-soname,lib{name}.so")
+            options = (
+                "-shared",
+                "-s",
+                "-Wl,--version-script=exports.map",
+                "-Wl,-z,noexecstack",
+                f"-Wl,-soname,lib{name}.so",
+            )
             chain.link(f"lib{name}.so", [*objects, *exported], work, options)
             shutil.copyfile(work / f"lib{name}.so", folder / f"lib{name}.so")
             measured = [(work / f"lib{name}.so").read_bytes()]
@@ -147,11 +163,10 @@ def _kernel_objects(program: Program, work: Path) -> list[str]:
 def _texts(program: Program, target: Target, folder: Path, code_bytes: int, units: Sequence[str]) -> dict[str, object]:
     """Header, CMake package, manifest and report; the manifest as a table."""
     name, hosted = program.name, tools.has_os(target)
-    libraries = ["-ledgec", "-lm", *(["-pthread"] if hosted else [])]
-    (folder / f"{name}.h").write_text(header(program, _version(), code_bytes, libraries))
-    (folder / f"{name}Config.cmake").write_text(describe.cmake(name, units, hosted))
+    (folder / f"{name}.h").write_text(header(program, _version(), code_bytes))
+    (folder / f"{name}Config.cmake").write_text(cmake(name, units, hosted))
     files = [str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()] + [f"{name}.json", "report.html"]
     table = describe.manifest(program, target, _version(), code_bytes, files)
-    (folder / "report.html").write_text(describe.report(table))
+    (folder / "report.html").write_text(report(table))
     (folder / f"{name}.json").write_text(describe.dump(table))
     return table

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
+
 from edgec.compiler import toolchain as tools
-from edgec.compiler.bundle import Bundle, check_output, elf, identifier, read_bundle, write_bundle
-from edgec.compiler.errors import EdgecError
+from edgec.compiler.bundle import Bundle, read_bundle, write_bundle
 from edgec.compiler.program import Allocation, Port, Program, Ref, Step
 from edgec.compiler.target import FOLDER, Target, read_target
 
@@ -52,8 +49,27 @@ def program(folder: Path, kind: Target | None = None, name: str = "tiny") -> Pro
         inputs=(Port("x", "f32", (2, 4), 32, arena["x"]),),
         outputs=(Port("y/out", "f32", (2, 4), 32, arena["y"]),),
         steps=(
-            Step("mul", "scale", (arena["x"], Ref("weights", 0), arena["m"]), 2, row="map", origin=("Mul_0",), macs=8, bytes_moved=96, why="only row"),
-            Step("act", "squash", (arena["m"], arena["y"], Ref("scratch", 192)), 2, 64, row="map", origin=("Tanh_1", "Add_2"), bytes_moved=64),
+            Step(
+                "mul",
+                "scale",
+                (arena["x"], Ref("weights", 0), arena["m"]),
+                2,
+                row="map",
+                origin=("Mul_0",),
+                macs=8,
+                bytes_moved=96,
+                why="only row",
+            ),
+            Step(
+                "act",
+                "squash",
+                (arena["m"], arena["y"], Ref("scratch", 192)),
+                2,
+                64,
+                row="map",
+                origin=("Tanh_1", "Add_2"),
+                bytes_moved=64,
+            ),
         ),
         weights=WEIGHTS.tobytes(),
         objects=(("kernels.o", (folder / "kernels.o").read_bytes()),),
@@ -80,8 +96,16 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def test_bundle_holds_the_files_that_its_manifest_lists(bundle: Bundle) -> None:
     files = {str(p.relative_to(bundle.folder)) for p in bundle.folder.rglob("*") if p.is_file()}
     assert files == set(bundle.manifest["files"])
-    wanted = {"tiny.h", "libtiny.a", "libtiny.so", "tiny.json", "report.html", "tinyConfig.cmake", "edgec/edgec.h", "libedgec.a", "src/core.c"}
+    wanted = {
+        "tiny.h",
+        "libtiny.a",
+        "libtiny.so",
+        "tiny.json",
+        "report.html",
+        "tinyConfig.cmake",
+        "edgec/edgec.h",
+        "libedgec.a",
+        "src/core.c",
+    }
     assert wanted <= files
     assert read_bundle(bundle.folder) == bundle
-
-

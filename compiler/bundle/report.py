@@ -1,0 +1,92 @@
+"""`report.html`: sizes, steps and memory map on one page, without scripts or other files."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from typing import Any
+
+_STYLE = """
+body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; max-width: 90em; color: #222 }
+table { border-collapse: collapse; margin: 1em 0 }
+th, td { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: left }
+.n { text-align: right; font-variant-numeric: tabular-nums }
+.map { position: relative; border: 1px solid #999; background: #f6f6f6 }
+.map div { position: absolute; background: #4a90d9aa; border: 1px solid #25c; box-sizing: border-box }
+"""
+
+
+def report(manifest: dict[str, Any]) -> str:
+    """The whole page."""
+    name = html.escape(manifest["name"])
+    parts = [
+        f"<!doctype html><meta charset=utf-8><title>{name}</title><style>{_STYLE}</style>",
+        f"<h1>{name}</h1><p>Compiled by edgec {html.escape(manifest['edgec'])}.</p>",
+        _facts(manifest),
+        "<h2>Inputs and outputs</h2>",
+        _table(("", "name", "type", "shape", "bytes"), _ports(manifest)),
+        "<h2>Steps</h2>",
+        _table(("step", "kernel", "ONNX nodes", "type", "MACs", "bytes moved", "modelled us", "why"), _steps(manifest)),
+        "<h2>Memory</h2><p>Arena offsets to the right, steps downwards.</p>",
+        _map(manifest),
+        *(f"<p>{html.escape(note)}</p>" for note in manifest["notes"]),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _facts(manifest: dict[str, Any]) -> str:
+    rows = [
+        ("target", f"{manifest['target']} ({manifest['triple']})"),
+        ("passes", manifest["passes"]),
+        ("threads", manifest["threads"]),
+        ("instruction sets", ", ".join(manifest["isa"]) or "none beyond the base"),
+        ("arena bytes", manifest["arena"]["bytes"]),
+        ("arena bytes, lower bound", manifest["arena"]["lower_bound"]),
+        ("weights bytes", manifest["weights_bytes"]),
+        ("code bytes", manifest["code_bytes"]),
+    ]
+    return _table((), rows)
+
+
+def _ports(manifest: dict[str, Any]) -> Iterable[tuple[object, ...]]:
+    for word in ("inputs", "outputs"):
+        for p in manifest[word]:
+            yield word[:-1], p["name"], p["dtype"], "x".join(map(str, p["shape"])), p["bytes"]
+
+
+def _steps(manifest: dict[str, Any]) -> Iterable[tuple[object, ...]]:
+    for s in manifest["steps"]:
+        kernel, origin = f"{s['kernel']} {s['config']}", ", ".join(s["origin"])
+        yield s["name"], kernel, origin, s["dtype"], s["macs"], s["bytes_moved"], s["cost_us"], s["why"]
+
+
+def _table(head: Iterable[str], rows: Iterable[tuple[object, ...]]) -> str:
+    top = "".join(f"<th>{html.escape(word)}" for word in head)
+    body = ("<tr>" + "".join(map(_cell, row)) for row in rows)
+    return "\n".join([f"<table><tr>{top}" if top else "<table>", *body, "</table>"])
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, (int, float)):
+        return f"<td class=n>{value:,}"
+    return f"<td>{html.escape(str(value))}"
+
+
+def _map(manifest: dict[str, Any]) -> str:
+    """One box per buffer: offset and size across, the steps that it lives for downwards."""
+    total, steps = max(manifest["arena"]["bytes"], 1), max(len(manifest["steps"]), 1)
+    boxes = []
+    for a in manifest["arena"]["map"]:
+        first = max(a["first"], 0)
+        last = min(max(a["last"], first), steps - 1)
+        place = {
+            "left": a["offset"] / total,
+            "width": a["bytes"] / total,
+            "top": first / steps,
+            "height": (last - first + 1) / steps,
+        }
+        style = ";".join(f"{key}:{100 * part:.3f}%" for key, part in place.items())
+        title = f"{a['value']}: {a['bytes']:,} bytes at {a['offset']:,}, steps {a['first']}-{a['last']}"
+        boxes.append(f'<div style="{style}" title="{html.escape(title)}"></div>')
+    height = min(max(steps * 8, 80), 1200)
+    return f'<div class=map style="height:{height}px">\n' + "\n".join(boxes) + "\n</div>"

@@ -1,0 +1,134 @@
+"""The command line: one row per subcommand, imported when it is used; what errors look like; exit codes.
+
+A subcommand is a module with `add_arguments(parser)` and `run(args) -> int`, and optionally `EXAMPLES` for its help.
+Exit codes: 0 done, 1 the user's mistake (or `verify` found a difference), 2 a defect of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any, NamedTuple, NoReturn
+
+from ..errors import EdgecError, nearest
+
+
+class Command(NamedTuple):
+    """A row: what the user types, one line of help."""
+
+    name: str
+    help: str
+
+
+COMMANDS = {
+    row.name: row
+    for row in (
+        Command("compile", "turn an ONNX model into a library, a header and a report"),
+        Command("run", "run a compiled model on arrays from a file"),
+        Command("verify", "compare a compiled model with ONNX Runtime"),
+        Command("bench", "time a compiled model, in C"),
+        Command("inspect", "show what a model or a bundle holds: arithmetic, parameters, memory, steps"),
+        Command("opt", "run passes on a model: graph in, graph out"),
+        Command("passes", "list passes, their options and rules"),
+        Command("targets", "list the boards and CPU levels to compile for"),
+        Command("kernels", "explain which kernel an operator gets, and why"),
+        Command("bisect", "find the rewrite that breaks a model"),
+        Command("completion", "print a shell's completion script"),
+    )
+}
+
+EXAMPLES = """examples:
+  edgec compile model.onnx --target rpi5 -o build/
+  edgec verify model.onnx --bundle build/
+  edgec bench build/ --layers
+
+`edgec COMMAND --help` says more."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors of usage are the user's mistakes: one line, exit code 1."""
+
+    def error(self, message: str) -> NoReturn:
+        raise EdgecError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The entry point of `edgec`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    verbose = "-v" in words or "--verbose" in words
+    try:
+        return _run(words)
+    except EdgecError as error:
+        if verbose:
+            traceback.print_exc()
+        print(f"edgec: error: {_one_line(str(error))}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("edgec: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader of our output, `head` say, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        traceback.print_exc()
+        print(f"edgec: internal error: {type(error).__name__}: {_one_line(str(error))}", file=sys.stderr)
+        print(
+            "edgec: this is a defect of edgec: please report the trace above with the command and the model",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _run(words: list[str]) -> int:
+    first = next((i for i, word in enumerate(words) if not word.startswith("-")), len(words))
+    if first == len(words):
+        _top().parse_args(words)
+        _top().print_help()
+        return 0
+    name = words.pop(first)
+    if name not in COMMANDS:
+        raise EdgecError(f"no command {name!r}{nearest(name, COMMANDS)}")
+    module = import_module(f".{name}", __name__)
+    args = parser(name, module).parse_args(words)
+    status: int = module.run(args)
+    sys.stdout.flush()
+    return status
+
+
+def parser(name: str, module: Any) -> argparse.ArgumentParser:
+    """The parser of one subcommand."""
+    out = Parser(
+        prog=f"edgec {name}",
+        description=COMMANDS[name].help,
+        epilog=getattr(module, "EXAMPLES", None),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    out.add_argument("-v", "--verbose", action="store_true", help="show the trace of an error")
+    module.add_arguments(out)
+    return out
+
+
+def _top() -> argparse.ArgumentParser:
+    import edgec
+
+    rows = "\n".join(f"  {row.name:<12}{row.help}" for row in COMMANDS.values())
+    out = Parser(
+        prog="edgec",
+        usage="edgec COMMAND [options]",
+        description=f"Compiles a trained ONNX model into a native library.\n\ncommands:\n{rows}",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    out.add_argument("--version", action="version", version=f"edgec {edgec.__version__}")
+    out.add_argument("-v", "--verbose", action="store_true", help="show the trace of an error")
+    return out
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())

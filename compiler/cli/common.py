@@ -1,0 +1,140 @@
+"""What several subcommands share: spellings of shapes and values, tables, progress, JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from ..errors import EdgecError
+
+Progress = Callable[[str, int, int], None]
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """--shape, --dim, --bind: what a model may leave open."""
+    parser.add_argument(
+        "--shape",
+        action="append",
+        default=[],
+        metavar="INPUT=1x3x224x224",
+        help="shape of an input that the model leaves open",
+    )
+    parser.add_argument("--dim", action="append", default=[], metavar="NAME=N", help="size of a symbolic dimension")
+    parser.add_argument(
+        "--bind",
+        action="append",
+        default=[],
+        metavar="INPUT=VALUE",
+        help="fix an input at compile time (a number, or 1,2,3)",
+    )
+
+
+def shapes_of(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    """--shape as a table; `x=` is a scalar."""
+    return {name: _shape(text, f"--shape {name}={text}") for name, text in _pairs("--shape", args.shape)}
+
+
+def dims_of(args: argparse.Namespace) -> dict[str, int]:
+    """--dim as a table."""
+    return {name: _sizes([text], f"--dim {name}={text}")[0] for name, text in _pairs("--dim", args.dim)}
+
+
+def binds_of(args: argparse.Namespace) -> dict[str, Any]:
+    """--bind as a table of numbers and lists of numbers."""
+    return {name: _value(text, f"--bind {name}={text}") for name, text in _pairs("--bind", args.bind)}
+
+
+def _pairs(flag: str, texts: Iterable[str]) -> Iterator[tuple[str, str]]:
+    seen = set()
+    for text in texts:
+        name, equals, value = text.rpartition("=")
+        if not equals or not name:
+            raise EdgecError(f"{flag} {text}: expected NAME=VALUE")
+        if name in seen:
+            raise EdgecError(f"{flag} {name}: given twice")
+        seen.add(name)
+        yield name, value
+
+
+def _shape(text: str, where: str) -> tuple[int, ...]:
+    return _sizes(text.split("x"), where) if text else ()
+
+
+def _sizes(words: Sequence[str], where: str) -> tuple[int, ...]:
+    if not all(word.isdecimal() and word.isascii() and len(word) < 19 for word in words):
+        raise EdgecError(
+            f"{where}: expected sizes, such as 1x3x224x224" if len(words) > 1 else f"{where}: expected a size"
+        )
+    return tuple(map(int, words))
+
+
+def _value(text: str, where: str) -> Any:
+    if "," in text:
+        return [_value(word, where) for word in text.split(",") if word]
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise EdgecError(f"{where}: expected a number, true, false, or numbers with commas")
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress | None]:
+    """A bar on stderr while a long work goes on; None where nobody would see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:12}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total or None)
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Plain columns: numbers to the right, text to the left, nothing cut off."""
+    rows = [list(row) for row in rows]
+    numeric = [bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(head))]
+    return _layout([list(head), *([_cell(cell) for cell in row] for row in rows)], numeric)
+
+
+def _layout(rows: list[list[str]], numeric: Sequence[bool]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def show_json(value: object) -> None:
+    print(json.dumps(value, indent=1))
+
+
+def size(count: int) -> str:
+    """Bytes for people: `1,234` stays exact, with KiB or MiB beside it where that helps."""
+    if count < 10_000:
+        return f"{count:,} bytes"
+    unit, divisor = ("MiB", 1 << 20) if count >= 1 << 20 else ("KiB", 1 << 10)
+    return f"{count:,} bytes ({count / divisor:.1f} {unit})"

@@ -1,0 +1,94 @@
+"""`edgec compile`: an ONNX model to a bundle."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+from ..errors import EdgecError
+from .common import add_model_options, binds_of, dims_of, progress_bar, shapes_of, show_json, size, table
+
+EXAMPLES = """examples:
+  edgec compile model.onnx --target rpi5 -o build/
+  edgec compile model.onnx --shape input=1x3x320x320 --threads 2 -o build/
+  edgec compile vad.onnx --bind sr=16000 --dim batch=1 --name vad -o build/
+  edgec compile model.onnx --max-ram 192K --max-flash 900K -o build/"""
+
+_LATER = ("quantize", "calib", "max_drop", "max_latency")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="ONNX file")
+    parser.add_argument(
+        "--target", default="host", metavar="T", help="board or CPU level, or a .toml file (default: host)"
+    )
+    parser.add_argument("-o", "--output", dest="out", metavar="DIR", help="folder to write (default: the model's name)")
+    parser.add_argument("--name", metavar="N", help="C name of the model (default: from the file's name)")
+    add_model_options(parser)
+    parser.add_argument(
+        "--threads", type=int, default=1, metavar="N", help="workers that one inference may use (default: 1)"
+    )
+    parser.add_argument("--passes", metavar="SPEC", help="pipeline, such as 'canonicalize, fold, fuse, layout, plan'")
+    parser.add_argument("--max-ram", metavar="SIZE", help="refuse a model whose arena is larger (192K, 2M)")
+    parser.add_argument("--max-flash", metavar="SIZE", help="refuse a model whose weights and code are larger")
+    for name in _LATER:
+        parser.add_argument(f"--{name.replace('_', '-')}", metavar="...", help=argparse.SUPPRESS)
+    parser.add_argument("--json", action="store_true", help="print what was compiled as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    for name in _LATER:
+        if getattr(args, name) is not None:
+            raise EdgecError(f"--{name.replace('_', '-')}: not available in this version of edgec")
+    limits = {"arena": _bytes("--max-ram", args.max_ram), "flash": _bytes("--max-flash", args.max_flash)}
+    started = time.perf_counter()
+    from edgec import compile as compile_model
+
+    with progress_bar() as progress:
+        bundle = compile_model(
+            args.model, args.target, args.out, name=args.name, shapes=shapes_of(args), dims=dims_of(args),
+            bind=binds_of(args), threads=args.threads, passes=args.passes, progress=progress,
+        )  # fmt: skip
+    seconds = time.perf_counter() - started
+    for note in bundle.manifest.get("notes", []):
+        print(f"edgec: note: {note}", file=sys.stderr)
+    if args.json:
+        show_json({**bundle.manifest, "folder": str(bundle.folder), "compile_seconds": round(seconds, 3)})
+    else:
+        _show(bundle, seconds)
+    _check_limits(bundle, limits)
+    return 0
+
+
+def _show(bundle: Any, seconds: float) -> None:
+    steps = [(s["name"], f"{s['kernel']} {s['config']}".strip(), s["macs"], s["bytes_moved"]) for s in bundle.steps]
+    print(table(("step", "kernel", "MACs", "bytes moved"), steps))
+    over = 100 * (bundle.arena_bytes / bundle.lower_bound - 1) if bundle.lower_bound else 0.0
+    print()
+    print(f"arena    {size(bundle.arena_bytes)}, {over:.1f} % above the lower bound of {bundle.lower_bound:,}")
+    print(f"weights  {size(bundle.weights_bytes)}")
+    print(f"code     {size(bundle.code_bytes)}")
+    print(f"{len(steps)} steps for {bundle.manifest['target']}, compiled in {seconds:.2f} s: {bundle.folder}")
+
+
+def _bytes(flag: str, text: str | None) -> int | None:
+    """`192K`, `2M`, `900` in bytes."""
+    if text is None:
+        return None
+    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in ("K", "M", "G") else (text, "")
+    try:
+        return int(float(number) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[unit])
+    except (ValueError, OverflowError):
+        raise EdgecError(f"{flag} {text}: expected a size, such as 192K or 2M") from None
+
+
+def _check_limits(bundle: Any, limits: dict[str, int | None]) -> None:
+    for what, flag, got in (
+        ("arena", "--max-ram", bundle.arena_bytes),
+        ("flash", "--max-flash", bundle.weights_bytes + bundle.code_bytes),
+    ):
+        limit = limits[what]
+        if limit is not None and got > limit:
+            raise EdgecError(f"{bundle.name}: needs {got:,} bytes of {what}, {flag} allows {limit:,}")

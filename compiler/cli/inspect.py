@@ -1,0 +1,163 @@
+"""`edgec inspect`: what a model or a bundle holds: arithmetic, parameters, memory over time, a row per step."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .common import add_model_options, binds_of, dims_of, shapes_of, show_json, size, table
+
+EXAMPLES = """examples:
+  edgec inspect model.onnx --dim batch=1
+  edgec inspect build/ --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("path", metavar="MODEL|DIR", help="ONNX file or compiled bundle")
+    add_model_options(parser)
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    path = Path(args.path)
+    if path.is_dir() or path.suffix == ".json":
+        from ..bundle.manifest import read_bundle
+
+        bundle = read_bundle(path)
+        files = {name: (bundle.folder / name).stat().st_size for name in _libraries(bundle)}
+        return _show_bundle(bundle.manifest, files, args.json)
+    return _show_model(args)
+
+
+def _libraries(bundle: Any) -> list[str]:
+    return [p.name for p in (bundle.static_library, bundle.shared_library) if p.exists()]
+
+
+def _show_bundle(manifest: dict[str, Any], files: dict[str, int], as_json: bool) -> int:
+    live = memory_over_time(manifest["arena"]["map"], len(manifest["steps"]))
+    total = sum(step["macs"] for step in manifest["steps"])
+    if as_json:
+        show_json({**manifest, "macs": total, "live_bytes": live, "file_bytes": files})
+        return 0
+    _show_ports(manifest["inputs"], manifest["outputs"])
+    rows = [
+        (
+            s["name"],
+            f"{s['kernel']} {s['config']}".strip(),
+            ", ".join(s["origin"]),
+            s["dtype"],
+            s["macs"],
+            s["bytes_moved"],
+            now,
+        )
+        for s, now in zip(manifest["steps"], live, strict=True)
+    ]
+    print(table(("step", "kernel", "ONNX nodes", "type", "MACs", "bytes moved", "live bytes"), rows))
+    arena = manifest["arena"]
+    print(
+        f"\n{manifest['name']} for {manifest['target']} ({manifest['triple']}), compiled by edgec {manifest['edgec']}"
+    )
+    print(f"arithmetic  {total:,} MACs")
+    print(f"arena       {size(arena['bytes'])}; lower bound {arena['lower_bound']:,}")
+    print(f"weights     {size(manifest['weights_bytes'])}")
+    print(f"code        {size(manifest['code_bytes'])}")
+    for name, length in files.items():
+        print(f"{name:<11} {size(length)}")
+    return 0
+
+
+def memory_over_time(rows: list[dict[str, Any]], steps: int) -> list[int]:
+    """Bytes of the arena in use during each step."""
+    return [sum(a["bytes"] for a in rows if a["first"] <= i <= a["last"]) for i in range(steps)]
+
+
+def _show_model(args: argparse.Namespace) -> int:
+    from ..importer import import_model
+    from ..layout import storage_bytes
+    from ..op import OPS, is_const
+
+    notes: list[str] = []
+    graph = import_model(
+        args.path, shapes=shapes_of(args), dims=dims_of(args), binds=binds_of(args), notice=notes.append
+    )
+    nodes = [n for n in graph.nodes() if OPS[n.op].kind != "source"]
+    constants = {v for n in graph.nodes() for v in n.args if is_const(v)} | {v for v in graph.outputs if is_const(v)}
+    live = _live_bytes(graph, nodes)
+    steps = [
+        {
+            "name": n.name,
+            "op": n.op,
+            "type": ", ".join(map(str, n.types)),
+            "macs": _macs(n),
+            "parameters": sum(a.type.size for a in n.args if is_const(a)),
+            "live_bytes": now,
+        }
+        for n, now in zip(nodes, live, strict=True)
+    ]
+    facts = {
+        "macs": sum(s["macs"] for s in steps),
+        "parameters": sum(v.type.size for v in constants),
+        "weights_bytes": sum(storage_bytes(v.type) for v in constants),
+        "peak_live_bytes": max(live, default=0),
+    }
+    ports = {
+        "inputs": [_port(v.name, v.type) for v in graph.inputs],
+        "outputs": [_port(name, v.type) for name, v in graph.results],
+    }
+    if args.json:
+        show_json({"name": graph.name, **ports, **facts, "notes": notes, "steps": steps})
+        return 0
+    _show_ports(ports["inputs"], ports["outputs"])
+    print(table(("node", "operator", "result", "MACs", "parameters", "live bytes"), [tuple(s.values()) for s in steps]))
+    print(f"\narithmetic  {facts['macs']:,} MACs")
+    print(f"parameters  {facts['parameters']:,} ({size(facts['weights_bytes'])})")
+    print(f"memory      {size(facts['peak_live_bytes'])} of values alive at once before fusion")
+    for note in notes:
+        print(f"note: {note}")
+    return 0
+
+
+def _macs(node: Any) -> int:
+    """Multiply-accumulates of one node, whatever computes its arguments."""
+    from ..ir import Graph, Node, Value
+    from ..macs import macs
+
+    inputs = tuple(Value(Node("Input", (), (a.type,))) for a in node.args)
+    return macs(Graph("", inputs, replace(node, args=inputs).results))
+
+
+def _port(name: str, kind: Any) -> dict[str, Any]:
+    from ..dtypes import dtype
+
+    return {"name": name, "dtype": dtype(kind.dtype).numpy.name, "shape": list(kind.shape)}
+
+
+def _show_ports(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+    rows = [("input", p) for p in inputs] + [("output", p) for p in outputs]
+    print(
+        table(
+            ("", "name", "type", "shape"), [(w, p["name"], p["dtype"], "x".join(map(str, p["shape"]))) for w, p in rows]
+        )
+    )
+    print()
+
+
+def _live_bytes(graph: Any, nodes: list[Any]) -> list[int]:
+    """Bytes of values alive during each node, one buffer per value."""
+    from ..layout import storage_bytes
+    from ..op import is_const
+
+    place = {node: i for i, node in enumerate(nodes)}
+    last = {a: i for i, n in enumerate(nodes) for a in n.args if not is_const(a)}
+    last.update((v, len(nodes)) for v in graph.outputs if not is_const(v))
+    change = [0] * (len(nodes) + 2)
+    for value, end in last.items():
+        change[place.get(value.node, 0)] += storage_bytes(value.type)
+        change[min(end, len(nodes) - 1) + 1] -= storage_bytes(value.type)
+    out, now = [], 0
+    for i in range(len(nodes)):
+        now += change[i]
+        out.append(now)
+    return out

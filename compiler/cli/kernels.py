@@ -1,0 +1,85 @@
+"""`edgec kernels`: every row of the kernel registry, and for one problem why each is rejected and which is picked."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import EdgecError
+from .common import show_json, table
+
+EXAMPLES = """examples:
+  edgec kernels                                        all rows
+  edgec kernels --op Conv --target rpi4 --shape 1x64x56x56 --shape 64x64x3x3 --shape 64 --attr pads=1,1,1,1
+  edgec kernels --op MatMul --shape 1x128x768 --shape 768x768 --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--op", metavar="OP", help="operator to explain, such as Conv")
+    parser.add_argument("--target", default="host", metavar="T", help="board or CPU level (default: host)")
+    parser.add_argument(
+        "--shape", action="append", default=[], metavar="1x64x56x56", help="shape of each argument, in order"
+    )
+    parser.add_argument("--dtype", default="f32", metavar="TYPE", help="element type of the arguments (default: f32)")
+    parser.add_argument("--attr", action="append", default=[], metavar="NAME=1,1", help="attribute of the operator")
+    parser.add_argument("--threads", type=int, default=1, metavar="N", help="workers")
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from .. import registry
+    from ..driver import load_kernels
+
+    load_kernels()
+    if not args.op:
+        rows = [
+            (r.name, ", ".join(sorted(r.ops)) or "any", ", ".join(sorted(r.isa)), r.summary)
+            for r in registry.ROWS.values()
+        ]
+        _print(sorted(rows), ("kernel", "operators", "needs", ""), args.json)
+        return 0
+    problem = problem_of(args)
+    picked = next(iter(registry.choices(problem)), None)
+    rows = []
+    for name, row in sorted(registry.ROWS.items()):
+        answer = row.accepts(problem)
+        offers = sorted(row.choices(problem), key=lambda c: c.cost_us) if answer is True else []
+        if not offers:
+            rows.append((name, "", "", "rejected: " + (answer if isinstance(answer, str) else "no tile fits")))
+        for offer in offers:
+            config = " ".join(f"{k}={v}" for k, v in offer.config)
+            rows.append((name, config, f"{offer.cost_us:.2f}", "picked" if offer == picked else ""))
+    _print(rows, ("kernel", "tiles", "cost us", ""), args.json)
+    if picked is None:
+        raise EdgecError(f"{args.op}: no kernel takes this problem on {args.target}")
+    return 0
+
+
+def problem_of(args: argparse.Namespace) -> Any:
+    """The operator alone, as a kernel's body."""
+    from ..dtypes import dtype
+    from ..ir import Graph, Node, Type, Value
+    from ..op import build, row
+    from ..registry import Problem
+    from ..target import find_target
+    from .common import _pairs, _shape, _value
+
+    shapes = [_shape(text, f"--shape {text}") for text in args.shape]
+    if not shapes:
+        raise EdgecError(f"--op {args.op}: give the shape of each argument with --shape")
+    row(args.op)
+    inputs = [Value(Node("Input", (), (Type(dtype(args.dtype).name, s),), {}, f"a{i}")) for i, s in enumerate(shapes)]
+    values = {name: _value(text, f"--attr {name}={text}") for name, text in _pairs("--attr", args.attr)}
+    attrs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    out = build(args.op, *inputs, label=args.op, **attrs)
+    body = Graph("body", tuple(inputs), out.node.results)
+    return Problem(body, find_target(args.target), args.threads)
+
+
+def _print(rows: Sequence[tuple[str, ...]], head: tuple[str, ...], as_json: bool) -> None:
+    if as_json:
+        keys = [name or "note" for name in head]
+        show_json([dict(zip(keys, row, strict=True)) for row in rows])
+    else:
+        print(table(head, rows))

@@ -1,0 +1,45 @@
+"""`edgec run`: one inference of a compiled model on arrays from a file."""
+
+from __future__ import annotations
+
+import argparse
+
+from ..errors import EdgecError
+from .common import show_json, table
+
+EXAMPLES = """examples:
+  edgec run build/ --inputs x.npz --save y.npz
+  edgec run build/                                  random inputs: does it run at all?"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("bundle", metavar="DIR", help="a compiled bundle")
+    parser.add_argument("--inputs", metavar="NPZ", help="arrays by input name (default: random ones)")
+    parser.add_argument("--save", metavar="NPZ", help="write the outputs to a file")
+    parser.add_argument("--threads", type=int, metavar="N", help="workers (default: as compiled)")
+    parser.add_argument("--json", action="store_true", help="print the outputs' values as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    import numpy as np
+
+    from ..runtime import load, random_inputs, read_arrays
+
+    with load(args.bundle, args.threads) as model:
+        feed = read_arrays(args.inputs) if args.inputs else random_inputs(model.inputs)
+        outputs = model.run(feed)
+    if args.save:
+        try:
+            np.savez(args.save, allow_pickle=False, **outputs)
+        except OSError as error:
+            raise EdgecError(f"{args.save}: cannot write: {error.strerror}") from error
+    if args.json:
+        show_json({name: value.astype(float).tolist() for name, value in outputs.items()})
+        return 0
+    rows = []
+    for name, value in outputs.items():
+        wide = value.astype(float)
+        stats = (float(wide.min()), float(wide.mean()), float(wide.max())) if value.size else (0.0, 0.0, 0.0)
+        rows.append((name, value.dtype.name, "x".join(map(str, value.shape)), *stats))
+    print(table(("output", "type", "shape", "least", "mean", "largest"), rows))
+    return 0

@@ -1,0 +1,47 @@
+"""`edgec verify`: the compiled model against ONNX Runtime, output by output or layer by layer."""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import binds_of, show_json, table
+
+EXAMPLES = """examples:
+  edgec verify model.onnx --bundle build/
+  edgec verify model.onnx --bundle build/ --layers --inputs x.npz
+
+exit code: 0 within tolerance, 1 beyond it. A bundle for another architecture runs through the target's emulator."""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="the ONNX file that was compiled")
+    parser.add_argument("--bundle", required=True, metavar="DIR", help="what it was compiled into")
+    parser.add_argument(
+        "--layers", action="store_true", help="compare every value that is stored; name the first that differs"
+    )
+    parser.add_argument("--inputs", metavar="NPZ", help="arrays by input name (default: seeded random ones)")
+    parser.add_argument("--runs", type=int, default=1, metavar="N", help="how many random inputs to try (default: 1)")
+    parser.add_argument(
+        "--bind", action="append", default=[], metavar="INPUT=VALUE", help="inputs that were fixed by compile --bind"
+    )
+    parser.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    from ..compare import verify
+
+    result = verify(
+        args.model, args.bundle, layers=args.layers, inputs=args.inputs, runs=args.runs, binds=binds_of(args)
+    )
+    rows = [(d.where, d.value, d.error, d.tolerance, "ok" if d.ok else "DIFFERS") for d in result.differences]
+    if args.json:
+        keys = ("where", "value", "error", "tolerance", "state")
+        show_json({"ok": result.ok, "skipped": result.skipped, "rows": [dict(zip(keys, r, strict=True)) for r in rows]})
+    else:
+        shown = [(w, v, f"{e:.2e}", f"{t:.0e}", s) for w, v, e, t, s in rows]
+        print(table(("", "value", "relative error", "allowed", ""), shown))
+        if result.skipped:
+            print(f"{len(result.skipped)} steps compute what ONNX Runtime does not show as such: not compared")
+        first = next((d for d in result.differences if not d.ok), None)
+        print(f"first to differ: {first.where} {first.value}" if first else "all within tolerance")
+    return 0 if result.ok else 1
