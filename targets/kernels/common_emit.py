@@ -32,12 +32,12 @@ class Frame:
 
 
 def emit_kernel(
-    problem: Problem, choice: Choice, symbol: str, tasks: int, make: Callable[[Frame, Expr], Stmt], reshape: Callable[[Type], Type] = lambda t: t
+    problem: Problem, choice: Choice, symbol: str, tasks: int, make: Callable[[Frame, Expr], Stmt], view: Callable[[Value], Type] = lambda v: v.type
 ) -> Emitted:
-    """A kernel whose task number t runs `make(frame, t)`. `reshape` may view every operand under another shape."""
+    """A kernel whose task number t runs `make(frame, t)`. `view` may show an operand under another type of the same bytes."""
     graph, target = problem.body, problem.target
-    types = [reshape(v.type) for v in graph.inputs]
-    result = reshape(graph.outputs[0].type)
+    types = [view(v) for v in graph.inputs]
+    result = view(graph.outputs[0])
     params = [parameter(f"a{i}", t) for i, t in enumerate(types)] + [parameter("out", result)]
     if choice.scratch_bytes:
         params.append(("scratch", "float32", (choice.scratch_bytes // 4,)))

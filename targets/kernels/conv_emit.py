@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from tvm import tirx
 
-from edgec.compiler.ir import Type
+from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.access import Place
@@ -20,7 +20,7 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, put, vector
-from .conv_shape import Axis, Segment, Window, conv_operands, segments
+from .conv_shape import Axis, Segment, Window, segments
 
 F32 = "float32"
 
@@ -51,13 +51,21 @@ class Tile:
 class Conv:
     """Emits the tiles of one convolution. `w` is its window (flattened where pixels form one row)."""
 
-    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+    def __init__(self, problem: Problem, choice: Choice, w: Window, operands: tuple[Value, Value, Value | None]) -> None:
         self.w, self.lanes = w, problem.target.cpu.lanes(32)
         self.vectors, self.block_in = choice.get("nv"), choice.get("ib")
-        self.x, self.weight, self.bias = conv_operands(problem.anchor)
+        self.x, self.weight, self.bias = operands
         self.anchor = problem.anchor.results[0]
         self.rank = len(problem.anchor.types[0].shape)
-        self.across = w.pointwise and w.height.out == 1 and len(problem.anchor.types[0].shape) == 4
+        self.problem = problem
+
+    def view(self, value: Value) -> Type:
+        """The type under which an operand is addressed: pixels in one row where the window is flat."""
+        return flat_type(value.type, self.w) if self.w.pointwise and self.w.height.out == 1 and self.rank == 4 else value.type
+
+    def width_of(self, t: Tile, v: int) -> int:
+        """Lanes with which a vector of the tile is computed; more than its true ones where padding may be read."""
+        return self.lanes
 
     def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
         return (n, c, h, w) if self.rank == 4 else (n, c, w)
@@ -75,12 +83,13 @@ class Conv:
     def start(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
         parts = []
         for v, width in enumerate(t.widths):
-            value = tir.broadcast(tir.lit(0.0, F32), self.lanes)
+            lanes = self.width_of(t, v)
+            value = tir.broadcast(tir.lit(0.0, F32), lanes)
             if self.bias is not None and width == self.lanes:
                 first, bind = tir.let(self.bias_vector(frame, t, v), "bias")
                 parts.append(bind)
                 value = first
-            parts += [put(acc, value, self.lanes, self.slot(t, p, v)) for p in range(len(t.pixels))]
+            parts += [put(acc, value, lanes, self.slot(t, p, v)) for p in range(len(t.pixels))]
         return tir.seq(parts)
 
     def bias_vector(self, frame: Frame, t: Tile, v: int) -> Expr:
@@ -131,13 +140,11 @@ class Conv:
                 weights.append(value)
                 parts.append(bind)
             for p, r, c in live:
-                x = tir.broadcast(self.element(place, t.image, base, ci, *at[r, c]), self.lanes)
-                if len(weights) > 1:
-                    x, bind = tir.let(x, "x")
-                    parts.append(bind)
+                x, bind = tir.let(self.element(place, t.image, base, ci, *at[r, c]), "x")
+                parts.append(bind)
                 for v, value in enumerate(weights):
-                    here = self.slot(t, p, v)
-                    parts.append(put(acc, vector(acc, self.lanes, here) + x * value, self.lanes, here))
+                    here, lanes = self.slot(t, p, v), self.width_of(t, v)
+                    parts.append(put(acc, vector(acc, lanes, here) + tir.broadcast(x, lanes) * value, lanes, here))
             return tir.seq(parts)
 
         return tir.loop(self.block_in, step, "ci")

@@ -8,6 +8,8 @@ from typing import Any
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import full_attrs
 
+UNROLLED_TAPS = 9  # depthwise and pooling windows up to this size are written out; larger ones loop over their rows
+
 
 @dataclass(frozen=True)
 class Axis:

@@ -35,7 +35,8 @@ def tile_choices(w: Window, cpu: Cpu, epilogue: int) -> Iterator[TileChoice]:
     """Every sensible tile of a window."""
     lanes = cpu.lanes(32)
     outputs = w.channels_out // w.group
-    for vectors in range(1, min(MAX_VECTORS, ceil_div(outputs, lanes)) + 1):
+    most_vectors = MAX_VECTORS if w.pixels > 3 else 8
+    for vectors in range(1, min(most_vectors, ceil_div(outputs, lanes)) + 1):
         if w.group > 1 and outputs % (vectors * lanes):
             continue
         most = max(m for m in range(1, 64) if m == 1 or fits_registers(cpu, m, vectors))

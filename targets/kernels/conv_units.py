@@ -6,23 +6,27 @@ from collections.abc import Callable
 
 from tvm import tirx
 
-from edgec.compiler.ir import Type
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel
-from .conv_emit import Conv, Tile, flat_type, runs, widths
+from .conv_emit import Conv, Tile, runs, widths
 from .conv_rows import unit_counts
-from .conv_shape import Window
+from .conv_shape import Window, conv_operands
 
 Make = Callable[[list[Expr | int], bool, list[Expr | int], bool], Stmt]
 
 
 def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
+    """A convolution."""
+    return emit_units(Conv(problem, choice, w, conv_operands(problem.anchor)), problem, choice, symbol)
+
+
+def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emitted:
     """The kernel: tasks of `chunk` units; a unit is one channel tile over one row (or block of pixels) of one image."""
-    conv = Conv(problem, choice, w)
+    w = conv.w
     batch, tiles, spaces = unit_counts(w, choice.get("rt"), choice.get("mt"), conv.vectors, choice.get("pb"), conv.lanes)
     total, chunk = batch * tiles * spaces, choice.get("chunk")
 
@@ -39,9 +43,7 @@ def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
         count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
         return tir.loop(count, lambda k: unit(frame, number * chunk + k), "unit")
 
-    flat = w.pointwise and w.height.out == 1 and conv.rank == 4
-    reshape: Callable[[Type], Type] = (lambda t: flat_type(t, w)) if flat else lambda t: t
-    return emit_kernel(problem, choice, symbol, ceil_div(total, chunk), task, reshape)
+    return emit_kernel(problem, choice, symbol, ceil_div(total, chunk), task, conv.view)
 
 
 def channel_tiles(conv: Conv, frame: Frame, choice: Choice, image: Expr, tile: Expr, space: Expr) -> Stmt:

@@ -1,0 +1,179 @@
+"""TensorIR of windows that slide over one block of channels at a time: depthwise convolution and pooling.
+
+A tile of output pixels stays in registers, one vector of channels each. Small windows are written out, so that an
+input vector is loaded once for all outputs that it touches; large ones loop over their rows. Taps outside the input are left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.ir import Value
+from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Buffer, Expr, Stmt
+
+from .common import ceil_div
+from .common_emit import Frame, emit_kernel, put, vector
+from .conv_emit import runs, source, tap_bounds
+from .conv_shape import UNROLLED_TAPS, Window
+
+F32 = "float32"
+
+
+@dataclass
+class Spot:
+    """Where a tile lies. `rows` and `columns` are output coordinates, numbers where `edge_*` is set."""
+
+    image: Expr
+    block: Expr
+    width: int  # true lanes
+    rows: list[Any]
+    columns: list[Any]
+    edge_row: bool
+    edge_column: bool
+
+    def slot(self, r: int, c: int) -> int:
+        return r * len(self.columns) + c
+
+
+class Planes:
+    """One unit is a block of channels of one image; a task is `chunk` of them."""
+
+    def __init__(self, problem: Problem, choice: Choice, w: Window, x: Value) -> None:
+        self.problem, self.choice, self.w, self.x = problem, choice, w, x
+        self.lanes = problem.target.cpu.lanes(32)
+        self.anchor = problem.anchor.results[0]
+        self.rank = len(problem.anchor.types[0].shape)
+        self.blocks = ceil_div(w.channels_out, self.lanes)
+        self.unrolls = w.taps <= UNROLLED_TAPS
+
+    # What a subclass decides: operands per tap, the first value, how a tap joins, and what is stored.
+
+    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: int) -> Expr | None:
+        """The vector that belongs to a tap, if taps have one."""
+        return None
+
+    def start(self, frame: Frame, s: Spot) -> Expr:
+        raise NotImplementedError
+
+    def join(self, old: Expr, x: Expr, operand: Expr | None) -> Expr:
+        raise NotImplementedError
+
+    def result(self, frame: Frame, s: Spot, value: Expr, channel: Expr, row: Any, column: Any) -> Expr:
+        return value
+
+    # The frame around them.
+
+    def emit(self, symbol: str) -> Emitted:
+        total, chunk = self.w.batch * self.blocks, self.choice.get("chunk")
+
+        def task(frame: Frame, number: Expr) -> Stmt:
+            count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
+            return tir.loop(count, lambda k: self.unit(frame, number * chunk + k), "unit")
+
+        return emit_kernel(self.problem, self.choice, symbol, ceil_div(total, chunk), task)
+
+    def unit(self, frame: Frame, number: Expr) -> Stmt:
+        image, block = tir.split(number, self.w.batch, self.blocks)
+        full, rest = divmod(self.w.channels_out, self.lanes)
+        if not rest:
+            return self.plane(frame, image, block, self.lanes)
+        if not full:
+            return self.plane(frame, image, block, rest)
+        return tir.when(block < full, self.plane(frame, image, block, self.lanes), self.plane(frame, image, block, rest))
+
+    def plane(self, frame: Frame, image: Expr, block: Expr, width: int) -> Stmt:
+        """All pixels of one block of channels."""
+        rows, columns = self.choice.get("rt"), self.choice.get("mt")
+        operands: dict[tuple[int, int], Expr | None] = {}
+        binds = self.operands(frame, block, range(self.w.height.kernel), operands) if self.unrolls else []
+
+        def line(r: list[Any], edge_row: bool) -> Stmt:
+            return tir.seq(
+                runs(self.w.width, columns, lambda c, edge: self.tile(frame, Spot(image, block, width, r, c, edge_row, edge), operands))
+            )
+
+        if self.unrolls:
+            return tir.seq(binds, runs(self.w.height, rows, line))
+        return tir.loop(self.w.height.out, lambda h: line([h], False), "row")
+
+    def operands(self, frame: Frame, block: Expr, rows: Any, found: dict[tuple[int, int], Expr | None], at: Expr | None = None) -> list[Stmt]:
+        """Bind the operands of the window's `rows`; `at` is the row's number where it is a loop variable."""
+        binds: list[Stmt] = []
+        for kh in rows:
+            for kw in range(self.w.width.kernel):
+                value = self.operand(frame, block, kh if at is None else at, kw)
+                if value is not None:
+                    value, bind = tir.let(value, "w")
+                    binds.append(bind)
+                found[kh, kw] = value
+        return binds
+
+    def tile(self, frame: Frame, s: Spot, operands: dict[tuple[int, int], Expr | None]) -> Stmt:
+        pixels = [(r, c) for r in range(len(s.rows)) for c in range(len(s.columns))]
+        acc, alloc = tir.local((len(pixels) * self.lanes,), F32)
+        start, bind = tir.let(self.start(frame, s), "start")
+        parts: list[Stmt] = [alloc, bind]
+        parts += [put(acc, start, self.lanes, p * self.lanes) for p in range(len(pixels))]
+        parts += self.unrolled(frame, s, acc, operands) if self.unrolls else self.looped(frame, s, acc)
+        for r, c in pixels:
+            parts.append(tir.vectorized(s.width, lambda v, r=r, c=c: self.write(frame, s, acc, r, c, v)))
+        return tir.seq(parts)
+
+    def write(self, frame: Frame, s: Spot, acc: Buffer, r: int, c: int, v: Expr) -> Stmt:
+        channel = s.block * self.lanes + v
+        value = self.result(frame, s, tir.load(acc, s.slot(r, c) * self.lanes + v), channel, s.rows[r], s.columns[c])
+        frame.body.bind(self.anchor, lambda _: value)
+        return frame.store((s.image, channel, s.rows[r], s.columns[c]) if self.rank == 4 else (s.image, channel, s.columns[c]))
+
+    def unrolled(self, frame: Frame, s: Spot, acc: Buffer, operands: dict[tuple[int, int], Expr | None]) -> list[Stmt]:
+        """Every input row of the tile into every output row that it touches."""
+        h = self.w.height
+        lines: dict[int, list[tuple[int, int]]] = {}  # input row relative to the tile's first -> (output row, tap)
+        for r in range(len(s.rows)):
+            for kh in range(h.kernel):
+                if not s.edge_row or h.inside(s.rows[r], kh):
+                    lines.setdefault(r * h.stride + kh * h.dilation, []).append((r, kh))
+        parts: list[Stmt] = []
+        for _, users in sorted(lines.items()):
+            r, kh = users[0]
+            parts += self.line(frame, s, acc, source(h, s.rows[r], kh), users, operands)
+        return parts
+
+    def looped(self, frame: Frame, s: Spot, acc: Buffer) -> list[Stmt]:
+        """A loop over those rows of the window that lie inside."""
+        low, high = tap_bounds(self.w.height, s.rows[0])
+
+        def row(kh: Expr) -> Stmt:
+            operands: dict[tuple[int, int], Expr | None] = {}
+            binds = self.operands(frame, s.block, range(1), operands, at=kh)
+            return tir.seq(binds, self.line(frame, s, acc, source(self.w.height, s.rows[0], kh), [(0, 0)], operands))
+
+        return [tir.loop(high - low, row, "kh", start=low)]
+
+    def line(
+        self, frame: Frame, s: Spot, acc: Buffer, row: Expr, users: list[tuple[int, int]], operands: dict[tuple[int, int], Expr | None]
+    ) -> list[Stmt]:
+        """One input row: `users` are the (output row of the tile, row of the window) that read it."""
+        w = self.w.width
+        spots: dict[int, list[tuple[int, int]]] = {}
+        for c in range(len(s.columns)):
+            for kw in range(w.kernel):
+                if not s.edge_column or w.inside(s.columns[c], kw):
+                    spots.setdefault(c * w.stride + kw * w.dilation, []).append((c, kw))
+        parts: list[Stmt] = []
+        for _, readers in sorted(spots.items()):
+            c, kw = readers[0]
+            column = source(w, s.columns[c], kw)
+            spatial = (row, column) if self.rank == 4 else (column,)
+            x, bind = tir.let(vector(frame.places[self.x].buffer, self.lanes, s.image, s.block, *spatial, 0), "x")
+            parts.append(bind)
+            for r, kh in users:
+                for c, kw in readers:
+                    at = s.slot(r, c) * self.lanes
+                    parts.append(put(acc, self.join(vector(acc, self.lanes, at), x, operands[kh, kw]), self.lanes, at))
+        return parts

@@ -1,0 +1,40 @@
+"""TensorIR of depthwise convolutions: a tap multiplies by a vector of weights, one per channel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgec.compiler.registry import Choice, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Expr
+
+from .common_emit import Frame, vector
+from .conv_planes import F32, Planes, Spot
+from .conv_shape import Window, conv_operands
+
+
+class Depthwise(Planes):
+    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+        x, self.weight, self.bias = conv_operands(problem.anchor)
+        super().__init__(problem, choice, w, x)
+
+    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: int) -> Expr | None:
+        spatial = (kh, kw) if self.rank == 4 else (kw,)
+        return vector(frame.places[self.weight].buffer, self.lanes, block, 0, *spatial, 0)
+
+    def _early(self, frame: Frame, s: Spot) -> bool:
+        """Whether the bias is a whole vector, which the accumulators may start from."""
+        return self.bias in frame.places and s.width == self.lanes
+
+    def start(self, frame: Frame, s: Spot) -> Expr:
+        if self.bias is not None and self._early(frame, s):
+            return vector(frame.places[self.bias].buffer, self.lanes, s.block * self.lanes)
+        return tir.broadcast(tir.lit(0.0, F32), self.lanes)
+
+    def join(self, old: Expr, x: Expr, operand: Expr | None) -> Expr:
+        return old + x * operand
+
+    def result(self, frame: Frame, s: Spot, value: Expr, channel: Expr, row: Any, column: Any) -> Expr:
+        if self.bias is None or self._early(frame, s):
+            return value
+        return value + frame.body.at(self.bias, (channel,))

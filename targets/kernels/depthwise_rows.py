@@ -1,0 +1,102 @@
+"""The row of depthwise f32 convolutions: one vector of channels at a time, a tile of pixels in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.target import Cpu
+
+from .common import blocked_layout, ceil_div, epilogue_fits, f32, input_index, layouts_in, task_split
+from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, segments
+from .cost import TILE, Traffic, microseconds
+
+NAME = "conv_f32_depthwise"
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    x, w, _ = conv_operands(node)
+    if not f32(x.type, w.type, node.types[0]):
+        return "computes f32"
+    if input_index(problem.body, x) < 0 or input_index(problem.body, w) < 0:
+        return "reads its input or weights through a computation"
+    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
+        return "needs vector registers"
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    if shape.group != shape.channels_in or shape.channels_out != shape.channels_in or shape.group == 1:
+        return "needs one filter per channel"
+    if shape.width.kernel > 15:
+        return "the window is wider than 15"
+    return epilogue_fits(problem)
+
+
+def geometry(problem: Problem) -> Window:
+    shape = conv_window(problem.anchor)
+    assert isinstance(shape, Window)
+    return shape
+
+
+def unrolls(w: Window) -> bool:
+    return w.taps <= UNROLLED_TAPS
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    w, cpu = geometry(problem), problem.target.cpu
+    rank, lanes = len(problem.anchor.types[0].shape), cpu.lanes(32)
+    x, weight, _ = conv_operands(problem.anchor)
+    blocked = blocked_layout(rank, lanes)
+    packed = f"{'OIHW' if rank == 4 else 'OIW'}{lanes}o"
+    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    most = cpu.vector_registers // 2 - 1
+    found = []
+    for columns in dict.fromkeys(ceil_div(w.width.out, parts) for parts in range(ceil_div(w.width.out, most), ceil_div(w.width.out, most) + 3)):
+        for rows in sorted({1, min(2, w.height.out)}) if unrolls(w) and 2 * columns <= most else (1,):
+            us = cost(w, cpu, rows, columns, operations)
+            units = w.batch * ceil_div(w.channels_out, lanes)
+            chunk = task_split(units, us / units, problem.threads)
+            layouts = layouts_in(problem, {x: blocked, weight: packed}, blocked)
+            found.append(Choice(NAME, layouts, (blocked,), (("mt", columns), ("rt", rows), ("chunk", chunk)), us))
+    return sorted(found, key=lambda c: c.cost_us)[:3]
+
+
+def cost(w: Window, cpu: Cpu, rows: int, columns: int, operations: int) -> float:
+    """Modelled time in us."""
+    blocks = w.batch * ceil_div(w.channels_out, cpu.lanes(32))
+    cycles = 0.0
+    for v in segments(w.height, rows):
+        for s in segments(w.width, columns):
+            pixels = v.length * s.length
+            inputs = _reads(v.length, w.height.stride, w.height.kernel) * _reads(s.length, w.width.stride, w.width.kernel)
+            loads = inputs + w.taps
+            work = max(pixels * w.taps / cpu.fma_per_cycle, loads / cpu.load_per_cycle, cpu.fma_latency * w.taps)
+            ends = pixels * (2.0 + operations) / cpu.fma_per_cycle + TILE * (1 if unrolls(w) else w.height.kernel)
+            cycles += v.count * s.count * (work + ends)
+    elements = w.batch * w.channels_in * w.height.size * w.width.size, w.batch * w.channels_out * w.pixels
+    moved = 4.0 * sum(elements)
+    return microseconds(cpu, cycles * blocks, Traffic(moved, moved if moved > cpu.l2 else 0.0))
+
+
+def _reads(outputs: int, stride: int, kernel: int) -> int:
+    return min(outputs * kernel, (outputs - 1) * stride + kernel)
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .depthwise_emit import Depthwise
+
+    return Depthwise(problem, choice, geometry(problem)).emit(symbol)
+
+
+kernel(
+    Row(
+        NAME,
+        frozenset({"Conv"}),
+        match,
+        choices,
+        emit,
+        "depthwise convolution: a vector of channels over a register tile of pixels, each input vector loaded once per row",
+    )
+)

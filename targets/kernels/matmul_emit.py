@@ -1,0 +1,58 @@
+"""TensorIR of matrix products: the tiles of a pointwise convolution with other addresses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import prod
+
+from edgec.compiler.ir import Type, Value
+from edgec.targets import tir
+from edgec.targets.access import Place
+from edgec.targets.body import align
+from edgec.targets.tir import Expr
+
+from .common_emit import Frame, vector
+from .conv_emit import Conv, Tile
+
+
+class Packed(Conv):
+    """The right operand lies as [J/32][K][32]; all leading axes of the left one are rows."""
+
+    def leading(self) -> tuple[int, ...]:
+        return self.problem.anchor.types[0].shape[:-1]
+
+    def view(self, value: Value) -> Type:
+        if value == self.x:
+            return replace(value.type, shape=(prod(value.shape[:-1]), value.shape[-1]))
+        return value.type
+
+    def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
+        return (*tir.split(tir.expr(w), *self.leading()), c)
+
+    def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
+        return vector(frame.places[self.weight].buffer, self.lanes, t.weights, ci, v * self.lanes)
+
+    def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
+        return place.load((column, ci))
+
+
+class Dynamic(Conv):
+    """Both operands are row-major stacks of matrices; vectors at the end of a row are as wide as what is left."""
+
+    def width_of(self, t: Tile, v: int) -> int:
+        return t.widths[v]
+
+    def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
+        out = self.problem.anchor.types[0].shape
+        leading = tir.split(n, *out[:-2]) if len(out) > 2 else ()
+        return (*leading, tir.expr(w), c)
+
+    def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
+        place = frame.places[self.weight]
+        index = list(align(self.index(t.image, t.channel + v * self.lanes, 0, ci), place.type.shape))
+        if place.type.shape[-1] > 1:
+            index[-1] = tir.ramp(index[-1], t.widths[v])
+        return tir.load(place.buffer, *index)
+
+    def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
+        return tir.load(place.buffer, *align(self.index(n, ci, row, column), place.type.shape))

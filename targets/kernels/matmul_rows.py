@@ -1,0 +1,102 @@
+"""The rows of f32 matrix products: `matmul_f32_packed` (constant right operand) and `matmul_f32_dynamic` (both computed)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Literal
+
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .common import epilogue_fits, f32, input_index, task_split
+from .conv_rows import unit_counts
+from .conv_shape import Axis, Window
+from .conv_tiles import tile_choices
+
+KEPT = 3
+PACKED, DYNAMIC = "matmul_f32_packed", "matmul_f32_dynamic"
+UNPACKED_PENALTY = 1.15  # rows of the right operand lie apart
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    a, b = node.args
+    if not f32(a.type, b.type, node.types[0]):
+        return "computes f32"
+    if input_index(problem.body, a) < 0 or input_index(problem.body, b) < 0 or a == b:
+        return "reads an operand through a computation"
+    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
+        return "needs vector registers"
+    return epilogue_fits(problem)
+
+
+def match_packed(problem: Problem) -> Literal[True] | str:
+    if len(problem.anchor.args[1].shape) != 2:
+        return "the right operand is a stack of matrices"
+    return match(problem)
+
+
+def geometry(problem: Problem, packed: bool) -> Window:
+    """The product as a pointwise convolution: rows are pixels, K input channels, columns output channels."""
+    out, inner = problem.anchor.types[0].shape, problem.anchor.args[0].shape[-1]
+    rows = prod(out[:-1]) if packed else out[-2]
+    batch = 1 if packed else prod(out[:-2])
+    return Window(batch, inner, out[-1], Axis(1, 1), Axis(rows, rows))
+
+
+def choices(row: str, problem: Problem) -> Sequence[Choice]:
+    cpu, packed = problem.target.cpu, row == PACKED
+    lanes, w = cpu.lanes(32), geometry(problem, packed)
+    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    conflict = 4 * w.channels_in % 4096 == 0  # rows of the left operand fall into one cache set
+
+    def us(tile_us: float, columns: int) -> float:
+        return tile_us * (1.0 if packed else UNPACKED_PENALTY) * (1.5 if conflict and columns > 8 else 1.0)
+
+    best = sorted(tile_choices(w, cpu, operations), key=lambda t: us(t.cost_us, t.columns))[:KEPT]
+    found = []
+    for t in best:
+        batch, tiles, spaces = unit_counts(w, t.rows, t.columns, t.vectors, t.block, lanes)
+        total, cost = batch * tiles * spaces, us(t.cost_us, t.columns)
+        config = {"mt": t.columns, "rt": 1, "nv": t.vectors, "ib": w.channels_in, "pb": t.block, "cf": int(t.channels_first)}
+        config["chunk"] = task_split(total, cost / total, problem.threads)
+        right = f"JK{t.vectors * lanes}j" if packed else ""
+        layouts = tuple(right if v == problem.anchor.args[1] else "" for v in problem.body.inputs)
+        found.append(Choice(row, layouts, ("",), tuple(config.items()), cost))
+    return found
+
+
+def emit_packed(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_units import emit_units
+    from .matmul_emit import Packed
+
+    return emit_units(Packed(problem, choice, geometry(problem, True), (*problem.anchor.args, None)), problem, choice, symbol)
+
+
+def emit_dynamic(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_units import emit_units
+    from .matmul_emit import Dynamic
+
+    return emit_units(Dynamic(problem, choice, geometry(problem, False), (*problem.anchor.args, None)), problem, choice, symbol)
+
+
+kernel(
+    Row(
+        PACKED,
+        frozenset({"MatMul"}),
+        match_packed,
+        lambda p: choices(PACKED, p),
+        emit_packed,
+        "matrix product with a packed right operand: register tiles of rows x column vectors",
+    )
+)
+kernel(
+    Row(
+        DYNAMIC,
+        frozenset({"MatMul"}),
+        match,
+        lambda p: choices(DYNAMIC, p),
+        emit_dynamic,
+        "matrix product of two row-major operands, any leading axes",
+    )
+)

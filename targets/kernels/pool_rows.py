@@ -1,0 +1,64 @@
+"""The row of f32 pooling over blocked channels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .common import blocked_layout, ceil_div, epilogue_fits, f32, input_index, layouts_in, task_split
+from .conv_shape import Window, window
+from .depthwise_rows import cost
+
+NAME = "pool_f32_blocked"
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    if not f32(node.args[0].type, node.types[0]):
+        return "computes f32"
+    if input_index(problem.body, node.args[0]) < 0:
+        return "reads its input through a computation"
+    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
+        return "needs vector registers"
+    shape = window(node)
+    if isinstance(shape, str):
+        return shape
+    if shape.width.kernel > 15:
+        return "the window is wider than 15"
+    return epilogue_fits(problem)
+
+
+def geometry(problem: Problem) -> Window:
+    shape = window(problem.anchor)
+    assert isinstance(shape, Window)
+    return shape
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    w, cpu = geometry(problem), problem.target.cpu
+    blocked = blocked_layout(len(problem.anchor.types[0].shape), cpu.lanes(32))
+    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    most = cpu.vector_registers // 2 - 1
+    units = w.batch * ceil_div(w.channels_out, cpu.lanes(32))
+    layouts = layouts_in(problem, {problem.anchor.args[0]: blocked}, blocked)
+    found = []
+    for parts in (0, 1):
+        columns = ceil_div(w.width.out, ceil_div(w.width.out, most) + parts)
+        us = cost(w, cpu, 1, columns, operations)
+        config = (("mt", columns), ("rt", 1), ("chunk", task_split(units, us / units, problem.threads)))
+        found.append(Choice(NAME, layouts, (blocked,), config, us))
+    return found
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .pool_emit import Average, Maximum
+
+    kind = Maximum if problem.anchor.op == "MaxPool" else Average
+    return kind(problem, choice, geometry(problem), problem.anchor.args[0]).emit(symbol)
+
+
+kernel(
+    Row(NAME, frozenset({"MaxPool", "AveragePool"}), match, choices, emit, "pooling: a vector of channels over a register tile of pixels")
+)
