@@ -31,8 +31,12 @@ class Option:
         """The alternatives of the annotation, `None` included."""
         return get_args(self.kind) if get_origin(self.kind) in (Union, types.UnionType) else (self.kind,)
 
+    @property
+    def required(self) -> bool:
+        return self.default is inspect.Parameter.empty
+
     def __str__(self) -> str:
-        if self.default is inspect.Parameter.empty:
+        if self.required:
             return f"{self.spelling}=<{self.expected}>"
         return f"{self.spelling}={show_value(self.default)}"
 
@@ -100,6 +104,6 @@ def read_options(known: Mapping[str, Option], given: Mapping[str, str], where: s
             raise EdgecError(f"{where}: unknown option {key!r}{nearest(key, [o.spelling for o in known.values()]) or '; it has none'}")
         values[name] = known[name].read(text, where)
     for name, option in known.items():
-        if option.default is inspect.Parameter.empty and name not in values:
+        if option.required and name not in values:
             raise EdgecError(f"{where}: option {option.spelling!r} ({option.expected}) is required")
     return values

@@ -131,11 +131,11 @@ def _lark() -> Lark:
 def parse_pipeline(spec: str, default: str = "") -> list[Stage]:
     """Read `"canonicalize, prune{sparsity=0.5}"`.
 
-    `+name{...}@other` inserts after the first `other`, `-name` removes; a spec of only such edits is applied to `default`. The order
-    that passes ask for is checked here.
+    `+name{...}@other` inserts after the first `other`, `-name` removes; a spec of only such edits, or none, is applied to
+    `default`. The order that passes ask for is checked here.
     """
     base, edits = _items(spec)
-    if edits and not base:
+    if not base:
         base, more = _items(default)
         edits = more + edits
     stages = [_stage(item) for item in base]

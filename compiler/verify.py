@@ -47,7 +47,7 @@ def stage_rule(stage: str, fn: StageRule) -> StageRule:
 
 
 def fault(graph: Graph, node: Node, what: str) -> IRError:
-    """The error for a node: where (node, ONNX origin), what is wrong, and the IR around it."""
+    """The error for a node: where (node, ONNX origin), what is wrong, and the IR around it. Its `node` is the node."""
     origin = f" (from {', '.join(node.origin[:3])}{' ...' if len(node.origin) > 3 else ''})" if node.origin else ""
     error = IRError(f"{node}{origin}: {what}", excerpt(graph, node, what))
     error.node = node  # type: ignore[attr-defined]
@@ -97,7 +97,9 @@ def structure(graph: Graph, nested: bool = False) -> None:
             try:
                 structure(inner, nested=True)
             except IRError as error:
-                raise IRError(f"{node}: in graph @{inner.name}: {error}", error.context) from error
+                nested_error = IRError(f"{node}: in graph @{inner.name}: {error}", error.context)
+                nested_error.node = getattr(error, "node", node)  # type: ignore[attr-defined]
+                raise nested_error from error
         seen.add(node)
     for value in graph.outputs:
         if not 0 <= value.index < len(value.node.types):

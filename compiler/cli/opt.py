@@ -1,0 +1,70 @@
+"""`edgec opt`: run passes on a graph: IR or ONNX in, IR out."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ..eir_file import write_eir
+from ..errors import EdgecError, nearest
+from ..pipeline import PASSES, parse_pipeline, run_pipeline
+from ..session import Session
+from ..text import show
+from .graphs import add_graph_options, faults_shown, find_target, read_graph
+
+EXAMPLES = """examples:
+  edgec opt model.onnx --passes "canonicalize, fold" -o model.eir
+  edgec opt model.eir --passes "+prune{sparsity=0.5}@fold" --target rpi5 --print-after prune
+  edgec opt model.onnx --passes canonicalize --why scale_into_conv --limit 10 --time"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add_graph_options(parser)
+    parser.add_argument("-o", "--output", metavar="FILE.eir", help="write the result there (default: print it)")
+    parser.add_argument("--print-after", action="append", default=[], metavar="PASS|all", help="print the graph after a pass")
+    parser.add_argument("--dump", metavar="DIR", help="write NN-pass.eir after each pass, and weights.npz")
+    parser.add_argument("--limit", type=int, metavar="N", help="stop after N rewrites")
+    parser.add_argument("--why", action="append", default=[], metavar="RULE|all", help="say why a rule did not apply")
+    parser.add_argument("--time", action="store_true", help="print the time of each pass")
+    parser.add_argument("--steps", action="store_true", help="list the rewrites, numbered")
+
+
+def run(args: argparse.Namespace) -> int:
+    session = Session(
+        target=find_target(args.target),
+        limit=args.limit,
+        verify=args.verify,
+        print_after=frozenset(args.print_after),
+        dump=Path(args.dump) if args.dump else None,
+        why_rules=frozenset(args.why),
+        why=lambda text: print(text, file=sys.stderr),
+    )
+    with faults_shown():
+        graph = read_graph(args)
+        stages = parse_pipeline(args.passes, session.target.pipeline if session.target else "")
+        _known("--print-after", session.print_after, {s.row.name for s in stages})
+        graph = run_pipeline(graph, stages, session)
+    _known("--why", session.why_rules, session.known_rules)
+    _report(args, session)
+    if args.output:
+        write_eir(graph, Path(args.output))
+    elif "all" not in session.print_after and (not stages or stages[-1].row.name not in session.print_after):
+        print(show(graph, origins=True), end="")
+    return 0
+
+
+def _known(flag: str, given: frozenset[str], known: set[str]) -> None:
+    for name in sorted(given - known - {"all"}):
+        what = "rule" if flag == "--why" else "pass"
+        hint = nearest(name, known) if known else ""
+        raise EdgecError(f"{flag} {name}: no such {what} in this pipeline{hint}")
+
+
+def _report(args: argparse.Namespace, session: Session) -> None:
+    for step in session.steps if args.steps else []:
+        print(f"{step.number:5} {step}", file=sys.stderr)
+    for name, seconds in session.times if args.time else []:
+        print(f"{1000 * seconds:9.2f} ms  {PASSES[name].name}", file=sys.stderr)
+    for note in session.notes:
+        print(f"note: {note}", file=sys.stderr)
