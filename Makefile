@@ -13,7 +13,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 # Files whose change calls for another test run, and those that are compiled at installation.
 LINKS := edgec/compiler edgec/passes edgec/targets edgec/runtime
 SOURCES := $(filter-out $(LINKS), $(shell git ls-files -co --exclude-standard 2>/dev/null || find . -type f -not -path './build/*'))
-NATIVE := pyproject.toml $(filter CMakeLists.txt runtime/%, $(SOURCES))
+NATIVE := pyproject.toml $(filter CMakeLists.txt edgec/__init__.py runtime/%, $(SOURCES))
 EXISTING = $(wildcard $(1))
 
 .DEFAULT_GOAL := help

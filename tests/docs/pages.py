@@ -12,7 +12,7 @@ _FILE = re.compile(r"(?:#|//|/\*) ([\w./-]+\.\w+|CMakeLists\.txt)(?: \*/)?")
 
 @dataclass(frozen=True)
 class Block:
-    """`line`: where the opening fence stands, from 1. `file`: the name in a first line that is nothing but a comment."""
+    """`line`: where the opening fence stands, from 1. `file`: the name in a first line that is only a comment."""
 
     language: str
     text: str

@@ -1,8 +1,11 @@
-"""Every code block of README and docs/ runs, in the page's order, in an empty folder that holds only examples/.
+"""Every code block of README and docs/ runs, in the page's order.
+
+README is read in a fresh copy of the checkout, which it installs; the other pages in a folder that holds examples/,
+with edgec installed.
 
     sh            is run by bash; python by a fresh interpreter
-    c, cpp        is compiled for syntax against the runtime's headers
-    eir           is parsed and verified; toml and json are parsed
+    c, cpp        is compiled for syntax against the runtime's headers and those of bundles in build/
+    eir           is parsed and verified; rules, toml and json are parsed
     text          behind sh or python: the output that it must have ("..." is any text; `make bless` writes it anew)
 
 A block whose first line is a comment with a file name is written to that file first.
@@ -32,10 +35,14 @@ BLESS = os.environ.get("EDGEC_BLESS") == "1"
 class Reader:
     """Somebody who follows a page from top to bottom."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, page: Path, folder: Path) -> None:
         self.folder = folder / "project"
-        shutil.copytree(ROOT / "examples", self.folder / "examples")
         self.environment = _environment(folder)
+        if page == ROOT / "README.md":
+            shutil.copytree(ROOT, self.folder, symlinks=True, ignore=_PRODUCTS)
+        else:
+            shutil.copytree(ROOT / "examples", self.folder / "examples")
+            self.environment["PYTHONPATH"] = str(ROOT)
 
     def follow(self, block: Block) -> str:
         """The output of a block that runs, "" of others; raises AssertionError where it fails."""
@@ -49,11 +56,13 @@ class Reader:
             case "python" if not block.file:
                 return self.run(["python", "-c", block.text])
             case "c":
-                self.run(["cc", "-std=c11", *_CHECK, "-x", "c", "-"], block.text)
+                self.run(["cc", "-std=c11", *_CHECK, *self.includes(), "-x", "c", "-"], block.text)
             case "cpp":
-                self.run(["c++", "-std=c++17", *_CHECK, "-x", "c++", "-"], block.text)
+                self.run(["c++", "-std=c++17", *_CHECK, *self.includes(), "-x", "c++", "-"], block.text)
             case "eir":
                 _verify(block.text)
+            case "rules":
+                _rules(block.text)
             case "toml":
                 tomllib.loads(block.text)
             case "json":
@@ -67,8 +76,14 @@ class Reader:
         assert done.returncode == 0, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout
 
+    def includes(self) -> list[str]:
+        """The runtime's headers, and those of what the page has compiled."""
+        folders = [ROOT / "runtime" / "include", *sorted({p.parent for p in self.folder.glob("build/*/*.h")})]
+        return [f"-I{folder}" for folder in folders]
 
-_CHECK = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror", "-I", str(ROOT / "runtime" / "include"), "-I", "."]
+
+_PRODUCTS = shutil.ignore_patterns("build", "dist", ".venv", ".git", "__pycache__", ".*_cache")
+_CHECK = ["-fsyntax-only", "-Wall", "-Wextra", "-Werror"]
 
 
 def _environment(folder: Path) -> dict[str, str]:
@@ -84,11 +99,20 @@ def _environment(folder: Path) -> dict[str, str]:
     return {
         **wanted,
         "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-        "PYTHONPATH": str(ROOT),
+        "PIP_NO_INDEX": "1",
+        "PIP_NO_BUILD_ISOLATION": "0",  # which means: none
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_QUIET": "1",
         "COLUMNS": "120",
         "NO_COLOR": "1",
         "TERM": "dumb",
     }
+
+
+def _rules(text: str) -> None:
+    from edgec.compiler.rules import parse_rules
+
+    parse_rules(text)
 
 
 def _verify(text: str) -> None:
@@ -100,12 +124,13 @@ def _verify(text: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_every_block_runs(page: Path, tmp_path: Path) -> None:
-    reader, output, runs = Reader(tmp_path), "", False
+    reader, output, runs = Reader(page, tmp_path), "", False
+    outdated: list[tuple[Block, str]] = []
     for block in blocks(page):
         where = f"{page.relative_to(ROOT)}:{block.line}"
         if block.language == "text" and runs:
             if BLESS and not shown(block.text, output) and "..." not in block.text:
-                replace(page, block, output)
+                outdated.append((block, output))
             else:
                 assert shown(block.text, output), f"{where}: expected\n{block.text}\ngot\n{output}"
             runs = False
@@ -115,6 +140,8 @@ def test_every_block_runs(page: Path, tmp_path: Path) -> None:
             except Exception as error:
                 raise AssertionError(f"{where}: {error}") from error
             runs = block.language in ("sh", "python") and not (block.language == "python" and block.file)
+    for block, output in reversed(outdated):
+        replace(page, block, output)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))

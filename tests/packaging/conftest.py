@@ -34,18 +34,11 @@ def build(kind: str, source: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout without what git ignores, so that builds leave nothing in it."""
+    """A copy of the checkout without build products, so that builds leave nothing in it."""
     pytest.importorskip("scikit_build_core")
     copy = tmp_path_factory.mktemp("tree")
-    listed = (
-        run(["git", "ls-files", "-co", "--exclude-standard"], ROOT).splitlines() if (ROOT / ".git").exists() else []
-    )
-    if not listed:
-        shutil.copytree(ROOT, copy, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns("build", ".venv"))
-    for name in listed:
-        (copy / name).parent.mkdir(parents=True, exist_ok=True)
-        if (ROOT / name).exists():
-            shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
+    products = ("build", "dist", ".venv", ".git", "__pycache__", ".*_cache")
+    shutil.copytree(ROOT, copy, symlinks=True, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*products))
     return copy
 
 
