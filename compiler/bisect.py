@@ -74,7 +74,9 @@ def bisect(
         middle = (good + bad) // 2
         good, bad = (middle, bad) if attempt(middle) else (good, middle)
     if not total:
-        raise EdgecError(f"graph @{graph.name}: a pass that counts no rewrites fails: {results[-1][2] or 'the check does not hold'}")
+        raise EdgecError(
+            f"graph @{graph.name}: a pass that counts no rewrites fails: {results[-1][2] or 'the check does not hold'}"
+        )
     _, after, error, steps = results[bad]
     before = results[good][1]
     assert before is not None

@@ -67,4 +67,6 @@ def write_eir(graph: Graph, path: Path, weights: str = "") -> None:
         for key, array in large.items():
             if f"{key}.npy" not in there:
                 with out.open(f"{key}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(entry, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False)
+                    np.lib.format.write_array(
+                        entry, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False
+                    )

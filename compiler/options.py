@@ -58,7 +58,13 @@ class Option:
         raise EdgecError(f"{where}: option {self.spelling!r} is {self.expected}; got {text!r}")
 
 
-_WORD: dict[Any, str] = {bool: "true or false", int: "a whole number", float: "a number", str: "a word", type(None): "none"}
+_WORD: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "a word",
+    type(None): "none",
+}
 
 
 def _read(kind: Any, text: str) -> object:
@@ -90,7 +96,9 @@ def options_of(fn: Callable[..., object]) -> dict[str, Option]:
         option = Option(p.name, p.annotation, p.default)
         known = all(k in _WORD or get_origin(k) is Literal for k in option.kinds)
         if p.kind is not inspect.Parameter.KEYWORD_ONLY or not known:
-            raise ValueError(f"{fn.__module__}.{fn.__name__}: {p.name!r} is not a keyword argument of bool, int, float or str")
+            raise ValueError(
+                f"{fn.__module__}.{fn.__name__}: {p.name!r} is not a keyword argument of bool, int, float or str"
+            )
         found[p.name] = option
     return found
 
@@ -101,7 +109,9 @@ def read_options(known: Mapping[str, Option], given: Mapping[str, str], where: s
     for key, text in given.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise EdgecError(f"{where}: unknown option {key!r}{nearest(key, [o.spelling for o in known.values()]) or '; it has none'}")
+            raise EdgecError(
+                f"{where}: unknown option {key!r}{nearest(key, [o.spelling for o in known.values()]) or '; it has none'}"
+            )
         values[name] = known[name].read(text, where)
     for name, option in known.items():
         if option.required and name not in values:

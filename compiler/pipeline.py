@@ -25,7 +25,20 @@ from .text import show
 from .text_parse import GRAMMARS, describe
 from .verify import Promise, close, exact, lossy, verify
 
-__all__ = ["PASSES", "Pass", "Stage", "all_passes", "close", "exact", "find_pass", "graph_pass", "lossy", "parse_pipeline", "run_pipeline", "show_pipeline"]
+__all__ = [
+    "PASSES",
+    "Pass",
+    "Stage",
+    "all_passes",
+    "close",
+    "exact",
+    "find_pass",
+    "graph_pass",
+    "lossy",
+    "parse_pipeline",
+    "run_pipeline",
+    "show_pipeline",
+]
 
 
 F = TypeVar("F", bound=Callable[..., Graph])
@@ -159,7 +172,9 @@ def _items(spec: str) -> tuple[list[_Item], list[_Item]]:
         tree = _lark().parse(spec)
     except UnexpectedInput as error:
         column = len(spec) + 1 if error.column is None or error.column < 1 else error.column
-        raise EdgecError(f"pipeline {spec!r}: column {column}: {describe(error)}; expected names like 'fold, prune{{sparsity=0.5}}'") from error
+        raise EdgecError(
+            f"pipeline {spec!r}: column {column}: {describe(error)}; expected names like 'fold, prune{{sparsity=0.5}}'"
+        ) from error
     items = [_item(t) for t in tree.children if isinstance(t, Tree)]
     return [i for i in items if not i.sign], [i for i in items if i.sign]
 
@@ -217,7 +232,9 @@ def run_pipeline(graph: Graph, spec: str | Sequence[Stage], session: Session | N
     default = session.target.pipeline if session.target else ""
     stages = parse_pipeline(spec, default) if isinstance(spec, str) else list(spec)
     importlib.import_module("edgec.compiler.ops")
-    graph = replace(graph, output_names=tuple(name for name, _ in graph.results))  # rewrites may rename values, not outputs
+    graph = replace(
+        graph, output_names=tuple(name for name, _ in graph.results)
+    )  # rewrites may rename values, not outputs
     verify(graph, session.verify)
     _report(graph, 0, "start", session)
     done: list[str] = []

@@ -102,7 +102,9 @@ class Sweep:
             for was, now in zip(old.results, results, strict=True):
                 new[was] = now
                 self.count[now] += self.pending.get(was, 0)
-        return self.graph.with_values(tuple(new[v] for v in self.graph.inputs), tuple(new[v] for v in self.graph.outputs))
+        return self.graph.with_values(
+            tuple(new[v] for v in self.graph.inputs), tuple(new[v] for v in self.graph.outputs)
+        )
 
     def settle(self, node: Node) -> tuple[Value]:
         """Rewrite one node until no rule applies to it."""

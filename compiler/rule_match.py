@@ -210,7 +210,13 @@ class _Maker:
     def call(self, expr: Call) -> object:
         args: list[object] = []
         for arg in expr.args:
-            item = self.value(arg) if isinstance(arg, Apply) else self.call(arg) if isinstance(arg, Call) else _operand(arg, self.bound)
+            item = (
+                self.value(arg)
+                if isinstance(arg, Apply)
+                else self.call(arg)
+                if isinstance(arg, Call)
+                else _operand(arg, self.bound)
+            )
             args.append(_array(item))
         return HELPERS[expr.name](*args)
 

@@ -143,7 +143,13 @@ def parse_rules(text: str, where: str = "rules") -> list[Rule]:
 
 @lru_cache(maxsize=1)
 def _lark() -> Lark:
-    return Lark((GRAMMARS / "rules.lark").read_text(), start="rules", parser="lalr", maybe_placeholders=False, propagate_positions=True)
+    return Lark(
+        (GRAMMARS / "rules.lark").read_text(),
+        start="rules",
+        parser="lalr",
+        maybe_placeholders=False,
+        propagate_positions=True,
+    )
 
 
 class _Reader:
@@ -245,7 +251,9 @@ class _Reader:
             self.check_pattern(child)
 
     def check_replacement(self, expr: Expr, bound: set[str]) -> None:
-        used = [expr.name] if isinstance(expr, Variable | Member) else list(expr.copies) if isinstance(expr, Apply) else []
+        used = (
+            [expr.name] if isinstance(expr, Variable | Member) else list(expr.copies) if isinstance(expr, Apply) else []
+        )
         for name in used:
             if name not in bound:
                 self.fail(f"{name!r} is not bound by the pattern{nearest(name, bound)}")
@@ -276,5 +284,3 @@ def _bound(expr: Expr) -> Iterator[str]:
         yield expr.name
     for child in _children(expr):
         yield from _bound(child)
-
-

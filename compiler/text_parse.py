@@ -27,12 +27,12 @@ _REF = re.compile(r'%(?:(?P<number>\d+)|"(?P<quoted>(?:\\.|[^"\\])*)"|(?P<plain>
 MAX_ELEMENTS = 1 << 28  # what a generator may make: a text must not ask for more memory than a machine has
 
 
-def parse(text: str, data: Mapping[str, Array] = {}, where: str = "") -> Graph:  # noqa: B006 - never written
+def parse(text: str, data: Mapping[str, Array] = {}, where: str = "") -> Graph:
     """Read a graph. `data` resolves `sha256:...`; `where` (a file name) stands before line and column in errors."""
     return parse_lines(text, data, where)[0]
 
 
-def parse_lines(text: str, data: Mapping[str, Array] = {}, where: str = "") -> tuple[Graph, dict[Node, int]]:  # noqa: B006
+def parse_lines(text: str, data: Mapping[str, Array] = {}, where: str = "") -> tuple[Graph, dict[Node, int]]:
     """Read a graph, and the line (from 1) on which each node stands."""
     reader = _Reader(text, data, where)
     try:
@@ -243,7 +243,9 @@ def resolve(text: str, t: Type, known: Mapping[str, Array]) -> tuple[Array, str]
             return _random(int(seed), float(scale or 1), t), text
     except ValueError as error:
         raise EdgecError(f"bad number in {text!r}: {error}") from error
-    raise EdgecError(f"unknown data {text!r}; known: sha256:HEX, zeros, ones, arange, fill:VALUE, randn:SEED, randn:SEED*SCALE")
+    raise EdgecError(
+        f"unknown data {text!r}; known: sha256:HEX, zeros, ones, arange, fill:VALUE, randn:SEED, randn:SEED*SCALE"
+    )
 
 
 def _random(seed: int, scale: float, t: Type) -> Array:

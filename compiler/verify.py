@@ -18,7 +18,7 @@ import numpy as np
 
 from .dtypes import DTYPES, dtype
 from .errors import IRError, nearest
-from .ir import Array, Attr, Data, Graph, Node, Type, Value
+from .ir import Array, Attr, Data, Graph, Node, Type
 from .op import OPS, infer
 from .text import constants, excerpt, parse, show, show_type
 
@@ -124,7 +124,10 @@ def _node_faults(node: Node, inputs: set[Node], seen: set[Node]) -> Iterable[Fau
             yield Fault(node, f"reads result {arg.index} of {arg.node}; it has {len(arg.node.types)}")
     for key, value in node.attrs.items():
         if not _is_attr(value):
-            yield Fault(node, f"attribute {key!r} is a {type(value).__name__}; expected bool, int, float, str, tuple, Data or Graph")
+            yield Fault(
+                node,
+                f"attribute {key!r} is a {type(value).__name__}; expected bool, int, float, str, tuple, Data or Graph",
+            )
     for t in node.types:
         yield from (Fault(node, what) for what in _type_faults(t))
     if node.op == "Input":
@@ -219,7 +222,9 @@ def round_trip(graph: Graph) -> None:
     if again != text:
         lines = zip(text.split("\n"), again.split("\n"), strict=False)
         was, now = next(((a, b) for a, b in lines if a != b), ("", ""))
-        raise IRError(f"graph @{graph.name}: the text form does not read back to itself: {was.strip()!r} became {now.strip()!r}")
+        raise IRError(
+            f"graph @{graph.name}: the text form does not read back to itself: {was.strip()!r} became {now.strip()!r}"
+        )
 
 
 def seeded_inputs(graph: Graph, seed: int = 0) -> dict[str, Array]:
@@ -260,7 +265,9 @@ def difference(want: Array, got: Array, promise: Promise, tolerance: float = CLO
         return ""
     if promise == "exact" or want.dtype.kind not in "fV":
         same = (want == got) | ((want != want) & (got != got))
-        if promise == "close" and want.dtype.itemsize == 1 and want.dtype.kind in "iu":  # quantized: a sum's order may tip a rounding
+        if (
+            promise == "close" and want.dtype.itemsize == 1 and want.dtype.kind in "iu"
+        ):  # quantized: a sum's order may tip a rounding
             same = np.abs(want.astype(np.int32) - got.astype(np.int32)) <= 1
         if promise == "lossy" or bool(np.all(same)):
             return ""
@@ -273,5 +280,7 @@ def difference(want: Array, got: Array, promise: Promise, tolerance: float = CLO
         return ""
     error, scale = np.abs(a - b)[finite].max(), np.abs(a)[finite].max()
     if error > tolerance * max(scale, 1e-30):
-        return f"differs by {error:.3g} where the largest magnitude is {scale:.3g}; expected at most {tolerance:g} of it"
+        return (
+            f"differs by {error:.3g} where the largest magnitude is {scale:.3g}; expected at most {tolerance:g} of it"
+        )
     return ""

@@ -48,7 +48,6 @@ def _ints(node: Node, key: str, default: Ints = ()) -> Ints:
     return tuple(int(n) for n in value if isinstance(n, int)) or default
 
 
-
 def _again(node: Node, args: Sequence[Value], *merged: Node, label: str = "", **attrs: Attr) -> Value:
     """The same operator on other arguments; origins of `merged` are added."""
     origin = tuple(dict.fromkeys(o for n in (*merged, node) for o in n.origin))

@@ -146,7 +146,9 @@ def check_text(case: Case) -> None:
 
 def check_numbers(case: Case) -> None:
     tolerance = case.head("tol")
-    same_answers(case.graph, case.result, case.promise, tolerance=float(tolerance) if tolerance not in ("", "exact") else CLOSE)
+    same_answers(
+        case.graph, case.result, case.promise, tolerance=float(tolerance) if tolerance not in ("", "exact") else CLOSE
+    )
 
 
 def check_refusal(case: Case) -> None:

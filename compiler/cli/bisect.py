@@ -18,8 +18,17 @@ EXAMPLES = """examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_graph_options(parser)
-    parser.add_argument("--check", metavar="CMD", help="command that gets an .eir file and exits 0 where it is good (default: same answers)")
-    parser.add_argument("--tolerance", type=float, default=1e-3, help="of the default check, relative to the largest magnitude (default 1e-3)")
+    parser.add_argument(
+        "--check",
+        metavar="CMD",
+        help="command that gets an .eir file and exits 0 where it is good (default: same answers)",
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1e-3,
+        help="of the default check, relative to the largest magnitude (default 1e-3)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the inputs of the default check")
     parser.add_argument("--dump", metavar="DIR", help="write the graphs before and after the rewrite")
 

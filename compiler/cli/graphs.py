@@ -18,9 +18,18 @@ from .common import add_model_options, binds_of, dims_of, shapes_of
 def add_graph_options(parser: argparse.ArgumentParser) -> None:
     """The graph to work on, and the passes to run."""
     parser.add_argument("path", metavar="FILE.eir|MODEL.onnx", help="graph in text form, or ONNX model")
-    parser.add_argument("--passes", metavar="SPEC", default="", help="'canonicalize, prune{sparsity=0.5}', or '+mine@fold' to insert")
+    parser.add_argument(
+        "--passes", metavar="SPEC", default="", help="'canonicalize, prune{sparsity=0.5}', or '+mine@fold' to insert"
+    )
     parser.add_argument("--target", metavar="T", help="target whose pipeline and numbers the passes use")
-    parser.add_argument("--verify", type=int, default=1, choices=range(4), metavar="LEVEL", help="checks after each pass, 0 to 3 (default 1)")
+    parser.add_argument(
+        "--verify",
+        type=int,
+        default=1,
+        choices=range(4),
+        metavar="LEVEL",
+        help="checks after each pass, 0 to 3 (default 1)",
+    )
     add_model_options(parser)
 
 

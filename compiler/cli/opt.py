@@ -22,7 +22,9 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_graph_options(parser)
     parser.add_argument("-o", "--output", metavar="FILE.eir", help="write the result there (default: print it)")
-    parser.add_argument("--print-after", action="append", default=[], metavar="PASS|all", help="print the graph after a pass")
+    parser.add_argument(
+        "--print-after", action="append", default=[], metavar="PASS|all", help="print the graph after a pass"
+    )
     parser.add_argument("--dump", metavar="DIR", help="write NN-pass.eir after each pass, and weights.npz")
     parser.add_argument("--limit", type=int, metavar="N", help="stop after N rewrites")
     parser.add_argument("--why", action="append", default=[], metavar="RULE|all", help="say why a rule did not apply")

@@ -41,7 +41,14 @@ def _record(row: Pass) -> dict[str, object]:
         for o in row.options.values()
     ]
     order = {"after": dict(row.after), "needs": dict(row.needs)}
-    return {"name": row.name, "promise": row.promise, "options": options, "order": order, "doc": row.doc, "from": row.fn.__module__}
+    return {
+        "name": row.name,
+        "promise": row.promise,
+        "options": options,
+        "order": order,
+        "doc": row.doc,
+        "from": row.fn.__module__,
+    }
 
 
 def _full(row: Pass) -> str:
