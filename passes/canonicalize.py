@@ -103,6 +103,27 @@ def pool_nothing(value: Value, sweep: Sweep) -> Value | str | None:
     return node.args[0] if ones and not any(_ints(node, "pads")) else None
 
 
+@python_rule("Reshape")
+def pad_through_view(value: Value, sweep: Sweep) -> Value | str | None:
+    """Padding moves behind a view that only adds or drops axes of size 1: there, a window may take it."""
+    node, pad = value.node, value.node.args[0].node
+    if pad.op != "Pad":
+        return None
+    if sweep.uses(Value(pad)) != 1:
+        return f"{pad} has {sweep.uses(Value(pad))} uses"
+    rank, padded, source, pads = len(pad.types[0].shape), pad.types[0].shape, pad.args[0], _ints(pad, "pads")
+    inner = [axis for axis in range(rank) if padded[axis] != 1]
+    outer = [axis for axis, n in enumerate(value.shape) if n != 1]
+    still = all(pads[axis] == pads[rank + axis] == 0 for axis in range(rank) if axis not in inner)
+    if not still or [padded[a] for a in inner] != [value.shape[a] for a in outer]:
+        return "the view moves more than axes of size 1"
+    shape, moved = list(value.shape), [0] * (2 * len(value.shape))
+    for a, b in zip(inner, outer, strict=True):
+        shape[b], moved[b], moved[len(shape) + b] = source.shape[a], pads[a], pads[rank + a]
+    view = build("Reshape", source, origin=node.origin, shape=tuple(shape))
+    return _again(pad, (view,), node, label=node.name, pads=tuple(moved))
+
+
 # ---- shapes ----------------------------------------------------------------------------------------------------------
 
 
@@ -166,6 +187,20 @@ def transpose_sinks(value: Value, sweep: Sweep) -> Value | str | None:
     return sunk
 
 
+@python_rule(*REDUCTIONS)
+def reduce_of_transpose(value: Value, sweep: Sweep) -> Value | str | None:
+    """A reduction that drops its axes needs no transpose where the others stay in order."""
+    node, transpose = value.node, value.node.args[0].node
+    if transpose.op != "Transpose" or full_attrs(node)["keepdims"]:
+        return None
+    perm, axes = _ints(transpose, "perm"), _ints(node, "axes")
+    rest = [perm[axis] for axis in range(len(perm)) if axis not in axes]
+    if rest != sorted(rest):
+        return "the axes that stay change their order"
+    moved = tuple(sorted(perm[axis] for axis in axes))
+    return _again(node, transpose.args, transpose, label=node.name, axes=moved)
+
+
 def _sunk(value: Value, perm: Ints) -> Value | str | None:
     """The operator on untransposed arguments."""
     node = value.node
@@ -205,9 +240,11 @@ def _before(arg: Value, perm: Ints) -> Value | None:
 
 PYTHON_RULES: tuple[AnyRule, ...] = (
     pad_into_window,
+    pad_through_view,
     pool_nothing,
     reduce_nothing,
     expand_into_map,
     concat_concat,
+    reduce_of_transpose,
     transpose_sinks,
 )
