@@ -109,9 +109,8 @@ def read_options(known: Mapping[str, Option], given: Mapping[str, str], where: s
     for key, text in given.items():
         name = key.replace("-", "_")
         if name not in known:
-            raise EdgecError(
-                f"{where}: unknown option {key!r}{nearest(key, [o.spelling for o in known.values()]) or '; it has none'}"
-            )
+            hint = nearest(key, [o.spelling for o in known.values()]) or "; it has none"
+            raise EdgecError(f"{where}: unknown option {key!r}{hint}")
         values[name] = known[name].read(text, where)
     for name, option in known.items():
         if option.required and name not in values:

@@ -1,4 +1,4 @@
-"""Pass pipelines: text in, passes run in order; verification, dumps, timing and numbering happen here, not in passes."""
+"""Pass pipelines: text in, passes run in order; verification, dumps and timing happen here, not in passes."""
 
 from __future__ import annotations
 
@@ -96,8 +96,8 @@ def graph_pass(
     needs     passes that must be there, and earlier
     required  the graph cannot be compiled without it: it runs whatever `--limit` says
 
-    A keyword argument `session: Session` gets the session. A pass that changes the graph without asking `session.step` counts
-    as one rewrite.
+    A keyword argument `session: Session` gets the session. A pass that changes the graph without asking
+    `session.step` counts as one rewrite.
     """
 
     def register(fn: F) -> F:
@@ -144,8 +144,8 @@ def _lark() -> Lark:
 def parse_pipeline(spec: str, default: str = "") -> list[Stage]:
     """Read `"canonicalize, prune{sparsity=0.5}"`.
 
-    `+name{...}@other` inserts after the first `other`, `-name` removes; a spec of only such edits, or none, is applied to
-    `default`. The order that passes ask for is checked here.
+    `+name{...}@other` inserts after the first `other`, `-name` removes; a spec of only such edits, or none, is
+    applied to `default`. The order that passes ask for is checked here.
     """
     base, edits = _items(spec)
     if not base:

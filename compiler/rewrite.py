@@ -76,7 +76,7 @@ class _Index:
 
 
 class Sweep:
-    """One walk over the graph. Rules see it as their context: `uses` counts readers in the graph as rewritten so far."""
+    """One walk over the graph. Rules see it as their context: `uses` counts readers as rewritten so far."""
 
     def __init__(self, graph: Graph, index: _Index, session: Session, fuel: int, matched: set[str]) -> None:
         self.graph = graph

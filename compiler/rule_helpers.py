@@ -1,8 +1,8 @@
 """Guards and helpers of the rule language: two tables, filled by decorators, so that plugins add theirs.
 
 A guard gets the matching's `Context` and its arguments (values, or attributes and literals as plain Python) and answers
-True or why not. A helper gets arrays for constants, `Value`s for computed values, plain Python for attributes, and gives an array
-(which becomes a constant) or, inside braces, an attribute.
+True or why not. A helper gets arrays for constants, `Value`s for computed values, plain Python for attributes, and
+gives an array (which becomes a constant) or, inside braces, an attribute.
 """
 
 from __future__ import annotations

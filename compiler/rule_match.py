@@ -28,7 +28,7 @@ FOLD = 1 << 24  # operators on constants are computed at once up to this many el
 
 
 def apply(rule: Rule, value: Value, context: Context, refused: Callable[[str], None]) -> Value | None:
-    """What stands for `value` by the rule, or None. `refused` hears why where the pattern fits but the rule does not apply."""
+    """What stands for `value` by the rule, or None. `refused` hears why a rule whose pattern fits does not apply."""
     for bound in match(rule.pattern, value, {}):
         if reason := next((r for g in rule.guards if (r := _refusal(g, bound, context))), ""):
             refused(reason)
@@ -261,7 +261,7 @@ def _typed(item: object, like: str) -> Array:
 
 
 def fold(node: Node, most: int = FOLD) -> Value | None:
-    """The constant that a node with constant arguments computes; None where it has others, or the result is too large."""
+    """The constant that a node on constants computes; None where it has other arguments, or the result is too large."""
     if not node.args or len(node.types) != 1 or not all(map(is_const, node.args)) or node.types[0].size > most:
         return None
     named = next((a.node.name for a in node.args if a.node.name), "")

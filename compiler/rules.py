@@ -4,12 +4,13 @@
     scale_into_conv: Mul(c@Conv(x, w, b), s) where const(w) and const(b) and const(s) and channel(s) and one_use(c)
                   => Conv(x, w * oihw(s), b * flat(s)){**c}
 
-Operators are Capitalised (`Mul|Add` is either), names and functions lower case. `c@P` names what P matches, `_` matches anything, a
-name that stands twice must match the same value. Arguments of commutative operators match in either order. A number
-matches a constant that holds nothing else. `{axis=1, perm=p}` asks for an attribute or names it. `+ - * /` are Add, Sub, Mul, Div.
-Guards answer True or why not; `==` and its kin compare attributes (`c.group`) and `x.shape`, `x.rank`, `x.dtype`.
-In a replacement `{axis=1, **c}` copies attributes, explicit ones first; helpers compute on constants and attributes when the rule is applied, and
-operators on nothing but constants are computed at once. Guards and helpers are functions registered in `rule_helpers.py`, or by plugins.
+Operators are Capitalised (`Mul|Add` is either), names and functions lower case. `c@P` names what P matches, `_` matches
+anything, a name that stands twice must match the same value. Arguments of commutative operators match in either order.
+A number matches a constant that holds nothing else. `{axis=1, perm=p}` asks for an attribute or names it. `+ - * /` are
+Add, Sub, Mul, Div. Guards answer True or why not; `==` and its kin compare attributes (`c.group`), `x.shape`, `x.rank`
+and `x.dtype`. In a replacement `{axis=1, **c}` copies attributes, explicit ones first; helpers compute on constants and
+attributes when the rule is applied, and operators on nothing but constants are computed at once. Guards and helpers are
+functions registered in `rule_helpers.py`, or by plugins.
 """
 
 from __future__ import annotations
@@ -125,7 +126,7 @@ def load_rules(*paths: Path) -> list[Rule]:
 
 
 def parse_rules(text: str, where: str = "rules") -> list[Rule]:
-    """The rules of a text. Unknown operators, guards, helpers and names are errors with file, line and the nearest name."""
+    """The rules of a text. Unknown operators, guards, helpers and names are errors with file, line, nearest name."""
     importlib.import_module("edgec.compiler.ops")
     try:
         tree = _lark().parse(text)

@@ -1,7 +1,8 @@
 """The text form of graphs, `.eir`: reading. The grammar is `grammar/eir.lark`.
 
-Constants may be written as what makes them: `"zeros"`, `"ones"`, `"fill:2.5"`, `"arange"`, `"randn:SEED"` or `"randn:SEED*SCALE"`. For floats
-`randn` is normally distributed; for integers and booleans it is uniform over the type, 32 and 64 bit ones over -100..100.
+Constants may be written as what makes them: `"zeros"`, `"ones"`, `"fill:2.5"`, `"arange"`, `"randn:SEED"` or
+`"randn:SEED*SCALE"`. For floats `randn` is normally distributed; for integers and booleans it is uniform over the type,
+32 and 64 bit ones over -100..100.
 """
 
 from __future__ import annotations

@@ -168,11 +168,13 @@ def _type_faults(t: Type) -> Iterable[str]:
     if len(q.scale) != want or len(q.zero) != want:
         per = "the tensor" if q.axis is None else f"axis {q.axis} of {t}"
         yield f"{len(q.scale)} scale(s) and {len(q.zero)} zero point(s) for {per}; expected {want} of each"
-    if any(not isfinite(s) or s <= 0 for s in q.scale):
-        yield f"scale {next(s for s in q.scale if not isfinite(s) or s <= 0)}; expected a finite number above zero"
+    for scale in q.scale:
+        if not isfinite(scale) or scale <= 0:
+            yield f"scale {scale}; expected a finite number above zero"
     info = np.iinfo(row.numpy.type)  # type: ignore[type-var]
-    if any(not info.min <= z <= info.max for z in q.zero):
-        yield f"zero point {next(z for z in q.zero if not info.min <= z <= info.max)}; expected {info.min} to {info.max}, the range of {t.dtype}"
+    for zero in q.zero:
+        if not info.min <= zero <= info.max:
+            yield f"zero point {zero}; expected {info.min} to {info.max}, the range of {t.dtype}"
 
 
 def _const_faults(node: Node) -> Iterable[Fault]:

@@ -1,4 +1,4 @@
-"""Brings graphs to one form: nothing redundant, scales and shifts inside weights, padding inside windows, transposes cancelled.
+"""Brings graphs to one form: nothing redundant, scales inside weights, padding inside windows, transposes cancelled.
 
 The rules that fit on a line are in `canonicalize.rules`; those here need loops over axes or arguments.
 """
@@ -85,7 +85,7 @@ def pad_into_window(value: Value, sweep: Sweep) -> Value | str | None:
 
 
 def _ignored_by_max(fill: Attr, source: Value, node: Node, own: Ints, joined: Ints) -> bool:
-    """Whether padding never wins: it is -inf, or 0 under values that are not negative; every window has a real element."""
+    """Padding never wins: it is -inf, or 0 beside values that are not negative; every window has a real element."""
     kernel = _ints(node, "kernel_shape")
     covered = all(p < k for p, k in zip(joined, kernel * 2, strict=True)) and not full_attrs(node)["ceil_mode"]
     if not covered or set(_ints(node, "dilations")) > {1}:
@@ -167,12 +167,12 @@ def concat_concat(value: Value, sweep: Sweep) -> Value | str | None:
     return _again(node, args, *single, label=node.name)
 
 
-# ---- transposes sink, so that they meet and cancel --------------------------------------------------------------------
+# ---- transposes sink, so that they meet and cancel -------------------------------------------------------------------
 
 
 @python_rule()
 def transpose_sinks(value: Value, sweep: Sweep) -> Value | str | None:
-    """A transpose moves behind elementwise operators, Concat, Pad and reductions; never are there more of them than before."""
+    """A transpose moves behind elementwise operators, Concat, Pad and reductions; there are never more of them after."""
     node = value.node
     transposes = [a.node for a in node.args if a.node.op == "Transpose"]
     if not transposes or any(v.type.q is not None for v in (value, *node.args)):

@@ -10,13 +10,13 @@ from edgec.compiler.op import OPS, const_array, evaluate, is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.session import Session
 
-# Weights kept as integers with their scales are what integer kernels need; folded, they would be floats of four times the size.
+# Integer weights with their scales are what integer kernels need; folded, they would be floats of four times the size.
 KEPT = ("QuantizeLinear", "DequantizeLinear")
 
 
 @graph_pass("fold", promise=exact, after={"canonicalize": "it makes operators on constants out of others"})
 def fold(graph: Graph, *, max_bytes: int = 1 << 16, session: Session) -> Graph:
-    """Computes operators on constants; a result larger than `max_bytes` only if it is no larger than what it replaces."""
+    """Computes operators on constants; results larger than `max_bytes` only if no larger than what they replace."""
     session.known_rules.add("fold")
 
     def computed(node: Node) -> tuple[Value, ...] | None:

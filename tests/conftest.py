@@ -9,8 +9,8 @@
     %y = ... # error: TEXT            the graph is refused at this line with this text
     # error: TEXT                     (before the graph) the passes fail with this text
 
-Each file is up to four tests: the text form reads back to itself, the verifier accepts it, the result is the expected text, and the
-interpreter gives the same answers before and after. `pytest --bless` writes the results into the files.
+Each file is up to four tests: the text form reads back to itself, the verifier accepts it, the result is the expected
+text, and the interpreter gives the same answers before and after. `pytest --bless` writes the results into the files.
 """
 
 from __future__ import annotations
