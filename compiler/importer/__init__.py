@@ -15,7 +15,7 @@ from .. import ops  # noqa: F401  (fills the operator table)
 from ..errors import EdgecError, UnsupportedModel
 from ..ir import Graph, Node, Value
 from ..op import build, const, is_const
-from . import constants, elementwise, folds, linear, quantization, resampling, shapes, windows  # noqa: F401
+from . import families  # noqa: F401  (fills the table of converters)
 from .convert import Unknown, Walk
 from .dims import input_types
 from .read import one_line, opset_of, read_model

@@ -1,4 +1,4 @@
-"""Converters that leave a constant: Constant, Shape, Size, Range, ConstantOfShape, EyeLike, NonZero; and OneHot."""
+"""Converters that leave a constant (Constant, Shape, Size, Range, ConstantOfShape, EyeLike, NonZero), and OneHot."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from math import ceil, prod
 
 import numpy as np
 
-from ..dtypes import dtype, of_numpy, of_onnx
+from ..dtypes import of_numpy, of_onnx
 from ..errors import EdgecError
 from ..ir import Type
 from .context import Context, check_size
@@ -71,12 +71,13 @@ def eye_like(c: Context) -> Result:
     if to is None:
         raise Refused("its element type is not supported")
     check_size(Type(to, c.shape), c.where)
-    return c.const(np.eye(*c.shape, k=int(c.attr("k", 0)), dtype=dtype(to).numpy))
+    rows, columns = c.shape
+    return c.const(np.eye(rows, columns, k=int(c.attr("k", 0))), like=to)
 
 
 @converts("OneHot")
 def one_hot(c: Context) -> Result:
-    """Where the index equals the position: the on value, else the off value. Indices outside the depth match nothing."""
+    """Where the index equals the position, the on value, else the off value. Indices outside match nothing."""
     depth = int(c.array(1, "depth").reshape(-1)[0])
     at = int(c.attr("axis", -1)) % (c.rank + 1)
     indices = c.reshape(c.cast(c.arg(), "i64"), (*c.shape[:at], 1, *c.shape[at:]))

@@ -7,7 +7,7 @@ constants alone, so arithmetic on shapes leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache
 from math import prod
 from typing import Any
 
@@ -38,7 +38,7 @@ def check_size(t: Type, where: str) -> None:
         raise EdgecError(f"{where}: {t} would hold {value_bytes(t)} bytes; at most {VALUE_BYTES - 1} are possible")
 
 
-@lru_cache(maxsize=None)
+@cache
 def _defaults(op: str, opset: int) -> dict[str, Any]:
     """Defaults of an operator's attributes in an operator set version."""
     if not onnx.defs.has(op, opset, ""):
@@ -52,7 +52,13 @@ class Context:
     """One ONNX node under conversion."""
 
     def __init__(
-        self, op: str, name: str, opset: int, args: Sequence[Value | None], attrs: dict[str, Any], outputs: Sequence[str]
+        self,
+        op: str,
+        name: str,
+        opset: int,
+        args: Sequence[Value | None],
+        attrs: dict[str, Any],
+        outputs: Sequence[str],
     ) -> None:
         self.op = op
         self.name = name

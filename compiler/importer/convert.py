@@ -1,4 +1,4 @@
-"""The walk over the ONNX graph: each node, producers first, through its converter; refusals are gathered, not raised."""
+"""The walk over the ONNX graph: each node, producers first, through its converter; refusals are gathered."""
 
 from __future__ import annotations
 
@@ -97,7 +97,8 @@ class Walk:
 
     def _why_not(self, op: str) -> tuple[str, str]:
         if not onnx.defs.has(op, self.opset, ""):
-            return "is not an operator of ONNX", nearest(op, CONVERTERS).removeprefix("; ").removeprefix("known: ")[:80]
+            close = nearest(op, CONVERTERS).removeprefix("; ")
+            return "is not an operator of ONNX", close if close.startswith("did") else ""
         return "this operator is not supported", _HELP.get(op, "")
 
     def _convert(self, node: gs.Node, name: str, args: Sequence[Value | None]) -> None:
@@ -133,7 +134,7 @@ class Walk:
 
     def _publish(self, fresh: Sequence[Node], results: Sequence[Value | None], names: Sequence[str]) -> None:
         """Enter results under their ONNX names, and give every new node a name of its own."""
-        wanted = {}
+        wanted: dict[Node, str] = {}
         for value, name in zip(results, names, strict=False):
             if value is not None and name and value.node in fresh:
                 wanted.setdefault(value.node, name)
@@ -160,7 +161,8 @@ def constant_array(tensor: gs.Constant, where: str) -> npt.NDArray[Any]:
     if isinstance(lazy, gs.ir.tensor.SparseValues):
         raise EdgecError(f"{where}: is sparse; expected a dense tensor")
     try:
-        return np.asarray(onnx.numpy_helper.to_array(lazy.tensor) if isinstance(lazy, gs.ir.tensor.LazyValues) else lazy)
+        lazily = isinstance(lazy, gs.ir.tensor.LazyValues)
+        return np.asarray(onnx.numpy_helper.to_array(lazy.tensor) if lazily else lazy)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise EdgecError(f"{where}: its data do not fit its shape {list(tensor.shape or [])}: {error}") from None
 

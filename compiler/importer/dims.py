@@ -50,8 +50,8 @@ def input_types(
 ) -> tuple[dict[str, Type], dict[str, npt.NDArray[Any]]]:
     """Types of the inputs that stay, and arrays of those that are bound. Raises `EdgecError` naming input and flag."""
     names = [i.name for i in inputs]
-    for flag, given in (("--shape", shapes), ("--bind", binds)):
-        for name in given:
+    for flag, words in (("--shape", shapes.keys()), ("--bind", binds.keys())):
+        for name in words:
             if name not in names:
                 raise EdgecError(f"{flag} {name}=...: the model has no input {name!r}{nearest(name, names)}")
     found = {i.name: declared(i) for i in inputs}

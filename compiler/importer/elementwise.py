@@ -12,21 +12,33 @@ from .context import Context
 from .table import Refused, Result, converts
 
 # Same arguments, same attributes under the same names (defaults: those of the operator set).
-_DIRECT = """
-    Abs Neg Ceil Floor Round Sign Sqrt Exp Log Reciprocal Sin Cos Tan Asin Acos Atan Sinh Cosh Tanh Asinh Acosh Atanh
-    Erf Sigmoid Relu HardSwish Softplus Softsign Mish Not IsNaN IsInf LeakyRelu Elu Selu Celu HardSigmoid
-    ThresholdedRelu Gelu BitwiseNot
-    Add Sub Mul Div Mod And Or Xor Equal Less LessOrEqual Greater GreaterOrEqual BitShift BitwiseAnd BitwiseOr
-    BitwiseXor PRelu Where
-    GatherElements GatherND DepthToSpace SpaceToDepth ArgMax ArgMin LpNormalization InstanceNormalization
-""".split()
+_DIRECT = (
+    "Abs", "Neg", "Ceil", "Floor", "Round", "Sign", "Sqrt", "Exp", "Log", "Reciprocal", "Sin", "Cos", "Tan", "Asin",
+    "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh", "Erf", "Sigmoid", "Relu", "HardSwish",
+    "Softplus", "Softsign", "Mish", "Not", "IsNaN", "IsInf", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
+    "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less", "LessOrEqual",
+    "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
+    "GatherElements", "GatherND", "DepthToSpace", "ArgMax", "ArgMin", "LpNormalization", "InstanceNormalization",
+)  # fmt: skip
 
 
 @converts(*_DIRECT)
 def direct(c: Context) -> Result:
     """The operator under its own name."""
     attrs = {key: c.attr(key, default) for key, default in OPS[c.op].attrs.items()}
-    return c.emit(c.op, *(c.arg(i) for i in range(len(c.args))), **attrs)
+    args = [c.arg(i) for i in range(len(c.args))]
+    if len(args) == 2 and c.opset < 7:
+        args[1] = aligned(c, args[1])
+    return c.emit(c.op, *args, **attrs)
+
+
+def aligned(c: Context, b: Value) -> Value:
+    """Before opset 7 argument two lies along the axes of the first from `axis` on; PRelu's along the channels."""
+    axis = 1 if c.op == "PRelu" and b.shape != (1,) else c.attr("axis")
+    if axis is None or not b.shape:
+        return b
+    missing = c.rank - c.in_rank(int(axis), c.rank) - len(b.shape)
+    return c.reshape(b, (*b.shape, *(1,) * max(missing, 0)))
 
 
 @converts("Identity")
@@ -37,6 +49,8 @@ def identity(c: Context) -> Result:
 @converts("Dropout")
 def dropout(c: Context) -> Result:
     """Nothing at inference; the mask keeps everything."""
+    if c.opset < 7 and not c.attr("is_test", 0):
+        raise Refused("it drops values at random in training mode", "export the model for inference")
     if c.has(2) and bool(c.array(2, "training_mode").reshape(-1)[0]):
         raise Refused("it drops values at random in training mode", "export the model for inference")
     if not c.wants(1):
@@ -65,12 +79,13 @@ def mean(c: Context) -> Result:
 @converts("Pow")
 def power(c: Context) -> Result:
     """Both sides in one element type; the result has the base's."""
-    base, exponent = c.arg(0), c.arg(1)
+    base, exponent = c.arg(0), c.arg(1) if c.opset >= 7 else aligned(c, c.arg(1))
     if base.type.dtype == exponent.type.dtype:
         return c.emit("Pow", base, exponent)
     if is_const(exponent) and dtype(base.type.dtype).is_float:
         return c.emit("Pow", base, c.const(const_array(exponent), like=base))
-    wide = "f32" if {base.type.dtype, exponent.type.dtype} <= {"f32", "f16", "bf16", "i8", "u8", "i16", "u16"} else "f64"
+    narrow = {base.type.dtype, exponent.type.dtype} <= {"f32", "f16", "bf16", "i8", "u8", "i16", "u16"}
+    wide = "f32" if narrow else "f64"
     return c.cast(c.emit("Pow", c.cast(base, wide), c.cast(exponent, wide)), base.type.dtype)
 
 

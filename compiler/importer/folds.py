@@ -73,12 +73,19 @@ def hardmax(c: Context) -> Result:
 @converts("LayerNormalization")
 def layer_normalization(c: Context) -> Result:
     """A bias that is missing is zero. f16 keeps its own scale and bias."""
-    if c.wants(1) or c.wants(2):
-        raise Refused("its mean or deviation is read", "only the first result of LayerNormalization is supported")
     x, scale = c.arg(0), c.arg(1)
     bias = c.arg(2) if c.has(2) else c.const(np.zeros(scale.shape), like=scale)
     scale, bias = c.cast(scale, c.dtype), c.cast(bias, c.dtype)
-    return c.emit("LayerNormalization", x, scale, bias, axis=c.axis(-1), epsilon=float(c.attr("epsilon", 1e-5)))
+    epsilon = float(c.attr("epsilon", 1e-5))
+    y = c.emit("LayerNormalization", x, scale, bias, axis=c.axis(-1), epsilon=epsilon)
+    if not c.wants(1) and not c.wants(2):
+        return y
+    x, axes = c.cast(x, "f64" if c.dtype == "f64" else "f32"), tuple(range(c.axis(-1), c.rank))
+    mean = c.emit("ReduceMean", x, axes=axes, keepdims=1)
+    centred = c.emit("Sub", x, mean)
+    variance = c.emit("ReduceMean", c.emit("Mul", centred, centred), axes=axes, keepdims=1)
+    deviation = c.emit("Sqrt", c.emit("Add", variance, c.const(epsilon, like=variance)))
+    return y, mean, c.emit("Reciprocal", deviation)
 
 
 @converts("LRN")
@@ -104,7 +111,8 @@ def group_normalization(c: Context) -> Result:
     inner = channels // groups
     ones, zeros = c.const(np.ones(groups), like=x), c.const(np.zeros(groups), like=x)
     flat = c.reshape(x, (n, groups, inner * prod(rest)))
-    plain = c.reshape(c.emit("InstanceNormalization", flat, ones, zeros, epsilon=float(c.attr("epsilon", 1e-5))), x.shape)
+    epsilon = float(c.attr("epsilon", 1e-5))
+    plain = c.reshape(c.emit("InstanceNormalization", flat, ones, zeros, epsilon=epsilon), x.shape)
 
     def per_channel(value: Value) -> Value:
         if c.opset < 21:  # one number per group
@@ -112,3 +120,13 @@ def group_normalization(c: Context) -> Result:
         return c.reshape(c.cast(value, c.dtype), (channels, *(1,) * len(rest)))
 
     return c.emit("Add", c.emit("Mul", plain, per_channel(c.arg(1))), per_channel(c.arg(2)))
+
+
+@converts("MeanVarianceNormalization")
+def mean_variance(c: Context) -> Result:
+    """Zero mean and unit variance over the given axes."""
+    x = c.arg()
+    axes = tuple(sorted(c.in_rank(int(a), c.rank) for a in c.attr("axes", (0, 2, 3))))
+    centred = c.emit("Sub", x, c.emit("ReduceMean", x, axes=axes, keepdims=1))
+    variance = c.emit("ReduceMean", c.emit("Mul", centred, centred), axes=axes, keepdims=1)
+    return c.emit("Div", centred, c.emit("Add", c.emit("Sqrt", variance), c.const(1e-9, like=x)))

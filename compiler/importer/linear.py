@@ -68,7 +68,8 @@ def matmul_integer(c: Context) -> Result:
 @converts("BatchNormalization")
 def batch_normalization(c: Context) -> Result:
     """x * factor + shift per channel, with factor = scale / sqrt(variance + epsilon)."""
-    if c.attr("training_mode", 0) or any(c.wants(k) for k in range(1, 5)):
+    training = c.attr("training_mode", 0) or (c.opset < 7 and not c.attr("is_test", 0))
+    if training or any(c.wants(k) for k in range(1, 5)):
         raise Refused("it is in training mode", "export the model for inference")
     if c.opset < 9 and not c.attr("spatial", 1):
         raise Refused("spatial=0 normalizes every pixel by itself", "expected spatial=1")
@@ -78,10 +79,8 @@ def batch_normalization(c: Context) -> Result:
     deviation = c.emit("Sqrt", c.emit("Add", variance, c.const(float(c.attr("epsilon", 1e-5)), like=variance)))
     factor = c.emit("Div", scale, deviation)
     shift = c.emit("Sub", bias, c.emit("Mul", mean, factor))
-    per_channel = (-1, *(1,) * (c.rank - 2))
-    factor, shift = (
-        c.reshape(c.cast(v, x.type.dtype), tuple(v.shape[0] if n == -1 else n for n in per_channel)) for v in (factor, shift)
-    )
+    per_channel = (1,) * (c.rank - 2)
+    factor, shift = (c.reshape(c.cast(v, x.type.dtype), (*v.shape, *per_channel)) for v in (factor, shift))
     return c.emit("Add", c.emit("Mul", x, factor), shift)
 
 
@@ -94,12 +93,12 @@ def einsum(c: Context) -> Result:
     left, arrow, result = equation.partition("->")
     terms = left.split(",")
     if "." in equation or len(terms) != len(c.args) or len(terms) > 2 or any(len(set(t)) != len(t) for t in terms):
-        raise Refused(f"equation {equation!r} is not supported", "expected one or two terms without '...' or repeated letters")
+        raise Refused(f"its equation is {equation!r}", "expected one or two terms without '...' or repeated letters")
     if not arrow:
         result = "".join(sorted(ch for ch in set(left) if ch != "," and left.count(ch) == 1))
     values = [c.arg(k) for k in range(len(terms))]
     for k, (term, value) in enumerate(zip(terms, values, strict=True)):
-        if len(term) != len(value.shape) or not term.isalpha():
+        if len(term) != len(value.shape):
             raise EdgecError(f"{c.where}: term {term!r} does not fit {value.type}")
         others = result + "".join(t for j, t in enumerate(terms) if j != k)
         alone = tuple(j for j, ch in enumerate(term) if ch not in others)

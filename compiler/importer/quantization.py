@@ -68,6 +68,6 @@ def qlinear_conv(c: Context) -> Result:
         bias = c.emit("DequantizeLinear", c.arg(8), scale, zero, axis=axis)
     else:
         bias = c.const(np.zeros(w.shape[0]), like=x)
-    attrs = {"strides": strides, "pads": pads, "dilations": dilations, "group": int(c.attr("group", 1))}
-    y = c.emit("Conv", x, w, bias, **attrs)
+    group = int(c.attr("group", 1))
+    y = c.emit("Conv", x, w, bias, strides=strides, pads=pads, dilations=dilations, group=group)
     return c.emit("QuantizeLinear", y, c.arg(6), c.arg(7), axis=0)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import external_data_helper, inliner
 
 from ..errors import EdgecError, Unsupported, UnsupportedModel
 from .table import CONVERTERS
 
-OLDEST_OPSET = 7
+OLDEST_OPSET = 6
 ONNX_DOMAINS = ("", "ai.onnx")
 # The checker refuses these; the importer sorts, or lists every such node.
 _LATER = ("No Op registered for", "topologically sorted", "No opset import for domain")
@@ -27,9 +27,8 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
         raise EdgecError(f"{where}: is not an ONNX model, or is empty")
     opset = opset_of(model)
     if opset < OLDEST_OPSET:
-        raise EdgecError(
-            f"{where}: is written for opset {opset}; edgec reads {OLDEST_OPSET} and later: convert it with onnx.version_converter"
-        )
+        wanted = f"expected {OLDEST_OPSET} or later; onnx.version_converter can raise it"
+        raise EdgecError(f"{where}: is written for opset {opset}; {wanted}")
     _load_external(model, where, folder)
     try:
         onnx.checker.check_model(model)
@@ -128,29 +127,33 @@ def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
 
 
 def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """Model functions, and ONNX operators that have no converter but a definition by others, replaced by their bodies."""
-    own = {(f.domain, f.name) for f in model.functions}
-    defined = {
-        (node.domain, node.op_type)
-        for node in _nodes(model.graph)
-        if node.domain in ONNX_DOMAINS and node.op_type not in CONVERTERS and _has_body(node.op_type, opset_of(model))
-    }
-    if not own and not defined:
-        return model
+    """Model functions, and ONNX operators that lack a converter but are defined by others, replaced by their bodies."""
+    names = ", ".join(sorted(f.name for f in model.functions))
     try:
-        if own:
+        if model.functions:
             model = inliner.inline_local_functions(model)
-        if defined:
+        for _ in range(8):  # bodies may hold such operators again
+            defined = _defined_by_others(model)
+            if not defined:
+                break
+            names = ", ".join(sorted(name for _, name in defined))
             model = inliner.inline_selected_functions(model, sorted(defined), inline_schema_functions=True)
     except (RuntimeError, ValueError, DecodeError) as error:
-        names = ", ".join(sorted(name for _, name in own | defined))
         entry = Unsupported(where, names, opset_of(model), f"its definition cannot be expanded: {one_line(error)}")
         raise UnsupportedModel([entry]) from None
     return model
 
 
-def _has_body(op: str, opset: int) -> bool:
-    if not onnx.defs.has(op, opset, ""):
-        return False
-    schema: Any = onnx.defs.get_schema(op, opset, "")
-    return bool(schema.has_function or schema.has_context_dependent_function)
+def _defined_by_others(model: onnx.ModelProto) -> set[tuple[str, str]]:
+    """Operators to expand. Their nodes are given all attributes: the inliner knows no defaults."""
+    found = set()
+    for node in _nodes(model.graph):
+        opset = opset_of(model)
+        if node.domain in ONNX_DOMAINS and node.op_type not in CONVERTERS and onnx.defs.has(node.op_type, opset, ""):
+            schema: Any = onnx.defs.get_schema(node.op_type, opset, "")
+            if schema.has_function or schema.has_context_dependent_function:
+                found.add((node.domain, node.op_type))
+                given = {a.name for a in node.attribute}
+                defaults = (a.default_value for a in schema.attributes.values())
+                node.attribute.extend(d for d in defaults if d.name and d.name not in given)
+    return found

@@ -26,7 +26,7 @@ def resize(c: Context) -> Result:
         return _emit(c, scales, None, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     place = c.attr("coordinate_transformation_mode", "half_pixel")
     if place == "tf_crop_and_resize":
-        raise Refused("tf_crop_and_resize reads a region of interest", "expected another coordinate_transformation_mode")
+        raise Refused(f"{place} reads a region of interest", "expected another coordinate_transformation_mode")
     if c.attr("antialias", 0):
         raise Refused("antialias is set", "expected antialias=0")
     attrs = {
@@ -52,7 +52,8 @@ def resize(c: Context) -> Result:
         sizes = [floor(ratio * c.shape[a] + 0.5) for a in axes]
         scales = _all_axes(c, [ratio] * len(axes), 1.0)
     else:
-        scales = _all_axes(c, [float(np.float32(n) / np.float32(c.shape[a])) for a, n in zip(axes, sizes, strict=True)], 1.0)
+        ratios = [float(np.float32(n) / np.float32(c.shape[a])) for a, n in zip(axes, sizes, strict=True)]
+        scales = _all_axes(c, ratios, 1.0)
     full = list(c.shape)
     for a, n in zip(axes, sizes, strict=True):
         full[a] = n

@@ -114,8 +114,8 @@ def slices(c: Context) -> Result:
     if not kept:
         return c.arg()
     kept.sort(key=lambda k: k[2])
-    first, last, at_axes, by = (tuple(column) for column in zip(*kept, strict=True))
-    return c.emit("Slice", c.arg(), starts=first, ends=last, axes=at_axes, steps=by)
+    columns = [tuple(column) for column in zip(*kept, strict=True)]
+    return c.emit("Slice", c.arg(), starts=columns[0], ends=columns[1], axes=columns[2], steps=columns[3])
 
 
 @converts("Pad")
@@ -164,4 +164,17 @@ def trilu(c: Context) -> Result:
 @converts("CumSum")
 def cumulative_sum(c: Context) -> Result:
     axis = c.in_rank(int(c.array(1, "axis").reshape(-1)[0]), c.rank)
-    return c.emit("CumSum", c.arg(), axis=axis, exclusive=int(c.attr("exclusive", 0)), reverse=int(c.attr("reverse", 0)))
+    exclusive, reverse = int(c.attr("exclusive", 0)), int(c.attr("reverse", 0))
+    return c.emit("CumSum", c.arg(), axis=axis, exclusive=exclusive, reverse=reverse)
+
+
+@converts("SpaceToDepth")
+def space_to_depth(c: Context) -> Result:
+    """Mode CRD puts the block index into the inner part of the channel."""
+    size = int(c.attr("blocksize"))
+    y = c.emit("SpaceToDepth", c.arg(), blocksize=size)
+    if c.attr("mode", "DCR") != "CRD":
+        return y
+    n, channels, h, w = y.shape
+    parts = c.reshape(y, (n, size * size, channels // size**2, h, w))
+    return c.reshape(c.transpose(parts, (0, 2, 1, 3, 4)), y.shape)

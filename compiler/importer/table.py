@@ -1,4 +1,4 @@
-"""The table of converters: how each ONNX operator is written in canonical form. One function per operator, in families."""
+"""The table of converters: how each ONNX operator is written in canonical form. One function per operator."""
 
 from __future__ import annotations
 

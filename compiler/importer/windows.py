@@ -7,9 +7,9 @@ from math import prod
 import numpy as np
 
 from ..errors import EdgecError
-from ..ops.pooling import pooled_size
-from ..ir import Value
+from ..ir import Attr, Value
 from ..op import const_array, is_const
+from ..ops.pooling import pooled_size
 from .context import Context
 from .table import Refused, Result, converts
 
@@ -114,7 +114,8 @@ def pool(c: Context) -> Result:
     if c.attr("ceil_mode", 0) and c.attr("auto_pad", "NOTSET") in ("", "NOTSET"):
         windows = [(n, kernel[k], strides[k], pads[k], pads[k + rank], dilations[k]) for k, n in enumerate(c.shape[2:])]
         ceil_mode = int(any(pooled_size(*w, 0) != pooled_size(*w, 1) for w in windows))
-    attrs = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations, "ceil_mode": ceil_mode}
+    attrs: dict[str, Attr] = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations}
+    attrs["ceil_mode"] = ceil_mode
     if c.op == "AveragePool":
         attrs["count_include_pad"] = int(c.attr("count_include_pad", 0))
     return c.emit(c.op, c.arg(), **attrs)

@@ -37,10 +37,12 @@ def modulo(a: Tensor, b: Tensor, fmod: int) -> Tensor:
 
 
 def shift(a: Tensor, b: Tensor, direction: str) -> Tensor:
-    """Bits shifted LEFT or RIGHT; a shift by the width or more leaves zero."""
+    """Bits shifted LEFT or RIGHT; a shift by the width or more leaves nothing but the sign."""
     width = 8 * a.dtype.itemsize
-    moved = np.left_shift(a, b) if direction == "LEFT" else np.right_shift(a, b)
-    return np.where(b < width, moved, 0)
+    if direction == "LEFT":
+        return np.where(b < width, np.left_shift(a, b), 0)
+    almost = np.right_shift(a, np.minimum(b, width - 1))
+    return np.asarray(np.right_shift(almost, (b >= width).astype(a.dtype)))
 
 
 def _where_type(condition: Type, a: Type, b: Type) -> tuple[Type, ...]:

@@ -19,6 +19,12 @@ from .common import FLOATS, INTS, Ints, Tensor, equal_types, fill, require, wide
 _ATTRS: dict[str, Attr] = {"strides": (), "pads": (), "dilations": (), "group": 1}
 
 
+def _window(rank: int, strides: Ints, pads: Ints, dilations: Ints) -> tuple[Ints, Ints, Ints]:
+    """One entry per spatial axis (pads: two)."""
+    ones = fill(strides, rank, 1, "strides"), fill(dilations, rank, 1, "dilations")
+    return ones[0], fill(pads, 2 * rank, 0, "pads"), ones[1]
+
+
 def _types(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int, out: int) -> None:
     rank = len(x.shape) - 2
     if rank < 1 or len(w.shape) != len(x.shape):
@@ -36,11 +42,12 @@ def _types(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints
 
 def _conv(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int) -> tuple[Type, ...]:
     rank = len(x.shape) - 2
-    s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
+    s, p, d = _window(rank, strides, pads, dilations)
     _types(x, w, b, s, p, d, group, w.shape[0])
     if x.shape[1] != w.shape[1] * group or w.shape[0] % group:
-        raise IRError(f"input {x} has {x.shape[1]} channels; weights {w} in {group} group(s) expect {w.shape[1] * group}")
-    spatial = [(x.shape[k + 2] + p[k] + p[k + rank] - (w.shape[k + 2] - 1) * d[k] - 1) // s[k] + 1 for k in range(rank)]
+        raise IRError(f"input {x} has {x.shape[1]} channels; weights {w} in {group} group(s) do not fit")
+    reach = [(w.shape[k + 2] - 1) * d[k] + 1 for k in range(rank)]
+    spatial = [(x.shape[k + 2] + p[k] + p[k + rank] - reach[k]) // s[k] + 1 for k in range(rank)]
     if min(spatial) < 1:
         raise IRError(f"window of weights {w} is larger than the padded input {x}")
     return (Type(b.dtype, (x.shape[0], w.shape[0], *spatial)),)
@@ -48,16 +55,18 @@ def _conv(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints,
 
 def _taps(kernel: Ints, dilations: Ints, strides: Ints, count: Ints) -> list[tuple[slice, ...]]:
     """For each position in the window, in row-major order, where the outputs read it in the padded input."""
+    positions = product(*(range(k) for k in kernel))
+    steps = list(zip(dilations, strides, count, strict=True))
     return [
-        tuple(slice(k * d, k * d + (n - 1) * s + 1, s) for k, d, s, n in zip(at, dilations, strides, count, strict=True))
-        for at in product(*(range(k) for k in kernel))
+        tuple(slice(k * d, k * d + (n - 1) * s + 1, s) for k, (d, s, n) in zip(at, steps, strict=True))
+        for at in positions
     ]
 
 
 def conv(x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: Ints, group: int) -> Tensor:
     """Cross-correlation through im2col and one matrix product per group; depthwise: one fused step per tap."""
     rank = x.ndim - 2
-    s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
+    s, p, d = _window(rank, strides, pads, dilations)
     exact = x.dtype.kind in "iu"
     xs, ws = (np.asarray(a, np.float64) if exact else widened(a) for a in (x, w))
     xs = np.pad(xs, [(0, 0), (0, 0), *((p[k], p[k + rank]) for k in range(rank))]) if any(p) else xs
@@ -70,7 +79,8 @@ def conv(x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: 
         for tap, weights in zip(taps, ws.reshape(group, out // group, -1).transpose(2, 0, 1), strict=True):
             y += xs[(slice(None), slice(None), None, *tap)] * weights.reshape(group, -1, *(1,) * rank)
     else:
-        columns = np.stack([xs[(slice(None), slice(None), *tap)] for tap in taps], axis=2) if len(taps) > 1 or max(s) > 1 else xs
+        plain = len(taps) == 1 and max(s) == 1
+        columns = xs if plain else np.stack([xs[(slice(None), slice(None), *tap)] for tap in taps], axis=2)
         columns = columns.reshape(n, group, inner * len(taps), prod(count))
         y = np.matmul(ws.reshape(group, out // group, -1), columns)
     y = y.reshape(n, out, *count)
@@ -81,7 +91,7 @@ def _transposed(
     x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int, output_padding: Ints
 ) -> tuple[Type, ...]:
     rank = len(x.shape) - 2
-    s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
+    s, p, d = _window(rank, strides, pads, dilations)
     extra = fill(output_padding, rank, 0, "output_padding")
     _types(x, w, b, s, p, d, group, w.shape[1] * group)
     if x.shape[1] != w.shape[0] or w.shape[0] % group:
@@ -103,7 +113,7 @@ def conv_transpose(
 ) -> Tensor:
     """The gradient of Conv: every input pixel adds its window of weights to the output, from which pads are cut."""
     rank = x.ndim - 2
-    s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
+    s, p, d = _window(rank, strides, pads, dilations)
     xs, ws = (np.asarray(a, np.float64) if x.dtype.kind in "iu" else widened(a) for a in (x, w))
     full = _full_size(x.shape[2:], w.shape[2:], s, d, fill(output_padding, rank, 0, "output_padding"))
     n, out = x.shape[0], w.shape[1]

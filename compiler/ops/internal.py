@@ -50,6 +50,10 @@ def _joined(*types: Type, axis: int, **_: Any) -> tuple[Type, ...]:
     return (replace(t, layout=types[0].layout),)
 
 
+def _join(*xs: Tensor, axis: int, **_: Any) -> Tensor:
+    return np.concatenate(xs, axis)
+
+
 def _part(x: Type, axis: int, start: int, size: int, **_: Any) -> tuple[Type, ...]:
     at = axis_in(axis, len(x.shape))
     if start < 0 or size < 0 or start + size > x.shape[at]:
@@ -80,5 +84,5 @@ op(
 )
 op("Edgec.Layout", 1, _laid_out, lambda x, **_: x, attrs={"to": "", "arena": ()})
 op("Edgec.View", 1, _viewed, lambda x, shape, **_: x.reshape(shape), attrs={"shape": REQUIRED, "to": "", "arena": ()})
-op("Edgec.Join", (1, -1), _joined, lambda *xs, axis, **_: np.concatenate(xs, axis), attrs={"axis": REQUIRED, "arena": ()})
+op("Edgec.Join", (1, -1), _joined, _join, attrs={"axis": REQUIRED, "arena": ()})
 op("Edgec.Part", 1, _part, _part_of, attrs={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED, "arena": ()})

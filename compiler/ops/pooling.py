@@ -40,10 +40,10 @@ def _windows(
 
 def _pooled(allowed: frozenset[str]) -> Infer:
     def infer(
-        x: Type, kernel_shape: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: int, count_include_pad: int = 0
+        x: Type, kernel_shape: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: int, **_: int
     ) -> tuple[Type, ...]:
         require(x, allowed)
-        *_, size = _windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)
+        size = _windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)[-1]
         return (Type(x.dtype, (*x.shape[:2], *size)),)
 
     return infer

@@ -21,7 +21,7 @@ _COORDINATES: dict[str, Callable[[int, float, int, int], float]] = {
     "half_pixel": lambda i, s, n, m: (i + 0.5) / s - 0.5,
     "half_pixel_symmetric": lambda i, s, n, m: n / 2 * (1 - m / (s * n)) + (i + 0.5) / s - 0.5,
     "pytorch_half_pixel": lambda i, s, n, m: (i + 0.5) / s - 0.5 if m > 1 else 0.0,
-    "align_corners": lambda i, s, n, m: i * (n - 1) / (m - 1) if m > 1 else 0.0,
+    "align_corners": lambda i, s, n, m: i * (n - 1) / (s * n - 1) if m > 1 and s * n != 1 else 0.0,
     "asymmetric": lambda i, s, n, m: i / s,
     "tf_half_pixel_for_nn": lambda i, s, n, m: (i + 0.5) / s,
 }

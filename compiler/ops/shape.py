@@ -1,4 +1,4 @@
-"""Maps that keep every element and change its place: Reshape, Transpose, Expand, Tile, DepthToSpace, SpaceToDepth, Trilu."""
+"""Maps that move whole elements: Reshape, Transpose, Expand, Tile, DepthToSpace, SpaceToDepth, Trilu."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def concatenated(*types: Type, axis: int) -> tuple[Type, ...]:
     first = types[0]
     at = axis_in(axis, len(first.shape))
     for t in types[1:]:
-        if len(t.shape) != len(first.shape) or t.shape[:at] + t.shape[at + 1 :] != first.shape[:at] + first.shape[at + 1 :]:
+        if (*t.shape[:at], *t.shape[at + 1 :]) != (*first.shape[:at], *first.shape[at + 1 :]):
             raise IRError(f"{first} and {t} differ outside axis {axis}")
     return (Type(first.dtype, (*first.shape[:at], sum(t.shape[at] for t in types), *first.shape[at + 1 :])),)
 
@@ -47,7 +47,7 @@ def _sliced(x: Type, starts: Ints, ends: Ints, axes: Ints, steps: Ints) -> tuple
         n = x.shape[axis]
         if step == 0 or (step > 0 and not (0 <= start <= n and 0 <= end <= n)):
             raise IRError(f"slice {start}:{end}:{step} is outside axis {axis} of {x}")
-        if step < 0 and not (-1 <= start < max(n, 1) and -1 <= end):
+        if step < 0 and not (-1 <= start < max(n, 1) and end >= -1):
             raise IRError(f"slice {start}:{end}:{step} is outside axis {axis} of {x}")
         shape[axis] = len(range(start, end, step))
     return (Type(x.dtype, tuple(shape)),)
