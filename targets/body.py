@@ -2,11 +2,17 @@
 
 `Body.at` walks from a value down to what is known at that index: kernel arguments (loaded through their layouts),
 constants of one element (literals), or values that the kernel bound itself (the accumulator of its anchor).
+Every read that it forms is in range whatever the index maps compute, so conditions select between values and
+never guard loads; that keeps the expressions vectorizable.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
+
+from tvm import sym, tirx
+from tvm.ir import Range
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
@@ -15,45 +21,121 @@ from edgec.compiler.op import OPS, const_array, full_attrs, is_const
 
 from .access import Place
 from .maps import MAPS
-from .scalar import SCALAR
+from .scalar import SCALAR, narrow, widen
 from .tir import Expr, Index, lit
 
 At = Callable[[Value, Index], Expr]
 
 
 class Body:
-    """Evaluates a kernel's body. `places` says where its inputs lie; `bind` overrides single values."""
+    """Evaluates a kernel's body. `places` says where its inputs lie; `bind` overrides single values.
+
+    `limit` states the range of a loop variable; conditions and clamps that it decides disappear.
+    `pinned` collects the indices that are used for more than addressing: conditions, clamps, coordinates.
+    """
 
     def __init__(self, graph: Graph, places: Mapping[Value, Place]) -> None:
         self.graph = graph
         self.places = dict(places)
         self.bound: dict[Value, Callable[[Index], Expr]] = {}
+        self.analyzer: Any = sym.Analyzer()
+        self.pinned: list[Expr] = []
+        self._shared = {v for v, n in graph.uses().items() if n > 1}
+        self._lets: list[tuple[Expr, Expr]] | None = None
+        self._known: dict[tuple[Value, tuple[int, ...]], tuple[Expr, Index]] = {}
 
     def bind(self, value: Value, fn: Callable[[Index], Expr]) -> None:
         """`value` at an index is `fn(index)` from now on (an accumulator, say)."""
         self.bound[value] = fn
 
+    def limit(self, var: Expr, extent: int) -> None:
+        """Values of `var` are 0 .. extent - 1."""
+        self.analyzer.bind(var, Range(0, extent))
+
     def at(self, value: Value, index: Index) -> Expr:
-        """The element of `value` at a logical index."""
+        """The element of `value` at a logical index. Values that are used twice are computed once."""
+        if self._lets is not None:
+            return self._at(value, index)
+        self._lets, self._known = [], {}
+        try:
+            result = self._at(value, index)
+            for var, definition in reversed(self._lets):
+                result = tirx.Let(var, definition, result)
+            return result
+        finally:
+            self._lets = None
+
+    def _at(self, value: Value, index: Index) -> Expr:
         if value in self.bound:
             return self.bound[value](index)
         if value in self.places:
             return self.places[value].load(index)
-        node = value.node
         if is_const(value):
-            array = const_array(value)
-            if array.size != 1:
-                raise EdgecError(f"{node}: a constant of {array.size} elements must be a kernel argument")
-            return lit(array.reshape(()).item(), dtype(value.type.dtype).tvm)
+            return _literal(value)
+        if value not in self._shared:
+            return self._computed(value, index)
+        key = (value, tuple(x if isinstance(x, int) else id(x) for x in index))
+        if key not in self._known:
+            result = self._computed(value, index)
+            var = tirx.Var("shared", result.ty)
+            assert self._lets is not None
+            self._lets.append((var, result))
+            self._known[key] = (var, index)  # the index is kept alive: its identity is the key
+        return self._known[key][0]
+
+    def _computed(self, value: Value, index: Index) -> Expr:
+        node = value.node
         if node.op in SCALAR:
-            args = [self.at(a, align(index, a.shape)) for a in node.args]
-            return SCALAR[node.op](*args, **full_attrs(node))
+            args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
+            attrs = full_attrs(node)
+            if node.op in ("QuantizeLinear", "DequantizeLinear"):
+                args = [args[0], *(widen(self._at(a, channel(index, attrs, a.shape))) for a in node.args[1:])]
+            return narrow(SCALAR[node.op](*args, **attrs), dtype(value.type.dtype).tvm)
         if node.op in MAPS:
-            return MAPS[node.op](self.at, value, index)
+            return MAPS[node.op](self, value, index)
         raise EdgecError(f"{node}: no scalar form; kind {OPS[node.op].kind}")
+
+    def choose(self, condition: Expr, then: Expr, otherwise: Expr) -> Expr:
+        """A selection by indices; both sides must be computable. Conditions that the loop ranges decide leave no trace."""
+        condition = self.analyzer.simplify(condition) if not isinstance(condition, bool) else condition
+        decided = condition if isinstance(condition, bool) else _decided(condition)
+        if decided is not None:
+            return then if decided else otherwise
+        self.pinned.append(condition)
+        return tirx.Select(condition, then, otherwise)
+
+    def within(self, x: Expr | int, low: int, high: int) -> Expr | int:
+        """`x` clamped to low .. high, inclusive; nothing is added where the loop ranges show that it lies there."""
+        if isinstance(x, int):
+            return min(max(x, low), high)
+        x = self.analyzer.simplify(x)
+        bound = self.analyzer.const_int_bound(x)
+        if bound.min_value < low or bound.max_value > high:
+            self.pinned.append(x)
+        if bound.min_value < low:
+            x = tirx.max(x, low)
+        return tirx.min(x, high) if bound.max_value > high else x
+
+
+def _decided(condition: Expr) -> bool | None:
+    return bool(int(condition)) if isinstance(condition, tirx.IntImm) else None
+
+
+def _literal(value: Value) -> Expr:
+    array = const_array(value)
+    if array.size != 1:
+        raise EdgecError(f"{value.node}: a constant of {array.size} elements must be a kernel argument")
+    name = dtype(value.type.dtype).tvm
+    number = array.reshape(()).item()
+    return narrow(lit(float(number), "float32"), name) if name in ("float16", "bfloat16") else lit(number, name)
 
 
 def align(index: Index, shape: tuple[int, ...]) -> Index:
     """Index into an operand that is broadcast to the shape which `index` addresses."""
     tail = index[len(index) - len(shape) :]
     return tuple(0 if n == 1 else x for n, x in zip(shape, tail, strict=True))
+
+
+def channel(index: Index, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> Index:
+    """Index into a scale or zero point: per tensor or per slice of the node's axis."""
+    return () if not shape else (0,) if shape == (1,) else (index[attrs["axis"]],)

@@ -1,25 +1,304 @@
-"""Elementwise operators as TensorIR expressions: one row each, the same for a scalar and for a vector of lanes."""
+"""Elementwise operators as TensorIR expressions: one row each, the same for a scalar and for a vector of lanes.
+
+Arguments have the operator's element type; f16 and bf16 come widened to f32 and leave through `narrow`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import sqrt
 from typing import Any
 
 from tvm import tirx
 
+from . import mathlib as m
+from .mathlib import at_least, at_most, bind, kind
 from .tir import Expr, lit
 
+
+def is_float(x: Expr) -> bool:
+    return kind(x).startswith("float")
+
+
+def is_unsigned(x: Expr) -> bool:
+    return kind(x).startswith("uint") or kind(x) == "bool"
+
+
+def c(x: Expr, value: float | int) -> Expr:
+    """A literal of x's type."""
+    return lit(value, kind(x))
+
+
+def widen(x: Expr) -> Expr:
+    """f16 and bf16 as f32; anything else as it is."""
+    if kind(x) == "float16":
+        return tirx.Cast("float32", x)
+    if kind(x) == "bfloat16":
+        return tirx.reinterpret("float32", tirx.Cast("uint32", tirx.reinterpret("uint16", x)) << 16)
+    return x
+
+
+def narrow(x: Expr, to: str) -> Expr:
+    """`x` in the element type of a result; f32 is rounded to f16 or bf16, halves to even."""
+    if kind(x) == to:
+        return x
+    if to == "bfloat16":
+        return bind(tirx.reinterpret("uint32", tirx.Cast("float32", x)), _rounded_bfloat)
+    return tirx.Cast(to, x)
+
+
+def _rounded_bfloat(b: Expr) -> Expr:
+    up = b + lit(0x7FFF, "uint32") + ((b >> 16) & lit(1, "uint32"))
+    quiet = b | lit(0x400000, "uint32")
+    nan = (b & lit(0x7FFFFFFF, "uint32")) > lit(0x7F800000, "uint32")
+    return tirx.reinterpret("bfloat16", tirx.Cast("uint16", tirx.Select(nan, quiet, up) >> 16))
+
+
+def _float(name: str, vector: Callable[[Expr], Expr] | None = None) -> Callable[..., Expr]:
+    """f32 by vector code where there is any, everything else by libm."""
+    return lambda x, **_: vector(x) if vector and kind(x) == "float32" else m.libm(name, x)
+
+
+def absolute(x: Expr) -> Expr:
+    return tirx.abs(x) if is_float(x) else x if is_unsigned(x) else tirx.Select(x < c(x, 0), c(x, 0) - x, x)
+
+
+def sign(x: Expr) -> Expr:
+    return bind(x, lambda x: tirx.Select(c(x, 0) < x, c(x, 1), x if is_unsigned(x) else tirx.Select(x < c(x, 0), c(x, -1), x)))
+
+
+def relu(x: Expr) -> Expr:
+    return x if is_unsigned(x) else at_least(x, c(x, 0))
+
+
+def clip(x: Expr, *, min: float, max: float) -> Expr:
+    """Limits outside an integer type's range are its own."""
+    low, high = (-float("inf"), float("inf")) if is_float(x) else (int(tirx.min_value(kind(x))), int(tirx.max_value(kind(x))))
+    if min > low:
+        x = at_least(x, c(x, min if is_float(x) else high if min > high else int(min)))
+    return at_most(x, c(x, max if is_float(x) else low if max < low else int(max))) if max < high else x
+
+
+def clamp01(x: Expr) -> Expr:
+    return at_most(at_least(x, c(x, 0)), c(x, 1))
+
+
+def expm1(x: Expr) -> Expr:
+    return m.expm1(x) if kind(x) == "float32" else m.libm("expm1", x)
+
+
+exp, log, tanh = _float("exp", m.exp), _float("log", m.log), _float("tanh", m.tanh)
+log1p, erf = _float("log1p", m.log1p), _float("erf", m.erf)
+
+
+def elu(x: Expr, alpha: float, gamma: float = 1.0) -> Expr:
+    below = expm1(at_most(x, c(x, 0))) * c(x, alpha * gamma)
+    return bind(x, lambda x: tirx.Select(x < c(x, 0), below, x * c(x, gamma)))
+
+
+def celu(x: Expr, *, alpha: float) -> Expr:
+    return at_least(x, c(x, 0)) + at_most(expm1(at_most(x / c(x, alpha), c(x, 0))) * c(x, alpha), c(x, 0))
+
+
+def sigmoid(x: Expr) -> Expr:
+    return c(x, 1) / (c(x, 1) + exp(c(x, 0) - x))
+
+
+def softplus(x: Expr) -> Expr:
+    return at_least(x, c(x, 0)) + log1p(exp(c(x, 0) - tirx.abs(x)))
+
+
+def mish(x: Expr) -> Expr:
+    """tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2): one exponential."""
+
+    def ratio(e: Expr) -> Expr:
+        return bind(e * (e + c(x, 2)), lambda n: n / (n + c(x, 2)))
+
+    return x * bind(exp(at_most(x, c(x, 20))), ratio)
+
+
+def gelu(x: Expr, *, approximate: str) -> Expr:
+    if approximate == "tanh":
+        inner = tanh(c(x, sqrt(0.6366197723675814)) * (x + c(x, 0.044715) * x * x * x))
+    else:
+        inner = erf(x * c(x, sqrt(0.5)))
+    return c(x, 0.5) * x * (c(x, 1) + inner)
+
+
+def is_infinite(x: Expr, *, detect_negative: int, detect_positive: int) -> Expr:
+    above = c(x, 3.4028234663852886e38 if kind(x) == "float32" else 1.7976931348623157e308)
+    up, down = above < x, x < c(x, 0) - above
+    never = tirx.And(up, down)
+    both = tirx.Or(up, down)
+    return both if detect_negative and detect_positive else down if detect_negative else up if detect_positive else never
+
+
+def cast(x: Expr, *, to: str) -> Expr:
+    """Floats to integers towards zero, narrow integers through i32; anything to bool is a test against zero."""
+    from edgec.compiler.dtypes import dtype
+
+    name = dtype(to).tvm
+    if name == "bool":
+        return x if kind(x) == "bool" else x != c(x, 0)
+    if is_float(x) and name in ("int8", "uint8", "int16", "uint16"):
+        return tirx.Cast(name, tirx.Cast("int32", x))
+    if is_float(x) and name == "uint32":
+        return tirx.Cast(name, tirx.Cast("int64", x))
+    return narrow(x, name)
+
+
+def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: Expr) -> Expr:
+    """Integer division that cannot trap: by zero gives zero, by minus one `minus_one`."""
+    zero = tirx.EQ(b, c(b, 0))
+    if is_unsigned(b):
+        return tirx.Select(zero, c(a, 0), fn(a, tirx.Select(zero, c(b, 1), b)))
+    one = tirx.EQ(b, c(b, -1))
+    safe = fn(a, tirx.Select(tirx.Or(zero, one), c(b, 1), b))
+    return tirx.Select(zero, c(a, 0), tirx.Select(one, minus_one, safe))
+
+
+def divide(a: Expr, b: Expr) -> Expr:
+    if is_float(a):
+        return a / b
+    return bind(a, lambda a: bind(b, lambda b: _divided(a, b, tirx.truncdiv, c(a, 0) - a)))
+
+
+def modulo(a: Expr, b: Expr, *, fmod: int) -> Expr:
+    """fmod=0: the sign of the divisor; fmod=1: the sign of the dividend."""
+
+    def of(a: Expr, b: Expr) -> Expr:
+        r = m.libm("fmod", a, b) if is_float(a) else _divided(a, b, tirx.truncmod, c(a, 0))
+        return r if fmod or is_unsigned(a) else bind(r, lambda r: signed(r, b))
+
+    def signed(r: Expr, b: Expr) -> Expr:
+        zero = c(r, 0)
+        differ = tirx.Or(tirx.And(r < zero, zero < b), tirx.And(zero < r, b < zero))
+        return tirx.Select(differ, r + b, r)
+
+    return bind(a, lambda a: bind(b, lambda b: of(a, b)))
+
+
+def power(a: Expr, b: Expr) -> Expr:
+    if not is_float(a):
+        return tirx.Cast(kind(a), m.libm("pow", tirx.Cast("float64", a), tirx.Cast("float64", b)))
+    exponent = float(b.value) if isinstance(b, tirx.FloatImm) else None
+    if exponent in (1.0, 2.0, 3.0):
+        return bind(a, lambda a: a if exponent == 1 else a * a if exponent == 2 else a * a * a)
+    if exponent == -1.0:
+        return c(a, 1) / a
+    return m.libm("pow", a, b)
+
+
+def minimum(a: Expr, b: Expr) -> Expr:
+    if not is_float(a):
+        return tirx.Select(a < b, a, b)
+    return bind(a, lambda a: bind(b, lambda b: tirx.Select(tirx.Or(a < b, m.is_nan(a)), a, b)))
+
+
+def maximum(a: Expr, b: Expr) -> Expr:
+    if not is_float(a):
+        return tirx.Select(b < a, a, b)
+    return bind(a, lambda a: bind(b, lambda b: tirx.Select(tirx.Or(b < a, m.is_nan(a)), a, b)))
+
+
+def shift(a: Expr, b: Expr, *, direction: str) -> Expr:
+    width = int(kind(a).lstrip("uint"))
+    inside = b < c(b, width)
+    by = tirx.Select(inside, b, c(b, 0))
+    return tirx.Select(inside, a << by if direction == "LEFT" else a >> by, c(a, 0))
+
+
+def quantize(x: Expr, scale: Expr, zero: Expr, **_: Any) -> Expr:
+    """round(x / scale) + zero point, halves to even, saturated; NaN counts as zero."""
+    low, high = int(tirx.min_value(kind(zero))), int(tirx.max_value(kind(zero)))
+    x = x if kind(x) == kind(scale) else tirx.Cast(kind(scale), x)
+
+    def steps(z: Expr) -> Expr:
+        real = tirx.Cast(kind(scale), z)
+        y = bind(m.rint(x / scale), lambda y: tirx.Select(m.is_nan(y), c(y, 0), y))
+        inside = at_most(at_least(y, c(x, low) - real), c(x, high) - real)
+        return tirx.Cast(kind(zero), tirx.Cast("int32", inside) + z)
+
+    return bind(tirx.Cast("int32", zero), steps)
+
+
+def dequantize(x: Expr, scale: Expr, zero: Expr, **_: Any) -> Expr:
+    wide = "int64" if kind(x) == "int32" else "int32"
+    return tirx.Cast(kind(scale), tirx.Cast(wide, x) - tirx.Cast(wide, zero)) * scale
+
+
+def logical(fn: Callable[..., Expr]) -> Callable[..., Expr]:
+    """A function of truth values on their bytes."""
+
+    def of(*args: Expr) -> Expr:
+        return tirx.NE(fn(*(tirx.Cast("int8", a) for a in args)), lit(0, "int8"))
+
+    return of
+
+
+def equal(a: Expr, b: Expr) -> Expr:
+    if kind(a) == "bool":
+        a, b = tirx.Cast("int8", a), tirx.Cast("int8", b)
+    return tirx.EQ(a, b)
+
+
 SCALAR: dict[str, Callable[..., Expr]] = {
+    "Abs": absolute,
+    "Neg": lambda x: c(x, -0.0 if is_float(x) else 0) - x,
+    "Ceil": tirx.ceil,
+    "Floor": tirx.floor,
+    "Round": m.rint,
+    "Sign": sign,
+    "Sqrt": tirx.sqrt,
+    "Exp": exp,
+    "Log": log,
+    "Reciprocal": lambda x: c(x, 1) / x,
+    "Sin": _float("sin", m.sin),
+    "Cos": _float("cos", m.cos),
+    "Tanh": tanh,
+    "Erf": erf,
+    **{name.capitalize(): _float(name) for name in ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")},
+    "Sigmoid": sigmoid,
+    "Relu": relu,
+    "HardSwish": lambda x: x * clamp01(x * c(x, 1 / 6) + c(x, 0.5)),
+    "Softplus": softplus,
+    "Softsign": lambda x: x / (c(x, 1) + tirx.abs(x)),
+    "Mish": mish,
+    "Not": lambda x: tirx.EQ(tirx.Cast("int8", x), lit(0, "int8")),
+    "IsNaN": m.is_nan,
+    "IsInf": is_infinite,
+    "LeakyRelu": lambda x, *, alpha: tirx.Select(x < c(x, 0), x * c(x, alpha), x),
+    "Elu": elu,
+    "Selu": elu,
+    "Celu": celu,
+    "HardSigmoid": lambda x, *, alpha, beta: clamp01(x * c(x, alpha) + c(x, beta)),
+    "ThresholdedRelu": lambda x, *, alpha: tirx.Select(c(x, alpha) < x, x, c(x, 0)),
+    "Gelu": gelu,
+    "Clip": clip,
+    "Cast": cast,
+    "BitwiseNot": lambda x: tirx.bitwise_not(x),
     "Add": lambda a, b: a + b,
     "Sub": lambda a, b: a - b,
     "Mul": lambda a, b: a * b,
-    "Relu": lambda x: tirx.max(x, lit(0, str(x.ty.dtype))),
+    "Div": divide,
+    "Pow": power,
+    "Mod": modulo,
+    "Min": minimum,
+    "Max": maximum,
+    "And": logical(lambda a, b: a & b),
+    "Or": logical(lambda a, b: a | b),
+    "Xor": logical(lambda a, b: a ^ b),
+    "Equal": equal,
+    "Less": lambda a, b: a < b,
+    "LessOrEqual": lambda a, b: a <= b,
+    "Greater": lambda a, b: b < a,
+    "GreaterOrEqual": lambda a, b: b <= a,
+    "BitShift": shift,
+    "BitwiseAnd": lambda a, b: a & b,
+    "BitwiseOr": lambda a, b: a | b,
+    "BitwiseXor": lambda a, b: a ^ b,
+    "PRelu": lambda x, slope: tirx.Select(x < c(x, 0), x * slope, x),
+    "Where": lambda condition, a, b: tirx.Select(condition, a, b),
+    "QuantizeLinear": quantize,
+    "DequantizeLinear": dequantize,
 }
-
-
-def clip(x: Expr, *, min: float, max: float, **_: Any) -> Expr:
-    kind = str(x.ty.dtype)
-    return tirx.min(tirx.max(x, lit(min, kind)), lit(max, kind))
-
-
-SCALAR["Clip"] = clip

@@ -1,0 +1,62 @@
+"""What the generic rows offer: any layout in, row-major or blocked out; and a plain model of their time."""
+
+from __future__ import annotations
+
+from math import prod
+
+from edgec.compiler.ir import Type
+from edgec.compiler.layout import layout, storage_bytes
+from edgec.compiler.op import OPS
+from edgec.compiler.registry import Choice, Problem
+
+BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
+DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
+SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
+
+
+def output_layouts(problem: Problem, blocked: bool = True) -> list[tuple[str, ...]]:
+    """Layouts that a generic row can write: what the outputs have already, row-major, channel blocks."""
+    outputs = problem.body.outputs
+    if any(v.type.layout for v in outputs):
+        return [tuple(v.type.layout for v in outputs)]
+    offers = [("",) * len(outputs)]
+    lanes = problem.target.cpu.lanes(32)
+    if blocked and lanes > 1 and all(_can_block(v.type) for v in outputs):
+        offers.append(tuple(BLOCKED[len(v.shape)].format(lanes) for v in outputs))
+    return offers
+
+
+def _can_block(t: Type) -> bool:
+    return t.dtype == "f32" and len(t.shape) in BLOCKED
+
+
+def choices(row: str, problem: Problem, cost_us: float, blocked: bool = True) -> list[Choice]:
+    none = (None,) * len(problem.body.inputs)
+    return [Choice(row, none, out, cost_us=cost_us * _padding(problem, out)) for out in output_layouts(problem, blocked)]
+
+
+def _padding(problem: Problem, layouts: tuple[str, ...]) -> float:
+    """Written elements over true elements: blocks of channels may be padded."""
+    stored = true = 1.0
+    for v, text in zip(problem.body.outputs, layouts, strict=True):
+        stored += prod(layout(text, len(v.shape)).physical(v.shape))
+        true += v.type.size
+    return stored / true
+
+
+def traffic_us(problem: Problem) -> float:
+    """Time to read and write everything once, plus the arithmetic of the body's elementwise operators."""
+    cpu = problem.target.cpu
+    moved = sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs))
+    rate = cpu.l2_bytes_per_cycle if moved < cpu.l2 else cpu.ram_bytes_per_cycle
+    return 0.5 + (moved / rate + arithmetic_cycles(problem)) / (cpu.ghz * 1e3)
+
+
+def arithmetic_cycles(problem: Problem) -> float:
+    lanes = max(1, problem.target.cpu.lanes(32))
+    total = 0.0
+    for node in problem.body.nodes():
+        if OPS[node.op].kind in ("map", "elementwise"):
+            each = 40.0 * lanes if node.op in SCALAR_CALLS else 16.0 if node.op in DEAR else 1.0
+            total += each * node.types[0].size / lanes
+    return total

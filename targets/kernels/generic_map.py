@@ -1,0 +1,78 @@
+"""generic_map: any body of map and elementwise operators, in any layouts, with any number of outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgec.compiler.ir import Value
+from edgec.compiler.op import OPS
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .generic_choice import choices, traffic_us
+
+if TYPE_CHECKING:
+    from .generic_nest import Region
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    for node in problem.body.nodes():
+        if OPS[node.op].kind not in ("map", "elementwise", "source"):
+            return f"computes maps and elementwise operators, not {node.op}"
+    return True
+
+
+def offers(problem: Problem) -> Sequence[Choice]:
+    return choices("generic_map", problem, traffic_us(problem))
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .generic_kernel import kernel_function
+    from .generic_nest import joined
+
+    groups: dict[tuple[Any, ...], list[Value]] = {}
+    for value in dict.fromkeys(problem.body.outputs):
+        groups.setdefault((value.type.shape, value.type.layout), []).append(value)
+
+    def regions(io: Any) -> Region:
+        return joined([r for values in groups.values() for r in _regions(problem, io, values)])
+
+    return kernel_function(problem, symbol, regions)
+
+
+def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
+    """One region per box of the outputs' index space between breaks."""
+    from .. import tir
+    from .generic_breaks import boxes, breaks
+    from .generic_kernel import logical
+    from .generic_nest import Nest
+
+    inputs = frozenset(problem.body.inputs)
+    lead = values[0]
+    axes = [set.union(*(breaks(v, inputs)[k] for v in values)) for k in range(len(lead.shape))]
+    result = []
+    for box in boxes(lead.type, axes):
+        space = io.space(box)
+
+        def build(lanes: int = 1, space: Any = space) -> Any:
+            index = logical(lead.type, space.loops)
+            return tir.seq(io.store(space, v, space.body.at(v, index), index) for v in values)
+
+        space.trace(build)
+        lanes = problem.target.cpu.lanes(32)
+        vector = space.vector_group(lanes) if space.groups else None
+        order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])
+        result.append(Nest(space, order, lanes).run(build, problem.threads))
+    return result
+
+
+kernel(
+    Row(
+        name="generic_map",
+        ops=frozenset(),
+        match=match,
+        choices=offers,
+        emit=emit,
+        summary="any chain of maps and elementwise operators, any layout",
+    )
+)

@@ -1,0 +1,119 @@
+"""Resize as arithmetic in the kernel: source positions and weights in f64, which equals the operator table's numbers.
+
+Nearest-neighbour tables that are a plain division (whole scale factors) become integer arithmetic.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Value
+from edgec.compiler.op import full_attrs
+from edgec.compiler.ops.resize import axis_taps
+
+from .scalar import narrow, widen
+from .tir import Expr, Index, lit
+
+Taps = list[tuple[Expr, Expr | None]]  # (source position, weight in f64; None: one)
+
+
+def resize(body: Any, value: Value, index: Index) -> Expr:
+    """One axis after the other, the first outermost, as in the operator table."""
+    attrs: Any = full_attrs(value.node)
+    argument = value.node.args[0]
+    axes: list[tuple[int, Taps]] = []
+    for axis, (n, out, scale) in enumerate(zip(argument.shape, attrs["sizes"], attrs["scales"], strict=True)):
+        if out != n or scale != 1:
+            axes.append((axis, _taps(body, index[axis], n, out, scale, attrs)))
+    if attrs["mode"] == "nearest":
+        source = list(index)
+        for axis, taps in axes:
+            source[axis] = taps[0][0]
+        return body.at(argument, tuple(source))
+    work = "float64" if dtype(argument.type.dtype).is_int or argument.type.dtype == "f64" else "float32"
+
+    def total(level: int, at: Index) -> Expr:
+        if level < 0:
+            return tirx.Cast(work, widen(body.at(argument, at)))
+        axis, taps = axes[level]
+        terms = [total(level - 1, (*at[:axis], p, *at[axis + 1 :])) * tirx.Cast(work, w) for p, w in taps]
+        return sum(terms[1:], terms[0])
+
+    result = total(len(axes) - 1, index)
+    return tirx.Cast(dtype(value.type.dtype).tvm, result) if work == "float64" else narrow(result, dtype(value.type.dtype).tvm)
+
+
+def _taps(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -> Taps:
+    if attrs["mode"] == "nearest":
+        table = [int(p) for p in axis_taps(n, out, scale, **attrs)[0][:, 0]]
+        return [(_nearest(body, i, n, out, scale, table, attrs), None)]
+    if not isinstance(i, int):
+        body.pinned.append(i)
+    at = _coordinate(i, scale, n, out, attrs["coordinate_transformation_mode"])
+    base = tirx.floor(at)
+    t = at - base
+    first = tirx.Cast("int32", base)
+    if attrs["mode"] == "linear":
+        offsets, weights = (0, 1), [f64(1) - t, t]
+    else:
+        offsets, weights = (-1, 0, 1, 2), _cubic(t, float(attrs["cubic_coeff_a"]))
+    if attrs["exclude_outside"]:
+        inside = [tirx.And(first + o >= 0, first + o < n) for o in offsets]
+        weights = [tirx.Select(c, w, f64(0)) for c, w in zip(inside, weights, strict=True)]
+        total = sum(weights[1:], weights[0])
+        weights = [w / total for w in weights]
+    return [(body.within(first + o, 0, n - 1), w) for o, w in zip(offsets, weights, strict=True)]
+
+
+def _nearest(body: Any, i: Expr, n: int, out: int, scale: float, table: list[int], attrs: Any) -> Expr:
+    factor = out // n
+    if factor and out == factor * n and table == [k // factor for k in range(out)]:
+        return tirx.floordiv(i, factor)
+    step = n // out
+    for offset in range(step):
+        if out * step == n and table == [k * step + offset for k in range(out)]:
+            return i * step + offset
+    if not isinstance(i, int):
+        body.pinned.append(i)
+    at = _coordinate(i, scale, n, out, attrs["coordinate_transformation_mode"])
+    rounded = {
+        "round_prefer_floor": lambda p: f64(0) - tirx.floor(f64(0.5) - p),
+        "round_prefer_ceil": lambda p: tirx.floor(p + f64(0.5)),
+        "floor": tirx.floor,
+        "ceil": tirx.ceil,
+    }[attrs["nearest_mode"]](at)
+    return body.within(tirx.Cast("int32", rounded), 0, n - 1)
+
+
+def f64(value: float) -> Expr:
+    return lit(float(value), "float64")
+
+
+def _coordinate(i: Expr, scale: float, n: int, out: int, mode: str) -> Expr:
+    """The source position of output position i; the operations and their order are those of the operator table."""
+    x = tirx.Cast("float64", i) if not isinstance(i, int) else f64(i)
+    half = (x + f64(0.5)) / f64(scale)
+    if mode == "asymmetric":
+        return x / f64(scale)
+    if mode == "tf_half_pixel_for_nn":
+        return half
+    if mode == "align_corners":
+        return x * f64(n - 1) / f64(out - 1) if out > 1 else f64(0)
+    if mode == "half_pixel_symmetric":
+        return f64(n / 2 * (1 - out / (scale * n))) + half - f64(0.5)
+    return f64(0) if mode == "pytorch_half_pixel" and out <= 1 else half - f64(0.5)
+
+
+def _cubic(t: Expr, a: float) -> list[Expr]:
+    """Weights of the four neighbours of a position that lies `t` behind the second (Keys, 1981)."""
+
+    def near(u: Expr) -> Expr:
+        return (f64(a + 2) * u - f64(a + 3)) * u * u + f64(1)
+
+    def far(u: Expr) -> Expr:
+        return ((f64(a) * u - f64(5 * a)) * u + f64(8 * a)) * u - f64(4 * a)
+
+    return [far(t + f64(1)), near(t), near(f64(1) - t), far(f64(2) - t)]

@@ -1,0 +1,224 @@
+"""Elementary functions of f32 as straight-line vector code, and calls of libm for the rest.
+
+Polynomials are those of Cephes (Moshier, 1992), erf's of Juffa (2019). Greatest errors, in units in the last place of f32
+against f64, over all normal results: exp 2, log 2, log1p 3, expm1 3, tanh 4, sigmoid 4 (x > -87; zero below), erf 2,
+sin and cos 2 (|x| < 2**20; beyond, the argument's reduction loses accuracy and the result stays within -1 .. 1).
+NaN gives NaN; infinities and denormal results are exact limits or correctly scaled, unless the CPU flushes denormals.
+Comparisons are arranged so that NaN takes the branch that keeps it. Nothing here relies on fused multiply-adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tvm import tirx
+
+from .tir import Expr, lit
+
+_LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
+_ROUND32, _ROUND64 = 12582912.0, 6755399441055744.0  # 1.5 * 2**23 and 2**52: adding one rounds to an integer
+
+
+def kind(x: Expr) -> str:
+    """TVM's name of an expression's element type."""
+    return str(x.ty.dtype)
+
+
+def bind(x: Expr, fn: Callable[[Expr], Expr]) -> Expr:
+    """`fn` of a name for `x`, so that `x` is computed once."""
+    if isinstance(x, (tirx.Var, tirx.IntImm, tirx.FloatImm)):
+        return fn(x)
+    var = tirx.Var("t", x.ty)
+    return tirx.Let(var, x, fn(var))
+
+
+def f32(value: float) -> Expr:
+    return lit(value, "float32")
+
+
+def horner(x: Expr, coefficients: Sequence[float]) -> Expr:
+    """The polynomial of `x`, highest power first."""
+    total: Expr = lit(coefficients[0], kind(x))
+    for c in coefficients[1:]:
+        total = total * x + lit(c, kind(x))
+    return total
+
+
+def at_least(x: Expr, low: Expr) -> Expr:
+    """max(x, low); NaN where x is NaN."""
+    return tirx.Select(x < low, low, x)
+
+
+def at_most(x: Expr, high: Expr) -> Expr:
+    """min(x, high); NaN where x is NaN."""
+    return tirx.Select(high < x, high, x)
+
+
+def bits(x: Expr) -> Expr:
+    """The bit pattern of a float as a signed integer of its size."""
+    return tirx.reinterpret("int64" if kind(x) == "float64" else "int32", x)
+
+
+def of_bits(x: Expr) -> Expr:
+    return tirx.reinterpret("float32", x)
+
+
+def is_nan(x: Expr) -> Expr:
+    """By bits: comparisons of a value with itself are simplified away."""
+    if kind(x) == "float64":
+        return (bits(x) & lit(2**63 - 1, "int64")) > lit(0x7FF << 52, "int64")
+    return (bits(x) & 0x7FFFFFFF) > 0x7F800000
+
+
+def rint(x: Expr) -> Expr:
+    """The nearest integer, halves to even."""
+    return tirx.call_llvm_pure_intrin(kind(x), "llvm.rint", x)
+
+
+def with_sign(magnitude: Expr, x: Expr) -> Expr:
+    """A non-negative magnitude with the sign of x."""
+    return of_bits(bits(magnitude) | (bits(x) & lit(-(2**31), "int32")))
+
+
+def libm(name: str, *args: Expr) -> Expr:
+    """A call of the C library, one lane after the other."""
+    double = kind(args[0]) == "float64"
+    return tirx.call_pure_extern(kind(args[0]), name if double else f"{name}f", *args)
+
+
+def _power_of_two(n: Expr) -> Expr:
+    return of_bits((n + 127) << 23)
+
+
+def _reduced(x: Expr, fn: Callable[[Expr, Expr], Expr]) -> Expr:
+    """fn(n, r) with x = n * ln 2 + r, n an integer of type int32, |r| <= ln 2 / 2."""
+
+    def split(t: Expr) -> Expr:
+        def rest(n: Expr) -> Expr:
+            r = x - n * f32(_LN2_HIGH) - n * f32(_LN2_LOW)
+            return bind(r, lambda r: bind(bits(t) - 0x4B400000, lambda i: fn(i, r)))
+
+        return bind(t - f32(_ROUND32), rest)
+
+    return bind(x * f32(_LOG2E) + f32(_ROUND32), split)
+
+
+_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+
+
+def exp(x: Expr) -> Expr:
+    def scaled(n: Expr, r: Expr) -> Expr:
+        value = horner(r, _EXP) * (r * r) + r + f32(1)
+        return bind(n >> 1, lambda h: value * _power_of_two(h) * _power_of_two(n - h))
+
+    return bind(at_most(at_least(x, f32(-104)), f32(89)), lambda y: _reduced(y, scaled))
+
+
+def expm1(x: Expr) -> Expr:
+    """exp(x) - 1 for x up to 80."""
+
+    def scaled(n: Expr, r: Expr) -> Expr:
+        value = horner(r, _EXP) * (r * r) + r
+        return bind(_power_of_two(n), lambda s: value * s + (s - f32(1)))
+
+    return bind(at_most(at_least(x, f32(-40)), f32(80)), lambda y: _reduced(y, scaled))
+
+
+_LOG = (
+    7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+    -1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+)  # fmt: skip
+
+
+def _log_finite(x: Expr) -> Expr:
+    """log of a positive number."""
+
+    def halves(i: Expr) -> Expr:
+        exponent = (i >> 23) - 126 - tirx.Select(x < f32(1.17549435e-38), lit(23, "int32"), lit(0, "int32"))
+        mantissa = of_bits((i & 0x007FFFFF) | 0x3F000000)
+        return bind(mantissa, lambda m: bind(m < f32(0.70710678118654752), lambda low: polynomial(m, low, exponent)))
+
+    def polynomial(m: Expr, low: Expr, exponent: Expr) -> Expr:
+        e = tirx.Cast("float32", exponent - tirx.Select(low, lit(1, "int32"), lit(0, "int32")))
+        return bind(e, lambda e: bind(tirx.Select(low, m + m, m) - f32(1), lambda r: finish(r, e)))
+
+    def finish(r: Expr, e: Expr) -> Expr:
+        tail = horner(r, _LOG) * r * (r * r) + e * f32(_LN2_LOW) - f32(0.5) * (r * r)
+        return (r + tail) + e * f32(_LN2_HIGH)
+
+    normal = tirx.Select(x < f32(1.17549435e-38), x * f32(8388608.0), x)
+    return bind(bits(normal), halves)
+
+
+def log(x: Expr) -> Expr:
+    def special(x: Expr) -> Expr:
+        infinite = of_bits(lit(0x7F800000, "int32"))
+        finite = tirx.Select(x < infinite, _log_finite(x), x)
+        positive = tirx.Select(x < f32(0), of_bits(lit(0x7FC00000, "int32")), finite)
+        return tirx.Select(tirx.abs(x) <= f32(0), of_bits(lit(-0x800000, "int32")), positive)
+
+    return bind(x, special)
+
+
+def log1p(x: Expr) -> Expr:
+    """log(1 + x) for x from 0 to 2**100, the rounding of 1 + x made good."""
+    return bind(x, lambda x: bind(x + f32(1), lambda w: _log_finite(w) - ((w - f32(1)) - x) / w))
+
+
+def tanh(x: Expr) -> Expr:
+    def ratio(x: Expr) -> Expr:
+        magnitude = at_most(tirx.abs(x), f32(10))
+        return with_sign(bind(expm1(magnitude + magnitude), lambda t: t / (t + f32(2))), x)
+
+    return bind(x, ratio)
+
+
+def sigmoid(x: Expr) -> Expr:
+    return f32(1) / (f32(1) + exp(f32(0) - x))
+
+
+_ERF_TAIL = (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1, -1.0)
+_ERF_HEAD = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
+
+
+def erf(x: Expr) -> Expr:
+    def both(x: Expr, t: Expr) -> Expr:
+        s = t * t
+        far = (t * f32(-1.72853470e-5) + f32(3.83197126e-4)) * s + (t * f32(-3.88396438e-3) + f32(2.42546219e-2))
+        for c in _ERF_TAIL:
+            far = far * t + f32(c)
+        tail = with_sign(f32(1) - exp(far * t), x)
+        head = horner(x * x, _ERF_HEAD) * x + x
+        return tirx.Select(t < f32(0.927734375), head, tail)
+
+    return bind(x, lambda x: bind(at_most(tirx.abs(x), f32(4)), lambda t: both(x, t)))
+
+
+def _quadrants(x: Expr, shift: int) -> Expr:
+    """sin(x + shift * pi / 2): the argument is reduced in f64, the polynomials are f32."""
+    wide = tirx.Cast("float64", x)
+
+    def reduced(t: Expr) -> Expr:
+        n = t - lit(_ROUND64, "float64")
+        r = bind(n, lambda n: (wide - n * lit(1.57079632673412561417, "float64")) - n * lit(6.07710050650619224932e-11, "float64"))
+        quadrant = tirx.Cast("int32", tirx.reinterpret("int64", t) & lit(3, "int64")) + shift
+        return bind(tirx.Cast("float32", r), lambda r: bind(quadrant, lambda q: select(r, q)))
+
+    def select(r: Expr, q: Expr) -> Expr:
+        def value(z: Expr) -> Expr:
+            sine = horner(z, (-1.9515295891e-4, 8.3321608736e-3, -1.6666654611e-1)) * z * r + r
+            cosine = horner(z, (2.443315711809948e-5, -1.388731625493765e-3, 4.166664568298827e-2)) * (z * z) - f32(0.5) * z + f32(1)
+            return tirx.Select((q & 1) < 1, sine, cosine)
+
+        signed = bind(bind(r * r, value), lambda v: tirx.Select((q & 2) < 1, v, f32(0) - v))
+        return at_most(at_least(signed, f32(-1)), f32(1))
+
+    return bind(wide * lit(0.63661977236758134308, "float64") + lit(_ROUND64, "float64"), reduced)
+
+
+def sin(x: Expr) -> Expr:
+    return bind(x, lambda x: _quadrants(x, 0))
+
+
+def cos(x: Expr) -> Expr:
+    return bind(x, lambda x: _quadrants(x, 1))

@@ -1,0 +1,141 @@
+"""Building one kernel, running it through its C ABI and comparing it with the operator table's numpy meaning."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgec.compiler.ops  # noqa: F401  (fills the table)
+import edgec.targets.kernels  # noqa: F401  (registers the rows)
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.layout import pack, physical_shape, unpack
+from edgec.compiler.op import build, const
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.registry import ROWS, Problem
+from edgec.compiler.target import Target, read_target, target_files
+
+_count = itertools.count()
+GUARD = 64  # bytes of canary around every buffer
+TARGETS = ("x86-avx512", "x86")
+
+
+def target(name: str = "x86-avx512") -> Target:
+    return read_target(target_files()[name].read_text(), name)
+
+
+def tensor(text: str, name: str = "x") -> Value:
+    """`f32[1, 3, 8, 8]@NCHW16c`, an input."""
+    kind, rest = text.split("[")
+    shape, _, layout = rest.partition("]")
+    t = Type(kind, tuple(int(n) for n in shape.split(",") if n.strip()), layout.lstrip("@"))
+    return Value(Node("Input", (), (t,), {}, name))
+
+
+def problem(inputs: Sequence[Value], outputs: Sequence[Value], layouts: Sequence[str] = (), where: str = "x86-avx512", threads: int = 1) -> Problem:
+    """A body; `layouts` are those of its outputs."""
+    ends = []
+    for k, v in enumerate(outputs):
+        text = layouts[k] if k < len(layouts) else ""
+        types = tuple(replace(t, layout=text) if i == v.index else t for i, t in enumerate(v.node.types))
+        ends.append(Value(replace(v.node, types=types), v.index) if text else v)
+    return Problem(Graph("body", tuple(inputs), tuple(ends)), target(where), threads)
+
+
+def emitted(p: Problem, row: str, folder: Path) -> tuple[Any, int]:
+    from edgec.targets.codegen_llvm import object_bytes
+
+    accepted = ROWS[row].accepts(p)
+    assert accepted is True, accepted
+    result = ROWS[row].emit(p, ROWS[row].choices(p)[0], "kern")
+    name = f"k{next(_count)}"  # a path is loaded once
+    (folder / f"{name}.o").write_bytes(object_bytes([("kern", result.function)], p.target))
+    subprocess.run(["cc", "-shared", "-o", f"{name}.so", f"{name}.o", "-lm"], cwd=folder, check=True)
+    return ctypes.CDLL(str(folder / f"{name}.so")).kern, result.tasks
+
+
+def guarded(array: Any) -> tuple[Any, Any]:
+    """A copy with canaries before and after: (whole, the copy as a view)."""
+    raw = np.full(array.nbytes + 2 * GUARD + 64, 0x7F, np.uint8)
+    skip = -(raw.ctypes.data + GUARD) % 64 + GUARD
+    view = raw[skip : skip + array.nbytes].view(array.dtype).reshape(array.shape)
+    view[...] = array
+    return raw, view
+
+
+def execute(p: Problem, row: str, arrays: Sequence[Any], folder: Path) -> list[Any]:
+    kern, tasks = emitted(p, row, folder)
+    buffers = [guarded(pack(np.asarray(a), v.type.layout)) for a, v in zip(arrays, p.body.inputs, strict=True)]
+    ends = []
+    for v in p.body.outputs:
+        ends.append(guarded(np.full(physical_shape(v.type), 77, dtype(v.type.dtype).numpy)))
+    every = buffers + ends
+    pointers = (ctypes.c_void_p * len(every))(*(b[1].ctypes.data if b[1].size else 64 for b in every))
+    half = tasks // 2
+    kern(pointers, 0, half)
+    kern(pointers, half, tasks)
+    for raw, view in every:
+        before = view.ctypes.data - raw.ctypes.data
+        assert (raw[:before] == 0x7F).all() and (raw[before + view.nbytes :] == 0x7F).all(), "wrote outside a buffer"
+    return [unpack(view, v.type.layout, v.shape) for (_, view), v in zip(ends, p.body.outputs, strict=True)]
+
+
+def check(p: Problem, row: str, folder: Path, arrays: Sequence[Any] | None = None, tolerance: float = 1e-5) -> None:
+    """The kernel computes what the interpreter does."""
+    rng = np.random.default_rng(1)
+    given = [sample(rng, v.type) for v in p.body.inputs] if arrays is None else [np.asarray(a) for a in arrays]
+    got = execute(p, row, given, folder)
+    for have, want in zip(got, run(p.body, given), strict=True):
+        compare(have, want, tolerance)
+
+
+def compare(have: Any, want: Any, tolerance: float) -> None:
+    assert have.shape == want.shape and have.dtype == want.dtype, (have.dtype, want.dtype)
+    if want.dtype.kind not in "fV":
+        np.testing.assert_array_equal(have, want)
+        return
+    wide = want.astype(np.float64)
+    rough = {2: 1e-2, 4: tolerance, 8: 1e-12}[want.dtype.itemsize]
+    scale = np.max(np.abs(wide[np.isfinite(wide)]), initial=0.0) + 1e-30
+    np.testing.assert_allclose(have.astype(np.float64), wide, rtol=rough, atol=rough * scale)
+
+
+def sample(rng: Any, t: Type) -> Any:
+    """Random numbers that suit an element type."""
+    kind = dtype(t.dtype).numpy
+    if t.dtype == "bool":
+        return rng.random(t.shape) < 0.5
+    if dtype(t.dtype).is_int:
+        low = 0 if t.dtype[0] == "u" else -9
+        return rng.integers(low, 10, t.shape).astype(kind)
+    return rng.standard_normal(t.shape).astype(kind)
+
+
+def one(op: str, *kinds: str, layouts: Sequence[str] = (), where: str = "x86-avx512", threads: int = 1, **attrs: Any) -> Problem:
+    """A body of one operator."""
+    inputs = [tensor(text, f"x{k}") for k, text in enumerate(kinds)]
+    return problem(inputs, build(op, *inputs, **attrs).node.results, layouts, where, threads)
+
+
+def chain(kinds: Sequence[str], make: Callable[..., Any], layouts: Sequence[str] = (), where: str = "x86-avx512", threads: int = 1) -> Problem:
+    """A body made by `make(*inputs)`: a value or a tuple of values."""
+    inputs = [tensor(text, f"x{k}") for k, text in enumerate(kinds)]
+    result = make(*inputs)
+    return problem(inputs, [result] if isinstance(result, Value) else list(result), layouts, where, threads)
+
+
+def scalar(number: float) -> Value:
+    return const(np.asarray(number, np.float32))
+
+
+@pytest.mark.parametrize("where", TARGETS)
+def test_a_kernel_runs_through_its_abi(tmp_path: Path, where: str) -> None:
+    check(one("Relu", "f32[3, 5, 7]", where=where), "generic_map", tmp_path)

@@ -1,0 +1,119 @@
+"""generic_map: chains of maps and elementwise operators in any layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_generic_harness import chain, check, one, scalar, tensor
+
+from edgec.compiler.op import build
+
+N, B = "f32[1, 24, 5, 7]", "f32[1, 24, 5, 7]@NCHW16c"
+
+MAPS: list[Any] = [
+    ("Reshape", [N], {"shape": (24, 35)}),
+    ("Reshape", [N], {"shape": (1, 24, 5, 1, 7)}),
+    ("Reshape", ["f32[6, 4, 5]"], {"shape": (8, 15)}),
+    ("Reshape", [B], {"shape": (1, 840)}),
+    ("Transpose", [N], {"perm": (0, 2, 3, 1)}),
+    ("Transpose", [B], {"perm": (3, 1, 0, 2)}),
+    ("Transpose", ["f32[33, 70]"], {"perm": (1, 0)}),
+    ("Concat", [N, "f32[1, 8, 5, 7]", N], {"axis": 1}),
+    ("Concat", ["f32[1, 16, 5, 7]@NCHW16c", B], {"axis": 1}),
+    ("Concat", [B, "f32[1, 16, 5, 7]@NCHW16c"], {"axis": 1}),
+    ("Split", [N], {"axis": 1, "split": (8, 16)}),
+    ("Split", ["f32[1, 32, 5, 7]@NCHW16c"], {"axis": 1, "split": (16, 16)}),
+    ("Slice", [N], {"starts": (1, 6), "ends": (20, -1), "axes": (1, 3), "steps": (2, -2)}),
+    ("Pad", [N], {"pads": (0, 0, 1, 2, 0, 0, 2, 1), "mode": "constant", "value": 2.5}),
+    ("Pad", [N], {"pads": (0, 0, 3, 2, 0, 0, 2, 9), "mode": "reflect"}),
+    ("Pad", [N], {"pads": (0, 1, 3, 2, 0, 0, 2, 9), "mode": "edge"}),
+    ("Pad", [N], {"pads": (0, 0, 3, 2, 0, 2, 2, 9), "mode": "wrap"}),
+    ("Pad", [N], {"pads": (0, -2, 1, -1, 0, 0, -2, 3), "mode": "constant"}),
+    ("Pad", [B], {"pads": (0, 4, 1, 2, 0, 4, 2, 1), "mode": "constant", "value": 2.5}),
+    ("Expand", ["f32[24, 1, 7]"], {"shape": (2, 24, 5, 7)}),
+    ("Tile", [N], {"repeats": (2, 1, 3, 2)}),
+    ("DepthToSpace", [N], {"blocksize": 2, "mode": "DCR"}),
+    ("DepthToSpace", [B], {"blocksize": 2, "mode": "CRD"}),
+    ("SpaceToDepth", ["f32[1, 3, 4, 6]"], {"blocksize": 2}),
+    ("Trilu", ["f32[2, 5, 7]"], {"upper": 1, "k": 1}),
+    ("Trilu", ["i64[5, 7]"], {"upper": 0, "k": -1}),
+    ("Edgec.Layout", [N], {"to": ""}),
+]
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+@pytest.mark.parametrize("op, kinds, attrs", MAPS, ids=lambda x: x if isinstance(x, str) else None)
+def test_maps_move_elements_as_numpy_does(op: str, kinds: list[str], attrs: Any, blocked: bool, tmp_path: Path) -> None:
+    p = one(op, *kinds, **attrs)
+    outputs = p.body.outputs
+    if blocked:
+        if any(len(v.shape) != 4 or v.type.dtype != "f32" for v in outputs):
+            pytest.skip("blocks are for rank 4")
+        p = one(op, *kinds, layouts=("NCHW16c",) * len(outputs), **attrs)
+    check(p, "generic_map", tmp_path)
+
+
+def test_gathers_read_at_computed_positions(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 6, 5)).astype(np.float32)
+    at = np.asarray([[0, -1, 3], [5, 2, -6]], np.int64)
+    check(one("Gather", "f32[4, 6, 5]", "i64[2, 3]", axis=1), "generic_map", tmp_path, [x, at])
+    elements = rng.integers(-4, 4, (3, 6, 2))
+    check(one("GatherElements", "f32[4, 6, 5]", "i64[3, 6, 2]", axis=0), "generic_map", tmp_path, [x, elements])
+    check(one("GatherND", "f32[4, 6, 5]", "i32[2, 3, 2]"), "generic_map", tmp_path, [x, rng.integers(-4, 4, (2, 3, 2)).astype(np.int32)])
+    check(one("GatherND", "f32[4, 6, 5]", "i64[4, 2, 1]", batch_dims=1), "generic_map", tmp_path, [x, rng.integers(-6, 6, (4, 2, 1))])
+
+
+RESIZES = [
+    ("nearest", "asymmetric", "floor", (1, 24, 10, 14)),
+    ("nearest", "half_pixel", "round_prefer_floor", (1, 24, 3, 11)),
+    ("nearest", "align_corners", "round_prefer_ceil", (1, 24, 9, 4)),
+    ("nearest", "tf_half_pixel_for_nn", "ceil", (1, 24, 9, 4)),
+    ("linear", "half_pixel", "floor", (1, 24, 10, 14)),
+    ("linear", "align_corners", "floor", (1, 24, 8, 4)),
+    ("linear", "pytorch_half_pixel", "floor", (1, 24, 1, 9)),
+    ("cubic", "half_pixel", "floor", (1, 24, 7, 10)),
+    ("cubic", "half_pixel_symmetric", "floor", (1, 24, 3, 10)),
+]
+
+
+@pytest.mark.parametrize("exclude", [0, 1])
+@pytest.mark.parametrize("mode, coordinates, nearest, sizes", RESIZES)
+def test_resize_samples_as_the_operator_table_does(mode: str, coordinates: str, nearest: str, sizes: Any, exclude: int, tmp_path: Path) -> None:
+    attrs = {
+        "sizes": sizes,
+        "scales": tuple(m / n for m, n in zip(sizes, (1, 24, 5, 7), strict=True)),
+        "mode": mode,
+        "coordinate_transformation_mode": coordinates,
+        "nearest_mode": nearest,
+        "exclude_outside": exclude,
+    }
+    check(one("Resize", N, **attrs), "generic_map", tmp_path)
+    check(one("Resize", B, layouts=("NCHW16c",), **attrs), "generic_map", tmp_path)
+
+
+def test_channel_shuffle(tmp_path: Path) -> None:
+    def shuffle(x: Any) -> Any:
+        y = build("Transpose", build("Reshape", x, shape=(1, 2, 12, 5, 7)), perm=(0, 2, 1, 3, 4))
+        return build("Reshape", y, shape=(1, 24, 5, 7))
+
+    check(chain([N], shuffle), "generic_map", tmp_path)
+    check(chain([B], shuffle, ["NCHW16c"]), "generic_map", tmp_path)
+
+
+def test_broadcasts_mixed_layouts_and_several_outputs(tmp_path: Path) -> None:
+    def body(x: Any, y: Any, s: Any) -> Any:
+        a = build("Add", build("Mul", x, s), y)
+        return a, build("Relu", a), build("Add", build("Sigmoid", a), scalar(1.0))
+
+    check(chain([B, N, "f32[1, 24, 1, 1]"], body, ["NCHW16c", "", "NCHW16c"]), "generic_map", tmp_path)
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("shape", ["", "1", "15", "3, 40001", "5000, 3", "64, 17, 40"])
+def test_shapes_split_into_tasks(shape: str, threads: int, tmp_path: Path) -> None:
+    check(chain([f"f32[{shape}]"] * 2, lambda x, y: build("Add", x, y), threads=threads), "generic_map", tmp_path)
+    assert tensor("f32[]").shape == ()
