@@ -81,7 +81,9 @@ def compile_graph(graph: Graph, session: Session, spec: str = "", progress: Prog
     stages = parse_pipeline(spec or target.pipeline, target.pipeline)
     planned = run_pipeline(graph, stages, session)
     if session.arena is None:
-        raise EdgecError(f"pipeline {show_pipeline(stages)!r} cannot end in a library: it has no 'plan'; add 'fuse, layout, plan'")
+        raise EdgecError(
+            f"pipeline {show_pipeline(stages)!r} cannot end in a library: it has no 'plan'; add 'fuse, layout, plan'"
+        )
     generate = import_module("edgec.targets.codegen").generate
     program: Program = generate(planned, target, arena=session.arena, threads=session.threads, progress=progress)
     return replace(program, passes=show_pipeline(stages))

@@ -89,7 +89,7 @@ class Value(NamedTuple):
     """Result number `index` of `node`."""
 
     node: Node
-    index: int = 0
+    index: int = 0  # type: ignore[assignment]  # hides tuple.index, which nobody needs here
 
     @property
     def type(self) -> Type:

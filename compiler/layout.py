@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from math import prod
 
 import numpy as np
@@ -39,7 +39,7 @@ class Layout:
         return outer + tuple(size for _, size in self.blocks)
 
 
-@lru_cache(maxsize=None)
+@cache
 def layout(text: str, rank: int) -> Layout:
     """Parse a layout for tensors of `rank` axes."""
     if not text:
@@ -65,7 +65,7 @@ def pack(array: Array, text: str) -> Array:
     if not lay.blocks:
         return np.ascontiguousarray(array.transpose(lay.order))
     padded = np.pad(array, [(0, -n % lay.block(a)) for a, n in enumerate(array.shape)])
-    split: list[int] = []           # every axis becomes (outer, its blocks in order)
+    split: list[int] = []  # every axis becomes (outer, its blocks in order)
     place: dict[tuple[int, int], int] = {}
     for axis, n in enumerate(padded.shape):
         sizes = [size for a, size in lay.blocks if a == axis]

@@ -76,12 +76,16 @@ def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layou
     return Layout(tuple(offsets), total, bound)
 
 
-def _place(buffers: Sequence[Buffer], order: Sequence[int], meeting: list[list[int]], align: int) -> tuple[list[int], int]:
+def _place(
+    buffers: Sequence[Buffer], order: Sequence[int], meeting: list[list[int]], align: int
+) -> tuple[list[int], int]:
     offsets = [-1] * len(buffers)
     total = 0
     for i in order:
         size = _round_up(buffers[i].bytes, align)
-        taken = sorted((offsets[j], offsets[j] + _round_up(buffers[j].bytes, align)) for j in meeting[i] if offsets[j] >= 0)
+        taken = sorted(
+            (offsets[j], offsets[j] + _round_up(buffers[j].bytes, align)) for j in meeting[i] if offsets[j] >= 0
+        )
         at = 0
         for low, high in taken:
             if low - at >= size:

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .dtypes import of_numpy
 from .errors import IRError, nearest
-from .ir import Array, Attr, Data, Node, Type, Value
+from .ir import Array, Attr, Data, Graph, Node, Type, Value
 
 # map        each output element depends on input elements at computed positions (elementwise, transpose, pad, concat ...)
 # reduce     one or more axes are folded (sum, max, mean, softmax, normalization)
@@ -83,7 +83,9 @@ def op(
     """
     if name in OPS:
         raise ValueError(f"operator {name!r} is defined twice")
-    OPS[name] = Op(name, (arity, arity) if isinstance(arity, int) else arity, infer, meaning, kind, attrs or {}, commutes)
+    OPS[name] = Op(
+        name, (arity, arity) if isinstance(arity, int) else arity, infer, meaning, kind, attrs or {}, commutes
+    )
 
 
 def row(name: str) -> Op:
@@ -96,6 +98,30 @@ def row(name: str) -> Op:
 def full_attrs(node: Node) -> dict[str, Attr]:
     """The node's attributes, defaults filled in."""
     return {**row(node.op).attrs, **node.attrs}
+
+
+def int_attr(node: Node, name: str) -> int:
+    """An integer attribute, the row's default where the node leaves it out."""
+    value = full_attrs(node)[name]
+    if not isinstance(value, int):
+        raise IRError(f"{node}: attribute {name!r} is {value!r}; expected an integer")
+    return value
+
+
+def ints_attr(node: Node, name: str) -> tuple[int, ...]:
+    """An attribute that is a tuple of integers."""
+    value = full_attrs(node)[name]
+    if not isinstance(value, tuple) or not all(isinstance(v, int) for v in value):
+        raise IRError(f"{node}: attribute {name!r} is {value!r}; expected integers")
+    return tuple(v for v in value if isinstance(v, int))
+
+
+def body_of(node: Node) -> Graph:
+    """The graph that a fused kernel owns."""
+    body = node.attrs.get("body")
+    if not isinstance(body, Graph):
+        raise IRError(f"{node}: has no body")
+    return body
 
 
 def infer(name: str, types: Sequence[Type], attrs: Mapping[str, Attr], where: str = "") -> tuple[Type, ...]:
@@ -125,7 +151,9 @@ def rebuild(node: Node, args: Sequence[Value] | None = None, **attrs: Attr) -> N
 def const(array: npt.ArrayLike, name: str = "", origin: Sequence[str] = ()) -> Value:
     """A constant. The array is held, not copied."""
     data = array if isinstance(array, Data) else Data(array)
-    return Value(Node("Const", (), (Type(of_numpy(data.array.dtype), data.array.shape),), {"data": data}, name, tuple(origin)))
+    return Value(
+        Node("Const", (), (Type(of_numpy(data.array.dtype), data.array.shape),), {"data": data}, name, tuple(origin))
+    )
 
 
 def is_const(value: Value) -> bool:

@@ -105,5 +105,3 @@ def choices(problem: Problem) -> list[Choice]:
     """All that any row offers, cheapest first; equal costs keep the order of the rows' names."""
     offers = [c for name in sorted(ROWS) if ROWS[name].accepts(problem) is True for c in ROWS[name].choices(problem)]
     return sorted(offers, key=lambda c: c.cost_us)
-
-

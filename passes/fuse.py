@@ -14,7 +14,7 @@ from typing import Any
 import networkx as nx
 
 from edgec.compiler.ir import Graph, Node, Value
-from edgec.compiler.op import OPS, const_array, is_const
+from edgec.compiler.op import OPS, const_array, int_attr, ints_attr, is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.session import Session
 
@@ -154,32 +154,24 @@ def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[
 def placeable(node: Node) -> bool:
     """Whether a Concat, Slice or Split touches whole contiguous stretches: every axis before its own has size one."""
     if node.op == "Slice":
-        axes, steps = node.attrs["axes"], node.attrs["steps"]
-        assert isinstance(axes, tuple) and isinstance(steps, tuple)
+        axes, steps = ints_attr(node, "axes"), ints_attr(node, "steps")
         moving = [a for a in axes if node.types[0].shape[a] != node.args[0].shape[a]]
         if len(moving) > 1 or any(s != 1 for s in steps):
             return False
         axis = moving[0] if moving else 0
     else:
-        value = node.attrs["axis"]
-        assert isinstance(value, int)
-        axis = value % len(node.types[0].shape)
+        axis = int_attr(node, "axis") % len(node.types[0].shape)
     return all(n == 1 for n in node.args[0].shape[:axis])
 
 
 def stretches(node: Node) -> list[tuple[int, int, int]]:
     """(axis, start, size) of each result of a Slice or Split that takes whole stretches of one axis."""
     if node.op == "Slice":
-        axes, starts = node.attrs["axes"], node.attrs["starts"]
-        assert isinstance(axes, tuple) and isinstance(starts, tuple)
-        for axis, start in zip(axes, starts, strict=True):
-            assert isinstance(axis, int) and isinstance(start, int)
+        for axis, start in zip(ints_attr(node, "axes"), ints_attr(node, "starts"), strict=True):
             if node.types[0].shape[axis] != node.args[0].shape[axis]:
                 return [(axis, start, node.types[0].shape[axis])]
         return [(0, 0, node.types[0].shape[0])]
-    axis_value = node.attrs["axis"]
-    assert isinstance(axis_value, int)
-    axis = axis_value % len(node.types[0].shape)
+    axis = int_attr(node, "axis") % len(node.types[0].shape)
     found, start = [], 0
     for t in node.types:
         found.append((axis, start, t.shape[axis]))

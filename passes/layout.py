@@ -10,9 +10,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.ir import Attr, Graph, Node, Type, Value
 from edgec.compiler.layout import same_bytes
-from edgec.compiler.op import is_const
+from edgec.compiler.op import body_of, is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.registry import Choice
 from edgec.compiler.session import Session
@@ -33,11 +33,10 @@ def layout(g: Graph, *, session: Session) -> Graph:
 def check_layouts(g: Graph) -> None:
     """Every kernel reads each argument in the layout in which it lies, and the user sees row-major outputs."""
     for node in g.nodes():
-        body = node.attrs.get("body")
-        if node.op == "Edgec.Kernel" and isinstance(body, Graph):
+        if node.op == "Edgec.Kernel":
             if not node.attrs["row"]:
                 raise fault(g, node, "no kernel row is chosen")
-            for arg, inner in zip(node.args, body.inputs, strict=True):
+            for arg, inner in zip(node.args, body_of(node).inputs, strict=True):
                 if not same_bytes(arg.type, inner.type.layout):
                     raise fault(g, node, f"reads {arg.name!r} as {inner.type}, but it lies as {arg.type}")
     for name, value in g.results:
@@ -102,7 +101,7 @@ class _Rewrite:
         return Value(_placed(node, (value,), choice, "another layout is wanted by its reader"))
 
     def _join(self, node: Node, choice: Choice) -> tuple[Value, ...]:
-        body_node = node.attrs["body"].outputs[0].node  # type: ignore[union-attr]
+        body_node = body_of(node).outputs[0].node
         parts = []
         for arg, want in zip(self._outer(node, body_node), choice.layouts_in, strict=True):
             part = self._as(self.new[arg], want or "")
@@ -114,7 +113,7 @@ class _Rewrite:
         return Node("Edgec.Join", tuple(parts), (t,), {"axis": body_node.attrs["axis"]}, node.name, node.origin).results
 
     def _part(self, node: Node, choice: Choice) -> tuple[Value, ...]:
-        body_node = node.attrs["body"].outputs[0].node  # type: ignore[union-attr]
+        body_node = body_of(node).outputs[0].node
         source = self._as(self.new[node.args[0]], choice.layouts_in[0] or "")
         values = []
         for value, (axis, start, size) in zip(node.results, stretches(body_node), strict=True):
@@ -126,7 +125,7 @@ class _Rewrite:
     @staticmethod
     def _outer(node: Node, body_node: Node) -> tuple[Value, ...]:
         """The kernel's arguments in the order in which its single body node reads them."""
-        inputs = node.attrs["body"].inputs  # type: ignore[union-attr]
+        inputs = body_of(node).inputs
         return tuple(node.args[inputs.index(a)] for a in body_node.args)
 
 
@@ -140,8 +139,7 @@ def _movable(value: Value) -> bool:
 
 def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> Node:
     """The kernel with its choice written into attributes, node types and body types."""
-    body = node.attrs["body"]
-    assert isinstance(body, Graph)
+    body = body_of(node)
     inputs = tuple(
         Value(replace(v.node, types=(replace(v.type, layout=a.type.layout),)))
         for v, a in zip(body.inputs, args, strict=True)
@@ -159,7 +157,7 @@ def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> No
 
     new_body = Graph(body.name, inputs, tuple(copy(v) for v in body.outputs))
     types = tuple(replace(t, layout=lay) for t, lay in zip(node.types, choice.layouts_out, strict=True))
-    attrs = {
+    attrs: dict[str, Attr] = {
         "body": new_body,
         "row": choice.row,
         "config": " ".join(f"{k}={v}" for k, v in choice.config),

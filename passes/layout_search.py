@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes
-from edgec.compiler.op import is_const
+from edgec.compiler.op import body_of, int_attr, is_const
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.target import Target
 
@@ -39,7 +39,9 @@ class Assignment:
             inner = Value(Node("Input", (), (t,), {}, "a0"))
             node = Node("Edgec.Layout", (inner,), (to,), {"to": to.layout}, "to")
             problem = Problem(Graph("body", (inner,), (Value(node),)), self.target, self.threads)
-            offers = [c for c in choices(problem) if c.layouts_out == (to.layout,) and c.layouts_in[0] in (None, t.layout)]
+            offers = [
+                c for c in choices(problem) if c.layouts_out == (to.layout,) and c.layouts_in[0] in (None, t.layout)
+            ]
             if not offers:
                 raise EdgecError(f"no kernel lays {t} out as {to.layout or 'row-major'!r} on {self.target.name}")
             self._conversions[key] = offers[0]
@@ -104,7 +106,9 @@ class _Cost:
             return 0.0
         have = replace(value.type, layout=made)
         if want is None:
-            mixed = made != reader.layouts_out[0] and not same_bytes(have, reader.layouts_out[0] if _fits(value, reader) else made)
+            mixed = made != reader.layouts_out[0] and not same_bytes(
+                have, reader.layouts_out[0] if _fits(value, reader) else made
+            )
             return storage_bytes(have) * 0.25e-3 if mixed else 0.0
         return 0.0 if same_bytes(have, want) else self.found.conversion(have, replace(have, layout=want)).cost_us
 
@@ -115,12 +119,13 @@ def _fits(value: Value, reader: Choice) -> bool:
 
 def _offers(node: Node, target: Target, threads: int) -> list[Choice]:
     """Every choice for a kernel, cheapest first; placements first of all."""
-    body = node.attrs["body"]
-    assert isinstance(body, Graph)
+    body = body_of(node)
     problem = Problem(body, target, threads)
     offers = choices(problem)
     if not offers:
-        reasons = "; ".join(f"{name}: {why}" for name, r in sorted(ROWS.items()) if (why := r.accepts(problem)) is not True)
+        reasons = "; ".join(
+            f"{name}: {why}" for name, r in sorted(ROWS.items()) if (why := r.accepts(problem)) is not True
+        )
         raise EdgecError(f"{node.name}: no kernel for {problem.anchor.op} on {target.name} ({reasons})")
     return [*_placements(body, offers), *offers]
 
@@ -147,8 +152,7 @@ def _placements(body: Graph, offers: Sequence[Choice]) -> list[Choice]:
 
 
 def _joins(node: Node, layout: str) -> bool:
-    axis = node.attrs["axis"]
-    assert isinstance(axis, int)
+    axis = int_attr(node, "axis")
     whole = replace(node.types[0], layout=layout)
     start = 0
     for arg in node.args:

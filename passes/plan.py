@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes, stretch_offset
 from edgec.compiler.memory import Buffer, Layout, plan
-from edgec.compiler.op import is_const
+from edgec.compiler.op import int_attr, is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.program import Allocation, Arena
 from edgec.compiler.session import Session
@@ -73,9 +73,8 @@ class Schedule:
         elif node.op == "Edgec.View":
             self._share(Value(node), node.args[0], 0)
         elif node.op == "Edgec.Part":
-            axis, start = node.attrs["axis"], node.attrs["start"]
-            assert isinstance(axis, int) and isinstance(start, int)
-            self._share(Value(node), node.args[0], stretch_offset(node.args[0].type, axis, start))
+            at = stretch_offset(node.args[0].type, int_attr(node, "axis"), int_attr(node, "start"))
+            self._share(Value(node), node.args[0], at)
         elif node.op == "Edgec.Join":
             self._join(node)
         else:
@@ -87,9 +86,7 @@ class Schedule:
                     self.cluster[value].last = max(step, self.last.get(value, step))
                 else:
                     self._own(value, step, name=value.name)
-            stride = node.attrs.get("scratch", 0)
-            assert isinstance(stride, int)
-            if stride:
+            if stride := int_attr(node, "scratch"):
                 cluster = Cluster({}, scratch_stride(stride) * threads, step, step, True, f"{node.name}.{SCRATCH}")
                 self.scratch.append((node, cluster))
 
@@ -107,8 +104,7 @@ class Schedule:
 
     def _join(self, node: Node) -> None:
         """Move the members' clusters into one that spans them all."""
-        axis = node.attrs["axis"]
-        assert isinstance(axis, int)
+        axis = int_attr(node, "axis")
         value = Value(node)
         whole = Cluster({value: 0}, storage_bytes(value.type), self.steps, self.last.get(value, 0), True, node.name)
         start = 0
@@ -143,7 +139,9 @@ class Schedule:
 
     def arena(self, packed: Layout) -> Arena:
         """The plan as people and manifests read it."""
-        rows = [Allocation(c.name, at, c.bytes, c.first, c.last) for c, at in zip(self.order, packed.offsets, strict=True)]
+        rows = [
+            Allocation(c.name, at, c.bytes, c.first, c.last) for c, at in zip(self.order, packed.offsets, strict=True)
+        ]
         return Arena(packed.bytes, packed.lower_bound, tuple(sorted(rows, key=lambda a: (a.first, a.offset))))
 
     def apply(self, packed: Layout) -> Graph:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes
-from edgec.compiler.op import is_const
+from edgec.compiler.op import int_attr, ints_attr, is_const
 from edgec.compiler.verify import fault
 
 from .in_place import replaceable
@@ -22,7 +22,9 @@ def check_plan(g: Graph) -> None:
             continue
         for arg in node.args:
             if not is_const(_source(arg)) and arg not in valid:
-                raise fault(g, node, f"reads {arg.name!r}, whose bytes {_show(span(arg))} were written over before this step")
+                raise fault(
+                    g, node, f"reads {arg.name!r}, whose bytes {_show(span(arg))} were written over before this step"
+                )
         if node.op == "Edgec.Kernel":
             _write(g, node, valid)
         for value in node.results:
@@ -52,16 +54,12 @@ def _write(g: Graph, node: Node, valid: dict[Value, Span]) -> None:
 
 def span(value: Value) -> Span:
     """The arena bytes of a value: [start, end)."""
-    offsets = value.node.attrs.get("arena")
-    assert isinstance(offsets, tuple), f"{value.node} has no place in the arena"
-    start = offsets[value.index]
-    assert isinstance(start, int)
+    start = ints_attr(value.node, "arena")[value.index]
     return start, start + storage_bytes(value.type)
 
 
 def _scratch(node: Node) -> Iterator[Span]:
-    size, at = node.attrs.get("scratch", 0), node.attrs.get("scratch_at", 0)
-    assert isinstance(size, int) and isinstance(at, int)
+    size, at = (int_attr(node, key) if node.op == "Edgec.Kernel" else 0 for key in ("scratch", "scratch_at"))
     if size:
         yield at, at + size
 
@@ -78,4 +76,3 @@ def _meet(a: Span, b: Span) -> bool:
 
 def _show(s: Span) -> str:
     return f"bytes {s[0]}..{s[1] - 1}"
-

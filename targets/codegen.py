@@ -10,7 +10,7 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Data, Graph, Node, Value
 from edgec.compiler.layout import pack, storage_bytes
 from edgec.compiler.macs import macs
-from edgec.compiler.op import const_array, is_const
+from edgec.compiler.op import body_of, const_array, int_attr, ints_attr, is_const
 from edgec.compiler.program import Arena, Port, Program, Ref, Step
 from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Target
@@ -59,25 +59,20 @@ def generate(
 
 
 def problem_of(node: Node, target: Target, threads: int) -> Problem:
-    body = node.attrs["body"]
-    assert isinstance(body, Graph)
-    return Problem(body, target, threads)
+    return Problem(body_of(node), target, threads)
 
 
 def choice_of(node: Node) -> Choice:
     """The choice that the layout pass wrote into a kernel's attributes."""
-    body, config, scratch = node.attrs["body"], node.attrs["config"], node.attrs.get("scratch", 0)
-    assert isinstance(body, Graph) and isinstance(config, str) and isinstance(scratch, int)
-    pairs = tuple((k, int(v)) for k, _, v in (word.partition("=") for word in config.split()))
+    body, scratch = body_of(node), int_attr(node, "scratch")
+    pairs = tuple((k, int(v)) for k, _, v in (word.partition("=") for word in str(node.attrs["config"]).split()))
     layouts_in = tuple(v.type.layout for v in body.inputs)
     return Choice(str(node.attrs["row"]), layouts_in, tuple(v.type.layout for v in body.outputs), pairs, 0.0, scratch)
 
 
 def _key(node: Node) -> str:
     """Equal for kernels whose code would be equal: row, tiles, and the body apart from names."""
-    body = node.attrs["body"]
-    assert isinstance(body, Graph)
-    return f"{node.attrs['row']} {node.attrs['config']} {_shape_of(body)}"
+    return f"{node.attrs['row']} {node.attrs['config']} {_shape_of(body_of(node))}"
 
 
 def _shape_of(body: Graph) -> str:
@@ -112,10 +107,8 @@ class _Weights:
 
 def _refs(node: Node, weights: _Weights) -> tuple[Ref, ...]:
     refs = [_ref(a, weights) for a in node.args] + [_ref(v, weights) for v in node.results]
-    if scratch := node.attrs.get("scratch", 0):
-        at = node.attrs["scratch_at"]
-        assert isinstance(at, int) and scratch
-        refs.append(Ref("scratch", at))
+    if int_attr(node, "scratch"):
+        refs.append(Ref("scratch", int_attr(node, "scratch_at")))
     return tuple(refs)
 
 
@@ -125,12 +118,10 @@ def _ref(value: Value, weights: _Weights) -> Ref:
         source = source.node.args[0]
     if is_const(source):
         return weights.place(source)
-    offsets = value.node.attrs.get("arena")
-    if not isinstance(offsets, tuple) or not offsets:
+    offsets = ints_attr(value.node, "arena")
+    if not offsets:
         raise EdgecError(f"{value.node}: has no place in the arena; run the pass 'plan' first")
-    at = offsets[value.index]
-    assert isinstance(at, int)
-    return Ref("arena", at)
+    return Ref("arena", offsets[value.index])
 
 
 def _port(name: str, value: Value) -> Port:
@@ -141,14 +132,14 @@ def _port(name: str, value: Value) -> Port:
 
 
 def _step(node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
-    scratch, cost = node.attrs.get("scratch", 0), node.attrs.get("cost_us", 0.0)
-    assert isinstance(scratch, int) and isinstance(cost, float)
+    cost = node.attrs["cost_us"]
+    assert isinstance(cost, float)
     return Step(
         name=node.name,
         symbol=job.symbol,
         args=refs,
         tasks=tasks,
-        scratch_stride=-(-scratch // 64) * 64,
+        scratch_stride=-(-int_attr(node, "scratch") // ALIGN) * ALIGN,
         row=job.choice.row,
         config=str(node.attrs["config"]),
         origin=node.origin,

@@ -36,8 +36,12 @@ def host() -> Target:
         path = target_files()[name]
         base = read_target(path.read_text(), path.name)
         if base.cpu.isa <= present:
-            return replace(base, name="host", summary=f"this machine ({name})", compilers=(), emulator=(), cpu=_measured(base.cpu))
-    raise EdgecError(f"target host: no description fits this {machine} CPU (features: {', '.join(sorted(present)) or 'none'})")
+            return replace(
+                base, name="host", summary=f"this machine ({name})", compilers=(), emulator=(), cpu=_measured(base.cpu)
+            )
+    raise EdgecError(
+        f"target host: no description fits this {machine} CPU (features: {', '.join(sorted(present)) or 'none'})"
+    )
 
 
 def features() -> frozenset[str]:
@@ -52,8 +56,7 @@ def features() -> frozenset[str]:
 
 def _measured(cpu: Cpu) -> Cpu:
     """Core count and caches as the system states them."""
-    caches = {level: size for level in ("l1d", "l2") if (size := _cache(level))}
-    return replace(cpu, cores=os.cpu_count() or cpu.cores, **caches)
+    return replace(cpu, cores=os.cpu_count() or cpu.cores, l1d=_cache("l1d") or cpu.l1d, l2=_cache("l2") or cpu.l2)
 
 
 def _cache(level: str) -> int:

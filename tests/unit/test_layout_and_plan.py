@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-import edgec.compiler.ops  # noqa: F401
 import pytest
+
+import edgec.compiler.ops  # noqa: F401
 from edgec.compiler import registry
 from edgec.compiler.errors import EdgecError, IRError
 from edgec.compiler.ir import Graph, Node, Value
@@ -35,14 +36,18 @@ def _blocked(problem: Problem) -> list[Choice]:
     def want(v: Value) -> str:
         return "OIHW32o" if v is problem.anchor.args[1] else "NCHW16c" if len(v.shape) == 4 else ""
 
-    return [Choice("fast", tuple(want(v) for v in problem.body.inputs), ("NCHW16c",), (("mt", 4),), 1.0, scratch_bytes=100)]
+    return [
+        Choice("fast", tuple(want(v) for v in problem.body.inputs), ("NCHW16c",), (("mt", 4),), 1.0, scratch_bytes=100)
+    ]
 
 
 def _any(problem: Problem) -> list[Choice]:
     one = "NCHW16c" if len(problem.body.outputs[0].shape) == 4 else ""
     cost = 50.0 if OPS[problem.anchor.op].kind == "contract" else 2.0
     layouts = dict.fromkeys(("", one))
-    return [Choice("slow", (None,) * len(problem.body.inputs), (x,) * len(problem.body.outputs), (), cost) for x in layouts]
+    return [
+        Choice("slow", (None,) * len(problem.body.inputs), (x,) * len(problem.body.outputs), (), cost) for x in layouts
+    ]
 
 
 @pytest.fixture(autouse=True)
@@ -153,7 +158,9 @@ def test_scratch_is_placed_and_in_nobodys_way() -> None:
 def test_the_check_finds_an_overwritten_value() -> None:
     from dataclasses import replace
 
-    g, _ = planned(f"%a = Relu(%x) : {T}\n %m = MaxPool(%a) {{kernel_shape=[1, 1]}} : {T}\n %s = Add(%m, %a) : {T}\n return %s\n")
+    g, _ = planned(
+        f"%a = Relu(%x) : {T}\n %m = MaxPool(%a) {{kernel_shape=[1, 1]}} : {T}\n %s = Add(%m, %a) : {T}\n return %s\n"
+    )
     broken = g.map(lambda n: Value(replace(n, attrs={**n.attrs, "arena": (0,)})) if n.op == "Edgec.Kernel" else None)
     with pytest.raises(IRError, match=r"result bytes 0\.\.8191 lies over argument 'a', bytes 0\.\.8191"):
         check_plan(broken)

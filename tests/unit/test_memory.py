@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
+
 from edgec.compiler.memory import Buffer, Layout, lower_bound, plan
 
 
