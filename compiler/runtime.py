@@ -272,9 +272,10 @@ def named_dtype(name: str) -> np.dtype[Any]:
 def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
     """All arrays of a .npz file, by name."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if isinstance(file, np.ndarray):
-                raise ValueError("one array without a name")
+        loaded = np.load(path, allow_pickle=False)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise ValueError("one array without a name")
+        with loaded as file:
             return {name: file[name] for name in file.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise EdgecError(f"{path}: not a .npz file of arrays: {error}") from error

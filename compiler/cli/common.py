@@ -11,6 +11,8 @@ from typing import Any
 
 from ..errors import EdgecError
 
+_WIDEST = 56
+
 Progress = Callable[[str, int, int], None]
 
 
@@ -107,8 +109,8 @@ def progress_bar() -> Iterator[Progress | None]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Plain columns: numbers to the right, text to the left, nothing cut off."""
-    rows = [list(row) for row in rows]
+    """Plain columns: numbers to the right, text to the left. Long text is shortened, but not in the last column."""
+    rows = [[*map(_shorten, row[:-1]), row[-1]] for row in map(list, rows)]
     numeric = [bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(head))]
     return _layout([list(head), *([_cell(cell) for cell in row] for row in rows)], numeric)
 
@@ -126,6 +128,12 @@ def _cell(value: object) -> str:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
+
+
+def _shorten(value: object) -> object:
+    if not isinstance(value, str) or len(value) <= _WIDEST:
+        return value
+    return f"{value[: _WIDEST // 2 - 2]}...{value[-_WIDEST // 2 + 1 :]}"
 
 
 def show_json(value: object) -> None:

@@ -85,7 +85,7 @@ def _show_model(args: argparse.Namespace) -> int:
     nodes = [n for n in graph.nodes() if OPS[n.op].kind != "source"]
     constants = {v for n in graph.nodes() for v in n.args if is_const(v)} | {v for v in graph.outputs if is_const(v)}
     live = _live_bytes(graph, nodes)
-    steps = [
+    steps: list[dict[str, Any]] = [
         {
             "name": n.name,
             "op": n.op,

@@ -46,14 +46,21 @@ def run(args: argparse.Namespace) -> int:
         answer = row.accepts(problem)
         offers = sorted(row.choices(problem), key=lambda c: c.cost_us) if answer is True else []
         if not offers:
-            rows.append((name, "", "", "rejected: " + (answer if isinstance(answer, str) else "no tile fits")))
+            rows.append((name, "", "", "", "rejected: " + (answer if isinstance(answer, str) else "no tile fits")))
         for offer in offers:
             config = " ".join(f"{k}={v}" for k, v in offer.config)
-            rows.append((name, config, f"{offer.cost_us:.2f}", "picked" if offer == picked else ""))
-    _print(rows, ("kernel", "tiles", "cost us", ""), args.json)
+            layouts = (
+                f"{', '.join(_layout(x) for x in offer.layouts_in)} -> {', '.join(map(_layout, offer.layouts_out))}"
+            )
+            rows.append((name, config, layouts, f"{offer.cost_us:.2f}", "picked" if offer == picked else ""))
+    _print(rows, ("kernel", "tiles", "layouts", "cost us", ""), args.json)
     if picked is None:
         raise EdgecError(f"{args.op}: no kernel takes this problem on {args.target}")
     return 0
+
+
+def _layout(text: str | None) -> str:
+    return "any" if text is None else text or "rows"
 
 
 def problem_of(args: argparse.Namespace) -> Any:

@@ -1,90 +1,42 @@
-"""A bundle: what it holds, that it is reproducible, and that programs link it."""
+"""A bundle: what it holds, that it is reproducible, that programs link it, and that a failure leaves the old one whole."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from edgec.compiler import toolchain as tools
-from edgec.compiler.bundle import Bundle, read_bundle, write_bundle
-from edgec.compiler.program import Allocation, Port, Program, Ref, Step
-from edgec.compiler.target import FOLDER, Target, read_target
+from edgec.compiler.bundle import Bundle, check_output, elf, identifier, read_bundle, write_bundle
+from edgec.compiler.bundle.names import check_name, string, unique
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.ir import QParams
+from edgec.compiler.program import Port, Ref
+from tests.unit.handmade import program, target
 
-KERNELS = """
-#include <stdint.h>
-#include <math.h>
-/* y[i] = x[i] * w[i], 4 elements a task */
-void scale(void *const *args, int32_t begin, int32_t end)
+GOLDEN = Path(__file__).parent / "golden"
+MAIN = """
+#include <stdio.h>
+#include <string.h>
+#include "tiny.h"
+#include "other.h"
+EC_ALIGNAS(TINY_ARENA_ALIGN) static uint8_t arena[TINY_ARENA_BYTES], second[OTHER_ARENA_BYTES];
+int main(void)
 {
-    const float *x = args[0], *w = args[1];
-    float *y = args[2];
-    for (int i = 4 * begin; i < 4 * end; i++) y[i] = x[i] * w[i];
-}
-/* y[i] = tanh(x[i]) + x[i] through scratch memory */
-void squash(void *const *args, int32_t begin, int32_t end)
-{
-    const float *x = args[0];
-    float *y = args[1], *t = args[2];
-    for (int i = 4 * begin; i < 4 * end; i++) { t[i] = tanhf(x[i]); y[i] = t[i] + x[i]; }
+    const float x[8] = {0, 1, 2, 3, 4, 5, 6, 7};
+    ec_model a, b;
+    if (ec_open(&a, &tiny_desc, arena, sizeof arena) || ec_open(&b, &other_desc, second, sizeof second)) return 1;
+    memcpy(ec_input(&a, TINY_INPUT_X).data, x, TINY_INPUT_X_BYTES);
+    memcpy(ec_input(&b, OTHER_INPUT_X).data, x, OTHER_INPUT_X_BYTES);
+    if (ec_run(&a) || ec_run(&b)) return 2;
+    printf("%g %g\\n", (double)((const float *)ec_output(&a, 0).data)[7], (double)((const float *)ec_output(&b, 0).data)[7]);
+    return 0;
 }
 """
-WEIGHTS = np.arange(8, dtype=np.float32)
-
-
-def target(name: str = "x86") -> Target:
-    return read_target((FOLDER / f"{name}.toml").read_text(), name)
-
-
-def program(folder: Path, kind: Target | None = None, name: str = "tiny") -> Program:
-    """y = tanh(x * w) + x * w on 8 floats, in two kernels written in C."""
-    kind = kind or target()
-    (folder / "kernels.c").write_text(KERNELS)
-    tools.toolchain(kind).compile(["kernels.c"], folder, ["-std=c11"])
-    arena = {n: Ref("arena", at) for n, at in {"x": 0, "m": 64, "y": 128}.items()}
-    return Program(
-        name=name,
-        target=kind.name,
-        inputs=(Port("x", "f32", (2, 4), 32, arena["x"]),),
-        outputs=(Port("y/out", "f32", (2, 4), 32, arena["y"]),),
-        steps=(
-            Step(
-                "mul",
-                "scale",
-                (arena["x"], Ref("weights", 0), arena["m"]),
-                2,
-                row="map",
-                origin=("Mul_0",),
-                macs=8,
-                bytes_moved=96,
-                why="only row",
-            ),
-            Step(
-                "act",
-                "squash",
-                (arena["m"], arena["y"], Ref("scratch", 192)),
-                2,
-                64,
-                row="map",
-                origin=("Tanh_1", "Add_2"),
-                bytes_moved=64,
-            ),
-        ),
-        weights=WEIGHTS.tobytes(),
-        objects=(("kernels.o", (folder / "kernels.o").read_bytes()),),
-        arena_bytes=320,
-        lower_bound=288,
-        arena_map=(Allocation("x", 0, 32, -1, 0), Allocation("m", 64, 32, 0, 1), Allocation("y/out", 128, 32, 1, 1)),
-        threads=2,
-        passes="canonicalize, fold",
-        model_sha256="0" * 64,
-    )
-
-
-def expected(x: np.ndarray) -> np.ndarray:
-    m = x * WEIGHTS.reshape(2, 4)
-    return np.tanh(m) + m
 
 
 @pytest.fixture(scope="module")
@@ -93,19 +45,211 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return write_bundle(program(folder), target(), folder / "out")
 
 
-def test_bundle_holds_the_files_that_its_manifest_lists(bundle: Bundle) -> None:
-    files = {str(p.relative_to(bundle.folder)) for p in bundle.folder.rglob("*") if p.is_file()}
-    assert files == set(bundle.manifest["files"])
-    wanted = {
-        "tiny.h",
-        "libtiny.a",
-        "libtiny.so",
-        "tiny.json",
-        "report.html",
-        "tinyConfig.cmake",
-        "edgec/edgec.h",
-        "libedgec.a",
-        "src/core.c",
-    }
-    assert wanted <= files
-    assert read_bundle(bundle.folder) == bundle
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_holds_the_files_that_its_manifest_lists(bundle: Bundle) -> None:
+    wanted = {"tiny.h", "libtiny.a", "libtiny.so", "tiny.json", "report.html", "tinyConfig.cmake", "libedgec.a"}
+    assert wanted | {"edgec/edgec.h", "src/core.c"} <= set(files(bundle.folder))
+    assert set(files(bundle.folder)) == set(bundle.manifest["files"])
+    assert read_bundle(bundle.folder) == bundle == read_bundle(bundle.folder / "tiny.json")
+
+
+@pytest.mark.parametrize("name", ["tiny.h", "tiny.json"])
+def test_golden(bundle: Bundle, name: str) -> None:
+    text = (bundle.folder / name).read_text().replace(str(bundle.code_bytes), "CODE")  # depends on the C compiler
+    if os.environ.get("EDGEC_BLESS"):
+        GOLDEN.mkdir(exist_ok=True)
+        (GOLDEN / name).write_text(text)
+    assert text == (GOLDEN / name).read_text()
+
+
+def test_same_program_gives_the_same_bytes_anywhere(bundle: Bundle, tmp_path: Path) -> None:
+    again = write_bundle(program(tmp_path), target(), tmp_path / "a" / "deeper" / "out")
+    assert files(again.folder) == files(bundle.folder)
+
+
+def test_shared_library_exports_one_symbol_and_needs_only_libc(bundle: Bundle) -> None:
+    symbols = elf.symbols(bundle.shared_library.read_bytes(), dynamic=True)
+    assert [s.name for s in symbols if s.defined] == ["edgec_model"]
+    assert {s.name for s in symbols if not s.defined} <= {"tanhf"} | {
+        "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__", "__cxa_finalize",
+    }  # fmt: skip
+
+
+def test_two_models_link_into_one_program(bundle: Bundle, tmp_path: Path) -> None:
+    other = write_bundle(program(tmp_path, name="other", offset=1.0), target(), tmp_path / "other")
+    (tmp_path / "main.c").write_text(MAIN)
+    for compiler, language in (("cc", "c11"), ("c++", "c++17")):
+        if shutil.which(compiler) is None:
+            continue
+        kind = ["-x", "c++"] if compiler == "c++" else []
+        sources = [*kind, "main.c", "-x", "none", str(bundle.static_library), str(other.static_library)]
+        flags = [
+            f"-std={language}",
+            "-Wall",
+            "-Wextra",
+            "-Wpedantic",
+            "-Werror",
+            f"-I{bundle.folder}",
+            f"-I{other.folder}",
+        ]
+        subprocess.run([compiler, *flags, *sources, "-lm", "-o", "main"], cwd=tmp_path, check=True)
+        said = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        assert said == "50 51\n" or said.split() == ["50", "51"]
+
+
+def test_cmake_package(bundle: Bundle, tmp_path: Path) -> None:
+    if shutil.which("cmake") is None:
+        pytest.skip("no cmake")
+    (tmp_path / "main.c").write_text(
+        '#include "tiny.h"\n#include "edgec/bench.h"\n'
+        "int main(void) { return ec_clock_ns() == 0 || tiny_desc.n_steps != TINY_STEPS; }\n"
+    )
+    (tmp_path / "CMakeLists.txt").write_text(
+        "cmake_minimum_required(VERSION 3.18)\nproject(app LANGUAGES C)\nfind_package(tiny CONFIG REQUIRED)\n"
+        "add_executable(app main.c)\ntarget_link_libraries(app PRIVATE tiny::tiny)\n"
+    )
+    build = tmp_path / "build"
+    subprocess.run(
+        ["cmake", "-S", tmp_path, "-B", build, f"-Dtiny_DIR={bundle.folder}"], check=True, capture_output=True
+    )
+    subprocess.run(["cmake", "--build", build], check=True, capture_output=True)
+    subprocess.run([build / "app"], check=True)
+
+
+def test_awkward_names_and_types_become_valid_c(tmp_path: Path) -> None:
+    base = program(tmp_path)
+    ports = (
+        Port('in"put\\??/ */', "u8", (), 1, Ref("arena", 0), QParams((0.1,), (128,))),
+        Port("größe", "i64", (0,), 0, Ref("arena", 0)),
+        Port("in.put", "bf16", (1, 2), 4, Ref("weights", 0), QParams((0.1, 0.2), (0, 0), 1)),
+    )
+    bundle = write_bundle(replace(base, inputs=ports, outputs=()), target(), tmp_path / "out")
+    (tmp_path / "use.c").write_text('#include "tiny.h"\nint use(void) { return TINY_INPUT_IN_PUT_2; }\n')
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", f"-I{bundle.folder}"]
+    for source in (tmp_path / "use.c", bundle.folder / "src" / "tiny_model.c"):
+        subprocess.run(["cc", *flags, source], check=True)
+
+
+def test_program_without_steps_and_weights(tmp_path: Path) -> None:
+    empty = replace(program(tmp_path), steps=(), objects=(), weights=b"", arena_map=())
+    assert write_bundle(empty, target(), tmp_path / "out").steps == []
+
+
+@pytest.mark.arm
+def test_bundle_for_another_architecture(tmp_path: Path) -> None:
+    arm = target("arm")
+    if tools.runs_here(arm.triple) or not any(map(shutil.which, arm.compilers)):
+        pytest.skip("no cross compiler")
+    bundle = write_bundle(program(tmp_path, arm), arm, tmp_path / "out")
+    assert bundle.manifest["triple"].startswith("aarch64")
+    machine = bundle.shared_library.read_bytes()[18]
+    assert machine == 183  # EM_AARCH64
+
+
+def test_names() -> None:
+    assert [identifier(n) for n in ("yolo-x.v2", "3d", "int", "string", "", "é")] == [
+        "yolo_x_v2", "m3d", "int_model", "string_model", "model", "model",
+    ]  # fmt: skip
+    assert unique(["a.b", "a_b", "", "ä"]) == ["A_B", "A_B_2", "UNNAMED", "UNNAMED_2"]
+    assert string('a"?\n') == '"a\\042\\077\\012"'
+    with pytest.raises(EdgecError, match="model name '3d' cannot be used in C; use --name m3d"):
+        check_name("3d")
+
+
+def test_renamed_symbols_survive_a_second_renaming(tmp_path: Path) -> None:
+    data = program(tmp_path).objects[0][1]
+    twice = elf.rename(elf.rename(data, {"scale": "first_name"}), {"first_name": "second", "squash": "s"})
+    assert {s.name for s in elf.symbols(twice) if s.defined and s.is_global} == {"second", "s"}
+
+
+# ---- Where it is put
+
+
+def test_unwritable_output_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(EdgecError, match=r"cannot write the bundle: .*file is not a folder"):
+        check_output(tmp_path / "file" / "out")
+    with pytest.raises(EdgecError, match="cannot write the bundle"):
+        check_output("/proc/edgec/out")
+    check_output(tmp_path / "new" / "deeper")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file"]
+
+
+def test_a_failure_leaves_the_old_bundle_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    old = write_bundle(program(tmp_path), target(), tmp_path / "out")
+    before = files(old.folder)
+    monkeypatch.setattr(tools.Toolchain, "link", lambda *_: (_ for _ in ()).throw(EdgecError("no linker today")))
+    with pytest.raises(EdgecError, match="no linker today"):
+        write_bundle(program(tmp_path, offset=1), target(), old.folder)
+    assert files(old.folder) == before
+    assert {p.name for p in tmp_path.iterdir()} == {"out", "kernels.c", "kernels.o"}
+
+
+def test_another_model_replaces_the_old_one_but_not_other_files(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    write_bundle(program(tmp_path), target(), out)
+    write_bundle(program(tmp_path, name="other"), target(), out)
+    assert read_bundle(out).name == "other" and not (out / "tiny.h").exists()
+    (out / "notes.txt").write_text("mine")
+    write_bundle(program(tmp_path), target(), out)
+    assert read_bundle(out).name == "tiny" and (out / "notes.txt").read_text() == "mine"
+    assert not (out / "other.h").exists()
+
+
+def test_missing_bundles_say_so(bundle: Bundle, tmp_path: Path) -> None:
+    with pytest.raises(EdgecError, match="nowhere: no such bundle; make one with: edgec compile"):
+        read_bundle(tmp_path / "nowhere")
+    with pytest.raises(EdgecError, match="holds no bundle"):
+        read_bundle(tmp_path)
+    for name in ("a", "b"):
+        shutil.copy(bundle.folder / "tiny.json", tmp_path / f"{name}.json")
+        shutil.copy(bundle.folder / "tiny.h", tmp_path / f"{name}.h")
+    with pytest.raises(EdgecError, match=r"holds several bundles; name one of: a\.json, b\.json"):
+        read_bundle(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not a bundle's manifest"),
+        ("[]", "not a bundle's manifest"),
+        ('{"schema": 1, "edgec": "0"}', "damaged manifest: no name, abi"),
+        (
+            '{"schema": 7, "edgec": "9.0"}',
+            r"written by edgec 9\.0 \(manifest schema 7\); this edgec reads up to schema 1",
+        ),
+    ],
+)
+def test_manifests_that_cannot_be_read(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "m.json").write_text(text)
+    with pytest.raises(EdgecError, match=message):
+        read_bundle(tmp_path / "m.json")
+
+
+# ---- Tools
+
+
+def test_compilers_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = replace(target("arm"), triple="riscv64-unknown-linux-gnu", compilers=("no-such-gcc",))
+    monkeypatch.setattr(tools, "find_spec", lambda name: None)
+    with pytest.raises(
+        EdgecError, match=r"no C compiler for target 'arm' \(tried no-such-gcc, ziglang\); .*edgec\[cross\]"
+    ):
+        tools.toolchain(arm)
+    monkeypatch.setattr(tools, "find_spec", lambda name: name)
+    assert tools.toolchain(arm).cc[1:] == ("-m", "ziglang", "cc", "-target", arm.zig)
+    monkeypatch.setenv("CC", "no-such-cc -m64")
+    host = replace(arm, triple=f"{os.uname().machine}-unknown-linux-gnu")
+    with pytest.raises(EdgecError, match="CC=no-such-cc -m64: no such compiler"):
+        tools.toolchain(host)
+
+
+def test_a_failing_tool_is_quoted(tmp_path: Path) -> None:
+    (tmp_path / "bad.c").write_text("#error broken on purpose\n")
+    with pytest.raises(EdgecError, match="failed: .*broken on purpose"):
+        tools.toolchain(target()).compile(["bad.c"], tmp_path)
+    with pytest.raises(EdgecError, match="cannot run no-such-tool"):
+        tools.Toolchain(("no-such-tool",), ()).compile(["bad.c"], tmp_path)
