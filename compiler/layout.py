@@ -1,9 +1,9 @@
 """Memory layouts as text: how a logical tensor lies in memory, and the arithmetic between the two.
 
 A layout names the axes outermost first; a trailing `<size><axis>` splits an axis into blocks of that size that lie
-innermost: `NCHW16c` stores [N, C/16, H, W, 16]. The last block is padded; padding holds unspecified finite or
-non-finite values in activations and zeros in packed constants. "" is row-major. The axis letters of a layout, in logical order, are
-those of the first alphabet that holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else ABEFGMPQ.
+innermost: `NCHW16c` stores [N, C/16, H, W, 16]. The last block is padded: with anything in activations, with zeros in
+packed constants. "" is row-major. The axis letters of a layout, in logical order, are those of the first alphabet that
+holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else ABEFGMPQ.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def same_bytes(t: Type, other: str) -> bool:
 
 
 def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...]:
-    """The physical dimensions longer than one as (logical axis, elements of that axis per step), merged where adjacent."""
+    """The physical dimensions longer than one as (logical axis, its elements per step), merged where adjacent."""
     lay = layout(text, len(shape))
     dims = [(a, lay.block(a), -(-shape[a] // lay.block(a))) for a in lay.order]
     if any(shape[a] % lay.block(a) for a in lay.order):

@@ -18,7 +18,8 @@ from .dtypes import of_numpy
 from .errors import IRError, nearest
 from .ir import Array, Attr, Data, Graph, Node, Type, Value
 
-# map        each output element depends on input elements at computed positions (elementwise, transpose, pad, concat ...)
+# map        each output element depends on input elements at computed positions (transpose, pad, concat ...)
+# elementwise  a map whose positions are the same, broadcasting apart
 # reduce     one or more axes are folded (sum, max, mean, softmax, normalization)
 # contract   multiply-accumulate over a window or an inner dimension (convolution, matrix multiplication)
 # window     pooling

@@ -1,7 +1,8 @@
 """Registry of kernels: one row per implementation, and the deterministic choice between them.
 
 A row says for which problems it can be used (`match`: True or why not), which layouts and tiles it offers there
-(`choices`, each with its modelled cost) and how its TensorIR is made (`emit`). Rows live in `targets/kernels/`; this file knows none.
+(`choices`, each with its modelled cost) and how its TensorIR is made (`emit`). Rows live in `targets/kernels/`; this
+file knows none.
 """
 
 from __future__ import annotations

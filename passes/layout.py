@@ -144,7 +144,7 @@ def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> No
         Value(replace(v.node, types=(replace(v.type, layout=a.type.layout),)))
         for v, a in zip(body.inputs, args, strict=True)
     )
-    outs = {v: layout for v, layout in zip(body.outputs, choice.layouts_out, strict=True)}
+    outs = dict(zip(body.outputs, choice.layouts_out, strict=True))
     known: dict[Value, Value] = dict(zip(body.inputs, inputs, strict=True))
 
     def copy(value: Value) -> Value:

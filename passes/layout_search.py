@@ -1,7 +1,7 @@
 """The search behind the layout pass: one choice per kernel, the least modelled time, conversions included.
 
-Kernels start with the cheapest choice on its own; then single kernels are changed, in order, while the total falls. The cost of a
-conversion is what the registry says of an `Edgec.Layout` kernel for that value.
+Kernels start with the cheapest choice on its own; then single kernels are changed, in order, while the total falls. The
+cost of a conversion is what the registry says of an `Edgec.Layout` kernel for that value.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The rule that every memory plan must keep, checked by playing the schedule: what a step reads, nobody has written over."""
+"""The rule of every memory plan, checked by playing the schedule: what a step reads, nobody has written over."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The target `host`: the built-in description that fits the CPU of this machine best, with this machine's own figures."""
+"""The target `host`: the built-in description that fits this machine's CPU best, with the machine's own figures."""
 
 from __future__ import annotations
 

@@ -62,7 +62,8 @@ def test_a_reshape_is_a_view_and_no_kernel() -> None:
 
 
 def test_a_concat_that_can_be_placed_stays_alone() -> None:
-    body = f"%r = Relu(%x) : {T}\n %s = Sigmoid(%x) : {T}\n %c = Concat(%r, %s) {{axis=1}} : f32[1, 16, 4, 4]\n return %c\n"
+    body = f"%r = Relu(%x) : {T}\n %s = Sigmoid(%x) : {T}\n"
+    body += " %c = Concat(%r, %s) {axis=1} : f32[1, 16, 4, 4]\n return %c\n"
     assert sorted(kernels(body)) == ["Concat", "Relu", "Sigmoid"]
 
 
