@@ -1,7 +1,7 @@
 """Third-party passes, rules, guards, kernels and targets, found through the entry-point group `edgec.plugins`.
 
 An entry point names a module, or a function without arguments. Loading it registers what the plugin brings, with the
-same calls that edgec uses itself: `graph_pass`, `guard`, `helper`, `kernel`, and `rules_file` and `target_file` from here.
+calls that edgec uses itself: `graph_pass`, `guard`, `helper`, `kernel`, and from here `rules_file` and `target_file`.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def all_targets() -> dict[str, Path]:
 
 
 def load_plugins() -> list[str]:
-    """Load every installed plugin, each once, by name; returns the names. A failing one is an `EdgecError` that names it."""
+    """Load every installed plugin, each once, by name; returns the names. A failing one is an `EdgecError`."""
     points = sorted(entry_points(group=GROUP), key=lambda p: p.name)
     for point in points:
         key = (point.name, point.value)

@@ -172,7 +172,7 @@ def concat_concat(value: Value, sweep: Sweep) -> Value | str | None:
 
 @python_rule()
 def transpose_sinks(value: Value, sweep: Sweep) -> Value | str | None:
-    """A transpose moves behind elementwise operators, Concat, Pad and reductions; there are never more of them after."""
+    """A transpose moves behind elementwise operators, Concat, Pad and reductions; there are never more after."""
     node = value.node
     transposes = [a.node for a in node.args if a.node.op == "Transpose"]
     if not transposes or any(v.type.q is not None for v in (value, *node.args)):
