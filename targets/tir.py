@@ -97,6 +97,12 @@ def store(buffer: Buffer, value: Expr, *index: Expr | int) -> Stmt:
     return tirx.BufferStore(buffer, value, [i32(x) if isinstance(x, int) else x for x in index])
 
 
+def prefetch(buffer: Buffer, *index: Expr | int) -> Stmt:
+    """Ask for the cache line of an element, which may lie past the buffer's end: nothing is read."""
+    address = tirx.address_of(load(buffer, *index))
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(3), i32(1)))
+
+
 def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, Stmt]:
     """A register tile: (buffer, statement that must stand before its first use). Constant indices only."""
     buffer = tirx.decl_buffer(tuple(shape), dtype, f"{name}{next(_count)}", scope="local")

@@ -23,6 +23,8 @@ from .common_emit import Frame, emit_kernel, put, vector
 from .conv_shape import Axis, Segment, Window, segments
 
 F32 = "float32"
+AHEAD = 24  # steps of the reduction between asking for weights and using them
+LINE = 64  # bytes of a cache line
 
 
 @dataclass
@@ -133,12 +135,13 @@ class Conv:
         place = frame.places[self.x]
 
         def step(ci: Expr) -> Stmt:
-            parts: list[Stmt] = []
+            parts: list[Stmt | None] = []
             weights = []
             for v in range(len(t.widths)):
                 value, bind = tir.let(self.weight_vector(frame, t, cb, kh, kw, ci, v), "w")
                 weights.append(value)
                 parts.append(bind)
+            parts += [self.fetch(frame, t, cb, kh, kw, ci, v) for v in range(len(t.widths)) if 4 * v * self.lanes % LINE == 0]
             for p, r, c in live:
                 x, bind = tir.let(self.element(place, t.image, base, ci, *at[r, c]), "x")
                 parts.append(bind)
@@ -148,6 +151,12 @@ class Conv:
             return tir.seq(parts)
 
         return tir.loop(self.block_in, step, "ci")
+
+    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:
+        """Ask for the weights that the loop needs some steps later: hardware stops at page boundaries."""
+        buffer = frame.places[self.weight].buffer
+        spatial = (kh, kw) if self.rank == 4 else (kw,)
+        return tir.prefetch(buffer, t.weights, cb, *spatial, ci + AHEAD, v * self.lanes)
 
     def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
         buffer = frame.places[self.weight].buffer

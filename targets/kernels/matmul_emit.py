@@ -9,10 +9,10 @@ from edgec.compiler.ir import Type, Value
 from edgec.targets import tir
 from edgec.targets.access import Place
 from edgec.targets.body import align
-from edgec.targets.tir import Expr
+from edgec.targets.tir import Expr, Stmt
 
 from .common_emit import Frame, vector
-from .conv_emit import Conv, Tile
+from .conv_emit import AHEAD, Conv, Tile
 
 
 class Packed(Conv):
@@ -31,6 +31,9 @@ class Packed(Conv):
 
     def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
         return vector(frame.places[self.weight].buffer, self.lanes, t.weights, ci, v * self.lanes)
+
+    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:
+        return tir.prefetch(frame.places[self.weight].buffer, t.weights, ci + AHEAD, v * self.lanes)
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
         return place.load((column, ci))
@@ -53,6 +56,9 @@ class Dynamic(Conv):
         if place.type.shape[-1] > 1:
             index[-1] = tir.ramp(index[-1], t.widths[v])
         return tir.load(place.buffer, *index)
+
+    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:
+        return None  # the rows of the right operand are short stretches
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
         return tir.load(place.buffer, *align(self.index(n, ci, row, column), place.type.shape))
