@@ -193,6 +193,8 @@ class _Printer:
             return json.dumps(value, ensure_ascii=False)
         if isinstance(value, tuple | list):
             return _list(self.attr(node, key, item, indent) for item in value)
+        if self.brief:  # for errors about such attributes
+            return repr(value)
         raise IRError(f"{node}: attribute {key!r} is a {type(value).__name__}, which has no text form")
 
     def data(self, data: Data, inline: bool = True) -> str:

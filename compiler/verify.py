@@ -280,7 +280,7 @@ def difference(want: Array, got: Array, promise: Promise, tolerance: float = CLO
         return "is finite in other places than before"
     if promise == "lossy" or not finite.any():
         return ""
-    error, scale = np.abs(a - b)[finite].max(), np.abs(a)[finite].max()
+    error, scale = np.abs(a[finite] - b[finite]).max(), np.abs(a[finite]).max()
     if error > tolerance * max(scale, 1e-30):
         return (
             f"differs by {error:.3g} where the largest magnitude is {scale:.3g}; expected at most {tolerance:g} of it"
