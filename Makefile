@@ -72,7 +72,7 @@ bench: $(READY) ## time the example model on this machine
 	$(BIN)/edgec bench build/bench --layers
 
 bless: $(READY) ## accept the present output as the expected one (golden files); review with git diff
-	EDGEC_BLESS=1 $(PYTEST)
+	EDGEC_BLESS=1 $(PYTEST) --bless
 
 conformance: $(READY) ## the official ONNX operator suite through compiled code
 	$(PYTEST) -m '' tests/onnx

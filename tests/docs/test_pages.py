@@ -6,7 +6,7 @@ with edgec installed.
     sh            is run by bash; python by a fresh interpreter
     c, cpp        is compiled for syntax against the runtime's headers and those of bundles in build/
     eir           is parsed and verified; rules, toml and json are parsed
-    text          behind sh or python: the output that it must have ("..." is any text; `make bless` writes it anew)
+    text          behind sh or python: the output that it must have ("..." is any text; `make bless` writes it anew where it has none)
 
 A block whose first line is a comment with a file name is written to that file first.
 """
@@ -29,7 +29,6 @@ from .pages import Block, blocks, replace, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
-BLESS = os.environ.get("EDGEC_BLESS") == "1"
 
 
 class Reader:
@@ -123,13 +122,13 @@ def _verify(text: str) -> None:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
-def test_every_block_runs(page: Path, tmp_path: Path) -> None:
+def test_every_block_runs(page: Path, tmp_path: Path, pytestconfig: pytest.Config) -> None:
     reader, output, runs = Reader(page, tmp_path), "", False
     outdated: list[tuple[Block, str]] = []
     for block in blocks(page):
         where = f"{page.relative_to(ROOT)}:{block.line}"
         if block.language == "text" and runs:
-            if BLESS and not shown(block.text, output) and "..." not in block.text:
+            if pytestconfig.getoption("--bless") and not shown(block.text, output) and "..." not in block.text:
                 outdated.append((block, output))
             else:
                 assert shown(block.text, output), f"{where}: expected\n{block.text}\ngot\n{output}"
