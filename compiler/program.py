@@ -31,6 +31,17 @@ class Port:
 
 
 @dataclass(frozen=True)
+class Stored:
+    """What a step leaves in the arena: a value's name, byte offset, element type, logical shape and layout."""
+
+    value: str
+    offset: int
+    dtype: str
+    shape: tuple[int, ...]
+    layout: str
+
+
+@dataclass(frozen=True)
 class Step:
     """One kernel call: `symbol(args, begin, end)` over `tasks` tasks. The other fields explain it to people.
 
@@ -38,6 +49,7 @@ class Step:
     origin    ONNX nodes that it computes        macs     multiply-accumulates (0 for memory-bound steps)
     config    the row's choices (tiles ...)      cost_us  modelled time on one core
     why       why this row and not another       bytes_moved  bytes read and written, weights included
+    results   what lies where when it is done
     """
 
     name: str
@@ -53,6 +65,7 @@ class Step:
     bytes_moved: int = 0
     cost_us: float = 0.0
     why: str = ""
+    results: tuple[Stored, ...] = ()
 
 
 @dataclass(frozen=True)

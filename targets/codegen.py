@@ -11,7 +11,7 @@ from edgec.compiler.ir import Data, Graph, Node, Value
 from edgec.compiler.layout import pack, storage_bytes
 from edgec.compiler.macs import macs
 from edgec.compiler.op import body_of, const_array, int_attr, ints_attr, is_const
-from edgec.compiler.program import Arena, Port, Program, Ref, Step
+from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
 from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Target
 
@@ -131,6 +131,12 @@ def _port(name: str, value: Value) -> Port:
     return Port(name, value.type.dtype, value.shape, storage_bytes(value.type), ref, value.type.q)
 
 
+def _stored(value: Value) -> Stored:
+    body = body_of(value.node).outputs[value.index]
+    offset = ints_attr(value.node, "arena")[value.index]
+    return Stored(body.name, offset, value.type.dtype, value.shape, value.type.layout)
+
+
 def _step(node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
     cost = node.attrs["cost_us"]
     assert isinstance(cost, float)
@@ -148,4 +154,5 @@ def _step(node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
         bytes_moved=sum(storage_bytes(v.type) for v in (*node.args, *node.results)),
         cost_us=round(cost, 3),
         why=str(node.attrs["why"]),
+        results=tuple(_stored(v) for v in node.results),
     )
