@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from .ir import QParams
+from .ir import QParams, Type
 
 Region = Literal["arena", "weights", "scratch"]
 
@@ -32,13 +32,11 @@ class Port:
 
 @dataclass(frozen=True)
 class Stored:
-    """What a step leaves in the arena: a value's name, byte offset, element type, logical shape and layout."""
+    """What a step leaves in memory: a value's name, its type (layout included) and place."""
 
     value: str
-    offset: int
-    dtype: str
-    shape: tuple[int, ...]
-    layout: str
+    type: Type
+    ref: Ref
 
 
 @dataclass(frozen=True)

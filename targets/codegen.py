@@ -132,9 +132,8 @@ def _port(name: str, value: Value) -> Port:
 
 
 def _stored(value: Value) -> Stored:
-    body = body_of(value.node).outputs[value.index]
-    offset = ints_attr(value.node, "arena")[value.index]
-    return Stored(body.name, offset, value.type.dtype, value.shape, value.type.layout)
+    inner = body_of(value.node).outputs[value.index]
+    return Stored(inner.name, value.type, Ref("arena", ints_attr(value.node, "arena")[value.index]))
 
 
 def _step(node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
