@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import json
+import re
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -50,7 +52,7 @@ class Option:
 
     def read(self, text: str, where: str) -> object:
         """The value that a text stands for."""
-        for kind in self.kinds:
+        for kind in sorted(self.kinds, key=lambda k: (k is str, k is not type(None))):  # any word is a str
             try:
                 return _read(kind, text)
             except (ValueError, KeyError):
@@ -83,6 +85,8 @@ def show_value(value: object) -> str:
     """A value as it is written in a pipeline."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
+    if isinstance(value, str) and not re.fullmatch(r'[^\s,{}="]+', value):
+        return json.dumps(value, ensure_ascii=False)
     return str(value)
 
 

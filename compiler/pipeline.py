@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import TypeVar
 
 from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedInput
+from lark.exceptions import UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from .eir_file import SHARED, write_eir
 from .errors import EdgecError, IRError, nearest
@@ -171,7 +171,8 @@ def _items(spec: str) -> tuple[list[_Item], list[_Item]]:
     try:
         tree = _lark().parse(spec)
     except UnexpectedInput as error:
-        column = len(spec) + 1 if error.column is None or error.column < 1 else error.column
+        ended = isinstance(error, UnexpectedEOF) or (isinstance(error, UnexpectedToken) and error.token.type == "$END")
+        column = len(spec) + 1 if ended else error.column
         raise EdgecError(
             f"pipeline {spec!r}: column {column}: {describe(error)}; expected names like 'fold, prune{{sparsity=0.5}}'"
         ) from error

@@ -14,6 +14,7 @@ from .ir import Array, Attr, Data, Node, Value
 from .op import OPS, build, const, const_array, evaluate, full_attrs, is_const
 from .rule_helpers import GUARDS, HELPERS, Context
 from .rules import Apply, Bind, Call, Expr, Guard, Listing, Literal, Member, Rule, Variable
+from .text import show_type
 
 Bound = Mapping[str, "Value | Attr"]
 COMPARE: dict[str, Callable[[object, object], bool]] = {
@@ -54,7 +55,7 @@ def adopt(new: Value, old: Value) -> Value | str:
     plain = new.type.q is None and new.type.layout == ""
     if plain and len(new.node.types) == 1 and new.node.op != "Input":
         return Value(replace(new.node, types=(old.type,)))
-    return f"would change layout or quantization from {old.type} to {new.type}"
+    return f"would change layout or quantization from {show_type(old.type)} to {show_type(new.type)}"
 
 
 def match(pattern: Expr, value: Value, bound: Bound) -> Iterator[Bound]:

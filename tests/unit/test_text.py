@@ -46,7 +46,9 @@ def test_nameless_nodes_are_numbered_and_stay_nameless() -> None:
     assert [n.name for n in again.nodes()] == ["0", "", ""]
 
 
-@pytest.mark.parametrize("name", ["a/b:0", "with space", 'a "quote"', "back\\slash", "new\nline", "~", "é", "%x", "a~2", "3"])
+@pytest.mark.parametrize(
+    "name", ["a/b:0", "with space", 'a "quote"', "back\\slash", "new\nline", "~", "é", "%x", "a~2", "3"]
+)
 def test_every_name_survives(name: str) -> None:
     x = source(name)
     split = Node("Split", (x,), (Type("f32", (1,)),) * 2, {"split": (1, 1)}, name + "'s")
@@ -105,10 +107,16 @@ def test_data_in_attributes_and_nested_graphs() -> None:
     x = source("x")
     table = Data(np.arange(40, dtype=np.int8))
     inner = graph_of(build("Relu", source("x"), label="y"), inputs=(source("x"),))
-    node = Node("Any.Thing", (x,), (Type("f32", (2,)),), {"table": table, "bodies": (inner, inner), "deep": ((1, 2.0), ("s", True))}, "n")
+    node = Node(
+        "Any.Thing",
+        (x,),
+        (Type("f32", (2,)),),
+        {"table": table, "bodies": (inner, inner), "deep": ((1, 2.0), ("s", True))},
+        "n",
+    )
     graph = graph_of(Value(node), inputs=(x,))
     text = show(graph)
-    assert "dense<i8[40], \"sha256:" in text and "deep=[[1, 2.0], [\"s\", true]]" in text
+    assert 'dense<i8[40], "sha256:' in text and 'deep=[[1, 2.0], ["s", true]]' in text
     assert show(parse(text, constants(graph))) == text
 
 
@@ -135,7 +143,10 @@ def test_origins_are_comments() -> None:
         ("graph @g() {", "line 1, column 13: syntax error: the text ends too early"),
         ("graph @g(%x: f32[2]) { return $x }", "line 1, column 31: syntax error: unexpected character"),
         ("graph @g(%x: f32[2]) {\n  return %y\n}", "line 2, column 10: %y is not defined here; known: %x"),
-        ("graph @g(%x: f32[2]) {\n %y, %z = Relu(%x) : f32[2]\n return %y }", r"line 2, column 11: 2 result\(s\) but 1 type\(s\)"),
+        (
+            "graph @g(%x: f32[2]) {\n %y, %z = Relu(%x) : f32[2]\n return %y }",
+            r"line 2, column 11: 2 result\(s\) but 1 type\(s\)",
+        ),
         ("graph @g(%x: f32[2]) {\n %y = Relu(%x) {a=1, a=2} : f32[2]\n return %y }", "attribute 'a' is given twice"),
         ('graph @g(%x: f32[2]) {\n %y = Relu(%x) {a="\\q"} : f32[2]\n return %y }', "unknown escape in a string"),
         ("graph @g(%x: i8[2] q<0.5; 0.5>) { return %x }", "zero points are integers"),
@@ -160,7 +171,14 @@ def test_excerpt_stands_under_the_line() -> None:
 
 
 def test_generators_are_typed() -> None:
-    text = 'graph @g() {\n  %a = Const() {data="arange"} : i8[3]\n  %b = Const() {data="fill:2.5"} : f16[2]\n  %c = Const() {data="randn:3*0.01"} : f32[100]\n  %d = Const() {data="randn:1"} : u8[100]\n  return %a, %b, %c, %d\n}\n'
+    text = """graph @g() {
+  %a = Const() {data="arange"} : i8[3]
+  %b = Const() {data="fill:2.5"} : f16[2]
+  %c = Const() {data="randn:3*0.01"} : f32[100]
+  %d = Const() {data="randn:1"} : u8[100]
+  return %a, %b, %c, %d
+}
+"""
     graph = parse(text)
     arrays = [const_array(v) for v in graph.outputs]
     assert arrays[0].tolist() == [0, 1, 2] and arrays[1].tolist() == [2.5, 2.5]

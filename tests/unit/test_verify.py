@@ -30,7 +30,9 @@ def test_level_0_accepts_anything() -> None:
 
 
 def test_error_names_node_origin_and_shows_the_ir() -> None:
-    with pytest.raises(IRError, match=r"^Neg 'z' \(from conv_1\): type says f32\[3\] but its arguments give f32\[2\]$") as caught:
+    with pytest.raises(
+        IRError, match=r"^Neg 'z' \(from conv_1\): type says f32\[3\] but its arguments give f32\[2\]$"
+    ) as caught:
         verify(broken(types=(Type("f32", (3,)),)))
     lines = caught.value.context.splitlines()
     at = lines.index("  %z = Neg(%y) : f32[3]  # from conv_1")
@@ -114,7 +116,9 @@ def test_level_3_compares_answers() -> None:
     graph = parse(SOURCE)
     other = parse(SOURCE.replace("Relu", "Abs"))
     verify(other, 2, before=graph)
-    with pytest.raises(IRError, match="output 'z' differs by .* where the largest magnitude is .*; expected at most 0.0001 of it"):
+    with pytest.raises(
+        IRError, match="output 'z' differs by .* where the largest magnitude is .*; expected at most 0.0001 of it"
+    ):
         verify(other, 3, before=graph, promise="close")
     with pytest.raises(IRError, match="output 'z' differs in 1 of 2 elements; expected the same bits"):
         same_answers(graph, other, "exact", seed=3)

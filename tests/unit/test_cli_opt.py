@@ -1,0 +1,82 @@
+"""`edgec opt` and `edgec passes`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from edgec.compiler.cli import main
+from edgec.compiler.eir_file import read_eir
+from edgec.compiler.text import show
+
+SOURCE = """graph @g(%x: f32[2]) {
+  %a = Relu(%x) : f32[2]
+  %b = Relu(%a) : f32[2]
+  %n = Neg(%b) : f32[2]
+  return %n
+}
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "g.eir"
+    file.write_text(SOURCE)
+    return file
+
+
+def test_graph_in_graph_out(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["opt", str(path), "--passes", "canonicalize", "--time", "--steps", "--verify", "3"]) == 0
+    done = capsys.readouterr()
+    assert done.out == "graph @g(%x: f32[2]) {\n  %a = Relu(%x) : f32[2]\n  %n = Neg(%a) : f32[2]\n  return %n\n}\n"
+    assert "    1 canonicalize >> relu_relu >> b" in done.err and "ms  canonicalize" in done.err
+
+
+def test_output_dump_print_and_limit(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["-o", str(tmp_path / "out.eir"), "--dump", str(tmp_path / "d"), "--print-after", "fold", "--limit", "0"]
+    assert main(["opt", str(path), "--passes", "canonicalize, fold", *words]) == 0
+    assert show(read_eir(tmp_path / "out.eir")) == SOURCE
+    assert capsys.readouterr().out.startswith("# after fold\ngraph @g(")
+    assert (tmp_path / "d" / "02-fold.eir").exists()
+
+
+def test_why(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["opt", str(path), "--passes", "canonicalize", "--why", "neg_neg"]) == 0
+    assert "neg_neg: its pattern fits nowhere" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--passes", "canonicalise"], "unknown pass 'canonicalise'; did you mean 'canonicalize'?"),
+        (["--passes", "fold", "--why", "fodl"], "--why fodl: no such rule in this pipeline; did you mean 'fold'?"),
+        (
+            ["--passes", "fold", "--print-after", "fodl"],
+            "--print-after fodl: no such pass in this pipeline; did you mean 'fold'?",
+        ),
+        (["--passes", "fold", "--target", "x68"], "--target x68: unknown; did you mean 'x86'?"),
+    ],
+)
+def test_mistakes_are_one_line(path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["opt", str(path), *words]) == 1
+    assert capsys.readouterr().err.strip() == f"edgec: error: {message}"
+
+
+def test_faults_show_the_ir_around_them(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path.write_text(SOURCE.replace("Neg(%b) : f32[2]", "Neg(%b) : f32[3]"))
+    assert main(["opt", str(path), "--passes", "fold"]) == 1
+    error = capsys.readouterr().err
+    assert "  %n = Neg(%b) : f32[3]\n  ^ type says f32[3] but its arguments give f32[2]" in error
+    assert error.endswith("edgec: error: Neg 'n': type says f32[3] but its arguments give f32[2]\n")
+
+
+def test_passes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["passes"]) == 0
+    assert "canonicalize" in capsys.readouterr().out
+    assert main(["passes", "fold", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["options"] == [{"name": "max-bytes", "expects": "a whole number", "default": "65536"}]
+    assert row["order"]["after"] == {"canonicalize": "it makes operators on constants out of others"}
+    assert main(["passes", "fodl"]) == 1
