@@ -19,7 +19,7 @@ def header(program: Program, version: str, code_bytes: int) -> str:
     name, big = program.name, program.name.upper()
     arena, weights = program.arena_bytes, len(program.weights)
     lines = [
-        f'/* {name}.h - the model "{name}", compiled by edgec {version} for {program.target}.  Generated.',
+        f'/* {name}.h - the model "{name}", compiled by edgec {version} for {program.target}.',
         " *",
         f" * Memory: {arena} bytes per instance (the arena).  {weights} bytes of weights and {code_bytes} bytes of code",
         " * are read-only and shared by all instances.  Tensors are row-major.",

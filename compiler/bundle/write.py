@@ -142,7 +142,7 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
                 "-shared",
                 "-s",
                 "-Wl,--version-script=exports.map",
-                "-Wl,-z,noexecstack",
+                "-Wl,-z,noexecstack,-z,defs",
                 f"-Wl,-soname,lib{name}.so",
             )
             chain.link(f"lib{name}.so", [*objects, *exported], work, options)

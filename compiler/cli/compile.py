@@ -5,8 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
+from ..bundle.manifest import Bundle
+from ..bundle.names import identifier
+from ..bundle.place import check_output, staged
 from ..errors import EdgecError
 from .common import add_model_options, binds_of, dims_of, progress_bar, shapes_of, show_json, size, table
 
@@ -44,13 +48,10 @@ def run(args: argparse.Namespace) -> int:
             raise EdgecError(f"--{name.replace('_', '-')}: not available in this version of edgec")
     limits = {"arena": _bytes("--max-ram", args.max_ram), "flash": _bytes("--max-flash", args.max_flash)}
     started = time.perf_counter()
-    from edgec import compile as compile_model
-
-    with progress_bar() as progress:
-        bundle = compile_model(
-            args.model, args.target, args.out, name=args.name, shapes=shapes_of(args), dims=dims_of(args),
-            bind=binds_of(args), threads=args.threads, passes=args.passes, progress=progress,
-        )  # fmt: skip
+    if all(limit is None for limit in limits.values()):
+        bundle = _compile(args, args.out)
+    else:
+        bundle = _compile_within(args, limits)
     seconds = time.perf_counter() - started
     for note in bundle.manifest.get("notes", []):
         print(f"edgec: note: {note}", file=sys.stderr)
@@ -58,11 +59,39 @@ def run(args: argparse.Namespace) -> int:
         show_json({**bundle.manifest, "folder": str(bundle.folder), "compile_seconds": round(seconds, 3)})
     else:
         _show(bundle, seconds)
-    _check_limits(bundle, limits)
     return 0
 
 
-def _show(bundle: Any, seconds: float) -> None:
+def _compile(args: argparse.Namespace, out: str | Path | None) -> Bundle:
+    from edgec import compile as compile_model
+
+    with progress_bar() as progress:
+        return compile_model(
+            args.model,
+            args.target,
+            out,
+            name=args.name,
+            shapes=shapes_of(args),
+            dims=dims_of(args),
+            bind=binds_of(args),
+            threads=args.threads,
+            passes=args.passes,
+            progress=progress,
+        )
+
+
+def _compile_within(args: argparse.Namespace, limits: dict[str, int | None]) -> Bundle:
+    """A bundle that breaks a limit does not take the place of an older one."""
+    stem = identifier(Path(args.model).stem)
+    out = check_output(args.out or args.name or stem)
+    with staged(out) as folder:
+        args.name = args.name or stem
+        bundle = _compile(args, folder)
+        _check_limits(bundle, limits)
+    return replace(bundle, folder=out)
+
+
+def _show(bundle: Bundle, seconds: float) -> None:
     steps = [(s["name"], f"{s['kernel']} {s['config']}".strip(), s["macs"], s["bytes_moved"]) for s in bundle.steps]
     print(table(("step", "kernel", "MACs", "bytes moved"), steps))
     over = 100 * (bundle.arena_bytes / bundle.lower_bound - 1) if bundle.lower_bound else 0.0
@@ -84,7 +113,7 @@ def _bytes(flag: str, text: str | None) -> int | None:
         raise EdgecError(f"{flag} {text}: expected a size, such as 192K or 2M") from None
 
 
-def _check_limits(bundle: Any, limits: dict[str, int | None]) -> None:
+def _check_limits(bundle: Bundle, limits: dict[str, int | None]) -> None:
     for what, flag, got in (
         ("arena", "--max-ram", bundle.arena_bytes),
         ("flash", "--max-flash", bundle.weights_bytes + bundle.code_bytes),

@@ -1,4 +1,4 @@
-/* tiny.h - the model "tiny", compiled by edgec 0.1.0 for x86.  Generated.
+/* tiny.h - the model "tiny", compiled by edgec 0.1.0 for x86.
  *
  * Memory: 320 bytes per instance (the arena).  32 bytes of weights and CODE bytes of code
  * are read-only and shared by all instances.  Tensors are row-major.

@@ -1,0 +1,95 @@
+"""The official ONNX backend suite through compiled code: operators that must work, and (long) all cases there are."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import edgec.backend
+from edgec import EdgecError
+from tests.onnx.suite import cases, check
+
+MUST_PASS = """
+abs add add_bcast sub mul div neg exp log sqrt tanh sigmoid relu leakyrelu clip hardswish erf pow where_example equal less
+cast_FLOAT_to_DOUBLE not_2d and2d max_example min_example sum_example mod_broadcast
+basic_conv_with_padding basic_conv_without_padding conv_with_strides_padding conv_with_strides_no_padding
+conv_with_autopad_same convtranspose
+maxpool_2d_default maxpool_2d_pads maxpool_2d_strides averagepool_2d_default averagepool_2d_strides globalaveragepool
+globalmaxpool
+matmul_2d matmul_3d matmul_4d gemm_default_vector_bias gemm_transposeA softmax_example softmax_axis_1 logsoftmax_axis_2
+reduce_mean_default_axes_keepdims_example reduce_max_do_not_keepdims_example reduce_sum_keepdims_example
+reshape_extended_dims reshape_negative_dim flatten_axis1 transpose_default transpose_all_permutations_3 squeeze unsqueeze_axis_1
+concat_2d_axis_1 slice split_equal_parts_1d_opset13 gather_0 expand_dim_changed tile pad constant_pad identity shape
+batchnorm_example layer_normalization_default_axis
+""".split()
+
+
+def answers(model: onnx.ModelProto, inputs: list[Any]) -> Any:
+    return edgec.backend.prepare(model, "CPU").run(inputs)
+
+
+@pytest.mark.parametrize("name", MUST_PASS)
+def test_operator(name: str) -> None:
+    known = cases()
+    if f"test_{name}" not in known:
+        pytest.skip("not in this version of onnx")
+    check(known[f"test_{name}"], answers)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Listing the cases takes seconds: not where the long tests are left out."""
+    if metafunc.function is test_answers_right_or_refuses:
+        left_out = "not long" in metafunc.config.getoption("markexpr")
+        metafunc.parametrize("name", [] if left_out else list(cases()))
+
+
+@pytest.mark.long
+def test_answers_right_or_refuses(name: str) -> None:
+    """No wrong answer, no crash, no exception but `EdgecError`."""
+    try:
+        check(cases()[name], answers)
+    except EdgecError as error:
+        pytest.xfail(str(error)[:200])
+
+
+# ---- The interface
+
+
+def _double(shape: list[Any]) -> onnx.ModelProto:
+    x, y = (helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, shape) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Add", ["x", "x"], ["y"])], "double", [x], [y])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+
+
+def test_run_model_by_position_and_by_name() -> None:
+    x = np.arange(3, dtype="f4")
+    for inputs in ([x], x, {"x": x}):
+        (y,) = edgec.backend.run_model(_double([3]), inputs)
+        np.testing.assert_array_equal(y, 2 * x)
+    with pytest.raises(EdgecError, match="2 inputs, the model takes 1"):
+        edgec.backend.run_model(_double([3]), [x, x])
+
+
+def test_open_dimensions_are_taken_from_the_inputs() -> None:
+    model = edgec.backend.prepare(_double(["a", "b"]))
+    for shape in ((1, 2), (3, 5)):
+        (y,) = model.run([np.ones(shape, "f4")])
+        assert y.shape == shape
+
+
+def test_devices() -> None:
+    assert edgec.backend.supports_device("CPU") and not edgec.backend.supports_device("CUDA")
+    with pytest.raises(EdgecError, match="device 'CUDA': only 'CPU' is supported"):
+        edgec.backend.prepare(_double([3]), "CUDA")
+
+
+def test_refused_models() -> None:
+    model = _double([3])
+    model.graph.node[0].op_type = "NoSuchOperator"
+    assert not edgec.backend.is_compatible(model) and edgec.backend.is_compatible(_double([3]))
+    with pytest.raises(EdgecError, match="NoSuchOperator"):
+        edgec.backend.prepare(model)
