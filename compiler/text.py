@@ -23,7 +23,7 @@ import numpy as np
 
 from .dtypes import DTYPES
 from .errors import IRError
-from .ir import Array, Attr, Data, Graph, Node, QParams, Type, Value
+from .ir import Array, Data, Graph, Node, QParams, Type, Value
 from .text_parse import parse, parse_lines
 
 __all__ = ["constants", "excerpt", "parse", "parse_lines", "show", "show_node", "show_type"]
@@ -171,7 +171,7 @@ class _Printer:
         shown = ", ".join(f"{k}={self.attr(node, k, v, indent)}" for k, v in sorted(node.attrs.items()))
         return f" {{{shown}}}" if shown else ""
 
-    def attr(self, node: Node, key: str, value: Attr, indent: str) -> str:
+    def attr(self, node: Node, key: str, value: object, indent: str) -> str:
         if isinstance(value, Data):
             if node.op == "Const" and key == "data":
                 return self.data(value, inline=value.array.shape == node.types[0].shape)

@@ -25,7 +25,7 @@ from .ir import Array, Attr, Data, Graph, Node, QParams, Type, Value
 
 GRAMMARS = Path(__file__).resolve().parent / "grammar"
 _REF = re.compile(r'%(?:(?P<number>\d+)|"(?P<quoted>(?:\\.|[^"\\])*)"|(?P<plain>[^~]+))(?P<rest>.*)', re.S)
-MAX_ELEMENTS = 1 << 28  # what a generator may make: a text must not ask for more memory than a machine has
+MAX_ELEMENTS = 1 << 26  # what a generator may make: a text must not ask for more memory than a machine has
 
 
 def parse(text: str, data: Mapping[str, Array] = {}, where: str = "") -> Graph:
@@ -40,7 +40,12 @@ def parse_lines(text: str, data: Mapping[str, Array] = {}, where: str = "") -> t
         tree = _lark().parse(text)
     except UnexpectedInput as error:
         reader.syntax(error)
-    return reader.graph(tree), reader.lines
+    try:
+        return reader.graph(tree), reader.lines
+    except RecursionError:
+        raise IRError(f"{where or 'text'}: graphs or lists are nested too deeply") from None
+    except ValueError as error:  # numbers beyond what Python reads
+        raise IRError(f"{where or 'text'}: {error}") from error
 
 
 @lru_cache(maxsize=1)

@@ -161,6 +161,14 @@ def test_errors_name_line_and_column(text: str, message: str) -> None:
     assert "^ " in caught.value.context
 
 
+def test_hostile_texts_are_refused() -> None:
+    deep = "graph @g(%x: f32[2]) {\n %y = Relu(%x) {a=" + "[" * 5000 + "]" * 5000 + "} : f32[2]\n return %y }"
+    with pytest.raises(IRError, match="nested too deeply"):
+        parse(deep)
+    with pytest.raises(IRError, match="text: .*digits"):
+        parse(f"graph @g(%x: f32[{'9' * 5000}]) {{ return %x }}")
+
+
 def test_excerpt_stands_under_the_line() -> None:
     x = source("x")
     y = build("Relu", x, label="y")
