@@ -32,7 +32,7 @@ def trace(graph: Graph, feeds: Mapping[str, Array]) -> dict[Value, Array]:
 
 
 def run(graph: Graph, arrays: Sequence[Array]) -> tuple[Array, ...]:
-    """Outputs in order for inputs in order; intermediate values are dropped after their last use. Nothing is checked."""
+    """Outputs in order for inputs in order, unchecked; intermediate values are dropped after their last use."""
     values = dict(zip(graph.inputs, arrays, strict=True))
     _walk(graph, values, graph.uses())
     return tuple(values[v] for v in graph.outputs)

@@ -150,7 +150,7 @@ class Context:
         try:
             types = infer_types(op, [a.type for a in args], attrs)
         except IRError as error:
-            raise EdgecError(f"{self.where}: {error}") from None
+            raise EdgecError(f"{self.where}: {str(error).removeprefix(f'{op}: ')}") from None
         for t in types:
             check_size(t, self.where)
         label = self.outputs[0] if self.outputs else self.name

@@ -78,6 +78,9 @@ class Walk:
         if (node.domain or "") not in ONNX_DOMAINS:
             return self._refuse(node, name, f"operators of domain {node.domain!r} are not supported")
         args = [self.values.get(t.name) if t.name else None for t in node.inputs]
+        for tensor, arg in zip(node.inputs, args, strict=True):
+            if tensor.name and arg is None:
+                raise EdgecError(f"node {name!r} ({node.op}): reads {tensor.name!r}, which nothing computes")
         unknown = [a for a in args if isinstance(a, Unknown)]
         if node.op not in CONVERTERS and node.op != "If":
             return self._refuse(node, name, *self._why_not(node.op))

@@ -16,8 +16,8 @@ _DIRECT = (
     "Abs", "Neg", "Ceil", "Floor", "Round", "Sign", "Sqrt", "Exp", "Log", "Reciprocal", "Sin", "Cos", "Tan", "Asin",
     "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh", "Erf", "Sigmoid", "Relu", "HardSwish",
     "Softplus", "Softsign", "Mish", "Not", "IsNaN", "IsInf", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
-    "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less", "LessOrEqual",
-    "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
+    "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less",
+    "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
     "GatherElements", "GatherND", "DepthToSpace", "ArgMax", "ArgMin", "LpNormalization", "InstanceNormalization",
 )  # fmt: skip
 

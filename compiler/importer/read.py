@@ -30,6 +30,16 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
         wanted = f"expected {OLDEST_OPSET} or later; onnx.version_converter can raise it"
         raise EdgecError(f"{where}: is written for opset {opset}; {wanted}")
     _load_external(model, where, folder)
+    _check(model, where)
+    return _inlined(model, where), where
+
+
+def _check(model: onnx.ModelProto, where: str) -> None:
+    """ONNX's own checker. It insists on shapes that edgec does not read: missing ones are lent to it."""
+    tensors = [v.type.tensor_type for v in (*model.graph.input, *model.graph.output) if v.type.HasField("tensor_type")]
+    lent = [t for t in tensors if not t.HasField("shape")]
+    for t in lent:
+        t.shape.SetInParent()
     try:
         onnx.checker.check_model(model)
     except onnx.checker.ValidationError as error:
@@ -37,7 +47,8 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
             raise EdgecError(f"{where}: {one_line(error)}") from None
     except (ValueError, RuntimeError, MemoryError) as error:  # e.g. beyond 2 GiB
         raise EdgecError(f"{where}: cannot be checked: {one_line(error)}") from None
-    return _inlined(model, where), where
+    for t in lent:
+        t.ClearField("shape")
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -137,11 +148,19 @@ def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
             if not defined:
                 break
             names = ", ".join(sorted(name for _, name in defined))
+            model = _typed(model)
             model = inliner.inline_selected_functions(model, sorted(defined), inline_schema_functions=True)
     except (RuntimeError, ValueError, DecodeError) as error:
         entry = Unsupported(where, names, opset_of(model), f"its definition cannot be expanded: {one_line(error)}")
         raise UnsupportedModel([entry]) from None
     return model
+
+
+def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
+    """With the types of all values written down, which some definitions depend on."""
+    for t in model.graph.initializer:
+        model.graph.value_info.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims))
+    return onnx.shape_inference.infer_shapes(model)
 
 
 def _defined_by_others(model: onnx.ModelProto) -> set[tuple[str, str]]:

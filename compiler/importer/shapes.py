@@ -8,6 +8,7 @@ import numpy as np
 
 from ..errors import EdgecError
 from ..op import const_array, is_const
+from ..ops.common import broadcast
 from .context import Context
 from .table import Refused, Result, converts
 
@@ -63,11 +64,8 @@ def transpose(c: Context) -> Result:
 @converts("Expand")
 def expand(c: Context) -> Result:
     """The wanted shape broadcasts with the argument's, in both directions."""
-    try:
-        shape = np.broadcast_shapes(c.shape, c.ints(1, "shape") or ())
-    except ValueError as error:
-        raise EdgecError(f"{c.where}: {error}") from None
-    return c.arg() if shape == c.shape else c.emit("Expand", c.arg(), shape=tuple(int(n) for n in shape))
+    shape = broadcast(c.shape, c.ints(1, "shape") or ())
+    return c.arg() if shape == c.shape else c.emit("Expand", c.arg(), shape=shape)
 
 
 @converts("Tile")

@@ -51,12 +51,15 @@ def predicate(allowed: frozenset[str]) -> Infer:
 
 
 def broadcast(*shapes: Ints) -> Ints:
-    """The numpy broadcast of shapes, as plain integers."""
-    try:
-        return tuple(int(n) for n in np.broadcast_shapes(*shapes))
-    except ValueError:
-        shown = " and ".join(str(list(s)) for s in shapes)
-        raise IRError(f"shapes {shown} do not broadcast") from None
+    """The numpy broadcast of shapes. Sizes have no limit here."""
+    rank = max(map(len, shapes))
+    result = []
+    for sizes in zip(*((1,) * (rank - len(s)) + tuple(s) for s in shapes), strict=True):
+        others = {n for n in sizes if n != 1}
+        if len(others) > 1:
+            raise IRError(f"shapes {' and '.join(str(list(s)) for s in shapes)} do not broadcast")
+        result.append(others.pop() if others else 1)
+    return tuple(result)
 
 
 def equal_types(*types: Type) -> None:

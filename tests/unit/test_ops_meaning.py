@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import trace
 from edgec.compiler.op import OPS, infer

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from edgec.compiler import ops  # noqa: F401
 from edgec.compiler.errors import EdgecError, IRError
 from edgec.compiler.interpret import interpret, run, trace
