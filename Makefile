@@ -12,13 +12,13 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 # Files whose change calls for another test run, and those that are compiled at installation.
 LINKS := edgec/compiler edgec/passes edgec/targets edgec/runtime
-SOURCES := $(filter-out $(LINKS), $(shell git ls-files -co --exclude-standard 2>/dev/null || find . -type f -not -path './build/*'))
-NATIVE := pyproject.toml $(filter CMakeLists.txt edgec/__init__.py runtime/%, $(SOURCES))
+SOURCES := $(filter-out $(LINKS), $(shell git ls-files -co --exclude-standard 2>/dev/null || find * -type f -not -path 'build/*'))
+NATIVE := $(filter CMakeLists.txt edgec/__init__.py runtime/%, $(SOURCES))
 EXISTING = $(wildcard $(1))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test test-long check lint format types ctest bench bless conformance clean
+.PHONY: force help setup demo test test-long check lint format types ctest bench bless conformance clean
 
 help: ## this list
 	@echo "make TARGET   (variables: PYTHON=$(PYTHON) VENV=$(VENV) CC=$(CC) JOBS=$(JOBS) PYTEST_ARGS=)"
@@ -26,11 +26,22 @@ help: ## this list
 
 setup: $(READY) ## create the virtual environment: edgec (editable) and its tools
 
-$(READY): $(call EXISTING, $(NATIVE))
+# Dependencies, which need the network, and edgec itself, which does not once they are there.
+$(VENV)/.dependencies: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgec needs Python 3.11 or newer: make PYTHON=...")'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $@
+
+# An editable install remembers where each module was: it is renewed when one comes, goes or moves.
+$(VENV)/.modules: force
+	@mkdir -p $(VENV)
+	@find edgec compiler passes targets -name '*.py' | sort > $@.new
+	@cmp -s $@.new $@ && rm $@.new || mv $@.new $@
+
+$(READY): $(VENV)/.dependencies $(VENV)/.modules $(call EXISTING, $(NATIVE))
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 demo: $(READY) ## compile examples/digits and run it in a C program

@@ -6,7 +6,8 @@ with edgec installed.
     sh            is run by bash; python by a fresh interpreter
     c, cpp        is compiled for syntax against the runtime's headers and those of bundles in build/
     eir           is parsed and verified; rules, toml and json are parsed
-    text          behind sh or python: the output that it must have ("..." is any text; `make bless` writes it anew where it has none)
+    text          behind sh or python: the output that it must have; "..." in it stands for any text, and what has
+                  none is written anew by `make bless`
 
 A block whose first line is a comment with a file name is written to that file first.
 """
