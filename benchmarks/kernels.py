@@ -80,7 +80,7 @@ def merged(layers: Iterator[Layer]) -> list[Layer]:
     count: dict[tuple[Any, ...], int] = {}
     for times, *rest in layers:
         count[tuple(rest)] = count.get(tuple(rest), 0) + times
-    return [(times, *rest) for rest, times in count.items()]  # type: ignore[misc]
+    return [(times, *rest) for rest, times in count.items()]
 
 
 def problem_of(layer: Layer, target: Target) -> Problem:

@@ -1,4 +1,4 @@
-"""Builds one kernel for this machine, runs it on numpy arrays, and times it in C."""
+"""Builds one kernel, runs it on numpy arrays in this process or under an emulator, and times it in C."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def with_layouts(problem: Problem, choice: Choice) -> Problem:
     return replace(problem, body=Graph(body.name, tuple(known[v] for v in body.inputs), outputs))
 
 
-class Measured:
-    """A kernel in this process. `inputs` are logical arrays, one per body input; `output()` is logical too."""
+class Built:
+    """A kernel's object and its arguments as arrays. `inputs` are logical, one per body input."""
 
     def __init__(self, problem: Problem, choice: Choice, inputs: Sequence[Array]) -> None:
         from .codegen_llvm import object_bytes
 
         laid = with_layouts(problem, choice)
         emitted = ROWS[choice.row].emit(laid, choice, "edgec_kernel")
-        self.tasks = emitted.tasks
+        self.tasks, self.target = emitted.tasks, laid.target
         self.out_type = laid.body.outputs[0].type
         self.arrays = [_aligned(pack(np.asarray(a), v.type.layout)) for a, v in zip(inputs, laid.body.inputs, strict=True)]
         self.out = _aligned(np.full(physical_shape(self.out_type), 77, dtype(self.out_type.dtype).numpy))
@@ -73,6 +73,47 @@ class Measured:
         if choice.scratch_bytes:
             self.arrays.append(_aligned(np.zeros(choice.scratch_bytes, np.uint8)))
         self.object = object_bytes([("edgec_kernel", emitted.function)], laid.target)
+
+    def result(self, out: Array) -> Array:
+        """The logical output of physical bytes."""
+        return unpack(out, self.out_type.layout, self.out_type.shape)
+
+    def emulate(self, compiler: str, emulator: str) -> Array:
+        """Run all tasks in a program of the kernel's target, and return the logical output."""
+        with tempfile.TemporaryDirectory() as folder:
+            here = Path(folder)
+            (here / "k.o").write_bytes(self.object)
+            (here / "main.c").write_text(_driver([a.nbytes for a in self.arrays], len(self.arrays) - 1, self.tasks))
+            _shell([compiler, "-O1", "-static", "-o", "k", "main.c", "k.o", "-lm"], here)
+            data = b"".join(a.tobytes() for a in self.arrays)
+            done = subprocess.run([emulator, "./k"], cwd=here, input=data, capture_output=True, check=False)
+            if done.returncode:
+                raise EdgecError(f"the kernel failed under {emulator}: {done.stderr.decode().strip()}")
+        return self.result(np.frombuffer(done.stdout, self.out.dtype).reshape(self.out.shape))
+
+
+def _driver(sizes: Sequence[int], out: int, tasks: int) -> str:
+    """A C program that reads every argument from its input, runs the kernel, and writes argument `out`."""
+    slots = "\n".join(f"static _Alignas(64) unsigned char a{i}[{size + 64}];" for i, size in enumerate(sizes))
+    reads = "".join(f"fread(a{i}, 1, {size}, stdin) == {size} && " for i, size in enumerate(sizes))
+    return f"""#include <stdint.h>
+#include <stdio.h>
+void edgec_kernel(void *const *args, int32_t begin, int32_t end);
+{slots}
+int main(void) {{
+    void *args[] = {{{", ".join(f"a{i}" for i in range(len(sizes)))}}};
+    if (!({reads}1)) return 1;
+    edgec_kernel(args, 0, {tasks});
+    return fwrite(a{out}, 1, {sizes[out]}, stdout) != {sizes[out]};
+}}
+"""
+
+
+class Measured(Built):
+    """A kernel in this process."""
+
+    def __init__(self, problem: Problem, choice: Choice, inputs: Sequence[Array]) -> None:
+        super().__init__(problem, choice, inputs)
         self.library = link(self.object)
         self.args = (ctypes.c_void_p * len(self.arrays))(*[a.ctypes.data for a in self.arrays])
 
@@ -81,7 +122,7 @@ class Measured:
         cuts = [self.tasks * i // parts for i in range(parts + 1)]
         for begin, end in zip(cuts, cuts[1:], strict=False):
             self.library.edgec_kernel(self.args, begin, end)
-        return unpack(self.out, self.out_type.layout, self.out_type.shape)
+        return self.result(self.out)
 
     def time_us(self, budget_ms: float = 30.0) -> float:
         """The least time of a call within the budget, in microseconds; the data is warm. Short kernels are timed in batches."""
@@ -113,8 +154,11 @@ def link(code: bytes) -> Any:
         here = Path(folder)
         (here / "k.o").write_bytes(code)
         (here / "timer.c").write_text(TIMER)
-        command = ["cc", "-O2", "-shared", "-fPIC", "-o", "k.so", "k.o", "timer.c", "-lm"]
-        done = subprocess.run(command, cwd=here, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise EdgecError(f"cannot link a kernel to measure it: {done.stderr.strip()}")
+        _shell(["cc", "-O2", "-shared", "-fPIC", "-o", "k.so", "k.o", "timer.c", "-lm"], here)
         return ctypes.CDLL(str(here / "k.so"))
+
+
+def _shell(command: list[str], folder: Path) -> None:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise EdgecError(f"{command[0]} cannot link a kernel: {done.stderr.strip()}")

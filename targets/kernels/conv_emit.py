@@ -126,7 +126,7 @@ class Conv:
         live = [
             (p, r, c)
             for p, (r, c) in enumerate(t.pixels)
-            if not (t.edge_row and not h.inside(t.rows[r], kh)) and not (t.edge_column and not w.inside(t.columns[c], kw))  # type: ignore[arg-type]
+            if not (t.edge_row and not h.inside(t.rows[r], kh)) and not (t.edge_column and not w.inside(t.columns[c], kw))
         ]
         if not live:
             return None

@@ -7,6 +7,7 @@ input vector is loaded once for all outputs that it touches; large ones loop ove
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tvm import tirx
@@ -121,7 +122,7 @@ class Planes:
         parts += [put(acc, start, self.lanes, p * self.lanes) for p in range(len(pixels))]
         parts += self.unrolled(frame, s, acc, operands) if self.unrolls else self.looped(frame, s, acc)
         for r, c in pixels:
-            parts.append(tir.vectorized(s.width, lambda v, r=r, c=c: self.write(frame, s, acc, r, c, v)))
+            parts.append(tir.vectorized(s.width, partial(self.write, frame, s, acc, r, c)))
         return tir.seq(parts)
 
     def write(self, frame: Frame, s: Spot, acc: Buffer, r: int, c: int, v: Expr) -> Stmt:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from edgec.targets.tir import Expr, Stmt
 
 KEPT = 3  # candidates per layout of the input
-PLAIN_PENALTY = {"": 1.10, "NHWC": 1.05}  # more cache lines and pages per step than blocked channels
+PLAIN_PENALTY = {"": 1.03, "NHWC": 1.03}  # more pages per step than blocked channels
 
 
 def match(problem: Problem) -> Literal[True] | str:

@@ -70,14 +70,16 @@ def emit_packed(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .conv_units import emit_units
     from .matmul_emit import Packed
 
-    return emit_units(Packed(problem, choice, geometry(problem, True), (*problem.anchor.args, None)), problem, choice, symbol)
+    a, b = problem.anchor.args
+    return emit_units(Packed(problem, choice, geometry(problem, True), (a, b, None)), problem, choice, symbol)
 
 
 def emit_dynamic(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .conv_units import emit_units
     from .matmul_emit import Dynamic
 
-    return emit_units(Dynamic(problem, choice, geometry(problem, False), (*problem.anchor.args, None)), problem, choice, symbol)
+    a, b = problem.anchor.args
+    return emit_units(Dynamic(problem, choice, geometry(problem, False), (a, b, None)), problem, choice, symbol)
 
 
 kernel(

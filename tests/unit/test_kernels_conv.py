@@ -1,0 +1,157 @@
+"""Every convolution kernel gives the operator's meaning, over odd shapes, strides, paddings, channel counts and epilogues."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+import edgec.compiler.ops
+import edgec.targets.kernels  # noqa: F401
+from edgec.compiler import op as ops
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Array, Graph, Node, Type, Value
+from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.compiler.target import Target, read_target, target_files
+
+FAST = {"conv_f32_tile", "conv_f32_pointwise", "conv_f32_depthwise"}
+
+
+def target(name: str) -> Target:
+    return read_target(target_files()[name].read_text(), name)
+
+
+@dataclass(frozen=True)
+class Case:
+    x: tuple[int, ...]
+    outputs: int
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    group: int = 1
+    then: str = ""  # epilogue: Relu, Clip, Add (a residual), Mul (one factor per channel)
+
+    def problem(self, on: Target, threads: int = 1) -> Problem:
+        shapes = [self.x, (self.outputs, self.x[1] // self.group, *self.kernel), (self.outputs,)]
+        inputs = [Value(Node("Input", (), (Type("f32", s),), {}, f"a{i}")) for i, s in enumerate(shapes)]
+        attrs = {"strides": self.strides, "pads": self.pads, "dilations": self.dilations, "group": self.group}
+        y = ops.build("Conv", *inputs, **attrs)
+        if self.then in ("Add", "Mul"):
+            shape = y.shape if self.then == "Add" else (self.outputs,) + (1,) * len(self.kernel)
+            inputs.append(Value(Node("Input", (), (Type("f32", shape),), {}, "other")))
+            y = ops.build(self.then, y, inputs[-1])
+        if self.then == "Clip":
+            y = ops.build("Clip", y, min=0.0, max=0.5)
+        elif self.then:
+            y = ops.build("Relu", y)
+        return Problem(Graph("body", tuple(inputs), (y,)), on, threads)
+
+
+DENSE = [
+    Case((1, 3, 23, 17), 8, (7, 7), (2, 2), (3, 3, 3, 3), then="Relu"),
+    Case((1, 24, 9, 13), 40, (3, 3), pads=(1, 1, 1, 1), then="Add"),
+    Case((2, 40, 14, 30), 24, (3, 3), (2, 2), (0, 0, 1, 1), then="Clip"),
+    Case((1, 1, 28, 28), 3, (5, 5), pads=(2, 2, 2, 2)),
+    Case((1, 17, 11, 11), 33, (3, 3), dilations=(2, 2), pads=(2, 2, 2, 2), then="Mul"),
+    Case((1, 112, 7, 7), 112, (3, 3), pads=(1, 1, 1, 1), then="Add"),
+    Case((1, 6, 5, 40), 20, (3, 1), pads=(4, 0, 4, 0)),
+    Case((1, 32, 3, 3), 16, (3, 3)),
+    Case((1, 8, 6, 6), 48, (1, 1), (2, 2), then="Relu"),
+    Case((1, 64, 10, 9), 64, (3, 3), pads=(1, 1, 1, 1), group=2, then="Relu"),
+    Case((1, 20, 50), 40, (9,), (2,), (4, 4), then="Relu"),
+    Case((1, 5, 2, 2), 5, (3, 3), pads=(2, 2, 2, 2)),
+]
+POINTWISE = [
+    Case((1, 3, 13, 13), 1, (1, 1), then="Relu"),
+    Case((2, 24, 7, 7), 144, (1, 1), then="Add"),
+    Case((1, 112, 5, 31), 40, (1, 1), then="Mul"),
+    Case((1, 40, 1, 1), 1001, (1, 1)),
+    Case((1, 17, 1, 30), 16, (1, 1), then="Clip"),
+]
+DEPTHWISE = [
+    Case((1, 24, 15, 13), 24, (3, 3), (1, 1), (1, 1, 1, 1), group=24, then="Clip"),
+    Case((2, 8, 15, 30), 8, (3, 3), (2, 2), (0, 0, 1, 1), group=8, then="Add"),
+    Case((1, 40, 7, 7), 40, (5, 5), (1, 1), (2, 2, 2, 2), group=40, then="Relu"),
+    Case((1, 16, 9, 40), 16, (7, 7), (2, 2), (3, 3, 3, 3), group=16),
+    Case((1, 20, 12, 12), 20, (3, 3), (1, 1), (4, 4, 4, 4), (4, 4), group=20, then="Mul"),
+    Case((1, 17, 33), 17, (3,), (1,), (1, 1), group=17, then="Relu"),
+]
+
+
+def arrays_for(problem: Problem) -> list[Array]:
+    rng = np.random.default_rng(7)
+    return [rng.standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
+
+
+def fast_choices(problem: Problem) -> list[Choice]:
+    return [c for c in choices(problem) if c.row in FAST]
+
+
+def check(problem: Problem, offers: list[Choice]) -> None:
+    from edgec.targets.measure import Measured
+
+    arrays = arrays_for(problem)
+    want = run(problem.body, arrays)[0]
+    for choice in offers:
+        got = Measured(problem, choice, arrays).run(parts=2)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=f"{choice} {choice.layouts_in}")
+
+
+@pytest.mark.parametrize("case", DENSE + POINTWISE + DEPTHWISE, ids=str)
+def test_the_first_choice_of_each_layout_gives_the_meaning_on_avx512(case: Case) -> None:
+    problem = case.problem(target("x86-avx512"))
+    first = {c.layouts_in[0]: c for c in reversed(fast_choices(problem))}
+    assert first
+    check(problem, list(first.values()))
+
+
+@pytest.mark.parametrize("case", [DENSE[1], DENSE[4], DENSE[5], DENSE[9], POINTWISE[1], DEPTHWISE[0], DEPTHWISE[2]], ids=str)
+def test_the_first_choice_gives_the_meaning_on_avx2(case: Case) -> None:
+    problem = case.problem(target("x86"), threads=2)
+    check(problem, fast_choices(problem)[:1])
+
+
+@pytest.mark.parametrize("case", [DENSE[1], POINTWISE[1], DEPTHWISE[0]], ids=str)
+def test_the_first_choice_gives_the_meaning_on_arm(case: Case) -> None:
+    from edgec.targets.measure import Built
+
+    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
+    if not compiler or not emulator:
+        pytest.skip("needs a cross compiler and an emulator for aarch64")
+    problem = case.problem(target("arm"))
+    arrays = arrays_for(problem)
+    want = run(problem.body, arrays)[0]
+    got = Built(problem, fast_choices(problem)[0], arrays).emulate(compiler, emulator)
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+
+
+def test_every_tile_of_a_small_convolution_gives_the_meaning() -> None:
+    problem = Case((1, 20, 8, 9), 40, (3, 3), (1, 1), (1, 1, 1, 1), then="Relu").problem(target("x86-avx512"))
+    check(problem, fast_choices(problem))
+
+
+def test_choices_do_not_depend_on_the_run() -> None:
+    problem = DENSE[5].problem(target("x86-avx512"))
+    assert fast_choices(problem) == fast_choices(DENSE[5].problem(target("x86-avx512")))
+
+
+def test_a_register_tile_never_spills() -> None:
+    for name in ("x86-avx512", "x86", "arm"):
+        on = target(name)
+        for choice in fast_choices(DENSE[5].problem(on)):
+            held = choice.get("mt") * choice.get("rt") * choice.get("nv") + choice.get("nv") + 1
+            assert held <= on.cpu.vector_registers
+
+
+def test_rows_say_why_they_refuse() -> None:
+    on = target("x86-avx512")
+    grouped = Case((1, 24, 9, 9), 24, (3, 3), group=3).problem(on)
+    assert ROWS["conv_f32_tile"].accepts(grouped) == "channels per group are no multiple of 16"
+    assert ROWS["conv_f32_depthwise"].accepts(grouped) == "needs one filter per channel"
+    assert ROWS["conv_f32_tile"].accepts(POINTWISE[1].problem(on)) == "conv_f32_pointwise does this"
+    assert "whole images" in str(ROWS["conv_f32_pointwise"].accepts(DENSE[1].problem(on)))
+    volume = Case((1, 4, 5, 5, 5), 4, (3, 3, 3)).problem(on)
+    assert "spatial axes" in str(ROWS["conv_f32_tile"].accepts(volume))

@@ -1,0 +1,76 @@
+"""Matrix product kernels give numpy's product, with packed and with computed right operands."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import pytest
+
+import edgec.compiler.ops
+import edgec.targets.kernels  # noqa: F401
+from edgec.compiler import op as ops
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Array, Graph, Node, Type, Value
+from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.compiler.target import read_target, target_files
+
+ROW_NAMES = ("matmul_f32_packed", "matmul_f32_dynamic")
+
+
+def problem_of(a: tuple[int, ...], b: tuple[int, ...], then: str, on: str = "x86-avx512") -> Problem:
+    inputs = [Value(Node("Input", (), (Type("f32", s),), {}, f"a{i}")) for i, s in enumerate((a, b))]
+    y = ops.build("MatMul", *inputs)
+    if then:
+        shape = (b[-1],) if then == "bias" else y.shape
+        inputs.append(Value(Node("Input", (), (Type("f32", shape),), {}, "other")))
+        y = ops.build("Relu", ops.build("Add", y, inputs[-1]))
+    return Problem(Graph("body", tuple(inputs), (y,)), read_target(target_files()[on].read_text(), on))
+
+
+def arrays_for(problem: Problem) -> list[Array]:
+    rng = np.random.default_rng(3)
+    return [rng.standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
+
+
+CASES = [
+    ((1, 70), (70, 1001), "bias"),
+    ((1, 19, 32), (32, 100), "bias"),
+    ((2, 3, 5, 24), (24, 17), "residual"),
+    ((40, 7), (7, 1), ""),
+    ((128, 64), (64, 96), "bias"),
+    ((2, 3, 7, 5), (3, 5, 37), "residual"),
+    ((1, 4, 33, 16), (1, 4, 16, 33), ""),
+    ((3, 1, 9), (3, 9, 4), "bias"),
+]
+
+
+@pytest.mark.parametrize(("a", "b", "then"), CASES, ids=str)
+@pytest.mark.parametrize("on", ["x86-avx512", "x86"])
+def test_products(a: tuple[int, ...], b: tuple[int, ...], then: str, on: str) -> None:
+    from edgec.targets.measure import Measured
+
+    problem = problem_of(a, b, then, on)
+    arrays = arrays_for(problem)
+    want = run(problem.body, arrays)[0]
+    for name in ROW_NAMES:
+        if ROWS[name].accepts(problem) is True:
+            got = Measured(problem, ROWS[name].choices(problem)[0], arrays).run(parts=2)
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=name)
+
+
+def test_a_product_on_arm() -> None:
+    from edgec.targets.measure import Built
+
+    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
+    if not compiler or not emulator:
+        pytest.skip("needs a cross compiler and an emulator for aarch64")
+    problem = problem_of((5, 24), (24, 37), "bias", "arm")
+    arrays = arrays_for(problem)
+    offers = [c for c in choices(problem) if c.row == "matmul_f32_packed"]
+    got = Built(problem, offers[0], arrays).emulate(compiler, emulator)
+    np.testing.assert_allclose(got, run(problem.body, arrays)[0], rtol=1e-4, atol=1e-4)
+
+
+def test_packing_is_for_one_matrix() -> None:
+    assert ROWS["matmul_f32_packed"].accepts(problem_of((3, 1, 9), (3, 9, 4), "")) == "the right operand is a stack of matrices"
