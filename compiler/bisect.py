@@ -12,7 +12,7 @@ from pathlib import Path
 from .eir_file import write_eir
 from .errors import EdgecError, IRError
 from .ir import Graph
-from .pipeline import run_pipeline
+from .pipeline import parse_pipeline, run_pipeline
 from .session import Session, Step
 from .target import Target
 from .verify import same_answers
@@ -48,16 +48,17 @@ def bisect(
 
     A graph that fails the check before any rewrite is an `EdgecError`: no pass is to blame.
     """
+    stages = parse_pipeline(spec, target.pipeline if target else "")
     results: dict[int, tuple[bool, Graph | None, str, list[Step]]] = {}
 
     def attempt(limit: int | None) -> bool:
         session = Session(target=target, settings=settings or {}, limit=limit, verify=verify)
-        key = -1 if limit is None else limit
+        key, made, error = -1 if limit is None else limit, None, ""
         try:
-            made = run_pipeline(graph, spec, session)
-            results[key] = check(made), made, "", session.steps
-        except IRError as error:
-            results[key] = False, None, str(error), session.steps
+            made = run_pipeline(graph, stages, session)
+        except Exception as raised:  # a pass that crashes is what the user is looking for
+            error = f"{type(raised).__name__}: {raised}"
+        results[key] = made is not None and check(made), made, error, session.steps
         if progress is not None:
             progress(len(session.steps) if limit is None else limit, results[key][0])
         return results[key][0]

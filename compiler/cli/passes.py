@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import inspect
+from pathlib import Path
 
 from ..errors import EdgecError, nearest
 from ..options import show_value
 from ..pipeline import Pass, all_passes
+from ..plugins import RULES
+from ..rules import load_rules
 from .common import show_json, table
 
 EXAMPLES = """examples:
@@ -35,6 +39,12 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _rules(row: Pass) -> list[tuple[str, str]]:
+    """Name and place of the rules in the pass's own file and in those of plugins."""
+    own = Path(inspect.getfile(row.fn)).with_suffix(".rules")
+    return [(r.name, r.where) for r in load_rules(*([own] if own.exists() else []), *RULES.get(row.name, []))]
+
+
 def _record(row: Pass) -> dict[str, object]:
     options = [
         {"name": o.spelling, "expects": o.expected, "default": None if o.required else show_value(o.default)}
@@ -47,6 +57,7 @@ def _record(row: Pass) -> dict[str, object]:
         "options": options,
         "order": order,
         "doc": row.doc,
+        "rules": [name for name, _ in _rules(row)],
         "from": row.fn.__module__,
     }
 
@@ -56,4 +67,6 @@ def _full(row: Pass) -> str:
     for word, others in (("after", row.after), ("needs", row.needs)):
         lines += [f"{word} {name}" + (f": {reason}" if reason else "") for name, reason in others.items()]
     lines += [f"  {option}  ({option.expected})" for option in row.options.values()]
+    if rules := _rules(row):
+        lines += ["", table(("rule", "where"), rules)]
     return "\n".join(lines)

@@ -65,6 +65,22 @@ def test_a_check_that_fails_at_once_blames_no_pass() -> None:
         bisect(parse(SOURCE), "t-buggy", lambda graph: False)
 
 
+def test_a_pass_that_crashes_is_bisected_too() -> None:
+    graph = parse(SOURCE)
+
+    @graph_pass("t-crash", promise=lossy)
+    def crash(graph: Graph, *, session: Session) -> Graph:
+        """Divides by zero at its twelfth rewrite."""
+        return graph.map(lambda n: 1 // 0 if n.op != "Input" and session.step("odd", n) and n.name == "r11" else None)
+
+    try:
+        found = bisect(graph, "t-crash", same_as(graph, 1e-3))
+    finally:
+        del PASSES["t-crash"]
+    assert found is not None and found.step.node == "r11" and found.after is None
+    assert found.error == "ZeroDivisionError: integer division or modulo by zero"
+
+
 def test_commands_check_files(tmp_path: Path) -> None:
     script = tmp_path / "check.py"
     script.write_text("import sys\nsys.exit('Neg(' in open(sys.argv[1]).read())\n")

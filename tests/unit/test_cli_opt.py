@@ -79,4 +79,12 @@ def test_passes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     (row,) = json.loads(capsys.readouterr().out)
     assert row["options"] == [{"name": "max-bytes", "expects": "a whole number", "default": "65536"}]
     assert row["order"]["after"] == {"canonicalize": "it makes operators on constants out of others"}
+    assert row["rules"] == []
     assert main(["passes", "fodl"]) == 1
+
+
+def test_a_pass_lists_its_rules(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["passes", "canonicalize"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("canonicalize: ") and "answers: close" in out
+    assert "scale_into_conv " in out and "canonicalize.rules:" in out
