@@ -50,7 +50,15 @@ def resnet50() -> Iterator[Layer]:
 def mobilenet_v2() -> Iterator[Layer]:
     yield 1, 3, 224, 32, 3, 2, (0, 0, 1, 1), 1
     size, before = 112, 32
-    for expand, out, blocks, first in ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)):
+    for expand, out, blocks, first in (
+        (1, 16, 1, 1),
+        (6, 24, 2, 2),
+        (6, 32, 3, 2),
+        (6, 64, 4, 2),
+        (6, 96, 3, 1),
+        (6, 160, 3, 2),
+        (6, 320, 1, 1),
+    ):
         for block in range(blocks):
             stride, inner = (first if block == 0 else 1), before * expand
             if expand > 1:
@@ -65,7 +73,16 @@ def mobilenet_v2() -> Iterator[Layer]:
 
 def squeezenet() -> Iterator[Layer]:
     yield 1, 3, 224, 64, 3, 2, (0, 0, 0, 0), 1
-    for before, squeeze, size, times in ((64, 16, 55, 1), (128, 16, 55, 1), (128, 32, 27, 1), (256, 32, 27, 1), (256, 48, 13, 1), (384, 48, 13, 1), (384, 64, 13, 1), (512, 64, 13, 1)):
+    for before, squeeze, size, times in (
+        (64, 16, 55, 1),
+        (128, 16, 55, 1),
+        (128, 32, 27, 1),
+        (256, 32, 27, 1),
+        (256, 48, 13, 1),
+        (384, 48, 13, 1),
+        (384, 64, 13, 1),
+        (512, 64, 13, 1),
+    ):
         yield times, before, size, squeeze, 1, 1, same(1), 1
         yield times, squeeze, size, 4 * squeeze, 1, 1, same(1), 1
         yield times, squeeze, size, 4 * squeeze, 3, 1, same(3), 1
@@ -107,7 +124,13 @@ def peak_gflops(target: Target) -> float:
         factor, bind = tir.let(tir.load(buffers[0], tir.ramp(0, lanes)), "f")
         turn = tir.seq([tir.store(acc, tir.load(acc, a) * factor + factor, a) for a in at])
         start = [tir.store(acc, tir.load(buffers[0], a), a) for a in at]
-        return tir.seq(alloc, bind, start, tir.loop(turns, lambda _: turn), [tir.store(buffers[0], tir.load(acc, a), a) for a in at])
+        return tir.seq(
+            alloc,
+            bind,
+            start,
+            tir.loop(turns, lambda _: turn),
+            [tir.store(buffers[0], tir.load(acc, a), a) for a in at],
+        )
 
     function = tir.function("edgec_kernel", [("x", "float32", (tile * lanes,))], body)
     library = link(object_bytes([("edgec_kernel", function)], target))
@@ -140,14 +163,20 @@ def main() -> None:
             peak = max(peak, peak_gflops(target))
             print(line(f"{times} * {text}", choice, us, operations(problem), peak, k == 0), flush=True)
             if k == 0:
-                total, modelled, ideal = total + us * times, modelled + choice.cost_us * times, ideal + operations(problem) / peak / 1e3 * times
-    print(f"peak {peak:.0f} GFLOP/s; all layers {total / 1e3:.2f} ms, modelled {modelled / 1e3:.2f}, at peak {ideal / 1e3:.2f}")
+                total += us * times
+                modelled += choice.cost_us * times
+                ideal += operations(problem) / peak / 1e3 * times
+    print(
+        f"peak {peak:.0f} GFLOP/s; all layers {total / 1e3:.2f} ms, "
+        f"modelled {modelled / 1e3:.2f}, at peak {ideal / 1e3:.2f}"
+    )
 
 
 def line(text: str, choice: Choice, us: float, work: int, peak: float, picked: bool) -> str:
     rate = work / us / 1e3
     return (
-        f"{text:28s} {choice!s:62s} {choice.layouts_in[0] or 'NCHW':8s} {us:9.1f} us {rate:6.1f} GFLOP/s {100 * rate / peak:4.0f} %"
+        f"{text:28s} {choice!s:62s} {choice.layouts_in[0] or 'NCHW':8s}"
+        f" {us:9.1f} us {rate:6.1f} GFLOP/s {100 * rate / peak:4.0f} %"
         f"  model {choice.cost_us / us:5.2f} x{'  <--' if picked else ''}"
     )
 

@@ -18,12 +18,15 @@ from edgec.compiler.ir import Array, Graph, Value
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.registry import ROWS, Choice, Problem
 
-
 TIMER = r"""
 #include <stdint.h>
 #include <time.h>
 typedef void kernel_fn(void *const *, int32_t, int32_t);
-static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3; }
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
+}
 double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t calls, double budget_us) {
     double best = 1e30, begin = now();
     do {
@@ -67,7 +70,9 @@ class Built:
         emitted = ROWS[choice.row].emit(laid, choice, "edgec_kernel")
         self.tasks, self.target = emitted.tasks, laid.target
         self.out_type = laid.body.outputs[0].type
-        self.arrays = [_aligned(pack(np.asarray(a), v.type.layout)) for a, v in zip(inputs, laid.body.inputs, strict=True)]
+        self.arrays = [
+            _aligned(pack(np.asarray(a), v.type.layout)) for a, v in zip(inputs, laid.body.inputs, strict=True)
+        ]
         self.out = _aligned(np.full(physical_shape(self.out_type), 77, dtype(self.out_type.dtype).numpy))
         self.arrays.append(self.out)
         if choice.scratch_bytes:
@@ -125,7 +130,7 @@ class Measured(Built):
         return self.result(self.out)
 
     def time_us(self, budget_ms: float = 30.0) -> float:
-        """The least time of a call within the budget, in microseconds; the data is warm. Short kernels are timed in batches."""
+        """The least time of a call within the budget, in microseconds; the data is warm."""
         return least_us(self.library, self.args, self.tasks, budget_ms)
 
 

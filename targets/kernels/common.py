@@ -53,7 +53,7 @@ def depends(node: Node, on: Node) -> bool:
 
 
 def layouts_in(problem: Problem, fixed: Mapping[Value, str], blocked: str = "") -> tuple[str, ...]:
-    """One layout per body input: `fixed` for the anchor's operands, `blocked` for what has the output's rank, else row-major."""
+    """One layout per body input: `fixed` for the anchor's operands, `blocked` where it fits, else row-major."""
     shape = problem.anchor.types[0].shape
 
     def of(value: Value) -> str:

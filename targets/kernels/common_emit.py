@@ -32,9 +32,14 @@ class Frame:
 
 
 def emit_kernel(
-    problem: Problem, choice: Choice, symbol: str, tasks: int, make: Callable[[Frame, Expr], Stmt], view: Callable[[Value], Type] = lambda v: v.type
+    problem: Problem,
+    choice: Choice,
+    symbol: str,
+    tasks: int,
+    make: Callable[[Frame, Expr], Stmt],
+    view: Callable[[Value], Type] = lambda v: v.type,
 ) -> Emitted:
-    """A kernel whose task number t runs `make(frame, t)`. `view` may show an operand under another type of the same bytes."""
+    """A kernel whose task number t runs `make(frame, t)`. `view` may show an operand as another type."""
     graph, target = problem.body, problem.target
     types = [view(v) for v in graph.inputs]
     result = view(graph.outputs[0])

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from tvm import tirx
 
 from edgec.compiler.ir import Type, Value
-from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.access import Place
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel, put, vector
+from .common_emit import Frame, put, vector
 from .conv_shape import Axis, Segment, Window, segments
 
 F32 = "float32"
@@ -53,7 +53,9 @@ class Tile:
 class Conv:
     """Emits the tiles of one convolution. `w` is its window (flattened where pixels form one row)."""
 
-    def __init__(self, problem: Problem, choice: Choice, w: Window, operands: tuple[Value, Value, Value | None]) -> None:
+    def __init__(
+        self, problem: Problem, choice: Choice, w: Window, operands: tuple[Value, Value, Value | None]
+    ) -> None:
         self.w, self.lanes = w, problem.target.cpu.lanes(32)
         self.vectors, self.block_in = choice.get("nv"), choice.get("ib")
         self.x, self.weight, self.bias = operands
@@ -63,7 +65,11 @@ class Conv:
 
     def view(self, value: Value) -> Type:
         """The type under which an operand is addressed: pixels in one row where the window is flat."""
-        return flat_type(value.type, self.w) if self.w.pointwise and self.w.height.out == 1 and self.rank == 4 else value.type
+        return (
+            flat_type(value.type, self.w)
+            if self.w.pointwise and self.w.height.out == 1 and self.rank == 4
+            else value.type
+        )
 
     def width_of(self, t: Tile, v: int) -> int:
         """Lanes with which a vector of the tile is computed; more than its true ones where padding may be read."""
@@ -106,7 +112,7 @@ class Conv:
         return tir.loop(ceil_div(inputs, self.block_in), lambda cb: self.taps(frame, t, acc, cb), "cb")
 
     def taps(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr) -> Stmt:
-        h, w = self.w.height, self.w.width
+        h = self.w.height
         if t.edge_row:
             return tir.seq([self.columns(frame, t, acc, cb, tap) for tap in range(h.kernel)])
         if len(t.rows) > 1 or h.plain or (h.kernel == 1 and h.pad == 0):
@@ -126,7 +132,8 @@ class Conv:
         live = [
             (p, r, c)
             for p, (r, c) in enumerate(t.pixels)
-            if not (t.edge_row and not h.inside(t.rows[r], kh)) and not (t.edge_column and not w.inside(t.columns[c], kw))
+            if not (t.edge_row and not h.inside(t.rows[r], kh))
+            and not (t.edge_column and not w.inside(t.columns[c], kw))
         ]
         if not live:
             return None
@@ -141,7 +148,9 @@ class Conv:
                 value, bind = tir.let(self.weight_vector(frame, t, cb, kh, kw, ci, v), "w")
                 weights.append(value)
                 parts.append(bind)
-            parts += [self.fetch(frame, t, cb, kh, kw, ci, v) for v in range(len(t.widths)) if 4 * v * self.lanes % LINE == 0]
+            parts += [
+                self.fetch(frame, t, cb, kh, kw, ci, v) for v in range(len(t.widths)) if 4 * v * self.lanes % LINE == 0
+            ]
             for p, r, c in live:
                 x, bind = tir.let(self.element(place, t.image, base, ci, *at[r, c]), "x")
                 parts.append(bind)
@@ -177,10 +186,14 @@ class Conv:
         parts = []
         for p, (r, c) in enumerate(t.pixels):
             for v, width in enumerate(t.widths):
-                parts.append(tir.vectorized(width, self.writer(frame, t, acc, self.slot(t, p, v), v, t.rows[r], t.columns[c])))
+                parts.append(
+                    tir.vectorized(width, self.writer(frame, t, acc, self.slot(t, p, v), v, t.rows[r], t.columns[c]))
+                )
         return tir.seq(parts)
 
-    def writer(self, frame: Frame, t: Tile, acc: tir.Buffer, slot: int, v: int, row: Expr | int, column: Expr | int) -> Callable[[Expr], Stmt]:
+    def writer(
+        self, frame: Frame, t: Tile, acc: tir.Buffer, slot: int, v: int, row: Expr | int, column: Expr | int
+    ) -> Callable[[Expr], Stmt]:
         def write(lane: Expr) -> Stmt:
             channel = t.channel + v * self.lanes + lane
 

@@ -1,7 +1,8 @@
 """TensorIR of windows that slide over one block of channels at a time: depthwise convolution and pooling.
 
 A tile of output pixels stays in registers, one vector of channels each. Small windows are written out, so that an
-input vector is loaded once for all outputs that it touches; large ones loop over their rows. Taps outside the input are left out.
+input vector is loaded once for all outputs that it touches; large ones loop over their rows. Taps outside the input
+are left out.
 """
 
 from __future__ import annotations
@@ -85,7 +86,9 @@ class Planes:
             return self.plane(frame, image, block, self.lanes)
         if not full:
             return self.plane(frame, image, block, rest)
-        return tir.when(block < full, self.plane(frame, image, block, self.lanes), self.plane(frame, image, block, rest))
+        return tir.when(
+            block < full, self.plane(frame, image, block, self.lanes), self.plane(frame, image, block, rest)
+        )
 
     def plane(self, frame: Frame, image: Expr, block: Expr, width: int) -> Stmt:
         """All pixels of one block of channels."""
@@ -95,14 +98,20 @@ class Planes:
 
         def line(r: list[Any], edge_row: bool) -> Stmt:
             return tir.seq(
-                runs(self.w.width, columns, lambda c, edge: self.tile(frame, Spot(image, block, width, r, c, edge_row, edge), operands))
+                runs(
+                    self.w.width,
+                    columns,
+                    lambda c, edge: self.tile(frame, Spot(image, block, width, r, c, edge_row, edge), operands),
+                )
             )
 
         if self.unrolls:
             return tir.seq(binds, runs(self.w.height, rows, line))
         return tir.loop(self.w.height.out, lambda h: line([h], False), "row")
 
-    def operands(self, frame: Frame, block: Expr, rows: Any, found: dict[tuple[int, int], Expr | None], at: Expr | None = None) -> list[Stmt]:
+    def operands(
+        self, frame: Frame, block: Expr, rows: Any, found: dict[tuple[int, int], Expr | None], at: Expr | None = None
+    ) -> list[Stmt]:
         """Bind the operands of the window's `rows`; `at` is the row's number where it is a loop variable."""
         binds: list[Stmt] = []
         for kh in rows:
@@ -129,7 +138,9 @@ class Planes:
         channel = s.block * self.lanes + v
         value = self.result(frame, s, tir.load(acc, s.slot(r, c) * self.lanes + v), channel, s.rows[r], s.columns[c])
         frame.body.bind(self.anchor, lambda _: value)
-        return frame.store((s.image, channel, s.rows[r], s.columns[c]) if self.rank == 4 else (s.image, channel, s.columns[c]))
+        return frame.store(
+            (s.image, channel, s.rows[r], s.columns[c]) if self.rank == 4 else (s.image, channel, s.columns[c])
+        )
 
     def unrolled(self, frame: Frame, s: Spot, acc: Buffer, operands: dict[tuple[int, int], Expr | None]) -> list[Stmt]:
         """Every input row of the tile into every output row that it touches."""
@@ -157,7 +168,13 @@ class Planes:
         return [tir.loop(high - low, row, "kh", start=low)]
 
     def line(
-        self, frame: Frame, s: Spot, acc: Buffer, row: Expr, users: list[tuple[int, int]], operands: dict[tuple[int, int], Expr | None]
+        self,
+        frame: Frame,
+        s: Spot,
+        acc: Buffer,
+        row: Expr,
+        users: list[tuple[int, int]],
+        operands: dict[tuple[int, int], Expr | None],
     ) -> list[Stmt]:
         """One input row: `users` are the (output row of the tile, row of the window) that read it."""
         w = self.w.width

@@ -13,7 +13,7 @@ from .conv_shape import Window, conv_operands, conv_window
 from .conv_tiles import TileChoice, input_block, tile_choices
 
 if TYPE_CHECKING:
-    from edgec.targets.tir import Expr, Stmt
+    pass
 
 KEPT = 3  # candidates per layout of the input
 PLAIN_PENALTY = {"": 1.03, "NHWC": 1.03}  # more pages per step than blocked channels
@@ -22,7 +22,7 @@ PLAIN_PENALTY = {"": 1.03, "NHWC": 1.03}  # more pages per step than blocked cha
 def match(problem: Problem) -> Literal[True] | str:
     """What both rows ask for."""
     node = problem.anchor
-    x, w, b = conv_operands(node)
+    x, w, _ = conv_operands(node)
     if not f32(x.type, w.type, node.types[0]):
         return "computes f32"
     if input_index(problem.body, x) < 0 or input_index(problem.body, w) < 0:
@@ -61,10 +61,18 @@ def match_pointwise(problem: Problem) -> Literal[True] | str:
 def flattens(problem: Problem) -> bool:
     """Whether every operand can be read with all pixels in one row: it has all of them, or none."""
     shape = geometry(problem)
-    if not shape.pointwise or len(problem.anchor.types[0].shape) != 4 or (shape.width.out == 1 and shape.height.out > 1):
+    if (
+        not shape.pointwise
+        or len(problem.anchor.types[0].shape) != 4
+        or (shape.width.out == 1 and shape.height.out > 1)
+    ):
         return False
     rest = [v.shape for v in problem.body.inputs if v is not conv_operands(problem.anchor)[1]]
-    return all(len(s) < 2 or s[-2:] in ((1, 1), (shape.height.out, shape.width.out)) for s in rest if s != problem.anchor.types[0].shape)
+    return all(
+        len(s) < 2 or s[-2:] in ((1, 1), (shape.height.out, shape.width.out))
+        for s in rest
+        if s != problem.anchor.types[0].shape
+    )
 
 
 def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
@@ -97,7 +105,15 @@ def config(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[str, int],
     total = units[0] * units[1] * units[2]
     chunk = task_split(total, t.cost_us / total, problem.threads)
     block_in = input_block(w.channels_in // w.group, lanes)
-    return (("mt", t.columns), ("rt", t.rows), ("nv", t.vectors), ("ib", block_in), ("pb", t.block), ("cf", int(t.channels_first)), ("chunk", chunk))
+    return (
+        ("mt", t.columns),
+        ("rt", t.rows),
+        ("nv", t.vectors),
+        ("ib", block_in),
+        ("pb", t.block),
+        ("cf", int(t.channels_first)),
+        ("chunk", chunk),
+    )
 
 
 def unit_counts(w: Window, rows: int, columns: int, vectors: int, block: int, lanes: int) -> tuple[int, int, int]:

@@ -34,7 +34,7 @@ class Axis:
 
 @dataclass(frozen=True)
 class Segment:
-    """`count` consecutive tiles of `length` positions from `start`. Where `edge`, each tile stands alone (count is 1)."""
+    """`count` consecutive tiles of `length` positions from `start`; a tile at an edge stands alone."""
 
     start: int
     length: int

@@ -61,10 +61,19 @@ def _blocked(w: Window, cpu: Cpu, rows: int, columns: int, vectors: int, epilogu
     blocks = {1, min(tiles, fit)} if flat else {1}
     for block in sorted(blocks):
         for channels_first in (False, True):
-            yield TileChoice(rows, columns, vectors, block, channels_first, cost(w, cpu, rows, columns, vectors, block, channels_first, epilogue))
+            yield TileChoice(
+                rows,
+                columns,
+                vectors,
+                block,
+                channels_first,
+                cost(w, cpu, rows, columns, vectors, block, channels_first, epilogue),
+            )
 
 
-def cost(w: Window, cpu: Cpu, rows: int, columns: int, vectors: int, block: int, channels_first: bool, epilogue: int) -> float:
+def cost(
+    w: Window, cpu: Cpu, rows: int, columns: int, vectors: int, block: int, channels_first: bool, epilogue: int
+) -> float:
     """Modelled time in us."""
     lanes, inputs, outputs = cpu.lanes(32), w.channels_in // w.group, w.channels_out // w.group
     inner = input_block(inputs, lanes)
@@ -75,12 +84,16 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, vectors: int, block: int,
     full, rest = divmod(ceil_div(outputs, lanes), vectors)
     for wide, many in ((vectors, full), (rest, 1)):
         if wide and many:
-            cycles += sum(many * count * tile_cycles(cpu, pixels, wide, steps, inner, epilogue) for pixels, count in shapes)
+            cycles += sum(
+                many * count * tile_cycles(cpu, pixels, wide, steps, inner, epilogue) for pixels, count in shapes
+            )
     cycles *= w.batch * w.group
     return microseconds(cpu, cycles, _traffic(w, cpu, shapes, vectors, block, channels_first, steps))
 
 
-def _traffic(w: Window, cpu: Cpu, shapes: list[tuple[int, int]], vectors: int, block: int, channels_first: bool, steps: int) -> Traffic:
+def _traffic(
+    w: Window, cpu: Cpu, shapes: list[tuple[int, int]], vectors: int, block: int, channels_first: bool, steps: int
+) -> Traffic:
     lanes = cpu.lanes(32)
     channel_tiles = ceil_div(w.channels_out // w.group, vectors * lanes) * w.group
     tiles = sum(count for _, count in shapes) * w.batch
@@ -89,7 +102,11 @@ def _traffic(w: Window, cpu: Cpu, shapes: list[tuple[int, int]], vectors: int, b
     data = 4 * w.batch * w.channels_in * w.height.size * w.width.size
     out = 4 * w.batch * w.channels_out * w.pixels
     near = float(data * channel_tiles + out)
-    near += weights_tile * channel_tiles * (tiles if weights_tile > cpu.l1d // 2 else tiles / block if channels_first else 1)
+    near += (
+        weights_tile
+        * channel_tiles
+        * (tiles if weights_tile > cpu.l1d // 2 else tiles / block if channels_first else 1)
+    )
     far = float(weights + data + out) if weights + data + out > cpu.l2 else 0.0
     if channels_first:
         far += weights * (tiles / block - 1) if weights > cpu.l2 else 0.0

@@ -27,7 +27,9 @@ def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
 def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emitted:
     """The kernel: tasks of `chunk` units; a unit is one channel tile over one row (or block of pixels) of one image."""
     w = conv.w
-    batch, tiles, spaces = unit_counts(w, choice.get("rt"), choice.get("mt"), conv.vectors, choice.get("pb"), conv.lanes)
+    batch, tiles, spaces = unit_counts(
+        w, choice.get("rt"), choice.get("mt"), conv.vectors, choice.get("pb"), conv.lanes
+    )
     total, chunk = batch * tiles * spaces, choice.get("chunk")
 
     def unit(frame: Frame, number: Expr) -> Stmt:
@@ -56,7 +58,9 @@ def channel_tiles(conv: Conv, frame: Frame, choice: Choice, image: Expr, tile: E
 
     def make(true_widths: tuple[int, ...]) -> Stmt:
         def one(rows: list[Expr | int], edge_row: bool, columns: list[Expr | int], edge_column: bool) -> Stmt:
-            return conv.tile(frame, Tile(image, rows, columns, true_widths, tile * wide, tile, first, edge_row, edge_column))
+            return conv.tile(
+                frame, Tile(image, rows, columns, true_widths, tile * wide, tile, first, edge_row, edge_column)
+            )
 
         return pixels(conv, choice, space, one)
 
@@ -74,16 +78,11 @@ def pixels(conv: Conv, choice: Choice, space: Expr, make: Make) -> Stmt:
         return _flat(w, columns, choice.get("pb"), space, make)
     if rows == 1:
         return tir.seq(runs(w.width, columns, lambda c, edge: make([space], False, c, edge)))
-    return tir.seq(
-        [
-            part
-            for part in runs(
-                w.height,
-                rows,
-                lambda r, edge_row: tir.seq(runs(w.width, columns, lambda c, edge: make(r, edge_row, c, edge))),
-            )
-        ]
-    )
+
+    def line(r: list[Expr | int], edge_row: bool) -> Stmt:
+        return tir.seq(runs(w.width, columns, lambda c, edge: make(r, edge_row, c, edge)))
+
+    return tir.seq(runs(w.height, rows, line))
 
 
 def _flat(w: Window, columns: int, block: int, space: Expr, make: Make) -> Stmt:

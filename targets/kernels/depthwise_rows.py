@@ -53,7 +53,9 @@ def choices(problem: Problem) -> Sequence[Choice]:
     operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
     most = cpu.vector_registers // 2 - 1
     found = []
-    for columns in dict.fromkeys(ceil_div(w.width.out, parts) for parts in range(ceil_div(w.width.out, most), ceil_div(w.width.out, most) + 3)):
+    for columns in dict.fromkeys(
+        ceil_div(w.width.out, parts) for parts in range(ceil_div(w.width.out, most), ceil_div(w.width.out, most) + 3)
+    ):
         for rows in sorted({1, min(2, w.height.out)}) if unrolls(w) and 2 * columns <= most else (1,):
             us = cost(w, cpu, rows, columns, operations)
             units = w.batch * ceil_div(w.channels_out, lanes)
@@ -70,7 +72,9 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, operations: int) -> float
     for v in segments(w.height, rows):
         for s in segments(w.width, columns):
             pixels = v.length * s.length
-            inputs = _reads(v.length, w.height.stride, w.height.kernel) * _reads(s.length, w.width.stride, w.width.kernel)
+            inputs = _reads(v.length, w.height.stride, w.height.kernel) * _reads(
+                s.length, w.width.stride, w.width.kernel
+            )
             loads = inputs + w.taps
             work = max(pixels * w.taps / cpu.fma_per_cycle, loads / cpu.load_per_cycle, cpu.fma_latency * w.taps)
             ends = pixels * (2.0 + operations) / cpu.fma_per_cycle + TILE * (1 if unrolls(w) else w.height.kernel)
@@ -97,6 +101,6 @@ kernel(
         match,
         choices,
         emit,
-        "depthwise convolution: a vector of channels over a register tile of pixels, each input vector loaded once per row",
+        "depthwise convolution: a vector of channels over a register tile of pixels",
     )
 )

@@ -1,4 +1,4 @@
-"""The rows of f32 matrix products: `matmul_f32_packed` (constant right operand) and `matmul_f32_dynamic` (both computed)."""
+"""The rows of f32 matrix products: `matmul_f32_packed` (constant right operand) and `matmul_f32_dynamic`."""
 
 from __future__ import annotations
 
@@ -58,7 +58,14 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     for t in best:
         batch, tiles, spaces = unit_counts(w, t.rows, t.columns, t.vectors, t.block, lanes)
         total, cost = batch * tiles * spaces, us(t.cost_us, t.columns)
-        config = {"mt": t.columns, "rt": 1, "nv": t.vectors, "ib": w.channels_in, "pb": t.block, "cf": int(t.channels_first)}
+        config = {
+            "mt": t.columns,
+            "rt": 1,
+            "nv": t.vectors,
+            "ib": w.channels_in,
+            "pb": t.block,
+            "cf": int(t.channels_first),
+        }
         config["chunk"] = task_split(total, cost / total, problem.threads)
         right = f"JK{t.vectors * lanes}j" if packed else ""
         layouts = tuple(right if v == problem.anchor.args[1] else "" for v in problem.body.inputs)

@@ -60,5 +60,12 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 kernel(
-    Row(NAME, frozenset({"MaxPool", "AveragePool"}), match, choices, emit, "pooling: a vector of channels over a register tile of pixels")
+    Row(
+        NAME,
+        frozenset({"MaxPool", "AveragePool"}),
+        match,
+        choices,
+        emit,
+        "pooling: a vector of channels over a register tile of pixels",
+    )
 )

@@ -31,7 +31,9 @@ def spatial(problem: Problem, choice: Choice, symbol: str) -> Emitted:
             return reduce(problem, frame, image, block, lanes)
         if not full:
             return reduce(problem, frame, image, block, rest)
-        return tir.when(block < full, reduce(problem, frame, image, block, lanes), reduce(problem, frame, image, block, rest))
+        return tir.when(
+            block < full, reduce(problem, frame, image, block, lanes), reduce(problem, frame, image, block, rest)
+        )
 
     def task(frame: Frame, number: Expr) -> Stmt:
         count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
@@ -60,9 +62,15 @@ def reduce(problem: Problem, frame: Frame, image: Expr, block: Expr, width: int)
     parts = [alloc, *(put(acc, first, lanes, k * lanes) for k in range(ACCUMULATORS))]
     turns = pixels // ACCUMULATORS
     if turns:
-        parts.append(tir.loop(turns, lambda t: tir.seq([add(k, t * ACCUMULATORS + k) for k in range(ACCUMULATORS)]), "pixel"))
+        parts.append(
+            tir.loop(turns, lambda t: tir.seq([add(k, t * ACCUMULATORS + k) for k in range(ACCUMULATORS)]), "pixel")
+        )
     parts += [add(k, tir.i32(turns * ACCUMULATORS + k)) for k in range(pixels % ACCUMULATORS)]
-    return tir.seq(parts, joined(acc, lanes, join), tir.vectorized(width, lambda v: write(problem, frame, acc, image, block * lanes + v, v, pixels)))
+    return tir.seq(
+        parts,
+        joined(acc, lanes, join),
+        tir.vectorized(width, lambda v: write(problem, frame, acc, image, block * lanes + v, v, pixels)),
+    )
 
 
 def joined(acc: Buffer, lanes: int, join: Callable[[Expr, Expr], Expr]) -> list[Stmt]:
@@ -71,7 +79,9 @@ def joined(acc: Buffer, lanes: int, join: Callable[[Expr, Expr], Expr]) -> list[
     step = ACCUMULATORS // 2
     while step:
         for k in range(step):
-            parts.append(put(acc, join(vector(acc, lanes, k * lanes), vector(acc, lanes, (k + step) * lanes)), lanes, k * lanes))
+            parts.append(
+                put(acc, join(vector(acc, lanes, k * lanes), vector(acc, lanes, (k + step) * lanes)), lanes, k * lanes)
+            )
         step //= 2
     return parts
 

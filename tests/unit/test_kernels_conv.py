@@ -1,4 +1,4 @@
-"""Every convolution kernel gives the operator's meaning, over odd shapes, strides, paddings, channel counts and epilogues."""
+"""Convolution kernels give the operator's meaning, over odd shapes, strides, paddings, channels and epilogues."""
 
 from __future__ import annotations
 
@@ -97,7 +97,9 @@ def check(problem: Problem, offers: list[Choice]) -> None:
     want = run(problem.body, arrays)[0]
     for choice in offers:
         got = Measured(problem, choice, arrays).run(parts=2)
-        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=f"{choice} {choice.layouts_in}")
+        np.testing.assert_allclose(
+            got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=f"{choice} {choice.layouts_in}"
+        )
 
 
 @pytest.mark.parametrize("case", DENSE + POINTWISE + DEPTHWISE, ids=str)
@@ -108,7 +110,9 @@ def test_the_first_choice_of_each_layout_gives_the_meaning_on_avx512(case: Case)
     check(problem, list(first.values()))
 
 
-@pytest.mark.parametrize("case", [DENSE[1], DENSE[4], DENSE[5], DENSE[9], POINTWISE[1], DEPTHWISE[0], DEPTHWISE[2]], ids=str)
+@pytest.mark.parametrize(
+    "case", [DENSE[1], DENSE[4], DENSE[5], DENSE[9], POINTWISE[1], DEPTHWISE[0], DEPTHWISE[2]], ids=str
+)
 def test_the_first_choice_gives_the_meaning_on_avx2(case: Case) -> None:
     problem = case.problem(target("x86"), threads=2)
     check(problem, fast_choices(problem)[:1])

@@ -73,4 +73,7 @@ def test_a_product_on_arm() -> None:
 
 
 def test_packing_is_for_one_matrix() -> None:
-    assert ROWS["matmul_f32_packed"].accepts(problem_of((3, 1, 9), (3, 9, 4), "")) == "the right operand is a stack of matrices"
+    assert (
+        ROWS["matmul_f32_packed"].accepts(problem_of((3, 1, 9), (3, 9, 4), ""))
+        == "the right operand is a stack of matrices"
+    )

@@ -16,7 +16,9 @@ from edgec.compiler.registry import ROWS, Problem
 from edgec.compiler.target import read_target, target_files
 
 
-def problem_of(op: str, shape: tuple[int, ...], on: str = "x86-avx512", *, then: str = "", before: str = "", **attrs: Any) -> Problem:
+def problem_of(
+    op: str, shape: tuple[int, ...], on: str = "x86-avx512", *, then: str = "", before: str = "", **attrs: Any
+) -> Problem:
     x = y = Value(Node("Input", (), (Type("f32", shape),), {}, "x"))
     for name, extra in ((before, {}), (op, attrs), (then, {})):
         y = ops.build(name, y, **extra) if name else y
