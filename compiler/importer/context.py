@@ -147,15 +147,15 @@ class Context:
 
     def emit_all(self, op: str, *args: Value, **attrs: Attr) -> tuple[Value, ...]:
         """All results. Constants where every argument is one and the results are not too large."""
+        label = self.outputs[0] if self.outputs else self.name
         try:
+            OPS[op].check(Node(op, args, (), attrs))
             types = infer_types(op, [a.type for a in args], attrs)
         except IRError as error:
             raise EdgecError(f"{self.where}: {str(error).removeprefix(f'{op}: ')}") from None
         for t in types:
             check_size(t, self.where)
-        label = self.outputs[0] if self.outputs else self.name
         node = Node(op, args, types, attrs, f"{label}.{op.lower()}", (self.name,))
-        OPS[op].check(node)
         if args and op not in _KEPT and all(map(is_const, args)):
             size = sum(map(value_bytes, types))
             if size <= max(FOLD_BYTES, sum(value_bytes(a.type) for a in args)):

@@ -84,8 +84,6 @@ def batch_normalization(c: Context) -> Result:
     return c.emit("Add", c.emit("Mul", x, factor), shift)
 
 
-
-
 @converts("Einsum")
 def einsum(c: Context) -> Result:
     """One or two arguments, no repeated letter within one: transposes, sums and one batched matrix product."""
@@ -126,5 +124,3 @@ def _einsum_pair(c: Context, terms: list[str], values: list[Value], result: str)
     y = c.emit("MatMul", arranged(values[0], a, rows, inner), arranged(values[1], b, inner, columns))
     order = [*batch, *rows, *columns]
     return c.transpose(c.reshape(y, [size[ch] for ch in order]), [order.index(ch) for ch in result])
-
-

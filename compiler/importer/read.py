@@ -49,6 +49,17 @@ def _check(model: onnx.ModelProto, where: str) -> None:
         raise EdgecError(f"{where}: cannot be checked: {one_line(error)}") from None
     for t in lent:
         t.ClearField("shape")
+    if any(not isinstance(text, str) for text in _texts(model.graph)):
+        raise EdgecError(f"{where}: is not an ONNX model: its names are not text")
+
+
+def _texts(graph: onnx.GraphProto) -> Iterator[Any]:
+    """Every name; a file can hold bytes there that are no text."""
+    for named in (*graph.input, *graph.output, *graph.initializer):
+        yield named.name
+    for node in _nodes(graph):
+        yield from (node.op_type, node.name, node.domain, *node.input, *node.output)
+        yield from (a.name for a in node.attribute)
 
 
 def opset_of(model: onnx.ModelProto) -> int:
