@@ -27,14 +27,15 @@ static double now(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
-double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t calls, double budget_us) {
+double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t calls, int32_t rounds, double budget_us) {
     double best = 1e30, begin = now();
+    int32_t round = 0;
     do {
         double start = now(), mean;
         for (int32_t i = 0; i < calls; ++i) kernel(args, 0, tasks);
         mean = (now() - start) / calls;
         if (mean < best) best = mean;
-    } while (now() - begin < budget_us);
+    } while (now() - begin < budget_us || ++round < rounds);
     return best;
 }
 """
@@ -138,10 +139,10 @@ def least_us(library: Any, args: Any, tasks: int, budget_ms: float) -> float:
     """Time a linked kernel: the least mean over batches of about 20 us, so that other processes disturb few of them."""
     timer = library.edgec_time
     timer.restype = ctypes.c_double
-    timer.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_double]
+    timer.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, ctypes.c_double]
     entry = ctypes.cast(library.edgec_kernel, ctypes.c_void_p)
-    once = max(float(timer(entry, args, tasks, 1, 0.0)), 0.01)
-    return float(timer(entry, args, tasks, max(1, int(20.0 / once)), budget_ms * 1e3))
+    once = max(float(timer(entry, args, tasks, 1, 1, 0.0)), 0.01)
+    return float(timer(entry, args, tasks, max(1, int(20.0 / once)), 20, budget_ms * 1e3))
 
 
 def _aligned(array: Array, to: int = 64) -> Array:
