@@ -69,7 +69,7 @@ def verify(
     """
     compiled = read_bundle(bundle)
     ports = [Port(p["name"], p["dtype"], tuple(p["shape"])) for p in compiled.manifest["inputs"]]
-    if layers and not any("results" in s for s in compiled.steps):
+    if layers and not any(s.get("results") for s in compiled.steps):
         raise EdgecError(f"{bundle}: its manifest does not say where values lie; compile it again with this version")
     reference = Reference(model, ports, binds or {}, everything=layers)
     if runs < 1:

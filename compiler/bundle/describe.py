@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..dtypes import dtype
-from ..program import Allocation, Port, Program, Step
+from ..program import Allocation, Port, Program, Step, Stored
 from ..target import Target
 from .manifest import ABI, SCHEMA
 from .tables import scale_of
@@ -64,7 +64,6 @@ def _allocation(a: Allocation) -> dict[str, Any]:
 
 
 def _step(s: Step) -> dict[str, Any]:
-    results: tuple[Any, ...] = getattr(s, "results", ())
     return {
         "name": s.name,
         "kernel": s.row,
@@ -76,10 +75,10 @@ def _step(s: Step) -> dict[str, Any]:
         "bytes_moved": s.bytes_moved,
         "cost_us": round(s.cost_us, 3),
         "why": s.why,
-        **({"results": [_result(r) for r in results]} if results else {}),
+        "results": [_result(r) for r in s.results],
     }
 
 
-def _result(r: Any) -> dict[str, Any]:
+def _result(r: Stored) -> dict[str, Any]:
     where = {"value": r.value, "offset": r.ref.offset}
     return where | {"dtype": dtype(r.type.dtype).numpy.name, "shape": list(r.type.shape), "layout": r.type.layout}

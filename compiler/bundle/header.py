@@ -21,8 +21,8 @@ def header(program: Program, version: str, code_bytes: int) -> str:
     lines = [
         f'/* {name}.h - the model "{name}", compiled by edgec {version} for {program.target}.',
         " *",
-        f" * Memory: {arena} bytes per instance (the arena).  {weights} bytes of weights and {code_bytes} bytes of code",
-        " * are read-only and shared by all instances.  Tensors are row-major.",
+        f" * Memory: {arena} bytes per instance (the arena); {weights} bytes of weights and {code_bytes} bytes of",
+        " * code are read-only and shared by all instances.  Tensors are row-major.",
         " *",
         *_list("Inputs", program.inputs),
         *_list("Outputs", program.outputs),

@@ -33,15 +33,15 @@ def run(args: argparse.Namespace) -> int:
 
     load_kernels()
     if not args.op:
-        rows = [
+        every = [
             (r.name, ", ".join(sorted(r.ops)) or "any", ", ".join(sorted(r.isa)), r.summary)
             for r in registry.ROWS.values()
         ]
-        _print(sorted(rows), ("kernel", "operators", "needs", ""), args.json)
+        _print(sorted(every), ("kernel", "operators", "needs", ""), args.json)
         return 0
     problem = problem_of(args)
     picked = next(iter(registry.choices(problem)), None)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for name, row in sorted(registry.ROWS.items()):
         answer = row.accepts(problem)
         offers = sorted(row.choices(problem), key=lambda c: c.cost_us) if answer is True else []

@@ -9,7 +9,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from edgec.compiler import toolchain as tools
-from edgec.compiler.program import Allocation, Port, Program, Ref, Step
+from edgec.compiler.ir import Type
+from edgec.compiler.program import Allocation, Port, Program, Ref, Step, Stored
 from edgec.compiler.target import FOLDER, Target, read_target
 
 KERNELS = """
@@ -44,10 +45,29 @@ def program(folder: Path, kind: Target | None = None, name: str = "tiny", offset
     (folder / "kernels.c").write_text(KERNELS)
     tools.toolchain(kind).compile(["kernels.c"], folder, ["-std=c11", f"-DOFFSET={offset:f}f"])
     x, m, y = (Ref("arena", at) for at in (0, 64, 128))
+    kept = Type("f32", (2, 4))
     steps = (
-        Step("mul", "scale", (x, Ref("weights", 0), m), 2, row="map", origin=("Mul_0",), macs=8, why="only row"),
         Step(
-            "act", "squash", (m, y, Ref("scratch", 192)), 2, 64, row="map", origin=("Tanh_1", "Add_2"), bytes_moved=64
+            "mul",
+            "scale",
+            (x, Ref("weights", 0), m),
+            2,
+            row="map",
+            origin=("Mul_0",),
+            macs=8,
+            why="only row",
+            results=(Stored("Mul_0", kept, m),),
+        ),
+        Step(
+            "act",
+            "squash",
+            (m, y, Ref("scratch", 192)),
+            2,
+            64,
+            row="map",
+            origin=("Tanh_1", "Add_2"),
+            bytes_moved=64,
+            results=(Stored("Add_2", kept, y),),
         ),
     )
     return Program(

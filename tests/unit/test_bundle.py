@@ -1,4 +1,4 @@
-"""A bundle: what it holds, that it is reproducible, that programs link it, and that a failure leaves the old one whole."""
+"""A bundle: what it holds, that it is reproducible, that programs link it, that a failure leaves the old one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ int main(void)
     memcpy(ec_input(&a, TINY_INPUT_X).data, x, TINY_INPUT_X_BYTES);
     memcpy(ec_input(&b, OTHER_INPUT_X).data, x, OTHER_INPUT_X_BYTES);
     if (ec_run(&a) || ec_run(&b)) return 2;
-    printf("%g %g\\n", (double)((const float *)ec_output(&a, 0).data)[7], (double)((const float *)ec_output(&b, 0).data)[7]);
+    const float *p = (const float *)ec_output(&a, 0).data, *q = (const float *)ec_output(&b, 0).data;
+    printf("%g %g\\n", (double)p[7], (double)q[7]);
     return 0;
 }
 """

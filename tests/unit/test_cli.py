@@ -14,25 +14,10 @@ import pytest
 
 from edgec.compiler import compare
 from edgec.compiler import toolchain as tools
-from edgec.compiler.bundle import Bundle, write_bundle
+from edgec.compiler.bundle import write_bundle
 from edgec.compiler.cli import COMMANDS, common, main
 from edgec.compiler.errors import EdgecError
 from tests.unit.handmade import onnx_model, program, target
-
-RESULTS = {
-    "mul": {"value": "Mul_0", "offset": 64, "dtype": "float32", "shape": [2, 4], "layout": ""},
-    "act": {"value": "Add_2", "offset": 128, "dtype": "float32", "shape": [2, 4], "layout": ""},
-}
-
-
-def with_results(bundle: Bundle) -> Bundle:
-    """What code generation says of the values that steps leave in memory."""
-    path = bundle.folder / f"{bundle.name}.json"
-    table = json.loads(path.read_text())
-    for step in table["steps"]:
-        step["results"] = [RESULTS[step["name"]]]
-    path.write_text(json.dumps(table))
-    return bundle
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +25,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """tiny.onnx, a right bundle `good/` and a wrong one `bad/`."""
     folder = tmp_path_factory.mktemp("cli")
     onnx.save(onnx_model(), folder / "tiny.onnx")
-    with_results(write_bundle(program(folder), target(), folder / "good"))
-    with_results(write_bundle(program(folder, offset=0.01), target(), folder / "bad"))
+    write_bundle(program(folder), target(), folder / "good")
+    write_bundle(program(folder, offset=0.01), target(), folder / "bad")
     return folder
 
 
@@ -52,12 +37,11 @@ def edgec(*words: object) -> int:
 # ---- The frame
 
 
-def test_help_is_quick_and_light() -> None:
-    code = "import sys, edgec.compiler.cli as c; c.main(['--help']); print(sorted({'numpy', 'onnx', 'lark', 'tvm', 'rich'} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "usage: edgec" in done.stdout or done.returncode == 0
-    light = "import sys, edgec, edgec.compiler.cli as c; c._top().format_help(); print(len({'numpy', 'onnx', 'lark', 'tvm', 'rich'} & set(sys.modules)))"
-    assert subprocess.run([sys.executable, "-c", light], capture_output=True, text=True, check=True).stdout == "0\n"
+def test_help_is_light() -> None:
+    heavy = "{'numpy', 'onnx', 'lark', 'tvm', 'rich'}"
+    code = f"import sys, edgec.compiler.cli as c; c.main([]); print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("usage: edgec") and done.stdout.endswith("\n[]\n")
 
 
 @pytest.mark.parametrize("name", ["compile", "run", "verify", "bench", "inspect", "targets", "kernels", "completion"])
@@ -273,7 +257,7 @@ def test_verify_through_an_emulator(
     elif shutil.which(compiler) is None:
         pytest.skip(f"no {compiler}")
     for name, offset, ok in (("good", 0.0, True), ("bad", 0.01, False)):
-        with_results(write_bundle(program(tmp_path, arm, offset=offset), arm, tmp_path / name))
+        write_bundle(program(tmp_path, arm, offset=offset), arm, tmp_path / name)
         found = compare.verify(folder / "tiny.onnx", tmp_path / name, layers=True)
         assert found.ok is ok and [d.where for d in found.differences] == ["mul", "act", "output"]
 

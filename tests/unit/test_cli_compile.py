@@ -33,7 +33,9 @@ def test_compiled_model_answers(bundle: Path) -> None:
 
 
 def test_verify(folder: Path, bundle: Path) -> None:
-    assert main(["verify", str(folder / "tiny.onnx"), "--bundle", str(bundle), "--runs", "3"]) == 0
+    words = ["verify", str(folder / "tiny.onnx"), "--bundle", str(bundle)]
+    assert main([*words, "--runs", "3"]) == 0
+    assert main([*words, "--layers"]) == 0
 
 
 def test_two_compiles_give_the_same_bytes(folder: Path, bundle: Path, tmp_path: Path) -> None:

@@ -175,8 +175,8 @@ def test_missing_instruction_set(tmp_path: Path) -> None:
 def test_wrong_abi(bundle: Bundle, tmp_path: Path) -> None:
     folder = tmp_path / "out"
     shutil.copytree(bundle.folder, folder)
-    source = '#include "edgec/edgec.h"\nstatic const ec_desc d = {.abi = 9};\nconst ec_desc *edgec_model(void) { return &d; }\n'
-    (tmp_path / "m.c").write_text(source)
+    source = "static const ec_desc d = {.abi = 9};\nconst ec_desc *edgec_model(void) { return &d; }\n"
+    (tmp_path / "m.c").write_text(f'#include "edgec/edgec.h"\n{source}')
     command = ["cc", "-shared", "-fPIC", f"-I{folder}", tmp_path / "m.c", "-o", folder / "libtiny.so"]
     subprocess.run(command, check=True)
     with pytest.raises(

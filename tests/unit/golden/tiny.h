@@ -1,7 +1,7 @@
 /* tiny.h - the model "tiny", compiled by edgec 0.1.0 for x86.
  *
- * Memory: 320 bytes per instance (the arena).  32 bytes of weights and CODE bytes of code
- * are read-only and shared by all instances.  Tensors are row-major.
+ * Memory: 320 bytes per instance (the arena); 32 bytes of weights and CODE bytes of
+ * code are read-only and shared by all instances.  Tensors are row-major.
  *
  * Inputs
  *   0  x: float32[2, 4], 32 bytes
