@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from edgec.compiler import registry
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes
 from edgec.compiler.op import body_of, int_attr, is_const
-from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.target import Target
 
 from .fuse import placeable, stretches
@@ -124,7 +125,7 @@ def _offers(node: Node, target: Target, threads: int) -> list[Choice]:
     offers = choices(problem)
     if not offers:
         reasons = "; ".join(
-            f"{name}: {why}" for name, r in sorted(ROWS.items()) if (why := r.accepts(problem)) is not True
+            f"{name}: {why}" for name, r in sorted(registry.ROWS.items()) if (why := r.accepts(problem)) is not True
         )
         raise EdgecError(f"{node.name}: no kernel for {problem.anchor.op} on {target.name} ({reasons})")
     return [*_placements(body, offers), *offers]
