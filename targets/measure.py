@@ -27,7 +27,8 @@ static double now(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
-double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t calls, int32_t rounds, double budget_us) {
+double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t calls, int32_t rounds,
+                  double budget_us) {
     double best = 1e30, begin = now();
     int32_t round = 0;
     do {

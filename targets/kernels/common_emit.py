@@ -24,6 +24,7 @@ class Frame:
     places: dict[Value, Place]
     out: Value
     place: Place
+    zero: Expr  # 0 when the kernel runs, which LLVM cannot know: loops to `n + zero` stay loops
     scratch: Any = None
 
     def store(self, index: tuple[Expr, ...]) -> Stmt:
@@ -50,8 +51,10 @@ def emit_kernel(
     def whole(buffers: list[Any], begin: Expr, end: Expr) -> Stmt:
         places = {v: Place(t, b) for v, t, b in zip(graph.inputs, types, buffers, strict=False)}
         out = Place(result, buffers[len(types)])
-        frame = Frame(Body(graph, places), places, graph.outputs[0], out, buffers[-1] if choice.scratch_bytes else None)
-        return tir.tasks(begin, end, lambda task: make(frame, task))
+        zero, bind = tir.let(tirx.shift_right(begin, tir.i32(31)), "zero")
+        scratch = buffers[-1] if choice.scratch_bytes else None
+        frame = Frame(Body(graph, places), places, graph.outputs[0], out, zero, scratch)
+        return tir.seq(bind, tir.tasks(begin, end, lambda task: make(frame, task)))
 
     return Emitted(tir.function(symbol, params, whole, pointer_bits=target.pointer_bits), tasks)
 

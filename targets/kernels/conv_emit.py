@@ -159,7 +159,10 @@ class Conv:
                     parts.append(put(acc, vector(acc, lanes, here) + tir.broadcast(x, lanes) * value, lanes, here))
             return tir.seq(parts)
 
-        return tir.loop(self.block_in, step, "ci")
+        # A tile at an edge holds several such loops. Were they unrolled, LLVM would keep what they share in registers
+        # that the accumulators need.
+        shared = (t.edge_row or t.edge_column) and 1 < self.block_in
+        return tir.loop(self.block_in + frame.zero if shared else self.block_in, step, "ci")
 
     def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:
         """Ask for the weights that the loop needs some steps later: hardware stops at page boundaries."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, epilogue_fits, f32, input_index, layouts_in, task_split
+from .common import blocked_layout, ceil_div, epilogue_fits, f32, input_index, layouts_in, task_split
 from .conv_shape import Window, conv_operands, conv_window
 from .conv_tiles import TileChoice, input_block, tile_choices
 
@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     pass
 
 KEPT = 3  # candidates per layout of the input
-PLAIN_PENALTY = {"": 1.03, "NHWC": 1.03}  # more pages per step than blocked channels
+PLANES_PENALTY = 1.4  # 1x1 windows over many whole planes: every step reads another page
+PLAIN_PENALTY = 1.03
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -81,17 +82,24 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     rank = len(problem.anchor.types[0].shape)
     x, weight, _ = conv_operands(problem.anchor)
     operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
-    best = sorted(tile_choices(w, cpu, operations), key=lambda t: t.cost_us)[:KEPT]
     blocked = blocked_layout(rank, lanes)
-    inputs = [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""])
     found = []
-    for layout in inputs:
-        for t in best:
+    for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
+        stored = ceil_div(w.channels_in, lanes) * lanes if layout == blocked else w.channels_in
+        for t in sorted(tile_choices(w, cpu, operations, stored), key=lambda t: t.cost_us)[:KEPT]:
             packed = weight_layout(rank, input_block(w.channels_in // w.group, lanes), t.vectors * lanes)
             fixed: dict[Value, str] = {x: layout, weight: packed}
-            cost = t.cost_us * PLAIN_PENALTY.get(layout, 1.0)
+            cost = t.cost_us * penalty(w, layout)
             found.append(Choice(row, layouts_in(problem, fixed, blocked), (blocked,), config(problem, w, t), cost))
     return found
+
+
+def penalty(w: Window, layout: str) -> float:
+    """Factor for inputs without channel blocks."""
+    if layout.endswith("c"):
+        return 1.0
+    planes = layout == "" and w.taps == 1 and w.channels_in >= 64 and w.height.size * w.width.size >= 512
+    return PLANES_PENALTY if planes else PLAIN_PENALTY
 
 
 def weight_layout(rank: int, block_in: int, block_out: int) -> str:

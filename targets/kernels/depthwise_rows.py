@@ -10,9 +10,10 @@ from edgec.compiler.target import Cpu
 
 from .common import blocked_layout, ceil_div, epilogue_fits, f32, input_index, layouts_in, task_split
 from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, segments
-from .cost import TILE, Traffic, microseconds
+from .cost import Traffic, microseconds
 
 NAME = "conv_f32_depthwise"
+START = 8.0  # cycles to start a tile or a row of a large window: the tile before it still runs
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -77,7 +78,9 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, operations: int) -> float
             )
             loads = inputs + w.taps
             work = max(pixels * w.taps / cpu.fma_per_cycle, loads / cpu.load_per_cycle, cpu.fma_latency * w.taps)
-            ends = pixels * (2.0 + operations) / cpu.fma_per_cycle + TILE * (1 if unrolls(w) else w.height.kernel)
+            ends = pixels * (1.0 + operations) / (2 * cpu.fma_per_cycle) + START * (
+                1 if unrolls(w) else w.height.kernel
+            )
             cycles += v.count * s.count * (work + ends)
     elements = w.batch * w.channels_in * w.height.size * w.width.size, w.batch * w.channels_out * w.pixels
     moved = 4.0 * sum(elements)

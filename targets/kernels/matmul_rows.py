@@ -53,7 +53,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     def us(tile_us: float, columns: int) -> float:
         return tile_us * (1.0 if packed else UNPACKED_PENALTY) * (1.5 if conflict and columns > 8 else 1.0)
 
-    best = sorted(tile_choices(w, cpu, operations), key=lambda t: us(t.cost_us, t.columns))[:KEPT]
+    best = sorted(tile_choices(w, cpu, operations, w.channels_in), key=lambda t: us(t.cost_us, t.columns))[:KEPT]
     found = []
     for t in best:
         batch, tiles, spaces = unit_counts(w, t.rows, t.columns, t.vectors, t.block, lanes)
