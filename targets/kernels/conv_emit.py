@@ -161,7 +161,7 @@ class Conv:
 
         # A tile at an edge holds several such loops. Were they unrolled, LLVM would keep what they share in registers
         # that the accumulators need.
-        shared = (t.edge_row or t.edge_column) and 1 < self.block_in
+        shared = (t.edge_row or t.edge_column) and self.block_in > 1
         return tir.loop(self.block_in + frame.zero if shared else self.block_in, step, "ci")
 
     def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:

@@ -16,6 +16,8 @@ from .conv_tiles import tile_choices
 KEPT = 3
 PACKED, DYNAMIC = "matmul_f32_packed", "matmul_f32_dynamic"
 UNPACKED_PENALTY = 1.15  # rows of the right operand lie apart
+CONFLICT_PENALTY = 2.5  # ... and all of them in one cache set
+CACHE_WAY = 4096  # bytes
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -48,10 +50,11 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     cpu, packed = problem.target.cpu, row == PACKED
     lanes, w = cpu.lanes(32), geometry(problem, packed)
     operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
-    conflict = 4 * w.channels_in % 4096 == 0  # rows of the left operand fall into one cache set
+    conflict = 4 * w.channels_in % CACHE_WAY == 0  # rows of the left operand fall into one cache set
+    unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 
     def us(tile_us: float, columns: int) -> float:
-        return tile_us * (1.0 if packed else UNPACKED_PENALTY) * (1.5 if conflict and columns > 8 else 1.0)
+        return tile_us * (1.0 if packed else unpacked) * (1.5 if conflict and columns > 8 else 1.0)
 
     best = sorted(tile_choices(w, cpu, operations, w.channels_in), key=lambda t: us(t.cost_us, t.columns))[:KEPT]
     found = []
