@@ -15,6 +15,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 from sklearn.datasets import load_digits
+from threadpoolctl import threadpool_limits
 
 Array = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -114,6 +115,7 @@ def gradients(params: list[Array], x: Array, labels: Labels) -> list[Array]:
     return out
 
 
+@threadpool_limits.wrap(limits=1)  # matrices so small that threads only wait
 def train(images: Array, labels: Labels, epochs: int = EPOCHS) -> list[Array]:
     """Adam (Kingma and Ba, 2014) with a linearly falling step."""
     rng = np.random.default_rng(SEED)

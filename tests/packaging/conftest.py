@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import site
 import subprocess
@@ -19,7 +20,8 @@ PACKAGES |= {"edgec/targets": "targets", "edgec/runtime": "runtime"}
 
 def run(command: Sequence[str | Path], cwd: Path) -> str:
     """Standard output; a failing command fails the test with what it said."""
-    done = subprocess.run([str(c) for c in command], cwd=cwd, capture_output=True, text=True)
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
+    done = subprocess.run([str(c) for c in command], cwd=cwd, env=clean, capture_output=True, text=True)
     if done.returncode:
         pytest.fail(f"{' '.join(map(str, command))}\n{done.stdout}\n{done.stderr}")
     return done.stdout
