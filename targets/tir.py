@@ -15,6 +15,8 @@ from tvm import tirx
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import ForKind
 
+from .lets import hoisted
+
 Expr: TypeAlias = Any  # tirx expressions, and Python numbers where TVM converts them
 Stmt: TypeAlias = Any
 Buffer: TypeAlias = Any
@@ -94,7 +96,9 @@ def load(buffer: Buffer, *index: Expr | int) -> Expr:
 
 
 def store(buffer: Buffer, value: Expr, *index: Expr | int) -> Stmt:
-    return tirx.BufferStore(buffer, value, [i32(x) if isinstance(x, int) else x for x in index])
+    """A store; lets in `value` become bindings before it (lets.py)."""
+    place = [i32(x) if isinstance(x, int) else x for x in index]
+    return hoisted(value, lambda flat: tirx.BufferStore(buffer, flat, place))
 
 
 def prefetch(buffer: Buffer, *index: Expr | int) -> Stmt:
@@ -112,7 +116,7 @@ def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, 
 def let(value: Expr, name: str = "x") -> tuple[Expr, Stmt]:
     """A named scalar or vector: (variable, statement that binds it)."""
     var = tirx.Var(f"{name}{next(_count)}", value.ty)
-    return var, tirx.Bind(var, value)
+    return var, hoisted(value, lambda flat: tirx.Bind(var, flat))
 
 
 def split(flat: Expr, *extents: int) -> tuple[Expr, ...]:
