@@ -66,8 +66,6 @@ class Body:
             self._lets = None
 
     def _at(self, value: Value, index: Index) -> Expr:
-        if value in self.bound:
-            return self.bound[value](index)
         if value in self.places:
             return self.places[value].load(index)
         if is_const(value):
@@ -84,6 +82,8 @@ class Body:
         return self._known[key][0]
 
     def _computed(self, value: Value, index: Index) -> Expr:
+        if value in self.bound:
+            return self.bound[value](index)
         node = value.node
         if node.op in SCALAR:
             args = [widen(self._at(a, align(index, a.shape))) for a in node.args]

@@ -136,7 +136,7 @@ def _log_finite(x: Expr) -> Expr:
     def halves(i: Expr) -> Expr:
         exponent = (i >> 23) - 126 - tirx.Select(x < f32(1.17549435e-38), lit(23, "int32"), lit(0, "int32"))
         mantissa = of_bits((i & 0x007FFFFF) | 0x3F000000)
-        return bind(mantissa, lambda m: bind(m < f32(0.70710678118654752), lambda low: polynomial(m, low, exponent)))
+        return bind(mantissa, lambda m: polynomial(m, m < f32(0.70710678118654752), exponent))
 
     def polynomial(m: Expr, low: Expr, exponent: Expr) -> Expr:
         e = tirx.Cast("float32", exponent - tirx.Select(low, lit(1, "int32"), lit(0, "int32")))

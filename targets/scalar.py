@@ -30,28 +30,39 @@ def c(x: Expr, value: float | int) -> Expr:
 
 
 def widen(x: Expr) -> Expr:
-    """f16 and bf16 as f32; anything else as it is."""
-    if kind(x) == "float16":
-        return tirx.Cast("float32", x)
-    if kind(x) == "bfloat16":
-        return tirx.reinterpret("float32", tirx.Cast("uint32", tirx.reinterpret("uint16", x)) << 16)
-    return x
+    """f16 as f32; anything else as it is. bf16 is held as f32 throughout, and has no type of its own in a kernel."""
+    return tirx.Cast("float32", x) if kind(x) == "float16" else x
+
+
+def held(name: str) -> str:
+    """TVM's type that holds values of one of our types in a kernel."""
+    from edgec.compiler.dtypes import dtype
+
+    return "float32" if name == "bf16" else dtype(name).tvm
 
 
 def narrow(x: Expr, to: str) -> Expr:
     """`x` in the element type of a result; f32 is rounded to f16 or bf16, halves to even."""
-    if kind(x) == to:
-        return x
     if to == "bfloat16":
         return bind(tirx.reinterpret("uint32", tirx.Cast("float32", x)), _rounded_bfloat)
-    return tirx.Cast(to, x)
+    return x if kind(x) == to else tirx.Cast(to, x)
 
 
 def _rounded_bfloat(b: Expr) -> Expr:
-    up = b + lit(0x7FFF, "uint32") + ((b >> 16) & lit(1, "uint32"))
+    up = b + lit(0x7FFF, "uint32") + ((b >> lit(16, "uint32")) & lit(1, "uint32"))
     quiet = b | lit(0x400000, "uint32")
     nan = (b & lit(0x7FFFFFFF, "uint32")) > lit(0x7F800000, "uint32")
-    return tirx.reinterpret("bfloat16", tirx.Cast("uint16", tirx.Select(nan, quiet, up) >> 16))
+    return tirx.reinterpret("float32", tirx.Select(nan, quiet, up) & lit(0xFFFF0000, "uint32"))
+
+
+def from_bfloat(stored: Expr) -> Expr:
+    """The number behind the 16 bits of a bf16."""
+    return tirx.reinterpret("float32", tirx.Cast("uint32", stored) << lit(16, "uint32"))
+
+
+def to_bfloat(x: Expr) -> Expr:
+    """The 16 bits of a number that is a bf16 already."""
+    return tirx.Cast("uint16", tirx.reinterpret("uint32", x) >> lit(16, "uint32"))
 
 
 def _float(name: str, vector: Callable[[Expr], Expr] | None = None) -> Callable[..., Expr]:
@@ -192,13 +203,13 @@ def power(a: Expr, b: Expr) -> Expr:
 def minimum(a: Expr, b: Expr) -> Expr:
     if not is_float(a):
         return tirx.Select(a < b, a, b)
-    return bind(a, lambda a: bind(b, lambda b: tirx.Select(tirx.Or(a < b, m.is_nan(a)), a, b)))
+    return bind(b, lambda b: bind(a, lambda a: tirx.Select(tirx.Or(a < b, m.is_nan(a)), a, b)))
 
 
 def maximum(a: Expr, b: Expr) -> Expr:
     if not is_float(a):
         return tirx.Select(b < a, a, b)
-    return bind(a, lambda a: bind(b, lambda b: tirx.Select(tirx.Or(b < a, m.is_nan(a)), a, b)))
+    return bind(b, lambda b: bind(a, lambda a: tirx.Select(tirx.Or(b < a, m.is_nan(a)), a, b)))
 
 
 def shift(a: Expr, b: Expr, *, direction: str) -> Expr:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import prod
+from typing import Literal
 
 from edgec.compiler.ir import Type
 from edgec.compiler.layout import layout, storage_bytes
@@ -60,3 +61,34 @@ def arithmetic_cycles(problem: Problem) -> float:
             each = 40.0 * lanes if node.op in SCALAR_CALLS else 16.0 if node.op in DEAR else 1.0
             total += each * node.types[0].size / lanes
     return total
+
+
+def fold_us(problem: Problem, steps: int, reuse: float = 1.0) -> float:
+    """Time of `steps` accumulations, `reuse` of them per load, beside the traffic of the arguments."""
+    cpu = problem.target.cpu
+    lanes = max(1, cpu.lanes(32))
+    return traffic_us(problem) + steps / (lanes * reuse) * 1.5 / (cpu.ghz * 1e3)
+
+
+def one_anchor(problem: Problem, same_shape: bool) -> Literal[True] | str:
+    """True where the body has one anchor, which all that follows reads at one position per output element."""
+    anchor, body = problem.anchor, problem.body
+    after = {anchor}
+    outputs = set(body.outputs)
+    for node in body.nodes():
+        kind = OPS[node.op].kind
+        if kind not in ("map", "elementwise", "source") and node is not anchor:
+            return f"the body holds {node.op} beside {anchor.op}"
+        if node is anchor or not any(a.node in after for a in node.args):
+            continue
+        after.add(node)
+        if node.types[0].shape != anchor.types[0].shape and (same_shape or kind != "map" or len(outputs) > 1):
+            return f"{node.op} changes the shape after {anchor.op}"
+        if kind == "map" and (node.op not in ("Reshape", "Transpose", "Edgec.Layout") or same_shape):
+            return f"{node.op} follows {anchor.op}"
+    if any(v.shape != body.outputs[0].shape for v in body.outputs):
+        return "outputs differ in shape"
+    maps = [n for n in after if OPS[n.op].kind == "map"]
+    if maps and any(sum(a.node in after for a in n.args) > 1 for n in after):
+        return "the anchor's result is read in two orders"
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from edgec.compiler.dtypes import dtype
@@ -26,10 +26,14 @@ class Kernel:
         self.inputs = dict(zip(problem.body.inputs, buffers[:count], strict=True))
         self.outputs = list(zip(problem.body.outputs, buffers[count : count + len(problem.body.outputs)], strict=True))
 
-    def space(self, box: Sequence[tuple[int, int]], folds: Sequence[int] = ()) -> Space:
-        """Loops over a box of an output's physical space, then over folded extents, and a body that reads through them."""
+    def space(self, box: Sequence[tuple[int, int]], folds: Sequence[int] = (), within: Collection[int] = ()) -> Space:
+        """Loops over a box of an output's physical space, then over folded extents, and a body that reads through them.
+
+        `within`: dimensions of the box itself that are folded over.
+        """
         body = Body(self.problem.body, {})
-        loops = [Loop(end - start, start=start) for start, end in box] + [Loop(n, fold=True) for n in folds]
+        loops = [Loop(end - start, start=start, fold=k in within) for k, (start, end) in enumerate(box)]
+        loops += [Loop(n, fold=True) for n in folds]
         space = Space(body, loops)
         body.places = {v: Flat(v.type, b, space) for v, b in self.inputs.items()}
         return space
@@ -55,7 +59,7 @@ def logical(t: Type, loops: Sequence[Loop]) -> Index:
 def kernel_function(problem: Problem, symbol: str, regions: Callable[[Kernel], Region], scratch: int = 0) -> Emitted:
     """The PrimFunc around the regions' tasks. Parameters are flat arrays: inputs, outputs, scratch (f32) if any."""
     values = [*problem.body.inputs, *problem.body.outputs]
-    params = [(f"a{k}", dtype(v.type.dtype).tvm, _flat(v.type)) for k, v in enumerate(values)]
+    params = [(f"a{k}", _stored(v.type), _flat(v.type)) for k, v in enumerate(values)]
     if scratch:
         params.append(("scratch", "float32", (scratch,)))
     count = 1
@@ -69,6 +73,10 @@ def kernel_function(problem: Problem, symbol: str, regions: Callable[[Kernel], R
 
     function = tir.function(symbol, params, body, pointer_bits=problem.target.pointer_bits)
     return Emitted(function, max(1, count))
+
+
+def _stored(t: Type) -> str:
+    return "uint16" if t.dtype == "bf16" else dtype(t.dtype).tvm
 
 
 def _flat(t: Type) -> tuple[int, ...]:

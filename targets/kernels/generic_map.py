@@ -54,11 +54,14 @@ def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
     for box in boxes(lead.type, axes):
         space = io.space(box)
 
-        def build(lanes: int = 1, space: Any = space) -> Any:
+        def element(_: Any = None, space: Any = space) -> Any:
             index = logical(lead.type, space.loops)
             return tir.seq(io.store(space, v, space.body.at(v, index), index) for v in values)
 
-        space.trace(build)
+        def build(points: Any, element: Any = element) -> Any:
+            return tir.seq(point(element) for point in points)
+
+        space.trace(element)
         lanes = problem.target.cpu.lanes(32)
         vector = space.vector_group(lanes) if space.groups else None
         order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])

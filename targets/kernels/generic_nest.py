@@ -1,4 +1,4 @@
-"""Loop nests around a traced space: tasks, serial loops, the vector with its tail."""
+"""Loop nests around a traced space: tasks, serial loops, tiles of vectors with their remainders."""
 
 from __future__ import annotations
 
@@ -14,92 +14,133 @@ from ..tir import Expr, Stmt
 from .generic_space import TASK_WORK, Group, Space
 
 Region = tuple[int, Callable[[Expr], Stmt]]  # number of tasks, statements of one task
+Setting = Callable[[], None]  # puts positions of groups in place
+
+
+@dataclass
+class Point:
+    """`lanes` neighbouring elements. Called with a function of the lane, it makes one vector operation of it."""
+
+    space: Space
+    lanes: int
+    settings: tuple[Callable[[Expr], None], ...] = ()
+
+    def __call__(self, fn: Callable[[Expr], Stmt]) -> Stmt:
+        def one(v: Expr) -> Stmt:
+            if isinstance(v, tirx.Var):
+                self.space.body.limit(v, self.lanes)
+            for setting in self.settings:
+                setting(v)
+            return fn(v)
+
+        return tir.vectorized(self.lanes, one)
+
+
+Build = Callable[[list[Point]], Stmt]
 
 
 @dataclass
 class Nest:
-    """`order`: groups from the outermost loop to the innermost; the innermost is done `step` lanes at a time."""
+    """`order`: groups from the outermost loop to the innermost.
+
+    The innermost is done in vectors of `lanes`, `unroll` of them at a time; the one around it `tile` turns at a time.
+    `run`'s builder gets the points of one tile: (tile turns) x (vectors), fewer at the edges.
+    """
 
     space: Space
     order: list[Group]
     lanes: int
+    unroll: int = 1
+    tile: int = 1
 
-    def run(self, build: Callable[[int], Stmt], threads: int, work: int = 1) -> Region:
-        """`build(lanes)` makes the statements of that many lanes of the innermost group; `work`: cost of one element."""
+    def run(self, build: Build, threads: int, work: int = 1) -> Region:
+        """`work`: how much dearer one element is than a copied one."""
+        if not self.order:
+            return 1, lambda number: build([Point(self.space, 1)])
         position, block = self._cut(threads, work)
         outer = [g.extent for g in self.order[:position]]
-        here = self.order[position] if self.order else None
-        blocks = -(-here.extent // block) if here else 1
+        blocks = -(-self.order[position].extent // block)
 
         def task(number: Expr) -> Stmt:
             digits = tir.split(number, *outer, blocks)
+            binds = []
             for group, x, n in zip(self.order, digits, outer, strict=False):
-                self._limit(group, x, n)
+                var, stmt = tir.let(x, "d")
+                self.space.body.limit(var, n)
+                self.space.set(group, var)
+                binds.append(stmt)
             first = digits[-1] * block if blocks > 1 else None
-            return self._level(position, build, first, block)
+            return tir.seq(binds, self._level(position, build, first, block, []))
 
         return prod(outer) * blocks, task
 
+    def _step(self, level: int) -> int:
+        last = len(self.order) - 1
+        return self.lanes * self.unroll if level == last else self.tile if level == last - 1 else 1
+
     def _cut(self, threads: int, work: int) -> tuple[int, int]:
+        """The group that is cut into blocks, one task each (with the turns of those around it), and the block's size."""
         total = prod(g.extent for g in self.order) * work
         target = min(TASK_WORK, max(1024, total // (4 * threads))) if threads > 1 else TASK_WORK
         inner = work
         for position in reversed(range(len(self.order))):
             extent = self.order[position].extent
             if inner * extent >= target or position == 0:
-                block = max(1, min(extent, target // inner))
-                if position == len(self.order) - 1:
-                    block = min(extent, -(-block // self.lanes) * self.lanes)
-                return position, block
+                step = self._step(position)
+                return position, min(extent, max(1, round(target / inner / step)) * step)
             inner *= extent
-        return 0, 1
+        raise AssertionError("a nest has a group")
 
-    def _limit(self, group: Group, x: Expr, extent: int) -> None:
-        """Name a position, so that its range is known to the body."""
-        self.space.set(group, x)
-
-    def _level(self, level: int, build: Callable[[int], Stmt], first: Expr | None, block: int) -> Stmt:
-        if not self.order:
-            return build(1)
-        group = self.order[level]
+    def _level(self, level: int, build: Build, first: Expr | None, block: int, tiles: list[Callable[[], None]]) -> Stmt:
+        group, step = self.order[level], self._step(level)
         if level == len(self.order) - 1:
-            return self._vectors(group, build, first, block)
+            return self._steps(group, step, first, block, lambda base, n: build(self._points(group, base, n, tiles)))
 
-        def turn(x: Expr) -> Stmt:
-            self.space.body.limit(x, group.extent) if isinstance(x, tirx.Var) else None
-            self.space.set(group, x)
-            return self._level(level + 1, build, None, self.order[level + 1].extent)
+        def turn(base: Expr, n: int) -> Stmt:
+            if step == 1:
+                self.space.set(group, base)
+                return self._level(level + 1, build, None, 0, tiles)
+            here = [_setter(self.space, group, base + t) for t in range(n)]
+            return self._level(level + 1, build, None, 0, here)
 
-        if first is None:
-            return tir.loop(group.extent, turn)
-        count = block if group.extent % block == 0 else tirx.min(tir.i32(block), group.extent - first)
-        return tir.loop(count, turn, start=first)
+        return self._steps(group, step, first, block, turn)
 
-    def _vectors(self, group: Group, build: Callable[[int], Stmt], first: Expr | None, block: int) -> Stmt:
-        lanes, extent = self.lanes, group.extent
-        whole, rest = extent // lanes, extent % lanes
+    def _points(self, group: Group, base: Expr, n: int, tiles: list[Callable[[], None]]) -> list[Point]:
+        points = []
+        for tile in tiles or [lambda: None]:
+            for start in range(0, n, self.lanes):
+                lane = _lane(self.space, group, base + start if start else base)
+                points.append(Point(self.space, min(self.lanes, n - start), (_ignoring(tile), lane)))
+        return points
 
-        def lane(base: Callable[[Expr], Expr], n: int) -> Stmt:
-            def one(v: Expr) -> Stmt:
-                if isinstance(v, tirx.Var):
-                    self.space.body.limit(v, n)
-                self.space.set(group, base(v))
-                return build(n)
+    def _steps(self, group: Group, step: int, first: Expr | None, block: int, turn: Callable[[Expr, int], Stmt]) -> Stmt:
+        """`turn(position, n)` for every step of a group, or of the block that begins at `first`; n < step at the end."""
+        whole, rest = divmod(group.extent, step)
 
-            return tir.vectorized(n, one)
-
-        def chunk(k: Expr) -> Stmt:
+        def one(k: Expr) -> Stmt:
             if isinstance(k, tirx.Var):
                 self.space.body.limit(k, whole)
-            return lane(lambda v: k * lanes + v, lanes)
+            return turn(k * step if step > 1 else k, step)
 
-        tail = lane(lambda v: whole * lanes + v, rest) if rest else None
+        tail = turn(tir.i32(whole * step), rest) if rest else None
         if first is None:
-            return tir.seq(tir.loop(whole, chunk) if whole else None, tail)
-        start = tirx.floordiv(first, lanes)
-        count = tirx.min(tir.i32(block // lanes), whole - start) if whole * lanes % block or rest else tir.i32(block // lanes)
-        last = tir.when(first + block >= extent, tail) if tail is not None else None
-        return tir.seq(tir.loop(count, chunk, start=start) if whole else None, last)
+            return tir.seq(tir.loop(whole, one) if whole else None, tail)
+        start, count = tirx.floordiv(first, step), block // step
+        turns = tir.i32(count) if group.extent % block == 0 else tirx.min(tir.i32(count), whole - start)
+        last = tir.when(first + block >= group.extent, tail) if tail is not None else None
+        return tir.seq(tir.loop(turns, one, start=start) if whole else None, last)
+
+
+def _setter(space: Space, group: Group, value: Expr) -> Callable[[], None]:
+    return lambda: space.set(group, value)
+
+
+def _ignoring(fn: Callable[[], None]) -> Callable[[Expr], None]:
+    return lambda v: fn()
+
+
+def _lane(space: Space, group: Group, base: Expr) -> Callable[[Expr], None]:
+    return lambda v: space.set(group, base + v)
 
 
 def joined(regions: Sequence[Region]) -> Region:

@@ -20,6 +20,7 @@ from edgec.compiler.layout import layout, physical_shape
 from .. import tir
 from ..access import Place
 from ..body import Body
+from ..scalar import from_bfloat, to_bfloat
 from ..tir import Expr, Index, Stmt
 
 TASK_WORK = 16384  # elements computed by one task, about
@@ -68,9 +69,11 @@ class Flat(Place):
     space: Any = None
 
     def load(self, index: Index) -> Expr:
-        return tir.load(self.buffer, self.space.address(self.type, index))
+        element = tir.load(self.buffer, self.space.address(self.type, index))
+        return from_bfloat(element) if self.type.dtype == "bf16" else element
 
     def store(self, value: Expr, index: Index) -> Stmt:
+        value = to_bfloat(value) if self.type.dtype == "bf16" else value
         return tir.store(self.buffer, value, self.space.address(self.type, index, store=True))
 
 

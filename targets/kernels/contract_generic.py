@@ -1,0 +1,140 @@
+"""generic_contract: Conv and ConvTranspose of any rank, group and dilation, MatMul of any stack; any layout and type."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .generic_choice import choices, fold_us, one_anchor
+
+if TYPE_CHECKING:
+    from ..tir import Expr
+    from .generic_anchor import Context
+
+OPERATORS = frozenset({"Conv", "ConvTranspose", "MatMul"})
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    return one_anchor(problem, same_shape=False)
+
+
+def steps(problem: Problem) -> int:
+    """Multiply-accumulates."""
+    node = problem.anchor
+    w = node.args[1].shape
+    inner = w[-2] if node.op == "MatMul" else prod(w[1:]) if node.op == "Conv" else prod(w[2:]) * w[0]
+    return node.types[0].size * inner
+
+
+def offers(problem: Problem) -> Sequence[Choice]:
+    return choices("generic_contract", problem, 2 * fold_us(problem, 2 * steps(problem)))
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .generic_anchor import block_of, folded_kernel
+
+    node = problem.anchor
+    x, w = node.args[0], node.args[1]
+    attrs: Any = full_attrs(node)
+    if node.op == "MatMul":
+        make, folds = _matmul, [(w.shape[-2], 1)]
+    elif node.op == "Conv":
+        block = block_of(problem, x, 1)
+        split = block if w.shape[1] % block == 0 else 1
+        make, folds = _conv, [(w.shape[1], split), *((k, 1) for k in w.shape[2:])]
+    else:
+        make, folds = _transposed, [(x.shape[1] // attrs["group"], 1), *((k, 1) for k in w.shape[2:])]
+    tile = 4 if problem.target.cpu.vector_registers >= 16 else 2
+    return folded_kernel(problem, symbol, folds, lambda context: _stages(context, make), tile=tile, unroll=2)
+
+
+def _stages(context: Context, make: Any) -> Any:
+    """One sum of products; the accumulator has the result's type, f32 for f16 and bf16."""
+    from tvm import tirx
+
+    from .. import scalar as s
+    from .reduce_stages import add, computed_in, simple
+
+    node = context.problem.anchor
+    kind = computed_in(node.types[0].dtype)
+    zero = s.lit(0, kind)
+
+    def term() -> Expr:
+        a, b, inside = make(context)
+        product = tirx.Cast(kind, s.widen(a)) * tirx.Cast(kind, s.widen(b))
+        for condition in inside:
+            product = context.body.choose(condition, product, zero)
+        return product
+
+    def finish(prior: Any) -> Expr:
+        if node.op == "MatMul":
+            return prior[0]
+        return prior[0] + tirx.Cast(kind, s.widen(context.body.at(node.args[2], (context.index()[1],))))
+
+    return [simple(kind, zero, add, lambda prior: term())], finish
+
+
+def _matmul(context: Context) -> Any:
+    from ..body import align
+
+    a, b = context.problem.anchor.args
+    (k,) = context.positions()
+    index = context.index()
+    left = (*align(index[:-2], a.shape[:-2]), index[-2], k)
+    right = (*align(index[:-2], b.shape[:-2]), k, index[-1])
+    return context.body.at(a, left), context.body.at(b, right), []
+
+
+def _conv(context: Context) -> Any:
+    node = context.problem.anchor
+    x, w = node.args[0], node.args[1]
+    attrs: Any = full_attrs(node)
+    n, out, *at = context.index()
+    c, *taps = context.positions()
+    source, inside = [], []
+    for k, (o, tap) in enumerate(zip(at, taps, strict=True)):
+        stride, dilation = (attrs[key][k] if attrs[key] else 1 for key in ("strides", "dilations"))
+        begin = attrs["pads"][k] if attrs["pads"] else 0
+        t = o * stride + tap * dilation - begin
+        inside += [t >= 0, t < x.shape[k + 2]]
+        source.append(context.body.within(t, 0, x.shape[k + 2] - 1))
+    channel = _group(out, w.shape[0] // attrs["group"], attrs["group"]) * w.shape[1] + c
+    return context.body.at(x, (n, channel, *source)), context.body.at(w, (out, c, *taps)), inside
+
+
+def _transposed(context: Context) -> Any:
+    """Each output gathers the inputs whose window covers it: those at a whole number of strides."""
+    from ..maps import div, mod
+
+    node = context.problem.anchor
+    x, w = node.args[0], node.args[1]
+    attrs: Any = full_attrs(node)
+    n, out, *at = context.index()
+    c, *taps = context.positions()
+    each = x.shape[1] // attrs["group"]
+    source, inside = [], []
+    for k, (o, tap) in enumerate(zip(at, taps, strict=True)):
+        stride, dilation = (attrs[key][k] if attrs[key] else 1 for key in ("strides", "dilations"))
+        t = o + (attrs["pads"][k] if attrs["pads"] else 0) - tap * dilation
+        position = div(t, stride)
+        inside += [position >= 0, position < x.shape[k + 2]]
+        if stride > 1:
+            inside.append(mod(t, stride) < 1)
+        source.append(context.body.within(position, 0, x.shape[k + 2] - 1))
+    group = _group(out, w.shape[1], attrs["group"])
+    filters = out - group * w.shape[1] if attrs["group"] > 1 else out
+    channel = group * each + c
+    return context.body.at(x, (n, channel, *source)), context.body.at(w, (channel, filters, *taps)), inside
+
+
+def _group(out: Expr, size: int, groups: int) -> Any:
+    from ..maps import div
+
+    return 0 if groups == 1 else div(out, size)
+
+
+kernel(Row("generic_contract", OPERATORS, match, offers, emit, "any convolution or matrix product"))

@@ -1,0 +1,89 @@
+"""Convolutions, matrix products and pooling in every form that the fast templates refuse."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_generic_harness import chain, check, one
+
+from edgec.compiler.op import build
+
+CONVS: list[Any] = [
+    ("f32[1, 5, 9, 20]", "f32[7, 5, 3, 3]", {"pads": (1, 1, 1, 1)}),
+    ("f32[2, 6, 9, 20]", "f32[8, 3, 3, 2]", {"group": 2, "strides": (2, 1), "dilations": (1, 2), "pads": (0, 2, 1, 1)}),
+    ("f32[1, 16, 9, 20]@NCHW16c", "f32[32, 16, 3, 3]", {"pads": (1, 1, 1, 1), "strides": (2, 2)}),
+    ("f32[1, 24, 6, 20]", "f32[24, 1, 3, 3]", {"group": 24, "pads": (1, 1, 1, 1)}),
+    ("f32[1, 4, 30]", "f32[6, 4, 5]", {"pads": (2, 2)}),
+    ("f32[1, 2, 4, 5, 6]", "f32[3, 2, 2, 3, 3]", {"pads": (0, 1, 1, 1, 1, 1)}),
+    ("f16[1, 4, 6, 6]", "f16[6, 4, 3, 3]", {}),
+]
+
+
+@pytest.mark.parametrize("x, w, attrs", CONVS)
+def test_convolutions(x: str, w: str, attrs: Any, tmp_path: Path) -> None:
+    kind, out = x.split("[")[0], w.split("[")[1].split(",")[0]
+    check(one("Conv", x, w, f"{kind}[{out}]", **attrs), "generic_contract", tmp_path)
+    if x.count(",") == 3 and kind == "f32":
+        check(one("Conv", x, w, f"{kind}[{out}]", layouts=("NCHW16c",), **attrs), "generic_contract", tmp_path)
+
+
+def test_integer_convolution(tmp_path: Path) -> None:
+    check(one("Conv", "u8[1, 4, 6, 6]", "i8[6, 4, 3, 3]", "i32[6]", pads=(1, 1, 1, 1)), "generic_contract", tmp_path)
+
+
+TRANSPOSED: list[Any] = [
+    ("f32[1, 6, 5, 6]", "f32[6, 4, 3, 3]", 4, {"strides": (2, 2), "pads": (1, 1, 1, 1), "output_padding": (1, 1)}),
+    ("f32[1, 6, 5, 6]", "f32[6, 2, 2, 2]", 4, {"strides": (2, 2), "group": 2}),
+    ("f32[1, 3, 7]", "f32[3, 2, 3]", 2, {"dilations": (2,)}),
+]
+
+
+@pytest.mark.parametrize("x, w, out, attrs", TRANSPOSED)
+def test_transposed_convolutions(x: str, w: str, out: int, attrs: Any, tmp_path: Path) -> None:
+    check(one("ConvTranspose", x, w, f"f32[{out}]", **attrs), "generic_contract", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "a, b",
+    [
+        ("f32[1, 70]", "f32[70, 33]"),
+        ("f32[9, 70]", "f32[70, 37]"),
+        ("f32[2, 1, 5, 8]", "f32[3, 8, 21]"),
+        ("i32[3, 4]", "i32[4, 5]"),
+        ("f64[3, 4]", "f64[4, 5]"),
+        ("bf16[3, 40]", "bf16[40, 5]"),
+    ],
+)
+def test_matrix_products(a: str, b: str, tmp_path: Path) -> None:
+    check(one("MatMul", a, b), "generic_contract", tmp_path)
+
+
+def test_residual_and_activation_after_a_convolution(tmp_path: Path) -> None:
+    def body(x: Any, w: Any, b: Any, r: Any) -> Any:
+        return build("Relu", build("Add", build("Conv", x, w, b, pads=(1, 1, 1, 1)), r))
+
+    kinds = ["f32[1, 16, 9, 20]", "f32[16, 16, 3, 3]", "f32[16]", "f32[1, 16, 9, 20]@NCHW16c"]
+    check(chain(kinds, body, ["NCHW16c"]), "generic_contract", tmp_path)
+
+
+POOLS: list[Any] = [
+    {"kernel_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 1, 1)},
+    {"kernel_shape": (3, 2), "strides": (2, 3), "ceil_mode": 1},
+    {"kernel_shape": (2, 2), "dilations": (2, 3), "pads": (1, 0, 1, 1)},
+]
+
+
+@pytest.mark.parametrize("attrs", POOLS)
+@pytest.mark.parametrize("kind, out", [("f32[1, 20, 9, 21]", ""), ("f32[1, 20, 9, 21]@NCHW16c", "NCHW16c")])
+def test_pooling(attrs: Any, kind: str, out: str, tmp_path: Path) -> None:
+    check(one("MaxPool", kind, layouts=(out,), **attrs), "generic_window", tmp_path)
+    for include in (0, 1):
+        check(one("AveragePool", kind, layouts=(out,), count_include_pad=include, **attrs), "generic_window", tmp_path)
+
+
+def test_pooling_of_other_ranks_and_types(tmp_path: Path) -> None:
+    check(one("MaxPool", "u8[1, 4, 9, 9]", kernel_shape=(3, 3)), "generic_window", tmp_path)
+    check(one("AveragePool", "f32[1, 3, 17]", kernel_shape=(3,), strides=(2,)), "generic_window", tmp_path)
+    check(one("MaxPool", "f32[1, 2, 5, 6, 7]", kernel_shape=(2, 2, 2), pads=(0, 1, 0, 1, 0, 1)), "generic_window", tmp_path)

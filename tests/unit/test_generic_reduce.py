@@ -1,0 +1,63 @@
+"""Reductions, softmax and normalizations over any axes, in any layout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_generic_harness import chain, check, one, scalar
+
+from edgec.compiler.op import build
+
+N, B = "f32[2, 24, 5, 19]", "f32[2, 24, 5, 19]@NCHW16c"
+REDUCTIONS = ("Sum", "Mean", "Max", "Min", "Prod", "SumSquare", "L1", "L2", "LogSumExp")
+
+
+@pytest.mark.parametrize("op", REDUCTIONS)
+@pytest.mark.parametrize("axes, keepdims", [((2, 3), 1), ((1,), 0), ((0, 1, 2, 3), 0), ((3,), 0)])
+def test_reductions(op: str, axes: Any, keepdims: int, tmp_path: Path) -> None:
+    for kind in (N, B):
+        check(one(f"Reduce{op}", kind, axes=axes, keepdims=keepdims), "generic_reduce", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["f64", "i32", "i64", "u8", "f16", "bf16"])
+@pytest.mark.parametrize("op", ["Sum", "Mean", "Max", "L2", "LogSumExp"])
+def test_reductions_of_other_types(op: str, kind: str, tmp_path: Path) -> None:
+    check(one(f"Reduce{op}", f"{kind}[3, 4, 21]", axes=(2,)), "generic_reduce", tmp_path)
+
+
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize("kind", [N, B, "i32[2, 24, 5, 19]"])
+@pytest.mark.parametrize("axis, last", [(1, 0), (3, 0), (3, 1)])
+def test_positions_of_extremes(op: str, kind: str, axis: int, last: int, tmp_path: Path) -> None:
+    check(one(op, kind, axis=axis, keepdims=last, select_last_index=last), "generic_reduce", tmp_path)
+
+
+def test_maps_before_and_after_a_reduction(tmp_path: Path) -> None:
+    def body(x: Any) -> Any:
+        y = build("ReduceMean", build("Relu", build("Mul", x, scalar(2.0))), axes=(2, 3), keepdims=1)
+        return build("Reshape", build("Add", y, scalar(1.0)), shape=(2, 24))
+
+    check(chain([B], body), "generic_reduce", tmp_path)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("axis", [-1, 1, 2])
+@pytest.mark.parametrize("kind, out", [(N, ""), (B, "NCHW16c"), (N, "NCHW16c")])
+def test_softmax(op: str, axis: int, kind: str, out: str, tmp_path: Path) -> None:
+    check(one(op, kind, layouts=(out,), axis=axis), "softmax", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["f32[1, 1000]", "f64[3, 21]", "f16[3, 21]"])
+def test_softmax_of_rows(kind: str, tmp_path: Path) -> None:
+    check(one("Softmax", kind), "softmax", tmp_path)
+
+
+@pytest.mark.parametrize("kind, out", [(N, ""), (B, "NCHW16c")])
+def test_normalizations(kind: str, out: str, tmp_path: Path) -> None:
+    check(one("LayerNormalization", kind, "f32[19]", "f32[19]", layouts=(out,)), "norm", tmp_path)
+    check(one("LayerNormalization", kind, "f32[24, 5, 19]", "f32[5, 19]", layouts=(out,), axis=1), "norm", tmp_path)
+    check(one("InstanceNormalization", kind, "f32[24]", "f32[24]", layouts=(out,)), "norm", tmp_path)
+    check(one("LpNormalization", kind, layouts=(out,), axis=1, p=2), "norm", tmp_path)
+    check(one("LpNormalization", kind, layouts=(out,), axis=-1, p=1), "norm", tmp_path)
