@@ -16,7 +16,6 @@ from tvm import tirx
 from .tir import Expr, lit
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
-_ROUND32, _ROUND64 = 12582912.0, 6755399441055744.0  # 1.5 * 2**23 and 2**52: adding one rounds to an integer
 
 
 def kind(x: Expr) -> str:
@@ -93,14 +92,11 @@ def _power_of_two(n: Expr) -> Expr:
 def _reduced(x: Expr, fn: Callable[[Expr, Expr], Expr]) -> Expr:
     """fn(n, r) with x = n * ln 2 + r, n an integer of type int32, |r| <= ln 2 / 2."""
 
-    def split(t: Expr) -> Expr:
-        def rest(n: Expr) -> Expr:
-            r = x - n * f32(_LN2_HIGH) - n * f32(_LN2_LOW)
-            return bind(r, lambda r: bind(bits(t) - 0x4B400000, lambda i: fn(i, r)))
+    def rest(n: Expr) -> Expr:
+        r = x - n * f32(_LN2_HIGH) - n * f32(_LN2_LOW)
+        return bind(r, lambda r: bind(tirx.Cast("int32", n), lambda i: fn(i, r)))
 
-        return bind(t - f32(_ROUND32), rest)
-
-    return bind(x * f32(_LOG2E) + f32(_ROUND32), split)
+    return bind(rint(x * f32(_LOG2E)), rest)
 
 
 _EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
@@ -161,8 +157,12 @@ def log(x: Expr) -> Expr:
 
 
 def log1p(x: Expr) -> Expr:
-    """log(1 + x) for x from 0 to 2**100, the rounding of 1 + x made good."""
-    return bind(x, lambda x: bind(x + f32(1), lambda w: _log_finite(w) - ((w - f32(1)) - x) / w))
+    """log(1 + x) for x from 0 to 1, as 2 atanh(x / (2 + x))."""
+
+    def series(s: Expr) -> Expr:
+        return bind(s * s, lambda z: horner(z, [2 / k for k in range(15, 0, -2)]) * s)
+
+    return bind(x, lambda x: bind(x / (x + f32(2)), series))
 
 
 def tanh(x: Expr) -> Expr:
@@ -177,7 +177,7 @@ def sigmoid(x: Expr) -> Expr:
     return f32(1) / (f32(1) + exp(f32(0) - x))
 
 
-_ERF_TAIL = (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1, -1.0)
+_ERF_TAIL = (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1)
 _ERF_HEAD = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
 
 
@@ -187,7 +187,7 @@ def erf(x: Expr) -> Expr:
         far = (t * f32(-1.72853470e-5) + f32(3.83197126e-4)) * s + (t * f32(-3.88396438e-3) + f32(2.42546219e-2))
         for c in _ERF_TAIL:
             far = far * t + f32(c)
-        tail = with_sign(f32(1) - exp(far * t), x)
+        tail = with_sign(f32(1) - exp(far * t - t), x)
         head = horner(x * x, _ERF_HEAD) * x + x
         return tirx.Select(t < f32(0.927734375), head, tail)
 
@@ -198,10 +198,10 @@ def _quadrants(x: Expr, shift: int) -> Expr:
     """sin(x + shift * pi / 2): the argument is reduced in f64, the polynomials are f32."""
     wide = tirx.Cast("float64", x)
 
-    def reduced(t: Expr) -> Expr:
-        n = t - lit(_ROUND64, "float64")
-        r = bind(n, lambda n: (wide - n * lit(1.57079632673412561417, "float64")) - n * lit(6.07710050650619224932e-11, "float64"))
-        quadrant = tirx.Cast("int32", tirx.reinterpret("int64", t) & lit(3, "int64")) + shift
+    def reduced(n: Expr) -> Expr:
+        r = (wide - n * lit(1.57079632673412561417, "float64")) - n * lit(6.07710050650619224932e-11, "float64")
+        turns = n - tirx.floor(n * lit(0.25, "float64")) * lit(4, "float64")
+        quadrant = tirx.Cast("int32", turns) + shift
         return bind(tirx.Cast("float32", r), lambda r: bind(quadrant, lambda q: select(r, q)))
 
     def select(r: Expr, q: Expr) -> Expr:
@@ -213,7 +213,7 @@ def _quadrants(x: Expr, shift: int) -> Expr:
         signed = bind(bind(r * r, value), lambda v: tirx.Select((q & 2) < 1, v, f32(0) - v))
         return at_most(at_least(signed, f32(-1)), f32(1))
 
-    return bind(wide * lit(0.63661977236758134308, "float64") + lit(_ROUND64, "float64"), reduced)
+    return bind(rint(wide * lit(0.63661977236758134308, "float64")), reduced)
 
 
 def sin(x: Expr) -> Expr:

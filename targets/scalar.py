@@ -150,7 +150,7 @@ def cast(x: Expr, *, to: str) -> Expr:
 
     name = dtype(to).tvm
     if name == "bool":
-        return x if kind(x) == "bool" else x != c(x, 0)
+        return x if kind(x) == "bool" else tirx.NE(x, c(x, 0))
     if is_float(x) and name in ("int8", "uint8", "int16", "uint16"):
         return tirx.Cast(name, tirx.Cast("int32", x))
     if is_float(x) and name == "uint32":

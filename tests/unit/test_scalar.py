@@ -1,0 +1,122 @@
+"""Scalar operators: accuracy of the vector functions against f64, special numbers, element types."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_generic_harness import check, execute, one
+
+from edgec.compiler.op import evaluate
+
+SPECIAL = np.asarray([0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38, 88.7, -87.3, -103.9, 1.0], np.float32)
+
+
+def _erf(x: Any) -> Any:
+    from math import erf
+
+    return np.asarray([erf(v) for v in x])
+
+
+EXACT: dict[str, tuple[Any, float, float, float]] = {  # numpy function, range, greatest error in ulp
+    "Exp": (np.exp, -87.3, 88.7, 2),
+    "Log": (np.log, 0, 3e38, 2),
+    "Tanh": (np.tanh, -12, 12, 4),
+    "Sigmoid": (lambda x: 1 / (1 + np.exp(-x)), -87, 87, 4),
+    "Erf": (_erf, -6, 6, 2),
+    "Sin": (np.sin, -1e5, 1e5, 2),
+    "Cos": (np.cos, -1e5, 1e5, 2),
+    "Softplus": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), -80, 80, 4),
+    "Elu": (lambda x: np.where(x < 0, np.expm1(x), x), -80, 80, 4),
+}
+
+
+def points(low: float, high: float) -> Any:
+    rng = np.random.default_rng(0)
+    even = rng.uniform(low, high, 20000)
+    small = 10 ** rng.uniform(-37, np.log10(max(high, 1)), 20000)
+    both = np.concatenate([even, small, -small if low < 0 else small]).astype(np.float32)
+    return both[(both > low) & (both < high)][:40000]
+
+
+def ulps(have: Any, want: Any) -> Any:
+    return np.abs(have.astype(np.float64) - want) / np.spacing(np.abs(want.astype(np.float32)).clip(1.2e-38)).astype(np.float64)
+
+
+@pytest.mark.parametrize("where", ["x86-avx512", "x86"])
+@pytest.mark.parametrize("op", EXACT)
+def test_vector_functions_are_accurate(op: str, where: str, tmp_path: Path) -> None:
+    fn, low, high, bound = EXACT[op]
+    x = points(low, high)
+    (have,) = execute(one(op, f"f32[{x.size}]", where=where), "generic_map", [x], tmp_path)
+    error = ulps(have, fn(x.astype(np.float64)))
+    print(op, "greatest error", error.max(), "ulp at", x[error.argmax()])
+    assert error.max() <= bound, (error.max(), x[error.argmax()])
+
+
+@pytest.mark.parametrize("op", ["Exp", "Log", "Tanh", "Sigmoid", "Erf", "Sin", "Cos", "Relu", "Abs", "Neg", "Sign", "Sqrt", "Round", "IsNaN", "IsInf", "Softplus", "Mish"])
+def test_special_numbers(op: str, tmp_path: Path) -> None:
+    p = one(op, f"f32[{SPECIAL.size}]")
+    (have,) = execute(p, "generic_map", [SPECIAL], tmp_path)
+    (want,) = evaluate(p.anchor, [SPECIAL])
+    far = (np.abs(SPECIAL) > 1e8) & np.isfinite(SPECIAL) & np.isin(op, ["Sin", "Cos"])
+    np.testing.assert_allclose(have[~far].astype(np.float64), want[~far].astype(np.float64), rtol=2e-6, atol=1e-37)
+
+
+@pytest.mark.parametrize("op", ["Min", "Max"])
+def test_extremes_keep_nan(op: str, tmp_path: Path) -> None:
+    a = np.asarray([np.nan, 1, 2, np.nan], np.float32)
+    b = np.asarray([1, np.nan, 3, np.nan], np.float32)
+    (have,) = execute(one(op, "f32[4]", "f32[4]"), "generic_map", [a, b], tmp_path)
+    np.testing.assert_array_equal(have, np.asarray([np.nan, np.nan, 3 if op == "Max" else 2, np.nan], np.float32))
+
+
+BINARY = ("Add", "Sub", "Mul", "Div", "Min", "Max", "Equal", "Less", "GreaterOrEqual")
+
+
+@pytest.mark.parametrize("kind", ["f64", "f16", "bf16", "i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64"])
+@pytest.mark.parametrize("op", BINARY)
+def test_binary_operators_of_every_type(op: str, kind: str, tmp_path: Path) -> None:
+    check(one(op, f"{kind}[37]", f"{kind}[37]"), "generic_map", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["i8", "u8", "i32", "i64", "f32"])
+@pytest.mark.parametrize("fmod", [0, 1])
+def test_remainders(kind: str, fmod: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    low = 0 if kind[0] == "u" else -9
+    from edgec.compiler.dtypes import dtype
+
+    a, b = (rng.integers(low, 10, 50).astype(dtype(kind).numpy) for _ in range(2))
+    b[b == 0] = 3
+    check(one("Mod", f"{kind}[50]", f"{kind}[50]", fmod=fmod), "generic_map", tmp_path, [a, b])
+
+
+@pytest.mark.parametrize("source", ["f32", "f64", "f16", "bf16", "i8", "u8", "i32", "i64", "bool"])
+@pytest.mark.parametrize("to", ["f32", "f64", "f16", "bf16", "i8", "u8", "i32", "u32", "i64", "bool"])
+def test_casts(source: str, to: str, tmp_path: Path) -> None:
+    from edgec.compiler.dtypes import dtype
+
+    rng = np.random.default_rng(4)
+    x = (rng.random(50) < 0.5) if source == "bool" else (rng.integers(0, 90, 50) * 0.7).astype(dtype(source).numpy)
+    check(one("Cast", f"{source}[50]", to=to), "generic_map", tmp_path, [x])
+
+
+@pytest.mark.parametrize("kind", ["i8", "u8", "i16", "u16"])
+def test_quantization_rounds_to_even_and_saturates(kind: str, tmp_path: Path) -> None:
+    from edgec.compiler.dtypes import dtype
+
+    x = np.concatenate([np.arange(-40, 40) * 0.25, [1e9, -1e9, np.inf, -np.inf]]).astype(np.float32)
+    zero = np.asarray(3, dtype(kind).numpy)
+    for scale in (0.5, 1e-3, 0.25):
+        check(one("QuantizeLinear", f"f32[{x.size}]", "f32[]", f"{kind}[]"), "generic_map", tmp_path, [x, np.float32(scale), zero])
+
+
+@pytest.mark.parametrize("op, attrs", [("LeakyRelu", {}), ("Selu", {}), ("Celu", {"alpha": 2.0}), ("HardSigmoid", {}), ("ThresholdedRelu", {}),
+    ("Gelu", {}), ("Gelu", {"approximate": "tanh"}), ("Clip", {"min": -1.0, "max": 0.5}), ("HardSwish", {}), ("Mish", {}), ("Softsign", {})])  # fmt: skip
+def test_activations(op: str, attrs: Any, tmp_path: Path) -> None:
+    x = np.linspace(-12, 12, 1001).astype(np.float32)
+    check(one(op, "f32[1001]", **attrs), "generic_map", tmp_path, [x], 2e-6)
+    check(one(op, "f64[1001]", **attrs), "generic_map", tmp_path, [x.astype(np.float64)])
