@@ -167,6 +167,23 @@ def concat_concat(value: Value, sweep: Sweep) -> Value | str | None:
     return _again(node, args, *single, label=node.name)
 
 
+@python_rule("Gather")
+def gather_range(value: Value, sweep: Sweep) -> Value | str | None:
+    """Constant indices one after the other are a slice, which the planner can often place without a copy."""
+    node, (source, where) = value.node, value.node.args
+    if not is_const(where):
+        return "the indices are computed"
+    axis = int(str(node.attrs["axis"])) % len(source.shape)
+    indices = np.asarray(const_array(where), np.int64).reshape(-1) % max(source.shape[axis], 1)
+    if len(indices) == 0 or list(indices) != list(range(indices[0], indices[0] + len(indices))):
+        return "the indices are not one after the other"
+    start, end = int(indices[0]), int(indices[-1]) + 1
+    part = build(
+        "Slice", source, origin=node.origin, label=node.name, starts=(start,), ends=(end,), axes=(axis,), steps=(1,)
+    )
+    return build("Reshape", part, origin=node.origin, label=node.name, shape=value.shape)
+
+
 # ---- transposes sink, so that they meet and cancel -------------------------------------------------------------------
 
 
@@ -245,6 +262,7 @@ PYTHON_RULES: tuple[AnyRule, ...] = (
     reduce_nothing,
     expand_into_map,
     concat_concat,
+    gather_range,
     reduce_of_transpose,
     transpose_sinks,
 )
