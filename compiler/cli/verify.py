@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from .common import binds_of, show_json, table
+
+if TYPE_CHECKING:
+    from ..compare import Difference
 
 EXAMPLES = """examples:
   edgec verify model.onnx --bundle build/
@@ -27,13 +31,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
+def _state(d: Difference) -> str:
+    state = "ok" if d.ok else "DIFFERS"
+    return f"{state} ({d.note})" if d.note else state
+
+
 def run(args: argparse.Namespace) -> int:
     from ..compare import verify
 
     result = verify(
         args.model, args.bundle, layers=args.layers, inputs=args.inputs, runs=args.runs, binds=binds_of(args)
     )
-    rows = [(d.where, d.value, d.error, d.tolerance, "ok" if d.ok else "DIFFERS") for d in result.differences]
+    rows = [(d.where, d.value, d.error, d.tolerance, _state(d)) for d in result.differences]
     if args.json:
         keys = ("where", "value", "error", "tolerance", "state")
         show_json({"ok": result.ok, "skipped": result.skipped, "rows": [dict(zip(keys, r, strict=True)) for r in rows]})

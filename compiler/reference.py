@@ -1,0 +1,147 @@
+"""The references of `edgec verify`: ONNX Runtime on the model as it is, and the interpreter in double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import EdgecError, nearest
+from .importer import import_model
+from .interpret import trace
+from .ir import Graph, Node, Value
+from .op import build, const, const_array, rebuild
+from .runtime import Port
+
+Arrays = dict[str, npt.NDArray[Any]]
+_NARROW = ("f32", "f16", "bf16")
+
+
+class Reference:
+    """ONNX Runtime on the model as it is; `everything`: all named values are outputs too."""
+
+    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, everything: bool) -> None:
+        try:
+            import onnx
+            import onnxruntime as ort
+        except ImportError as error:
+            raise EdgecError("verify needs ONNX Runtime: pip install edgec[verify]") from error
+        if not Path(model).is_file():
+            raise EdgecError(f"{model}: no such file")
+        try:
+            proto = onnx.load(str(model))
+            self.names = _names_by_node(proto)
+            _fix_shapes(proto, ports)
+            if everything:
+                _expose(proto)
+            options = ort.SessionOptions()
+            options.log_severity_level = 4
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+            self.session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # both raise what they like
+            raise EdgecError(f"{model}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error
+        self.outputs = [o.name for o in self.session.get_outputs()]
+        self.binds = self._bound(ports, binds)
+
+    def _bound(self, ports: list[Port], binds: Mapping[str, Any]) -> Arrays:
+        there = {port.name for port in ports}
+        wanted = {i.name: i for i in self.session.get_inputs() if i.name not in there}
+        for name in binds:
+            if name not in wanted:
+                raise EdgecError(f"--bind {name}: not an input that was fixed at compile time{nearest(name, wanted)}")
+        if missing := [name for name in wanted if name not in binds]:
+            raise EdgecError(
+                f"input {missing[0]!r} was fixed at compile time: give its value with --bind {missing[0]}=VALUE"
+            )
+        return {name: _as_input(binds[name], wanted[name]) for name in wanted}
+
+    def run(self, feed: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
+
+        try:
+            values = self.session.run(self.outputs, {**feed, **self.binds})
+        except (Fail, InvalidArgument, RuntimeException) as error:
+            raise EdgecError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from error
+        return {k: v for k, v in zip(self.outputs, values, strict=True) if isinstance(v, np.ndarray)}
+
+
+def _as_input(value: Any, info: Any) -> npt.NDArray[Any]:
+    kind = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}.get(info.type)
+    array = np.asarray(value, kind or info.type[7:-1])
+    shape = [d if isinstance(d, int) else 1 for d in info.shape]
+    return np.ascontiguousarray(np.broadcast_to(array, shape)) if prod(shape) != array.size else array.reshape(shape)
+
+
+def _names_by_node(proto: Any) -> dict[str, list[str]]:
+    """Names of results by name of node; a result's own name stands for itself."""
+    table: dict[str, list[str]] = {}
+    for node in proto.graph.node:
+        outputs = [name for name in node.output if name]
+        for name in outputs:
+            table.setdefault(name, [name])
+        if node.name:
+            table[node.name] = outputs
+    return table
+
+
+def _fix_shapes(proto: Any, ports: list[Port]) -> None:
+    """Give the model's inputs the shapes that the bundle was compiled for."""
+    by_name = {port.name: port for port in ports}
+    for info in proto.graph.input:
+        port = by_name.get(info.name)
+        if port is not None and len(info.type.tensor_type.shape.dim) == len(port.shape):
+            for dim, size in zip(info.type.tensor_type.shape.dim, port.shape, strict=True):
+                dim.dim_value = size
+
+
+def _expose(proto: Any) -> None:
+    import onnx
+
+    there = {o.name for o in proto.graph.output}
+    for node in proto.graph.node:
+        for name in node.output:
+            if name and name not in there:
+                proto.graph.output.append(onnx.ValueInfoProto(name=name))
+                there.add(name)
+
+
+class Exact:
+    """The model in float64, by the interpreter: the arbiter where a bundle and ONNX Runtime differ."""
+
+    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any]) -> None:
+        shapes = {port.name: port.shape for port in ports}
+        self.graph = in_float64(import_model(model, shapes=shapes, binds=binds, notice=lambda text: None))
+
+    def run(self, feed: Mapping[str, npt.NDArray[Any]]) -> Arrays:
+        """Every value by its ONNX name."""
+        kinds = {v.name: v.type.dtype for v in self.graph.inputs}
+        wide = {k: v.astype(np.float64) if kinds[k] == "f64" else v for k, v in feed.items()}
+        values = {value.name: array for value, array in trace(self.graph, wide).items()}
+        found: Arrays = {**values, **{name: values[value.name] for name, value in self.graph.results}}
+        return found
+
+
+def in_float64(graph: Graph) -> Graph:
+    """The same graph with every float widened to f64."""
+
+    def widen(node: Node) -> Value | tuple[Value, ...] | None:
+        kind = node.types[0].dtype
+        if node.op == "Const":
+            return const(const_array(Value(node)).astype(np.float64), node.name) if kind in _NARROW else None
+        if node.op == "Input":
+            return build_input(node) if kind in _NARROW else None
+        if node.op == "Cast" and node.attrs.get("to") in _NARROW:
+            return build("Cast", *node.args, label=node.name, to="f64")
+        return rebuild(node).results
+
+    return graph.map(widen)
+
+
+def build_input(node: Node) -> Value:
+    """The input as f64."""
+    (t,) = node.types
+    return Value(Node("Input", (), (type(t)("f64", t.shape),), {}, node.name))
