@@ -96,7 +96,7 @@ class Body:
         raise EdgecError(f"{node}: no scalar form; kind {OPS[node.op].kind}")
 
     def choose(self, condition: Expr, then: Expr, otherwise: Expr) -> Expr:
-        """A selection by indices; both sides must be computable. Conditions that the loop ranges decide leave no trace."""
+        """A selection by indices; both sides must be computable. What the loop ranges decide leaves no trace."""
         condition = self.analyzer.simplify(condition) if not isinstance(condition, bool) else condition
         decided = condition if isinstance(condition, bool) else _decided(condition)
         if decided is not None:

@@ -7,7 +7,6 @@ node's arguments. Indices are Python integers or int32 expressions.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from math import prod
 from typing import Any, Protocol
 
 from tvm import tirx
@@ -15,6 +14,7 @@ from tvm import tirx
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 
+from .maps_resize import resize
 from .scalar import narrow
 from .tir import Expr, Index, lit
 
@@ -248,9 +248,6 @@ MAPS: dict[str, Callable[[Any, Value, Index], Expr]] = {
     "DepthToSpace": depth_to_space,
     "SpaceToDepth": space_to_depth,
     "Trilu": trilu,
+    "Resize": resize,
     "Edgec.Layout": identity,
 }
-
-from .maps_resize import resize  # noqa: E402
-
-MAPS["Resize"] = resize

@@ -43,7 +43,11 @@ def resize(body: Any, value: Value, index: Index) -> Expr:
         return sum(terms[1:], terms[0])
 
     result = total(len(axes) - 1, index)
-    return tirx.Cast(dtype(value.type.dtype).tvm, result) if work == "float64" else narrow(result, dtype(value.type.dtype).tvm)
+    return (
+        tirx.Cast(dtype(value.type.dtype).tvm, result)
+        if work == "float64"
+        else narrow(result, dtype(value.type.dtype).tvm)
+    )
 
 
 def _taps(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -> Taps:
@@ -57,7 +61,8 @@ def _taps(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -> Tap
     t = at - base
     first = tirx.Cast("int32", base)
     if attrs["mode"] == "linear":
-        offsets, weights = (0, 1), [f64(1) - t, t]
+        offsets: tuple[int, ...] = (0, 1)
+        weights = [f64(1) - t, t]
     else:
         offsets, weights = (-1, 0, 1, 2), _cubic(t, float(attrs["cubic_coeff_a"]))
     if attrs["exclude_outside"]:

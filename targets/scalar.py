@@ -75,7 +75,9 @@ def absolute(x: Expr) -> Expr:
 
 
 def sign(x: Expr) -> Expr:
-    return bind(x, lambda x: tirx.Select(c(x, 0) < x, c(x, 1), x if is_unsigned(x) else tirx.Select(x < c(x, 0), c(x, -1), x)))
+    return bind(
+        x, lambda x: tirx.Select(c(x, 0) < x, c(x, 1), x if is_unsigned(x) else tirx.Select(x < c(x, 0), c(x, -1), x))
+    )
 
 
 def relu(x: Expr) -> Expr:
@@ -84,7 +86,9 @@ def relu(x: Expr) -> Expr:
 
 def clip(x: Expr, *, min: float, max: float) -> Expr:
     """Limits outside an integer type's range are its own."""
-    low, high = (-float("inf"), float("inf")) if is_float(x) else (int(tirx.min_value(kind(x))), int(tirx.max_value(kind(x))))
+    low, high = (
+        (-float("inf"), float("inf")) if is_float(x) else (int(tirx.min_value(kind(x))), int(tirx.max_value(kind(x))))
+    )
     if min > low:
         x = at_least(x, c(x, min if is_float(x) else high if min > high else int(min)))
     return at_most(x, c(x, max if is_float(x) else low if max < low else int(max))) if max < high else x
@@ -141,7 +145,9 @@ def is_infinite(x: Expr, *, detect_negative: int, detect_positive: int) -> Expr:
     up, down = above < x, x < c(x, 0) - above
     never = tirx.And(up, down)
     both = tirx.Or(up, down)
-    return both if detect_negative and detect_positive else down if detect_negative else up if detect_positive else never
+    return (
+        both if detect_negative and detect_positive else down if detect_negative else up if detect_positive else never
+    )
 
 
 def cast(x: Expr, *, to: str) -> Expr:
@@ -158,27 +164,31 @@ def cast(x: Expr, *, to: str) -> Expr:
     return narrow(x, name)
 
 
-def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: Expr) -> Expr:
-    """Integer division that cannot trap: by zero gives zero, by minus one `minus_one`."""
-    zero = tirx.EQ(b, c(b, 0))
+def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int) -> Expr:
+    """Integer division that cannot trap: by zero gives zero, by minus one `minus_one` times a.
+
+    The division stands outside every selection: inside one, its guard would be simplified away with the condition.
+    """
+    zero, one = c(a, 0), c(a, 1)
+    by_zero = tirx.EQ(b, zero)
     if is_unsigned(b):
-        return tirx.Select(zero, c(a, 0), fn(a, tirx.Select(zero, c(b, 1), b)))
-    one = tirx.EQ(b, c(b, -1))
-    safe = fn(a, tirx.Select(tirx.Or(zero, one), c(b, 1), b))
-    return tirx.Select(zero, c(a, 0), tirx.Select(one, minus_one, safe))
+        return fn(a, tirx.Select(by_zero, one, b)) * tirx.Select(by_zero, zero, one)
+    by_minus_one = tirx.EQ(b, c(b, -1))
+    factor = tirx.Select(by_zero, zero, tirx.Select(by_minus_one, c(a, minus_one), one))
+    return fn(a, tirx.Select(tirx.Or(by_zero, by_minus_one), one, b)) * factor
 
 
 def divide(a: Expr, b: Expr) -> Expr:
     if is_float(a):
         return a / b
-    return bind(a, lambda a: bind(b, lambda b: _divided(a, b, tirx.truncdiv, c(a, 0) - a)))
+    return bind(a, lambda a: bind(b, lambda b: _divided(a, b, tirx.truncdiv, -1)))
 
 
 def modulo(a: Expr, b: Expr, *, fmod: int) -> Expr:
     """fmod=0: the sign of the divisor; fmod=1: the sign of the dividend."""
 
     def of(a: Expr, b: Expr) -> Expr:
-        r = m.libm("fmod", a, b) if is_float(a) else _divided(a, b, tirx.truncmod, c(a, 0))
+        r = m.libm("fmod", a, b) if is_float(a) else _divided(a, b, tirx.truncmod, 0)
         return r if fmod or is_unsigned(a) else bind(r, lambda r: signed(r, b))
 
     def signed(r: Expr, b: Expr) -> Expr:
@@ -268,7 +278,10 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Cos": _float("cos", m.cos),
     "Tanh": tanh,
     "Erf": erf,
-    **{name.capitalize(): _float(name) for name in ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")},
+    **{
+        name.capitalize(): _float(name)
+        for name in ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")
+    },
     "Sigmoid": sigmoid,
     "Relu": relu,
     "HardSwish": lambda x: x * clamp01(x * c(x, 1 / 6) + c(x, 0.5)),

@@ -1,4 +1,4 @@
-"""generic_contract: Conv and ConvTranspose of any rank, group and dilation, MatMul of any stack; any layout and type."""
+"""generic_contract: Conv and ConvTranspose of any rank, group and dilation, any MatMul; any layout and type."""
 
 from __future__ import annotations
 
@@ -57,11 +57,12 @@ def _stages(context: Context, make: Any) -> Any:
     from tvm import tirx
 
     from .. import scalar as s
+    from ..tir import lit
     from .reduce_stages import add, computed_in, simple
 
     node = context.problem.anchor
     kind = computed_in(node.types[0].dtype)
-    zero = s.lit(0, kind)
+    zero = lit(0, kind)
 
     def term() -> Expr:
         a, b, inside = make(context)

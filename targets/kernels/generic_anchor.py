@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
@@ -16,6 +15,7 @@ from ..body import Body
 from ..scalar import held, narrow
 from ..tir import Expr, Index, Stmt
 from .generic_breaks import boxes, breaks
+from .generic_choice import vector_lanes
 from .generic_fold import Fold, Prior, Stage
 from .generic_kernel import Kernel, kernel_function, logical
 from .generic_nest import Region, joined
@@ -57,7 +57,10 @@ class Context:
     def positions(self) -> tuple[Expr, ...]:
         """Positions in the folded axes."""
         loops = self.space.loops[len(self.space.loops) - 2 * len(self.folds) :]
-        return tuple(loops[2 * k].at * b + loops[2 * k + 1].at if b > 1 else loops[2 * k].at for k, (_, b) in enumerate(self.folds))
+        return tuple(
+            loops[2 * k].at * b + loops[2 * k + 1].at if b > 1 else loops[2 * k].at
+            for k, (_, b) in enumerate(self.folds)
+        )
 
     def guard(self, x: Expr, identity: Expr) -> Expr:
         """`x` where the folded positions exist, the identity in the padding of blocks."""
@@ -76,9 +79,16 @@ Make = Callable[[Context], tuple[list[Stage], Callable[[Prior], Expr]]]
 
 
 def folded_kernel(
-    problem: Problem, symbol: str, folds: Sequence[tuple[int, int]], make: Make, *, axes: Collection[int] = (), tile: int = 1, unroll: int = 1
+    problem: Problem,
+    symbol: str,
+    folds: Sequence[tuple[int, int]],
+    make: Make,
+    *,
+    axes: Collection[int] = (),
+    tile: int = 1,
+    unroll: int = 1,
 ) -> Emitted:
-    """`folds`: (extent, block) of folded loops; `axes`: folded axes of the output, which is then written at each of them."""
+    """`folds`: (extent, block) of folded loops; `axes`: folded axes of the output, then written at each of them."""
     outputs = problem.body.outputs
     out = outputs[0].type
     lay = layout(out.layout, len(out.shape))
@@ -94,7 +104,7 @@ def folded_kernel(
             context = Context(problem, space, tuple(folds), tuple(axes))
             stages, finish = make(context)
             write = _writer(io, context, finish)
-            fold = Fold(space, stages, write, bool(axes), problem.target.cpu.lanes(32), unroll, tile)
+            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), unroll, tile)
             result.append(fold.region(problem.threads))
         return joined(result)
 

@@ -12,6 +12,7 @@ from edgec.compiler.registry import Choice, Problem
 
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
+LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
 SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
 
 
@@ -33,7 +34,9 @@ def _can_block(t: Type) -> bool:
 
 def choices(row: str, problem: Problem, cost_us: float, blocked: bool = True) -> list[Choice]:
     none = (None,) * len(problem.body.inputs)
-    return [Choice(row, none, out, cost_us=cost_us * _padding(problem, out)) for out in output_layouts(problem, blocked)]
+    return [
+        Choice(row, none, out, cost_us=cost_us * _padding(problem, out)) for out in output_layouts(problem, blocked)
+    ]
 
 
 def _padding(problem: Problem, layouts: tuple[str, ...]) -> float:
@@ -43,6 +46,15 @@ def _padding(problem: Problem, layouts: tuple[str, ...]) -> float:
         stored += prod(layout(text, len(v.shape)).physical(v.shape))
         true += v.type.size
     return stored / true
+
+
+def vector_lanes(problem: Problem) -> int:
+    """Lanes of the vectors that a generic kernel computes in: one where it calls the C library."""
+    for node in problem.body.nodes():
+        wide = any(a.type.dtype == "f64" or a.type.dtype[0] in "iu" for a in node.args)
+        if node.op in SCALAR_CALLS or (wide and (node.op in DEAR or node.op in LOGARITHMIC)):
+            return 1
+    return problem.target.cpu.lanes(32)
 
 
 def traffic_us(problem: Problem) -> float:

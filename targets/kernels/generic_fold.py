@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -99,7 +100,7 @@ class Fold:
             statements += [s for _, s in accumulators]
 
             def every(fn: Callable[[int, Expr], Stmt]) -> list[Stmt]:
-                return [p(lambda v, k=k: fn(k, v)) for k, p in enumerate(points)]
+                return [p(partial(fn, k)) for k, p in enumerate(points)]
 
             def start(k: int, v: Expr) -> Stmt:
                 return tir.seq(tir.store(b, x, at[k] + v) for b, x in zip(buffers, stage.identity, strict=True))
@@ -118,10 +119,14 @@ class Fold:
                 lambda k, v: tir.store(result, stage.result(tuple(tir.load(b, at[k] + v) for b in buffers)), at[k] + v)
             )
             results.append(result)
-        write = [p(lambda v, k=k: self.write(prior(k, v))) for k, p in enumerate(points)] if not self.again else None
-        if write is None:
-            write = [self._loops(self.folds, lambda: tir.seq(p(lambda v, k=k: self.write(prior(k, v))) for k, p in enumerate(points)))]
-        return tir.seq(statements, write)
+
+        def write(k: int, v: Expr) -> Stmt:
+            return self.write(prior(k, v))
+
+        def writes() -> Stmt:
+            return tir.seq(p(partial(write, k)) for k, p in enumerate(points))
+
+        return tir.seq(statements, self._loops(self.folds, writes) if self.again else writes())
 
     def _loops(self, groups: Sequence[Group], inner: Callable[[], Stmt]) -> Stmt:
         if not groups:

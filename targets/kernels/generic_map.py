@@ -9,7 +9,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .generic_choice import choices, traffic_us
+from .generic_choice import choices, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
     from .generic_nest import Region
@@ -62,7 +62,7 @@ def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
             return tir.seq(point(element) for point in points)
 
         space.trace(element)
-        lanes = problem.target.cpu.lanes(32)
+        lanes = vector_lanes(problem)
         vector = space.vector_group(lanes) if space.groups else None
         order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])
         result.append(Nest(space, order, lanes).run(build, problem.threads))

@@ -79,7 +79,7 @@ class Nest:
         return self.lanes * self.unroll if level == last else self.tile if level == last - 1 else 1
 
     def _cut(self, threads: int, work: int) -> tuple[int, int]:
-        """The group that is cut into blocks, one task each (with the turns of those around it), and the block's size."""
+        """The group that is cut into blocks, one task each (with the turns around it), and the block's size."""
         total = prod(g.extent for g in self.order) * work
         target = min(TASK_WORK, max(1024, total // (4 * threads))) if threads > 1 else TASK_WORK
         inner = work
@@ -113,7 +113,9 @@ class Nest:
                 points.append(Point(self.space, min(self.lanes, n - start), (_ignoring(tile), lane)))
         return points
 
-    def _steps(self, group: Group, step: int, first: Expr | None, block: int, turn: Callable[[Expr, int], Stmt]) -> Stmt:
+    def _steps(
+        self, group: Group, step: int, first: Expr | None, block: int, turn: Callable[[Expr, int], Stmt]
+    ) -> Stmt:
         """`turn(position, n)` for every step of a group, or of the block that begins at `first`; n < step at the end."""
         whole, rest = divmod(group.extent, step)
 

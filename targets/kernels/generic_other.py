@@ -36,6 +36,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 def _region(problem: Problem, io: Any) -> Region:
     from .. import scalar as s
     from .. import tir
+    from ..tir import lit
     from .generic_kernel import logical
     from .generic_nest import Nest
     from .reduce_stages import computed_in
@@ -77,7 +78,7 @@ def _region(problem: Problem, io: Any) -> Region:
             return tir.loop(groups[0].extent, turn)
 
         folds = [g for g in space.groups if g.fold]
-        zero = s.lit(0, kind)
+        zero = lit(0, kind)
         return tir.seq([tir.seq(alloc, p(lambda v: tir.store(total, zero, v)), turns(folds, p)) for p in points])
 
     space.trace(lambda: step(tir.i32(0)), merge=False)

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
 
 
 ARG = ("ArgMax", "ArgMin")
-OPERATORS = frozenset([f"Reduce{n}" for n in "Sum Mean Max Min Prod SumSquare L1 L2 LogSum LogSumExp".split()] + list(ARG))
+OPERATORS = frozenset(
+    [f"Reduce{n}" for n in "Sum Mean Max Min Prod SumSquare L1 L2 LogSum LogSumExp".split()] + list(ARG)
+)
 
 
 def match(problem: Problem) -> Literal[True] | str:

@@ -40,16 +40,21 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .generic_anchor import folded_kernel
 
     make = _lp if problem.anchor.op == "LpNormalization" else _normal
-    return folded_kernel(problem, symbol, [], lambda context: make(problem.anchor, context), axes=axes_of(problem.anchor))
+    return folded_kernel(
+        problem, symbol, [], lambda context: make(problem.anchor, context), axes=axes_of(problem.anchor)
+    )
 
 
 def _lp(node: Node, context: Context) -> Any:
+    from tvm import tirx
+
     from .. import scalar as s
     from ..mathlib import bind
+    from ..tir import lit
     from .reduce_stages import add, computed_in, simple
 
     kind = computed_in(node.types[0].dtype)
-    zero = s.lit(0, kind)
+    zero = lit(0, kind)
     square = full_attrs(node)["p"] == 2
 
     def value() -> Expr:
@@ -59,22 +64,25 @@ def _lp(node: Node, context: Context) -> Any:
         return bind(value(), lambda x: x * x) if square else s.absolute(value())
 
     total = simple(kind, zero, add, lambda prior: context.guard(term(), zero))
-    total.result = lambda parts: s.tirx.sqrt(parts[0]) if square else parts[0]
-    return [total], lambda prior: s.tirx.Select(s.tirx.abs(prior[0]) <= zero, zero, value() / prior[0])
+    total.result = lambda parts: tirx.sqrt(parts[0]) if square else parts[0]
+    return [total], lambda prior: tirx.Select(tirx.abs(prior[0]) <= zero, zero, value() / prior[0])
 
 
 def _normal(node: Node, context: Context) -> Any:
     """Two passes, mean and then variance: one pass over squares would cancel."""
+    from tvm import tirx
+
     from .. import scalar as s
     from ..body import align
     from ..mathlib import bind
+    from ..tir import lit
     from .reduce_stages import add, computed_in, simple
 
     kind = computed_in(node.types[0].dtype)
-    zero = s.lit(0, kind)
+    zero = lit(0, kind)
     attrs: Any = full_attrs(node)
     axes = axes_of(node)
-    count = s.lit(prod(node.types[0].shape[a] for a in axes), kind)
+    count = lit(prod(node.types[0].shape[a] for a in axes), kind)
 
     def value() -> Expr:
         return s.widen(context.body.at(node.args[0], context.index()))
@@ -88,7 +96,7 @@ def _normal(node: Node, context: Context) -> Any:
     mean = simple(kind, zero, add, lambda prior: context.guard(value(), zero))
     mean.result = lambda parts: parts[0] / count
     spread = simple(kind, zero, add, lambda prior: context.guard(bind(value() - prior[0], lambda x: x * x), zero))
-    spread.result = lambda parts: s.lit(1, kind) / s.tirx.sqrt(parts[0] / count + s.lit(attrs["epsilon"], kind))
+    spread.result = lambda parts: lit(1, kind) / tirx.sqrt(parts[0] / count + lit(attrs["epsilon"], kind))
     return [mean, spread], lambda prior: (value() - prior[0]) * prior[1] * parameter(1) + parameter(2)
 
 

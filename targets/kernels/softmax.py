@@ -25,6 +25,7 @@ def offers(problem: Problem) -> Sequence[Choice]:
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .. import scalar as s
+    from ..tir import lit
     from .generic_anchor import folded_kernel
     from .reduce_stages import add, computed_in, extreme, simple
 
@@ -36,13 +37,13 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
         def value() -> Expr:
             return s.widen(context.body.at(anchor.args[0], context.index()))
 
-        low, zero = extreme(kind, True), s.lit(0, kind)
+        low, zero = extreme(kind, True), lit(0, kind)
         top = simple(kind, low, s.maximum, lambda prior: context.guard(value(), low))
         total = simple(kind, zero, add, lambda prior: context.guard(s.exp(value() - prior[0]), zero))
         if anchor.op == "LogSoftmax":
             total.result = lambda parts: s.log(parts[0])
             return [top, total], lambda prior: value() - prior[0] - prior[1]
-        total.result = lambda parts: s.lit(1, kind) / parts[0]
+        total.result = lambda parts: lit(1, kind) / parts[0]
         return [top, total], lambda prior: s.exp(value() - prior[0]) * prior[1]
 
     return folded_kernel(problem, symbol, [], make, axes=(attrs["axis"] % len(anchor.types[0].shape),))

@@ -22,7 +22,9 @@ def match(problem: Problem) -> Literal[True] | str:
 
 def offers(problem: Problem) -> Sequence[Choice]:
     attrs: Any = full_attrs(problem.anchor)
-    return choices("generic_window", problem, 2 * fold_us(problem, problem.anchor.types[0].size * prod(attrs["kernel_shape"])))
+    return choices(
+        "generic_window", problem, 2 * fold_us(problem, problem.anchor.types[0].size * prod(attrs["kernel_shape"]))
+    )
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
@@ -33,13 +35,16 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 def _stages(context: Context) -> Any:
+    from tvm import tirx
+
     from .. import scalar as s
+    from ..tir import lit
     from .reduce_stages import add, computed_in, extreme, simple
 
     node = context.problem.anchor
     kind = computed_in(node.types[0].dtype)
     greatest = node.op == "MaxPool"
-    start = extreme(kind, True) if greatest else s.lit(0, kind)
+    start = extreme(kind, True) if greatest else lit(0, kind)
 
     def term() -> Expr:
         n, c, *at = context.index()
@@ -57,7 +62,7 @@ def _stages(context: Context) -> Any:
         return x
 
     def finish(prior: Any) -> Expr:
-        return prior[0] if greatest else prior[0] / s.tirx.Cast(kind, _count(context))
+        return prior[0] if greatest else prior[0] / tirx.Cast(kind, _count(context))
 
     return [simple(kind, start, s.maximum if greatest else add, lambda prior: term())], finish
 
@@ -80,7 +85,9 @@ def _count(context: Context) -> Expr:
     total: Any = tir.i32(1)
     for k, taps in enumerate(attrs["kernel_shape"]):
         first, dilation = _first(context, at[k], k)
-        begin, end = (attrs["pads"][k], attrs["pads"][k + rank]) if attrs["pads"] and attrs["count_include_pad"] else (0, 0)
+        begin, end = (
+            (attrs["pads"][k], attrs["pads"][k + rank]) if attrs["pads"] and attrs["count_include_pad"] else (0, 0)
+        )
         one, none = tir.i32(1), tir.i32(0)
         covered: Any = none
         for tap in range(taps):

@@ -86,4 +86,8 @@ def test_pooling(attrs: Any, kind: str, out: str, tmp_path: Path) -> None:
 def test_pooling_of_other_ranks_and_types(tmp_path: Path) -> None:
     check(one("MaxPool", "u8[1, 4, 9, 9]", kernel_shape=(3, 3)), "generic_window", tmp_path)
     check(one("AveragePool", "f32[1, 3, 17]", kernel_shape=(3,), strides=(2,)), "generic_window", tmp_path)
-    check(one("MaxPool", "f32[1, 2, 5, 6, 7]", kernel_shape=(2, 2, 2), pads=(0, 1, 0, 1, 0, 1)), "generic_window", tmp_path)
+    check(
+        one("MaxPool", "f32[1, 2, 5, 6, 7]", kernel_shape=(2, 2, 2), pads=(0, 1, 0, 1, 0, 1)),
+        "generic_window",
+        tmp_path,
+    )

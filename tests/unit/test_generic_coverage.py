@@ -67,7 +67,11 @@ def arguments(p: Problem) -> list[Any]:
             low = 1.0 if p.anchor.op == "Acosh" else 0.05
             out.append((low + 0.9 * rng.random(v.shape)).astype(np.float32))
         else:
-            out.append(rng.integers(-2 if kind == "i64" else 0, 2, v.shape).astype({"i64": np.int64, "u8": np.uint8, "i8": np.int8, "u32": np.uint32, "i32": np.int32}[kind]))
+            out.append(
+                rng.integers(-2 if kind == "i64" else 0, 2, v.shape).astype(
+                    {"i64": np.int64, "u8": np.uint8, "i8": np.int8, "u32": np.uint32, "i32": np.int32}[kind]
+                )
+            )
     return out
 
 

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-import edgec.compiler.ops  # noqa: F401  (fills the table)
+import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401  (registers the rows)
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.op import build, const
-from edgec.compiler.dtypes import dtype
 from edgec.compiler.registry import ROWS, Problem
 from edgec.compiler.target import Target, read_target, target_files
 
@@ -40,7 +40,13 @@ def tensor(text: str, name: str = "x") -> Value:
     return Value(Node("Input", (), (t,), {}, name))
 
 
-def problem(inputs: Sequence[Value], outputs: Sequence[Value], layouts: Sequence[str] = (), where: str = "x86-avx512", threads: int = 1) -> Problem:
+def problem(
+    inputs: Sequence[Value],
+    outputs: Sequence[Value],
+    layouts: Sequence[str] = (),
+    where: str = "x86-avx512",
+    threads: int = 1,
+) -> Problem:
     """A body; `layouts` are those of its outputs."""
     ends = []
     for k, v in enumerate(outputs):
@@ -119,13 +125,21 @@ def sample(rng: Any, t: Type) -> Any:
     return rng.standard_normal(t.shape).astype(kind)
 
 
-def one(op: str, *kinds: str, layouts: Sequence[str] = (), where: str = "x86-avx512", threads: int = 1, **attrs: Any) -> Problem:
+def one(
+    op: str, *kinds: str, layouts: Sequence[str] = (), where: str = "x86-avx512", threads: int = 1, **attrs: Any
+) -> Problem:
     """A body of one operator."""
     inputs = [tensor(text, f"x{k}") for k, text in enumerate(kinds)]
     return problem(inputs, build(op, *inputs, **attrs).node.results, layouts, where, threads)
 
 
-def chain(kinds: Sequence[str], make: Callable[..., Any], layouts: Sequence[str] = (), where: str = "x86-avx512", threads: int = 1) -> Problem:
+def chain(
+    kinds: Sequence[str],
+    make: Callable[..., Any],
+    layouts: Sequence[str] = (),
+    where: str = "x86-avx512",
+    threads: int = 1,
+) -> Problem:
     """A body made by `make(*inputs)`: a value or a tuple of values."""
     inputs = [tensor(text, f"x{k}") for k, text in enumerate(kinds)]
     result = make(*inputs)

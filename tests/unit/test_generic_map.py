@@ -63,8 +63,18 @@ def test_gathers_read_at_computed_positions(tmp_path: Path) -> None:
     check(one("Gather", "f32[4, 6, 5]", "i64[2, 3]", axis=1), "generic_map", tmp_path, [x, at])
     elements = rng.integers(-4, 4, (3, 6, 2))
     check(one("GatherElements", "f32[4, 6, 5]", "i64[3, 6, 2]", axis=0), "generic_map", tmp_path, [x, elements])
-    check(one("GatherND", "f32[4, 6, 5]", "i32[2, 3, 2]"), "generic_map", tmp_path, [x, rng.integers(-4, 4, (2, 3, 2)).astype(np.int32)])
-    check(one("GatherND", "f32[4, 6, 5]", "i64[4, 2, 1]", batch_dims=1), "generic_map", tmp_path, [x, rng.integers(-6, 6, (4, 2, 1))])
+    check(
+        one("GatherND", "f32[4, 6, 5]", "i32[2, 3, 2]"),
+        "generic_map",
+        tmp_path,
+        [x, rng.integers(-4, 4, (2, 3, 2)).astype(np.int32)],
+    )
+    check(
+        one("GatherND", "f32[4, 6, 5]", "i64[4, 2, 1]", batch_dims=1),
+        "generic_map",
+        tmp_path,
+        [x, rng.integers(-6, 6, (4, 2, 1))],
+    )
 
 
 RESIZES = [
@@ -82,7 +92,9 @@ RESIZES = [
 
 @pytest.mark.parametrize("exclude", [0, 1])
 @pytest.mark.parametrize("mode, coordinates, nearest, sizes", RESIZES)
-def test_resize_samples_as_the_operator_table_does(mode: str, coordinates: str, nearest: str, sizes: Any, exclude: int, tmp_path: Path) -> None:
+def test_resize_samples_as_the_operator_table_does(
+    mode: str, coordinates: str, nearest: str, sizes: Any, exclude: int, tmp_path: Path
+) -> None:
     attrs = {
         "sizes": sizes,
         "scales": tuple(m / n for m, n in zip(sizes, (1, 24, 5, 7), strict=True)),
