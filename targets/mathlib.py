@@ -45,12 +45,12 @@ def horner(x: Expr, coefficients: Sequence[float]) -> Expr:
 
 def at_least(x: Expr, low: Expr) -> Expr:
     """max(x, low); NaN where x is NaN."""
-    return tirx.Select(x < low, low, x)
+    return bind(x, lambda x: tirx.Select(x < low, low, x))
 
 
 def at_most(x: Expr, high: Expr) -> Expr:
     """min(x, high); NaN where x is NaN."""
-    return tirx.Select(high < x, high, x)
+    return bind(x, lambda x: tirx.Select(high < x, high, x))
 
 
 def bits(x: Expr) -> Expr:

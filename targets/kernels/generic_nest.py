@@ -86,6 +86,9 @@ class Nest:
         for position in reversed(range(len(self.order))):
             extent = self.order[position].extent
             if inner * extent >= target or position == 0:
+                if self.tile > 1 and position == len(self.order) - 1 > 0:
+                    position -= 1  # a task holds whole tiles
+                    inner, extent = inner * extent, self.order[position].extent
                 step = self._step(position)
                 return position, min(extent, max(1, round(target / inner / step)) * step)
             inner *= extent
@@ -116,7 +119,7 @@ class Nest:
     def _steps(
         self, group: Group, step: int, first: Expr | None, block: int, turn: Callable[[Expr, int], Stmt]
     ) -> Stmt:
-        """`turn(position, n)` for every step of a group, or of the block that begins at `first`; n < step at the end."""
+        """`turn(position, n)` for every step of a group or of the block from `first` on; n < step at the end."""
         whole, rest = divmod(group.extent, step)
 
         def one(k: Expr) -> Stmt:
