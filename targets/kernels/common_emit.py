@@ -9,11 +9,19 @@ from typing import Any
 from tvm import tirx
 
 from edgec.compiler.ir import Type, Value
+from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.access import Place, parameter
 from edgec.targets.body import Body
 from edgec.targets.tir import Expr, Stmt
+
+
+F32 = "float32"
+# elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
+LIGHT = frozenset(
+    {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +34,7 @@ class Frame:
     place: Place
     zero: Expr  # 0 when the kernel runs, which LLVM cannot know: loops to `n + zero` stay loops
     scratch: Any = None
+    heavy: bool = False  # what follows the anchor is long code
 
     def store(self, index: tuple[Expr, ...]) -> Stmt:
         """Compute the output's element at an index and store it."""
@@ -53,7 +62,9 @@ def emit_kernel(
         out = Place(result, buffers[len(types)])
         zero, bind = tir.let(tirx.shift_right(begin, tir.i32(31)), "zero")
         scratch = buffers[-1] if choice.scratch_bytes else None
-        frame = Frame(Body(graph, places), places, graph.outputs[0], out, zero, scratch)
+        after = [n.op for n in graph.nodes() if n is not problem.anchor and OPS[n.op].kind == "elementwise"]
+        heavy = not LIGHT.issuperset(after)
+        frame = Frame(Body(graph, places), places, graph.outputs[0], out, zero, scratch, heavy)
         return tir.seq(bind, tir.tasks(begin, end, lambda task: make(frame, task)))
 
     return Emitted(tir.function(symbol, params, whole, pointer_bits=target.pointer_bits), tasks)
@@ -74,6 +85,44 @@ def vector(buffer: Any, lanes: int, *index: Expr | int) -> Expr:
 
 def put(buffer: Any, value: Expr, lanes: int, *index: Expr | int) -> Stmt:
     return tir.store(buffer, value, *index[:-1], tir.ramp(index[-1], lanes))
+
+
+Writer = Callable[[Any, "Expr | int", int, "Expr | int", "Expr | int"], Callable[[Expr], Stmt]]
+
+
+def store_tile(
+    frame: Frame,
+    acc: Any,
+    rows: Sequence[Any],
+    columns: Sequence[Any],
+    widths: Sequence[int],
+    lanes: int,
+    write: Writer,
+) -> Stmt:
+    """Store a tile of consecutive rows and columns with what follows the anchor.
+
+    `acc` holds vectors of `lanes` in the order [row][column][vector], `widths` their true lanes; `write(buffer, slot,
+    vector, row, column)` makes the store of one lane. Long code stands once, in a loop over the pixels, which read from
+    a copy of the accumulators in memory: those themselves must keep constant places to stay in registers.
+    """
+    many = len(widths)
+
+    def pixel(buffer: Any, r: Expr | int, c: Expr | int, row: Any, column: Any) -> Stmt:
+        slots = [((r * len(columns) + c) * many + v) * lanes for v in range(many)]
+        return tir.seq(tir.vectorized(widths[v], write(buffer, slots[v], v, row, column)) for v in range(many))
+
+    if not frame.heavy or len(rows) * len(columns) < 3:
+        return tir.seq(pixel(acc, r, c, row, col) for r, row in enumerate(rows) for c, col in enumerate(columns))
+    total = len(rows) * len(columns) * many * lanes
+    stage, alloc = tir.local((total,), F32, "stage")
+    copy = [put(stage, vector(acc, lanes, at), lanes, at) for at in range(0, total, lanes)]
+    first, left = tir.expr(rows[0]), tir.expr(columns[0])
+
+    def line(r: Expr) -> Stmt:
+        one = lambda c: pixel(stage, r, c, first + r, left + c)  # noqa: E731
+        return tir.loop(len(columns) + frame.zero, one, "c") if len(columns) > 1 else one(tir.i32(0))
+
+    return tir.seq(alloc, copy, tir.loop(len(rows) + frame.zero, line, "r") if len(rows) > 1 else line(tir.i32(0)))
 
 
 def chain(conditions: Sequence[tuple[Expr | None, Callable[[], Stmt]]]) -> Stmt:

@@ -19,10 +19,10 @@ from edgec.targets.access import Place
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, put, vector
+from .common_emit import F32, Frame, put, store_tile, vector
 from .conv_shape import Axis, Segment, Window, segments
 
-F32 = "float32"
+Lane = Callable[[Expr], Stmt]
 AHEAD = 24  # steps of the reduction between asking for weights and using them
 LINE = 64  # bytes of a cache line
 
@@ -186,17 +186,14 @@ class Conv:
     # -- epilogue ------------------------------------------------------------------------------------------------
 
     def finish(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
-        parts = []
-        for p, (r, c) in enumerate(t.pixels):
-            for v, width in enumerate(t.widths):
-                parts.append(
-                    tir.vectorized(width, self.writer(frame, t, acc, self.slot(t, p, v), v, t.rows[r], t.columns[c]))
-                )
-        return tir.seq(parts)
+        def write(buffer: tir.Buffer, slot: Expr | int, v: int, row: Expr | int, column: Expr | int) -> Lane:
+            return self.writer(frame, t, buffer, slot, v, row, column)
+
+        return store_tile(frame, acc, t.rows, t.columns, t.widths, self.lanes, write)
 
     def writer(
-        self, frame: Frame, t: Tile, acc: tir.Buffer, slot: int, v: int, row: Expr | int, column: Expr | int
-    ) -> Callable[[Expr], Stmt]:
+        self, frame: Frame, t: Tile, acc: tir.Buffer, slot: Expr | int, v: int, row: Expr | int, column: Expr | int
+    ) -> Lane:
         def write(lane: Expr) -> Stmt:
             channel = t.channel + v * self.lanes + lane
 

@@ -7,6 +7,7 @@ are left out.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,11 +20,9 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel, put, vector
+from .common_emit import F32, Frame, emit_kernel, put, store_tile, vector
 from .conv_emit import runs, source, tap_bounds
 from .conv_shape import UNROLLED_TAPS, Window
-
-F32 = "float32"
 
 
 @dataclass
@@ -130,17 +129,19 @@ class Planes:
         parts: list[Stmt] = [alloc, bind]
         parts += [put(acc, start, self.lanes, p * self.lanes) for p in range(len(pixels))]
         parts += self.unrolled(frame, s, acc, operands) if self.unrolls else self.looped(frame, s, acc)
-        for r, c in pixels:
-            parts.append(tir.vectorized(s.width, partial(self.write, frame, s, acc, r, c)))
+        parts.append(store_tile(frame, acc, s.rows, s.columns, (s.width,), self.lanes, partial(self.writer, frame, s)))
         return tir.seq(parts)
 
-    def write(self, frame: Frame, s: Spot, acc: Buffer, r: int, c: int, v: Expr) -> Stmt:
-        channel = s.block * self.lanes + v
-        value = self.result(frame, s, tir.load(acc, s.slot(r, c) * self.lanes + v), channel, s.rows[r], s.columns[c])
-        frame.body.bind(self.anchor, lambda _: value)
-        return frame.store(
-            (s.image, channel, s.rows[r], s.columns[c]) if self.rank == 4 else (s.image, channel, s.columns[c])
-        )
+    def writer(
+        self, frame: Frame, s: Spot, buffer: Buffer, slot: Expr | int, _: int, row: Expr | int, column: Expr | int
+    ) -> Callable[[Expr], Stmt]:
+        def write(v: Expr) -> Stmt:
+            channel = s.block * self.lanes + v
+            value = self.result(frame, s, tir.load(buffer, slot + v), channel, row, column)
+            frame.body.bind(self.anchor, lambda _: value)
+            return frame.store((s.image, channel, row, column) if self.rank == 4 else (s.image, channel, column))
+
+        return write
 
     def unrolled(self, frame: Frame, s: Spot, acc: Buffer, operands: dict[tuple[int, int], Expr | None]) -> list[Stmt]:
         """Every input row of the tile into every output row that it touches."""
