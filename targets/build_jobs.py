@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import multiprocessing as mp
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from edgec.compiler.parallel import forked
 from edgec.compiler.registry import ROWS, Choice, Problem
 from edgec.compiler.target import Target
 
@@ -21,44 +21,26 @@ class Job:
 
 
 Progress = Callable[[str, int, int], None]
-_work: tuple[Sequence[Job], Target] | None = None  # inherited by forked workers: graphs need no pickling
 
 
 def build_objects(
     jobs: Sequence[Job], target: Target, progress: Progress
 ) -> tuple[tuple[tuple[str, bytes], ...], dict[str, int]]:
     """ELF objects (name, bytes), one per job in order of jobs, and the number of tasks of each symbol."""
-    import tvm  # noqa: F401  (before forking: its import is paid once)
+    from .codegen_llvm import object_bytes  # before forking: the import of TVM is paid once
 
-    global _work
+    def build(i: int) -> tuple[bytes, int]:
+        job = jobs[i]
+        try:
+            emitted = ROWS[job.choice.row].emit(job.problem, job.choice, job.symbol)
+            return object_bytes([(job.symbol, emitted.function)], target), emitted.tasks
+        except Exception as error:
+            anchor = job.problem.anchor
+            raise RuntimeError(f"kernel {job.choice} for {anchor}: {type(error).__name__}: {error}") from error
+
     done: dict[int, tuple[bytes, int]] = {}
-    workers = min(len(jobs), os.cpu_count() or 1)
-    _work = (jobs, target)
-    try:
-        if workers <= 1:
-            for i in range(len(jobs)):
-                done[i] = _build(i)
-                progress(jobs[i].symbol, len(done), len(jobs))
-        else:
-            with mp.get_context("fork").Pool(workers) as pool:
-                for i, result in pool.imap_unordered(_numbered, range(len(jobs))):
-                    done[i] = result
-                    progress(jobs[i].symbol, len(done), len(jobs))
-    finally:
-        _work = None
+    for i, result in forked(len(jobs), build, os.cpu_count() or 1):
+        done[i] = result
+        progress("kernels", len(done), len(jobs))
     objects = tuple((f"{job.symbol}.o", done[i][0]) for i, job in enumerate(jobs))
     return objects, {job.symbol: done[i][1] for i, job in enumerate(jobs)}
-
-
-def _numbered(i: int) -> tuple[int, tuple[bytes, int]]:
-    return i, _build(i)
-
-
-def _build(i: int) -> tuple[bytes, int]:
-    from .codegen_llvm import object_bytes
-
-    assert _work is not None
-    jobs, target = _work
-    job = jobs[i]
-    emitted = ROWS[job.choice.row].emit(job.problem, job.choice, job.symbol)
-    return object_bytes([(job.symbol, emitted.function)], target), emitted.tasks
