@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
 
@@ -21,7 +21,7 @@ class IRError(EdgecError):
 
 @dataclass(frozen=True)
 class Unsupported:
-    """One node that cannot be compiled."""
+    """One node, or one input of the model (`op` is "Input"), that cannot be compiled. `opset` 0: not known."""
 
     node: str
     op: str
@@ -30,16 +30,35 @@ class Unsupported:
     help: str = ""
 
     def __str__(self) -> str:
-        text = f"{self.node}: {self.op} (opset {self.opset}): {self.why}"
+        return self.shown(self.node)
+
+    def shown(self, names: str) -> str:
+        """The text for all nodes that are refused for the same reason."""
+        opset = f" (opset {self.opset})" if self.opset else ""
+        text = f"{names}: {self.why}" if self.op == "Input" else f"{names}: {self.op}{opset}: {self.why}"
         return f"{text}; {self.help}" if self.help else text
 
 
 class UnsupportedModel(EdgecError):
-    """The model holds nodes that edgec refuses. `entries` lists every one of them, not only the first."""
+    """The model holds nodes that edgec refuses. `entries` lists every one of them, not only the first.
 
-    def __init__(self, entries: Iterable[Unsupported]) -> None:
-        self.entries = tuple(entries)
-        super().__init__(f"{len(self.entries)} unsupported node(s): " + " | ".join(map(str, self.entries)))
+    The message names all of them, those with the same reason together. `where` is the model's file.
+    """
+
+    def __init__(self, entries: Iterable[Unsupported], where: str = "") -> None:
+        self.entries, self.where = tuple(entries), where
+        alike: dict[Unsupported, list[str]] = {}
+        for entry in self.entries:
+            shown = f"input {entry.node!r}" if entry.op == "Input" else entry.node
+            alike.setdefault(replace(entry, node=""), []).append(shown)
+        kinds = {"input" if entry.op == "Input" else "node" for entry in self.entries}
+        what = "s and ".join(sorted(kinds)) + ("s" if len(self.entries) > 1 else "")
+        count = f"{len(self.entries)} unsupported {what}: "
+        text = " | ".join(entry.shown(", ".join(names)) for entry, names in alike.items())
+        super().__init__((f"{where}: " if where else "") + count + text)
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.entries, self.where)
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

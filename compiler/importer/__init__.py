@@ -12,11 +12,11 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
 from .. import ops  # noqa: F401  (fills the operator table)
-from ..errors import EdgecError, UnsupportedModel
+from ..errors import EdgecError, Unsupported, UnsupportedModel
 from ..ir import Graph, Node, Value
 from ..op import build, const, is_const
 from . import families  # noqa: F401  (fills the table of converters)
-from .convert import Unknown, Walk
+from .convert import Unknown, Walk, no_elements
 from .dims import input_types
 from .read import one_line, opset_of, read_model
 
@@ -47,40 +47,43 @@ def import_model(
     model, where = read_model(source)
     initialized = {t.name for t in model.graph.initializer}
     declared = [i for i in model.graph.input if i.name not in initialized]
-    types, arrays = input_types(declared, shapes or {}, dims or {}, binds or {}, notice)
-    walk = Walk(opset_of(model), outputs=frozenset(o.name for o in model.graph.output))
+    types, arrays, refused = input_types(declared, shapes or {}, dims or {}, binds or {}, notice)
+    opset = opset_of(model)
+    walk = Walk(opset, outputs=frozenset(o.name for o in model.graph.output))
+    walk.refusals += [Unsupported(name, "Input", opset, why.why, why.help) for name, why in refused.items()]
     inputs = tuple(Value(Node("Input", (), (t,), {}, name)) for name, t in types.items())
-    walk.values.update({v.name: v for v in inputs})
+    walk.values.update({v.name: no_elements(v) or v for v in inputs})
+    walk.values.update({name: Unknown() for name in refused})
     walk.values.update({name: const(array, name) for name, array in arrays.items()})
     walk.names.update(walk.values)
     try:
-        walk.graph(_clean(model, where))
+        walk.graph(_clean(model))
+        if not walk.refusals:
+            return _finish(model.graph.name or "model", inputs, [o.name for o in model.graph.output], walk)
     except EdgecError as error:
         raise type(error)(f"{where}: {error}") from error.__cause__
-    if walk.refusals:
-        raise UnsupportedModel(walk.refusals)
-    return _finish(model.graph.name or "model", inputs, [o.name for o in model.graph.output], walk, where)
+    raise UnsupportedModel(walk.refusals, where)
 
 
-def _clean(model: onnx.ModelProto, where: str) -> gs.Graph:
+def _clean(model: onnx.ModelProto) -> gs.Graph:
     """Without nodes that no output needs."""
     G_LOGGER.severity = G_LOGGER.CRITICAL
     try:
         return gs.import_onnx(model).cleanup()
     except RecursionError:
-        raise EdgecError(f"{where}: sub-graphs are nested too deeply") from None
+        raise EdgecError("sub-graphs are nested too deeply") from None
     except Exception as error:  # graphsurgeon raises what it likes
-        raise EdgecError(f"{where}: cannot be read: {one_line(error)}") from None
+        raise EdgecError(f"cannot be read: {one_line(error)}") from None
 
 
-def _finish(name: str, inputs: tuple[Value, ...], outputs: Sequence[str], walk: Walk, where: str) -> Graph:
+def _finish(name: str, inputs: tuple[Value, ...], outputs: Sequence[str], walk: Walk) -> Graph:
     """Every output a computed value of its own, so that each has memory of its own."""
     seen: set[Value] = set(inputs)
     results = []
     for output in outputs:
         value = walk.values.get(output)
         if value is None or isinstance(value, Unknown):
-            raise EdgecError(f"{where}: nothing computes the output {output!r}{value.why if value else ''}")
+            raise EdgecError(f"nothing computes the output {output!r}{value.why if value else ''}")
         if value in seen or is_const(value):
             value = build("Edgec.Layout", value, label=walk._unique(output))
         seen.add(value)

@@ -146,7 +146,7 @@ class Context:
         return self.emit_all(op, *args, **attrs)[0]
 
     def emit_all(self, op: str, *args: Value, **attrs: Attr) -> tuple[Value, ...]:
-        """All results. Constants where every argument is one and the results are not too large."""
+        """All results. Constants where every argument is one and the results are not too large, or have no elements."""
         label = self.outputs[0] if self.outputs else self.name
         try:
             OPS[op].check(Node(op, args, (), attrs))
@@ -161,7 +161,7 @@ class Context:
             if size <= max(FOLD_BYTES, sum(value_bytes(a.type) for a in args)):
                 return tuple(self.const(array) for array in self._fold(node))
         self.fresh.append(node)
-        return node.results
+        return tuple(v if v.type.size else self.const(np.empty(v.shape), v) for v in node.results)
 
     def _fold(self, node: Node) -> tuple[npt.NDArray[Any], ...]:
         try:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
-from ..dtypes import of_numpy
+from ..dtypes import dtype, of_numpy
 from ..errors import EdgecError, IRError, Unsupported, nearest
 from ..ir import Node, Value
 from ..op import const, const_array, is_const
@@ -58,6 +58,9 @@ class Walk:
 
     def _constant(self, tensor: gs.Tensor) -> None:
         if not isinstance(tensor, gs.Constant) or tensor.name in self.values:
+            return
+        if isinstance(tensor._values, gs.ir.tensor.SparseValues):
+            self.values[tensor.name] = Unknown(f"argument {tensor.name!r} is a sparse constant")
             return
         array = constant_array(tensor, f"constant {tensor.name!r}")
         try:
@@ -156,6 +159,12 @@ class Walk:
             candidate = f"{name}.{k}"
         self.names.add(candidate)
         return candidate
+
+
+def no_elements(value: Value) -> Value | None:
+    """A constant in place of a value without elements: all is known of it, and whatever follows folds."""
+    t = value.type
+    return None if t.size else const(np.empty(t.shape, dtype(t.dtype).numpy), f"{value.name}.empty")
 
 
 def constant_array(tensor: gs.Constant, where: str) -> npt.NDArray[Any]:

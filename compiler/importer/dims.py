@@ -9,24 +9,28 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from ..dtypes import dtype, of_onnx
+from ..dtypes import DTYPES, dtype, of_onnx
 from ..errors import EdgecError, nearest
 from ..ir import Type
 from .context import check_size
+from .table import Refused
 
 Dim = int | str | None
 
 
 def declared(info: onnx.ValueInfoProto) -> tuple[str, list[Dim] | None]:
-    """Element type and dimensions: numbers, names, None where unknown; no list where even the rank is unknown."""
+    """Element type and dimensions: numbers, names, None where unknown; no list where even the rank is unknown.
+
+    Raises `Refused` for what is no tensor of numbers.
+    """
     kind = info.type.WhichOneof("value")
     if kind != "tensor_type":
-        raise EdgecError(f"input {info.name!r}: is a {str(kind).removesuffix('_type')}; edgec takes tensors only")
+        raise Refused(f"is a {str(kind).removesuffix('_type')}", "edgec takes tensors only")
     tensor = info.type.tensor_type
     name = of_onnx(tensor.elem_type)
     if name is None:
         shown = onnx.TensorProto.DataType.Name(tensor.elem_type) if tensor.elem_type in _NUMBERS else tensor.elem_type
-        raise EdgecError(f"input {info.name!r}: element type {shown} is not supported")
+        raise Refused(f"element type {shown} is not supported", f"expected one of {', '.join(DTYPES)}")
     if not tensor.HasField("shape"):
         return name, None
     return name, [_dim(d) for d in tensor.shape.dim]
@@ -47,14 +51,23 @@ def input_types(
     dims: Mapping[str, int],
     binds: Mapping[str, Any],
     notice: Callable[[str], None],
-) -> tuple[dict[str, Type], dict[str, npt.NDArray[Any]]]:
-    """Types of the inputs that stay, and arrays of those that are bound. Raises `EdgecError` naming input and flag."""
+) -> tuple[dict[str, Type], dict[str, npt.NDArray[Any]], dict[str, Refused]]:
+    """Types of the inputs that stay, arrays of those that are bound, and why others cannot be had.
+
+    Raises `EdgecError` naming input and flag.
+    """
     names = [i.name for i in inputs]
     for flag, words in (("--shape", shapes.keys()), ("--bind", binds.keys())):
         for name in words:
             if name not in names:
                 raise EdgecError(f"{flag} {name}=...: the model has no input {name!r}{nearest(name, names)}")
-    found = {i.name: declared(i) for i in inputs}
+    found, refused = {}, {}
+    for info in inputs:
+        try:
+            found[info.name] = declared(info)
+        except Refused as why:
+            refused[info.name] = why
+    shapes = {name: shape for name, shape in shapes.items() if name in found}
     table = _bound_names(found, shapes, dims)
     types: dict[str, Type] = {}
     arrays: dict[str, npt.NDArray[Any]] = {}
@@ -68,7 +81,7 @@ def input_types(
         resolved = tuple(int(n) for n in given) if given is not None else _resolve(name, known or [], table, notice)
         types[name] = Type(element, resolved)
         check_size(types[name], f"input {name!r}")
-    return types, arrays
+    return types, arrays, refused
 
 
 def _bound_names(

@@ -162,8 +162,8 @@ def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
             model = _typed(model)
             model = inliner.inline_selected_functions(model, sorted(defined), inline_schema_functions=True)
     except (RuntimeError, ValueError, DecodeError) as error:
-        entry = Unsupported(where, names, opset_of(model), f"its definition cannot be expanded: {one_line(error)}")
-        raise UnsupportedModel([entry]) from None
+        entry = Unsupported("functions", names, opset_of(model), f"its definition cannot be expanded: {one_line(error)}")
+        raise UnsupportedModel([entry], where) from None
     return model
 
 

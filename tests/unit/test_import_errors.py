@@ -144,7 +144,7 @@ def test_all_unsupported_nodes_are_listed() -> None:
         ("y", "Det", 17),
     ]
     text = str(caught.value)
-    assert text.startswith("4 unsupported node(s): nms: NonMaxSuppression (opset 17): ")
+    assert text.startswith("tiny: 4 unsupported nodes: nms: NonMaxSuppression (opset 17): ")
     for part in ("end the model before it", "domain 'com.acme'", "not an operator of ONNX; did you mean 'Relu'?"):
         assert part in text
     assert "\n" not in text
