@@ -1,0 +1,102 @@
+"""Real models beside the checkout (`../shared/models`), and what makes bundles of them once per test process."""
+
+from __future__ import annotations
+
+import json
+import platform
+import tempfile
+import zlib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+import edgec
+from edgec.compiler import toolchain as tools
+from edgec.compiler.bundle import Bundle
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.target import Target, find_target
+
+FOLDER = Path(__file__).resolve().parents[3] / "shared" / "models"
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model that must compile. `long`: takes more than ten seconds; `code`: most bytes of code."""
+
+    name: str
+    long: bool = True
+    code: int = 1_000_000
+
+
+MODELS = (
+    Model("mnist_cntk_8", long=False, code=40_000),
+    Model("hand_keypoint_classifier", long=False, code=20_000),
+    Model("mlperf_kws_dscnn", long=False, code=40_000),
+    Model("mlperf_ad_autoenc", long=False, code=30_000),
+    Model("mlperf_ic_resnet8", long=False, code=150_000),
+    Model("mlperf_vww_mbv1_025", code=200_000),
+    Model("st_yamnet_256"),
+    Model("mobilenet_v1_025_224"),
+    Model("mobilenet_v2_100_224", code=400_000),
+    Model("squeezenet_f32"),
+    Model("yolox_nano_416"),
+    Model("fastestdet_coco_352"),
+    Model("ultraface_rfb_320"),
+    Model("yunet_n_320"),
+    Model("mp_palm_detection_lite"),
+    Model("resnet18"),
+    Model("resnet50"),
+)
+
+
+@cache
+def find(name: str) -> Path:
+    """The ONNX file of a model; skips the test where it is absent."""
+    for path in (FOLDER / f"{name}.onnx", FOLDER / "untrained" / f"{name}.onnx"):
+        if path.exists():
+            return path if path.parent == FOLDER else _filled(path)
+    pytest.skip(f"no {name}.onnx in {FOLDER}")
+
+
+def _filled(graph: Path) -> Path:
+    """A copy of a graph without weights, with seeded normal numbers of each tensor's own mean and spread."""
+    model = onnx.load(graph)
+    table = next(row for row in model.metadata_props if row.key == "edgec.weights")
+    for row in json.loads(table.value):
+        noise = np.random.default_rng(zlib.crc32(row["name"].encode())).standard_normal(row["shape"], np.float32)
+        weights = noise * np.float32(row["std"]) + np.float32(row["mean"])
+        model.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), row["name"]))
+    path = _scratch() / graph.name
+    onnx.save(model, path)
+    return path
+
+
+@cache
+def bundle(name: str, target: str = "host", threads: int = 1) -> Bundle:
+    """A model compiled for `target`; skips the test where this machine cannot compile for it and run the result."""
+    needs(find_target(target))
+    return edgec.compile(find(name), target=target, threads=threads, out=_scratch() / f"{name}-{target}-{threads}")
+
+
+def needs(target: Target) -> None:
+    """Skip where a compiler or an emulator for the target is missing."""
+    try:
+        tools.toolchain(target)
+    except EdgecError as error:
+        pytest.skip(str(error))
+    if not tools.runs_here(target.triple) and tools.emulator(target) is None:
+        pytest.skip(f"no emulator for {target.name} on this {platform.machine()} (tried {', '.join(target.emulator)})")
+
+
+@cache
+def _temporary() -> tempfile.TemporaryDirectory[str]:
+    return tempfile.TemporaryDirectory(prefix="edgec-e2e-")
+
+
+def _scratch() -> Path:
+    return Path(_temporary().name)
