@@ -21,10 +21,6 @@ class Buffer:
     first: int
     last: int
 
-    def meets(self, other: Buffer) -> bool:
-        """Whether both are alive in some step."""
-        return self.first <= other.last and other.first <= self.last
-
 
 @dataclass(frozen=True)
 class Layout:
@@ -33,6 +29,11 @@ class Layout:
     offsets: tuple[int, ...]
     bytes: int
     lower_bound: int
+
+
+def scratch_stride(scratch: int) -> int:
+    """Bytes from one worker's scratch to the next: a multiple of 64, so that no two share a cache line."""
+    return _round_up(scratch, 64)
 
 
 def lower_bound(buffers: Iterable[Buffer], align: int = 1) -> int:
@@ -52,7 +53,7 @@ def lower_bound(buffers: Iterable[Buffer], align: int = 1) -> int:
 def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layout:
     """Place all buffers. `effort` bounds how many orders are tried after the first few; the result is deterministic."""
     bound = lower_bound(buffers, align)
-    meeting = [[j for j, other in enumerate(buffers) if j != i and b.meets(other)] for i, b in enumerate(buffers)]
+    meeting = _meeting(buffers)
     orders = [
         sorted(range(len(buffers)), key=lambda i: (-buffers[i].bytes, buffers[i].first)),
         sorted(range(len(buffers)), key=lambda i: (buffers[i].first, -buffers[i].bytes)),
@@ -60,8 +61,14 @@ def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layou
         sorted(range(len(buffers)), key=lambda i: -buffers[i].bytes * (buffers[i].last - buffers[i].first + 1)),
         _by_breadth(buffers),
     ]
-    placed = [(_place(buffers, order, meeting, align), order) for order in orders]
-    (offsets, total), order = min(placed, key=lambda p: p[0][1])
+    order = orders[0]
+    offsets, total = _place(buffers, order, meeting, align)
+    for trial in orders[1:]:
+        if total <= bound:
+            break
+        new_offsets, new_total = _place(buffers, trial, meeting, align)
+        if new_total < total:
+            offsets, total, order = new_offsets, new_total, trial
     for turn in range(effort):
         if total <= bound:
             break
@@ -74,6 +81,19 @@ def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layou
         if new_total <= total:
             offsets, total, order = new_offsets, new_total, trial
     return Layout(tuple(offsets), total, bound)
+
+
+def _meeting(buffers: Sequence[Buffer]) -> list[list[int]]:
+    """For each buffer, those that are alive with it in some step."""
+    meeting: list[list[int]] = [[] for _ in buffers]
+    alive: list[int] = []
+    for i in sorted(range(len(buffers)), key=lambda i: buffers[i].first):
+        alive = [j for j in alive if buffers[j].last >= buffers[i].first]
+        for j in alive:
+            meeting[i].append(j)
+            meeting[j].append(i)
+        alive.append(i)
+    return meeting
 
 
 def _place(
@@ -98,13 +118,12 @@ def _place(
 
 def _by_breadth(buffers: Sequence[Buffer]) -> list[int]:
     """Steps with the most live bytes first; within a step the largest buffers first."""
-    steps = range(max((b.last for b in buffers), default=-1) + 1)
-    live = {s: sum(b.bytes for b in buffers if b.first <= s <= b.last) for s in steps}
-    order: dict[int, None] = {}
-    for step in sorted(steps, key=lambda s: (-live[s], s)):
-        here = [i for i, b in enumerate(buffers) if b.first <= step <= b.last]
-        order.update(dict.fromkeys(sorted(here, key=lambda i: (-buffers[i].bytes, i))))
-    return list(order)
+    here: dict[int, list[int]] = {}
+    for i in sorted(range(len(buffers)), key=lambda i: -buffers[i].bytes):
+        for step in range(buffers[i].first, buffers[i].last + 1):
+            here.setdefault(step, []).append(i)
+    live = {step: sum(buffers[i].bytes for i in alive) for step, alive in here.items()}
+    return list(dict.fromkeys(i for step in sorted(here, key=lambda s: (-live[s], s)) for i in here[step]))
 
 
 def _round_up(n: int, to: int) -> int:

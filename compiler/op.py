@@ -117,6 +117,13 @@ def ints_attr(node: Node, name: str) -> tuple[int, ...]:
     return tuple(v for v in value if isinstance(v, int))
 
 
+def viewed(value: Value) -> Value:
+    """The value whose bytes a chain of `Edgec.View` shows; the value itself where it is no view."""
+    while value.node.op == "Edgec.View":
+        value = value.node.args[0]
+    return value
+
+
 def body_of(node: Node) -> Graph:
     """The graph that a fused kernel owns."""
     body = node.attrs.get("body")

@@ -19,8 +19,12 @@ def replaceable(node: Node, value: Value) -> list[Value]:
     direct: set[Value] = set(body.outputs)
     barred: set[Value] = set()
     for inner in reversed(list(body.nodes())):
+        result = Value(inner)
         same = (
-            OPS[inner.op].kind == "elementwise" and inner.results[0] in direct and inner.types[0].shape == value.shape
+            OPS[inner.op].kind == "elementwise"
+            and result in direct
+            and result not in barred
+            and result.shape == value.shape
         )
         for arg in inner.args:
             (direct if same and arg.shape == value.shape else barred).add(arg)

@@ -12,7 +12,7 @@ from dataclasses import replace
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Attr, Graph, Node, Type, Value
 from edgec.compiler.layout import same_bytes
-from edgec.compiler.op import body_of, is_const
+from edgec.compiler.op import body_of, is_const, viewed
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.registry import Choice
 from edgec.compiler.session import Session
@@ -59,8 +59,12 @@ class _Rewrite:
     def graph(self, g: Graph) -> Graph:
         for node in g.nodes():
             self.new.update(zip(node.results, self._node(node), strict=True))
-        outputs = tuple(self._as(self.new[v], "") for v in g.outputs)
+        outputs = tuple(self._output(self._as(self.new[v], "")) for v in g.outputs)
         return g.with_values(tuple(self.new[v] for v in g.inputs), outputs)
+
+    def _output(self, value: Value) -> Value:
+        """Outputs lie in the arena: a constant one is copied there."""
+        return self._copy(value, value.type) if is_const(viewed(value)) else value
 
     def _node(self, node: Node) -> tuple[Value, ...]:
         if node.op in ("Input", "Const"):
@@ -98,18 +102,19 @@ class _Rewrite:
         body = Graph("body", (inner,), (Value(Node("Edgec.Layout", (inner,), (t,), {"to": t.layout}, "to")),))
         name = f"{value.name}_as_{t.layout or 'rows'}"
         node = Node("Edgec.Kernel", (value,), (t,), {"body": body}, name, value.node.origin)
-        return Value(_placed(node, (value,), choice, "another layout is wanted by its reader"))
+        why = "another layout is wanted by its reader" if value.type != t else "its reader wants it in another place"
+        return Value(_placed(node, (value,), choice, why))
 
     def _join(self, node: Node, choice: Choice) -> tuple[Value, ...]:
         body_node = body_of(node).outputs[0].node
-        parts = []
-        for arg, want in zip(self._outer(node, body_node), choice.layouts_in, strict=True):
-            part = self._as(self.new[arg], want or "")
-            if part in self.joined or is_const(part) or not _movable(part):
-                part = self._copy(part, replace(part.type, layout=want or ""))
-            self.joined.add(part)
+        parts, want = [], choice.layouts_out[0]
+        for arg in self._outer(node, body_node):
+            part = self._as(self.new[arg], want)
+            if viewed(part) in self.joined or not _movable(part):
+                part = self._copy(part, replace(part.type, layout=want))
+            self.joined.add(viewed(part))
             parts.append(part)
-        t = replace(node.types[0], layout=choice.layouts_out[0])
+        t = replace(node.types[0], layout=want)
         return Node("Edgec.Join", tuple(parts), (t,), {"axis": body_node.attrs["axis"]}, node.name, node.origin).results
 
     def _part(self, node: Node, choice: Choice) -> tuple[Value, ...]:
@@ -130,11 +135,8 @@ class _Rewrite:
 
 
 def _movable(value: Value) -> bool:
-    """Whether the planner may choose where the value lies: it is not already a stretch of something else."""
-    node = value.node
-    while node.op == "Edgec.View":
-        node = node.args[0].node
-    return node.op in ("Edgec.Kernel", "Edgec.Join")
+    """Whether the planner may choose where the value lies: no input, no constant, no stretch of something else."""
+    return viewed(value).node.op in ("Edgec.Kernel", "Edgec.Join")
 
 
 def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> Node:

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from edgec.compiler import registry
-from edgec.compiler.errors import EdgecError
+from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes
-from edgec.compiler.op import body_of, int_attr, is_const
+from edgec.compiler.op import body_of, int_attr, is_const, viewed
 from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.target import Target
 
@@ -52,7 +52,14 @@ class Assignment:
 def search(g: Graph, target: Target, threads: int) -> Assignment:
     """Choose for every `Edgec.Kernel` of the graph."""
     found = Assignment(target, threads)
-    offers = {n: _offers(n, target, threads) for n in g.nodes() if n.op == "Edgec.Kernel"}
+    offers, refused = {}, []
+    for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
+        problem = Problem(body_of(node), target, threads)
+        offers[node] = _offers(node, problem)
+        if not offers[node]:
+            refused.append(Unsupported(node.name, problem.anchor.op, 0, _no_kernel(problem)))
+    if refused:
+        raise UnsupportedModel(refused)
     cost = _Cost(g, found)
     for node, options in offers.items():
         found.choice[node] = options[0]
@@ -118,26 +125,29 @@ def _fits(value: Value, reader: Choice) -> bool:
     return not reader.layouts_out[0] or len(value.shape) == sum(c.isupper() for c in reader.layouts_out[0])
 
 
-def _offers(node: Node, target: Target, threads: int) -> list[Choice]:
-    """Every choice for a kernel, cheapest first; placements first of all."""
-    body = body_of(node)
-    problem = Problem(body, target, threads)
+def _offers(node: Node, problem: Problem) -> list[Choice]:
+    """Every choice for a kernel, cheapest first; placements first of all. Empty where no row takes the problem."""
     offers = choices(problem)
-    if not offers:
-        reasons = "; ".join(
-            f"{name}: {why}" for name, r in sorted(registry.ROWS.items()) if (why := r.accepts(problem)) is not True
-        )
-        raise EdgecError(f"{node.name}: no kernel for {problem.anchor.op} on {target.name} ({reasons})")
-    return [*_placements(body, offers), *offers]
+    return [*_placements(node, offers), *offers]
 
 
-def _placements(body: Graph, offers: Sequence[Choice]) -> list[Choice]:
-    """Join or part in each layout in which the stretches are contiguous."""
+def _no_kernel(problem: Problem) -> str:
+    """What each row for this operator says against it."""
+    rows = [(name, r) for name, r in sorted(registry.ROWS.items()) if not r.ops or problem.anchor.op in r.ops]
+    reasons = "; ".join(
+        f"{name}: {why if isinstance(why := r.accepts(problem), str) else 'no tile fits'}" for name, r in rows
+    )
+    return f"no kernel on {problem.target.name}" + (f" ({reasons})" if reasons else "")
+
+
+def _placements(kernel: Node, offers: Sequence[Choice]) -> list[Choice]:
+    """Join or part in each layout in which the stretches are contiguous. Constants lie outside the arena: no parts."""
+    body = body_of(kernel)
     nodes = [n for n in body.nodes() if n.op not in ("Input", "Const")]
     if len(nodes) != 1 or nodes[0].op not in ("Concat", "Slice", "Split") or not placeable(nodes[0]):
         return []
     node = nodes[0]
-    if any(is_const(a) for a in node.args):
+    if node.op != "Concat" and is_const(viewed(kernel.args[0])):
         return []
     found = []
     for layout in dict.fromkeys(c.layouts_out[0] for c in offers):

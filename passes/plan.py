@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes, stretch_offset
-from edgec.compiler.memory import Buffer, Layout, plan
-from edgec.compiler.op import int_attr, is_const
+from edgec.compiler.memory import Buffer, Layout, plan, scratch_stride
+from edgec.compiler.op import int_attr, is_const, viewed
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.program import Allocation, Arena
 from edgec.compiler.session import Session
@@ -51,6 +51,7 @@ class Schedule:
 
     def __init__(self, g: Graph, in_place: bool, threads: int) -> None:
         self.g = g
+        self.threads = threads
         self.nodes = list(g.nodes())
         self.step = {node: i for i, node in enumerate(n for n in self.nodes if n.op == "Edgec.Kernel")}
         self.steps = len(self.step)
@@ -63,9 +64,9 @@ class Schedule:
         self.cluster: dict[Value, Cluster] = {}
         self.scratch: list[tuple[Node, Cluster]] = []
         for node in self.nodes:
-            self._add(node, in_place, threads)
+            self._add(node, in_place)
 
-    def _add(self, node: Node, in_place: bool, threads: int) -> None:
+    def _add(self, node: Node, in_place: bool) -> None:
         if node.op == "Const":
             return
         if node.op == "Input":
@@ -86,8 +87,10 @@ class Schedule:
                     self.cluster[value].last = max(step, self.last.get(value, step))
                 else:
                     self._own(value, step, name=value.name)
-            if stride := int_attr(node, "scratch"):
-                cluster = Cluster({}, scratch_stride(stride) * threads, step, step, True, f"{node.name}.{SCRATCH}")
+            if scratch := int_attr(node, "scratch"):
+                cluster = Cluster(
+                    {}, scratch_stride(scratch) * self.threads, step, step, True, f"{node.name}.{SCRATCH}"
+                )
                 self.scratch.append((node, cluster))
 
     def _own(self, value: Value, step: int, name: str) -> None:
@@ -95,7 +98,7 @@ class Schedule:
         self.cluster[value] = Cluster({value: 0}, storage_bytes(value.type), step, last, name=name)
 
     def _share(self, value: Value, source: Value, offset: int) -> None:
-        if is_const(source):
+        if is_const(viewed(source)):
             return
         cluster = self.cluster[source]
         cluster.offsets[value] = cluster.offsets[source] + offset
@@ -120,7 +123,14 @@ class Schedule:
 
     def _replaced(self, node: Node, value: Value) -> Value | None:
         """The argument whose buffer the result takes over."""
-        return next((a for a in replaceable(node, value) if self._dies_here(a, node)), None)
+        free = replaceable(node, value)
+        return next((a for a in free if self._dies_here(a, node) and not self._read_elsewhere(a, node, free)), None)
+
+    def _read_elsewhere(self, value: Value, node: Node, free: list[Value]) -> bool:
+        """Whether another argument lies in the same buffer (a view or a part) and is not read elementwise too."""
+        cluster = self.cluster[value]
+        others = [a for a in node.args if a != value and self.cluster.get(a) is cluster]
+        return any(a not in free or cluster.offsets[a] != cluster.offsets[value] for a in others)
 
     def _dies_here(self, value: Value, node: Node) -> bool:
         """Whether nothing in the value's buffer is read after this step, so that the step may write over it."""
@@ -154,12 +164,7 @@ class Schedule:
             if node.op != "Const" and node.results[0] in at:
                 attrs = {**node.attrs, "arena": tuple(at[v] for v in node.results)}
                 if node in scratch:
-                    attrs["scratch_at"] = scratch[node]
+                    attrs |= {"scratch_at": scratch[node], "workers": self.threads}
                 made = replace(node, args=tuple(new[a] for a in node.args), attrs=attrs)
             new.update(zip(node.results, made.results, strict=True))
         return self.g.with_values(tuple(new[v] for v in self.g.inputs), tuple(new[v] for v in self.g.outputs))
-
-
-def scratch_stride(stride: int) -> int:
-    """Scratch of one worker, rounded so that two workers never share a cache line."""
-    return -(-stride // 64) * 64

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes
-from edgec.compiler.op import int_attr, ints_attr, is_const
+from edgec.compiler.memory import scratch_stride
+from edgec.compiler.op import int_attr, ints_attr, is_const, viewed
 from edgec.compiler.verify import fault
 
 from .in_place import replaceable
@@ -21,14 +22,14 @@ def check_plan(g: Graph) -> None:
         if node.op in ("Input", "Const"):
             continue
         for arg in node.args:
-            if not is_const(_source(arg)) and arg not in valid:
+            if not is_const(viewed(arg)) and arg not in valid:
                 raise fault(
                     g, node, f"reads {arg.name!r}, whose bytes {_show(span(arg))} were written over before this step"
                 )
         if node.op == "Edgec.Kernel":
             _write(g, node, valid)
         for value in node.results:
-            if not is_const(_source(value)):
+            if not is_const(viewed(value)):
                 valid[value] = span(value)
     for name, value in g.results:
         if value not in valid:
@@ -40,11 +41,11 @@ def _write(g: Graph, node: Node, valid: dict[Value, Span]) -> None:
     held = list(_scratch(node))
     for one in held:
         for value in (*node.args, *node.results):
-            if not is_const(_source(value)) and _meet(one, span(value)):
+            if not is_const(viewed(value)) and _meet(one, span(value)):
                 raise fault(g, node, f"scratch {_show(one)} lies over {value.name!r}, {_show(span(value))}")
     for arg in node.args:
         for target in written:
-            over = not is_const(_source(arg)) and _meet(span(arg), target)
+            over = not is_const(viewed(arg)) and _meet(span(arg), target)
             if over and (span(arg) != target or arg not in replaceable(node, node.results[0])):
                 raise fault(g, node, f"result {_show(target)} lies over argument {arg.name!r}, {_show(span(arg))}")
     for value, bytes_ in list(valid.items()):
@@ -59,15 +60,10 @@ def span(value: Value) -> Span:
 
 
 def _scratch(node: Node) -> Iterator[Span]:
-    size, at = (int_attr(node, key) if node.op == "Edgec.Kernel" else 0 for key in ("scratch", "scratch_at"))
+    """The scratch of all workers."""
+    size, at, workers = (int_attr(node, key) for key in ("scratch", "scratch_at", "workers"))
     if size:
-        yield at, at + size
-
-
-def _source(value: Value) -> Value:
-    while value.node.op == "Edgec.View":
-        value = value.node.args[0]
-    return value
+        yield at, at + scratch_stride(size) * workers
 
 
 def _meet(a: Span, b: Span) -> bool:

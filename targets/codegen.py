@@ -10,7 +10,8 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Data, Graph, Node, Value
 from edgec.compiler.layout import pack, storage_bytes
 from edgec.compiler.macs import macs
-from edgec.compiler.op import body_of, const_array, int_attr, ints_attr, is_const
+from edgec.compiler.memory import scratch_stride
+from edgec.compiler.op import body_of, const_array, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
 from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Target
@@ -113,9 +114,7 @@ def _refs(node: Node, weights: _Weights) -> tuple[Ref, ...]:
 
 
 def _ref(value: Value, weights: _Weights) -> Ref:
-    source = value
-    while source.node.op == "Edgec.View":
-        source = source.node.args[0]
+    source = viewed(value)
     if is_const(source):
         return weights.place(source)
     offsets = ints_attr(value.node, "arena")
@@ -144,7 +143,7 @@ def _step(node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
         symbol=job.symbol,
         args=refs,
         tasks=tasks,
-        scratch_stride=-(-int_attr(node, "scratch") // ALIGN) * ALIGN,
+        scratch_stride=scratch_stride(int_attr(node, "scratch")),
         row=job.choice.row,
         config=str(node.attrs["config"]),
         origin=node.origin,

@@ -77,8 +77,9 @@ op(
         "config": "",
         "cost_us": 0.0,
         "why": "",
-        "scratch": 0,  # bytes per worker, and where the planner put them
+        "scratch": 0,  # bytes per worker; where the planner put the first one's, and for how many there is room
         "scratch_at": 0,
+        "workers": 1,
         "arena": (),
     },
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -17,6 +18,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from edgec.compiler.text import parse
+from edgec.passes.in_place import replaceable
 from edgec.passes.plan_check import check_plan, span
 
 T = "f32[1, 32, 8, 8]"
@@ -112,6 +114,38 @@ def test_a_value_in_two_joins_is_copied_into_the_second() -> None:
     assert len(ops(g, "Edgec.Join")) == 2 and len(ops(g, "Edgec.Kernel")) == 5
 
 
+def test_a_value_joined_with_itself_is_copied_once() -> None:
+    body = f"""%a = Relu(%x) : {T}
+ %j = Concat(%a, %a) {{axis=1}} : f32[1, 64, 8, 8]
+ return %j
+"""
+    g, _ = planned(body)
+    (join,) = ops(g, "Edgec.Join")
+    assert join.args[0] != join.args[1] and len(ops(g, "Edgec.Kernel")) == 2
+
+
+def test_a_value_and_a_view_of_it_lie_in_one_join_only() -> None:
+    body = f"""%a = Relu(%x) : {T}
+ %v = Reshape(%a) {{shape=[1, 64, 8, 4]}} : f32[1, 64, 8, 4]
+ %j = Concat(%a, %x) {{axis=1}} : f32[1, 64, 8, 8]
+ %k = Concat(%v, %v) {{axis=1}} : f32[1, 128, 8, 4]
+ return %j, %k
+"""
+    g, _ = planned(body)
+    first, second = ops(g, "Edgec.Join")
+    assert span(first.args[0])[0] not in {span(a)[0] for a in second.args}
+
+
+def test_an_output_that_is_a_constant_is_copied_into_the_arena() -> None:
+    body = f"""%k = Const() {{data=[1.0, 2.0, 3.0, 4.0]}} : f32[4]
+ %v = Reshape(%k) {{shape=[2, 2]}} : f32[2, 2]
+ %r = Relu(%x) : {T}
+ return %k, %v, %r
+"""
+    g, _ = planned(body)
+    assert [v.node.op for v in g.outputs] == ["Edgec.Kernel"] * 3
+
+
 def test_split_becomes_parts_of_its_source() -> None:
     body = f"""%a = Relu(%x) : {T}
  %s, %t = Split(%a) {{axis=1, split=[16, 16]}} : f32[1, 16, 8, 8], f32[1, 16, 8, 8]
@@ -148,6 +182,52 @@ def test_an_argument_that_is_read_later_through_a_view_is_not_overwritten() -> N
     check_plan(g)
 
 
+@pytest.mark.parametrize(
+    "other", ["Slice(%m) {starts=[0], ends=[1], axes=[0], steps=[1]}", "Transpose(%v) {perm=[1, 0]}"]
+)
+def test_an_argument_that_is_also_read_elsewhere_under_another_name_is_not_overwritten(other: str) -> None:
+    shape = "[1, 16]" if "Slice" in other else "[16, 16]"
+    g = parse(f"""graph @g(%x: f32[16, 16]) {{
+ %m = Softmax(%x) {{axis=1}} : f32[16, 16]
+ %v = Reshape(%m) {{shape=[16, 16]}} : f32[16, 16]
+ %o = {other} : f32{shape}
+ %s = Sub(%m, %o) : f32[16, 16]
+ return %s
+}}
+""")
+    g = run_pipeline(g, "fuse, layout, plan", Session(target=find_target("x86"), verify=3))
+    last = g.outputs[0]
+    assert len(last.node.args) == 2 and span(last) not in [span(a) for a in last.node.args]
+
+
+def test_what_is_read_twice_within_a_kernel_bars_its_source() -> None:
+    g = parse("""graph @g(%x: f32[4, 4]) {
+ %s = Edgec.Kernel(%x) {body=graph @body(%a: f32[4, 4]) {
+  %r = Relu(%a) : f32[4, 4]
+  %t = Transpose(%r) {perm=[1, 0]} : f32[4, 4]
+  %y = Add(%r, %t) : f32[4, 4]
+  return %y
+ }} : f32[4, 4]
+ return %s
+}
+""")
+    assert replaceable(g.outputs[0].node, g.outputs[0]) == []
+
+
+def test_the_check_knows_the_scratch_of_every_worker() -> None:
+    text = f"{WEIGHTS} %c = Conv(%x, %w, %b) {CONV} : {T}\n return %c\n"
+    session = Session(target=find_target("x86-avx512"), verify=3, settings={"threads": 3})
+    g = run_pipeline(parse("graph @g(%x: " + T + ") {\n" + text + "}\n"), "fuse, layout, plan", session)
+    conv = next(n for n in ops(g, "Edgec.Kernel") if n.attrs["scratch"])
+    scratch = next(a for a in session.arena.map if a.value.endswith(".scratch")) if session.arena else None
+    assert scratch is not None and scratch.bytes == 3 * 128 and conv.attrs["workers"] == 3
+    low = span(Value(conv))[0]
+    before = replace(conv, attrs={**conv.attrs, "scratch_at": low - 2 * 128})  # the third worker's is in the way
+    broken = g.map(lambda n: Value(before) if n.name == conv.name else None)
+    with pytest.raises(IRError, match=r"scratch bytes .* lies over 'c'"):
+        check_plan(broken)
+
+
 def test_scratch_is_placed_and_in_nobodys_way() -> None:
     g, session = planned(WEIGHTS + f"%c = Conv(%x, %w, %b) {CONV} : {T}\n return %c\n")
     assert session.arena is not None
@@ -156,8 +236,6 @@ def test_scratch_is_placed_and_in_nobodys_way() -> None:
 
 
 def test_the_check_finds_an_overwritten_value() -> None:
-    from dataclasses import replace
-
     g, _ = planned(
         f"%a = Relu(%x) : {T}\n %m = MaxPool(%a) {{kernel_shape=[1, 1]}} : {T}\n %s = Add(%m, %a) : {T}\n return %s\n"
     )
@@ -168,5 +246,5 @@ def test_the_check_finds_an_overwritten_value() -> None:
 
 def test_no_row_for_a_kernel_names_the_reasons(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(registry.ROWS, "slow")
-    with pytest.raises(EdgecError, match=r"a: no kernel for Relu on x86-avx512 \(fast: is for contractions"):
+    with pytest.raises(EdgecError, match=r"a: Relu: no kernel on x86-avx512 \(fast: is for contractions"):
         planned(f"%a = Relu(%x) : {T}\n return %a\n")

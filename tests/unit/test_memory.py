@@ -15,7 +15,7 @@ def overlaps(buffers: list[Buffer], layout: Layout) -> list[tuple[str, str]]:
         (a.name, b.name)
         for i, (a, x) in enumerate(placed)
         for b, y in placed[:i]
-        if a.meets(b) and x < y + b.bytes and y < x + a.bytes
+        if a.first <= b.last and b.first <= a.last and x < y + b.bytes and y < x + a.bytes
     ]
 
 
