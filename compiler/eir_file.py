@@ -49,12 +49,20 @@ def read_eir(path: Path) -> Graph:
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise EdgecError(f"{path}: cannot be read: {error}") from error
+        raise EdgecError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
     return parse(text, Stored([path.with_suffix(".npz"), path.parent / SHARED]), str(path))
 
 
 def write_eir(graph: Graph, path: Path, weights: str = "") -> None:
     """Write a graph. Large constants are added to `weights` (default: `x.npz` beside `x.eir`), each once."""
+    try:
+        _write(graph, path, weights)
+    except OSError as error:
+        raise EdgecError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
+def _write(graph: Graph, path: Path, weights: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(show(graph, origins=True), encoding="utf-8")
     large = constants(graph)
     if not large:

@@ -288,7 +288,6 @@ def _report(graph: Graph, place: int, name: str, session: Session) -> None:
     if place and not session.print_after.isdisjoint((name, "all")):
         session.out(f"# after {name}\n{show(graph, origins=True)}")
     if session.dump is not None:
-        session.dump.mkdir(parents=True, exist_ok=True)
         if place == 0:
             (session.dump / SHARED).unlink(missing_ok=True)
         write_eir(graph, session.dump / f"{place:02d}-{name}.eir", SHARED)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes as c
+import io
+import mmap
 import platform
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ import numpy.typing as npt
 
 from . import runtime_abi as abi
 from . import toolchain as tools
+from .bundle import elf
 from .bundle.manifest import ABI, Bundle, read_bundle
 from .dtypes import DTYPES
 from .errors import EdgecError, nearest
@@ -90,6 +94,8 @@ class Model:
             )
         if not self.bundle.shared_library.exists():
             raise EdgecError(f"{folder}: {self.bundle.shared_library.name} is missing; compile the model again")
+        if not _complete(self.bundle.shared_library):
+            raise EdgecError(f"{self.bundle.shared_library}: is damaged or cut short; compile the model again")
         # The loader answers a path it has seen with the library it holds; a name of our own makes it look at the file.
         with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
             link = Path(temporary) / "bundle.so"
@@ -264,18 +270,53 @@ def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
     return out
 
 
+def _complete(library: Path) -> bool:
+    try:
+        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return elf.complete(data)
+    except (OSError, ValueError):  # no permission; no bytes
+        return False
+
+
 def named_dtype(name: str) -> np.dtype[Any]:
     """The element type of a manifest (numpy's names, and bfloat16)."""
     return next(row.numpy for row in DTYPES.values() if row.numpy.name == name)
 
 
 def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of a .npz file, by name."""
+    """All arrays of a .npz file, by name; an `EdgecError` for whatever else the file may hold."""
+    what = f"{path}: not a .npz file of arrays"
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if not isinstance(loaded, np.lib.npyio.NpzFile):
-            raise ValueError("one array without a name")
-        with loaded as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise EdgecError(f"{path}: not a .npz file of arrays: {error}") from error
+        with open(path, "rb") as start:
+            magic = start.read(4)
+        if magic == b"\x93NUM":
+            raise EdgecError(f"{what}: one array without a name; save it with numpy.savez(file, name=array)")
+        if not magic.startswith(b"PK"):
+            raise EdgecError(f"{what}; numpy.savez(file, name=array) makes one")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise EdgecError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except _BROKEN_ARCHIVE as error:
+        raise EdgecError(f"{what}: {error}") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise EdgecError(f"{what}: {name!r} is no array")
+    return arrays
+
+
+# What numpy and zipfile raise on damaged or hostile archives; RuntimeError: one with a password.
+_BROKEN_ARCHIVE = (ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """A .npz file of exactly this name; `numpy.savez` would add a suffix, and stumble over an array named `file`."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, array, allow_pickle=False)
+    try:
+        Path(path).write_bytes(whole.getvalue())
+    except (OSError, ValueError) as error:
+        raise EdgecError(f"{path}: cannot write: {getattr(error, 'strerror', None) or error}") from error

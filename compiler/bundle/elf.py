@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -34,7 +35,7 @@ class Symbol:
     is_global: bool
 
 
-def sections(data: bytes) -> list[Section]:
+def sections(data: bytes | mmap.mmap) -> list[Section]:
     """Section headers of a little-endian ELF file."""
     if data[:4] != b"\x7fELF" or data[5] != 1:
         raise ValueError("not a little-endian ELF file")
@@ -49,6 +50,20 @@ def sections(data: bytes) -> list[Section]:
         raw.append((name, at, kind, flags, offset, length, link))
     strings = raw[names][4]
     return [Section(_text(data, strings + row[0]), *row[1:]) for row in raw]
+
+
+def complete(data: bytes | mmap.mmap) -> bool:
+    """Whether an ELF file holds all that its headers promise: the loader dies on one that was cut short."""
+    try:
+        held = all(s.offset + s.size <= len(data) for s in sections(data) if s.kind != _NOBITS)
+        wide = data[4] == 2
+        start = struct.unpack_from("<Q" if wide else "<I", data, 0x20 if wide else 0x1C)[0]
+        size, count = struct.unpack_from("<2H", data, 0x36 if wide else 0x2A)
+        at = [start + size * i for i in range(count)]
+        parts = [struct.unpack_from("<Q16xQ" if wide else "<I8xI", data, i + (8 if wide else 4)) for i in at]
+        return held and all(offset + length <= len(data) for offset, length in parts)
+    except (ValueError, IndexError, struct.error):
+        return False
 
 
 def symbols(data: bytes, *, dynamic: bool = False) -> list[Symbol]:
@@ -94,5 +109,5 @@ def rename(data: bytes, names: Mapping[str, str]) -> bytes:
     return bytes(out)
 
 
-def _text(data: bytes, at: int) -> str:
-    return data[at : data.index(0, at)].decode()
+def _text(data: bytes | mmap.mmap, at: int) -> str:
+    return data[at : data.find(b"\0", at)].decode()

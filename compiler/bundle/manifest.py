@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EdgecError
+from .names import identifier
 
 SCHEMA = 1
 ABI = 1
@@ -89,8 +90,13 @@ def read_bundle(path: str | Path) -> Bundle:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        table = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise EdgecError(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        hint = "expected the folder that `edgec compile` wrote"
+        raise EdgecError(f"{path}: not a bundle's manifest: it is no text; {hint}") from error
+    except (ValueError, RecursionError) as error:
         raise EdgecError(f"{path}: not a bundle's manifest: {error}") from error
     if not isinstance(table, dict) or not isinstance(table.get("schema"), int) or "edgec" not in table:
         raise EdgecError(f"{path}: not a bundle's manifest")
@@ -101,4 +107,42 @@ def _read(path: Path) -> dict[str, Any]:
         )
     if missing := [key for key in ("name", "abi", "triple", "inputs", "outputs", "arena", "steps") if key not in table]:
         raise EdgecError(f"{path}: damaged manifest: no {', '.join(missing)}")
+    if fault := _fault(table):
+        raise EdgecError(f"{path}: damaged manifest: {fault}; compile the model again")
     return table
+
+
+_PORT: dict[str, type] = {"name": str, "dtype": str, "shape": list}
+_STEP: dict[str, type] = {"name": str, "kernel": str, "config": str, "origin": list, "macs": int, "bytes_moved": int}
+_ARENA: dict[str, type] = {"bytes": int, "lower_bound": int, "map": list}
+_BUFFER: dict[str, type] = {"value": str, "offset": int, "bytes": int, "first": int, "last": int}
+_TOP: dict[str, type] = {"name": str, "abi": int, "triple": str, "inputs": list, "outputs": list, "arena": dict}
+_TOP |= {"steps": list, "target": str, "threads": int, "weights_bytes": int, "code_bytes": int}
+
+
+def _fault(table: dict[str, Any]) -> str:
+    """The first key that is missing or of another kind, or nothing."""
+    if fault := _misfit(table, _TOP, ""):
+        return fault
+    arena = table["arena"]
+    if fault := _misfit(arena, _ARENA, "arena"):
+        return fault
+    if identifier(table["name"]) != table["name"]:
+        return f"name is {table['name']!r}"
+    rows = [(f"{key}[{i}]", row, _PORT) for key in ("inputs", "outputs") for i, row in enumerate(table[key])]
+    rows += [(f"steps[{i}]", row, _STEP) for i, row in enumerate(table["steps"])]
+    rows += [(f"arena.map[{i}]", row, _BUFFER) for i, row in enumerate(arena["map"])]
+    return next((fault for where, row, kinds in rows if (fault := _misfit(row, kinds, where))), "")
+
+
+def _misfit(row: Any, kinds: dict[str, type], where: str) -> str:
+    if not isinstance(row, dict):
+        return f"{where} is not a table"
+    for key, kind in kinds.items():
+        if not isinstance(row.get(key), kind):
+            name = f"{where}.{key}" if where else key
+            return f"{name} is not {_WORDS[kind]}" if key in row else f"no {name}"
+    return ""
+
+
+_WORDS = {str: "text", int: "a whole number", list: "a list", dict: "a table"}

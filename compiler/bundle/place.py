@@ -13,13 +13,21 @@ from pathlib import Path
 
 from ..errors import EdgecError
 
+_LONGEST_NAME = 200  # file systems take 255; temporary names beside it are longer
+
 
 def check_output(out: str | Path) -> Path:
     """The absolute output folder; an `EdgecError` when a bundle cannot be written there. Leaves nothing behind."""
+    if not str(out) or "\0" in str(out):
+        raise EdgecError(f"{str(out)!r}: is not the name of a folder")
     out = Path(os.path.abspath(out))
     nearest = out
-    while not nearest.exists() and not nearest.is_symlink():
+    while not os.path.lexists(nearest):
         nearest = nearest.parent
+    if too_long := [part for part in out.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
+        raise EdgecError(
+            f"{too_long[0][:40]}...: cannot write the bundle: the name is longer than {_LONGEST_NAME} bytes"
+        )
     if not nearest.is_dir():
         raise EdgecError(f"{out}: cannot write the bundle: {nearest} is not a folder")
     if not os.access(nearest, os.W_OK | os.X_OK):

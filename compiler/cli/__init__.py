@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
-from ..errors import EdgecError, nearest
+from ..errors import EdgecError, IRError, nearest
 
 
 class Command(NamedTuple):
@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _run(words)
     except EdgecError as error:
         if verbose:
+            if isinstance(error, IRError) and error.context:
+                print(error.context, file=sys.stderr)
             traceback.print_exc()
         print(f"edgec: error: {_one_line(str(error))}", file=sys.stderr)
         return 1
@@ -75,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     except Exception as error:
         traceback.print_exc()
-        print(f"edgec: internal error: {type(error).__name__}: {_one_line(str(error))}", file=sys.stderr)
+        print(f"edgec: internal error: {_one_line(_with_notes(error))}", file=sys.stderr)
         print(
             "edgec: this is a defect of edgec: please report the trace above with the command and the model",
             file=sys.stderr,
@@ -90,6 +92,8 @@ def _run(words: list[str]) -> int:
         _top().print_help()
         return 0
     name = words.pop(first)
+    if name == "help":
+        return _run([*words[first:], "--help"])
     if name not in COMMANDS:
         raise EdgecError(f"no command {name!r}{nearest(name, COMMANDS)}")
     module = import_module(f".{name}", __name__)
@@ -128,6 +132,11 @@ def _top() -> argparse.ArgumentParser:
     out.add_argument("--version", action="version", version=f"edgec {edgec.__version__}")
     out.add_argument("-v", "--verbose", action="store_true", help="show the trace of an error")
     return out
+
+
+def _with_notes(error: BaseException) -> str:
+    """The error and what was added on its way up: the pass or kernel at work."""
+    return "; ".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", [])])
 
 
 def _one_line(text: str) -> str:

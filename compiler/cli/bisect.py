@@ -57,7 +57,6 @@ def _progress(limit: int, good: bool) -> None:
 
 
 def _dump(found: Culprit, folder: Path) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     write_eir(found.before, folder / "before.eir")
     if found.after is not None:
         write_eir(found.after, folder / "after.eir")

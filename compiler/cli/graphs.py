@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .. import target
 from ..eir_file import read_eir
-from ..errors import EdgecError, IRError, nearest
+from ..errors import EdgecError, IRError
 from ..ir import Graph
-from ..target import Target, read_target
 from .common import add_model_options, binds_of, dims_of, shapes_of
 
 
@@ -43,16 +43,9 @@ def read_graph(args: argparse.Namespace) -> Graph:
     return import_model(path, shapes=shapes_of(args), dims=dims_of(args), binds=binds_of(args))
 
 
-def find_target(name: str | None) -> Target | None:
-    """A target by name, the plugins' included."""
-    if name is None:
-        return None
-    from ..plugins import all_targets
-
-    known = all_targets()
-    if name not in known:
-        raise EdgecError(f"--target {name}: unknown{nearest(name, known)}")
-    return read_target(known[name].read_text(encoding="utf-8"), str(known[name]))
+def find_target(name: str | None) -> target.Target | None:
+    """The target that --target names, if any."""
+    return None if name is None else target.find_target(name)
 
 
 @contextmanager

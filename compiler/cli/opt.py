@@ -33,6 +33,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.limit is not None and args.limit < 0:
+        raise EdgecError(f"--limit {args.limit}: expected a number of rewrites")
     session = Session(
         target=find_target(args.target),
         limit=args.limit,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import EdgecError
 from .common import show_json, table
 
 EXAMPLES = """examples:
@@ -21,18 +20,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import numpy as np
-
-    from ..runtime import load, random_inputs, read_arrays
+    from ..runtime import load, random_inputs, read_arrays, write_arrays
 
     with load(args.bundle, args.threads) as model:
         feed = read_arrays(args.inputs) if args.inputs else random_inputs(model.inputs)
         outputs = model.run(feed)
-    if args.save:
-        try:
-            np.savez(args.save, allow_pickle=False, **outputs)
-        except OSError as error:
-            raise EdgecError(f"{args.save}: cannot write: {error.strerror}") from error
+    if args.save is not None:
+        write_arrays(args.save, outputs)
     if args.json:
         show_json({name: value.astype(float).tolist() for name, value in outputs.items()})
         return 0

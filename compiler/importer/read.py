@@ -26,7 +26,7 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise EdgecError(f"{where}: is not an ONNX model, or is empty")
     opset = opset_of(model)
-    if opset < OLDEST_OPSET:
+    if opset < OLDEST_OPSET and not _means_the_same(model, opset):
         wanted = f"expected {OLDEST_OPSET} or later; onnx.version_converter can raise it"
         raise EdgecError(f"{where}: is written for opset {opset}; {wanted}")
     _load_external(model, where, folder)
@@ -65,6 +65,17 @@ def _texts(graph: onnx.GraphProto) -> Iterator[Any]:
 def opset_of(model: onnx.ModelProto) -> int:
     """Version of the default operator set; a model that names none is of version 1."""
     return max((o.version for o in model.opset_import if o.domain in ONNX_DOMAINS), default=1)
+
+
+def _means_the_same(model: onnx.ModelProto, opset: int) -> bool:
+    """Whether all operators are as they still were in the oldest set that edgec knows."""
+    ops = {node.op_type for node in _nodes(model.graph)}
+    return all(
+        onnx.defs.has(op, opset, "")
+        and onnx.defs.get_schema(op, opset, "").since_version
+        == onnx.defs.get_schema(op, OLDEST_OPSET, "").since_version
+        for op in ops
+    )
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
@@ -162,7 +173,9 @@ def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
             model = _typed(model)
             model = inliner.inline_selected_functions(model, sorted(defined), inline_schema_functions=True)
     except (RuntimeError, ValueError, DecodeError) as error:
-        entry = Unsupported("functions", names, opset_of(model), f"its definition cannot be expanded: {one_line(error)}")
+        entry = Unsupported(
+            "functions", names, opset_of(model), f"its definition cannot be expanded: {one_line(error)}"
+        )
         raise UnsupportedModel([entry], where) from None
     return model
 

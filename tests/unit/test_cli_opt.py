@@ -56,7 +56,7 @@ def test_why(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
             ["--passes", "fold", "--print-after", "fodl"],
             "--print-after fodl: no such pass in this pipeline; did you mean 'fold'?",
         ),
-        (["--passes", "fold", "--target", "x68"], "--target x68: unknown; did you mean 'x86'?"),
+        (["--passes", "fold", "--target", "x68"], "unknown target 'x68'; did you mean 'x86'?"),
     ],
 )
 def test_mistakes_are_one_line(path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
