@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
+from edgec.compiler.bundle.names import shortened
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Data, Graph, Node, Value
@@ -47,7 +48,10 @@ def generate(
         target=target.name,
         inputs=tuple(_port(v.name, v) for v in g.inputs),
         outputs=tuple(_port(name, v) for name, v in g.results),
-        steps=tuple(_step(node, job, refs, tasks[job.symbol]) for node, job, refs in steps),
+        steps=tuple(
+            _step(name, node, job, refs, tasks[job.symbol])
+            for name, (node, job, refs) in zip(shortened(node.name for node in nodes), steps, strict=True)
+        ),
         weights=weights.bytes(),
         objects=objects,
         arena_bytes=max(arena.bytes, ALIGN),
@@ -135,11 +139,11 @@ def _stored(value: Value) -> Stored:
     return Stored(inner.name, value.type, Ref("arena", ints_attr(value.node, "arena")[value.index]))
 
 
-def _step(node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
+def _step(name: str, node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
     cost = node.attrs["cost_us"]
     assert isinstance(cost, float)
     return Step(
-        name=node.name,
+        name=name,
         symbol=job.symbol,
         args=refs,
         tasks=tasks,

@@ -1,12 +1,14 @@
-"""Let-expressions become statements: TVM's simplifier visits a nested let's value again at every level above it.
+"""Let-expressions become stores to registers: TVM's simplifier visits a nested let's value again at every level above.
 
-`let x = (let y = a in b) in c` inside a store turns into `y = a; x = b; store c`, which its passes handle in linear
-time. Values are pure and every load is in range (body.py), so computing them unconditionally is safe.
+`let x = (let y = a in b) in c` inside a store turns into `y = a; x = b; store c`, where x and y are local buffers of
+one element per lane. Named scalars would not do: the simplifier puts pure ones back into every use. Values are pure
+and every load is in range (body.py), so computing them unconditionally is safe.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import tvm.ir
@@ -25,25 +27,37 @@ _PARTS: dict[type, tuple[tuple[str, ...], Callable[..., Expr]]] = {
 }
 
 
-def hoisted(value: Expr, make: Callable[[Expr], Stmt]) -> Stmt:
-    """`make(value)` with the lets of `value` as bindings before it."""
+@dataclass
+class Lanes:
+    """A vectorized loop under construction: its variable, its extent, and the registers to declare before it."""
+
+    var: Expr
+    count: int
+    registers: list[Stmt] = field(default_factory=list)
+
+
+def hoisted(value: Expr, make: Callable[[Expr], Stmt], lanes: Lanes | None) -> Stmt:
+    """`make(value)` with the lets of `value` stored before it; `lanes` is the vectorized loop around it, if any."""
     if not isinstance(value, tvm.ir.Expr):
         return make(value)
-    hoist = _Hoist()
+    hoist = _Hoist(lanes or Lanes(tirx.IntImm("int32", 0), 1))
     flat = hoist(value)
-    return tirx.SeqStmt([*hoist.binds, make(flat)]) if hoist.binds else make(value)
+    if not hoist.stores:
+        return make(value)
+    return tirx.SeqStmt([*([] if lanes else hoist.lanes.registers), *hoist.stores, make(flat)])
 
 
 class _Hoist:
-    """Collects the bindings of one statement, in order of need. Equal (shared) sub-expressions are visited once."""
+    """Collects the lets of one statement, in order of need. Equal (shared) sub-expressions are visited once."""
 
-    def __init__(self) -> None:
-        self.binds: list[Stmt] = []
+    def __init__(self, lanes: Lanes) -> None:
+        self.lanes = lanes
+        self.stores: list[Stmt] = []
         self._names: dict[Expr, Expr] = {}
         self._seen: dict[int, tuple[Expr, Expr]] = {}
 
     def __call__(self, e: Expr) -> Expr:
-        """The expression without lets; each bound name is replaced by a fresh one."""
+        """The expression without lets; each bound name is replaced by a load of its register."""
         key = id(e)
         if key not in self._seen:
             self._seen[key] = (e, self._visit(e))  # `e` is kept alive: its identity is the key
@@ -75,7 +89,8 @@ class _Hoist:
     def _let(self, e: Expr) -> Expr:
         if e.var not in self._names:
             value = self(e.value)
-            fresh = tirx.Var(e.var.name, e.var.ty)
-            self.binds.append(tirx.Bind(fresh, value))
-            self._names[e.var] = fresh
+            register = tirx.decl_buffer((self.lanes.count,), str(e.var.ty.dtype), e.var.name, scope="local")
+            self.lanes.registers.append(tirx.AllocBuffer(register))
+            self.stores.append(tirx.BufferStore(register, value, [self.lanes.var]))
+            self._names[e.var] = tirx.BufferLoad(register, [self.lanes.var])
         return self(e.body)

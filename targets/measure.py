@@ -14,9 +14,9 @@ import numpy as np
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.ir import Array, Graph, Value
+from edgec.compiler.ir import Array
 from edgec.compiler.layout import pack, physical_shape, unpack
-from edgec.compiler.registry import ROWS, Choice, Problem
+from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
 
 TIMER = r"""
 #include <stdint.h>
@@ -44,22 +44,8 @@ double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t c
 
 def with_layouts(problem: Problem, choice: Choice) -> Problem:
     """The problem with the choice's layouts on the types of its body's inputs and outputs."""
-    body = problem.body
-    known: dict[Value, Value] = {}
-    for value, layout in zip(body.inputs, choice.layouts_in, strict=True):
-        known[value] = Value(replace(value.node, types=(replace(value.type, layout=layout or ""),)))
-    outs = dict(zip(body.outputs, choice.layouts_out, strict=True))
-
-    def copy(value: Value) -> Value:
-        if value not in known:
-            old = value.node
-            types = tuple(replace(t, layout=outs.get(v, "")) for v, t in zip(old.results, old.types, strict=True))
-            made = replace(old, args=tuple(copy(a) for a in old.args), types=types)
-            known.update(zip(old.results, made.results, strict=True))
-        return known[value]
-
-    outputs = tuple(copy(v) for v in body.outputs)
-    return replace(problem, body=Graph(body.name, tuple(known[v] for v in body.inputs), outputs))
+    layouts_in = [layout or "" for layout in choice.layouts_in]
+    return replace(problem, body=laid_out(problem.body, layouts_in, choice.layouts_out))
 
 
 class Built:

@@ -15,7 +15,7 @@ from tvm import tirx
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import ForKind
 
-from .lets import hoisted
+from .lets import Lanes, hoisted
 
 Expr: TypeAlias = Any  # tirx expressions, and Python numbers where TVM converts them
 Stmt: TypeAlias = Any
@@ -23,6 +23,7 @@ Buffer: TypeAlias = Any
 Index: TypeAlias = tuple[Any, ...]
 
 _count = itertools.count()
+_lanes: list[Lanes] = []  # the vectorized loops that are being built, innermost last
 
 
 def i32(value: int) -> Expr:
@@ -75,7 +76,15 @@ def unrolled(extent: int, body: Callable[[Expr], Stmt], name: str = "u") -> Stmt
 
 def vectorized(lanes: int, body: Callable[[Expr], Stmt], name: str = "v") -> Stmt:
     """`lanes` turns as one vector operation; everything under it is written for one lane."""
-    return body(i32(0)) if lanes == 1 else _loop(ForKind.VECTORIZED, lanes, body, name)
+    if lanes == 1:
+        return body(i32(0))
+    here = Lanes(tirx.Var(name, "int32"), lanes)
+    _lanes.append(here)
+    try:
+        inner = body(here.var)
+    finally:
+        _lanes.pop()
+    return seq(here.registers, tirx.For(here.var, i32(0), i32(lanes), ForKind.VECTORIZED, inner))
 
 
 def when(condition: Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
@@ -98,7 +107,7 @@ def load(buffer: Buffer, *index: Expr | int) -> Expr:
 def store(buffer: Buffer, value: Expr, *index: Expr | int) -> Stmt:
     """A store; lets in `value` become bindings before it (lets.py)."""
     place = [i32(x) if isinstance(x, int) else x for x in index]
-    return hoisted(value, lambda flat: tirx.BufferStore(buffer, flat, place))
+    return hoisted(value, lambda flat: tirx.BufferStore(buffer, flat, place), _lanes[-1] if _lanes else None)
 
 
 def prefetch(buffer: Buffer, *index: Expr | int) -> Stmt:
@@ -116,7 +125,7 @@ def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, 
 def let(value: Expr, name: str = "x") -> tuple[Expr, Stmt]:
     """A named scalar or vector: (variable, statement that binds it)."""
     var = tirx.Var(f"{name}{next(_count)}", value.ty)
-    return var, hoisted(value, lambda flat: tirx.Bind(var, flat))
+    return var, hoisted(value, lambda flat: tirx.Bind(var, flat), _lanes[-1] if _lanes else None)
 
 
 def split(flat: Expr, *extents: int) -> tuple[Expr, ...]:
