@@ -47,6 +47,29 @@ def unique(names: Iterable[str]) -> list[str]:
     return out
 
 
+def shortened(names: Iterable[str], limit: int = 60) -> list[str]:
+    """The names, each at most `limit` characters long (the middle gives way) and different from all before it."""
+    out: list[str] = []
+    seen: set[str] = set()
+    for name in names:
+        short, count = middle_out(name, limit), 1
+        while short in seen:
+            count += 1
+            end = f"_{count}"
+            short = middle_out(name, limit - len(end)) + end
+        seen.add(short)
+        out.append(short)
+    return out
+
+
+def middle_out(text: str, limit: int) -> str:
+    """Text of at most `limit` characters: its start and end around `...`, the end longer, where names differ."""
+    if len(text) <= limit:
+        return text
+    start = (limit - 3) // 3
+    return f"{text[:start]}...{text[len(text) - (limit - 3 - start) :]}"
+
+
 def string(text: str) -> str:
     """A C string literal; anything but plain ASCII as octal escapes."""
     plain = {

@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from ..bundle.names import middle_out
 from ..errors import EdgecError
 
-_WIDEST = 56
+_WIDEST = 48  # characters of a cell: names of nodes can be of any length
 
 Progress = Callable[[str, int, int], None]
 
@@ -131,9 +132,7 @@ def _cell(value: object) -> str:
 
 
 def _shorten(value: object) -> object:
-    if not isinstance(value, str) or len(value) <= _WIDEST:
-        return value
-    return f"{value[: _WIDEST // 2 - 2]}...{value[-_WIDEST // 2 + 1 :]}"
+    return middle_out(value, _WIDEST) if isinstance(value, str) else value
 
 
 def show_json(value: object) -> None:

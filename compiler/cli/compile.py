@@ -92,8 +92,8 @@ def _compile_within(args: argparse.Namespace, limits: dict[str, int | None]) -> 
 
 
 def _show(bundle: Bundle, seconds: float) -> None:
-    steps = [(s["name"], f"{s['kernel']} {s['config']}".strip(), s["macs"], s["bytes_moved"]) for s in bundle.steps]
-    print(table(("step", "kernel", "MACs", "bytes moved"), steps))
+    steps = [(s["name"], s["kernel"], s["macs"], s["bytes_moved"], s["cost_us"]) for s in bundle.steps]
+    print(table(("step", "kernel", "MACs", "bytes moved", "modelled us"), steps))
     over = 100 * (bundle.arena_bytes / bundle.lower_bound - 1) if bundle.lower_bound else 0.0
     print()
     print(f"arena    {size(bundle.arena_bytes)}, {over:.1f} % above the lower bound of {bundle.lower_bound:,}")
