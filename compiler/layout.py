@@ -103,12 +103,12 @@ def same_bytes(t: Type, other: str) -> bool:
     return t.layout == other or _stretch(t.shape, t.layout) == _stretch(t.shape, other)
 
 
-def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...]:
+def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...] | str:
     """The physical dimensions longer than one as (logical axis, its elements per step), merged where adjacent."""
     lay = layout(text, len(shape))
     dims = [(a, lay.block(a), -(-shape[a] // lay.block(a))) for a in lay.order]
     if any(shape[a] % lay.block(a) for a in lay.order):
-        return ((-1, hash(text)),)  # padded: equal to itself only
+        return text  # padded: equal to itself only
     left = {a: lay.block(a) for a in lay.order}
     for axis, size in lay.blocks:
         left[axis] //= size

@@ -8,10 +8,10 @@ file knows none.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .ir import Graph, Node
+from .ir import Graph, Node, Value
 from .op import OPS
 from .target import Target
 
@@ -60,6 +60,20 @@ class Choice:
 
     def __str__(self) -> str:
         return " ".join([self.row, *(f"{k}={v}" for k, v in self.config)])
+
+
+def laid_out(body: Graph, layouts_in: Sequence[str], layouts_out: Sequence[str]) -> Graph:
+    """The body with layouts on the types of its inputs and outputs; values between them lie nowhere."""
+    known: dict[Value, Value] = {}
+    for value, layout in zip(body.inputs, layouts_in, strict=True):
+        known[value] = Value(replace(value.node, types=(replace(value.type, layout=layout),)))
+    outs = dict(zip(body.outputs, layouts_out, strict=True))
+    for old in body.nodes():
+        if old.op != "Input":
+            types = tuple(replace(v.type, layout=outs.get(v, "")) for v in old.results)
+            made = replace(old, args=tuple(known[a] for a in old.args), types=types)
+            known.update(zip(old.results, made.results, strict=True))
+    return Graph(body.name, tuple(known[v] for v in body.inputs), tuple(known[v] for v in body.outputs))
 
 
 @dataclass(frozen=True)

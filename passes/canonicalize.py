@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from edgec.compiler.ir import Attr, Graph, Node, Value
-from edgec.compiler.op import OPS, build, const, const_array, full_attrs, is_const
+from edgec.compiler.op import OPS, build, const, const_array, full_attrs, int_attr, ints_attr, is_const
 from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.plugins import RULES, load_plugins
 from edgec.compiler.rewrite import AnyRule, Sweep, python_rule, rewrite
@@ -41,13 +41,6 @@ def _rules(paths: tuple[Path, ...]) -> tuple[Rule, ...]:
     return tuple(load_rules(*paths))
 
 
-def _ints(node: Node, key: str, default: Ints = ()) -> Ints:
-    """An attribute that is a tuple of numbers; `default` where it is empty."""
-    value = full_attrs(node)[key]
-    assert isinstance(value, tuple)
-    return tuple(int(n) for n in value if isinstance(n, int)) or default
-
-
 def _again(node: Node, args: Sequence[Value], *merged: Node, label: str = "", **attrs: Attr) -> Value:
     """The same operator on other arguments; origins of `merged` are added."""
     origin = tuple(dict.fromkeys(o for n in (*merged, node) for o in n.origin))
@@ -64,12 +57,12 @@ def pad_into_window(value: Value, sweep: Sweep) -> Value | str | None:
     if pad.op != "Pad":
         return None
     rank, attrs = len(pad.args[0].shape), full_attrs(pad)
-    pads = _ints(pad, "pads")
+    pads = ints_attr(pad, "pads")
     before, after = pads[:rank], pads[rank:]
     if attrs["mode"] != "constant" or min(pads) < 0 or any((*before[:2], *after[:2])):
         return "the padding is not constant, negative, or not of the spatial axes only"
     fill, source = attrs["value"], pad.args[0]
-    own = _ints(node, "pads", (0,) * (2 * (rank - 2)))
+    own = ints_attr(node, "pads") or (0,) * (2 * (rank - 2))
     joined = tuple(a + b for a, b in zip(own, (*before[2:], *after[2:]), strict=True))
     extra: dict[str, Attr] = {"pads": joined}
     if node.op == "MaxPool":
@@ -86,9 +79,9 @@ def pad_into_window(value: Value, sweep: Sweep) -> Value | str | None:
 
 def _ignored_by_max(fill: Attr, source: Value, node: Node, own: Ints, joined: Ints) -> bool:
     """Padding never wins: it is -inf, or 0 beside values that are not negative; every window has a real element."""
-    kernel = _ints(node, "kernel_shape")
+    kernel = ints_attr(node, "kernel_shape")
     covered = all(p < k for p, k in zip(joined, kernel * 2, strict=True)) and not full_attrs(node)["ceil_mode"]
-    if not covered or set(_ints(node, "dilations")) > {1}:
+    if not covered or any(d != 1 for d in ints_attr(node, "dilations")):
         return False
     producer = source.node
     clipped = producer.op == "Clip" and float(str(full_attrs(producer)["min"])) >= 0
@@ -99,8 +92,8 @@ def _ignored_by_max(fill: Attr, source: Value, node: Node, own: Ints, joined: In
 def pool_nothing(value: Value, sweep: Sweep) -> Value | str | None:
     """A pool over windows of one element."""
     node = value.node
-    ones = set(_ints(node, "kernel_shape")) | set(_ints(node, "strides", (1,))) == {1}
-    return node.args[0] if ones and not any(_ints(node, "pads")) else None
+    ones = set(ints_attr(node, "kernel_shape")) | set(ints_attr(node, "strides") or (1,)) == {1}
+    return node.args[0] if ones and not any(ints_attr(node, "pads")) else None
 
 
 @python_rule("Reshape")
@@ -111,7 +104,7 @@ def pad_through_view(value: Value, sweep: Sweep) -> Value | str | None:
         return None
     if sweep.uses(Value(pad)) != 1:
         return f"{pad} has {sweep.uses(Value(pad))} uses"
-    rank, padded, source, pads = len(pad.types[0].shape), pad.types[0].shape, pad.args[0], _ints(pad, "pads")
+    rank, padded, source, pads = len(pad.types[0].shape), pad.types[0].shape, pad.args[0], ints_attr(pad, "pads")
     inner = [axis for axis in range(rank) if padded[axis] != 1]
     outer = [axis for axis, n in enumerate(value.shape) if n != 1]
     still = all(pads[axis] == pads[rank + axis] == 0 for axis in range(rank) if axis not in inner)
@@ -131,7 +124,7 @@ def pad_through_view(value: Value, sweep: Sweep) -> Value | str | None:
 def reduce_nothing(value: Value, sweep: Sweep) -> Value | str | None:
     """A reduction over axes of size 1 is a view."""
     node, source = value.node, value.node.args[0]
-    if any(source.shape[axis] != 1 for axis in _ints(node, "axes")) or source.type.dtype != value.type.dtype:
+    if any(source.shape[axis] != 1 for axis in ints_attr(node, "axes")) or source.type.dtype != value.type.dtype:
         return None
     return build("Reshape", source, origin=node.origin, label=node.name, shape=value.shape)
 
@@ -156,8 +149,8 @@ def concat_concat(value: Value, sweep: Sweep) -> Value | str | None:
     """Concatenations along one axis become one."""
     node = value.node
     rank = len(value.shape)
-    axis = int(str(node.attrs["axis"])) % rank
-    inner = [a.node for a in node.args if a.node.op == "Concat" and int(str(a.node.attrs["axis"])) % rank == axis]
+    axis = int_attr(node, "axis") % rank
+    inner = [a.node for a in node.args if a.node.op == "Concat" and int_attr(a.node, "axis") % rank == axis]
     if not inner:
         return None
     single = [n for n in inner if sweep.uses(Value(n)) == 1]
@@ -173,7 +166,7 @@ def gather_range(value: Value, sweep: Sweep) -> Value | str | None:
     node, (source, where) = value.node, value.node.args
     if not is_const(where):
         return "the indices are computed"
-    axis = int(str(node.attrs["axis"])) % len(source.shape)
+    axis = int_attr(node, "axis") % len(source.shape)
     indices = np.asarray(const_array(where), np.int64).reshape(-1) % max(source.shape[axis], 1)
     if len(indices) == 0 or list(indices) != list(range(indices[0], indices[0] + len(indices))):
         return "the indices are not one after the other"
@@ -194,7 +187,7 @@ def transpose_sinks(value: Value, sweep: Sweep) -> Value | str | None:
     transposes = [a.node for a in node.args if a.node.op == "Transpose"]
     if not transposes or any(v.type.q is not None for v in (value, *node.args)):
         return None
-    perm = _ints(transposes[0], "perm")
+    perm = ints_attr(transposes[0], "perm")
     if all(sweep.uses(Value(t)) > node.args.count(Value(t)) for t in transposes):
         return f"{transposes[0]} has other uses"
     sunk = _sunk(value, perm)
@@ -210,7 +203,7 @@ def reduce_of_transpose(value: Value, sweep: Sweep) -> Value | str | None:
     node, transpose = value.node, value.node.args[0].node
     if transpose.op != "Transpose" or full_attrs(node)["keepdims"]:
         return None
-    perm, axes = _ints(transpose, "perm"), _ints(node, "axes")
+    perm, axes = ints_attr(transpose, "perm"), ints_attr(node, "axes")
     rest = [perm[axis] for axis in range(len(perm)) if axis not in axes]
     if rest != sorted(rest):
         return "the axes that stay change their order"
@@ -227,23 +220,23 @@ def _sunk(value: Value, perm: Ints) -> Value | str | None:
             return _again(node, [a for a in args if a is not None])
         return "another argument is not transposed alike"
     if node.op == "Concat":
-        if any(a.node.op != "Transpose" or _ints(a.node, "perm") != perm for a in node.args):
+        if any(a.node.op != "Transpose" or ints_attr(a.node, "perm") != perm for a in node.args):
             return "another argument is not transposed alike"
-        return _again(node, [a.node.args[0] for a in node.args], axis=perm[int(str(node.attrs["axis"])) % len(perm)])
+        return _again(node, [a.node.args[0] for a in node.args], axis=perm[int_attr(node, "axis") % len(perm)])
     if node.op == "Pad":
-        pads, rank = _ints(node, "pads"), len(perm)
+        pads, rank = ints_attr(node, "pads"), len(perm)
         places = [perm.index(axis) for axis in range(rank)]
         moved = tuple(pads[p] for p in places) + tuple(pads[rank + p] for p in places)
         return _again(node, [node.args[0].node.args[0]], pads=moved)
     if node.op in REDUCTIONS and full_attrs(node)["keepdims"]:
-        axes = tuple(sorted(perm[axis] for axis in _ints(node, "axes")))
+        axes = tuple(sorted(perm[axis] for axis in ints_attr(node, "axes")))
         return _again(node, [node.args[0].node.args[0]], axes=axes)
     return None
 
 
 def _before(arg: Value, perm: Ints) -> Value | None:
     """The argument as it is before a transpose by `perm`; None where that takes another transpose."""
-    if arg.node.op == "Transpose" and _ints(arg.node, "perm") == perm:
+    if arg.node.op == "Transpose" and ints_attr(arg.node, "perm") == perm:
         return arg.node.args[0]
     if prod(arg.shape) == 1 and len(arg.shape) <= 1:
         return arg

@@ -14,7 +14,7 @@ from edgec.compiler.ir import Attr, Graph, Node, Type, Value
 from edgec.compiler.layout import same_bytes
 from edgec.compiler.op import body_of, is_const, viewed
 from edgec.compiler.pipeline import exact, graph_pass
-from edgec.compiler.registry import Choice
+from edgec.compiler.registry import Choice, laid_out
 from edgec.compiler.session import Session
 from edgec.compiler.verify import fault, stage_rule
 
@@ -141,26 +141,10 @@ def _movable(value: Value) -> bool:
 
 def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> Node:
     """The kernel with its choice written into attributes, node types and body types."""
-    body = body_of(node)
-    inputs = tuple(
-        Value(replace(v.node, types=(replace(v.type, layout=a.type.layout),)))
-        for v, a in zip(body.inputs, args, strict=True)
-    )
-    outs = dict(zip(body.outputs, choice.layouts_out, strict=True))
-    known: dict[Value, Value] = dict(zip(body.inputs, inputs, strict=True))
-
-    def copy(value: Value) -> Value:
-        if value not in known:
-            old = value.node
-            types = tuple(replace(t, layout=outs.get(v, "")) for v, t in zip(old.results, old.types, strict=True))
-            made = replace(old, args=tuple(copy(a) for a in old.args), types=types)
-            known.update(zip(old.results, made.results, strict=True))
-        return known[value]
-
-    new_body = Graph(body.name, inputs, tuple(copy(v) for v in body.outputs))
+    body = laid_out(body_of(node), [a.type.layout for a in args], choice.layouts_out)
     types = tuple(replace(t, layout=lay) for t, lay in zip(node.types, choice.layouts_out, strict=True))
     attrs: dict[str, Attr] = {
-        "body": new_body,
+        "body": body,
         "row": choice.row,
         "config": " ".join(f"{k}={v}" for k, v in choice.config),
         "cost_us": float(choice.cost_us),

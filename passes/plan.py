@@ -31,7 +31,9 @@ def plan_memory(g: Graph, *, session: Session, in_place: bool = True, align: int
     schedule = Schedule(g, in_place, session.threads)
     packed = schedule.pack(align)
     session.arena = schedule.arena(packed)
-    return schedule.apply(packed)
+    planned = schedule.apply(packed)
+    check_plan(planned)  # at every level of the verifier: a wrong plan gives wrong answers without a sign
+    return planned
 
 
 @dataclass(eq=False)

@@ -89,9 +89,9 @@ def random_graph(rng: random.Random, steps: int = 14) -> Graph:
             pool += build("Split", x, axis=axis, split=(half, half)).node.results
         elif kind == "slice" and x.shape[axis] > 8:
             pool.append(build("Slice", x, starts=(8,), ends=(x.shape[axis],), axes=(axis,), steps=(1,)))
-        elif kind == "view":
+        elif kind == "view" and x.type.size % (H * H) == 0:
             pool.append(build("Reshape", x, shape=(1, x.type.size // (H * H), H, H)))
-        elif kind == "view2":
+        elif kind == "view2" and x.type.size % H == 0:
             pool.append(build("Reshape", x, shape=(x.type.size // H, H)))
         elif kind == "transpose" and x.shape[-1] == x.shape[-2]:
             perm = (*range(len(x.shape) - 2), len(x.shape) - 1, len(x.shape) - 2)
