@@ -1,4 +1,4 @@
-"""Imports point one way: passes and targets to the compiler, which knows neither; heavy packages stay where they belong."""
+"""Imports point one way: passes and targets import the compiler, which knows neither; heavy packages load late."""
 
 from __future__ import annotations
 
