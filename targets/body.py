@@ -21,6 +21,7 @@ from edgec.compiler.op import OPS, const_array, full_attrs, is_const
 
 from .access import Place
 from .maps import MAPS
+from .mathlib import bind
 from .scalar import SCALAR, narrow, widen
 from .tir import Expr, Index, lit
 
@@ -102,7 +103,9 @@ class Body:
         if decided is not None:
             return then if decided else otherwise
         self.pinned.append(condition)
-        return tirx.Select(condition, then, otherwise)
+        # Both sides are computed. They get names, so that they become statements before the selection: inside it TVM
+        # would take its condition as given and simplify away the very clamps that keep the reads in range.
+        return bind(then, lambda a: bind(otherwise, lambda b: tirx.Select(condition, a, b)))
 
     def within(self, x: Expr | int, low: int, high: int) -> Expr | int:
         """`x` clamped to low .. high, inclusive; nothing is added where the loop ranges show that it lies there."""
