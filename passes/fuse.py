@@ -9,10 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-import networkx as nx
-
+from edgec.compiler.dataflow import SINK, to_networkx
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import OPS, const_array, int_attr, ints_attr, is_const
 from edgec.compiler.pipeline import exact, graph_pass
@@ -97,15 +95,10 @@ def _joins(group: _Group, region: list[Node], out: Value, groups: dict[Node, _Gr
 
 def _post_dominators(g: Graph) -> dict[Node, Node]:
     """The nearest later node that every path from a node to an output passes."""
-    dag: nx.DiGraph[Any] = nx.DiGraph()
-    end = "end"
-    for node in g.nodes():
-        for arg in node.args:
-            dag.add_edge(node, arg.node)
-    for value in g.outputs:
-        dag.add_edge(end, value.node)
-    found = nx.immediate_dominators(dag, end)
-    return {node: dominator for node, dominator in found.items() if node != end and dominator not in (end, None)}
+    import networkx  # 0.1 s that listing passes does not need
+
+    found = networkx.immediate_dominators(to_networkx(g, sink=True).reverse(), SINK)
+    return {node: dominator for node, dominator in found.items() if node != SINK and dominator not in (SINK, None)}
 
 
 def _between(out: Value, last: Node, users: dict[Value, list[Node]]) -> list[Node]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from math import ceil, prod
+from math import ceil
 from typing import Literal
 
 from edgec.compiler.ir import Graph, Node, Type, Value
@@ -52,6 +52,17 @@ def depends(node: Node, on: Node) -> bool:
     return False
 
 
+def vectors_fit(problem: Problem, *operands: Value) -> Literal[True] | str:
+    """True where all is f32, the anchor reads these operands as they lie, and the target has room for a tile."""
+    if not f32(*(v.type for v in operands), problem.anchor.types[0]):
+        return "computes f32"
+    if any(input_index(problem.body, v) < 0 for v in operands):
+        return f"reads {'its input' if len(operands) == 1 else 'its input or weights'} through a computation"
+    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
+        return "needs vector registers"
+    return True
+
+
 def layouts_in(problem: Problem, fixed: Mapping[Value, str], blocked: str = "") -> tuple[str, ...]:
     """One layout per body input: `fixed` for the anchor's operands, `blocked` where it fits, else row-major."""
     shape = problem.anchor.types[0].shape
@@ -75,10 +86,6 @@ def task_split(total: int, unit_us: float, threads: int) -> int:
 
 def f32(*types: Type) -> bool:
     return all(t.dtype == "f32" for t in types)
-
-
-def volume(shape: tuple[int, ...]) -> int:
-    return prod(shape)
 
 
 def blocked_layout(rank: int, lanes: int) -> str:

@@ -16,7 +16,6 @@ from edgec.targets.access import Place, parameter
 from edgec.targets.body import Body
 from edgec.targets.tir import Expr, Stmt
 
-
 F32 = "float32"
 # elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
 LIGHT = frozenset(
@@ -119,7 +118,9 @@ def store_tile(
     first, left = tir.expr(rows[0]), tir.expr(columns[0])
 
     def line(r: Expr) -> Stmt:
-        one = lambda c: pixel(stage, r, c, first + r, left + c)  # noqa: E731
+        def one(c: Expr) -> Stmt:
+            return pixel(stage, r, c, first + r, left + c)
+
         return tir.loop(len(columns) + frame.zero, one, "c") if len(columns) > 1 else one(tir.i32(0))
 
     return tir.seq(alloc, copy, tir.loop(len(rows) + frame.zero, line, "r") if len(rows) > 1 else line(tir.i32(0)))

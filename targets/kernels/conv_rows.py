@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, epilogue_fits, f32, input_index, layouts_in, task_split
+from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window
 from .conv_tiles import TileChoice, input_block, tile_choices
-
-if TYPE_CHECKING:
-    pass
 
 KEPT = 3  # candidates per layout of the input
 PLANES_PENALTY = 1.4  # 1x1 windows over many whole planes: every step reads another page
@@ -24,12 +21,8 @@ def match(problem: Problem) -> Literal[True] | str:
     """What both rows ask for."""
     node = problem.anchor
     x, w, _ = conv_operands(node)
-    if not f32(x.type, w.type, node.types[0]):
-        return "computes f32"
-    if input_index(problem.body, x) < 0 or input_index(problem.body, w) < 0:
-        return "reads its input or weights through a computation"
-    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
-        return "needs vector registers"
+    if (fit := vectors_fit(problem, x, w)) is not True:
+        return fit
     shape = conv_window(node)
     if isinstance(shape, str):
         return shape

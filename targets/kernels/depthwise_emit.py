@@ -8,8 +8,8 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr
 
-from .common_emit import Frame, vector
-from .conv_planes import F32, Planes, Spot
+from .common_emit import F32, Frame, vector
+from .conv_planes import Planes, Spot
 from .conv_shape import Window, conv_operands
 
 

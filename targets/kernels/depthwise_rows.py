@@ -8,7 +8,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .common import blocked_layout, ceil_div, epilogue_fits, f32, input_index, layouts_in, task_split
+from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
 from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, segments
 from .cost import Traffic, microseconds
 
@@ -19,12 +19,8 @@ START = 8.0  # cycles to start a tile or a row of a large window: the tile befor
 def match(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     x, w, _ = conv_operands(node)
-    if not f32(x.type, w.type, node.types[0]):
-        return "computes f32"
-    if input_index(problem.body, x) < 0 or input_index(problem.body, w) < 0:
-        return "reads its input or weights through a computation"
-    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
-        return "needs vector registers"
+    if (fit := vectors_fit(problem, x, w)) is not True:
+        return fit
     shape = conv_window(node)
     if isinstance(shape, str):
         return shape

@@ -14,7 +14,6 @@ from ..tir import Expr, Stmt
 from .generic_space import TASK_WORK, Group, Space
 
 Region = tuple[int, Callable[[Expr], Stmt]]  # number of tasks, statements of one task
-Setting = Callable[[], None]  # puts positions of groups in place
 
 
 @dataclass

@@ -10,9 +10,9 @@ from edgec.compiler.op import full_attrs
 from edgec.targets import tir
 from edgec.targets.tir import Expr
 
-from .common_emit import Frame
+from .common_emit import F32, Frame
 from .conv_emit import tap_bounds
-from .conv_planes import F32, Planes, Spot
+from .conv_planes import Planes, Spot
 from .conv_shape import Axis
 
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, epilogue_fits, f32, input_index, layouts_in, task_split
+from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
 from .conv_shape import Window, window
 from .depthwise_rows import cost
 
@@ -16,12 +16,8 @@ NAME = "pool_f32_blocked"
 
 def match(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
-    if not f32(node.args[0].type, node.types[0]):
-        return "computes f32"
-    if input_index(problem.body, node.args[0]) < 0:
-        return "reads its input through a computation"
-    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
-        return "needs vector registers"
+    if (fit := vectors_fit(problem, node.args[0])) is not True:
+        return fit
     shape = window(node)
     if isinstance(shape, str):
         return shape
