@@ -13,6 +13,7 @@ import tvm.tirx.transform as tt
 from tvm import tirx
 from tvm.target import Target as TvmTarget
 
+from edgec.compiler.bundle.elf_slim import slim
 from edgec.compiler.target import Target
 
 _LOWER = [
@@ -53,4 +54,4 @@ def object_bytes(functions: Sequence[tuple[str, Any]], target: Target) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernels.o")
         build(functions, target).write_to_file(str(path))
-        return path.read_bytes()
+        return slim(path.read_bytes())

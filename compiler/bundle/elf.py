@@ -23,6 +23,7 @@ class Section:
     offset: int
     size: int
     link: int
+    info: int = 0
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def sections(data: bytes | mmap.mmap) -> list[Section]:
     for at in range(start, start + size * count, size):
         name, kind = struct.unpack_from("<2I", data, at)
         flags, _, offset, length = struct.unpack_from("<4Q" if wide else "<4I", data, at + 8)
-        link = struct.unpack_from("<I", data, at + (40 if wide else 24))[0]
-        raw.append((name, at, kind, flags, offset, length, link))
+        link, info = struct.unpack_from("<2I", data, at + (40 if wide else 24))
+        raw.append((name, at, kind, flags, offset, length, link, info))
     strings = raw[names][4]
-    return [Section(_text(data, strings + row[0]), *row[1:]) for row in raw]
+    return [Section(text_at(data, strings + row[0]), *row[1:]) for row in raw]
 
 
 def complete(data: bytes | mmap.mmap) -> bool:
@@ -80,7 +81,7 @@ def symbols(data: bytes, *, dynamic: bool = False) -> list[Symbol]:
                     data[at + (4 if wide else 12)],
                     struct.unpack_from("<H", data, at + (6 if wide else 14))[0],
                 )
-                out.append(Symbol(_text(data, strings + name), at, where != 0, info >> 4 != 0))
+                out.append(Symbol(text_at(data, strings + name), at, where != 0, info >> 4 != 0))
     return out
 
 
@@ -109,5 +110,5 @@ def rename(data: bytes, names: Mapping[str, str]) -> bytes:
     return bytes(out)
 
 
-def _text(data: bytes | mmap.mmap, at: int) -> str:
+def text_at(data: bytes | mmap.mmap, at: int) -> str:
     return data[at : data.find(b"\0", at)].decode()

@@ -20,6 +20,7 @@ from edgec.compiler import toolchain as tools
 from edgec.compiler.bundle import Bundle
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.target import Target, find_target
+from edgec.targets.host import features
 
 FOLDER = Path(__file__).resolve().parents[3] / "shared" / "models"
 
@@ -84,11 +85,13 @@ def bundle(name: str, target: str = "host", threads: int = 1) -> Bundle:
 
 
 def needs(target: Target) -> None:
-    """Skip where a compiler or an emulator for the target is missing."""
+    """Skip where a compiler for the target, an emulator or an instruction set is missing."""
     try:
         tools.toolchain(target)
     except EdgecError as error:
         pytest.skip(str(error))
+    if tools.runs_here(target.triple) and (lacks := target.cpu.isa - features()):
+        pytest.skip(f"this CPU has no {', '.join(sorted(lacks))}")
     if not tools.runs_here(target.triple) and tools.emulator(target) is None:
         pytest.skip(f"no emulator for {target.name} on this {platform.machine()} (tried {', '.join(target.emulator)})")
 

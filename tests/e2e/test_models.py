@@ -13,6 +13,7 @@ from edgec.compiler.runtime import random_inputs
 
 from .models import MODELS, Model, bundle, find
 
+
 def cases() -> Iterator[Any]:
     for target in ("host", "arm", "x86"):
         for model in MODELS:
@@ -21,7 +22,8 @@ def cases() -> Iterator[Any]:
                 marks.append(pytest.mark.long)
             yield pytest.param(model, target, id=f"{model.name}-{target}", marks=marks)
 
-@pytest.mark.parametrize(("model", "target"), cases())
+
+@pytest.mark.parametrize(("model", "target"), list(cases()))
 def test_compiles_and_answers_like_the_reference(model: Model, target: str) -> None:
     pytest.importorskip("onnxruntime")
     compiled = bundle(model.name, target)
@@ -31,9 +33,8 @@ def test_compiles_and_answers_like_the_reference(model: Model, target: str) -> N
     assert arena["bytes"] <= max(1.1 * arena["lower_bound"], 64)
     assert compiled.code_bytes < model.code
 
-@pytest.mark.parametrize(
-    "name", ["mlperf_kws_dscnn", pytest.param("mobilenet_v2_100_224", marks=pytest.mark.long)]
-)
+
+@pytest.mark.parametrize("name", ["mlperf_kws_dscnn", pytest.param("mobilenet_v2_100_224", marks=pytest.mark.long)])
 def test_workers_do_not_change_the_answers(name: str) -> None:
     alone, shared = bundle(name), bundle(name, threads=2)
 

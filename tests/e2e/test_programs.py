@@ -11,10 +11,8 @@ from pathlib import Path
 import pytest
 
 import edgec
-from edgec.compiler import toolchain as tools
 from edgec.compiler.bundle import Bundle
 from edgec.compiler.runtime import random_inputs
-from edgec.compiler.target import find_target
 
 from .models import bundle
 
@@ -139,5 +137,3 @@ def symbols(library: Path) -> tuple[set[str], set[str]]:
         if symbol:
             (needed if kind == "U" else defined).add(symbol)
     return needed - defined, defined
-
-
