@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import itertools
+import mmap
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -24,7 +25,9 @@ from edgec.compiler.registry import ROWS, Problem
 from edgec.compiler.target import Target, read_target, target_files
 
 _count = itertools.count()
-GUARD = 64  # bytes of canary around every buffer
+CANARY = 0x7F
+PAGE = mmap.PAGESIZE
+LIBC = ctypes.CDLL(None, use_errno=True)
 TARGETS = ("x86-avx512", "x86")
 
 
@@ -68,30 +71,50 @@ def emitted(p: Problem, row: str, folder: Path) -> tuple[Any, int]:
     return ctypes.CDLL(str(folder / f"{name}.so")).kern, result.tasks
 
 
-def guarded(array: Any) -> tuple[Any, Any]:
-    """A copy with canaries before and after: (whole, the copy as a view)."""
-    raw = np.full(array.nbytes + 2 * GUARD + 64, 0x7F, np.uint8)
-    skip = -(raw.ctypes.data + GUARD) % 64 + GUARD
-    view = raw[skip : skip + array.nbytes].view(array.dtype).reshape(array.shape)
-    view[...] = array
-    return raw, view
+class Fenced:
+    """A copy of an array between two pages that nobody may touch: a stray read or write there ends the process.
+
+    `at_end`: the copy ends where the second page starts, else it starts where the first one ends. What is left of its
+    own pages holds canaries.
+    """
+
+    def __init__(self, array: Any, at_end: bool) -> None:
+        room = -(-array.nbytes // PAGE) * PAGE
+        self.memory = mmap.mmap(-1, room + 2 * PAGE)
+        self.raw = np.frombuffer(self.memory, np.uint8)[PAGE : PAGE + room]
+        self.raw[:] = CANARY
+        self.start = room - array.nbytes if at_end else 0
+        self.view = self.raw[self.start : self.start + array.nbytes].view(array.dtype).reshape(array.shape)
+        self.view[...] = array
+        self.pointer = self.raw.ctypes.data + self.start
+        for page in (self.raw.ctypes.data - PAGE, self.raw.ctypes.data + room):
+            assert LIBC.mprotect(ctypes.c_void_p(page), PAGE, 0) == 0
+
+    @property
+    def whole(self) -> bool:
+        """Whether the canaries are untouched."""
+        end = self.start + self.view.nbytes
+        return bool((self.raw[: self.start] == CANARY).all() and (self.raw[end:] == CANARY).all())
 
 
 def execute(p: Problem, row: str, arrays: Sequence[Any], folder: Path) -> list[Any]:
+    """Outputs of the kernel, run twice: with its buffers at the start and at the end of fenced memory."""
     kern, tasks = emitted(p, row, folder)
-    buffers = [guarded(pack(np.asarray(a), v.type.layout)) for a, v in zip(arrays, p.body.inputs, strict=True)]
-    ends = []
-    for v in p.body.outputs:
-        ends.append(guarded(np.full(physical_shape(v.type), 77, dtype(v.type.dtype).numpy)))
-    every = buffers + ends
-    pointers = (ctypes.c_void_p * len(every))(*(b[1].ctypes.data if b[1].size else 64 for b in every))
-    half = tasks // 2
-    kern(pointers, 0, half)
-    kern(pointers, half, tasks)
-    for raw, view in every:
-        before = view.ctypes.data - raw.ctypes.data
-        assert (raw[:before] == 0x7F).all() and (raw[before + view.nbytes :] == 0x7F).all(), "wrote outside a buffer"
-    return [unpack(view, v.type.layout, v.shape) for (_, view), v in zip(ends, p.body.outputs, strict=True)]
+    results = []
+    for at_end in (False, True):
+        every = [Fenced(pack(np.asarray(a), v.type.layout), at_end) for a, v in zip(arrays, p.body.inputs, strict=True)]
+        for v in p.body.outputs:
+            every.append(Fenced(np.full(physical_shape(v.type), 77, dtype(v.type.dtype).numpy), at_end))
+        pointers = (ctypes.c_void_p * len(every))(*(b.pointer for b in every))
+        half = tasks // 2
+        kern(pointers, 0, half)
+        kern(pointers, half, tasks)
+        assert all(b.whole for b in every), "wrote outside a buffer"
+        ends = every[len(p.body.inputs) :]
+        results.append([unpack(b.view, v.type.layout, v.shape) for b, v in zip(ends, p.body.outputs, strict=True)])
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_array_equal(first, second)
+    return results[0]
 
 
 def check(p: Problem, row: str, folder: Path, arrays: Sequence[Any] | None = None, tolerance: float = 1e-5) -> None:
