@@ -1,7 +1,7 @@
 /* Runs two models at once, each in several instances, one thread per instance; every instance checks its answers.
  *
- *     instances FIRST.data SECOND.data                         the models that are linked: -DFIRST=a_desc -DSECOND=b_desc
- *     instances FIRST.data SECOND.data libfirst.so libsecond.so   the same, opened at run time
+ *     instances FIRST.data SECOND.data                            models linked to it: -DFIRST=a_desc -DSECOND=b_desc
+ *     instances FIRST.data SECOND.data libfirst.so libsecond.so   models that are opened at run time
  *
  * A data file holds, for each instance, the bytes of all inputs and those of all outputs. */
 #include <pthread.h>

@@ -1,6 +1,7 @@
-// wrapper DATA LIBRARY: one model through edgec.hpp, linked (-DFIRST=a_desc) and opened from a library, alone and on a pool.
-#include <algorithm>
+// wrapper DATA LIBRARY: one model through edgec.hpp, linked (-DFIRST=a_desc) and opened from a library, alone and on a
+// pool. Each must give the answers that stand in the data file behind the inputs.
 #include <cstdio>
+#include <cstring>
 #include <fstream>
 #include <iterator>
 #include <vector>
@@ -14,8 +15,7 @@ static bool right(edgec::model &model, const std::vector<char> &data)
     std::size_t at = 0;
     for (std::uint32_t i = 0; i < model.desc()->n_inputs; i++) {
         auto input = model.input<std::byte>(model.desc()->inputs[i].name);
-        std::transform(data.begin() + static_cast<std::ptrdiff_t>(at), data.begin() + static_cast<std::ptrdiff_t>(at + input.size()),
-                       input.begin(), [](char c) { return static_cast<std::byte>(c); });
+        std::memcpy(input.data(), data.data() + at, input.size());
         at += input.size();
     }
     model.run();
