@@ -25,6 +25,7 @@ __all__ = ["canonicalize"]
 Ints = tuple[int, ...]
 POOLS = ("MaxPool", "AveragePool")
 REDUCTIONS = ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd")
+ONE_WAY = ("QuantizeLinear", "DequantizeLinear", "PRelu")  # elementwise, but only the first argument gives the shape
 NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Softplus")
 
 
@@ -135,6 +136,8 @@ def expand_into_map(value: Value, sweep: Sweep) -> Value | str | None:
     node = value.node
     if OPS[node.op].kind != "elementwise" or len(node.args) < 2 or not any(a.node.op == "Expand" for a in node.args):
         return None
+    if node.op in ONE_WAY:
+        return f"{node.op} does not broadcast its first argument"
     for place, arg in enumerate(node.args):
         if arg.node.op == "Expand":
             others = [a.shape for k, a in enumerate(node.args) if k != place]
@@ -214,7 +217,7 @@ def reduce_of_transpose(value: Value, sweep: Sweep) -> Value | str | None:
 def _sunk(value: Value, perm: Ints) -> Value | str | None:
     """The operator on untransposed arguments."""
     node = value.node
-    if OPS[node.op].kind == "elementwise" and node.op not in ("QuantizeLinear", "DequantizeLinear", "PRelu"):
+    if OPS[node.op].kind == "elementwise" and node.op not in ONE_WAY:
         args = [_before(a, perm) for a in node.args]
         if all(a is not None for a in args):
             return _again(node, [a for a in args if a is not None])

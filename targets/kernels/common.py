@@ -57,7 +57,7 @@ def vectors_fit(problem: Problem, *operands: Value) -> Literal[True] | str:
     if not f32(*(v.type for v in operands), problem.anchor.types[0]):
         return "computes f32"
     if any(input_index(problem.body, v) < 0 for v in operands):
-        return f"reads {'its input' if len(operands) == 1 else 'its input or weights'} through a computation"
+        return "reads an operand through a computation"
     if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
         return "needs vector registers"
     return True

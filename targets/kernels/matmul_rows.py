@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import epilogue_fits, f32, input_index, task_split
+from .common import epilogue_fits, task_split, vectors_fit
 from .conv_rows import unit_counts
 from .conv_shape import Axis, Window
 from .conv_tiles import tile_choices
@@ -21,14 +21,11 @@ CACHE_WAY = 4096  # bytes
 
 
 def match(problem: Problem) -> Literal[True] | str:
-    node = problem.anchor
-    a, b = node.args
-    if not f32(a.type, b.type, node.types[0]):
-        return "computes f32"
-    if input_index(problem.body, a) < 0 or input_index(problem.body, b) < 0 or a == b:
-        return "reads an operand through a computation"
-    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
-        return "needs vector registers"
+    a, b = problem.anchor.args
+    if (fit := vectors_fit(problem, a, b)) is not True:
+        return fit
+    if a == b:
+        return "both operands are one value"
     return epilogue_fits(problem)
 
 
