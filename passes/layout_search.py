@@ -21,6 +21,7 @@ from .fuse import placeable, stretches
 
 JOIN, PART = "join", "part"  # choices that the planner carries out: no kernel runs
 SWEEPS = 12
+MIXED_US = 0.25e-3  # per byte that is read in one layout for a result in another
 
 
 @dataclass
@@ -90,15 +91,19 @@ class _Cost:
     def of(self, node: Node, choice: Choice, readers: bool = True) -> float:
         total = choice.cost_us
         for arg, want in zip(node.args, choice.layouts_in, strict=True):
-            total += self._edge(arg, self._made(arg), want, choice)
+            made = self._made(arg)
+            total += self._mixed(arg, made, choice) if want is None else self._converted(arg, made, want)
         if readers:
             for value, made in zip(node.results, choice.layouts_out, strict=True):
-                wanted = {self._wanted(value, user) for user in self.users.get(value, [])}
-                if value in self.outputs:
-                    wanted.add("")
-                for want in sorted(wanted, key=str):
-                    total += self._edge(value, made, want, choice)
+                total += self._readers(value, made)
         return total
+
+    def _readers(self, value: Value, made: str) -> float:
+        """One conversion per layout that is wanted, and what each reader pays that takes the value as it is."""
+        users = [(user, self._wanted(value, user)) for user in self.users.get(value, [])]
+        wanted = {want for _, want in users if want is not None} | ({""} if value in self.outputs else set())
+        converted = sum(self._converted(value, made, want) for want in sorted(wanted))
+        return converted + sum(self._mixed(value, made, self.found.choice[u]) for u, want in users if want is None)
 
     def _made(self, value: Value) -> str:
         node = value.node
@@ -109,20 +114,20 @@ class _Cost:
             return ""
         return self.found.choice[user].layouts_in[user.args.index(value)]
 
-    def _edge(self, value: Value, made: str, want: str | None, reader: Choice) -> float:
-        if is_const(value):
+    def _converted(self, value: Value, made: str, want: str) -> float:
+        have = replace(value.type, layout=made)
+        if is_const(value) or same_bytes(have, want):
+            return 0.0
+        return self.found.conversion(have, replace(have, layout=want)).cost_us
+
+    def _mixed(self, value: Value, made: str, reader: Choice) -> float:
+        """What a reader of any layout pays for addresses that its result's layout does not share."""
+        out = reader.layouts_out[0]
+        if is_const(value) or made == out:
             return 0.0
         have = replace(value.type, layout=made)
-        if want is None:
-            mixed = made != reader.layouts_out[0] and not same_bytes(
-                have, reader.layouts_out[0] if _fits(value, reader) else made
-            )
-            return storage_bytes(have) * 0.25e-3 if mixed else 0.0
-        return 0.0 if same_bytes(have, want) else self.found.conversion(have, replace(have, layout=want)).cost_us
-
-
-def _fits(value: Value, reader: Choice) -> bool:
-    return not reader.layouts_out[0] or len(value.shape) == sum(c.isupper() for c in reader.layouts_out[0])
+        fits = not out or len(value.shape) == sum(c.isupper() for c in out)
+        return 0.0 if fits and same_bytes(have, out) else storage_bytes(have) * MIXED_US
 
 
 def _offers(node: Node, problem: Problem) -> list[Choice]:

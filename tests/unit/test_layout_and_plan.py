@@ -78,6 +78,26 @@ def test_constants_are_packed_and_activations_converted_once() -> None:
     assert rows_used == ["slow", "fast", "fast", "slow"]
 
 
+def test_a_producer_knows_what_readers_of_any_layout_pay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def both(problem: Problem) -> list[Choice]:
+        ins = ("",) * len(problem.body.inputs)
+        return [Choice("fast", ins, (x,), (), cost) for x, cost in (("NCHW16c", 1.0), ("", 1.5))]
+
+    def rows_only(problem: Problem) -> list[Choice]:
+        return [Choice("slow", (None,) * len(problem.body.inputs), ("",), (), 50.0)]
+
+    made = (Row("fast", frozenset(), _heavy, both, _emit), Row("slow", frozenset(), lambda p: True, rows_only, _emit))
+    monkeypatch.setattr(registry, "ROWS", {row.name: row for row in made})
+    body = f"""%c = Conv(%x, %w, %b) {CONV} : {T}
+ %m = MaxPool(%c) {{kernel_shape=[1, 1]}} : {T}
+ %a = AveragePool(%c) {{kernel_shape=[1, 1]}} : {T}
+ return %m, %a
+"""
+    g, _ = planned(WEIGHTS + body)
+    (conv,) = [n for n in ops(g, "Edgec.Kernel") if n.attrs["row"] == "fast"]
+    assert conv.types[0].layout == ""
+
+
 def test_outputs_are_row_major() -> None:
     g, _ = planned(WEIGHTS + f"%c = Conv(%x, %w, %b) {CONV} : {T}\n return %c\n")
     assert g.outputs[0].type.layout == ""
