@@ -17,6 +17,7 @@ from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph
 from .pipeline import parse_pipeline, run_pipeline, show_pipeline
+from .plugins import load_plugins
 from .program import Program
 from .session import Session
 from .target import Target, find_target
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     import onnx
 
 Progress = Callable[[str, int, int], None]
+MOST_THREADS = 256  # MAX_WORKERS of runtime/src/pool.c
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -51,8 +53,9 @@ def compile_model(
     started = time.perf_counter()
     tell = progress or _silent
     chosen = target if isinstance(target, Target) else find_target(target)
-    if threads < 1:
-        raise EdgecError(f"threads: {threads} is not a number of workers; at least 1")
+    if not 1 <= threads <= MOST_THREADS:
+        raise EdgecError(f"threads: {threads} is not a number of workers; 1 to {MOST_THREADS}")
+    load_plugins()  # before the import: a plugin may bring operators
     label = check_name(name) if name else identifier(_stem(model))
     folder = check_output(out if out is not None else label)
     session = session or Session()
@@ -91,8 +94,6 @@ def compile_graph(graph: Graph, session: Session, spec: str = "", progress: Prog
 
 def load_kernels() -> None:
     """Register every kernel row, the plugins' included."""
-    from .plugins import load_plugins
-
     import_module("edgec.targets.kernels")
     load_plugins()
 

@@ -37,6 +37,8 @@ def forked(count: int, work: Callable[[int], T], workers: int) -> Iterator[tuple
             ours, theirs = os.pipe()
             process = os.fork()
             if process == 0:
+                for other in (ours, *children):  # or a worker would write for ever when the parent is gone
+                    os.close(other)
                 _child(queue, theirs, work)
             os.close(theirs)
             children[ours] = process

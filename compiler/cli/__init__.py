@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -59,6 +60,8 @@ class Parser(argparse.ArgumentParser):
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point of `edgec`."""
     words = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        signal.signal(signal.SIGTERM, _terminated)
     verbose = "-v" in words or "--verbose" in words
     try:
         return _run(words)
@@ -83,6 +86,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+
+
+def _terminated(number: int, frame: object) -> NoReturn:
+    """Ends as Ctrl-C does, so that temporary folders are removed."""
+    raise SystemExit(128 + number)
 
 
 def _run(words: list[str]) -> int:

@@ -53,3 +53,10 @@ def test_it_works_inside_a_daemonic_process() -> None:
     process.start()
     assert here.poll(20) and here.recv() == [(0, 0), (1, 1), (2, 4), (3, 9)]
     process.join()
+
+
+def test_workers_end_when_nobody_reads_on() -> None:
+    """They are full of results, and none of them holds another's pipe open."""
+    pieces = forked(8, lambda i: b"x" * (1 << 20), 3)
+    next(pieces)
+    pieces.close()  # waits for them
