@@ -62,7 +62,8 @@ def write_eir(graph: Graph, path: Path, weights: str = "") -> None:
 
 
 def _write(graph: Graph, path: Path, weights: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True)
     path.write_text(show(graph, origins=True), encoding="utf-8")
     large = constants(graph)
     if not large:

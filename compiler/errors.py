@@ -64,7 +64,7 @@ class UnsupportedModel(EdgecError):
 def nearest(word: str, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known word, else the list of what is known."""
     names = sorted(known)
-    close = get_close_matches(word, names, n=1)
+    close = [name for name in names if name.lower() == word.lower()] or get_close_matches(word, names, n=1)
     if close:
         return f"; did you mean {close[0]!r}?"
     return f"; known: {', '.join(names)}" if names else ""

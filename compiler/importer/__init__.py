@@ -80,7 +80,9 @@ def _finish(name: str, inputs: tuple[Value, ...], outputs: Sequence[str], walk: 
     """Every output a computed value of its own, so that each has memory of its own."""
     seen: set[Value] = set(inputs)
     results = []
-    for output in outputs:
+    for at, output in enumerate(outputs):
+        if output in outputs[:at]:
+            raise EdgecError(f"two outputs are named {output!r}; expected names that differ")
         value = walk.values.get(output)
         if value is None or isinstance(value, Unknown):
             raise EdgecError(f"nothing computes the output {output!r}{value.why if value else ''}")
