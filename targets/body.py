@@ -20,9 +20,10 @@ from edgec.compiler.ir import Graph, Value
 from edgec.compiler.op import OPS, const_array, full_attrs, is_const
 
 from .access import Place
+from .conversions import narrow, widen
 from .maps import MAPS
 from .mathlib import bind
-from .scalar import SCALAR, narrow, widen
+from .scalar import SCALAR
 from .tir import Expr, Index, lit
 
 At = Callable[[Value, Index], Expr]

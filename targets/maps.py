@@ -14,8 +14,8 @@ from tvm import tirx
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 
+from .conversions import narrow
 from .maps_resize import resize
-from .scalar import narrow
 from .tir import Expr, Index, lit
 
 

@@ -14,7 +14,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.ops.resize import axis_taps
 
-from .scalar import narrow, widen
+from .conversions import narrow, widen
 from .tir import Expr, Index, lit
 
 Taps = list[tuple[Expr, Expr | None]]  # (source position, weight in f64; None: one)

@@ -56,7 +56,7 @@ def _stages(context: Context, make: Any) -> Any:
     """One sum of products; the accumulator has the result's type, f32 for f16 and bf16."""
     from tvm import tirx
 
-    from .. import scalar as s
+    from ..conversions import widen
     from ..tir import lit
     from .reduce_stages import add, computed_in, simple
 
@@ -66,7 +66,7 @@ def _stages(context: Context, make: Any) -> Any:
 
     def term() -> Expr:
         a, b, inside = make(context)
-        product = tirx.Cast(kind, s.widen(a)) * tirx.Cast(kind, s.widen(b))
+        product = tirx.Cast(kind, widen(a)) * tirx.Cast(kind, widen(b))
         for condition in inside:
             product = context.body.choose(condition, product, zero)
         return product
@@ -74,7 +74,7 @@ def _stages(context: Context, make: Any) -> Any:
     def finish(prior: Any) -> Expr:
         if node.op == "MatMul":
             return prior[0]
-        return prior[0] + tirx.Cast(kind, s.widen(context.body.at(node.args[2], (context.index()[1],))))
+        return prior[0] + tirx.Cast(kind, widen(context.body.at(node.args[2], (context.index()[1],))))
 
     return [simple(kind, zero, add, lambda prior: term())], finish
 

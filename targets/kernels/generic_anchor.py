@@ -12,7 +12,7 @@ from edgec.compiler.registry import Emitted, Problem
 
 from .. import tir
 from ..body import Body
-from ..scalar import held, narrow
+from ..conversions import held, narrow
 from ..tir import Expr, Index, Stmt
 from .generic_breaks import boxes, breaks
 from .generic_choice import vector_lanes

@@ -34,8 +34,8 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 def _region(problem: Problem, io: Any) -> Region:
-    from .. import scalar as s
     from .. import tir
+    from ..conversions import narrow, widen
     from ..tir import lit
     from .generic_kernel import logical
     from .generic_nest import Nest
@@ -58,8 +58,8 @@ def _region(problem: Problem, io: Any) -> Region:
 
     def step(v: Any) -> Any:
         index = at()
-        x = s.narrow(s.widen(space.body.at(anchor.args[0], index)), kind)
-        held = s.narrow(tir.load(total, v), dtype(anchor.types[0].dtype).tvm)
+        x = narrow(widen(space.body.at(anchor.args[0], index)), kind)
+        held = narrow(tir.load(total, v), dtype(anchor.types[0].dtype).tvm)
         space.body.bind(Value(anchor), lambda _: held)
         write = [io.store(space, o, space.body.at(o, index), index) for o in dict.fromkeys(problem.body.outputs)]
         add = tir.store(total, tir.load(total, v) + x, v)

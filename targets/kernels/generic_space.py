@@ -20,7 +20,7 @@ from edgec.compiler.layout import layout, physical_shape
 from .. import tir
 from ..access import Place
 from ..body import Body
-from ..scalar import from_bfloat, to_bfloat
+from ..conversions import from_bfloat, to_bfloat
 from ..tir import Expr, Index, Stmt
 
 TASK_WORK = 16384  # elements computed by one task, about

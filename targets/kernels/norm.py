@@ -49,6 +49,7 @@ def _lp(node: Node, context: Context) -> Any:
     from tvm import tirx
 
     from .. import scalar as s
+    from ..conversions import widen
     from ..mathlib import bind
     from ..tir import lit
     from .reduce_stages import add, computed_in, simple
@@ -58,7 +59,7 @@ def _lp(node: Node, context: Context) -> Any:
     square = full_attrs(node)["p"] == 2
 
     def value() -> Expr:
-        return s.widen(context.body.at(node.args[0], context.index()))
+        return widen(context.body.at(node.args[0], context.index()))
 
     def term() -> Expr:
         return bind(value(), lambda x: x * x) if square else s.absolute(value())
@@ -72,8 +73,8 @@ def _normal(node: Node, context: Context) -> Any:
     """Two passes, mean and then variance: one pass over squares would cancel."""
     from tvm import tirx
 
-    from .. import scalar as s
     from ..body import align
+    from ..conversions import widen
     from ..mathlib import bind
     from ..tir import lit
     from .reduce_stages import add, computed_in, simple
@@ -85,13 +86,13 @@ def _normal(node: Node, context: Context) -> Any:
     count = lit(prod(node.types[0].shape[a] for a in axes), kind)
 
     def value() -> Expr:
-        return s.widen(context.body.at(node.args[0], context.index()))
+        return widen(context.body.at(node.args[0], context.index()))
 
     def parameter(k: int) -> Expr:
         index = context.index()
         argument = node.args[k]
         at = (index[1],) if node.op == "InstanceNormalization" else align(index, argument.shape)
-        return s.widen(context.body.at(argument, at))
+        return widen(context.body.at(argument, at))
 
     mean = simple(kind, zero, add, lambda prior: context.guard(value(), zero))
     mean.result = lambda parts: parts[0] / count

@@ -17,6 +17,7 @@ from edgec.compiler.op import full_attrs
 
 from .. import mathlib as m
 from .. import scalar as s
+from ..conversions import c, narrow, widen
 from ..tir import Expr, lit
 from .generic_fold import Parts, Prior, Stage
 
@@ -62,7 +63,7 @@ class Reduction:
         self.real = self.own if self.is_float else "float64"
 
     def value(self) -> Expr:
-        return s.narrow(s.widen(self.element()), self.own)
+        return narrow(widen(self.element()), self.own)
 
     def guarded(self, x: Expr, identity: Expr) -> Expr:
         return self.context.guard(x, identity)
@@ -133,4 +134,4 @@ def log_sum_exp(kind: str, value: Callable[[], Expr], guarded: Binary) -> list[S
 
 def finite(x: Expr) -> Expr:
     off = tirx.Or(m.is_nan(x), s.is_infinite(x, detect_negative=1, detect_positive=1))
-    return tirx.Select(off, s.c(x, 0), x)
+    return tirx.Select(off, c(x, 0), x)

@@ -25,6 +25,7 @@ def offers(problem: Problem) -> Sequence[Choice]:
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .. import scalar as s
+    from ..conversions import widen
     from ..tir import lit
     from .generic_anchor import folded_kernel
     from .reduce_stages import add, computed_in, extreme, simple
@@ -35,7 +36,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
     def make(context: Context) -> Any:
         def value() -> Expr:
-            return s.widen(context.body.at(anchor.args[0], context.index()))
+            return widen(context.body.at(anchor.args[0], context.index()))
 
         low, zero = extreme(kind, True), lit(0, kind)
         top = simple(kind, low, s.maximum, lambda prior: context.guard(value(), low))

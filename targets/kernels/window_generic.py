@@ -38,6 +38,7 @@ def _stages(context: Context) -> Any:
     from tvm import tirx
 
     from .. import scalar as s
+    from ..conversions import narrow, widen
     from ..tir import lit
     from .reduce_stages import add, computed_in, extreme, simple
 
@@ -56,7 +57,7 @@ def _stages(context: Context) -> Any:
             t = first + tap * dilation
             inside += [t >= 0, t < size[k]]
             source.append(context.body.within(t, 0, size[k] - 1))
-        x = s.narrow(s.widen(context.body.at(node.args[0], (n, c, *source))), kind)
+        x = narrow(widen(context.body.at(node.args[0], (n, c, *source))), kind)
         for condition in inside:
             x = context.body.choose(condition, x, start)
         return x
