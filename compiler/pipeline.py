@@ -9,6 +9,7 @@ import json
 import pkgutil
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TypeVar
@@ -289,5 +290,6 @@ def _report(graph: Graph, place: int, name: str, session: Session) -> None:
         session.out(f"# after {name}\n{show(graph, origins=True)}")
     if session.dump is not None:
         if place == 0:
-            (session.dump / SHARED).unlink(missing_ok=True)
+            with suppress(OSError):  # not there; or no folder, which the next line says
+                (session.dump / SHARED).unlink()
         write_eir(graph, session.dump / f"{place:02d}-{name}.eir", SHARED)

@@ -116,8 +116,14 @@ def test_slow_model(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("bodypix_mbv1_075", r": 1 unsupported node: poses: TFL_PosenetDecoderOp \(opset 15\): is not an operator of ONNX"),
-        ("deeploy_kws", r": 10 unsupported nodes: RequantShift_17, RequantShift_19,.*: RequantShift \(opset 10\): is not an operator of ONNX"),
+        (
+            "bodypix_mbv1_075",
+            r": 1 unsupported node: poses: TFL_PosenetDecoderOp \(opset 15\): is not an operator",
+        ),
+        (
+            "deeploy_kws",
+            r": 10 unsupported nodes: RequantShift_17, .*: RequantShift \(opset 10\): is not an operator",
+        ),
         ("mp_face_landmark_attention", r": 11 unsupported nodes: .*TFL_TransformLandmarks"),
         ("super_resolution_x3", "is written for opset 1; expected 6 or later"),
     ],
