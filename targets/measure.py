@@ -133,8 +133,8 @@ def least_us(library: Any, args: Any, tasks: int, budget_ms: float) -> float:
 
 
 def _aligned(array: Array, to: int = 64) -> Array:
-    """A copy at an address that is a multiple of `to`, with room to read past its end."""
-    raw = np.zeros(array.nbytes + 2 * to, np.uint8)
+    """A copy at an address that is a multiple of `to`."""
+    raw = np.zeros(array.nbytes + to, np.uint8)
     start = -raw.ctypes.data % to
     view = raw[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
     view[...] = array
