@@ -53,8 +53,8 @@ def compile_model(
     started = time.perf_counter()
     tell = progress or _silent
     chosen = target if isinstance(target, Target) else find_target(target)
-    if not 1 <= threads <= MOST_THREADS:
-        raise EdgecError(f"threads: {threads} is not a number of workers; 1 to {MOST_THREADS}")
+    if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
     load_plugins()  # before the import: a plugin may bring operators
     label = check_name(name) if name else identifier(_stem(model))
     folder = check_output(out if out is not None else label)

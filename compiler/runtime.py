@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -62,14 +63,18 @@ def load(path: str | Path, threads: int | None = None) -> Model:
 
 
 class Model:
-    """One instance of a compiled model, with an arena of its own. Use it from one thread at a time."""
+    """One instance of a compiled model, with an arena of its own.
+
+    Threads may share it, and then wait for each other; to run at the same time, each loads an instance of its own.
+    """
 
     def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
         self.bundle = bundle
         self._handle: int | None = None
         self._pool: c.c_void_p | None = None
-        if threads is not None and threads < 1:
-            raise EdgecError(f"threads must be 1 or more, got {threads}")
+        self._lock = Lock()
+        if threads is not None and (not isinstance(threads, int) or threads < 1):
+            raise EdgecError(f"threads must be 1 or more, got {threads!r}")
         self._rt = abi.runtime_library()
         desc = self._dlopen()
         self._desc = desc.contents
@@ -154,15 +159,19 @@ class Model:
 
         Element types and shapes must be those of `inputs`; an `EdgecError` says what differs.
         """
-        self._write(inputs)
-        status = self._rt.ec_run(self._address)
-        if status < 0:
-            self._check(status)
-        return {name: view.copy() for name, view in self._results}
+        with self._lock:
+            self._write(inputs)
+            status = self._rt.ec_run(self._address)
+            if status < 0:
+                self._check(status)
+            return {name: view.copy() for name, view in self._results}
 
     def _write(self, inputs: Mapping[str, npt.ArrayLike]) -> None:
         if self._handle is None:
             raise EdgecError(f"{self.bundle.folder}: the model is closed")
+        if not isinstance(inputs, Mapping):
+            example = ", ".join(f"{name!r}: array" for name, *_ in self._feed)
+            raise EdgecError(f"inputs are a {type(inputs).__name__}; expected arrays by name: {{{example}}}")
         if len(inputs) != len(self._feed):
             self._refuse_names(inputs)
         for name, view, dtype, shape in self._feed:
@@ -186,7 +195,10 @@ class Model:
         if name not in inputs:
             self._refuse_names(inputs)
         given = inputs[name]
-        array = np.asarray(given) if isinstance(given, (np.ndarray, np.generic)) else np.asarray(given, dtype)
+        try:
+            array = np.asarray(given) if isinstance(given, (np.ndarray, np.generic)) else np.asarray(given, dtype)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise EdgecError(f"input {name!r}: is not an array of {dtype}: {error}") from error
         if array.dtype != dtype:
             raise EdgecError(
                 f"input {name!r}: element type {array.dtype}, expected {dtype}; convert it with .astype({dtype.name!r})"
@@ -199,17 +211,18 @@ class Model:
         self, inputs: Mapping[str, npt.ArrayLike], probes: list[tuple[int, int, int]]
     ) -> tuple[dict[str, npt.NDArray[Any]], list[bytes]]:
         """Run step by step; each probe (step, offset, bytes) gives the arena's bytes after that step."""
-        self._write(inputs)
-        found: dict[int, bytes] = {}
-        try:
-            for step in range(max(len(self.steps), 1)):
-                self._check(self._rt.ec_step_next(self._address))
-                for i, (after, offset, size) in enumerate(probes):
-                    if after == step:
-                        found[i] = self.arena[offset : offset + size].tobytes()
-        finally:
-            self._rt.ec_restart(self._address)
-        return {name: view.copy() for name, view in self._results}, [found[i] for i in range(len(probes))]
+        with self._lock:
+            self._write(inputs)
+            found: dict[int, bytes] = {}
+            try:
+                for step in range(max(len(self.steps), 1)):
+                    self._check(self._rt.ec_step_next(self._address))
+                    for i, (after, offset, size) in enumerate(probes):
+                        if after == step:
+                            found[i] = self.arena[offset : offset + size].tobytes()
+            finally:
+                self._rt.ec_restart(self._address)
+            return {name: view.copy() for name, view in self._results}, [found[i] for i in range(len(probes))]
 
     def benchmark(
         self, runs: int = 50, *, layers: bool = False, inputs: Mapping[str, npt.ArrayLike] | None = None
@@ -221,20 +234,23 @@ class Model:
         self.run(feed)
         times = np.zeros(runs)
         for i in range(runs):
-            self._write(feed)
-            self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data + 8 * i))
+            with self._lock:
+                self._write(feed)
+                self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data + 8 * i))
         medians: tuple[tuple[str, float], ...] = ()
         if layers and self.steps:
             table = np.zeros((runs, len(self.steps)))
             for i in range(runs):
-                self._write(feed)
-                self._check(self._rt.ec_bench_steps(self._address, 1, table[i:].ctypes.data))
+                with self._lock:
+                    self._write(feed)
+                    self._check(self._rt.ec_bench_steps(self._address, 1, table[i:].ctypes.data))
             medians = tuple(zip(self.steps, np.median(table, axis=0).tolist(), strict=True))
         return Benchmark(tuple(times.tolist()), medians)
 
     def close(self) -> None:
         """End the threads and unload the library. The arrays that `run` returned stay valid."""
-        handle, self._handle = self._handle, None
+        with self._lock:
+            handle, self._handle = self._handle, None
         if handle is None:
             return
         self._in, self._out, self._feed, self._results = [], [], [], []

@@ -96,6 +96,8 @@ def _bound_names(
             raise EdgecError(f"--dim {name}={size}: a size is at least 1")
     table = dict(dims)
     for name, given in shapes.items():
+        if not isinstance(given, Sequence) or not all(isinstance(n, (int, np.integer)) for n in given):
+            raise EdgecError(f"--shape {name}: {given!r} is no shape; expected sizes, such as (1, 3, 224, 224)")
         flag = f"--shape {name}={'x'.join(map(str, given))}"
         shape = found[name][1]
         if any(n < 0 for n in given):

@@ -7,6 +7,7 @@ import os
 import shutil
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,46 @@ def test_results_that_cannot_be_written(here: Path, capsys: Capture) -> None:
     assert refused(capsys, "run", "good", "--save", "/dev/full") == "/dev/full: cannot write: No space left on device"
     assert refused(capsys, "run", "good", "--save", "no/y.npz") == "no/y.npz: cannot write: No such file or directory"
     assert not Path("/dev/full.npz").exists()
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (None, r"inputs are a NoneType; expected arrays by name: {'x': array}"),
+        ([1], r"inputs are a list; expected arrays by name"),
+        ({}, "no value for input 'x'"),
+        ({"x": "text"}, "input 'x': is not an array of float32: could not convert"),
+        ({"x": [[1, 2], [3]]}, "input 'x': is not an array of float32: "),
+        ({"x": None}, r"input 'x': shape \(\), expected \(2, 4\)"),
+    ],
+)
+def test_calls_from_python(here: Path, inputs: Any, message: str) -> None:
+    with edgec.load("good") as model, pytest.raises(edgec.EdgecError, match=message):
+        model.run(inputs)
+
+
+def test_arguments_from_python(here: Path) -> None:
+    options: list[tuple[dict[str, Any], str]] = [
+        ({"threads": "2"}, "threads: '2' is not a number of workers"),
+        ({"shapes": {"x": 5}}, "--shape x: 5 is no shape; expected sizes"),
+        ({"shapes": {"x": (1, "4")}}, "--shape x: .* is no shape; expected sizes"),
+        ({"quantize": "int8"}, "quantize: not available in this version"),
+        ({"calib": "x.npz"}, "quantize: not available in this version"),
+    ]
+    for words, message in options:
+        with pytest.raises(edgec.EdgecError, match=message):
+            edgec.compile("tiny.onnx", out="out", **words)
+    with pytest.raises(edgec.EdgecError, match="threads must be 1 or more, got 'many'"):
+        edgec.load("good", threads="many")  # type: ignore[arg-type]
+
+
+def test_threads_may_share_a_model(here: Path) -> None:
+    feeds = [np.full((2, 4), k, "f4") for k in range(4)]
+    with edgec.load("good") as model:
+        wanted = [model.run({"x": x})["y/out"] for x in feeds]
+        with ThreadPoolExecutor(4) as pool:
+            answers = list(pool.map(lambda k: (k % 4, model.run({"x": feeds[k % 4]})["y/out"]), range(400)))
+    assert all(np.array_equal(wanted[k], got) for k, got in answers)
 
 
 # ---- Graphs
