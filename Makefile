@@ -5,6 +5,8 @@ CC ?= cc
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST_ARGS ?=
 TARGET ?= host
+MODELS ?= examples/digits/digits.onnx
+THREADS ?= 1
 
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
@@ -78,9 +80,8 @@ ctest: $(READY) ## build the C runtime and run its tests
 	PATH="$(BIN):$$PATH" cmake --build build/runtime
 	PATH="$(BIN):$$PATH" ctest --test-dir build/runtime --output-on-failure -j $(JOBS)
 
-bench: $(READY) ## time the example model on this machine
-	$(BIN)/edgec compile examples/digits/digits.onnx --target host -o build/bench
-	$(BIN)/edgec bench build/bench --layers
+bench: $(READY) ## time models beside ONNX Runtime: make bench MODELS="a.onnx b.onnx" THREADS=1
+	$(BIN)/python benchmarks/models.py --threads $(THREADS) $(MODELS)
 
 bless: $(READY) ## accept the present output as the expected one (golden files); review with git diff
 	EDGEC_BLESS=1 $(PYTEST) --bless
