@@ -10,6 +10,8 @@ from edgec.compiler.parallel import forked
 from edgec.compiler.registry import ROWS, Choice, Problem
 from edgec.compiler.target import Target
 
+from .tir import restart_names
+
 
 @dataclass(frozen=True)
 class Job:
@@ -31,6 +33,7 @@ def build_objects(
 
     def build(i: int) -> tuple[bytes, int]:
         job = jobs[i]
+        restart_names()
         try:
             emitted = ROWS[job.choice.row].emit(job.problem, job.choice, job.symbol)
             return object_bytes([(job.symbol, emitted.function)], target), emitted.tasks

@@ -22,8 +22,14 @@ Stmt: TypeAlias = Any
 Buffer: TypeAlias = Any
 Index: TypeAlias = tuple[Any, ...]
 
-_count = itertools.count()
+_numbers = itertools.count()  # make the names of registers and local buffers differ
 _lanes: list[Lanes] = []  # the vectorized loops that are being built, innermost last
+
+
+def restart_names() -> None:
+    """Begin a kernel: its names, and with them LLVM's input, do not depend on what this process built before."""
+    global _numbers
+    _numbers = itertools.count()
 
 
 def i32(value: int) -> Expr:
@@ -118,13 +124,13 @@ def prefetch(buffer: Buffer, *index: Expr | int) -> Stmt:
 
 def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, Stmt]:
     """A register tile: (buffer, statement that must stand before its first use). Constant indices only."""
-    buffer = tirx.decl_buffer(tuple(shape), dtype, f"{name}{next(_count)}", scope="local")
+    buffer = tirx.decl_buffer(tuple(shape), dtype, f"{name}{next(_numbers)}", scope="local")
     return buffer, tirx.AllocBuffer(buffer)
 
 
 def let(value: Expr, name: str = "x") -> tuple[Expr, Stmt]:
     """A named scalar or vector: (variable, statement that binds it)."""
-    var = tirx.Var(f"{name}{next(_count)}", value.ty)
+    var = tirx.Var(f"{name}{next(_numbers)}", value.ty)
     return var, hoisted(value, lambda flat: tirx.Bind(var, flat), _lanes[-1] if _lanes else None)
 
 
