@@ -7,11 +7,13 @@ Exit codes: 0 done, 1 the user's mistake (or `verify` found a difference), 2 a d
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from typing import Any, NamedTuple, NoReturn
 
@@ -76,9 +78,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("edgec: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output, `head` say, has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in _MACHINE:
+            print(f"edgec: error: {error.filename or 'output'}: {error.strerror}", file=sys.stderr)
+            _drop_output()
+            return 1
         traceback.print_exc()
         print(f"edgec: internal error: {_one_line(_with_notes(error))}", file=sys.stderr)
         print(
@@ -86,6 +92,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 2
+
+
+# The machine is at its limits: nothing in edgec or in its input is wrong.
+_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO}
+
+
+def _drop_output() -> None:
+    """What is still to be written has no place to go."""
+    with suppress(OSError, ValueError):  # an output that is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminated(number: int, frame: object) -> NoReturn:

@@ -45,7 +45,8 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], as_json: bool)
     rows = [
         (
             s["name"],
-            f"{s['kernel']} {s['config']}".strip(),
+            s["kernel"],
+            s["config"],
             ", ".join(s["origin"]),
             s["dtype"],
             s["macs"],
@@ -54,7 +55,7 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], as_json: bool)
         )
         for s, now in zip(manifest["steps"], live, strict=True)
     ]
-    print(table(("step", "kernel", "ONNX nodes", "type", "MACs", "bytes moved", "live bytes"), rows))
+    print(table(("step", "kernel", "tiles", "ONNX nodes", "type", "MACs", "bytes moved", "live bytes"), rows))
     arena = manifest["arena"]
     print(
         f"\n{manifest['name']} for {manifest['target']} ({manifest['triple']}), compiled by edgec {manifest['edgec']}"

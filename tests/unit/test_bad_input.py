@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -324,6 +326,16 @@ def test_graphs_that_cannot_be_written(here: Path, capsys: Capture) -> None:
     assert "cannot write: Not a directory" in refused(capsys, *words, "--dump", "tiny.onnx/dump")
     assert refused(capsys, *words, "--limit", -1) == "--limit -1: expected a number of rewrites"
     assert refused(capsys, "opt", "none.eir") == "none.eir: cannot be read: No such file or directory"
+
+
+# ---- The machine
+
+
+def test_full_disk(made: Path) -> None:
+    words = [sys.executable, "-m", "edgec", "inspect", str(made / "good")]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(words, stdout=full, stderr=subprocess.PIPE, text=True)
+    assert (done.returncode, done.stderr) == (1, "edgec: error: output: No space left on device\n")
 
 
 # ---- Defects of ours
