@@ -82,13 +82,19 @@ def concat(c: Context) -> Result:
 
 @converts("Split")
 def split(c: Context) -> Result:
+    """Parts without elements are constants, and the others split as if they were not there."""
     axis = c.axis()
     sizes = c.ints(1, "split")
     if sizes is None:
         count, size = int(c.attr("num_outputs", len(c.outputs))), c.shape[axis]
+        if count < 1:
+            raise EdgecError(f"{c.where}: num_outputs is {count}; expected 1 or more")
         part = ceil(size / count)
         sizes = tuple(min(part, max(size - k * part, 0)) for k in range(count))
-    return c.emit_all("Split", c.arg(), axis=axis, split=sizes)
+    kept = tuple(n for n in sizes if n) or sizes
+    parts = list(c.emit_all("Split", c.arg(), axis=axis, split=kept))
+    empty = (*c.shape[:axis], 0, *c.shape[axis + 1 :])
+    return tuple(parts.pop(0) if n or kept is sizes else c.const(np.empty(empty), c.arg()) for n in sizes)
 
 
 @converts("Slice")

@@ -57,10 +57,12 @@ def refused(capsys: Capture, *words: object) -> str:
 # ---- Models
 
 
-def save(name: str, nodes: list[onnx.NodeProto], inputs: list[Any], outputs: list[Any] | None = None) -> str:
+def save(
+    name: str, nodes: list[onnx.NodeProto], inputs: list[Any], outputs: list[Any] | None = None, opset: int = 17
+) -> str:
     outputs = outputs or [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
     graph = helper.make_graph(nodes, "graph", inputs, outputs)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), name)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), name)
     return name
 
 
@@ -151,6 +153,18 @@ def test_values_without_elements_fold(here: Path) -> None:
     graph = import_model(save("m.onnx", nodes, [tensor("x", (4, 0)), tensor("b", (1, 1))]))
     answer = interpret(graph, {"x": np.zeros((4, 0), "f4"), "b": np.full((1, 1), 2, "f4")})
     assert answer["y"] == [[2.0]] and [v.name for v in graph.inputs] == ["x", "b"]
+
+
+def test_parts_without_elements(here: Path) -> None:
+    nodes = [
+        helper.make_node("Split", ["x"], ["y", "e"], axis=1, num_outputs=2),
+        helper.make_node("Relu", ["y"], ["r"]),
+    ]
+    outputs = [tensor("r", (2, 1)), tensor("e", (2, 0))]
+    graph = import_model(save("m.onnx", nodes, [tensor("x", (2, 1))], outputs, opset=18))
+    answer = interpret(graph, {"x": np.ones((2, 1), "f4")})
+    assert [v.shape for v in answer.values()] == [(2, 1), (2, 0)]
+    assert [t.shape for n in graph.nodes() if n.op == "Split" for t in n.types] in ([], [(2, 1)])
 
 
 # ---- Folders
