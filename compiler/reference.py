@@ -50,6 +50,10 @@ class Reference:
     def _bound(self, ports: list[Port], binds: Mapping[str, Any]) -> Arrays:
         there = {port.name for port in ports}
         wanted = {i.name: i for i in self.session.get_inputs() if i.name not in there}
+        for name in there - {i.name for i in self.session.get_inputs()}:
+            raise EdgecError(
+                f"the bundle's input {name!r} is none of the ONNX model's: is it the model of this bundle?"
+            )
         for name in binds:
             if name not in wanted:
                 raise EdgecError(f"--bind {name}: not an input that was fixed at compile time{nearest(name, wanted)}")

@@ -169,9 +169,10 @@ class Model:
     def _write(self, inputs: Mapping[str, npt.ArrayLike]) -> None:
         if self._handle is None:
             raise EdgecError(f"{self.bundle.folder}: the model is closed")
-        if not isinstance(inputs, Mapping):
+        given: object = inputs
+        if not isinstance(given, Mapping):
             example = ", ".join(f"{name!r}: array" for name, *_ in self._feed)
-            raise EdgecError(f"inputs are a {type(inputs).__name__}; expected arrays by name: {{{example}}}")
+            raise EdgecError(f"inputs are a {type(given).__name__}; expected arrays by name: {{{example}}}")
         if len(inputs) != len(self._feed):
             self._refuse_names(inputs)
         for name, view, dtype, shape in self._feed:

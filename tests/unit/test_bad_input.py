@@ -247,6 +247,12 @@ def test_a_model_is_no_bundle(here: Path, capsys: Capture) -> None:
     assert "good: is not a file; expected an ONNX model" in refused(capsys, "compile", "good")
 
 
+def test_verify_with_another_model(here: Path, capsys: Capture) -> None:
+    save("other.onnx", [helper.make_node("Relu", ["z"], ["y"])], [tensor("z")])
+    said = refused(capsys, "verify", "other.onnx", "--bundle", "good")
+    assert said == "the bundle's input 'x' is none of the ONNX model's: is it the model of this bundle?"
+
+
 @pytest.mark.parametrize("size", [0, 30, 600, 5000])
 def test_library_cut_short_is_not_opened(here: Path, capsys: Capture, size: int) -> None:
     """The loader of the system would die of it."""
