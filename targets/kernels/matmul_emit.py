@@ -42,6 +42,9 @@ class Packed(Conv):
 class Dynamic(Conv):
     """Both operands are row-major stacks of matrices; vectors at the end of a row are as wide as what is left."""
 
+    def view(self, value: Value) -> Type:
+        return value.type
+
     def width_of(self, t: Tile, v: int) -> int:
         return t.widths[v]
 

@@ -122,6 +122,17 @@ def test_remainders(kind: str, fmod: int, tmp_path: Path) -> None:
     check(one("Mod", f"{kind}[50]", f"{kind}[50]", fmod=fmod), "generic_map", tmp_path, [a, b])
 
 
+@pytest.mark.parametrize("kind", ["i8", "u8", "i32", "u64"])
+@pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])
+def test_shifts_by_the_width_or_more(kind: str, direction: str, tmp_path: Path) -> None:
+    from edgec.compiler.dtypes import dtype
+
+    low, numpy = (0 if kind[0] == "u" else -100), dtype(kind).numpy
+    a = np.random.default_rng(3).integers(low, 100, 40).astype(numpy)
+    by = np.arange(40).astype(numpy) * 2
+    check(one("BitShift", f"{kind}[40]", f"{kind}[40]", direction=direction), "generic_map", tmp_path, [a, by])
+
+
 @pytest.mark.parametrize("source", ["f32", "f64", "f16", "bf16", "i8", "u8", "i32", "i64", "bool"])
 @pytest.mark.parametrize("to", ["f32", "f64", "f16", "bf16", "i8", "u8", "i32", "u32", "i64", "bool"])
 def test_casts(source: str, to: str, tmp_path: Path) -> None:
