@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import helper
 from onnx.backend.base import Backend as _Backend
 from onnx.backend.base import BackendRep, namedtupledict
 
-from .errors import EdgecError
+from .dtypes import dtype, of_onnx
+from .errors import EdgecError, UnsupportedModel, nearest
 from .runtime import Model, load
 
 _BINDABLE = 64  # elements: larger integer inputs are data, not shapes
@@ -32,41 +34,65 @@ class Rep(BackendRep):
         self.outputs = [o.name for o in proto.graph.output]
         self.models: dict[Any, Model] = {}
         self.refusal: EdgecError | None = None
+        self.infos = {i.name: i for i in proto.graph.input if i.name in self.names}
         try:
             self.general: Model | None = self._compile({}, {})
         except EdgecError as error:
             self.general, self.refusal = None, error
-            if not self._open_inputs():
+            if not self._may_help(error):
                 raise
 
     def run(self, inputs: Any, **_: Any) -> tuple[Any, ...]:
         """Arrays in the order of the graph's inputs (or by name) to arrays in the order of its outputs."""
-        given = inputs if isinstance(inputs, Mapping) else self._by_position(inputs)
-        feed = {name: np.asarray(value) for name, value in given.items()}
-        model = self.general or self._special(feed)
+        feed = self._arrays(inputs if isinstance(inputs, Mapping) else self._by_position(inputs))
+        model = self.general if self.general and self._fits(self.general, feed) else self._special(feed)
         outs = model.run({port.name: feed[port.name] for port in model.inputs})
         return tuple(namedtupledict("Outputs", self.outputs)(*(outs[name] for name in self.outputs)))
 
-    def _by_position(self, inputs: Any) -> dict[str, npt.NDArray[Any]]:
+    def _by_position(self, inputs: Any) -> dict[str, Any]:
         values = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
         if len(values) > len(self.names):
             raise EdgecError(f"{len(values)} inputs, the model takes {len(self.names)}")
         return dict(zip(self.names, values, strict=False))
 
-    def _open_inputs(self) -> bool:
+    def _arrays(self, given: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+        """One array per input; what is no array yet gets the input's element type."""
+        for name in given:
+            if name not in self.infos:
+                raise EdgecError(f"the model has no input {name!r}{nearest(name, self.names)}")
+        if missing := [name for name in self.names if name not in given]:
+            raise EdgecError(f"no value for input {', '.join(map(repr, missing))}")
+        return {name: _array(self.infos[name], given[name]) for name in self.names}
+
+    def _may_help(self, error: EdgecError) -> bool:
         """Whether values or shapes of the inputs could make the model compilable."""
-        return any(_bindable(i) or _open(i) for i in self.proto.graph.input if i.name in self.names)
+        infos = self.infos.values()
+        if isinstance(error, UnsupportedModel) and not any(map(_open, infos)):
+            return all(entry.needs_value for entry in error.entries) and any(map(_short, infos))
+        return all(map(_is_tensor, infos)) and any(_bindable(i) or _open(i) for i in infos)
+
+    def _fits(self, model: Model, feed: Mapping[str, npt.NDArray[Any]]) -> bool:
+        """Whether the open dimensions have these sizes. Where none is open, the model itself says what is wrong."""
+        return not any(map(_open, self.infos.values())) or all(p.shape == feed[p.name].shape for p in model.inputs)
 
     def _special(self, feed: Mapping[str, npt.NDArray[Any]]) -> Model:
-        infos = {i.name: i for i in self.proto.graph.input}
-        bind = {n: v for n, v in feed.items() if _bindable(infos[n]) and v.size <= _BINDABLE}
+        """For these values of what may be shapes, axes or switches; where that will not do, of all short inputs."""
+        if self.general:
+            return self._bound(feed, {})
+        exact = {n: v for n, v in feed.items() if _bindable(self.infos[n]) and v.size <= _BINDABLE}
+        try:
+            return self._bound(feed, exact)
+        except UnsupportedModel as error:
+            short = {n: v for n, v in feed.items() if _short(self.infos[n]) and v.size <= _BINDABLE}
+            if short.keys() <= exact.keys():
+                raise (self.refusal if not exact and self.refusal else error) from None
+            return self._bound(feed, exact | short)
+
+    def _bound(self, feed: Mapping[str, npt.NDArray[Any]], bind: Mapping[str, npt.NDArray[Any]]) -> Model:
         shapes = {n: v.shape for n, v in feed.items() if n not in bind}
         key = (tuple(sorted(shapes.items())), tuple((n, v.tobytes(), v.shape) for n, v in sorted(bind.items())))
         if key not in self.models:
-            try:
-                self.models[key] = self._compile(shapes, bind)
-            except EdgecError as error:
-                raise (self.refusal if not bind and self.refusal else error) from None
+            self.models[key] = self._compile(shapes, bind)
         return self.models[key]
 
     def _compile(self, shapes: Mapping[str, Sequence[int]], bind: Mapping[str, Any]) -> Model:
@@ -77,12 +103,31 @@ class Rep(BackendRep):
             return load(f"{folder}/bundle")
 
 
+def _is_tensor(info: onnx.ValueInfoProto) -> bool:
+    return info.type.WhichOneof("value") == "tensor_type" and of_onnx(info.type.tensor_type.elem_type) is not None
+
+
+def _array(info: onnx.ValueInfoProto, value: Any) -> npt.NDArray[Any]:
+    if isinstance(value, (np.ndarray, np.generic)):
+        return np.asarray(value)
+    element = of_onnx(info.type.tensor_type.elem_type)
+    try:
+        return np.asarray(value, dtype(element).numpy if element else None)
+    except (ValueError, TypeError, OverflowError) as error:
+        raise EdgecError(f"input {info.name!r}: is not an array of {element}: {error}") from None
+
+
+def _short(info: onnx.ValueInfoProto) -> bool:
+    """A vector or a scalar, as resizing factors are."""
+    kind = info.type.tensor_type
+    return not kind.HasField("shape") or len(kind.shape.dim) <= 1
+
+
 def _bindable(info: onnx.ValueInfoProto) -> bool:
     """Integers, flags and scalars: what ONNX passes shapes, axes, limits and switches in."""
     kind = info.type.tensor_type
-    rank = len(kind.shape.dim) if kind.HasField("shape") else 1
     exact = (onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL)
-    return rank <= 1 and (kind.elem_type in exact or rank == 0)
+    return _short(info) and (kind.elem_type in exact or (kind.HasField("shape") and not kind.shape.dim))
 
 
 def _open(info: onnx.ValueInfoProto) -> bool:
@@ -114,6 +159,23 @@ class Backend(_Backend):
         return cls.prepare(model, device, **options).run(inputs)
 
     @classmethod
+    def run_node(
+        cls, node: onnx.NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **options: Any
+    ) -> tuple[Any, ...]:
+        """A model of one node. Its inputs are arrays, in order, those that are left out left out."""
+        opset = options.pop("opset_version", onnx.defs.onnx_opset_version())
+        arrays = [np.asarray(value) for value in inputs]
+        names = [name for name in node.input if name]
+        infos = [
+            helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+            for name, array in zip(names, arrays, strict=True)
+        ]
+        outputs = [onnx.ValueInfoProto(name=name) for name in node.output if name]
+        graph = helper.make_graph([node], node.name or node.op_type, infos, outputs)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid(node.domain, opset)])
+        return cls.run_model(onnx.shape_inference.infer_shapes(model), arrays, device, **options)
+
+    @classmethod
     def supports_device(cls, device: str) -> bool:
         return device.partition(":")[0] == "CPU"
 
@@ -121,4 +183,5 @@ class Backend(_Backend):
 prepare = Backend.prepare
 run_model = Backend.run_model
 supports_device = Backend.supports_device
+run_node = Backend.run_node
 is_compatible = Backend.is_compatible

@@ -29,6 +29,11 @@ class Unsupported:
     why: str
     help: str = ""
 
+    @property
+    def needs_value(self) -> bool:
+        """Whether the node could be compiled if what it reads were known."""
+        return "--bind" in self.help
+
     def __str__(self) -> str:
         return self.shown(self.node)
 

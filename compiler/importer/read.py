@@ -68,8 +68,8 @@ def opset_of(model: onnx.ModelProto) -> int:
 
 
 def _means_the_same(model: onnx.ModelProto, opset: int) -> bool:
-    """Whether all operators are as they still were in the oldest set that edgec knows."""
-    ops = {node.op_type for node in _nodes(model.graph)}
+    """Whether all operators are as they still were in the oldest set that edgec knows; other domains are for later."""
+    ops = {node.op_type for node in _nodes(model.graph) if node.domain in ONNX_DOMAINS}
     return all(
         onnx.defs.has(op, opset, "")
         and onnx.defs.get_schema(op, opset, "").since_version
