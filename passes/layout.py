@@ -140,8 +140,12 @@ def _movable(value: Value) -> bool:
 
 
 def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> Node:
-    """The kernel with its choice written into attributes, node types and body types."""
-    body = laid_out(body_of(node), [a.type.layout for a in args], choice.layouts_out)
+    """The kernel with its choice written into attributes, node types and body types.
+
+    The body says how the kernel reads; an argument may have another layout of the same bytes.
+    """
+    wanted = [a.type.layout if want is None else want for a, want in zip(args, choice.layouts_in, strict=True)]
+    body = laid_out(body_of(node), wanted, choice.layouts_out)
     types = tuple(replace(t, layout=lay) for t, lay in zip(node.types, choice.layouts_out, strict=True))
     attrs: dict[str, Attr] = {
         "body": body,

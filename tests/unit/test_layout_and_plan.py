@@ -12,7 +12,7 @@ import edgec.compiler.ops  # noqa: F401
 from edgec.compiler import registry
 from edgec.compiler.errors import EdgecError, IRError
 from edgec.compiler.ir import Graph, Node, Value
-from edgec.compiler.op import OPS
+from edgec.compiler.op import OPS, body_of
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.registry import Choice, Emitted, Problem, Row
 from edgec.compiler.session import Session
@@ -96,6 +96,14 @@ def test_a_producer_knows_what_readers_of_any_layout_pay(monkeypatch: pytest.Mon
     g, _ = planned(WEIGHTS + body)
     (conv,) = [n for n in ops(g, "Edgec.Kernel") if n.attrs["row"] == "fast"]
     assert conv.types[0].layout == ""
+
+
+def test_a_kernel_reads_in_the_layout_of_its_row_where_no_copy_is_needed() -> None:
+    one = "f32[1, 32, 1, 1]"
+    text = f"%t = ReduceMax(%x) {{axes=[2, 3]}} : {one}\n %c = Conv(%t, %w, %b) {CONV} : {one}\n return %c\n"
+    g, _ = planned(WEIGHTS + text)
+    (conv,) = [n for n in ops(g, "Edgec.Kernel") if n.attrs["row"] == "fast"]
+    assert [v.type.layout for v in body_of(conv).inputs] == ["NCHW16c", "OIHW32o", ""]
 
 
 def test_outputs_are_row_major() -> None:
