@@ -61,10 +61,14 @@ def to_bfloat(x: Expr) -> Expr:
 
 
 def cast(x: Expr, *, to: str) -> Expr:
-    """Floats to integers towards zero, narrow integers through i32; anything to bool is a test against zero."""
+    """Floats to integers towards zero, narrow ones through i32; to bool by a test against zero: NaN is true."""
     name = dtype(to).tvm
     if name == "bool":
-        return x if kind(x) == "bool" else tirx.NE(x, c(x, 0))
+        if kind(x) == "bool":
+            return x
+        if not is_float(x):
+            return tirx.NE(x, c(x, 0))
+        return bind(x, lambda x: tirx.Or(tirx.NE(x, c(x, 0)), m.is_nan(x)))
     if is_float(x) and name in ("int8", "uint8", "int16", "uint16"):
         return tirx.Cast(name, tirx.Cast("int32", x))
     if is_float(x) and name == "uint32":

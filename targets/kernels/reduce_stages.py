@@ -104,7 +104,10 @@ class Reduction:
         return s.log(total) + prior[0] if kind == "ReduceLogSumExp" else total
 
     def _arg(self) -> Stage:
-        """(position, value) pairs; of equal values the first or the last counts, in whatever order they come."""
+        """(position, value) pairs; of equal values the first or the last counts, in whatever order they come.
+
+        NaN is beyond all numbers, as it is in numpy.
+        """
         last, greatest = bool(full_attrs(self.node)["select_last_index"]), self.node.op == "ArgMax"
         nowhere = lit(-1 if last else 2**31 - 1, "int32")
         worst = extreme(self.own, greatest)
@@ -112,7 +115,12 @@ class Reduction:
         def combine(a: Parts, b: Parts) -> Parts:
             better = a[1] < b[1] if greatest else b[1] < a[1]
             nearer = a[0] < b[0] if last else b[0] < a[0]
-            take = tirx.Or(better, tirx.And(tirx.EQ(a[1], b[1]), nearer))
+            equal = tirx.EQ(a[1], b[1])
+            if self.is_float:
+                was, now = m.is_nan(a[1]), m.is_nan(b[1])
+                better = tirx.Or(better, tirx.And(now, tirx.Not(was)))
+                equal = tirx.Or(equal, tirx.And(now, was))
+            take = tirx.Or(better, tirx.And(equal, nearer))
             return tirx.Select(take, b[0], a[0]), tirx.Select(take, b[1], a[1])
 
         def term(prior: Prior) -> Parts:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from test_generic_harness import chain, check, one, scalar
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.op import build
 
 N, B = "f32[2, 24, 5, 19]", "f32[2, 24, 5, 19]@NCHW16c"
@@ -32,6 +34,16 @@ def test_reductions_of_other_types(op: str, kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("axis, last", [(1, 0), (3, 0), (3, 1)])
 def test_positions_of_extremes(op: str, kind: str, axis: int, last: int, tmp_path: Path) -> None:
     check(one(op, kind, axis=axis, keepdims=last, select_last_index=last), "generic_reduce", tmp_path)
+
+
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize("kind", ["f32[4, 5]", "f64[4, 5]", "f16[4, 5]"])
+@pytest.mark.parametrize("axis, last", [(0, 0), (1, 0), (1, 1)])
+def test_positions_of_nan(op: str, kind: str, axis: int, last: int, tmp_path: Path) -> None:
+    p = one(op, kind, axis=axis, keepdims=1, select_last_index=last)
+    x = np.arange(20.0).reshape(4, 5).astype(dtype(kind[:3]).numpy)
+    x[0, 1] = x[0, 3] = x[2, 1] = x[3] = np.nan
+    check(p, "generic_reduce", tmp_path, [x])
 
 
 def test_maps_before_and_after_a_reduction(tmp_path: Path) -> None:

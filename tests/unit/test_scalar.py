@@ -143,6 +143,14 @@ def test_casts(source: str, to: str, tmp_path: Path) -> None:
     check(one("Cast", f"{source}[50]", to=to), "generic_map", tmp_path, [x])
 
 
+@pytest.mark.parametrize("kind", ["f32", "f64", "f16", "bf16"])
+def test_what_is_not_zero_is_true(kind: str, tmp_path: Path) -> None:
+    from edgec.compiler.dtypes import dtype
+
+    x = np.asarray([0.0, -0.0, 1.0, -2.0, np.nan, np.inf, -np.inf]).astype(dtype(kind).numpy)
+    check(one("Cast", f"{kind}[7]", to="bool"), "generic_map", tmp_path, [x])
+
+
 @pytest.mark.parametrize("kind", ["i8", "u8", "i16", "u16"])
 def test_quantization_rounds_to_even_and_saturates(kind: str, tmp_path: Path) -> None:
     from edgec.compiler.dtypes import dtype
