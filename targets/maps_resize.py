@@ -12,7 +12,7 @@ from tvm import tirx
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
-from edgec.compiler.ops.resize import axis_taps
+from edgec.compiler.ops.resize import axis_taps, resized_length
 
 from .conversions import narrow, widen
 from .tir import Expr, Index, lit
@@ -84,6 +84,7 @@ def _nearest(body: Any, i: Expr, n: int, out: int, scale: float, table: list[int
     if not isinstance(i, int):
         body.pinned.append(i)
     at = _coordinate(i, scale, n, out, attrs["coordinate_transformation_mode"])
+    at = tirx.Cast("float64", tirx.Cast("float32", at))
     rounded = {
         "round_prefer_floor": lambda p: f64(0) - tirx.floor(f64(0.5) - p),
         "round_prefer_ceil": lambda p: tirx.floor(p + f64(0.5)),
@@ -106,9 +107,9 @@ def _coordinate(i: Expr, scale: float, n: int, out: int, mode: str) -> Expr:
     if mode == "tf_half_pixel_for_nn":
         return half
     if mode == "align_corners":
-        return x * f64(n - 1) / f64(out - 1) if out > 1 else f64(0)
+        return x * f64(n - 1) / f64(resized_length(n, out, scale) - 1) if out > 1 else f64(0)
     if mode == "half_pixel_symmetric":
-        return f64(n / 2 * (1 - out / (scale * n))) + half - f64(0.5)
+        return f64(n / 2 * (1 - out / resized_length(n, out, scale))) + half - f64(0.5)
     return f64(0) if mode == "pytorch_half_pixel" and out <= 1 else half - f64(0.5)
 
 

@@ -16,12 +16,22 @@ from ..ir import Type
 from ..op import REQUIRED, op
 from .common import Ints, Tensor, widened
 
+
+def resized_length(size: int, out: int, scale: float) -> float:
+    """The output's length before it was cut to a whole number; scales are f32, so a near miss of `out` is `out`.
+
+    With align_corners ONNX's own cases count with this length, ONNX Runtime with the cut one.
+    """
+    length = scale * size
+    return out if abs(length - out) < 1e-5 * out else length
+
+
 # (output position, scale, input size, output size) -> input position, all as real numbers
 _COORDINATES: dict[str, Callable[[int, float, int, int], float]] = {
     "half_pixel": lambda i, s, n, m: (i + 0.5) / s - 0.5,
-    "half_pixel_symmetric": lambda i, s, n, m: n / 2 * (1 - m / (s * n)) + (i + 0.5) / s - 0.5,
+    "half_pixel_symmetric": lambda i, s, n, m: n / 2 * (1 - m / resized_length(n, m, s)) + (i + 0.5) / s - 0.5,
     "pytorch_half_pixel": lambda i, s, n, m: (i + 0.5) / s - 0.5 if m > 1 else 0.0,
-    "align_corners": lambda i, s, n, m: i * (n - 1) / (s * n - 1) if m > 1 and s * n != 1 else 0.0,
+    "align_corners": lambda i, s, n, m: i * (n - 1) / (resized_length(n, m, s) - 1) if m > 1 else 0.0,
     "asymmetric": lambda i, s, n, m: i / s,
     "tf_half_pixel_for_nn": lambda i, s, n, m: (i + 0.5) / s,
 }
@@ -64,7 +74,7 @@ def axis_taps(
         at = place(i, scale, size, out)
         base = floor(at)
         if mode == "nearest":
-            taps, factors = [nearest(at)], [1.0]
+            taps, factors = [nearest(float(np.float32(at)))], [1.0]  # to the precision of scales: 2 / 0.8f is a half
         elif mode == "linear":
             taps, factors = [base, base + 1], [1 - (at - base), at - base]
         else:

@@ -107,6 +107,14 @@ def test_resize_samples_as_the_operator_table_does(
     check(one("Resize", B, layouts=("NCHW16c",), **attrs), "generic_map", tmp_path)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("coordinates", ["asymmetric", "align_corners", "half_pixel_symmetric"])
+def test_resize_by_scales_that_cut_the_output(mode: str, coordinates: str, tmp_path: Path) -> None:
+    attrs = {"mode": mode, "coordinate_transformation_mode": coordinates, "nearest_mode": "round_prefer_ceil"}
+    scales = (1.0, 1.0, float(np.float32(1.7)), float(np.float32(0.8)))
+    check(one("Resize", N, sizes=(1, 24, 8, 5), scales=scales, **attrs), "generic_map", tmp_path)
+
+
 def test_channel_shuffle(tmp_path: Path) -> None:
     def shuffle(x: Any) -> Any:
         y = build("Transpose", build("Reshape", x, shape=(1, 2, 12, 5, 7)), perm=(0, 2, 1, 3, 4))

@@ -260,6 +260,13 @@ def test_resize(mode: str, attrs: dict[str, Any]) -> None:
     check("Resize", x, None, None, K(i64(1, 2, 3, 8)), opset=18, mode=mode, tolerance=1e-4, **attrs)
 
 
+@pytest.mark.parametrize("mode", ["asymmetric", "half_pixel_symmetric"])
+def test_ties_of_nearest_positions_are_decided_to_the_precision_of_scales(mode: str) -> None:
+    scales = K(np.asarray([1, 0.8], np.float32))
+    attrs = {"coordinate_transformation_mode": mode, "nearest_mode": "round_prefer_ceil"}
+    check("Resize", f32(1, 7), None, scales, opset=19, mode="nearest", **attrs)
+
+
 def test_resize_of_old_operator_sets() -> None:
     scales = K(np.asarray([1, 1, 2, 2], np.float32))
     for mode in ("nearest", "linear"):
