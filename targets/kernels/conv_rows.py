@@ -9,7 +9,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
-from .conv_shape import Window, conv_operands, conv_window
+from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice, input_block, tile_choices
 
 KEPT = 3  # candidates per layout of the input
@@ -30,12 +30,6 @@ def match(problem: Problem) -> Literal[True] | str:
     if shape.group > 1 and ((shape.channels_out // shape.group) % lanes or (shape.channels_in // shape.group) % lanes):
         return f"channels per group are no multiple of {lanes}"
     return epilogue_fits(problem)
-
-
-def geometry(problem: Problem) -> Window:
-    shape = conv_window(problem.anchor)
-    assert isinstance(shape, Window)
-    return shape
 
 
 def match_tile(problem: Problem) -> Literal[True] | str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Problem
 
 UNROLLED_TAPS = 9  # depthwise and pooling windows up to this size are written out; larger ones loop over their rows
 
@@ -111,3 +112,10 @@ def conv_window(node: Node) -> Window | str:
 def conv_operands(node: Node) -> tuple[Value, Value, Value | None]:
     """Input, weights and bias."""
     return node.args[0], node.args[1], node.args[2] if len(node.args) > 2 else None
+
+
+def geometry(problem: Problem) -> Window:
+    """The window of a problem that a convolution row has accepted."""
+    shape = conv_window(problem.anchor)
+    assert isinstance(shape, Window)
+    return shape

@@ -9,7 +9,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
-from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, segments
+from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, geometry, segments
 from .cost import Traffic, microseconds
 
 NAME = "conv_f32_depthwise"
@@ -29,12 +29,6 @@ def match(problem: Problem) -> Literal[True] | str:
     if shape.width.kernel > 15:
         return "the window is wider than 15"
     return epilogue_fits(problem)
-
-
-def geometry(problem: Problem) -> Window:
-    shape = conv_window(problem.anchor)
-    assert isinstance(shape, Window)
-    return shape
 
 
 def unrolls(w: Window) -> bool:
