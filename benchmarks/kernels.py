@@ -106,7 +106,7 @@ def problem_of(layer: Layer, target: Target) -> Problem:
     shapes = {"x": (1, inputs, size, size), "w": (outputs, inputs // group, kernel, kernel), "b": (outputs,)}
     values = tuple(Value(Node("Input", (), (Type("f32", shape),), {}, name)) for name, shape in shapes.items())
     y = ops.build("Conv", *values, strides=(stride, stride), pads=pads, group=group)
-    return Problem(Graph("body", values, (ops.build("Clip", y, min=0.0, max=6.0),)), target)
+    return Problem(Graph("body", values, (ops.build("Clip", y, min=0.0, max=6.0),)), target, 1, frozenset({1, 2}))
 
 
 def operations(problem: Problem) -> int:

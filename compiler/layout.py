@@ -2,7 +2,8 @@
 
 A layout names the axes outermost first; a trailing `<size><axis>` splits an axis into blocks of that size that lie
 innermost: `NCHW16c` stores [N, C/16, H, W, 16]. The last block is padded: with anything in activations, with zeros in
-packed constants. "" is row-major. The axis letters of a layout, in logical order, are those of the first alphabet that
+packed constants. "" is row-major. A constant filter may also lie in Winograd's domain: `F4:OHWI16o` has its two taps' axes
+transformed from 3 to 4 + 2 elements before they are laid out. The axis letters of a layout, in logical order, are those of the first alphabet that
 holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else ABEFGMPQ.
 """
 
@@ -18,16 +19,21 @@ import numpy as np
 from .dtypes import dtype
 from .errors import IRError
 from .ir import Array, Type
+from .winograd import POINTS, TAPS, transform_filters
 
 ALPHABETS = ("NCDHW", "OIDHW", "BKJ", "ABEFGMPQ")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """`order`: logical axis of each outer dimension; `blocks`: (logical axis, size) of each inner one, in order."""
+    """`order`: logical axis of each outer dimension; `blocks`: (logical axis, size) of each inner one, in order.
+
+    `tile`: output tile of Winograd's transform of the two last axes; 0 where there is none.
+    """
 
     order: tuple[int, ...]
     blocks: tuple[tuple[int, int], ...]
+    tile: int = 0
 
     def block(self, axis: int) -> int:
         """Product of the block sizes of an axis (1 where it is not split)."""
@@ -35,6 +41,8 @@ class Layout:
 
     def physical(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Dimensions in memory, outermost first, padding included."""
+        if self.tile:
+            shape = (*shape[:-2], self.tile + TAPS - 1, self.tile + TAPS - 1)
         outer = tuple(-(-shape[a] // self.block(a)) for a in self.order)
         return outer + tuple(size for _, size in self.blocks)
 
@@ -44,14 +52,18 @@ def layout(text: str, rank: int) -> Layout:
     """Parse a layout for tensors of `rank` axes."""
     if not text:
         return Layout(tuple(range(rank)), ())
-    match = re.fullmatch(r"([A-Z]+)((?:\d+[a-z])*)", text)
-    letters = match[1] if match else ""
+    match = re.fullmatch(r"(?:F(\d):)?([A-Z]+)((?:\d+[a-z])*)", text)
+    tile = int(match[1] or 0) if match else 0
+    letters = match[2] if match else ""
     alphabet = next((a for a in ALPHABETS if set(letters) <= set(a)), "")
     axes = [c for c in alphabet if c in letters]
-    blocks = re.findall(r"(\d+)([a-z])", match[2]) if match else []
+    blocks = re.findall(r"(\d+)([a-z])", match[3]) if match else []
     if not match or len(axes) != rank or len(set(letters)) != rank or any(c.upper() not in letters for _, c in blocks):
         raise IRError(f"layout {text!r} does not fit a tensor of {rank} axes")
-    return Layout(tuple(axes.index(c) for c in letters), tuple((axes.index(c.upper()), int(n)) for n, c in blocks))
+    if tile and (tile not in POINTS or axes != list("OIHW")):
+        raise IRError(f"layout {text!r}: Winograd's transform is for filters OIHW, with tiles of 2 or 4")
+    order = tuple(axes.index(c) for c in letters)
+    return Layout(order, tuple((axes.index(c.upper()), int(n)) for n, c in blocks), tile)
 
 
 def physical_shape(t: Type) -> tuple[int, ...]:
@@ -62,6 +74,8 @@ def physical_shape(t: Type) -> tuple[int, ...]:
 def pack(array: Array, text: str) -> Array:
     """Lay a logical array out: the result has the physical shape; padding is zero."""
     lay = layout(text, array.ndim)
+    if lay.tile:
+        array = transform_filters(array, lay.tile)
     if not lay.blocks:
         return np.ascontiguousarray(array.transpose(lay.order))
     padded = np.pad(array, [(0, -n % lay.block(a)) for a, n in enumerate(array.shape)])
@@ -83,6 +97,8 @@ def pack(array: Array, text: str) -> Array:
 def unpack(array: Array, text: str, shape: tuple[int, ...]) -> Array:
     """The inverse of `pack`; `shape` is the logical shape."""
     lay = layout(text, len(shape))
+    if lay.tile:
+        raise IRError(f"layout {text!r}: filters do not come back from Winograd's domain")
     indices = np.indices(lay.physical(shape), sparse=True)
     outer = len(lay.order)
     where: list[Array] = [indices[lay.order.index(a)] for a in range(len(shape))]
@@ -107,8 +123,8 @@ def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...] |
     """The physical dimensions longer than one as (logical axis, its elements per step), merged where adjacent."""
     lay = layout(text, len(shape))
     dims = [(a, lay.block(a), -(-shape[a] // lay.block(a))) for a in lay.order]
-    if any(shape[a] % lay.block(a) for a in lay.order):
-        return text  # padded: equal to itself only
+    if lay.tile or any(shape[a] % lay.block(a) for a in lay.order):
+        return text  # padded or transformed: equal to itself only
     left = {a: lay.block(a) for a in lay.order}
     for axis, size in lay.blocks:
         left[axis] //= size

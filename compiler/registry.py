@@ -20,13 +20,14 @@ from .target import Target
 class Problem:
     """What one kernel must compute: a fused body (inputs in argument order), for one target.
 
-    `anchor` is the node that decides the row: the contraction, window, reduction, or for chains of maps the last node.
+    `constants` are the positions of body inputs that are known when the model is compiled. `anchor` is the node that decides the row: the contraction, window, reduction, or for chains of maps the last node.
     Types of `body.inputs` and `body.outputs` carry the layouts once the layout pass has run.
     """
 
     body: Graph
     target: Target
     threads: int = 1
+    constants: frozenset[int] = frozenset()
 
     @property
     def anchor(self) -> Node:

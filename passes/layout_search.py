@@ -55,7 +55,8 @@ def search(g: Graph, target: Target, threads: int) -> Assignment:
     found = Assignment(target, threads)
     offers, refused = {}, []
     for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
-        problem = Problem(body_of(node), target, threads)
+        constants = frozenset(i for i, a in enumerate(node.args) if is_const(a))
+        problem = Problem(body_of(node), target, threads, constants)
         offers[node] = _offers(node, problem)
         if not offers[node]:
             refused.append(Unsupported(node.name, problem.anchor.op, 0, _no_kernel(problem)))

@@ -64,7 +64,7 @@ def _layout(text: str | None) -> str:
 
 
 def problem_of(args: argparse.Namespace) -> Any:
-    """The operator alone, as a kernel's body."""
+    """The operator alone, as a kernel's body; its first argument varies, the others are constants."""
     from ..dtypes import dtype
     from ..ir import Graph, Node, Type, Value
     from ..op import build, row
@@ -81,7 +81,7 @@ def problem_of(args: argparse.Namespace) -> Any:
     attrs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     out = build(args.op, *inputs, label=args.op, **attrs)
     body = Graph("body", tuple(inputs), out.node.results)
-    return Problem(body, find_target(args.target), args.threads)
+    return Problem(body, find_target(args.target), args.threads, frozenset(range(1, len(inputs))))
 
 
 def _print(rows: Sequence[tuple[str, ...]], head: tuple[str, ...], as_json: bool) -> None:

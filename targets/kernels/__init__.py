@@ -13,4 +13,5 @@ from . import (  # noqa: F401
     pool_spatial_rows,
     softmax,
     window_generic,
+    winograd_rows,
 )
