@@ -18,7 +18,8 @@ class Cpu:
     """What kernels and cost model need to know of a core. Sizes in bytes, rates per cycle of one core.
 
     `mcpu` and `mattr` are LLVM's spellings; `fma_per_cycle` counts vector instructions, `load_per_cycle` vector loads;
-    `l2_bytes_per_cycle` and `ram_bytes_per_cycle` are sustained read rates of one core.
+    `l2_bytes_per_cycle` and the like are sustained read rates of one core; `l3` is what one core may count on of a cache
+    that cores share, 0 where there is none.
     """
 
     mcpu: str
@@ -32,6 +33,8 @@ class Cpu:
     fma_latency: int = 4
     load_per_cycle: float = 2.0
     l2_bytes_per_cycle: float = 32.0
+    l3: int = 0
+    l3_bytes_per_cycle: float = 12.0
     ram_bytes_per_cycle: float = 4.0
     mattr: tuple[str, ...] = ()
     isa: frozenset[str] = frozenset()

@@ -54,9 +54,10 @@ def search(g: Graph, target: Target, threads: int) -> Assignment:
     """Choose for every `Edgec.Kernel` of the graph."""
     found = Assignment(target, threads)
     offers, refused = {}, []
+    cold = sum(storage_bytes(n.types[0]) for n in g.nodes() if n.op == "Const") > max(target.cpu.l2, target.cpu.l3)
     for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
         constants = frozenset(i for i, a in enumerate(node.args) if is_const(a))
-        problem = Problem(body_of(node), target, threads, constants)
+        problem = Problem(body_of(node), target, threads, constants, cold)
         offers[node] = _offers(node, problem)
         if not offers[node]:
             refused.append(Unsupported(node.name, problem.anchor.op, 0, _no_kernel(problem)))

@@ -71,7 +71,7 @@ def _loop(kind: ForKind, extent: Expr | int, body: Callable[[Expr], Stmt], name:
 def loop(extent: Expr | int, body: Callable[[Expr], Stmt], name: str = "i", start: Expr | int = 0) -> Stmt:
     """A serial loop of `extent` turns; a constant extent of one leaves no loop."""
     if isinstance(extent, (int, tirx.IntImm)) and int(extent) == 1:
-        return body(i32(start) if isinstance(start, int) else start)
+        return body(expr(start))
     return _loop(ForKind.SERIAL, extent, body, name, start)
 
 

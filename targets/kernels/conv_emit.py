@@ -83,22 +83,42 @@ class Conv:
     def tile(self, frame: Frame, t: Tile) -> Stmt:
         """Accumulate and store one tile."""
         acc, alloc = tir.local((len(t.pixels) * len(t.widths) * self.lanes,), F32)
-        return tir.seq(alloc, self.start(frame, t, acc), self.reduce(frame, t, acc), self.finish(frame, t, acc))
+        blocks = ceil_div(self.w.channels_in // self.w.group, self.block_in)
+        work = self.reduce(frame, t, acc, tir.i32(0), tir.i32(blocks))
+        return tir.seq(alloc, self.start(frame, t, acc), work, self.finish(frame, t, acc))
+
+    def add(self, frame: Frame, t: Tile, first: Expr, count: Expr, sums: Callable[[int], Expr]) -> Stmt:
+        """Add `count` blocks of input channels to sums in scratch; `sums(p)` is where pixel number p of the tile lies."""
+        acc, alloc = tir.local((len(t.pixels) * len(t.widths) * self.lanes,), F32)
+        spots = [
+            (self.slot(t, p, v), sums(p) + v * self.lanes, self.width_of(t, v))
+            for p in range(len(t.pixels))
+            for v in range(len(t.widths))
+        ]
+        return tir.seq(
+            alloc,
+            [put(acc, vector(frame.scratch, lanes, there), lanes, here) for here, there, lanes in spots],
+            self.reduce(frame, t, acc, first, count),
+            [put(frame.scratch, vector(acc, lanes, here), lanes, there) for here, there, lanes in spots],
+        )
 
     def slot(self, t: Tile, pixel: int, v: int) -> int:
         return (pixel * len(t.widths) + v) * self.lanes
 
     def start(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
         parts = []
-        for v, width in enumerate(t.widths):
-            lanes = self.width_of(t, v)
-            value = tir.broadcast(tir.lit(0.0, F32), lanes)
-            if self.bias is not None and width == self.lanes:
-                first, bind = tir.let(self.bias_vector(frame, t, v), "bias")
-                parts.append(bind)
-                value = first
-            parts += [put(acc, value, lanes, self.slot(t, p, v)) for p in range(len(t.pixels))]
+        for v in range(len(t.widths)):
+            value, binds = self.first(frame, t, v)
+            parts += binds
+            parts += [put(acc, value, self.width_of(t, v), self.slot(t, p, v)) for p in range(len(t.pixels))]
         return tir.seq(parts)
+
+    def first(self, frame: Frame, t: Tile, v: int) -> tuple[Expr, list[Stmt]]:
+        """What the sums of a vector of channels start from: the bias, where it is a whole vector, or zero."""
+        if self.bias is None or t.widths[v] != self.lanes:
+            return tir.broadcast(tir.lit(0.0, F32), self.width_of(t, v)), []
+        value, bind = tir.let(self.bias_vector(frame, t, v), "bias")
+        return value, [bind]
 
     def bias_vector(self, frame: Frame, t: Tile, v: int) -> Expr:
         assert self.bias is not None
@@ -106,10 +126,9 @@ class Conv:
             return tir.broadcast(frame.body.at(self.bias, (tir.i32(0),)), self.lanes)
         return vector(frame.places[self.bias].buffer, self.lanes, t.channel + v * self.lanes)
 
-    def reduce(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
-        """Loops over input channel blocks, rows and columns of the window, channels within a block."""
-        inputs = self.w.channels_in // self.w.group
-        return tir.loop(ceil_div(inputs, self.block_in), lambda cb: self.taps(frame, t, acc, cb), "cb")
+    def reduce(self, frame: Frame, t: Tile, acc: tir.Buffer, first: Expr, count: Expr) -> Stmt:
+        """Loops over `count` blocks of input channels, rows and columns of the window, channels within a block."""
+        return tir.loop(count, lambda cb: self.taps(frame, t, acc, cb), "cb", start=first)
 
     def taps(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr) -> Stmt:
         h = self.w.height

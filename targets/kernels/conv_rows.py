@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Literal
 
 from edgec.compiler.ir import Value
@@ -10,7 +11,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
-from .conv_tiles import TileChoice, input_block, tile_choices
+from .conv_tiles import TileChoice, input_block, tile_choices, unit_pixels, units
 
 KEPT = 3  # candidates per layout of the input
 PLANES_PENALTY = 1.4  # 1x1 windows over many whole planes: every step reads another page
@@ -70,14 +71,16 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     x, weight, _ = conv_operands(problem.anchor)
     operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
     blocked = blocked_layout(rank, lanes)
+    inner = input_block(w.channels_in // w.group, lanes)
     found = []
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
         stored = ceil_div(w.channels_in, lanes) * lanes if layout == blocked else w.channels_in
-        for t in sorted(tile_choices(w, cpu, operations, stored), key=lambda t: t.cost_us)[:KEPT]:
-            packed = weight_layout(rank, input_block(w.channels_in // w.group, lanes), t.vectors * lanes)
-            fixed: dict[Value, str] = {x: layout, weight: packed}
-            cost = t.cost_us * penalty(w, layout)
-            found.append(Choice(row, layouts_in(problem, fixed, blocked), (blocked,), config(problem, w, t), cost))
+        tiles = tile_choices(w, cpu, operations, stored, inner, problem.cold)
+        for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
+            fixed: dict[Value, str] = {x: layout, weight: weight_layout(rank, inner, t.vectors * lanes)}
+            us, layouts = t.cost_us * penalty(w, layout), layouts_in(problem, fixed, blocked)
+            settings, scratch = config(problem, w, t, inner)
+            found.append(Choice(row, layouts, (blocked,), settings, us, scratch))
     return found
 
 
@@ -94,29 +97,26 @@ def weight_layout(rank: int, block_in: int, block_out: int) -> str:
     return f"{'OIHW' if rank == 4 else 'OIW'}{block_in}i{block_out}o"
 
 
-def config(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[str, int], ...]:
+def config(problem: Problem, w: Window, t: TileChoice, inner: int) -> tuple[tuple[tuple[str, int], ...], int]:
+    """A tile as a row's configuration, and the scratch that it needs: the sums of a unit, where passes follow each other."""
     lanes = problem.target.cpu.lanes(32)
-    units = unit_counts(w, t.rows, t.columns, t.vectors, t.block, lanes)
-    total = units[0] * units[1] * units[2]
-    chunk = task_split(total, t.cost_us / total, problem.threads)
-    block_in = input_block(w.channels_in // w.group, lanes)
-    return (
-        ("mt", t.columns),
-        ("rt", t.rows),
-        ("nv", t.vectors),
-        ("ib", block_in),
-        ("pb", t.block),
-        ("cf", int(t.channels_first)),
-        ("chunk", chunk),
-    )
+    total = prod(units(w, t, lanes))
+    settings = {
+        "mt": t.columns,
+        "rt": t.rows,
+        "nv": t.vectors,
+        "ib": inner,
+        "pb": t.block,
+        "kp": t.passes,
+        "cf": int(t.channels_first),
+        "chunk": task_split(total, t.cost_us / total, problem.threads),
+    }
+    return tuple(settings.items()), 4 * unit_pixels(w, t) * t.vectors * lanes if t.passes > 1 else 0
 
 
-def unit_counts(w: Window, rows: int, columns: int, vectors: int, block: int, lanes: int) -> tuple[int, int, int]:
-    """Images, channel tiles (over all groups) and pixel units."""
-    tiles = -(-(w.channels_out // w.group) // (vectors * lanes)) * w.group
-    if w.pointwise and w.height.out == 1:
-        return w.batch, tiles, -(-w.width.out // (columns * block))
-    return w.batch, tiles, 1 if rows > 1 else w.height.out
+def tile_of(choice: Choice) -> TileChoice:
+    """The tile behind a configuration."""
+    return TileChoice(*(choice.get(key) for key in ("rt", "mt", "nv", "pb", "kp")), bool(choice.get("cf")))
 
 
 def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:

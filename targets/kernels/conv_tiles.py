@@ -1,4 +1,10 @@
-"""Which register tiles a dense convolution may use, and what each would cost. Plain arithmetic: no TVM here."""
+"""Which register tiles and loop orders a dense convolution may use, and what each would cost. Plain arithmetic: no TVM.
+
+A unit of work is one tile of output channels over a block of pixels. Where its weights outgrow the L1 cache, the
+reduction is done in several passes: each pass keeps a slice of the weights in L1 while all pixels of the unit go by, and
+the sums wait in scratch (the blocking of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
+2008, with the convolution's window as part of the reduction).
+"""
 
 from __future__ import annotations
 
@@ -9,21 +15,26 @@ from edgec.compiler.target import Cpu
 
 from .common import ceil_div, power_of_two
 from .conv_shape import Window, segments
-from .cost import Traffic, fits_registers, microseconds, tile_cycles
+from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
 
 MAX_VECTORS = 4
+UNIT_PIXELS = 192  # of a unit whose reduction is split, at least, where the image has as many
+WHOLE_PIXELS = 4096  # ... and at most: the sums of a unit stay in the L2 cache
+LARGEST_DIVISOR = 384  # channels per innermost loop of a plain matrix product
 
 
 @dataclass(frozen=True)
 class TileChoice:
-    """`rows` x `columns` pixels by `vectors`; `block` tiles make one unit of a flattened pointwise convolution."""
+    """`rows` x `columns` pixels by `vectors`; `block` tiles (of a flattened pointwise convolution) or rows of pixels
+    make one unit; its reduction is done in `passes`."""
 
     rows: int
     columns: int
     vectors: int
     block: int
+    passes: int
     channels_first: bool  # all channel tiles of some pixels before the next pixels
-    cost_us: float
+    cost_us: float = 0.0
 
 
 def input_block(inputs: int, lanes: int) -> int:
@@ -31,8 +42,17 @@ def input_block(inputs: int, lanes: int) -> int:
     return inputs if inputs < lanes else power_of_two(lanes, inputs)
 
 
-def tile_choices(w: Window, cpu: Cpu, epilogue: int, stored: int) -> Iterator[TileChoice]:
-    """Every sensible tile of a window; `stored` counts the input channels in memory, padding included."""
+def divisor(inputs: int) -> int:
+    """Channels per innermost loop where nothing is blocked: all of them, or a divisor, if there is a fair one."""
+    fair = [n for n in range(96, min(inputs, LARGEST_DIVISOR) + 1) if inputs % n == 0]
+    return inputs if inputs <= LARGEST_DIVISOR or not fair else fair[-1]
+
+
+def tile_choices(
+    w: Window, cpu: Cpu, epilogue: int, stored: int, inner: int, cold: bool = False
+) -> Iterator[TileChoice]:
+    """Every sensible tile of a window; `stored` counts the input channels in memory, padding included, `inner` those of
+    the innermost loop; `cold`: weights come from memory each time."""
     lanes = cpu.lanes(32)
     outputs = w.channels_out // w.group
     most_vectors = MAX_VECTORS if w.pixels > 3 else 8
@@ -43,7 +63,8 @@ def tile_choices(w: Window, cpu: Cpu, epilogue: int, stored: int) -> Iterator[Ti
         for columns in _widths(w.width.out, most):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):
-                yield from _blocked(w, cpu, height, columns, vectors, epilogue, stored)
+                for tile in _orders(w, cpu, TileChoice(height, columns, vectors, 1, 1, False), inner):
+                    yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, inner, cold))
 
 
 def _widths(out: int, most: int) -> list[int]:
@@ -53,24 +74,55 @@ def _widths(out: int, most: int) -> list[int]:
     return list(dict.fromkeys([*even, min(most, out)]))
 
 
-def _blocked(
-    w: Window, cpu: Cpu, rows: int, columns: int, vectors: int, epilogue: int, stored: int
-) -> Iterator[TileChoice]:
-    flat = w.height.out == 1 and w.pointwise
-    tiles = ceil_div(w.width.out, columns)
-    inputs = w.channels_in // w.group
-    fit = max(1, (cpu.l2 // 4) // (4 * columns * inputs))
-    blocks = {1, min(tiles, fit)} if flat else {1}
-    for block in sorted(blocks):
-        for channels_first in (False, True):
-            tile = TileChoice(rows, columns, vectors, block, channels_first, 0.0)
-            yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored))
+def flat(w: Window) -> bool:
+    return w.pointwise and w.height.out == 1
 
 
-def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int) -> float:
+def units(w: Window, t: TileChoice, lanes: int) -> tuple[int, int, int]:
+    """Images, channel tiles (over all groups) and blocks of pixels."""
+    tiles = ceil_div(w.channels_out // w.group, t.vectors * lanes) * w.group
+    if flat(w):
+        return w.batch, tiles, ceil_div(w.width.out, t.columns * t.block)
+    return w.batch, tiles, 1 if t.rows > 1 else ceil_div(w.height.out, t.block)
+
+
+def unit_pixels(w: Window, t: TileChoice) -> int:
+    """Pixels of the largest unit."""
+    if flat(w):
+        return min(w.width.out, t.columns * t.block)
+    return w.width.out * (w.height.out if t.rows > 1 else min(t.block, w.height.out))
+
+
+def _orders(w: Window, cpu: Cpu, t: TileChoice, inner: int) -> Iterator[TileChoice]:
+    """The tile with every sensible blocking and order of its loops."""
+    inputs, lanes = w.channels_in // w.group, cpu.lanes(32)
+    slice_bytes = 4 * inner * w.taps * t.vectors * lanes
+    blocks = ceil_div(inputs, inner)
+    per_pass = max(1, (cpu.l1d // 2) // slice_bytes)
+    passes = ceil_div(blocks, per_pass)
+    if flat(w):
+        tiles = ceil_div(w.width.out, t.columns)
+        fit = max(1, (cpu.l2 // 4) // (4 * t.columns * inputs))
+        whole = {1: {1, min(tiles, fit)}, passes: _blocks(tiles, t.columns, fit)}
+    else:
+        rows = w.height.out
+        whole = {1: {1}, passes: {1} if t.rows > 1 else _blocks(rows, w.width.out, rows)}
+    for count, sizes in whole.items():
+        for block in sorted(sizes):
+            for channels_first in (False, True):
+                yield replace(t, block=block, passes=count, channels_first=channels_first)
+
+
+def _blocks(total: int, pixels: int, fit: int) -> set[int]:
+    """How many of `total` pieces of `pixels` each may make one unit of a split reduction."""
+    least, most = ceil_div(UNIT_PIXELS, pixels), max(1, WHOLE_PIXELS // pixels)
+    sizes = {least, fit, ceil_div(total, 2), total}
+    return {min(size, total) for size in sizes if least <= size <= most} or {min(total, least)}
+
+
+def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int, inner: int, cold: bool) -> float:
     """Modelled time in us."""
     lanes, inputs, outputs = cpu.lanes(32), w.channels_in // w.group, w.channels_out // w.group
-    inner = input_block(inputs, lanes)
     steps = inputs * w.taps
     cycles = 0.0
     row_tiles = [(s.length, s.count) for s in segments(w.height, t.rows)] if t.rows > 1 else [(1, w.height.out)]
@@ -78,27 +130,37 @@ def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int) -> floa
     full, rest = divmod(ceil_div(outputs, lanes), t.vectors)
     for wide, many in ((t.vectors, full), (rest, 1)):
         if wide and many:
-            cycles += sum(
-                many * count * tile_cycles(cpu, pixels, wide, steps, inner, epilogue) for pixels, count in shapes
-            )
+            for pixels, count in shapes:
+                one = tile_cycles(cpu, pixels, wide, steps, inner, epilogue)
+                cycles += many * count * (one + _waiting(cpu, pixels * wide, t.passes))
     cycles *= w.batch * w.group
-    return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(count for _, count in shapes) * w.batch, stored))
+    return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(count for _, count in shapes) * w.batch, stored, cold))
 
 
-def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, stored: int) -> Traffic:
+def _waiting(cpu: Cpu, vectors: int, passes: int) -> float:
+    """Cycles to keep the sums of a tile in scratch between passes, and to write and read them before and after."""
+    return (passes + 1.0) * vectors * 2 / cpu.load_per_cycle + (passes - 1) * 8.0 if passes > 1 else 0.0
+
+
+def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, stored: int, cold: bool) -> Traffic:
     """`tiles` counts register tiles per tile of channels."""
-    lanes = cpu.lanes(32)
-    channel_tiles = ceil_div(w.channels_out // w.group, t.vectors * lanes) * w.group
-    weights_tile = 4 * (w.channels_in // w.group) * w.taps * t.vectors * lanes
+    batch, channel_tiles, spaces = units(w, t, cpu.lanes(32))
+    weights_tile = 4.0 * (w.channels_in // w.group) * w.taps * t.vectors * cpu.lanes(32)
     weights = weights_tile * channel_tiles
-    data = 4 * w.batch * stored * w.height.size * w.width.size
-    out = 4 * w.batch * w.channels_out * w.pixels
-    near = float(data * channel_tiles + out)
-    again = tiles / t.block if t.channels_first else 1.0  # how often a tile of weights comes back into L1
-    near += weights * (tiles if weights_tile > cpu.l1d // 2 else again)
-    far = float(weights + data + out) if weights + data + out > cpu.l2 else 0.0
-    if t.channels_first:
-        far += weights * (tiles / t.block - 1) if weights > cpu.l2 else 0.0
+    data = 4.0 * w.batch * stored * w.height.size * w.width.size
+    out = 4.0 * w.batch * w.channels_out * w.pixels
+    moved = Traffic()
+    moved.add("far" if cold else level_of(cpu, weights + data + out), weights)
+    # Weights again: a unit finds its own in L1 (a slice of them, where the reduction is split), or fetches them anew.
+    again = level_of(cpu, weights + data / spaces if t.channels_first else weights_tile + data)
+    if t.passes > 1 or weights_tile <= cpu.l1d // 2:
+        kept = t.passes == 1 and not t.channels_first
+        moved.add(again, 0.0 if kept else weights * (spaces * batch - 1))
     else:
-        far += data * (channel_tiles - 1) if data + weights_tile > cpu.l2 else 0.0
-    return Traffic(near, far)
+        moved.add(level_of(cpu, weights_tile), weights * max(0, tiles - 1))
+    # Data: once for each tile of channels.
+    each = data / max(1, spaces * batch) if t.channels_first else data
+    moved.add(level_of(cpu, data + out), data)
+    moved.add(level_of(cpu, each + weights_tile), data * (channel_tiles - 1))
+    moved.add(level_of(cpu, data + out), out)
+    return moved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 
 from tvm import tirx
 
@@ -11,10 +12,11 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel
+from .common_emit import Frame, emit_kernel, put
 from .conv_emit import Conv, Tile, runs, widths
-from .conv_rows import unit_counts
+from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
+from .conv_tiles import TileChoice, flat, units
 
 Make = Callable[[list[Expr | int], bool, list[Expr | int], bool], Stmt]
 
@@ -25,19 +27,17 @@ def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
 
 
 def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    """The kernel: tasks of `chunk` units; a unit is one channel tile over one row (or block of pixels) of one image."""
-    w = conv.w
-    batch, tiles, spaces = unit_counts(
-        w, choice.get("rt"), choice.get("mt"), conv.vectors, choice.get("pb"), conv.lanes
-    )
-    total, chunk = batch * tiles * spaces, choice.get("chunk")
+    """The kernel: tasks of `chunk` units; a unit is one channel tile over one block of pixels of one image."""
+    plan, chunk = tile_of(choice), choice.get("chunk")
+    batch, tiles, spaces = units(conv.w, plan, conv.lanes)
+    total = prod((batch, tiles, spaces))
 
     def unit(frame: Frame, number: Expr) -> Stmt:
-        if choice.get("cf"):
+        if plan.channels_first:
             image, space, tile = tir.split(number, batch, spaces, tiles)
         else:
             image, tile, space = tir.split(number, batch, tiles, spaces)
-        return channel_tiles(conv, frame, choice, image, tile, space)
+        return channel_tiles(conv, frame, plan, image, tile, space)
 
     def task(frame: Frame, number: Expr) -> Stmt:
         if chunk == 1:
@@ -48,7 +48,7 @@ def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emi
     return emit_kernel(problem, choice, symbol, ceil_div(total, chunk), task, conv.view)
 
 
-def channel_tiles(conv: Conv, frame: Frame, choice: Choice, image: Expr, tile: Expr, space: Expr) -> Stmt:
+def channel_tiles(conv: Conv, frame: Frame, plan: TileChoice, image: Expr, tile: Expr, space: Expr) -> Stmt:
     """Full channel tiles, and a narrower one for the channels left over."""
     w, lanes = conv.w, conv.lanes
     outputs, inputs = w.channels_out // w.group, w.channels_in // w.group
@@ -57,12 +57,12 @@ def channel_tiles(conv: Conv, frame: Frame, choice: Choice, image: Expr, tile: E
     first = tirx.floordiv(tile, ceil_div(outputs, wide)) * inputs if w.group > 1 else tir.i32(0)
 
     def make(true_widths: tuple[int, ...]) -> Stmt:
-        def one(rows: list[Expr | int], edge_row: bool, columns: list[Expr | int], edge_column: bool) -> Stmt:
-            return conv.tile(
-                frame, Tile(image, rows, columns, true_widths, tile * wide, tile, first, edge_row, edge_column)
-            )
+        def at(rows: list[Expr | int], edge_row: bool, columns: list[Expr | int], edge_column: bool) -> Tile:
+            return Tile(image, rows, columns, true_widths, tile * wide, tile, first, edge_row, edge_column)
 
-        return pixels(conv, choice, space, one)
+        if plan.passes == 1:
+            return pixels(conv, plan, space, lambda *where: conv.tile(frame, at(*where)))
+        return in_passes(conv, frame, plan, space, at)
 
     if not rest:
         return make((lanes,) * conv.vectors)
@@ -71,17 +71,81 @@ def channel_tiles(conv: Conv, frame: Frame, choice: Choice, image: Expr, tile: E
     return tir.when(tile < full, make((lanes,) * conv.vectors), make(widths(rest, lanes)))
 
 
-def pixels(conv: Conv, choice: Choice, space: Expr, make: Make) -> Stmt:
+def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Callable[..., Tile]) -> Stmt:
+    """One unit whose reduction is split: its sums stay in scratch while slices of the weights go by."""
+    w = conv.w
+    wide = conv.vectors * conv.lanes
+    blocks = ceil_div(w.channels_in // w.group, conv.block_in)
+    each = ceil_div(blocks, plan.passes)
+    passes = ceil_div(blocks, each)
+    first, count = extent(w, plan, space)
+
+    def sums(row: Expr | int, column: Expr | int) -> Expr:
+        """Where the sums of a pixel lie: pixels of the unit in order."""
+        return ((tir.expr(row) - first) * w.width.out + column if not flat(w) else column - first) * wide
+
+    def every(one: Callable[[Expr, Expr], Stmt]) -> Stmt:
+        """`one(row, column)` of all pixels of the unit."""
+        if flat(w):
+            return tir.loop(count, lambda c: one(tir.i32(0), c), "c", start=first)
+        return tir.loop(
+            count, lambda r: tir.loop(w.width.out + frame.zero, lambda c: one(r, c), "c"), "r", start=first
+        )
+
+    whole = at([tir.i32(0)], False, [tir.i32(0)], False)
+    starts = [conv.first(frame, whole, v) for v in range(len(whole.widths))]
+
+    def start(row: Expr, column: Expr) -> Stmt:
+        place = sums(row, column)
+        return tir.seq(
+            put(frame.scratch, value, conv.width_of(whole, v), place + v * conv.lanes)
+            for v, (value, _) in enumerate(starts)
+        )
+
+    def slice_of(k: Expr) -> Stmt:
+        many = tir.i32(each) if blocks % each == 0 else tirx.min(tir.i32(each), blocks - k * each)
+
+        def add(*where: object) -> Stmt:
+            t = at(*where)
+            return conv.add(
+                frame, t, k * each, many, lambda p: sums(t.rows[t.pixels[p][0]], t.columns[t.pixels[p][1]])
+            )
+
+        return pixels(conv, plan, space, add)
+
+    def finish(row: Expr, column: Expr) -> Stmt:
+        base = sums(row, column)
+        return tir.seq(
+            tir.vectorized(width, conv.writer(frame, whole, frame.scratch, base + v * conv.lanes, v, row, column))
+            for v, width in enumerate(whole.widths)
+        )
+
+    binds = [bind for _, found in starts for bind in found]
+    return tir.seq(binds, every(start), tir.loop(passes, slice_of, "pass"), every(finish))
+
+
+def extent(w: Window, plan: TileChoice, space: Expr) -> tuple[Expr, Expr]:
+    """The first of a unit's pixels (flat) or rows, and how many it has."""
+    total = w.width.out if flat(w) else w.height.out
+    each = plan.columns * plan.block if flat(w) else total if plan.rows > 1 else plan.block
+    if each >= total:
+        return tir.i32(0), tir.i32(total)
+    first = space * each
+    return first, tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - first)
+
+
+def pixels(conv: Conv, plan: TileChoice, space: Expr, make: Make) -> Stmt:
     """All tiles of one unit of pixels."""
-    w, columns, rows = conv.w, choice.get("mt"), choice.get("rt")
-    if w.pointwise and w.height.out == 1:
-        return _flat(w, columns, choice.get("pb"), space, make)
-    if rows == 1:
-        return tir.seq(runs(w.width, columns, lambda c, edge: make([space], False, c, edge)))
+    w, columns, rows = conv.w, plan.columns, plan.rows
+    if flat(w):
+        return _flat(w, columns, plan.block, space, make)
 
     def line(r: list[Expr | int], edge_row: bool) -> Stmt:
         return tir.seq(runs(w.width, columns, lambda c, edge: make(r, edge_row, c, edge)))
 
+    if rows == 1:
+        first, count = extent(w, plan, space)
+        return line([space], False) if plan.block == 1 else tir.loop(count, lambda r: line([r], False), "r", start=first)
     return tir.seq(runs(w.height, rows, line))
 
 

@@ -6,6 +6,7 @@ It need not be exact, only honest enough to rank tiles and kernels; `benchmarks/
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from edgec.compiler.target import Cpu
 
@@ -14,6 +15,8 @@ TILE = 24.0  # cycles to start and leave a register tile
 LOADS = 0.75  # share of the load ports' rate that a loop of broadcasts sustains
 ISSUE = 1.5  # instructions that issue per cycle beside each multiply-add pipe's own
 CALL_US = 0.3  # handing out a kernel
+
+Level = Literal["near", "middle", "far"]
 
 
 def fits_registers(cpu: Cpu, pixels: int, vectors: int) -> bool:
@@ -39,15 +42,28 @@ def tile_cycles(cpu: Cpu, pixels: int, vectors: int, steps: int, inner: int, epi
     return steps * step_cycles(cpu, pixels, vectors) + loops + ends
 
 
-@dataclass(frozen=True)
+@dataclass
 class Traffic:
-    """Bytes read and written: `near` from L2 into L1, `far` beyond L2."""
+    """Bytes that enter the L1 cache: `near` from L2, `middle` from the shared cache, `far` from memory."""
 
     near: float = 0.0
     far: float = 0.0
+    middle: float = 0.0
+
+    def add(self, level: Level, moved: float) -> None:
+        setattr(self, level, getattr(self, level) + moved)
+
+
+def level_of(cpu: Cpu, held: float) -> Level:
+    """The cache from which `held` bytes come that were used not long ago; half of a cache is left to others."""
+    return "near" if held <= cpu.l2 // 2 else "middle" if held <= cpu.l3 // 2 else "far"
 
 
 def microseconds(cpu: Cpu, cycles: float, traffic: Traffic) -> float:
     """Arithmetic overlaps with memory, but not perfectly: the larger counts whole, the smaller by a quarter."""
-    memory = traffic.near / cpu.l2_bytes_per_cycle + traffic.far / cpu.ram_bytes_per_cycle
+    memory = (
+        traffic.near / cpu.l2_bytes_per_cycle
+        + traffic.middle / cpu.l3_bytes_per_cycle
+        + traffic.far / cpu.ram_bytes_per_cycle
+    )
     return (max(cycles, memory) + 0.25 * min(cycles, memory)) / (cpu.ghz * 1e3) + CALL_US

@@ -30,13 +30,15 @@ class Packed(Conv):
         return (*tir.split(tir.expr(w), *self.leading()), c)
 
     def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
-        return vector(frame.places[self.weight].buffer, self.lanes, t.weights, ci, v * self.lanes)
+        row = cb * self.block_in + ci
+        return vector(frame.places[self.weight].buffer, self.lanes, t.weights, row, v * self.lanes)
 
     def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:
-        return tir.prefetch(frame.places[self.weight].buffer, t.weights, ci + AHEAD, v * self.lanes)
+        row = cb * self.block_in + ci
+        return tir.prefetch(frame.places[self.weight].buffer, t.weights, row + AHEAD, v * self.lanes)
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
-        return place.load((column, ci))
+        return place.load((column, base + ci))
 
 
 class Dynamic(Conv):

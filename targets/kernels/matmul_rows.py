@@ -8,10 +8,10 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import epilogue_fits, task_split, vectors_fit
-from .conv_rows import unit_counts
+from .common import epilogue_fits, vectors_fit
+from .conv_rows import config
 from .conv_shape import Axis, Window
-from .conv_tiles import tile_choices
+from .conv_tiles import divisor, tile_choices
 
 KEPT = 3
 PACKED, DYNAMIC = "matmul_f32_packed", "matmul_f32_dynamic"
@@ -53,23 +53,14 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     def us(tile_us: float, columns: int) -> float:
         return tile_us * (1.0 if packed else unpacked) * (1.5 if conflict and columns > 8 else 1.0)
 
-    best = sorted(tile_choices(w, cpu, operations, w.channels_in), key=lambda t: us(t.cost_us, t.columns))[:KEPT]
+    inner = divisor(w.channels_in) if packed else w.channels_in
+    tiles = tile_choices(w, cpu, operations, w.channels_in, inner, packed and problem.cold)
     found = []
-    for t in best:
-        batch, tiles, spaces = unit_counts(w, t.rows, t.columns, t.vectors, t.block, lanes)
-        total, cost = batch * tiles * spaces, us(t.cost_us, t.columns)
-        config = {
-            "mt": t.columns,
-            "rt": 1,
-            "nv": t.vectors,
-            "ib": w.channels_in,
-            "pb": t.block,
-            "cf": int(t.channels_first),
-        }
-        config["chunk"] = task_split(total, cost / total, problem.threads)
+    for t in sorted(tiles, key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
+        settings, scratch = config(problem, w, t, inner)
         right = f"JK{t.vectors * lanes}j" if packed else ""
         layouts = tuple(right if v == problem.anchor.args[1] else "" for v in problem.body.inputs)
-        found.append(Choice(row, layouts, ("",), tuple(config.items()), cost))
+        found.append(Choice(row, layouts, ("",), settings, us(t.cost_us, t.columns), scratch))
     return found
 
 
