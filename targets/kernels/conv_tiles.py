@@ -18,7 +18,7 @@ from .conv_shape import Window, segments
 from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
 
 MAX_VECTORS = 4
-UNIT_PIXELS = 192  # of a unit whose reduction is split, at least, where the image has as many
+UNIT_PIXELS = (48, 96, 192)  # of a unit whose reduction is split; the least pays for fetching its weights
 WHOLE_PIXELS = 4096  # ... and at most: the sums of a unit stay in the L2 cache
 LARGEST_DIVISOR = 384  # channels per innermost loop of a plain matrix product
 
@@ -114,10 +114,11 @@ def _orders(w: Window, cpu: Cpu, t: TileChoice, inner: int) -> Iterator[TileChoi
 
 
 def _blocks(total: int, pixels: int, fit: int) -> set[int]:
-    """How many of `total` pieces of `pixels` each may make one unit of a split reduction."""
-    least, most = ceil_div(UNIT_PIXELS, pixels), max(1, WHOLE_PIXELS // pixels)
-    sizes = {least, fit, ceil_div(total, 2), total}
-    return {min(size, total) for size in sizes if least <= size <= most} or {min(total, least)}
+    """How many of `total` pieces of `pixels` each may make one unit of a split reduction: even shares of all."""
+    least, most = ceil_div(UNIT_PIXELS[0], pixels), max(1, WHOLE_PIXELS // pixels)
+    wanted = [ceil_div(n, pixels) for n in UNIT_PIXELS] + [fit, ceil_div(total, 2), total]
+    sizes = {min(max(size, least), most, total) for size in wanted}
+    return {ceil_div(total, max(1, round(total / size))) for size in sizes}
 
 
 def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int, inner: int, cold: bool) -> float:
@@ -142,12 +143,17 @@ def _waiting(cpu: Cpu, vectors: int, passes: int) -> float:
     return (passes + 1.0) * vectors * 2 / cpu.load_per_cycle + (passes - 1) * 8.0 if passes > 1 else 0.0
 
 
+def _touched(w: Window) -> float:
+    """Share of the input's cache lines that are read: windows may step over whole rows."""
+    return min(1.0, w.height.kernel / w.height.stride)
+
+
 def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, stored: int, cold: bool) -> Traffic:
     """`tiles` counts register tiles per tile of channels."""
     batch, channel_tiles, spaces = units(w, t, cpu.lanes(32))
     weights_tile = 4.0 * (w.channels_in // w.group) * w.taps * t.vectors * cpu.lanes(32)
     weights = weights_tile * channel_tiles
-    data = 4.0 * w.batch * stored * w.height.size * w.width.size
+    data = 4.0 * w.batch * stored * w.height.size * w.width.size * _touched(w)
     out = 4.0 * w.batch * w.channels_out * w.pixels
     moved = Traffic()
     moved.add("far" if cold else level_of(cpu, weights + data + out), weights)
