@@ -20,11 +20,14 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import F32, Frame, put, store_tile, vector
+from .conv_rows import tile_of
 from .conv_shape import Axis, Segment, Window, segments
+from .conv_tiles import TileChoice, unit_pixels
 
 Lane = Callable[[Expr], Stmt]
 AHEAD = 24  # steps of the reduction between asking for weights and using them
 LINE = 64  # bytes of a cache line
+BURST = 4  # lines that are asked for at once, at most
 
 
 @dataclass
@@ -32,7 +35,8 @@ class Tile:
     """Register tile of one emission: `rows` x `columns` pixels times `vectors` of `lanes` channels.
 
     `widths` has the true lanes of each vector (the last one may be short). Positions are output coordinates; `edge_*`
-    says that they are constants, so that taps outside are known while the tile is generated.
+    says that they are constants, so that taps outside are known while the tile is generated. `done` counts the unit's
+    pixels before this tile, `begin` is the first block of input channels of its slice of the reduction.
     """
 
     image: Expr
@@ -44,10 +48,30 @@ class Tile:
     source: Expr  # first input channel (of the group)
     edge_row: bool = False
     edge_column: bool = False
+    done: Expr = 0
+    begin: Expr = 0
     pixels: list[tuple[int, int]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.pixels = [(r, c) for r in range(len(self.rows)) for c in range(len(self.columns))]
+
+
+class Ahead:
+    """How tiles ask for the next slice of weights while they use the present one, so that memory works all the time.
+
+    Slices follow each other in memory. `slice` is the size of one in cache lines, `blocks` in blocks of input channels;
+    each tile asks for its share of the next, `lines` before each of its innermost loops. 0 lines: slices do not stay
+    in L1, or few tiles use each, so that weights are asked for step by step.
+    """
+
+    def __init__(self, w: Window, plan: TileChoice, block_in: int, lanes: int, l1d: int) -> None:
+        self.blocks = ceil_div(ceil_div(w.channels_in // w.group, block_in), plan.passes)
+        self.pixels = unit_pixels(w, plan)
+        loops = self.blocks * w.taps
+        self.slice = ceil_div(loops * block_in * plan.vectors * lanes * 4, LINE)
+        share = ceil_div(self.slice * plan.rows * plan.columns, self.pixels)
+        lines = ceil_div(share, loops)
+        self.lines = lines if lines <= BURST and self.slice * LINE <= 3 * l1d // 4 else 0
 
 
 class Conv:
@@ -62,6 +86,7 @@ class Conv:
         self.anchor = problem.anchor.results[0]
         self.rank = len(problem.anchor.types[0].shape)
         self.problem = problem
+        self.ahead = Ahead(w, tile_of(choice), self.block_in, self.lanes, problem.target.cpu.l1d)
 
     def view(self, value: Value) -> Type:
         """The type under which an operand is addressed: pixels in one row where the window is flat."""
@@ -90,6 +115,7 @@ class Conv:
     def add(self, frame: Frame, t: Tile, first: Expr, count: Expr, sums: Callable[[int], Expr]) -> Stmt:
         """Add `count` blocks of input channels to sums in scratch; `sums(p)` is where pixel number p of the tile lies."""
         acc, alloc = tir.local((len(t.pixels) * len(t.widths) * self.lanes,), F32)
+        t.begin = first
         spots = [
             (self.slot(t, p, v), sums(p) + v * self.lanes, self.width_of(t, v))
             for p in range(len(t.pixels))
@@ -167,9 +193,8 @@ class Conv:
                 value, bind = tir.let(self.weight_vector(frame, t, cb, kh, kw, ci, v), "w")
                 weights.append(value)
                 parts.append(bind)
-            parts += [
-                self.fetch(frame, t, cb, kh, kw, ci, v) for v in range(len(t.widths)) if 4 * v * self.lanes % LINE == 0
-            ]
+            if not self.ahead.lines:
+                parts += self.fetch(frame, t, cb, kh, kw, ci)
             for p, r, c in live:
                 x, bind = tir.let(self.element(place, t.image, base, ci, *at[r, c]), "x")
                 parts.append(bind)
@@ -181,18 +206,29 @@ class Conv:
         # A tile at an edge holds several such loops. Were they unrolled, LLVM would keep what they share in registers
         # that the accumulators need.
         shared = (t.edge_row or t.edge_column) and self.block_in > 1
-        return tir.loop(self.block_in + frame.zero if shared else self.block_in, step, "ci")
+        loop = tir.loop(self.block_in + frame.zero if shared else self.block_in, step, "ci")
+        return tir.seq(self.fetch_slice(frame, t, (cb - t.begin) * self.w.taps + kh * w.kernel + kw), loop)
 
-    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:
+    def weights_at(self, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr | int) -> tuple[Expr | int, ...]:
+        """Index of the vectors of weights of one step, without their last axis."""
+        return (t.weights, cb, kh, kw, ci) if self.rank == 4 else (t.weights, cb, kw, ci)
+
+    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr) -> list[Stmt]:
         """Ask for the weights that the loop needs some steps later: hardware stops at page boundaries."""
-        buffer = frame.places[self.weight].buffer
-        spatial = (kh, kw) if self.rank == 4 else (kw,)
-        return tir.prefetch(buffer, t.weights, cb, *spatial, ci + AHEAD, v * self.lanes)
+        buffer, at = frame.places[self.weight].buffer, self.weights_at(t, cb, kh, kw, ci + AHEAD)
+        return [tir.prefetch(buffer, *at, v * self.lanes) for v in range(len(t.widths)) if 4 * v * self.lanes % LINE == 0]
+
+    def fetch_slice(self, frame: Frame, t: Tile, loop: Expr | int) -> list[Stmt]:
+        """Ask for this tile's share of the next slice of weights, before innermost loop number `loop` of the tile."""
+        if not self.ahead.lines:
+            return []
+        buffer, each = frame.places[self.weight].buffer, LINE // 4
+        first = tirx.floordiv(tir.expr(t.done) * self.ahead.slice, self.ahead.pixels) + loop * self.ahead.lines
+        at = self.weights_at(t, tir.expr(t.begin) + self.ahead.blocks, 0, 0, 0)
+        return [tir.prefetch(buffer, *at, (first + i) * each) for i in range(self.ahead.lines)]
 
     def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
-        buffer = frame.places[self.weight].buffer
-        spatial = (kh, kw) if self.rank == 4 else (kw,)
-        return vector(buffer, self.lanes, t.weights, cb, *spatial, ci, v * self.lanes)
+        return vector(frame.places[self.weight].buffer, self.lanes, *self.weights_at(t, cb, kh, kw, ci), v * self.lanes)
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
         """x[n, base + ci, row, column]; a block of input channels never crosses a block of the layout."""

@@ -58,7 +58,8 @@ def channel_tiles(conv: Conv, frame: Frame, plan: TileChoice, image: Expr, tile:
 
     def make(true_widths: tuple[int, ...]) -> Stmt:
         def at(rows: list[Expr | int], edge_row: bool, columns: list[Expr | int], edge_column: bool) -> Tile:
-            return Tile(image, rows, columns, true_widths, tile * wide, tile, first, edge_row, edge_column)
+            done = place(w, plan, space, rows[0], columns[0])
+            return Tile(image, rows, columns, true_widths, tile * wide, tile, first, edge_row, edge_column, done)
 
         if plan.passes == 1:
             return pixels(conv, plan, space, lambda *where: conv.tile(frame, at(*where)))
@@ -81,8 +82,7 @@ def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Calla
     first, count = extent(w, plan, space)
 
     def sums(row: Expr | int, column: Expr | int) -> Expr:
-        """Where the sums of a pixel lie: pixels of the unit in order."""
-        return ((tir.expr(row) - first) * w.width.out + column if not flat(w) else column - first) * wide
+        return place(w, plan, space, row, column) * wide
 
     def every(one: Callable[[Expr, Expr], Stmt]) -> Stmt:
         """`one(row, column)` of all pixels of the unit."""
@@ -96,9 +96,9 @@ def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Calla
     starts = [conv.first(frame, whole, v) for v in range(len(whole.widths))]
 
     def start(row: Expr, column: Expr) -> Stmt:
-        place = sums(row, column)
+        base = sums(row, column)
         return tir.seq(
-            put(frame.scratch, value, conv.width_of(whole, v), place + v * conv.lanes)
+            put(frame.scratch, value, conv.width_of(whole, v), base + v * conv.lanes)
             for v, (value, _) in enumerate(starts)
         )
 
@@ -132,6 +132,12 @@ def extent(w: Window, plan: TileChoice, space: Expr) -> tuple[Expr, Expr]:
         return tir.i32(0), tir.i32(total)
     first = space * each
     return first, tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - first)
+
+
+def place(w: Window, plan: TileChoice, space: Expr, row: Expr | int, column: Expr | int) -> Expr:
+    """The number of a pixel within its unit."""
+    first, _ = extent(w, plan, space)
+    return tir.expr(column) - first if flat(w) else (tir.expr(row) - first) * w.width.out + column
 
 
 def pixels(conv: Conv, plan: TileChoice, space: Expr, make: Make) -> Stmt:

@@ -11,8 +11,8 @@ from edgec.targets.access import Place
 from edgec.targets.body import align
 from edgec.targets.tir import Expr, Stmt
 
-from .common_emit import Frame, vector
-from .conv_emit import AHEAD, Conv, Tile
+from .common_emit import Frame
+from .conv_emit import Conv, Tile
 
 
 class Packed(Conv):
@@ -29,13 +29,8 @@ class Packed(Conv):
     def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
         return (*tir.split(tir.expr(w), *self.leading()), c)
 
-    def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
-        row = cb * self.block_in + ci
-        return vector(frame.places[self.weight].buffer, self.lanes, t.weights, row, v * self.lanes)
-
-    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:
-        row = cb * self.block_in + ci
-        return tir.prefetch(frame.places[self.weight].buffer, t.weights, row + AHEAD, v * self.lanes)
+    def weights_at(self, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr | int) -> tuple[Expr | int, ...]:
+        return t.weights, cb * self.block_in + ci
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
         return place.load((column, base + ci))
@@ -62,8 +57,11 @@ class Dynamic(Conv):
             index[-1] = tir.ramp(index[-1], t.widths[v])
         return tir.load(place.buffer, *index)
 
-    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Stmt | None:
-        return None  # the rows of the right operand are short stretches
+    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr) -> list[Stmt]:
+        return []  # the rows of the right operand are short stretches
+
+    def fetch_slice(self, frame: Frame, t: Tile, loop: Expr | int) -> list[Stmt]:
+        return []
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
         return tir.load(place.buffer, *align(self.index(n, ci, row, column), place.type.shape))

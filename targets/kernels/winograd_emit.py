@@ -17,7 +17,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import F32, Frame, emit_kernel, put, vector
-from .conv_emit import AHEAD, widths
+from .conv_emit import LINE, widths
 from .conv_shape import Window, conv_operands
 from .winograd_rows import PAD, VECTORS, Plan
 from .winograd_transform import transformed
@@ -175,7 +175,8 @@ class Winograd:
         base = position * self.plan.input_stride(self.w, lanes) + t * lanes
 
         def channel_block(cb: Expr, channels: int) -> Stmt:
-            return tir.loop(channels, lambda ci: self.step(frame, ob, position, base, cb, ci, acc, slots), "ci")
+            steps = tir.loop(channels, lambda ci: self.step(frame, ob, position, base, cb, ci, acc, slots), "ci")
+            return tir.seq(self.fetch(frame, ob, position, tirx.floordiv(t, self.plan.rows), cb), steps)
 
         whole, left = divmod(inputs, lanes)
         to = self.products_at + t * self.tile_stride + position * self.wide
@@ -192,6 +193,16 @@ class Winograd:
             stores,
         )
 
+    def fetch(self, frame: Frame, ob: Expr, position: Expr, group: Expr, cb: Expr) -> list[Stmt]:
+        """Ask for this register tile's share of the next position's filters, so that memory works all the time."""
+        inputs, blocks = self.w.channels_in, ceil_div(self.w.channels_in, self.lanes)
+        loops = ceil_div(self.plan.block, self.plan.rows) * blocks
+        lines = ceil_div(ceil_div(inputs * self.wide * 4, LINE), loops)
+        at = (ob, tirx.floordiv(position, self.n), tirx.floormod(position, self.n), tir.i32(inputs))
+        first = (group * blocks + cb) * lines
+        buffer = frame.places[self.weight].buffer
+        return [tir.prefetch(buffer, *at, (first + i) * (LINE // 4)) for i in range(lines)]
+
     def step(
         self, frame: Frame, ob: Expr, position: Expr, base: Expr, cb: Expr, ci: Expr, acc: Buffer, slots: list[list[int]]
     ) -> Stmt:
@@ -205,7 +216,6 @@ class Winograd:
             name, bind = tir.let(vector(buffer, lanes, *place, v * lanes), "w")
             weights.append(name)
             parts.append(bind)
-        parts.append(tir.prefetch(buffer, *place[:-1], place[-1] + AHEAD, 0))
         for r, row in enumerate(slots):
             x, bind = tir.let(tir.load(frame.scratch, base + (cb * self.plan.block + r) * lanes + ci), "x")
             parts.append(bind)
