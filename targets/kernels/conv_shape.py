@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 from edgec.compiler.ir import Node, Value
@@ -43,19 +44,25 @@ class Segment:
     edge: bool
 
 
+@cache
 def segments(axis: Axis, tile: int) -> tuple[Segment, ...]:
     """Cut an axis into tiles: those that padding touches stand alone, the rest form runs."""
-    found: list[Segment] = []
-    for start in range(0, axis.out, tile):
-        length = min(tile, axis.out - start)
-        last = start + length - 1
-        edge = not (axis.inside(start, 0) and axis.inside(last, axis.kernel - 1))
-        previous = found[-1] if found else None
-        if previous and not edge and not previous.edge and previous.length == length:
-            found[-1] = replace(previous, count=previous.count + 1)
-        else:
-            found.append(Segment(start, length, 1, edge))
+    reach = (axis.kernel - 1) * axis.dilation
+    first = -(-axis.pad // axis.stride)  # positions from here to before `end` lie inside with their whole windows
+    end = max(first, min(axis.out, (axis.size - 1 + axis.pad - reach) // axis.stride + 1))
+    low, high = -(-first // tile), end // tile  # numbers of the whole tiles inside
+    found = [_edge(axis, tile, k) for k in range(min(low, -(-axis.out // tile)))]
+    if high > low:
+        found.append(Segment(low * tile, tile, high - low, False))
+    for k in range(max(low, high), -(-axis.out // tile)):
+        last = _edge(axis, tile, k)
+        inside = last.start >= first and last.start + last.length <= end
+        found.append(replace(last, edge=not inside))
     return tuple(found)
+
+
+def _edge(axis: Axis, tile: int, number: int) -> Segment:
+    return Segment(number * tile, min(tile, axis.out - number * tile), 1, True)
 
 
 @dataclass(frozen=True)
