@@ -2,9 +2,10 @@
 
 A layout names the axes outermost first; a trailing `<size><axis>` splits an axis into blocks of that size that lie
 innermost: `NCHW16c` stores [N, C/16, H, W, 16]. The last block is padded: with anything in activations, with zeros in
-packed constants. "" is row-major. A constant filter may also lie in Winograd's domain: `F4:OHWI16o` has its two taps' axes
-transformed from 3 to 4 + 2 elements before they are laid out. The axis letters of a layout, in logical order, are those of the first alphabet that
-holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else ABEFGMPQ.
+packed constants. "" is row-major. A constant filter may also lie in Winograd's domain: in `F4:OHWI16o` the axes of its
+taps are transformed from 3 to 4 + 2 elements before it is laid out. The axis letters of a layout, in logical order, are
+those of the first alphabet that holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else
+ABEFGMPQ.
 """
 
 from __future__ import annotations

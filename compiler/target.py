@@ -18,8 +18,8 @@ class Cpu:
     """What kernels and cost model need to know of a core. Sizes in bytes, rates per cycle of one core.
 
     `mcpu` and `mattr` are LLVM's spellings; `fma_per_cycle` counts vector instructions, `load_per_cycle` vector loads;
-    `l2_bytes_per_cycle` and the like are sustained read rates of one core; `l3` is what one core may count on of a cache
-    that cores share, 0 where there is none.
+    `l2_bytes_per_cycle` and the like are sustained read rates of one core; `l3` is what one core may count on of a
+    cache that cores share, 0 where there is none.
     """
 
     mcpu: str

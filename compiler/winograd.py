@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -40,4 +41,5 @@ def matrices(m: int) -> tuple[Array, Array, Array]:
 def transform_filters(w: Array, m: int) -> Array:
     """G g G^T of filters [..., 3, 3]: [..., m + 2, m + 2], computed in f64, in the filters' type."""
     _, g, _ = matrices(m)
-    return np.ascontiguousarray(np.einsum("ia,...ab,jb->...ij", g, w.astype(np.float64), g).astype(w.dtype))
+    wide: np.ndarray[Any, np.dtype[np.float64]] = w.astype(np.float64)
+    return np.ascontiguousarray(np.matmul(np.matmul(g, wide), g.T).astype(w.dtype))

@@ -113,7 +113,7 @@ class Conv:
         return tir.seq(alloc, self.start(frame, t, acc), work, self.finish(frame, t, acc))
 
     def add(self, frame: Frame, t: Tile, first: Expr, count: Expr, sums: Callable[[int], Expr]) -> Stmt:
-        """Add `count` blocks of input channels to sums in scratch; `sums(p)` is where pixel number p of the tile lies."""
+        """Add `count` blocks of input channels to sums in scratch; those of the tile's pixel p lie at `sums(p)`."""
         acc, alloc = tir.local((len(t.pixels) * len(t.widths) * self.lanes,), F32)
         t.begin = first
         spots = [
@@ -216,7 +216,9 @@ class Conv:
     def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr) -> list[Stmt]:
         """Ask for the weights that the loop needs some steps later: hardware stops at page boundaries."""
         buffer, at = frame.places[self.weight].buffer, self.weights_at(t, cb, kh, kw, ci + AHEAD)
-        return [tir.prefetch(buffer, *at, v * self.lanes) for v in range(len(t.widths)) if 4 * v * self.lanes % LINE == 0]
+        return [
+            tir.prefetch(buffer, *at, v * self.lanes) for v in range(len(t.widths)) if 4 * v * self.lanes % LINE == 0
+        ]
 
     def fetch_slice(self, frame: Frame, t: Tile, loop: Expr | int) -> list[Stmt]:
         """Ask for this tile's share of the next slice of weights, before innermost loop number `loop` of the tile."""

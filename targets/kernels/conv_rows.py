@@ -75,11 +75,11 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     found = []
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
         stored = ceil_div(w.channels_in, lanes) * lanes if layout == blocked else w.channels_in
-        tiles = tile_choices(w, cpu, operations, stored, inner, problem.cold)
+        tiles = tile_choices(w, cpu, operations, stored, lambda vectors: inner, problem.cold)
         for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
             fixed: dict[Value, str] = {x: layout, weight: weight_layout(rank, inner, t.vectors * lanes)}
             us, layouts = t.cost_us * penalty(w, layout), layouts_in(problem, fixed, blocked)
-            settings, scratch = config(problem, w, t, inner)
+            settings, scratch = config(problem, w, t)
             found.append(Choice(row, layouts, (blocked,), settings, us, scratch))
     return found
 
@@ -97,15 +97,15 @@ def weight_layout(rank: int, block_in: int, block_out: int) -> str:
     return f"{'OIHW' if rank == 4 else 'OIW'}{block_in}i{block_out}o"
 
 
-def config(problem: Problem, w: Window, t: TileChoice, inner: int) -> tuple[tuple[tuple[str, int], ...], int]:
-    """A tile as a row's configuration, and the scratch that it needs: the sums of a unit, where passes follow each other."""
+def config(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[tuple[str, int], ...], int]:
+    """A tile as a row's configuration, and its bytes of scratch: the sums of a unit, where there are several passes."""
     lanes = problem.target.cpu.lanes(32)
     total = prod(units(w, t, lanes))
     settings = {
         "mt": t.columns,
         "rt": t.rows,
         "nv": t.vectors,
-        "ib": inner,
+        "ib": t.inner,
         "pb": t.block,
         "kp": t.passes,
         "cf": int(t.channels_first),
@@ -116,7 +116,8 @@ def config(problem: Problem, w: Window, t: TileChoice, inner: int) -> tuple[tupl
 
 def tile_of(choice: Choice) -> TileChoice:
     """The tile behind a configuration."""
-    return TileChoice(*(choice.get(key) for key in ("rt", "mt", "nv", "pb", "kp")), bool(choice.get("cf")))
+    rows, columns, vectors, inner, block, passes = (choice.get(k) for k in ("rt", "mt", "nv", "ib", "pb", "kp"))
+    return TileChoice(rows, columns, vectors, inner, block, passes, bool(choice.get("cf")))
 
 
 def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:

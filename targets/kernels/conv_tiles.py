@@ -1,14 +1,14 @@
 """Which register tiles and loop orders a dense convolution may use, and what each would cost. Plain arithmetic: no TVM.
 
 A unit of work is one tile of output channels over a block of pixels. Where its weights outgrow the L1 cache, the
-reduction is done in several passes: each pass keeps a slice of the weights in L1 while all pixels of the unit go by, and
-the sums wait in scratch (the blocking of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication",
-2008, with the convolution's window as part of the reduction).
+reduction is done in several passes: each keeps a slice of the weights in L1 while all pixels of the unit go by, and the
+sums wait in scratch (the blocking of Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008,
+with the convolution's window as part of the reduction).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from edgec.compiler.target import Cpu
@@ -20,17 +20,20 @@ from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
 MAX_VECTORS = 4
 UNIT_PIXELS = (48, 96, 192)  # of a unit whose reduction is split; the least pays for fetching its weights
 WHOLE_PIXELS = 4096  # ... and at most: the sums of a unit stay in the L2 cache
-LARGEST_DIVISOR = 384  # channels per innermost loop of a plain matrix product
 
 
 @dataclass(frozen=True)
 class TileChoice:
-    """`rows` x `columns` pixels by `vectors`; `block` tiles (of a flattened pointwise convolution) or rows of pixels
-    make one unit; its reduction is done in `passes`."""
+    """`rows` x `columns` pixels by `vectors`, `inner` input channels in the innermost loop.
+
+    `block` tiles (of a flattened pointwise convolution) or rows of pixels make one unit, whose reduction is done in
+    `passes`.
+    """
 
     rows: int
     columns: int
     vectors: int
+    inner: int
     block: int
     passes: int
     channels_first: bool  # all channel tiles of some pixels before the next pixels
@@ -42,17 +45,17 @@ def input_block(inputs: int, lanes: int) -> int:
     return inputs if inputs < lanes else power_of_two(lanes, inputs)
 
 
-def divisor(inputs: int) -> int:
-    """Channels per innermost loop where nothing is blocked: all of them, or a divisor, if there is a fair one."""
-    fair = [n for n in range(96, min(inputs, LARGEST_DIVISOR) + 1) if inputs % n == 0]
-    return inputs if inputs <= LARGEST_DIVISOR or not fair else fair[-1]
+def divisor(inputs: int, most: int) -> int:
+    """Channels per innermost loop where none are blocked: the largest divisor up to `most`, if there is a fair one."""
+    fair = [n for n in range(64, min(inputs, most) + 1) if inputs % n == 0]
+    return inputs if inputs <= 3 * most // 2 or not fair else fair[-1]
 
 
 def tile_choices(
-    w: Window, cpu: Cpu, epilogue: int, stored: int, inner: int, cold: bool = False
+    w: Window, cpu: Cpu, epilogue: int, stored: int, inner: Callable[[int], int], cold: bool = False
 ) -> Iterator[TileChoice]:
-    """Every sensible tile of a window; `stored` counts the input channels in memory, padding included, `inner` those of
-    the innermost loop; `cold`: weights come from memory each time."""
+    """Every sensible tile of a window; `stored` counts the input channels in memory, padding included; `inner` gives
+    those of the innermost loop for a number of vectors; `cold`: weights come from memory each time."""
     lanes = cpu.lanes(32)
     outputs = w.channels_out // w.group
     most_vectors = MAX_VECTORS if w.pixels > 3 else 8
@@ -63,8 +66,8 @@ def tile_choices(
         for columns in _widths(w.width.out, most):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):
-                for tile in _orders(w, cpu, TileChoice(height, columns, vectors, 1, 1, False), inner):
-                    yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, inner, cold))
+                for tile in _orders(w, cpu, TileChoice(height, columns, vectors, inner(vectors), 1, 1, False)):
+                    yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, cold))
 
 
 def _widths(out: int, most: int) -> list[int]:
@@ -93,11 +96,11 @@ def unit_pixels(w: Window, t: TileChoice) -> int:
     return w.width.out * (w.height.out if t.rows > 1 else min(t.block, w.height.out))
 
 
-def _orders(w: Window, cpu: Cpu, t: TileChoice, inner: int) -> Iterator[TileChoice]:
+def _orders(w: Window, cpu: Cpu, t: TileChoice) -> Iterator[TileChoice]:
     """The tile with every sensible blocking and order of its loops."""
     inputs, lanes = w.channels_in // w.group, cpu.lanes(32)
-    slice_bytes = 4 * inner * w.taps * t.vectors * lanes
-    blocks = ceil_div(inputs, inner)
+    slice_bytes = 4 * t.inner * w.taps * t.vectors * lanes
+    blocks = ceil_div(inputs, t.inner)
     per_pass = max(1, (cpu.l1d // 2) // slice_bytes)
     passes = ceil_div(blocks, per_pass)
     if flat(w):
@@ -121,7 +124,7 @@ def _blocks(total: int, pixels: int, fit: int) -> set[int]:
     return {ceil_div(total, max(1, round(total / size))) for size in sizes}
 
 
-def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int, inner: int, cold: bool) -> float:
+def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int, cold: bool) -> float:
     """Modelled time in us."""
     lanes, inputs, outputs = cpu.lanes(32), w.channels_in // w.group, w.channels_out // w.group
     steps = inputs * w.taps
@@ -132,7 +135,7 @@ def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int, inner: 
     for wide, many in ((t.vectors, full), (rest, 1)):
         if wide and many:
             for pixels, count in shapes:
-                one = tile_cycles(cpu, pixels, wide, steps, inner, epilogue)
+                one = tile_cycles(cpu, pixels, wide, steps, t.inner, epilogue)
                 cycles += many * count * (one + _waiting(cpu, pixels * wide, t.passes))
     cycles *= w.batch * w.group
     return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(count for _, count in shapes) * w.batch, stored, cold))

@@ -88,9 +88,7 @@ def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Calla
         """`one(row, column)` of all pixels of the unit."""
         if flat(w):
             return tir.loop(count, lambda c: one(tir.i32(0), c), "c", start=first)
-        return tir.loop(
-            count, lambda r: tir.loop(w.width.out + frame.zero, lambda c: one(r, c), "c"), "r", start=first
-        )
+        return tir.loop(count, lambda r: tir.loop(w.width.out + frame.zero, lambda c: one(r, c), "c"), "r", start=first)
 
     whole = at([tir.i32(0)], False, [tir.i32(0)], False)
     starts = [conv.first(frame, whole, v) for v in range(len(whole.widths))]
@@ -107,9 +105,7 @@ def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Calla
 
         def add(*where: object) -> Stmt:
             t = at(*where)
-            return conv.add(
-                frame, t, k * each, many, lambda p: sums(t.rows[t.pixels[p][0]], t.columns[t.pixels[p][1]])
-            )
+            return conv.add(frame, t, k * each, many, lambda p: sums(t.rows[t.pixels[p][0]], t.columns[t.pixels[p][1]]))
 
         return pixels(conv, plan, space, add)
 
@@ -151,7 +147,9 @@ def pixels(conv: Conv, plan: TileChoice, space: Expr, make: Make) -> Stmt:
 
     if rows == 1:
         first, count = extent(w, plan, space)
-        return line([space], False) if plan.block == 1 else tir.loop(count, lambda r: line([r], False), "r", start=first)
+        return (
+            line([space], False) if plan.block == 1 else tir.loop(count, lambda r: line([r], False), "r", start=first)
+        )
     return tir.seq(runs(w.height, rows, line))
 
 

@@ -13,6 +13,7 @@ from edgec.compiler.target import Cpu
 LOOP = 3.0  # cycles that a turn of a loop costs beside its work
 TILE = 24.0  # cycles to start and leave a register tile
 LOADS = 0.75  # share of the load ports' rate that a loop of broadcasts sustains
+SLACK = 1.25  # a chain of multiply-adds that just fills the latency waits for its operands now and then
 ISSUE = 1.5  # instructions that issue per cycle beside each multiply-add pipe's own
 CALL_US = 0.3  # handing out a kernel
 
@@ -30,7 +31,7 @@ def step_cycles(cpu: Cpu, pixels: int, vectors: int) -> float:
     return max(
         work / cpu.fma_per_cycle,
         (pixels + vectors) / (LOADS * cpu.load_per_cycle),
-        float(cpu.fma_latency),
+        SLACK * cpu.fma_latency,
         (work + pixels + vectors + 2) / (2 * cpu.fma_per_cycle + ISSUE),
     )
 

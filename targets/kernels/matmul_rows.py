@@ -51,13 +51,16 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 
     def us(tile_us: float, columns: int) -> float:
-        return tile_us * (1.0 if packed else unpacked) * (1.5 if conflict and columns > 8 else 1.0)
+        crowded = 1.5 if columns > 8 else 1.15 if columns > 5 else 1.0
+        return tile_us * (1.0 if packed else unpacked) * (crowded if conflict else 1.0)
 
-    inner = divisor(w.channels_in) if packed else w.channels_in
+    def inner(vectors: int) -> int:
+        return divisor(w.channels_in, cpu.l1d // 2 // (4 * vectors * lanes)) if packed else w.channels_in
+
     tiles = tile_choices(w, cpu, operations, w.channels_in, inner, packed and problem.cold)
     found = []
     for t in sorted(tiles, key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
-        settings, scratch = config(problem, w, t, inner)
+        settings, scratch = config(problem, w, t)
         right = f"JK{t.vectors * lanes}j" if packed else ""
         layouts = tuple(right if v == problem.anchor.args[1] else "" for v in problem.body.inputs)
         found.append(Choice(row, layouts, ("",), settings, us(t.cost_us, t.columns), scratch))

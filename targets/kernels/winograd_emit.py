@@ -150,8 +150,10 @@ class Winograd:
             full = (self.lanes,) * VECTORS
             if not rest:
                 return make(full)
-            return make(widths(rest, self.lanes)) if not whole else tir.when(
-                ob < whole, make(full), make(widths(rest, self.lanes))
+            return (
+                make(widths(rest, self.lanes))
+                if not whole
+                else tir.when(ob < whole, make(full), make(widths(rest, self.lanes)))
             )
 
         return tir.loop(many, lambda k: block(start + k), "ob")
@@ -204,7 +206,15 @@ class Winograd:
         return [tir.prefetch(buffer, *at, (first + i) * (LINE // 4)) for i in range(lines)]
 
     def step(
-        self, frame: Frame, ob: Expr, position: Expr, base: Expr, cb: Expr, ci: Expr, acc: Buffer, slots: list[list[int]]
+        self,
+        frame: Frame,
+        ob: Expr,
+        position: Expr,
+        base: Expr,
+        cb: Expr,
+        ci: Expr,
+        acc: Buffer,
+        slots: list[list[int]],
     ) -> Stmt:
         """One input channel: the weight vectors times one element of each tile."""
         lanes = self.lanes

@@ -1,8 +1,6 @@
-"""A small constant matrix times a column of vectors, in few operations: rows that differ by signs share their halves."""
+"""A small constant matrix times a column of vectors, in few operations: rows that differ in signs share halves."""
 
 from __future__ import annotations
-
-from tvm import tirx
 
 from edgec.compiler.ir import Array
 from edgec.targets import tir
@@ -12,7 +10,8 @@ from .common_emit import F32
 
 
 def transformed(matrix: Array, values: list[Expr], lanes: int) -> tuple[list[Stmt], list[Expr]]:
-    """`matrix` [rows, len(values)] times the vectors `values` of `lanes`: (statements to put first, one expression per row).
+    """`matrix` [rows, len(values)] times the vectors `values` of `lanes` each: (statements to put first, a
+    vector per row).
 
     Two rows whose coefficients are equal in some columns and opposite in the others (points p and -p) are the sum and
     the difference of the two halves.
@@ -49,4 +48,3 @@ def _weighted(row: Array, values: list[Expr], columns: list[int], lanes: int) ->
             total = total + values[k] * tir.broadcast(tir.lit(factor, F32), lanes)
     assert total is not None
     return total
-

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -15,8 +15,9 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.target import Target, read_target, target_files
+from edgec.targets.kernels.conv_shape import Axis, segments
 
-FAST = {"conv_f32_tile", "conv_f32_pointwise", "conv_f32_depthwise"}
+FAST = {"conv_f32_tile", "conv_f32_pointwise", "conv_f32_depthwise", "conv_f32_winograd"}
 
 
 def target(name: str) -> Target:
@@ -47,7 +48,7 @@ class Case:
             y = ops.build("Clip", y, min=0.0, max=0.5)
         elif self.then:
             y = ops.build("Relu", y)
-        return Problem(Graph("body", tuple(inputs), (y,)), on, threads)
+        return Problem(Graph("body", tuple(inputs), (y,)), on, threads, frozenset({1, 2}))
 
 
 DENSE = [
@@ -70,6 +71,20 @@ POINTWISE = [
     Case((1, 112, 5, 31), 40, (1, 1), then="Mul"),
     Case((1, 40, 1, 1), 1001, (1, 1)),
     Case((1, 17, 1, 30), 16, (1, 1), then="Clip"),
+]
+SPLIT = [  # reductions too long for one slice of weights in the L1 cache
+    Case((1, 300, 9, 13), 40, (3, 3), (2, 2), (1, 1, 1, 1), then="Add"),
+    Case((2, 512, 7, 7), 72, (1, 1), then="Relu"),
+    Case((1, 640, 5, 30), 24, (1, 1), then="Mul"),
+    Case((1, 288, 7, 7), 20, (3, 3), pads=(1, 1, 1, 1), then="Clip"),
+    Case((1, 512, 14, 14), 33, (1, 1), (2, 2)),
+]
+WINOGRAD = [
+    Case((1, 16, 12, 12), 16, (3, 3), pads=(1, 1, 1, 1), then="Relu"),
+    Case((2, 20, 13, 9), 40, (3, 3), pads=(1, 1, 1, 1), then="Add"),
+    Case((1, 5, 30, 31), 24, (3, 3), pads=(0, 0, 1, 1), then="Mul"),
+    Case((1, 40, 8, 10), 36, (3, 3), then="Clip"),
+    Case((1, 9, 3, 4), 5, (3, 3), pads=(2, 2, 2, 2)),
 ]
 DEPTHWISE = [
     Case((1, 24, 15, 13), 24, (3, 3), (1, 1), (1, 1, 1, 1), group=24, then="Clip"),
@@ -108,6 +123,32 @@ def test_the_first_choice_of_each_layout_gives_the_meaning_on_avx512(case: Case)
     first = {c.layouts_in[0]: c for c in reversed(fast_choices(problem))}
     assert first
     check(problem, list(first.values()))
+
+
+@pytest.mark.parametrize("case", SPLIT, ids=str)
+def test_a_split_reduction_gives_the_meaning(case: Case) -> None:
+    for on in ("x86", "x86-avx512"):
+        problem = case.problem(target(on))
+        split = [c for c in fast_choices(problem) if "kp" in dict(c.config) and c.get("kp") > 1]
+        assert split
+        check(problem, [next(c for c in split if c.get("cf") == order) for order in {c.get("cf") for c in split}])
+
+
+@pytest.mark.parametrize("case", WINOGRAD, ids=str)
+def test_winograd_tiles_give_the_meaning(case: Case) -> None:
+    for on, threads in (("x86", 1), ("x86-avx512", 1), ("arm", 2)):
+        problem = case.problem(target(on), threads)
+        offers = [c for c in fast_choices(problem) if c.row == "conv_f32_winograd"]
+        assert {c.get("m") for c in offers} <= {2, 4} and offers
+        if on != "arm":
+            check(problem, offers)
+
+
+def test_winograd_needs_filters_that_are_known() -> None:
+    problem = replace(WINOGRAD[0].problem(target("x86")), constants=frozenset({2}))
+    assert ROWS["conv_f32_winograd"].accepts(problem) == "needs constant filters"
+    strided = Case((1, 16, 12, 12), 16, (3, 3), (2, 2), (1, 1, 1, 1)).problem(target("x86"))
+    assert ROWS["conv_f32_winograd"].accepts(strided) == "needs a 3x3 window of stride 1"
 
 
 @pytest.mark.parametrize(
@@ -159,3 +200,19 @@ def test_rows_say_why_they_refuse() -> None:
     assert "whole images" in str(ROWS["conv_f32_pointwise"].accepts(DENSE[1].problem(on)))
     volume = Case((1, 4, 5, 5, 5), 4, (3, 3, 3)).problem(on)
     assert "spatial axes" in str(ROWS["conv_f32_tile"].accepts(volume))
+
+
+def test_tiles_of_an_axis_are_cut_where_padding_touches_them() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(500):
+        size, kernel, stride, dilation = (int(rng.integers(1, n)) for n in (40, 8, 4, 4))
+        pad, after, tile = (int(rng.integers(0, 5)) for _ in range(3))
+        out = (size + pad + after - (kernel - 1) * dilation - 1) // stride + 1
+        if out < 1:
+            continue
+        axis = Axis(size, out, kernel, stride, dilation, pad)
+        found = [(s.start + i * s.length, s.length, s.edge) for s in segments(axis, tile + 1) for i in range(s.count)]
+        want = [(start, min(tile + 1, out - start)) for start in range(0, out, tile + 1)]
+        assert [f[:2] for f in found] == want
+        for start, length, edge in found:
+            assert edge == (not (axis.inside(start, 0) and axis.inside(start + length - 1, kernel - 1)))
