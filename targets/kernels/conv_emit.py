@@ -80,7 +80,7 @@ class Conv:
     def __init__(
         self, problem: Problem, choice: Choice, w: Window, operands: tuple[Value, Value, Value | None]
     ) -> None:
-        self.w, self.lanes = w, problem.target.cpu.lanes(32)
+        self.w, self.lanes = w, choice.get("vl")
         self.vectors, self.block_in = choice.get("nv"), choice.get("ib")
         self.x, self.weight, self.bias = operands
         self.anchor = problem.anchor.results[0]

@@ -11,11 +11,12 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
-from .conv_tiles import TileChoice, input_block, tile_choices, unit_pixels, units
+from .conv_tiles import TileChoice, input_block, tile_choices, unit_pixels, units, vector_lanes
 
 KEPT = 3  # candidates per layout of the input
 PLANES_PENALTY = 1.4  # 1x1 windows over many whole planes: every step reads another page
 PLAIN_PENALTY = 1.03
+LEAST_LANES = 4  # of the vectors of a grouped convolution
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -27,9 +28,8 @@ def match(problem: Problem) -> Literal[True] | str:
     shape = conv_window(node)
     if isinstance(shape, str):
         return shape
-    lanes = problem.target.cpu.lanes(32)
-    if shape.group > 1 and ((shape.channels_out // shape.group) % lanes or (shape.channels_in // shape.group) % lanes):
-        return f"channels per group are no multiple of {lanes}"
+    if vector_lanes(shape, problem.target.cpu) < min(LEAST_LANES, problem.target.cpu.lanes(32)):
+        return f"output channels per group are no multiple of {LEAST_LANES}"
     return epilogue_fits(problem)
 
 
@@ -71,13 +71,13 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     x, weight, _ = conv_operands(problem.anchor)
     operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
     blocked = blocked_layout(rank, lanes)
-    inner = input_block(w.channels_in // w.group, lanes)
+    inner = input_block(w.channels_in // w.group, lanes, w.group)
     found = []
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
         stored = ceil_div(w.channels_in, lanes) * lanes if layout == blocked else w.channels_in
         tiles = tile_choices(w, cpu, operations, stored, lambda vectors: inner, problem.cold)
         for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
-            fixed: dict[Value, str] = {x: layout, weight: weight_layout(rank, inner, t.vectors * lanes)}
+            fixed: dict[Value, str] = {x: layout, weight: weight_layout(rank, inner, t.vectors * t.lanes)}
             us, layouts = t.cost_us * penalty(w, layout), layouts_in(problem, fixed, blocked)
             settings, scratch = config(problem, w, t)
             found.append(Choice(row, layouts, (blocked,), settings, us, scratch))
@@ -99,25 +99,27 @@ def weight_layout(rank: int, block_in: int, block_out: int) -> str:
 
 def config(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[tuple[str, int], ...], int]:
     """A tile as a row's configuration, and its bytes of scratch: the sums of a unit, where there are several passes."""
-    lanes = problem.target.cpu.lanes(32)
-    total = prod(units(w, t, lanes))
+    total = prod(units(w, t))
     settings = {
         "mt": t.columns,
         "rt": t.rows,
         "nv": t.vectors,
+        "vl": t.lanes,
         "ib": t.inner,
         "pb": t.block,
         "kp": t.passes,
         "cf": int(t.channels_first),
         "chunk": task_split(total, t.cost_us / total, problem.threads),
     }
-    return tuple(settings.items()), 4 * unit_pixels(w, t) * t.vectors * lanes if t.passes > 1 else 0
+    return tuple(settings.items()), 4 * unit_pixels(w, t) * t.vectors * t.lanes if t.passes > 1 else 0
 
 
 def tile_of(choice: Choice) -> TileChoice:
     """The tile behind a configuration."""
-    rows, columns, vectors, inner, block, passes = (choice.get(k) for k in ("rt", "mt", "nv", "ib", "pb", "kp"))
-    return TileChoice(rows, columns, vectors, inner, block, passes, bool(choice.get("cf")))
+    rows, columns, vectors, lanes, inner, block, passes = (
+        choice.get(key) for key in ("rt", "mt", "nv", "vl", "ib", "pb", "kp")
+    )
+    return TileChoice(rows, columns, vectors, lanes, inner, block, passes, bool(choice.get("cf")))
 
 
 def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:

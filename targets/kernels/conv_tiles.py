@@ -24,7 +24,7 @@ WHOLE_PIXELS = 4096  # ... and at most: the sums of a unit stay in the L2 cache
 
 @dataclass(frozen=True)
 class TileChoice:
-    """`rows` x `columns` pixels by `vectors`, `inner` input channels in the innermost loop.
+    """`rows` x `columns` pixels by `vectors` of `lanes` channels, `inner` input channels in the innermost loop.
 
     `block` tiles (of a flattened pointwise convolution) or rows of pixels make one unit, whose reduction is done in
     `passes`.
@@ -33,6 +33,7 @@ class TileChoice:
     rows: int
     columns: int
     vectors: int
+    lanes: int
     inner: int
     block: int
     passes: int
@@ -40,9 +41,14 @@ class TileChoice:
     cost_us: float = 0.0
 
 
-def input_block(inputs: int, lanes: int) -> int:
+def input_block(inputs: int, lanes: int, group: int = 1) -> int:
     """Input channels per innermost loop: never across a block of the blocked layout, never a padded one."""
-    return inputs if inputs < lanes else power_of_two(lanes, inputs)
+    return inputs if inputs < lanes and group == 1 else power_of_two(lanes, inputs)
+
+
+def vector_lanes(w: Window, cpu: Cpu) -> int:
+    """Channels per vector: those of a register, or fewer where a vector would reach into the next group."""
+    return power_of_two(cpu.lanes(32), w.channels_out // w.group) if w.group > 1 else cpu.lanes(32)
 
 
 def divisor(inputs: int, most: int) -> int:
@@ -56,8 +62,8 @@ def tile_choices(
 ) -> Iterator[TileChoice]:
     """Every sensible tile of a window; `stored` counts the input channels in memory, padding included; `inner` gives
     those of the innermost loop for a number of vectors; `cold`: weights come from memory each time."""
-    lanes = cpu.lanes(32)
     outputs = w.channels_out // w.group
+    lanes = vector_lanes(w, cpu)
     most_vectors = MAX_VECTORS if w.pixels > 3 else 8
     for vectors in range(1, min(most_vectors, ceil_div(outputs, lanes)) + 1):
         if w.group > 1 and outputs % (vectors * lanes):
@@ -66,7 +72,7 @@ def tile_choices(
         for columns in _widths(w.width.out, most):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):
-                for tile in _orders(w, cpu, TileChoice(height, columns, vectors, inner(vectors), 1, 1, False)):
+                for tile in _orders(w, cpu, TileChoice(height, columns, vectors, lanes, inner(vectors), 1, 1, False)):
                     yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, cold))
 
 
@@ -81,9 +87,9 @@ def flat(w: Window) -> bool:
     return w.pointwise and w.height.out == 1
 
 
-def units(w: Window, t: TileChoice, lanes: int) -> tuple[int, int, int]:
+def units(w: Window, t: TileChoice) -> tuple[int, int, int]:
     """Images, channel tiles (over all groups) and blocks of pixels."""
-    tiles = ceil_div(w.channels_out // w.group, t.vectors * lanes) * w.group
+    tiles = ceil_div(w.channels_out // w.group, t.vectors * t.lanes) * w.group
     if flat(w):
         return w.batch, tiles, ceil_div(w.width.out, t.columns * t.block)
     return w.batch, tiles, 1 if t.rows > 1 else ceil_div(w.height.out, t.block)
@@ -98,8 +104,8 @@ def unit_pixels(w: Window, t: TileChoice) -> int:
 
 def _orders(w: Window, cpu: Cpu, t: TileChoice) -> Iterator[TileChoice]:
     """The tile with every sensible blocking and order of its loops."""
-    inputs, lanes = w.channels_in // w.group, cpu.lanes(32)
-    slice_bytes = 4 * t.inner * w.taps * t.vectors * lanes
+    inputs = w.channels_in // w.group
+    slice_bytes = 4 * t.inner * w.taps * t.vectors * t.lanes
     blocks = ceil_div(inputs, t.inner)
     per_pass = max(1, (cpu.l1d // 2) // slice_bytes)
     passes = ceil_div(blocks, per_pass)
@@ -126,12 +132,12 @@ def _blocks(total: int, pixels: int, fit: int) -> set[int]:
 
 def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int, cold: bool) -> float:
     """Modelled time in us."""
-    lanes, inputs, outputs = cpu.lanes(32), w.channels_in // w.group, w.channels_out // w.group
+    inputs, outputs = w.channels_in // w.group, w.channels_out // w.group
     steps = inputs * w.taps
     cycles = 0.0
     row_tiles = [(s.length, s.count) for s in segments(w.height, t.rows)] if t.rows > 1 else [(1, w.height.out)]
     shapes = [(h * s.length, n * s.count) for h, n in row_tiles for s in segments(w.width, t.columns)]
-    full, rest = divmod(ceil_div(outputs, lanes), t.vectors)
+    full, rest = divmod(ceil_div(outputs, t.lanes), t.vectors)
     for wide, many in ((t.vectors, full), (rest, 1)):
         if wide and many:
             for pixels, count in shapes:
@@ -153,8 +159,8 @@ def _touched(w: Window) -> float:
 
 def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, stored: int, cold: bool) -> Traffic:
     """`tiles` counts register tiles per tile of channels."""
-    batch, channel_tiles, spaces = units(w, t, cpu.lanes(32))
-    weights_tile = 4.0 * (w.channels_in // w.group) * w.taps * t.vectors * cpu.lanes(32)
+    batch, channel_tiles, spaces = units(w, t)
+    weights_tile = 4.0 * (w.channels_in // w.group) * w.taps * t.vectors * t.lanes
     weights = weights_tile * channel_tiles
     data = 4.0 * w.batch * stored * w.height.size * w.width.size * _touched(w)
     out = 4.0 * w.batch * w.channels_out * w.pixels

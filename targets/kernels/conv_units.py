@@ -29,7 +29,7 @@ def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
 def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emitted:
     """The kernel: tasks of `chunk` units; a unit is one channel tile over one block of pixels of one image."""
     plan, chunk = tile_of(choice), choice.get("chunk")
-    batch, tiles, spaces = units(conv.w, plan, conv.lanes)
+    batch, tiles, spaces = units(conv.w, plan)
     total = prod((batch, tiles, spaces))
 
     def unit(frame: Frame, number: Expr) -> Stmt:

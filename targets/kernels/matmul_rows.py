@@ -61,7 +61,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     found = []
     for t in sorted(tiles, key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
         settings, scratch = config(problem, w, t)
-        right = f"JK{t.vectors * lanes}j" if packed else ""
+        right = f"JK{t.vectors * t.lanes}j" if packed else ""
         layouts = tuple(right if v == problem.anchor.args[1] else "" for v in problem.body.inputs)
         found.append(Choice(row, layouts, ("",), settings, us(t.cost_us, t.columns), scratch))
     return found

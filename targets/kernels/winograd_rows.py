@@ -90,13 +90,15 @@ def choices(problem: Problem) -> Sequence[Choice]:
 
 def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
     lanes = cpu.lanes(32)
-    rows = max(m for m in range(1, 64) if fits_registers(cpu, m, VECTORS))
+    most = max(m for m in range(1, 64) if fits_registers(cpu, m, VECTORS))
     wide = ceil_div(w.channels_out, VECTORS * lanes)
     for m in POINTS:
-        tiles = Plan(m, 1, rows, 1).tiles(w)
+        tiles = Plan(m, 1, 1, 1).tiles(w)
         least = ceil_div(tiles, MOST_TILES)
         for blocks in range(least, least + 3):
-            block = min(tiles, ceil_div(ceil_div(tiles, blocks), rows) * rows)
+            each = ceil_div(tiles, blocks)
+            rows = ceil_div(each, ceil_div(each, most))  # register tiles of equal height
+            block = min(tiles, ceil_div(each, rows) * rows)
             parts = min(wide, ceil_div(4 * threads, blocks * w.batch)) if threads > 1 else 1
             yield Plan(m, block, rows, parts)
             if tiles <= block:

@@ -62,6 +62,10 @@ DENSE = [
     Case((1, 32, 3, 3), 16, (3, 3)),
     Case((1, 8, 6, 6), 48, (1, 1), (2, 2), then="Relu"),
     Case((1, 64, 10, 9), 64, (3, 3), pads=(1, 1, 1, 1), group=2, then="Relu"),
+    Case((1, 24, 10, 9), 24, (3, 3), pads=(1, 1, 1, 1), group=3, then="Add"),
+    Case((1, 32, 11, 9), 32, (3, 3), (2, 2), (1, 1, 1, 1), group=8, then="Mul"),
+    Case((1, 18, 7, 9), 36, (3, 3), pads=(1, 1, 1, 1), group=3, then="Relu"),
+    Case((2, 20, 6, 7), 60, (1, 1), group=5, then="Clip"),
     Case((1, 20, 50), 40, (9,), (2,), (4, 4), then="Relu"),
     Case((1, 5, 2, 2), 5, (3, 3), pads=(2, 2, 2, 2)),
 ]
@@ -193,8 +197,8 @@ def test_a_register_tile_never_spills() -> None:
 
 def test_rows_say_why_they_refuse() -> None:
     on = target("x86-avx512")
-    grouped = Case((1, 24, 9, 9), 24, (3, 3), group=3).problem(on)
-    assert ROWS["conv_f32_tile"].accepts(grouped) == "channels per group are no multiple of 16"
+    grouped = Case((1, 24, 9, 9), 18, (3, 3), group=3).problem(on)
+    assert ROWS["conv_f32_tile"].accepts(grouped) == "output channels per group are no multiple of 4"
     assert ROWS["conv_f32_depthwise"].accepts(grouped) == "needs one filter per channel"
     assert ROWS["conv_f32_tile"].accepts(POINTWISE[1].problem(on)) == "conv_f32_pointwise does this"
     assert "whole images" in str(ROWS["conv_f32_pointwise"].accepts(DENSE[1].problem(on)))
