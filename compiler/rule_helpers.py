@@ -104,6 +104,43 @@ def uniform(context: Context, value: Value) -> Answer:
     return (array.size > 0 and bool((array == array.flat[0]).all())) or "holds different numbers"
 
 
+@guard("near")
+def near(context: Context, value: Value, number: float) -> Answer:
+    """A constant that holds `number` only, to the five digits that exporters keep at least."""
+    if (answer := uniform(context, value)) is not True:
+        return answer
+    held = float(const_array(value).flat[0])
+    return abs(held - number) <= 2e-5 * abs(number) or f"holds {held}, not {number}"
+
+
+@guard("holds")
+def holds(context: Context, value: Value, truth: int) -> Answer:
+    """A constant of truth values that are all true (1) or all false (0)."""
+    if not is_const(value) or value.type.dtype != "bool":
+        return "is not a constant of truth values"
+    return bool((const_array(value) == bool(truth)).all()) or "holds both truth values"
+
+
+@guard("one_axis")
+def one_axis(context: Context, axes: tuple[int, ...]) -> Answer:
+    """A reduction over a single axis."""
+    return len(axes) == 1 or f"{list(axes)} is not one axis"
+
+
+@guard("last_axis")
+def last_axis(context: Context, value: Value, axes: tuple[int, ...]) -> Answer:
+    """A reduction over the last axis of `value` and no other."""
+    return axes == (len(value.shape) - 1,) or f"{list(axes)} is not the last axis of {list(value.shape)}"
+
+
+@guard("last_only")
+def last_only(context: Context, value: Value) -> Answer:
+    """A LayerNormalization of the last axis alone, with as many scales and shifts as that has elements."""
+    axis, rank, wanted = value.node.attrs.get("axis", -1), len(value.shape), value.shape[-1:]
+    fits = axis in (-1, rank - 1) and all(a.shape == wanted for a in value.node.args[1:])
+    return fits or f"{value.node} normalizes more than the last axis"
+
+
 @guard("merges")
 def merges(context: Context, a: Value, b: Value) -> Answer:
     """Two constants whose combination is not larger than the larger one."""
@@ -162,6 +199,19 @@ def ihw(scale: Array, weight: Array) -> Array:
 def flat(scale: Array) -> Array:
     """The same numbers along one axis."""
     return scale.reshape(-1)
+
+
+@helper("along_last")
+def along_last(value: Value | Array, number: float) -> Array:
+    """`number` for every element of the last axis, in the type of `value`."""
+    kind = value.dtype if isinstance(value, np.ndarray) else dtype(value.type.dtype).numpy
+    return np.full(value.shape[-1:], number, kind)
+
+
+@helper("single")
+def single(axes: tuple[int, ...]) -> Attr:
+    """The only entry of a list."""
+    return axes[0]
 
 
 @helper("filter_sum")

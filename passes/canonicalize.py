@@ -1,6 +1,7 @@
 """Brings graphs to one form: nothing redundant, scales inside weights, padding inside windows, transposes cancelled.
 
-The rules that fit on a line are in `canonicalize.rules`; those here need loops over axes or arguments.
+The rules that fit on a line are in `canonicalize.rules` and `composites.rules`; those here need loops over axes or
+arguments.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ NOT_NEGATIVE = ("Relu", "Sigmoid", "HardSigmoid", "Softmax", "Abs", "Exp", "Soft
 def canonicalize(graph: Graph, *, session: Session) -> Graph:
     """Removes what does nothing and moves scales, shifts, padding and transposes to where they cost nothing."""
     load_plugins()
-    paths = (Path(__file__).with_suffix(".rules"), *RULES.get("canonicalize", ()))
+    here = Path(__file__)
+    paths = (here.with_suffix(".rules"), here.with_name("composites.rules"), *RULES.get("canonicalize", ()))
     return rewrite(graph, [*_rules(paths), *PYTHON_RULES], session)
 
 
@@ -147,6 +149,22 @@ def expand_into_map(value: Value, sweep: Sweep) -> Value | str | None:
     return "the result has its shape from the Expand"
 
 
+@python_rule()
+def expand_sinks(value: Value, sweep: Sweep) -> Value | str | None:
+    """An elementwise operator that has its shape from Expand alone works on the smaller values before it."""
+    node = value.node
+    if OPS[node.op].kind != "elementwise" or len(node.types) != 1 or not any(a.node.op == "Expand" for a in node.args):
+        return None
+    if node.op in ONE_WAY or any(v.type.q is not None for v in (value, *node.args)):
+        return f"{node.op} does not broadcast, or is quantized"
+    sources = [a.node.args[0] if a.node.op == "Expand" else a for a in node.args]
+    small = np.broadcast_shapes(*(a.shape for a in sources))
+    if prod(small) >= value.type.size:
+        return "nothing is repeated"
+    made = _again(node, sources, *(a.node for a in node.args if a.node.op == "Expand"), label=node.name)
+    return build("Expand", made, origin=node.origin, shape=value.shape)
+
+
 @python_rule("Concat")
 def concat_concat(value: Value, sweep: Sweep) -> Value | str | None:
     """Concatenations along one axis become one."""
@@ -257,6 +275,7 @@ PYTHON_RULES: tuple[AnyRule, ...] = (
     pool_nothing,
     reduce_nothing,
     expand_into_map,
+    expand_sinks,
     concat_concat,
     gather_range,
     reduce_of_transpose,

@@ -1,8 +1,9 @@
 """Elementary functions of f32 as straight-line vector code, and calls of libm for the rest.
 
 Polynomials are those of Cephes (Moshier, 1992), erf's of Juffa (2019). Greatest errors, in ulp of f32 against
-f64, over all normal results: exp 2, log 2, log1p 3, expm1 3, tanh 4, sigmoid 4 (x > -87; zero below), erf 2,
-sin and cos 2 (|x| < 2**17; beyond, the argument's reduction loses accuracy and the result stays within -1 .. 1).
+f64, over all normal results: exp 2, exp_within 2, log 2, log1p 3, expm1 3, tanh 4, sigmoid 4 (x > -87; zero below),
+erf 2, sin and cos 2 (|x| < 2**17; beyond, the argument's reduction loses accuracy and the result stays within -1 .. 1);
+gelu is off by at most 2.5e-7 |x|, its tanh form by 5e-7 |x|.
 NaN gives NaN; infinities and denormal results are exact limits or correctly scaled, unless the CPU flushes denormals.
 Comparisons are arranged so that NaN takes the branch that keeps it. Nothing here relies on fused multiply-adds.
 """
@@ -99,22 +100,39 @@ def _reduced(x: Expr, fn: Callable[[Expr, Expr], Expr]) -> Expr:
     return bind(rint(x * f32(_LOG2E)), rest)
 
 
-_EXP = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_EXP = (1.38144335e-3, 8.36879667e-3, 4.16683964e-2, 1.66665196e-1, 4.9999994e-1, 1.0, 1.0)
+_EXPM1 = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+_ROUNDS = 12582912.0  # 1.5 * 2**23: a sum with it holds the nearest integer in its lowest bits
 
 
 def exp(x: Expr) -> Expr:
     def scaled(n: Expr, r: Expr) -> Expr:
-        value = horner(r, _EXP) * (r * r) + r + f32(1)
-        return bind(n >> 1, lambda h: value * _power_of_two(h) * _power_of_two(n - h))
+        return bind(n >> 1, lambda h: horner(r, _EXP) * _power_of_two(h) * _power_of_two(n - h))
 
     return bind(at_most(at_least(x, f32(-104)), f32(89)), lambda y: _reduced(y, scaled))
+
+
+def exp_within(x: Expr, low: float = -87.0, high: float = 88.0) -> Expr:
+    """exp(x) with x clamped to low .. high, where every result is a normal number: half the work of `exp`.
+
+    A limit that x is known to keep may be infinite.
+    """
+
+    def power(y: Expr, t: Expr) -> Expr:
+        n = t - f32(_ROUNDS)
+        r = bind(n, lambda n: y - n * f32(_LN2_HIGH) - n * f32(_LN2_LOW))
+        return bind(r, lambda r: of_bits(bits(horner(r, _EXP)) + (bits(t) << 23)))
+
+    x = at_least(x, f32(low)) if low > -float("inf") else x
+    x = at_most(x, f32(high)) if high < float("inf") else x
+    return bind(x, lambda y: bind(y * f32(_LOG2E) + f32(_ROUNDS), lambda t: power(y, t)))
 
 
 def expm1(x: Expr) -> Expr:
     """exp(x) - 1 for x up to 80."""
 
     def scaled(n: Expr, r: Expr) -> Expr:
-        value = horner(r, _EXP) * (r * r) + r
+        value = horner(r, _EXPM1) * (r * r) + r
         return bind(_power_of_two(n), lambda s: value * s + (s - f32(1)))
 
     return bind(at_most(at_least(x, f32(-40)), f32(80)), lambda y: _reduced(y, scaled))
@@ -174,7 +192,7 @@ def tanh(x: Expr) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
-    return f32(1) / (f32(1) + exp(f32(0) - x))
+    return f32(1) / (f32(1) + exp_within(f32(0) - x))
 
 
 _ERF_TAIL = (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1)
@@ -192,6 +210,42 @@ def erf(x: Expr) -> Expr:
         return tirx.Select(t < f32(0.927734375), head, tail)
 
     return bind(x, lambda x: bind(at_most(tirx.abs(x), f32(4)), lambda t: both(x, t)))
+
+
+_GELU_REACH = 2 / 5.2**2  # beyond 5.2 standard deviations the polynomial stays at its end, and the clamp takes over
+_GELU = (
+    -4.81276802e-4, 1.26851164e-3, -1.22149475e-3, 1.80012104e-3, -4.78903763e-3, 8.55996925e-3, -1.25051215e-2,
+    1.79547854e-2, -2.47236285e-2, 3.19899581e-2, -3.99298184e-2, 5.00245206e-2, -6.77436665e-2, 1.35949999e-1,
+)  # fmt: skip
+
+
+def gelu(x: Expr) -> Expr:
+    """x times the normal distribution function: 0.5 + x p(x * x), where 0.5 erf(x / sqrt 2) = x p(x * x).
+
+    p is a minimax polynomial in t = 2 (x / 5.2)**2 - 1, in two interleaved chains: no exponential, no division.
+    """
+
+    def chains(t: Expr) -> Expr:
+        return bind(t * t, lambda s: horner(s, _GELU[1::2]) + t * horner(s, _GELU[0::2]))
+
+    def share(x: Expr) -> Expr:
+        t = at_most(x * (x * f32(_GELU_REACH)) - f32(1), f32(1))
+        return at_most(at_least(x * bind(t, chains) + f32(0.5), f32(0)), f32(1))
+
+    def product(x: Expr) -> Expr:
+        return x * share(x)
+
+    return bind(x, product)
+
+
+def gelu_tanh(x: Expr) -> Expr:
+    """The form 0.5 x (1 + tanh u) with u = sqrt(2 / pi) (x + 0.044715 x**3), as x / (1 + exp(-2 u))."""
+
+    def ratio(x: Expr) -> Expr:
+        twice = x * (x * x * f32(-2 * 0.7978845608028654 * 0.044715) + f32(-2 * 0.7978845608028654))
+        return x / (f32(1) + exp_within(twice))
+
+    return bind(x, ratio)
 
 
 def _quadrants(x: Expr, shift: int) -> Expr:

@@ -67,7 +67,7 @@ def celu(x: Expr, *, alpha: float) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
-    return c(x, 1) / (c(x, 1) + exp(c(x, 0) - x))
+    return m.sigmoid(x) if kind(x) == "float32" else c(x, 1) / (c(x, 1) + exp(c(x, 0) - x))
 
 
 def softplus(x: Expr) -> Expr:
@@ -84,6 +84,8 @@ def mish(x: Expr) -> Expr:
 
 
 def gelu(x: Expr, *, approximate: str) -> Expr:
+    if kind(x) == "float32":
+        return m.gelu_tanh(x) if approximate == "tanh" else m.gelu(x)
     if approximate == "tanh":
         inner = tanh(c(x, sqrt(0.6366197723675814)) * (x + c(x, 0.044715) * x * x * x))
     else:
