@@ -93,6 +93,32 @@ def vectorized(lanes: int, body: Callable[[Expr], Stmt], name: str = "v") -> Stm
     return seq(here.registers, tirx.For(here.var, i32(0), i32(lanes), ForKind.VECTORIZED, inner))
 
 
+def interleaved(parts: Sequence[Stmt]) -> Stmt:
+    """Vector operations that do not depend on each other, statement by statement in turn.
+
+    A core looks only some sixty operations ahead: chains of dependent ones overlap where they alternate in the code.
+    """
+    heads: list[Stmt] = []
+    streams: list[list[Stmt]] = []
+    for part in parts:
+        streams.append([])
+        for stmt in _flat(part):
+            if isinstance(stmt, tirx.AllocBuffer):
+                heads.append(stmt)
+            elif isinstance(stmt, tirx.For) and stmt.kind == ForKind.VECTORIZED:
+                streams[-1] += [
+                    tirx.For(stmt.loop_var, stmt.min, stmt.extent, stmt.kind, inner) for inner in _flat(stmt.body)
+                ]
+            else:
+                streams[-1].append(stmt)
+    turns = itertools.zip_longest(*streams)
+    return seq(heads, [stmt for turn in turns for stmt in turn if stmt is not None])
+
+
+def _flat(stmt: Stmt) -> list[Stmt]:
+    return [inner for part in stmt.seq for inner in _flat(part)] if isinstance(stmt, tirx.SeqStmt) else [stmt]
+
+
 def when(condition: Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
     return tirx.IfThenElse(condition, then, otherwise)
 

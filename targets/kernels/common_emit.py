@@ -21,6 +21,7 @@ F32 = "float32"
 LIGHT = frozenset(
     {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
 )
+ABREAST = 4  # vectors of long code in turn: enough chains for two pipes of four cycles
 
 
 @dataclass(frozen=True)
@@ -101,29 +102,38 @@ def store_tile(
     """Store a tile of consecutive rows and columns with what follows the anchor.
 
     `acc` holds vectors of `lanes` in the order [row][column][vector], `widths` their true lanes; `write(buffer, slot,
-    vector, row, column)` makes the store of one lane. Long code stands once, in a loop over the pixels, which read from
-    a copy of the accumulators in memory: those themselves must keep constant places to stay in registers.
+    vector, row, column)` makes the store of one lane. Long code stands once, in a loop over some pixels at a time, which
+    read from a copy of the accumulators in memory: those themselves must keep constant places to stay in registers.
     """
     many = len(widths)
 
-    def pixel(buffer: Any, r: Expr | int, c: Expr | int, row: Any, column: Any) -> Stmt:
+    def pixel(buffer: Any, r: Expr | int, c: Expr | int, row: Any, column: Any) -> list[Stmt]:
         slots = [((r * len(columns) + c) * many + v) * lanes for v in range(many)]
-        return tir.seq(tir.vectorized(widths[v], write(buffer, slots[v], v, row, column)) for v in range(many))
+        return [tir.vectorized(widths[v], write(buffer, slots[v], v, row, column)) for v in range(many)]
 
     if not frame.heavy or len(rows) * len(columns) < 3:
-        return tir.seq(pixel(acc, r, c, row, col) for r, row in enumerate(rows) for c, col in enumerate(columns))
+        return tir.seq(s for r, row in enumerate(rows) for c, col in enumerate(columns) for s in pixel(acc, r, c, row, col))
     total = len(rows) * len(columns) * many * lanes
     stage, alloc = tir.local((total,), F32, "stage")
     copy = [put(stage, vector(acc, lanes, at), lanes, at) for at in range(0, total, lanes)]
     first, left = tir.expr(rows[0]), tir.expr(columns[0])
+    some = _abreast(len(columns), many)
 
     def line(r: Expr) -> Stmt:
         def one(c: Expr) -> Stmt:
-            return pixel(stage, r, c, first + r, left + c)
+            at = [c * some + k for k in range(some)]
+            return tir.interleaved([s for k in at for s in pixel(stage, r, k, first + r, left + k)])
 
-        return tir.loop(len(columns) + frame.zero, one, "c") if len(columns) > 1 else one(tir.i32(0))
+        turns = len(columns) // some
+        return tir.loop(turns + frame.zero, one, "c") if turns > 1 else one(tir.i32(0))
 
     return tir.seq(alloc, copy, tir.loop(len(rows) + frame.zero, line, "r") if len(rows) > 1 else line(tir.i32(0)))
+
+
+def _abreast(columns: int, vectors: int) -> int:
+    """How many pixels go side by side: about ABREAST vectors, in whole turns."""
+    fits = [n for n in range(1, columns + 1) if columns % n == 0 and (n == 1 or n * vectors <= 2 * ABREAST)]
+    return min(fits, key=lambda n: abs(n * vectors - ABREAST))
 
 
 def chain(conditions: Sequence[tuple[Expr | None, Callable[[], Stmt]]]) -> Stmt:
