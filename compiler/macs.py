@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Any
 
 from .ir import Graph, Node
+
+
+def _attention(batch: Any, sizes: Any) -> int:
+    s, t, d, e = sizes
+    return int(prod(batch) * s * t * (d + e))
+
 
 _COUNT: dict[str, Callable[[Node], int]] = {
     "Conv": lambda n: n.types[0].size * prod(n.args[1].shape[1:]),
     "ConvTranspose": lambda n: n.args[0].type.size * prod(n.args[1].shape[1:]),
+    "Edgec.Attention": lambda n: _attention(n.attrs["batch"], n.attrs["sizes"]),
     "MatMul": lambda n: n.types[0].size * n.args[0].shape[-1],
 }
 

@@ -22,6 +22,7 @@ _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", 
 # maps that the planner can often place without a copy: kept apart, so that it may
 _PLACEABLE = frozenset({"Concat", "Slice", "Split"})
 _HEAVY = frozenset({"contract", "window", "reduce", "other"})
+_ALONE = frozenset({"Edgec.Attention"})  # writes its result through strides: nothing can follow in the same kernel
 
 
 @dataclass(eq=False)
@@ -67,7 +68,7 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
             continue
         group = _Group([node], node if _kind(node) in _HEAVY else None, node.results)
         groups[node] = group
-        if node.op in _PLACEABLE and placeable(node):
+        if node.op in _ALONE or (node.op in _PLACEABLE and placeable(node)):
             continue
         while session is not None and (out := group.out) is not None and out not in outputs:
             last = after.get(out.node)

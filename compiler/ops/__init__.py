@@ -1,6 +1,7 @@
 """The rows of the operator table, by family. Importing this package fills `edgec.compiler.op.OPS`."""
 
 from . import (
+    attention,
     binary,
     convolution,
     gather,
@@ -18,6 +19,7 @@ from . import (
 )
 
 __all__ = [
+    "attention",
     "binary",
     "convolution",
     "gather",

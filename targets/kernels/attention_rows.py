@@ -1,0 +1,139 @@
+"""attention_f32_blocked: scaled dot-product attention, a block of queries at a time, the scores in per-worker scratch.
+
+Queries of a block lie along the lanes of vectors: the block's Q is transposed into scratch (W x D numbers), after which K
+and V are read as they lie, one number or one row at a time, and maximum, exponential and sum of the softmax need no
+operation across lanes. The scores of a block (T x W numbers) stay in L1 or L2 and never reach memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal
+
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.target import Cpu
+
+from .common import ceil_div, task_split
+from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
+
+NAME = "attention_f32_blocked"
+KEPT = 3
+MOST_VECTORS = 4
+PACK_CYCLES = 0.75  # per number of Q that is transposed
+WEIGHT_CYCLES = 8.0  # per vector of exponentials
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of one attention: `heads` independent products of S queries with T keys of D numbers, values of E."""
+
+    batch: tuple[int, ...]
+    s: int
+    t: int
+    d: int
+    e: int
+
+    @property
+    def heads(self) -> int:
+        return prod(self.batch)
+
+
+def shape_of(problem: Problem) -> Shape:
+    attrs: Any = full_attrs(problem.anchor)
+    return Shape(tuple(attrs["batch"]), *attrs["sizes"])
+
+
+def blocks(s: int, width: int, lanes: int) -> list[tuple[int, int]]:
+    """(queries, vectors) of the blocks of all queries: whole ones, then what is left in as few vectors as will do."""
+    rest = s % width
+    return [(width, width // lanes)] * (s // width) + ([(rest, ceil_div(rest, lanes))] if rest else [])
+
+
+def even_parts(total: int, most: int) -> list[int]:
+    """`total` in as few parts of up to `most` as possible, of nearly equal size, the larger first."""
+    count = ceil_div(total, most)
+    return [total // count + (k < total % count) for k in range(count)]
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    others = [n.op for n in problem.body.nodes() if n is not problem.anchor and n.op != "Input"]
+    if others:
+        return f"the body holds {others[0]} beside Edgec.Attention"
+    if any(a not in problem.body.inputs for a in problem.anchor.args):
+        return "reads an operand through a computation"
+    return True
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    cpu, shape = problem.target.cpu, shape_of(problem)
+    lanes = max(1, cpu.lanes(32))
+    found = []
+    for vectors in range(1, min(MOST_VECTORS, ceil_div(shape.s, lanes)) + 1):
+        keys = _most(cpu, vectors)
+        columns = min(range(1, MOST_VECTORS + 1), key=lambda n: _product_cycles(cpu, shape, vectors * lanes, lanes, n))
+        cost = _us(cpu, shape, vectors, keys, columns, lanes)
+        found.append((cost, vectors, keys, columns))
+    layouts_in, layouts_out = ("",) * len(problem.body.inputs), ("",) * len(problem.body.outputs)
+    offers = []
+    for cost, vectors, keys, columns in sorted(found)[:KEPT]:
+        width = vectors * lanes
+        total = shape.heads * len(blocks(shape.s, width, lanes))
+        config = {"nv": vectors, "mt": keys, "mq": _most(cpu, columns), "ne": columns}
+        config["chunk"] = task_split(total, cost / total, problem.threads)
+        scratch = 4 * width * (shape.d + shape.t + 2)
+        offers.append(Choice(NAME, layouts_in, layouts_out, tuple(config.items()), cost, scratch))
+    return offers
+
+
+def _most(cpu: Cpu, vectors: int) -> int:
+    """Rows of a register tile that is so many vectors wide."""
+    fits = [rows for rows in range(1, 33) if fits_registers(cpu, rows, vectors)]
+    return min(max(fits, default=2), 14)
+
+
+def _scores_cycles(cpu: Cpu, shape: Shape, vectors: int, keys: int) -> float:
+    whole, rest = divmod(shape.t, keys)
+    cycles = whole * tile_cycles(cpu, keys, vectors, shape.d, shape.d)
+    return cycles + (tile_cycles(cpu, rest, vectors, shape.d, shape.d) if rest else 0.0)
+
+
+def _product_cycles(cpu: Cpu, shape: Shape, queries: int, lanes: int, columns: int) -> float:
+    total = 0.0
+    whole, rest = divmod(ceil_div(shape.e, lanes), columns)
+    for rows in even_parts(queries, _most(cpu, columns)):
+        total += whole * tile_cycles(cpu, rows, columns, shape.t, shape.t)
+        total += tile_cycles(cpu, rows, rest, shape.t, shape.t) if rest else 0.0
+    return total
+
+
+def _us(cpu: Cpu, shape: Shape, vectors: int, keys: int, columns: int, lanes: int) -> float:
+    cycles, traffic = 0.0, Traffic()
+    for queries, used in blocks(shape.s, vectors * lanes, lanes):
+        cycles += PACK_CYCLES * queries * shape.d + WEIGHT_CYCLES * shape.t * used
+        cycles += _scores_cycles(cpu, shape, used, _most(cpu, used) if used != vectors else keys)
+        cycles += _product_cycles(cpu, shape, queries, lanes, columns)
+        held = 4.0 * shape.t * (shape.d + shape.e)
+        traffic.add(level_of(cpu, held), held)
+    traffic = Traffic(traffic.near * shape.heads, traffic.far * shape.heads, traffic.middle * shape.heads)
+    return microseconds(cpu, cycles * shape.heads, traffic)
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .attention_emit import Attention
+
+    return Attention(problem, choice, shape_of(problem)).emitted(symbol)
+
+
+kernel(
+    Row(
+        NAME,
+        frozenset({"Edgec.Attention"}),
+        match,
+        choices,
+        emit,
+        "attention: blocks of queries, scores in scratch, operands read through strides",
+    )
+)
