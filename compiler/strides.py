@@ -49,7 +49,7 @@ def moved(view: View, node: Node, index: int = 0) -> View | None:
         cuts = zip(ints_attr(node, "axes"), ints_attr(node, "starts"), ints_attr(node, "steps"), strict=True)
         result: View | None = view
         for axis, start, step in cuts:
-            if result is not None and node.types[0].shape[axis] != node.args[0].shape[axis] or step != 1:
+            if (result is not None and node.types[0].shape[axis] != node.args[0].shape[axis]) or step != 1:
                 result = result and _sliced(result, axis, start, step, node.types[0].shape[axis])
         return result
     return None
@@ -124,7 +124,7 @@ def _sliced(view: View, axis: int, start: int, step: int, size: int) -> View | N
     """Some positions of one axis: whole inner pieces of it, or positions of its only one."""
     pieces = view.axes[axis]
     inner = prod(n for n, _ in pieces[1:])
-    if step < 0 or len(pieces) > 1 and (step != 1 or start % inner or size % inner):
+    if step < 0 or (len(pieces) > 1 and (step != 1 or start % inner or size % inner)):
         return None
     stride = pieces[0][1] if pieces else 0
     first = _axis([(size // inner, stride * step), *pieces[1:]])

@@ -67,9 +67,10 @@ class _Finder:
     def find(self, product: Node) -> _Found | str | None:
         """The attention that ends in this product; None where there is none, text where it cannot be fused."""
         softmax = product.args[0].node
-        if softmax.op != "Softmax" or int_attr(softmax, "axis") % len(softmax.types[0].shape) != len(
-            softmax.types[0].shape
-        ) - 1:
+        if (
+            softmax.op != "Softmax"
+            or int_attr(softmax, "axis") % len(softmax.types[0].shape) != len(softmax.types[0].shape) - 1
+        ):
             return None
         if product.types[0].dtype != "f32":
             return f"computes {product.types[0].dtype}, not f32"
@@ -90,7 +91,11 @@ class _Finder:
         end, out = self.end(Value(product))
         views, factor = _chosen(options, batch, 0)
         if not _shares_cuts(views, out):
-            (views, factor), end, out = _chosen(options, batch, -1), Value(product), _written(whole(Value(product)), product.types[0].shape)
+            (views, factor), end, out = (
+                _chosen(options, batch, -1),
+                Value(product),
+                _written(whole(Value(product)), product.types[0].shape),
+            )
         return _Found(views, scale * factor, end, out, [first, *between, softmax, product])
 
     def scores(self, value: Value) -> tuple[Node, float, Value | None, list[Node]] | str:
@@ -179,7 +184,7 @@ def _masked(node: Node) -> tuple[Value, Value] | None:
     shape = node.types[0].shape
     if node.op == "Where":
         condition, scores, fill = node.args
-        if scores.shape != shape or not is_const(fill) or not bool((const_array(fill) < NEVER).all()):
+        if scores.shape != shape or not is_const(fill) or not bool(np.all(np.less(const_array(fill), NEVER))):
             return None
         zero = const(np.zeros((), np.float32))
         return scores, build("Where", condition, zero, fill, origin=node.origin, label=node.name)

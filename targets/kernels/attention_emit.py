@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf
 from typing import Any
 
@@ -17,7 +18,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import mathlib, tir
 from edgec.targets.tir import Expr, Stmt
 
-from .attention_rows import Shape, blocks, even_parts
+from .attention_rows import Shape, blocks, even_parts, tile_rows
 from .common import ceil_div
 from .common_emit import ABREAST, F32, Frame, emit_kernel, put, vector
 
@@ -46,6 +47,10 @@ class Block:
 
 def flat(value: Value) -> Type:
     return replace(value.type, shape=(value.type.size,))
+
+
+def _nth(make: Callable[[Expr, int], Stmt], size: int, start: int, k: Expr) -> Stmt:
+    return make(k * size + start, size)
 
 
 class Attention:
@@ -138,7 +143,7 @@ class Attention:
     # -- Q K' --------------------------------------------------------------------------------------------------------
 
     def all_scores(self, scratch: Any, operands: dict[str, Operand], b: Block) -> Stmt:
-        keys = self.choice.get("mt") if b.vectors == self.choice.get("nv") else self.choice.get("mt")
+        keys = tile_rows(self.problem.target.cpu, b.vectors)
         whole, rest = divmod(self.shape.t, keys)
         tiles = tir.loop(whole, lambda k: self.score_tile(scratch, operands, b, k * keys, keys), "t") if whole else None
         last = self.score_tile(scratch, operands, b, tir.i32(whole * keys), rest) if rest else None
@@ -190,7 +195,7 @@ class Attention:
             top = tir.load(scratch, at + i)
             for key in range(keys):
                 score = tir.load(scratch, self.scores + (first + key) * self.width + v * self.lanes + i)
-                top = mathlib.bind(top, lambda old, score=score: mathlib.at_least(score, old))
+                top = mathlib.bind(top, partial(mathlib.at_least, score))
             return tir.store(scratch, top, at + i)
 
         return tir.vectorized(self.lanes, lane)
@@ -256,11 +261,11 @@ class Attention:
 
     def rows(self, b: Block, make: Callable[[Expr, int], Stmt]) -> Stmt:
         """Tiles of queries, nearly equal in size: a loop for each size."""
-        sizes = even_parts(b.queries, self.choice.get("mq"))
+        sizes = even_parts(b.queries, tile_rows(self.problem.target.cpu, self.choice.get("ne")))
         parts, start = [], 0
         for size in dict.fromkeys(sizes):
             count = sizes.count(size)
-            parts.append(tir.loop(count, lambda k, size=size, at=start: make(k * size + at, size), "s"))
+            parts.append(tir.loop(count, partial(_nth, make, size, start), "s"))
             start += size * count
         return tir.seq(parts)
 

@@ -21,8 +21,10 @@ from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
 
 NAME = "attention_f32_blocked"
 KEPT = 3
+ALIKE = 1.03  # costs that differ by less count as one: then the narrowest block, with the least scratch, is taken
 MOST_VECTORS = 4
 PACK_CYCLES = 0.75  # per number of Q that is transposed
+FULL = 0.7  # share of the L1 cache that a block's scores and the columns of V can count on
 WEIGHT_CYCLES = 8.0  # per vector of exponentials
 
 
@@ -72,23 +74,22 @@ def choices(problem: Problem) -> Sequence[Choice]:
     lanes = max(1, cpu.lanes(32))
     found = []
     for vectors in range(1, min(MOST_VECTORS, ceil_div(shape.s, lanes)) + 1):
-        keys = _most(cpu, vectors)
         columns = min(range(1, MOST_VECTORS + 1), key=lambda n: _product_cycles(cpu, shape, vectors * lanes, lanes, n))
-        cost = _us(cpu, shape, vectors, keys, columns, lanes)
-        found.append((cost, vectors, keys, columns))
+        found.append((_us(cpu, shape, vectors, columns, lanes), vectors, columns))
+    least = min(found)[0]
+    found = [(max(cost, least * ALIKE), vectors, columns) for cost, vectors, columns in found]
     layouts_in, layouts_out = ("",) * len(problem.body.inputs), ("",) * len(problem.body.outputs)
     offers = []
-    for cost, vectors, keys, columns in sorted(found)[:KEPT]:
+    for cost, vectors, columns in sorted(found)[:KEPT]:
         width = vectors * lanes
         total = shape.heads * len(blocks(shape.s, width, lanes))
-        config = {"nv": vectors, "mt": keys, "mq": _most(cpu, columns), "ne": columns}
-        config["chunk"] = task_split(total, cost / total, problem.threads)
+        config = {"nv": vectors, "ne": columns, "chunk": task_split(total, cost / total, problem.threads)}
         scratch = 4 * width * (shape.d + shape.t + 2)
         offers.append(Choice(NAME, layouts_in, layouts_out, tuple(config.items()), cost, scratch))
     return offers
 
 
-def _most(cpu: Cpu, vectors: int) -> int:
+def tile_rows(cpu: Cpu, vectors: int) -> int:
     """Rows of a register tile that is so many vectors wide."""
     fits = [rows for rows in range(1, 33) if fits_registers(cpu, rows, vectors)]
     return min(max(fits, default=2), 14)
@@ -103,20 +104,25 @@ def _scores_cycles(cpu: Cpu, shape: Shape, vectors: int, keys: int) -> float:
 def _product_cycles(cpu: Cpu, shape: Shape, queries: int, lanes: int, columns: int) -> float:
     total = 0.0
     whole, rest = divmod(ceil_div(shape.e, lanes), columns)
-    for rows in even_parts(queries, _most(cpu, columns)):
+    for rows in even_parts(queries, tile_rows(cpu, columns)):
         total += whole * tile_cycles(cpu, rows, columns, shape.t, shape.t)
         total += tile_cycles(cpu, rows, rest, shape.t, shape.t) if rest else 0.0
     return total
 
 
-def _us(cpu: Cpu, shape: Shape, vectors: int, keys: int, columns: int, lanes: int) -> float:
+def _us(cpu: Cpu, shape: Shape, vectors: int, columns: int, lanes: int) -> float:
     cycles, traffic = 0.0, Traffic()
     for queries, used in blocks(shape.s, vectors * lanes, lanes):
         cycles += PACK_CYCLES * queries * shape.d + WEIGHT_CYCLES * shape.t * used
-        cycles += _scores_cycles(cpu, shape, used, _most(cpu, used) if used != vectors else keys)
+        cycles += _scores_cycles(cpu, shape, used, tile_rows(cpu, used))
         cycles += _product_cycles(cpu, shape, queries, lanes, columns)
         held = 4.0 * shape.t * (shape.d + shape.e)
         traffic.add(level_of(cpu, held), held)
+        scores = 4.0 * used * lanes * shape.t
+        if (
+            scores + 4.0 * columns * lanes * shape.t > FULL * cpu.l1d
+        ):  # beside the columns of V that they are multiplied with
+            traffic.add(level_of(cpu, scores), scores * (3 + ceil_div(shape.e, columns * lanes)))
     traffic = Traffic(traffic.near * shape.heads, traffic.far * shape.heads, traffic.middle * shape.heads)
     return microseconds(cpu, cycles * shape.heads, traffic)
 

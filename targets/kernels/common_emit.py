@@ -112,7 +112,9 @@ def store_tile(
         return [tir.vectorized(widths[v], write(buffer, slots[v], v, row, column)) for v in range(many)]
 
     if not frame.heavy or len(rows) * len(columns) < 3:
-        return tir.seq(s for r, row in enumerate(rows) for c, col in enumerate(columns) for s in pixel(acc, r, c, row, col))
+        return tir.seq(
+            s for r, row in enumerate(rows) for c, col in enumerate(columns) for s in pixel(acc, r, c, row, col)
+        )
     total = len(rows) * len(columns) * many * lanes
     stage, alloc = tir.local((total,), F32, "stage")
     copy = [put(stage, vector(acc, lanes, at), lanes, at) for at in range(0, total, lanes)]
