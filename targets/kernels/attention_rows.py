@@ -1,7 +1,7 @@
 """attention_f32_blocked: scaled dot-product attention, a block of queries at a time, the scores in per-worker scratch.
 
-Queries of a block lie along the lanes of vectors: the block's Q is transposed into scratch (W x D numbers), after which K
-and V are read as they lie, one number or one row at a time, and maximum, exponential and sum of the softmax need no
+Queries of a block lie along the lanes of vectors: the block's Q is transposed into scratch (W x D numbers), after which
+K and V are read as they lie, one number or one row at a time, and maximum, exponential and sum of the softmax need no
 operation across lanes. The scores of a block (T x W numbers) stay in L1 or L2 and never reach memory.
 """
 

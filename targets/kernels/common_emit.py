@@ -102,8 +102,8 @@ def store_tile(
     """Store a tile of consecutive rows and columns with what follows the anchor.
 
     `acc` holds vectors of `lanes` in the order [row][column][vector], `widths` their true lanes; `write(buffer, slot,
-    vector, row, column)` makes the store of one lane. Long code stands once, in a loop over some pixels at a time, which
-    read from a copy of the accumulators in memory: those themselves must keep constant places to stay in registers.
+    vector, row, column)` makes the store of one lane. Long code stands once, in a loop over some pixels at a time, and
+    reads from a copy of the accumulators in memory: those themselves must keep constant places to stay in registers.
     """
     many = len(widths)
 
