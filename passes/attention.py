@@ -15,6 +15,7 @@ import numpy as np
 from edgec.compiler.ir import Attr, Graph, Node, Value
 from edgec.compiler.op import build, const, const_array, int_attr, is_const
 from edgec.compiler.pipeline import close, graph_pass
+from edgec.compiler.rule_match import fold
 from edgec.compiler.session import Session
 from edgec.compiler.strides import Axis, View, moved, refined, whole
 
@@ -63,6 +64,7 @@ class _Finder:
         self.users = g.users()
         self.outputs = set(g.outputs)
         self.masks: dict[Value, View] = {}
+        self.fills: dict[tuple[Value, Value], Value] = {}
 
     def find(self, product: Node) -> _Found | str | None:
         """The attention that ends in this product; None where there is none, text where it cannot be fused."""
@@ -108,7 +110,7 @@ class _Finder:
             if node.op == "Mul" and (factor := _factor(node)) is not None:
                 value, scale = factor[0], scale * factor[1]
             elif node.op in ("Add", "Where") and mask is None and scale == 1.0:
-                parts = _masked(node)
+                parts = self.masked(node)
                 if parts is None:
                     return f"{node} adds no mask to the scores"
                 value, mask = parts
@@ -119,6 +121,22 @@ class _Finder:
             return f"{value.node} has {self.uses[value]} uses"
         return value.node, scale, mask, between[::-1]
 
+    def masked(self, node: Node) -> tuple[Value, Value] | None:
+        """Scores and mask of a node that adds one, or fills scores with a number that weighs nothing."""
+        shape = node.types[0].shape
+        if node.op == "Add":
+            pairs = (s for s in (node.args, node.args[::-1]) if s[0].shape == shape and _scores_like(s[0]))
+            found = next(pairs, None)
+            return None if found is None else (found[0], found[1])
+        condition, scores, fill = node.args
+        if scores.shape != shape or not is_const(fill) or not bool(np.all(np.less(const_array(fill), NEVER))):
+            return None
+        if (condition, fill) not in self.fills:
+            zero = const(np.zeros((), np.float32))
+            mask = build("Where", condition, zero, fill, origin=node.origin, label=node.name)
+            self.fills[condition, fill] = fold(mask.node) or mask
+        return scores, self.fills[condition, fill]
+
     def mask(self, value: Value) -> View:
         """A view of the mask in which neighbouring queries lie side by side, where it tells queries apart."""
         if value not in self.masks:
@@ -127,11 +145,8 @@ class _Finder:
             rows = view.axes[-2] if len(view.axes) > 1 else ()
             if rows and rows[0][1] not in (0, 1):
                 perm = (*range(len(value.shape) - 2), len(value.shape) - 1, len(value.shape) - 2)
-                if is_const(value):
-                    turned = const(np.ascontiguousarray(np.swapaxes(const_array(value), -1, -2)), value.node.name)
-                else:
-                    turned = build("Transpose", value, origin=value.node.origin, perm=perm)
-                view = _swapped(whole(turned))
+                turned = build("Transpose", value, origin=value.node.origin, perm=perm)
+                view = _swapped(whole(fold(turned.node) or turned))
             self.masks[value] = view
         return self.masks[value]
 
@@ -176,21 +191,6 @@ def _factor(node: Node) -> tuple[Value, float] | None:
             array = const_array(other)
             if array.size and bool((array == array.flat[0]).all()):
                 return value, float(array.flat[0])
-    return None
-
-
-def _masked(node: Node) -> tuple[Value, Value] | None:
-    """Scores and mask of a node that adds one, or fills scores with a number that weighs nothing."""
-    shape = node.types[0].shape
-    if node.op == "Where":
-        condition, scores, fill = node.args
-        if scores.shape != shape or not is_const(fill) or not bool(np.all(np.less(const_array(fill), NEVER))):
-            return None
-        zero = const(np.zeros((), np.float32))
-        return scores, build("Where", condition, zero, fill, origin=node.origin, label=node.name)
-    for scores, mask in (node.args, node.args[::-1]):
-        if scores.shape == shape and _scores_like(scores):
-            return scores, mask
     return None
 
 

@@ -10,6 +10,8 @@ import pytest
 from test_generic_harness import check, execute, one, sample
 
 from edgec.compiler.op import evaluate
+from edgec.targets import mathlib
+from edgec.targets.scalar import SCALAR
 
 SPECIAL = np.asarray(
     [0.0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 1e-38, 3.4e38, -3.4e38, 88.7, -87.3, -103.9, 1.0], np.float32
@@ -57,6 +59,28 @@ def test_vector_functions_are_accurate(op: str, where: str, tmp_path: Path) -> N
     (have,) = execute(one(op, f"f32[{x.size}]", where=where), "generic_map", [x], tmp_path)
     error = ulps(have, fn(x.astype(np.float64)))
     print(op, "greatest error", error.max(), "ulp at", x[error.argmax()])
+    assert error.max() <= bound, (error.max(), x[error.argmax()])
+
+
+def test_the_exponential_of_a_range_is_accurate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SCALAR, "Exp", mathlib.exp_within)
+    x = points(-87, 88)
+    (have,) = execute(one("Exp", f"f32[{x.size}]", where="x86"), "generic_map", [x], tmp_path)
+    assert ulps(have, np.exp(x.astype(np.float64))).max() <= 2
+    ends = np.asarray([-1e30, -88, 89, np.inf, np.nan], np.float32)
+    (have,) = execute(one("Exp", "f32[5]", where="x86"), "generic_map", [ends], tmp_path)
+    low, high = np.exp(-87.0), np.exp(88.0)
+    np.testing.assert_allclose(have, np.asarray([low, low, high, high, np.nan]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("form, bound", [("none", 2.5e-7), ("tanh", 5e-7)])
+def test_gelu_is_accurate(form: str, bound: float, tmp_path: Path) -> None:
+    """The error in shares of |x|, which is what the result's factor 0.5 (1 + f) is off by."""
+    x = points(-20, 20)
+    wide = x.astype(np.float64)
+    inner = np.tanh(np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3)) if form == "tanh" else _erf(wide * np.sqrt(0.5))
+    (have,) = execute(one("Gelu", f"f32[{x.size}]", where="x86", approximate=form), "generic_map", [x], tmp_path)
+    error = np.abs(have - 0.5 * wide * (1 + inner)) / np.abs(wide).clip(1e-30)
     assert error.max() <= bound, (error.max(), x[error.argmax()])
 
 
