@@ -6,9 +6,7 @@ merges the result's heads becomes strides of the node (`compiler/strides.py`): n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import prod
 
 import numpy as np
 
@@ -19,7 +17,8 @@ from edgec.compiler.rule_match import fold
 from edgec.compiler.session import Session
 from edgec.compiler.strides import Axis, View, moved, refined, whole
 
-VIEWS = frozenset({"Transpose", "Reshape", "Expand", "Split", "Slice"})
+from .attention_views import chosen, factor_of, readable, shares_cuts, swapped, views_of, written
+
 NEVER = -1e30  # a score filled with less than this weighs nothing, whatever it was before
 
 
@@ -84,19 +83,19 @@ class _Finder:
         first, scale, mask, between = scores
         batch = product.types[0].shape[:-2]
         options = {
-            "q": list(_views(first.args[0])),
-            "k": [(_swapped(v), f) for v, f in _views(first.args[1])],
-            "v": list(_views(product.args[1])),
+            "q": list(views_of(first.args[0])),
+            "k": [(swapped(v), f) for v, f in views_of(first.args[1])],
+            "v": list(views_of(product.args[1])),
         }
         if mask is not None:
             options["mask"] = [(self.mask(mask), 1.0)]
         end, out = self.end(Value(product))
-        views, factor = _chosen(options, batch, 0)
-        if not _shares_cuts(views, out):
+        views, factor = chosen(options, batch, 0)
+        if not shares_cuts(views, out):
             (views, factor), end, out = (
-                _chosen(options, batch, -1),
+                chosen(options, batch, -1),
                 Value(product),
-                _written(whole(Value(product)), product.types[0].shape),
+                written(whole(Value(product)), product.types[0].shape),
             )
         return _Found(views, scale * factor, end, out, [first, *between, softmax, product])
 
@@ -107,13 +106,13 @@ class _Finder:
             node = value.node
             if self.uses[value] != 1:
                 return f"{node} has {self.uses[value]} uses"
-            if node.op == "Mul" and (factor := _factor(node)) is not None:
+            if node.op == "Mul" and (factor := factor_of(node)) is not None:
                 value, scale = factor[0], scale * factor[1]
-            elif node.op in ("Add", "Where") and mask is None and scale == 1.0:
+            elif node.op in ("Add", "Where"):
                 parts = self.masked(node)
                 if parts is None:
                     return f"{node} adds no mask to the scores"
-                value, mask = parts
+                value, mask = parts[0], _sum(mask, _times(parts[1], scale))
             else:
                 return f"{node} stands between the scores and their softmax"
             between.append(node)
@@ -133,128 +132,68 @@ class _Finder:
             return None
         if (condition, fill) not in self.fills:
             zero = const(np.zeros((), np.float32))
-            mask = build("Where", condition, zero, fill, origin=node.origin, label=node.name)
-            self.fills[condition, fill] = fold(mask.node) or mask
+            self.fills[condition, fill] = _emitted("Where", condition, zero, fill)
         return scores, self.fills[condition, fill]
 
     def mask(self, value: Value) -> View:
         """A view of the mask in which neighbouring queries lie side by side, where it tells queries apart."""
         if value not in self.masks:
-            options = [v for v, _ in _views(value, scaled=False) if _readable(v, "mask")]
+            options = [v for v, _ in views_of(value, scaled=False) if readable(v, "mask")]
             view = options[0]
             rows = view.axes[-2] if len(view.axes) > 1 else ()
             if rows and rows[0][1] not in (0, 1):
                 perm = (*range(len(value.shape) - 2), len(value.shape) - 1, len(value.shape) - 2)
                 turned = build("Transpose", value, origin=value.node.origin, perm=perm)
-                view = _swapped(whole(fold(turned.node) or turned))
+                view = swapped(whole(fold(turned.node) or turned))
             self.masks[value] = view
         return self.masks[value]
 
     def end(self, value: Value) -> tuple[Value, tuple[Axis, ...]]:
         """How far views of the result can be written at once, and the strides there of [batch, S, E]."""
         view, shape = whole(value), value.shape
-        found = value, _written(view, shape)
+        found = value, written(view, shape)
         while self.uses[value] == 1 and value not in self.outputs:
             node = self.users[value][0]
             step = moved(view, node) if node.op in ("Transpose", "Reshape") else None
             if step is None:
                 break
             value, view = Value(node), step
-            out = _written(view, shape)
+            out = written(view, shape)
             if len(out[-2]) <= 1 and len(out[-1]) <= 1 and (not out[-1] or out[-1][0][1] == 1):
                 found = value, out
         assert found[1] is not None
         return found
 
 
-def _chosen(
-    options: dict[str, list[tuple[View, float]]], batch: tuple[int, ...], which: int
-) -> tuple[dict[str, View], float]:
-    """One view per operand, the farthest (0) or the nearest (-1), and the product of their factors."""
-    views, number = {}, 1.0
-    for name, choices in options.items():
-        view, factor = [(v, f) for v, f in choices if _readable(v, name)][which]
-        views[name] = View(view.source, view.offset, _batched(view.axes, batch))
-        number *= factor
-    return views, number
-
-
-def _shares_cuts(views: dict[str, View], out: tuple[Axis, ...]) -> bool:
-    """Whether every batch axis can be cut into pieces that all operands share."""
-    return all(refined([*(v.axes[k] for v in views.values()), out[k]]) is not None for k in range(len(out) - 2))
-
-
-def _factor(node: Node) -> tuple[Value, float] | None:
-    """A product with a constant number: the other factor and the number."""
-    for value, other in (node.args, node.args[::-1]):
-        if is_const(other) and not is_const(value) and value.shape == node.types[0].shape:
-            array = const_array(other)
-            if array.size and bool((array == array.flat[0]).all()):
-                return value, float(array.flat[0])
-    return None
-
-
 def _scores_like(value: Value) -> bool:
-    while value.node.op == "Mul" and (factor := _factor(value.node)) is not None:
-        value = factor[0]
+    """Whether masks and factors lead back to a product; of two such arguments the first counts as the scores."""
+    while value.node.op in ("Mul", "Add", "Where"):
+        node, below = value.node, None
+        if node.op == "Mul":
+            below = (factor_of(node) or (None,))[0]
+        elif node.op == "Where":
+            below = node.args[1]
+        else:
+            below = next((a for a in node.args if a.shape == value.shape and _scores_like(a)), None)
+        if below is None:
+            return False
+        value = below
     return value.node.op == "MatMul"
 
 
-def _views(value: Value, scaled: bool = True) -> Iterator[tuple[View, float]]:
-    """The value as a view of what it is made from, farthest first, and the number it is multiplied by on the way."""
-    chain: list[tuple[Value, Value]] = []  # (result, what it views)
-    source = value
-    while True:
-        if source.node.op in VIEWS:
-            below = source.node.args[0]
-        elif scaled and source.node.op == "Mul" and (factor := _factor(source.node)) is not None:
-            below = factor[0]
-        else:
-            break
-        chain.append((source, below))
-        source = below
-    for start in range(len(chain), -1, -1):
-        view: View | None = whole(chain[start - 1][1] if start else value)
-        number = 1.0
-        for result, _ in reversed(chain[:start]):
-            if result.node.op == "Mul":
-                number *= (_factor(result.node) or (result, 1.0))[1]
-            else:
-                view = view and moved(view, result.node, result.index)
-        if view is not None:
-            yield view, number
+def _times(mask: Value, scale: float) -> Value:
+    """The mask of scores that are scaled after it is added."""
+    return mask if scale == 1.0 else _emitted("Mul", mask, const(np.asarray(scale, np.float32)))
 
 
-def _readable(view: View, name: str) -> bool:
-    """One stride for each of the two inner axes; the columns of V side by side."""
-    inner = view.axes[-2:]
-    return all(len(axis) <= 1 for axis in inner) and (name != "v" or not inner[-1] or inner[-1][0][1] == 1)
+def _sum(mask: Value | None, more: Value) -> Value:
+    return more if mask is None else _emitted("Add", mask, more)
 
 
-def _swapped(view: View) -> View:
-    return View(view.source, view.offset, (*view.axes[:-2], view.axes[-1], view.axes[-2]))
-
-
-def _batched(axes: tuple[Axis, ...], batch: tuple[int, ...]) -> tuple[Axis, ...]:
-    """Axes under as many batch axes as the result has; an axis of one element stands for all positions."""
-    axes = ((),) * (len(batch) + 2 - len(axes)) + axes
-    lead = tuple(axis or (((n, 0),) if n > 1 else ()) for axis, n in zip(axes[:-2], batch, strict=True))
-    return (*lead, *axes[-2:])
-
-
-def _written(view: View, shape: tuple[int, ...]) -> tuple[Axis, ...]:
-    """Where the elements of a value of `shape` lie in a view of it: pieces per axis of the value."""
-    pieces: list[tuple[int, int, int]] = []  # (stride in the value, elements, stride in the view)
-    inner = 1
-    for n, stride in [piece for axis in view.axes for piece in axis][::-1]:
-        pieces.append((stride, n, inner))
-        inner *= n
-    axes: list[Axis] = []
-    for k, n in enumerate(shape):
-        low = prod(shape[k + 1 :])
-        mine = sorted((p for p in pieces if low <= p[0] < low * n), reverse=True)
-        axes.append(tuple((count, to) for _, count, to in mine))
-    return tuple(axes)
+def _emitted(op: str, *args: Value) -> Value:
+    """A new node, or the constant that it computes."""
+    made = build(op, *args, origin=args[0].node.origin)
+    return fold(made.node) or made
 
 
 def _built(found: _Found, new: dict[Value, Value]) -> Value:
