@@ -216,7 +216,7 @@ class Fold:
         def chunk(k: Expr) -> Stmt:
             if isinstance(k, tirx.Var):
                 self.space.body.limit(k, whole)
-            return tir.seq(vec(k * (lanes * slots) + u * lanes, u, lanes) for u in range(slots))
+            return tir.interleaved([vec(k * (lanes * slots) + u * lanes, u, lanes) for u in range(slots)])
 
         def inner() -> Stmt:
             first = whole * slots * lanes

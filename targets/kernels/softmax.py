@@ -24,6 +24,9 @@ def offers(problem: Problem) -> Sequence[Choice]:
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from math import inf
+
+    from .. import mathlib
     from .. import scalar as s
     from ..conversions import widen
     from ..tir import lit
@@ -38,14 +41,19 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
         def value() -> Expr:
             return widen(context.body.at(anchor.args[0], context.index()))
 
+        def power(x: Expr) -> Expr:
+            """exp of what is not above zero."""
+            return mathlib.exp_within(x, high=inf) if kind == "float32" else s.exp(x)
+
+        # a NaN may be lost from the maximum: the sum of exponentials finds it again
         low, zero = extreme(kind, True), lit(0, kind)
-        top = simple(kind, low, s.maximum, lambda prior: context.guard(value(), low))
-        total = simple(kind, zero, add, lambda prior: context.guard(s.exp(value() - prior[0]), zero))
+        top = simple(kind, low, lambda old, x: mathlib.at_least(x, old), lambda prior: context.guard(value(), low))
+        total = simple(kind, zero, add, lambda prior: context.guard(power(value() - prior[0]), zero))
         if anchor.op == "LogSoftmax":
             total.result = lambda parts: s.log(parts[0])
             return [top, total], lambda prior: value() - prior[0] - prior[1]
         total.result = lambda parts: lit(1, kind) / parts[0]
-        return [top, total], lambda prior: s.exp(value() - prior[0]) * prior[1]
+        return [top, total], lambda prior: power(value() - prior[0]) * prior[1]
 
     return folded_kernel(problem, symbol, [], make, axes=(attrs["axis"] % len(anchor.types[0].shape),))
 
