@@ -19,6 +19,7 @@ from edgec.targets import mathlib, tir
 from edgec.targets.tir import Expr, Stmt
 
 from .attention_rows import Shape, blocks, even_parts, tile_rows
+from .attention_tile import Tile
 from .common import ceil_div
 from .common_emit import ABREAST, F32, Frame, emit_kernel, put, vector
 
@@ -151,29 +152,15 @@ class Attention:
 
     def score_tile(self, scratch: Any, operands: dict[str, Operand], b: Block, first: Expr, keys: int) -> Stmt:
         k, lanes = operands["k"], self.lanes
-        acc, alloc = tir.local((keys * b.vectors * lanes,), F32)
-        slots = [(i, v, (i * b.vectors + v) * lanes) for i in range(keys) for v in range(b.vectors)]
-        zero = tir.broadcast(tir.lit(0.0, F32), lanes)
-
-        def step(d: Expr) -> Stmt:
-            parts: list[Stmt] = []
-            queries = []
-            for v in range(b.vectors):
-                x, bind = tir.let(vector(scratch, lanes, d * self.width + v * lanes), "q")
-                parts.append(bind)
-                queries.append(x)
-            for i in range(keys):
-                x, bind = tir.let(tir.load(k.buffer, k.at(first + i, d)), "k")
-                parts.append(bind)
-                for v in range(b.vectors):
-                    slot = (i * b.vectors + v) * lanes
-                    parts.append(put(acc, vector(acc, lanes, slot) + tir.broadcast(x, lanes) * queries[v], lanes, slot))
-            return tir.seq(parts)
-
-        finish = [self.keep(scratch, operands.get("mask"), b, first + i, v, vector(acc, lanes, s)) for i, v, s in slots]
-        top = [self.raise_top(scratch, first, keys, v) for v in range(b.vectors)]
-        start = [put(acc, zero, lanes, slot) for _, _, slot in slots]
-        return tir.seq(alloc, start, tir.loop(self.shape.d, step, "d"), finish, top)
+        tile = Tile(keys, (lanes,) * b.vectors, lanes)
+        work = tile.sums(
+            self.shape.d,
+            lambda d, v: vector(scratch, lanes, d * self.width + v * lanes),
+            lambda d, i: tir.load(k.buffer, k.at(first + i, d)),
+        )
+        mask = operands.get("mask")
+        finish = [self.keep(scratch, mask, b, first + i, v, tile.sum(i, v)) for i, v in tile.places]
+        return tir.seq(work, finish, [self.raise_top(scratch, first, keys, v) for v in range(b.vectors)])
 
     def keep(self, scratch: Any, mask: Operand | None, b: Block, key: Expr, v: int, score: Expr) -> Stmt:
         """Store a vector of scores with the mask added; one that tells queries apart is read for true queries only."""
@@ -280,32 +267,17 @@ class Attention:
         column: Expr,
         widths: list[int],
     ) -> Stmt:
-        lanes = self.lanes
-        acc, alloc = tir.local((rows * len(widths) * lanes,), F32)
-        slots = [(i, v, n, (i * len(widths) + v) * lanes) for i in range(rows) for v, n in enumerate(widths)]
-
-        def step(t: Expr) -> Stmt:
-            parts: list[Stmt] = []
-            vectors = []
-            for v, n in enumerate(widths):
-                x, bind = tir.let(vector(values.buffer, n, values.at(t, column + v * lanes)), "v")
-                parts.append(bind)
-                vectors.append(x)
-            for i in range(rows):
-                x, bind = tir.let(tir.load(scratch, self.scores + t * self.width + row + i), "p")
-                parts.append(bind)
-                for v, n in enumerate(widths):
-                    slot = (i * len(widths) + v) * lanes
-                    parts.append(put(acc, vector(acc, n, slot) + tir.broadcast(x, n) * vectors[v], n, slot))
-            return tir.seq(parts)
-
+        tile = Tile(rows, tuple(widths), self.lanes)
+        work = tile.sums(
+            self.shape.t,
+            lambda t, v: vector(values.buffer, widths[v], values.at(t, column + v * self.lanes)),
+            lambda t, i: tir.load(scratch, self.scores + t * self.width + row + i),
+        )
         finish: list[Stmt] = []
         for i in range(rows):
-            x, bind = tir.let(tir.load(scratch, self.sums + row + i), "inverse")
+            inverse, bind = tir.let(tir.load(scratch, self.sums + row + i), "inverse")
             finish.append(bind)
             for v, n in enumerate(widths):
-                slot = (i * len(widths) + v) * lanes
-                to = out.at(b.first + row + i, column + v * lanes)
-                finish.append(put(out.buffer, vector(acc, n, slot) * tir.broadcast(x, n), n, to))
-        start = [put(acc, tir.broadcast(tir.lit(0.0, F32), n), n, slot) for _, _, n, slot in slots]
-        return tir.seq(alloc, start, tir.loop(self.shape.t, step, "t"), finish)
+                to = out.at(b.first + row + i, column + v * self.lanes)
+                finish.append(put(out.buffer, tile.sum(i, v) * tir.broadcast(inverse, n), n, to))
+        return tir.seq(work, finish)
