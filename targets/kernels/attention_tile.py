@@ -1,4 +1,4 @@
-"""A register tile of products: numbers times vectors, summed over steps; both products of attention are made of these."""
+"""A register tile: numbers times vectors, summed over steps. Both products of attention are made of these."""
 
 from __future__ import annotations
 
