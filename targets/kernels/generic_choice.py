@@ -12,6 +12,7 @@ from edgec.compiler.registry import Choice, Problem
 
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
+DEAR_CYCLES = 16.0  # per vector
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
 SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
 
@@ -70,7 +71,7 @@ def arithmetic_cycles(problem: Problem) -> float:
     total = 0.0
     for node in problem.body.nodes():
         if OPS[node.op].kind in ("map", "elementwise"):
-            each = 40.0 * lanes if node.op in SCALAR_CALLS else 16.0 if node.op in DEAR else 1.0
+            each = 40.0 * lanes if node.op in SCALAR_CALLS else DEAR_CYCLES if node.op in DEAR else 1.0
             total += each * node.types[0].size / lanes
     return total
 
