@@ -21,6 +21,7 @@ MAX_ARGS = 24  # pointers per kernel, below the runtime's EC_MAX_ARGS; outputs a
 _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
 # maps that the planner can often place without a copy: kept apart, so that it may
 _PLACEABLE = frozenset({"Concat", "Slice", "Split"})
+_ALONE = frozenset({"Edgec.Select"})  # has kernels of its own
 _HEAVY = frozenset({"contract", "window", "reduce", "other"})
 
 
@@ -67,7 +68,7 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
             continue
         group = _Group([node], node if _kind(node) in _HEAVY else None, node.results)
         groups[node] = group
-        if node.op in _PLACEABLE and placeable(node):
+        if node.op in _ALONE or (node.op in _PLACEABLE and placeable(node)):
             continue
         while session is not None and (out := group.out) is not None and out not in outputs:
             last = after.get(out.node)
@@ -136,7 +137,11 @@ def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[
         return False
     if maker.nodes[-1].op in _PLACEABLE and placeable(maker.nodes[-1]):
         return False
-    if reader.op in _REPEATING or (reader.op in _PLACEABLE and placeable(reader)):
+    if (
+        maker.nodes[-1].op in _ALONE
+        or reader.op in _REPEATING | _ALONE
+        or (reader.op in _PLACEABLE and placeable(reader))
+    ):
         return False
     if group.anchor is not None and not (reader is group.anchor and reader.op.startswith("Reduce")):
         return False

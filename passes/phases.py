@@ -80,7 +80,7 @@ def transposed_into_phases(value: Value, sweep: Sweep) -> Value | str | None:
     axes = [axis(strides[k], w.shape[2 + k], pads[k], value.shape[2 + k]) for k in range(rank)]
     if any(a.before < 0 for a in axes):
         return "the padding cuts off whole strides"
-    made = {"origin": node.origin, "label": node.name}
+    made: dict[str, Any] = {"origin": node.origin, "label": node.name}
     grouped, many = attrs["group"] > 1, prod(strides)
     weights = _weights(const_array(w), attrs["group"], axes, grouped)
     bias = np.repeat(const_array(b), many) if grouped else np.tile(const_array(b), many)

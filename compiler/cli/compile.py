@@ -34,7 +34,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="workers that one inference may use (default: 1)"
     )
-    parser.add_argument("--passes", metavar="SPEC", help="pipeline, such as 'canonicalize, fold, phases, fuse, layout, plan'")
+    parser.add_argument(
+        "--passes", metavar="SPEC", help="pipeline, such as 'canonicalize, fold, phases, channels, fuse, layout, plan'"
+    )
     parser.add_argument("--max-ram", metavar="SIZE", help="refuse a model whose arena is larger (192K, 2M)")
     parser.add_argument("--max-flash", metavar="SIZE", help="refuse a model whose weights and code are larger")
     for name in _LATER:

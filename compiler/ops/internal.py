@@ -1,6 +1,7 @@
-"""Operators of our own: kernels that passes formed, memory layouts, and views that the planner places without a copy.
+"""Operators of our own: kernels that passes formed, memory layouts, selections of channels, and views that the planner
+places without a copy.
 
-Unlike all others these read and keep memory layouts. `arena` holds the planner's offsets, one per result.
+Unlike all others most of these read and keep memory layouts. `arena` holds the planner's offsets, one per result.
 """
 
 from __future__ import annotations
@@ -54,6 +55,17 @@ def _join(*xs: Tensor, axis: int, **_: Any) -> Tensor:
     return np.concatenate(xs, axis)
 
 
+def _selected(*types: Type, index: tuple[int, ...], **_: Any) -> tuple[Type, ...]:
+    (t,) = concatenated(*(replace(t, layout="") for t in types), axis=1)
+    if len(t.shape) < 2 or not index or min(index) < 0 or max(index) >= t.shape[1]:
+        raise IRError(f"indices {list(index)} do not fit {t.shape[1]} channels")
+    return (Type(t.dtype, (t.shape[0], len(index), *t.shape[2:])),)
+
+
+def _select(*xs: Tensor, index: tuple[int, ...], **_: Any) -> Tensor:
+    return np.take(np.concatenate(xs, 1), index, 1)
+
+
 def _part(x: Type, axis: int, start: int, size: int, **_: Any) -> tuple[Type, ...]:
     at = axis_in(axis, len(x.shape))
     if start < 0 or size < 0 or start + size > x.shape[at]:
@@ -86,4 +98,5 @@ op(
 op("Edgec.Layout", 1, _laid_out, lambda x, **_: x, attrs={"to": "", "arena": ()})
 op("Edgec.View", 1, _viewed, lambda x, shape, **_: x.reshape(shape), attrs={"shape": REQUIRED, "to": "", "arena": ()})
 op("Edgec.Join", (1, -1), _joined, _join, attrs={"axis": REQUIRED, "arena": ()})
+op("Edgec.Select", (1, -1), _selected, _select, attrs={"index": REQUIRED})  # channels of the joined arguments
 op("Edgec.Part", 1, _part, _part_of, attrs={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED, "arena": ()})

@@ -1,6 +1,7 @@
 """Kernel rows. Importing this package registers all of them; TVM is imported only when one is emitted."""
 
 from . import (  # noqa: F401
+    channels_rows,
     contract_generic,
     conv_rows,
     depthwise_rows,

@@ -19,6 +19,8 @@ def match(problem: Problem) -> Literal[True] | str:
     for node in problem.body.nodes():
         if OPS[node.op].kind not in ("map", "elementwise", "source"):
             return f"computes maps and elementwise operators, not {node.op}"
+        if node.op == "Edgec.Select":
+            return "selects no channels"
     return True
 
 
