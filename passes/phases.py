@@ -21,13 +21,15 @@ from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
+from .patches import convolution_over_patches
+
 
 @graph_pass(
     "phases", promise=close, after={"canonicalize": "it folds scales into transposed convolutions", "fold": "weights"}
 )
 def phases(graph: Graph, *, session: Session) -> Graph:
-    """Transposed convolutions become convolutions, one output channel per phase of the stride."""
-    return rewrite(graph, [transposed_into_phases], session)
+    """Transposed convolutions become convolutions over phases, and convolutions over patches read the image itself."""
+    return rewrite(graph, [transposed_into_phases, convolution_over_patches], session)
 
 
 @dataclass(frozen=True)

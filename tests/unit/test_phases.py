@@ -61,3 +61,45 @@ def test_a_window_of_the_stride_costs_no_extra_tap_and_no_cut() -> None:
 def test_what_cannot_be_split_stays() -> None:
     g = transposed((1, 3, 4, 5), 2, (3, 3), dilations=(2, 2))
     assert [n.op for n in split(g).nodes() if n.args] == ["ConvTranspose"]
+
+
+def focus(order: list[tuple[int, int]], size: int = 2, stride: int = 1) -> Graph:
+    rng = np.random.default_rng(3)
+    image = Value(Node("Input", (), (Type("f32", (1, 3, 8, 12)),), {}, "x"))
+
+    def piece(row: int, column: int) -> Value:
+        y = ops.build("Slice", image, starts=(row,), ends=(8,), axes=(2,), steps=(size,))
+        return ops.build("Slice", y, starts=(column,), ends=(12,), axes=(3,), steps=(size,))
+
+    x = ops.build("Concat", *(piece(*at) for at in order), axis=1)
+    w = ops.const(rng.standard_normal((5, x.shape[1], 3, 3)).astype(np.float32), "w")
+    b = ops.const(rng.standard_normal(5).astype(np.float32), "b")
+    conv = ops.build("Conv", x, w, b, pads=(1, 1, 1, 1), strides=(stride, stride))
+    return Graph("g", (image,), (conv,))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_over_patches_reads_the_image(stride: int) -> None:
+    g = focus([(0, 0), (1, 0), (0, 1), (1, 1)], stride=stride)
+    x = np.random.default_rng(4).standard_normal(g.inputs[0].shape).astype(np.float32)
+    new = split(g)
+    assert [n.op for n in new.nodes() if n.args] == ["Conv"]
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_space_to_depth_is_such_patches() -> None:
+    rng = np.random.default_rng(3)
+    image = Value(Node("Input", (), (Type("f32", (2, 3, 8, 12)),), {}, "x"))
+    w = ops.const(rng.standard_normal((5, 48, 1, 3)).astype(np.float32), "w")
+    folded = ops.build("SpaceToDepth", image, blocksize=4)
+    g = Graph("g", (image,), (ops.build("Conv", folded, w, ops.const(np.ones(5, np.float32), "b"), pads=(0, 1, 0, 1)),))
+    x = rng.standard_normal(image.shape).astype(np.float32)
+    new = split(g)
+    assert [n.op for n in new.nodes() if n.args] == ["Conv"]
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [[(0, 0), (1, 0), (0, 1)], [(0, 0), (0, 0), (0, 1), (1, 1)]], ids=str)
+def test_patches_with_gaps_stay(order: list[tuple[int, int]]) -> None:
+    g = focus(order)
+    assert "Concat" in [n.op for n in split(g).nodes()]
