@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.compiler.ir import Node, Value
+from edgec.compiler.ir import Array, Node, Value
 from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, is_const
 from edgec.compiler.rewrite import Sweep, python_rule
 
@@ -37,7 +37,7 @@ def convolution_over_patches(value: Value, sweep: Sweep) -> Value | str | None:
         return "some pixels are not read"
     old, channels = const_array(w), source.shape[1]
     kernel = old.shape[2:]
-    new = np.zeros((old.shape[0], channels, kernel[0], size, kernel[1], size), old.dtype)
+    new: Array = np.zeros((old.shape[0], channels, kernel[0], size, kernel[1], size), old.dtype)
     for k, (row, column) in enumerate(corners):
         new[:, :, :, row, :, column] = old[:, k * channels : (k + 1) * channels]
     new = new.reshape(old.shape[0], channels, kernel[0] * size, kernel[1] * size)
