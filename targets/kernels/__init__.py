@@ -12,6 +12,7 @@ from . import (  # noqa: F401
     norm,
     pool_rows,
     pool_spatial_rows,
+    resize_rows,
     softmax,
     window_generic,
     winograd_rows,
