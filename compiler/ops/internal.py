@@ -46,6 +46,13 @@ def _viewed(x: Type, shape: tuple[int, ...], to: str, **_: Any) -> tuple[Type, .
     return (replace(t, layout=to),)
 
 
+def _turned(x: Type, perm: tuple[int, ...], to: str, **_: Any) -> tuple[Type, ...]:
+    layout(to, len(x.shape))
+    if sorted(perm) != list(range(len(x.shape))):
+        raise IRError(f"perm {list(perm)} does not name each axis of {x} once")
+    return (replace(x, shape=tuple(x.shape[a] for a in perm), layout=to),)
+
+
 def _joined(*types: Type, axis: int, **_: Any) -> tuple[Type, ...]:
     (t,) = concatenated(*types, axis=axis)
     return (replace(t, layout=types[0].layout),)
@@ -97,6 +104,7 @@ op(
 )
 op("Edgec.Layout", 1, _laid_out, lambda x, **_: x, attrs={"to": "", "arena": ()})
 op("Edgec.View", 1, _viewed, lambda x, shape, **_: x.reshape(shape), attrs={"shape": REQUIRED, "to": "", "arena": ()})
+op("Edgec.Turn", 1, _turned, lambda x, perm, **_: x.transpose(perm), attrs={"perm": REQUIRED, "to": "", "arena": ()})
 op("Edgec.Join", (1, -1), _joined, _join, attrs={"axis": REQUIRED, "arena": ()})
 op("Edgec.Select", (1, -1), _selected, _select, attrs={"index": REQUIRED})  # channels of the joined arguments
 op("Edgec.Part", 1, _part, _part_of, attrs={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED, "arena": ()})

@@ -31,8 +31,8 @@ class Resize:
         self.lanes = problem.target.cpu.lanes(32)
         self.shape, self.source = node.types[0].shape, node.args[0].shape
         self.attrs: Any = full_attrs(node)
-        self.taps = TAPS[self.attrs["mode"]]
-        self.axes = {axis: rest for axis, *rest in resized(node)}
+        self.taps = TAPS[str(self.attrs["mode"])]
+        self.axes = {axis: (n, out, scale) for axis, n, out, scale in resized(node)}
         self.table, self.blended = scratch_floats(node, self.lanes)
         self.last = len(self.shape) - 1
         self.plain = problem.body.outputs[0].node is node
