@@ -115,6 +115,12 @@ def storage_bytes(t: Type) -> int:
     return int(prod(physical_shape(t)) * dtype(t.dtype).bytes)
 
 
+def turned(perm: tuple[int, ...]) -> str:
+    """The layout in which the transpose of a row-major value has that value's bytes; "" where no layout says so."""
+    letters = {3: "NCW", 4: "NCHW", 5: "NCDHW"}.get(len(perm), "")
+    return "".join(letters[perm.index(axis)] for axis in range(len(perm))) if letters else ""
+
+
 def same_bytes(t: Type, other: str) -> bool:
     """Whether the value lies byte for byte the same in layout `other` as in its own."""
     return t.layout == other or _stretch(t.shape, t.layout) == _stretch(t.shape, other)

@@ -65,7 +65,7 @@ class Target:
     align: int = 64
     compilers: tuple[str, ...] = ()
     emulator: tuple[str, ...] = ()
-    pipeline: str = "canonicalize, fold, attention, fuse, layout, plan"
+    pipeline: str = "canonicalize, fold, attention, phases, channels, fuse, layout, plan"
 
 
 def read_target(text: str, where: str) -> Target:

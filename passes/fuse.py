@@ -21,6 +21,7 @@ MAX_ARGS = 24  # pointers per kernel, below the runtime's EC_MAX_ARGS; outputs a
 _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
 # maps that the planner can often place without a copy: kept apart, so that it may
 _PLACEABLE = frozenset({"Concat", "Slice", "Split"})
+_ALONE = frozenset({"Edgec.Select"})  # has kernels of its own
 _HEAVY = frozenset({"contract", "window", "reduce", "other"})
 _ALONE = frozenset({"Edgec.Attention"})  # writes its result through strides: nothing can follow in the same kernel
 
@@ -137,7 +138,11 @@ def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[
         return False
     if maker.nodes[-1].op in _PLACEABLE and placeable(maker.nodes[-1]):
         return False
-    if reader.op in _REPEATING or (reader.op in _PLACEABLE and placeable(reader)):
+    if (
+        maker.nodes[-1].op in _ALONE
+        or reader.op in _REPEATING | _ALONE
+        or (reader.op in _PLACEABLE and placeable(reader))
+    ):
         return False
     if group.anchor is not None and not (reader is group.anchor and reader.op.startswith("Reduce")):
         return False

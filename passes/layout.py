@@ -19,7 +19,7 @@ from edgec.compiler.session import Session
 from edgec.compiler.verify import fault, stage_rule
 
 from .fuse import stretches
-from .layout_search import JOIN, PART, Assignment, search
+from .layout_search import JOIN, PART, TURN, Assignment, search
 
 
 @graph_pass("layout", promise=exact, needs=("fuse",), required=True)
@@ -76,6 +76,8 @@ class _Rewrite:
             return self._join(node, choice)
         if choice.row == PART:
             return self._part(node, choice)
+        if choice.row == TURN:
+            return self._turn(node, choice)
         args = tuple(self._argument(self.new[a], want) for a, want in zip(node.args, choice.layouts_in, strict=True))
         return _placed(node, args, choice, self.assignment.why[node]).results
 
@@ -126,6 +128,12 @@ class _Rewrite:
             attrs = {"axis": axis, "start": start, "size": size}
             values.append(Value(Node("Edgec.Part", (source,), (t,), attrs, value.name, node.origin)))
         return tuple(values)
+
+    def _turn(self, node: Node, choice: Choice) -> tuple[Value, ...]:
+        source = self._as(self.new[node.args[0]], choice.layouts_in[0] or "")
+        t = replace(node.types[0], layout=choice.layouts_out[0])
+        attrs = {"perm": body_of(node).outputs[0].node.attrs["perm"], "to": t.layout}
+        return Node("Edgec.Turn", (source,), (t,), attrs, node.name, node.origin).results
 
     @staticmethod
     def _outer(node: Node, body_node: Node) -> tuple[Value, ...]:

@@ -12,14 +12,14 @@ from dataclasses import dataclass, field, replace
 from edgec.compiler import registry
 from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
 from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.layout import contiguous, same_bytes, storage_bytes
-from edgec.compiler.op import body_of, int_attr, is_const, viewed
+from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, turned
+from edgec.compiler.op import body_of, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.target import Target
 
 from .fuse import placeable, stretches
 
-JOIN, PART = "join", "part"  # choices that the planner carries out: no kernel runs
+JOIN, PART, TURN = "join", "part", "turn"  # choices that the planner carries out: no kernel runs
 SWEEPS = 12
 MIXED_US = 0.25e-3  # per byte that is read in one layout for a result in another
 
@@ -148,9 +148,17 @@ def _no_kernel(problem: Problem) -> str:
 
 
 def _placements(kernel: Node, offers: Sequence[Choice]) -> list[Choice]:
-    """Join or part in each layout in which the stretches are contiguous. Constants lie outside the arena: no parts."""
+    """Join or part in each layout in which the stretches are contiguous. Constants lie outside the arena: no parts.
+
+    A transpose needs no copy where its result's layout names the axes in the order in which they lie.
+    """
     body = body_of(kernel)
     nodes = [n for n in body.nodes() if n.op not in ("Input", "Const")]
+    if len(nodes) == 1 and nodes[0].op == "Transpose" and not is_const(viewed(kernel.args[0])):
+        perm = ints_attr(nodes[0], "perm")
+        after, before = turned(perm), turned(tuple(perm.index(axis) for axis in range(len(perm))))
+        ways = [("", after), (before, "")] if after else []
+        return [Choice(TURN, (one,), (other,), (), 0.0) for one, other in ways]
     if len(nodes) != 1 or nodes[0].op not in ("Concat", "Slice", "Split") or not placeable(nodes[0]):
         return []
     node = nodes[0]
@@ -182,7 +190,7 @@ def _joins(node: Node, layout: str) -> bool:
 
 
 def _reason(choice: Choice, options: Sequence[Choice]) -> str:
-    if choice.row in (JOIN, PART):
+    if choice.row in (JOIN, PART, TURN):
         return "placed by the planner: no copy"
     others = [c for c in options if c.row != choice.row]
     if not others:

@@ -73,7 +73,7 @@ class Schedule:
             return
         if node.op == "Input":
             self._own(Value(node), 0, name=node.name)
-        elif node.op == "Edgec.View":
+        elif node.op in ("Edgec.View", "Edgec.Turn"):
             self._share(Value(node), node.args[0], 0)
         elif node.op == "Edgec.Part":
             at = stretch_offset(node.args[0].type, int_attr(node, "axis"), int_attr(node, "start"))

@@ -27,7 +27,7 @@ def resize(body: Any, value: Value, index: Index) -> Expr:
     axes: list[tuple[int, Taps]] = []
     for axis, (n, out, scale) in enumerate(zip(argument.shape, attrs["sizes"], attrs["scales"], strict=True)):
         if out != n or scale != 1:
-            axes.append((axis, _taps(body, index[axis], n, out, scale, attrs)))
+            axes.append((axis, axis_reads(body, index[axis], n, out, scale, attrs)))
     if attrs["mode"] == "nearest":
         source = list(index)
         for axis, taps in axes:
@@ -50,7 +50,8 @@ def resize(body: Any, value: Value, index: Index) -> Expr:
     )
 
 
-def _taps(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -> Taps:
+def axis_reads(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -> Taps:
+    """What output position `i` of an axis of `n` elements reads, to become `out` elements."""
     if attrs["mode"] == "nearest":
         table = [int(p) for p in axis_taps(n, out, scale, **attrs)[0][:, 0]]
         return [(_nearest(body, i, n, out, scale, table, attrs), None)]

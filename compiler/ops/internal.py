@@ -1,6 +1,7 @@
-"""Operators of our own: kernels that passes formed, memory layouts, and views that the planner places without a copy.
+"""Operators of our own: kernels that passes formed, memory layouts, selections of channels, and views that the planner
+places without a copy.
 
-Unlike all others these read and keep memory layouts. `arena` holds the planner's offsets, one per result.
+Unlike all others most of these read and keep memory layouts. `arena` holds the planner's offsets, one per result.
 """
 
 from __future__ import annotations
@@ -45,6 +46,13 @@ def _viewed(x: Type, shape: tuple[int, ...], to: str, **_: Any) -> tuple[Type, .
     return (replace(t, layout=to),)
 
 
+def _turned(x: Type, perm: tuple[int, ...], to: str, **_: Any) -> tuple[Type, ...]:
+    layout(to, len(x.shape))
+    if sorted(perm) != list(range(len(x.shape))):
+        raise IRError(f"perm {list(perm)} does not name each axis of {x} once")
+    return (replace(x, shape=tuple(x.shape[a] for a in perm), layout=to),)
+
+
 def _joined(*types: Type, axis: int, **_: Any) -> tuple[Type, ...]:
     (t,) = concatenated(*types, axis=axis)
     return (replace(t, layout=types[0].layout),)
@@ -52,6 +60,17 @@ def _joined(*types: Type, axis: int, **_: Any) -> tuple[Type, ...]:
 
 def _join(*xs: Tensor, axis: int, **_: Any) -> Tensor:
     return np.concatenate(xs, axis)
+
+
+def _selected(*types: Type, index: tuple[int, ...], **_: Any) -> tuple[Type, ...]:
+    (t,) = concatenated(*(replace(t, layout="") for t in types), axis=1)
+    if len(t.shape) < 2 or not index or min(index) < 0 or max(index) >= t.shape[1]:
+        raise IRError(f"indices {list(index)} do not fit {t.shape[1]} channels")
+    return (Type(t.dtype, (t.shape[0], len(index), *t.shape[2:])),)
+
+
+def _select(*xs: Tensor, index: tuple[int, ...], **_: Any) -> Tensor:
+    return np.take(np.concatenate(xs, 1), index, 1)
 
 
 def _part(x: Type, axis: int, start: int, size: int, **_: Any) -> tuple[Type, ...]:
@@ -85,5 +104,7 @@ op(
 )
 op("Edgec.Layout", 1, _laid_out, lambda x, **_: x, attrs={"to": "", "arena": ()})
 op("Edgec.View", 1, _viewed, lambda x, shape, **_: x.reshape(shape), attrs={"shape": REQUIRED, "to": "", "arena": ()})
+op("Edgec.Turn", 1, _turned, lambda x, perm, **_: x.transpose(perm), attrs={"perm": REQUIRED, "to": "", "arena": ()})
 op("Edgec.Join", (1, -1), _joined, _join, attrs={"axis": REQUIRED, "arena": ()})
+op("Edgec.Select", (1, -1), _selected, _select, attrs={"index": REQUIRED})  # channels of the joined arguments
 op("Edgec.Part", 1, _part, _part_of, attrs={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED, "arena": ()})

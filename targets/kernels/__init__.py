@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401
     attention_rows,
+    channels_rows,
     contract_generic,
     conv_rows,
     depthwise_rows,
@@ -12,6 +13,7 @@ from . import (  # noqa: F401
     norm,
     pool_rows,
     pool_spatial_rows,
+    resize_rows,
     softmax,
     window_generic,
     winograd_rows,

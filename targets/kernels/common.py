@@ -10,6 +10,12 @@ from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Problem
 
+from .generic_choice import DEAR, DEAR_CYCLES
+
+# elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
+LIGHT = frozenset(
+    {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
+)
 TASK_US = 20.0  # a task of about this length keeps threads busy and costs nothing to hand out
 
 
@@ -38,6 +44,21 @@ def epilogue_fits(problem: Problem) -> Literal[True] | str:
     if body.outputs[0].shape != shape:
         return "the output's shape is not the anchor's"
     return True
+
+
+def after_anchor(problem: Problem) -> list[Node]:
+    """The elementwise nodes of a body, its anchor apart."""
+    return [n for n in problem.body.nodes() if n is not problem.anchor and OPS[n.op].kind == "elementwise"]
+
+
+def heavy(problem: Problem) -> bool:
+    """Whether what follows the anchor is long code."""
+    return not LIGHT.issuperset(n.op for n in after_anchor(problem))
+
+
+def operations(problem: Problem) -> float:
+    """Instructions per vector of results, about: the anchor's store and the elementwise nodes."""
+    return 1.0 + sum(DEAR_CYCLES if n.op in DEAR else 1.0 for n in after_anchor(problem))
 
 
 def depends(node: Node, on: Node) -> bool:

@@ -9,18 +9,15 @@ from typing import Any
 from tvm import tirx
 
 from edgec.compiler.ir import Type, Value
-from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.access import Place, parameter
 from edgec.targets.body import Body
 from edgec.targets.tir import Expr, Stmt
 
+from .common import heavy
+
 F32 = "float32"
-# elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
-LIGHT = frozenset(
-    {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
-)
 ABREAST = 4  # vectors of long code in turn: enough chains for two pipes of four cycles
 
 
@@ -62,9 +59,7 @@ def emit_kernel(
         out = Place(result, buffers[len(types)])
         zero, bind = tir.let(tirx.shift_right(begin, tir.i32(31)), "zero")
         scratch = buffers[-1] if choice.scratch_bytes else None
-        after = [n.op for n in graph.nodes() if n is not problem.anchor and OPS[n.op].kind == "elementwise"]
-        heavy = not LIGHT.issuperset(after)
-        frame = Frame(Body(graph, places), places, graph.outputs[0], out, zero, scratch, heavy)
+        frame = Frame(Body(graph, places), places, graph.outputs[0], out, zero, scratch, heavy(problem))
         return tir.seq(bind, tir.tasks(begin, end, lambda task: make(frame, task)))
 
     return Emitted(tir.function(symbol, params, whole, pointer_bits=target.pointer_bits), tasks)

@@ -2,13 +2,13 @@
 
 A tile of output pixels stays in registers, one vector of channels each. Small windows are written out, so that an
 input vector is loaded once for all outputs that it touches; large ones loop over their rows. Taps outside the input
-are left out.
+are left out. Where long code follows, it runs over whole rows (staged_emit.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from .common import ceil_div
 from .common_emit import F32, Frame, emit_kernel, put, store_tile, vector
 from .conv_emit import runs, source, tap_bounds
 from .conv_shape import UNROLLED_TAPS, Window
+from .staged_emit import StagedRow
 
 
 @dataclass
@@ -40,6 +41,10 @@ class Spot:
     def slot(self, r: int, c: int) -> int:
         return r * len(self.columns) + c
 
+    def row_number(self, row: Any) -> int:
+        """Which of the tile's rows an output row is."""
+        return next(r for r, at in enumerate(self.rows) if at is row)
+
 
 class Planes:
     """One unit is a block of channels of one image; a task is `chunk` of them."""
@@ -50,6 +55,7 @@ class Planes:
         self.anchor = problem.anchor.results[0]
         self.rank = len(problem.anchor.types[0].shape)
         self.blocks = ceil_div(w.channels_out, self.lanes)
+        self.staged: StagedRow | None = None
         self.unrolls = w.taps <= UNROLLED_TAPS
 
     # What a subclass decides: operands per tap, the first value, how a tap joins, and what is stored.
@@ -73,6 +79,8 @@ class Planes:
         total, chunk = self.w.batch * self.blocks, self.choice.get("chunk")
 
         def task(frame: Frame, number: Expr) -> Stmt:
+            if self.choice.scratch_bytes:
+                self.staged = StagedRow(self.problem, frame, self.w.width.out, self.lanes)
             count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
             return tir.loop(count, lambda k: self.unit(frame, number * chunk + k), "unit")
 
@@ -96,17 +104,23 @@ class Planes:
         binds = self.operands(frame, block, range(self.w.height.kernel), operands) if self.unrolls else []
 
         def line(r: list[Any], edge_row: bool) -> Stmt:
-            return tir.seq(
-                runs(
-                    self.w.width,
-                    columns,
-                    lambda c, edge: self.tile(frame, Spot(image, block, width, r, c, edge_row, edge), operands),
-                )
+            tiles = runs(
+                self.w.width,
+                columns,
+                lambda c, edge: self.tile(frame, Spot(image, block, width, r, c, edge_row, edge), operands),
             )
+            return tir.seq(tiles, self.rest_of_rows(r, image, block, width))
 
         if self.unrolls:
             return tir.seq(binds, runs(self.w.height, rows, line))
         return tir.loop(self.w.height.out, lambda h: line([h], False), "row")
+
+    def rest_of_rows(self, rows: list[Any], image: Expr, block: Expr, width: int) -> list[Stmt]:
+        """What follows the anchor, where tiles have left their results in scratch memory."""
+        if self.staged is None:
+            return []
+        one = [(r, (row,) if self.rank == 4 else ()) for r, row in enumerate(rows)]
+        return [self.staged.store(r, at, image, block, width) for r, at in one]
 
     def operands(
         self, frame: Frame, block: Expr, rows: Any, found: dict[tuple[int, int], Expr | None], at: Expr | None = None
@@ -129,7 +143,8 @@ class Planes:
         parts: list[Stmt] = [alloc, bind]
         parts += [put(acc, start, self.lanes, p * self.lanes) for p in range(len(pixels))]
         parts += self.unrolled(frame, s, acc, operands) if self.unrolls else self.looped(frame, s, acc)
-        parts.append(store_tile(frame, acc, s.rows, s.columns, (s.width,), self.lanes, partial(self.writer, frame, s)))
+        short = replace(frame, heavy=False)
+        parts.append(store_tile(short, acc, s.rows, s.columns, (s.width,), self.lanes, partial(self.writer, frame, s)))
         return tir.seq(parts)
 
     def writer(
@@ -138,6 +153,8 @@ class Planes:
         def write(v: Expr) -> Stmt:
             channel = s.block * self.lanes + v
             value = self.result(frame, s, tir.load(buffer, slot + v), channel, row, column)
+            if self.staged is not None:
+                return tir.store(frame.scratch, value, self.staged.slot(s.row_number(row), column) + v)
             frame.body.bind(self.anchor, lambda _: value)
             return frame.store((s.image, channel, row, column) if self.rank == 4 else (s.image, channel, column))
 

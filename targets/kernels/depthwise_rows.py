@@ -8,7 +8,16 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
+from .common import (
+    blocked_layout,
+    ceil_div,
+    epilogue_fits,
+    heavy,
+    layouts_in,
+    operations,
+    task_split,
+    vectors_fit,
+)
 from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, geometry, segments
 from .cost import Traffic, microseconds
 
@@ -41,22 +50,28 @@ def choices(problem: Problem) -> Sequence[Choice]:
     x, weight, _ = conv_operands(problem.anchor)
     blocked = blocked_layout(rank, lanes)
     packed = f"{'OIHW' if rank == 4 else 'OIW'}{lanes}o"
-    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    after = operations(problem)
     most = cpu.vector_registers // 2 - 1
     found = []
     for columns in dict.fromkeys(
         ceil_div(w.width.out, parts) for parts in range(ceil_div(w.width.out, most), ceil_div(w.width.out, most) + 3)
     ):
         for rows in sorted({1, min(2, w.height.out)}) if unrolls(w) and 2 * columns <= most else (1,):
-            us = cost(w, cpu, rows, columns, operations)
+            us = cost(w, cpu, rows, columns, after)
             units = w.batch * ceil_div(w.channels_out, lanes)
             chunk = task_split(units, us / units, problem.threads)
             layouts = layouts_in(problem, {x: blocked, weight: packed}, blocked)
-            found.append(Choice(NAME, layouts, (blocked,), (("mt", columns), ("rt", rows), ("chunk", chunk)), us))
+            config = (("mt", columns), ("rt", rows), ("chunk", chunk))
+            found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, rows)))
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
 
-def cost(w: Window, cpu: Cpu, rows: int, columns: int, operations: int) -> float:
+def staged_bytes(problem: Problem, w: Window, rows: int) -> int:
+    """Scratch memory for rows of results to which long code is then applied."""
+    return 4 * rows * w.width.out * problem.target.cpu.lanes(32) if heavy(problem) else 0
+
+
+def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
     """Modelled time in us."""
     blocks = w.batch * ceil_div(w.channels_out, cpu.lanes(32))
     cycles = 0.0
@@ -68,9 +83,7 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, operations: int) -> float
             )
             loads = inputs + w.taps
             work = max(pixels * w.taps / cpu.fma_per_cycle, loads / cpu.load_per_cycle, cpu.fma_latency * w.taps)
-            ends = pixels * (1.0 + operations) / (2 * cpu.fma_per_cycle) + START * (
-                1 if unrolls(w) else w.height.kernel
-            )
+            ends = pixels * (1.0 + after) / (2 * cpu.fma_per_cycle) + START * (1 if unrolls(w) else w.height.kernel)
             cycles += v.count * s.count * (work + ends)
     elements = w.batch * w.channels_in * w.height.size * w.width.size, w.batch * w.channels_out * w.pixels
     moved = 4.0 * sum(elements)

@@ -117,6 +117,27 @@ def boxes(t: Type, axes: Breaks) -> list[list[tuple[int, int]]]:
     return [list(box) for box in product(*intervals)]
 
 
+def true_boxes(t: Type, axes: Breaks) -> list[list[tuple[int, int]]]:
+    """As `boxes`, without the padding of an incomplete last block: it forms boxes with fewer lanes."""
+    lay = layout(t.layout, len(t.shape))
+    found = boxes(t, axes)
+    for lane, (axis, size) in enumerate(lay.blocks, len(lay.order)):
+        full, rest = divmod(t.shape[axis], size)
+        if not rest or lay.block(axis) != size:
+            continue
+        outer, split = lay.order.index(axis), []
+        for box in found:
+            start, end = box[outer]
+            if start < min(end, full):
+                split.append([*box[:outer], (start, min(end, full)), *box[outer + 1 :]])
+            if end > full:
+                last = [*box[:outer], (full, end), *box[outer + 1 :]]
+                last[lane] = (0, rest)
+                split.append(last)
+        found = split
+    return found
+
+
 def _count(intervals: list[list[tuple[int, int]]]) -> int:
     total = 1
     for x in intervals:

@@ -7,11 +7,13 @@ from typing import Literal
 
 from edgec.compiler.ir import Type
 from edgec.compiler.layout import layout, storage_bytes
-from edgec.compiler.op import OPS
+from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Problem
 
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
+DEAR_CYCLES = 16.0  # per vector
+RESIZE_CYCLES = {"nearest": 10.0, "linear": 16.0, "cubic": 60.0}  # per vector: positions are computed for each element
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
 SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
 
@@ -70,7 +72,9 @@ def arithmetic_cycles(problem: Problem) -> float:
     total = 0.0
     for node in problem.body.nodes():
         if OPS[node.op].kind in ("map", "elementwise"):
-            each = 40.0 * lanes if node.op in SCALAR_CALLS else 16.0 if node.op in DEAR else 1.0
+            if node.op == "Resize":
+                total += RESIZE_CYCLES[str(full_attrs(node)["mode"])] * node.types[0].size / lanes
+            each = 40.0 * lanes if node.op in SCALAR_CALLS else DEAR_CYCLES if node.op in DEAR else 1.0
             total += each * node.types[0].size / lanes
     return total
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgec.compiler.ir import Value
+from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
+from .common import f32
 from .generic_choice import choices, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ def match(problem: Problem) -> Literal[True] | str:
     for node in problem.body.nodes():
         if OPS[node.op].kind not in ("map", "elementwise", "source"):
             return f"computes maps and elementwise operators, not {node.op}"
+        if node.op == "Edgec.Select":
+            return "selects no channels"
     return True
 
 
@@ -43,30 +47,54 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
     """One region per box of the outputs' index space between breaks."""
     from .. import tir
-    from .generic_breaks import boxes, breaks
+    from .generic_breaks import breaks, true_boxes
     from .generic_kernel import logical
     from .generic_nest import Nest
+    from .generic_turn import turn, turned
 
     inputs = frozenset(problem.body.inputs)
     lead = values[0]
+    walked = _walked(problem, lead)
     axes = [set.union(*(breaks(v, inputs)[k] for v in values)) for k in range(len(lead.shape))]
     result = []
-    for box in boxes(lead.type, axes):
+    for box in true_boxes(walked, axes):
         space = io.space(box)
 
-        def element(_: Any = None, space: Any = space) -> Any:
-            index = logical(lead.type, space.loops)
-            return tir.seq(io.store(space, v, space.body.at(v, index), index) for v in values)
+        def index(space: Any = space) -> Any:
+            return logical(walked, space.loops)
+
+        def element(_: Any = None, space: Any = space, index: Any = index) -> Any:
+            return tir.seq(io.store(space, v, space.body.at(v, index()), index()) for v in values)
 
         def build(points: Any, element: Any = element) -> Any:
             return tir.seq(point(element) for point in points)
 
         space.trace(element)
         lanes = vector_lanes(problem)
+        if f32(*(v.type for v in (*problem.body.inputs, lead))) and (tiles := turn(space, lanes)):
+
+            def value(space: Any = space, index: Any = index) -> Any:
+                return space.body.at(lead, index())
+
+            def store(x: Any, space: Any = space, index: Any = index) -> Any:
+                return io.store(space, lead, x, index())
+
+            result.append(turned(tiles, value, store, problem.threads))
+            continue
         vector = space.vector_group(lanes) if space.groups else None
         order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])
         result.append(Nest(space, order, lanes).run(build, problem.threads))
     return result
+
+
+def _walked(problem: Problem, lead: Value) -> Type:
+    """The type in whose memory order the outputs are visited: an argument's blocks of channels where they have none."""
+    if lead.type.layout:
+        return lead.type
+    for v in problem.body.inputs:
+        if v.type.layout.endswith("c") and len(v.shape) == len(lead.shape) and v.shape[1] == lead.shape[1]:
+            return replace(lead.type, layout=v.type.layout)
+    return lead.type
 
 
 kernel(

@@ -7,9 +7,17 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
+from .common import (
+    blocked_layout,
+    ceil_div,
+    epilogue_fits,
+    layouts_in,
+    operations,
+    task_split,
+    vectors_fit,
+)
 from .conv_shape import Window, window
-from .depthwise_rows import cost
+from .depthwise_rows import cost, staged_bytes
 
 NAME = "pool_f32_blocked"
 
@@ -35,16 +43,16 @@ def geometry(problem: Problem) -> Window:
 def choices(problem: Problem) -> Sequence[Choice]:
     w, cpu = geometry(problem), problem.target.cpu
     blocked = blocked_layout(len(problem.anchor.types[0].shape), cpu.lanes(32))
-    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    after = operations(problem)
     most = cpu.vector_registers // 2 - 1
     units = w.batch * ceil_div(w.channels_out, cpu.lanes(32))
     layouts = layouts_in(problem, {problem.anchor.args[0]: blocked}, blocked)
     found = []
     for parts in (0, 1):
         columns = ceil_div(w.width.out, ceil_div(w.width.out, most) + parts)
-        us = cost(w, cpu, 1, columns, operations)
+        us = cost(w, cpu, 1, columns, after)
         config = (("mt", columns), ("rt", 1), ("chunk", task_split(units, us / units, problem.threads)))
-        found.append(Choice(NAME, layouts, (blocked,), config, us))
+        found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, 1)))
     return found
 
 

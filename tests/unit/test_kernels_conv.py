@@ -33,20 +33,23 @@ class Case:
     pads: tuple[int, ...] = ()
     dilations: tuple[int, ...] = ()
     group: int = 1
-    then: str = ""  # epilogue: Relu, Clip, Add (a residual), Mul (one factor per channel)
+    then: str = ""  # epilogue: Relu, Clip, Add (a residual), Mul (one factor per channel); "+": SiLU before it
 
     def problem(self, on: Target, threads: int = 1) -> Problem:
         shapes = [self.x, (self.outputs, self.x[1] // self.group, *self.kernel), (self.outputs,)]
         inputs = [Value(Node("Input", (), (Type("f32", s),), {}, f"a{i}")) for i, s in enumerate(shapes)]
         attrs = {"strides": self.strides, "pads": self.pads, "dilations": self.dilations, "group": self.group}
         y = ops.build("Conv", *inputs, **attrs)
-        if self.then in ("Add", "Mul"):
-            shape = y.shape if self.then == "Add" else (self.outputs,) + (1,) * len(self.kernel)
+        if self.then.startswith("+"):
+            y = ops.build("Mul", y, ops.build("Sigmoid", y))
+        then = self.then.removeprefix("+")
+        if then in ("Add", "Mul"):
+            shape = y.shape if then == "Add" else (self.outputs,) + (1,) * len(self.kernel)
             inputs.append(Value(Node("Input", (), (Type("f32", shape),), {}, "other")))
-            y = ops.build(self.then, y, inputs[-1])
-        if self.then == "Clip":
+            y = ops.build(then, y, inputs[-1])
+        if then == "Clip":
             y = ops.build("Clip", y, min=0.0, max=0.5)
-        elif self.then:
+        elif then:
             y = ops.build("Relu", y)
         return Problem(Graph("body", tuple(inputs), (y,)), on, threads, frozenset({1, 2}))
 
@@ -97,6 +100,10 @@ DEPTHWISE = [
     Case((1, 16, 9, 40), 16, (7, 7), (2, 2), (3, 3, 3, 3), group=16),
     Case((1, 20, 12, 12), 20, (3, 3), (1, 1), (4, 4, 4, 4), (4, 4), group=20, then="Mul"),
     Case((1, 17, 33), 17, (3,), (1,), (1, 1), group=17, then="Relu"),
+    Case((1, 24, 15, 13), 24, (3, 3), (1, 1), (1, 1, 1, 1), group=24, then="+"),
+    Case((1, 24, 9, 21), 24, (5, 5), (1, 1), (2, 2, 2, 2), group=24, then="+Add"),
+    Case((2, 40, 7, 7), 40, (3, 3), (2, 2), (1, 1, 1, 1), group=40, then="+Mul"),
+    Case((1, 17, 33), 17, (3,), (1,), (1, 1), group=17, then="+"),
 ]
 
 
@@ -156,7 +163,7 @@ def test_winograd_needs_filters_that_are_known() -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [DENSE[1], DENSE[4], DENSE[5], DENSE[9], POINTWISE[1], DEPTHWISE[0], DEPTHWISE[2]], ids=str
+    "case", [DENSE[1], DENSE[4], DENSE[5], DENSE[9], POINTWISE[1], *DEPTHWISE[::2], *DEPTHWISE[-3:]], ids=str
 )
 def test_the_first_choice_gives_the_meaning_on_avx2(case: Case) -> None:
     problem = case.problem(target("x86"), threads=2)

@@ -58,6 +58,11 @@ def test_pooling_over_a_line() -> None:
     check(problem_of("MaxPool", (1, 5, 31), kernel_shape=(4,), strides=(3,), pads=(1, 2)), "pool_f32_blocked")
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_pooling_before_long_code(op: str) -> None:
+    check(problem_of(op, (2, 20, 9, 19), "x86", then="Sigmoid", kernel_shape=(3, 3), pads=(1,) * 4), "pool_f32_blocked")
+
+
 def test_a_window_of_minus_infinity_stays_so() -> None:
     from edgec.targets.measure import Measured
 

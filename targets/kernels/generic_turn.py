@@ -1,0 +1,145 @@
+"""Square tiles of a map kernel whose argument is contiguous along one loop and whose result along another.
+
+A tile is read in vectors along the argument's loop, transposed in registers, and written in vectors along the
+result's. The last tile of a loop overlaps the one before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from tvm import tirx
+
+from .. import tir
+from ..tir import Expr, Stmt
+from .generic_nest import Region
+from .generic_space import TASK_WORK, Group, Space
+
+WIDE = 2  # tiles side by side along the argument's loop: a whole line of the cache
+
+
+@dataclass(frozen=True)
+class Turn:
+    """`along`: the loop along which arguments are contiguous; `across`: that of the result."""
+
+    space: Space
+    along: Group
+    across: Group
+    lanes: int
+
+
+def turn(space: Space, lanes: int) -> Turn | None:
+    """How to tile a traced space, if its arguments and its result lie across each other and vectors fit both loops."""
+    if lanes < 4 or lanes & (lanes - 1) or sum(space.stores) != 1:
+        return None
+    store = space.stores.index(True)
+    loads = [k for k in range(len(space.stores)) if k != store]
+    across = next((g for g in space.groups if g.strides[store] == 1), None)
+    if across is None or across.extent < lanes or across.fold:
+        return None
+
+    def fits(g: Group) -> bool:
+        whole = g.extent >= lanes and g is not across and not g.fold and g.strides[store] is not None
+        return whole and all(g.strides[k] in (0, 1) for k in loads)
+
+    crossed = [k for k in loads if across.strides[k] not in (0, 1)]
+    found = [g for g in space.groups if fits(g) and any(g.strides[k] == 1 for k in crossed)]
+    return Turn(space, found[0], across, lanes) if crossed and found else None
+
+
+def turned(t: Turn, element: Callable[[], Expr], store: Callable[[Expr], Stmt], threads: int) -> Region:
+    """`element()` is the result's element at the space's position; `store(x)` writes x there."""
+    space, lanes = t.space, t.lanes
+    outer = [g for g in space.groups if g not in (t.along, t.across)]
+    wide = min(WIDE, t.along.extent // lanes)
+    blocks = -(-t.along.extent // (lanes * wide))
+    units = prod(g.extent for g in outer) * blocks
+    work = max(1, TASK_WORK // (t.across.extent * lanes * wide))
+    chunk = max(1, min(work, -(-units // (4 * threads)) if threads > 1 else work))
+
+    def unit(number: Expr) -> Stmt:
+        digits = tir.split(number, *(g.extent for g in outer), blocks)
+        binds = []
+        for group, x in zip(outer, digits, strict=False):
+            var, bind = tir.let(x, "d")
+            space.body.limit(var, group.extent)
+            space.set(group, var)
+            binds.append(bind)
+        first, bind = tir.let(_start(digits[-1], lanes * wide, t.along.extent), "along")
+        space.body.limit(first, t.along.extent - lanes * wide + 1)
+        steps = -(-t.across.extent // lanes)
+
+        def step(k: Expr) -> Stmt:
+            at, bind_at = tir.let(_start(k, lanes, t.across.extent), "across")
+            space.body.limit(at, t.across.extent - lanes + 1)
+            return tir.seq(bind_at, [_tile(t, first + w * lanes, at, element, store) for w in range(wide)])
+
+        return tir.seq(binds, bind, tir.loop(steps, step, "tile"))
+
+    def task(number: Expr) -> Stmt:
+        count = chunk if units % chunk == 0 else tirx.min(units - number * chunk, chunk)
+        return tir.loop(count, lambda k: unit(number * chunk + k), "unit")
+
+    return -(-units // chunk), task
+
+
+def _start(k: Expr, size: int, extent: int) -> Expr:
+    """First position of step `k`; the last step ends at the end."""
+    return k * size if extent % size == 0 else tirx.min(k * size, extent - size)
+
+
+def _tile(t: Turn, first: Expr, at: Expr, element: Callable[[], Expr], store: Callable[[Expr], Stmt]) -> Stmt:
+    space, lanes = t.space, t.lanes
+    stage, alloc = tir.local((lanes * lanes,), "float32", "tile")
+    parts: list[Stmt] = [alloc]
+    for row in range(lanes):
+        space.set(t.across, at + row)
+
+        def lane(v: Expr, row: int = row) -> Stmt:
+            space.body.limit(v, lanes)
+            space.set(t.along, first + v)
+            return tir.store(stage, element(), row * lanes + v)
+
+        parts.append(tir.vectorized(lanes, lane))
+    rows = [tir.load(stage, tir.ramp(row * lanes, lanes)) for row in range(lanes)]
+    binds, columns = transposed(rows, lanes)
+    parts += binds
+    result, alloc = tir.local((lanes * lanes,), "float32", "tile")
+    parts.append(alloc)
+    parts += [tir.store(result, column, tir.ramp(k * lanes, lanes)) for k, column in enumerate(columns)]
+    for column in range(lanes):
+        space.set(t.along, first + column)
+
+        def out(v: Expr, column: int = column) -> Stmt:
+            space.body.limit(v, lanes)
+            space.set(t.across, at + v)
+            return store(tir.load(result, column * lanes + v))
+
+        parts.append(tir.vectorized(lanes, out))
+    return tir.seq(parts)
+
+
+def transposed(rows: list[Expr], lanes: int) -> tuple[list[Stmt], list[Expr]]:
+    """The columns of a square of vectors, by exchanging halves, quarters ... of pairs (Eklundh, 1972)."""
+    binds: list[Stmt] = []
+    named = []
+    for row in rows:
+        value, bind = tir.let(row, "r")
+        binds.append(bind)
+        named.append(value)
+    step = 1
+    while step < lanes:
+        for k in range(lanes):
+            if k & step:
+                continue
+            a, b = named[k], named[k + step]
+            low = [j if not j & step else lanes + (j ^ step) for j in range(lanes)]
+            high = [j ^ step if not j & step else lanes + j for j in range(lanes)]
+            for place, order in ((k, low), (k + step, high)):
+                value, bind = tir.let(tirx.Shuffle([a, b], [tir.i32(j) for j in order]), "r")
+                binds.append(bind)
+                named[place] = value
+        step *= 2
+    return binds, named

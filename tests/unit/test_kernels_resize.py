@@ -1,0 +1,65 @@
+"""Resizing of blocked channels gives the operator's meaning in every mode."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgec.compiler.ops
+import edgec.targets.kernels  # noqa: F401
+from edgec.compiler import op as ops
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.registry import ROWS, Problem
+from edgec.compiler.target import read_target, target_files
+
+
+def problem_of(shape: tuple[int, ...], size: tuple[int, ...], on: str, then: str = "", **attrs: Any) -> Problem:
+    x = Value(Node("Input", (), (Type("f32", shape),), {}, "x"))
+    scales = tuple(float(b / a) for a, b in zip(shape, (*shape[:2], *size), strict=True))
+    y = ops.build("Resize", x, sizes=(*shape[:2], *size), scales=scales, **attrs)
+    inputs = [x]
+    if then == "Add":
+        inputs.append(Value(Node("Input", (), (Type("f32", y.shape),), {}, "other")))
+        y = ops.build("Add", y, inputs[-1])
+    elif then:
+        y = ops.build(then, y)
+    return Problem(Graph("body", tuple(inputs), (y,)), read_target(target_files()[on].read_text(), on), 2)
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize(
+    ("shape", "size", "attrs"),
+    [
+        ((1, 20, 5, 6), (10, 12), {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}),
+        ((2, 16, 5, 6), (7, 4), {"mode": "nearest"}),
+        ((1, 20, 5, 6), (10, 12), {"mode": "linear"}),
+        ((1, 9, 5, 6), (8, 5), {"mode": "linear", "coordinate_transformation_mode": "align_corners"}),
+        ((1, 16, 5, 6), (5, 12), {"mode": "linear"}),
+        ((1, 16, 5, 6), (15, 6), {"mode": "linear"}),
+        ((1, 20, 5, 6), (9, 13), {"mode": "cubic"}),
+        ((1, 20, 7), (13,), {"mode": "linear"}),
+    ],
+    ids=str,
+)
+def test_modes(shape: tuple[int, ...], size: tuple[int, ...], attrs: dict[str, Any], on: str) -> None:
+    check(problem_of(shape, size, on, **attrs))
+
+
+@pytest.mark.parametrize("then", ["Relu", "Add"])
+def test_elementwise_operators_follow(then: str) -> None:
+    check(problem_of((1, 20, 5, 6), (10, 12), "x86", then, mode="linear"))
+
+
+def check(problem: Problem) -> None:
+    from edgec.targets.measure import Measured
+
+    row = ROWS["resize_f32_blocked"]
+    assert row.accepts(problem) is True
+    arrays = [np.random.default_rng(2).standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
+    (choice,) = row.choices(problem)
+    np.testing.assert_allclose(
+        Measured(problem, choice, arrays).run(parts=2), run(problem.body, arrays)[0], rtol=1e-5, atol=1e-5
+    )

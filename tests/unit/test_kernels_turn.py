@@ -1,0 +1,61 @@
+"""Maps whose argument is contiguous along one axis and whose result along another: every element arrives."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import edgec.compiler.ops
+import edgec.targets.kernels  # noqa: F401
+from edgec.compiler import op as ops
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.registry import Choice, Problem
+from edgec.compiler.target import read_target, target_files
+
+
+def check(inputs: list[Value], y: Value, layouts: tuple[str, ...], out: str, on: str) -> None:
+    from edgec.targets.measure import Measured
+
+    problem = Problem(Graph("body", tuple(inputs), (y,)), read_target(target_files()[on].read_text(), on), 2)
+    arrays = [np.random.default_rng(1).standard_normal(v.shape).astype(np.float32) for v in inputs]
+    got = Measured(problem, Choice("generic_map", layouts, (out,)), arrays).run(parts=3)
+    np.testing.assert_allclose(got, run(problem.body, arrays)[0], rtol=1e-6)
+
+
+def given(shape: tuple[int, ...], name: str = "x") -> Value:
+    return Value(Node("Input", (), (Type("f32", shape),), {}, name))
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("shape", [(1, 32, 5, 7), (2, 35, 8, 8), (1, 3, 9, 9), (1, 37, 41)], ids=str)
+@pytest.mark.parametrize("blocked", ["in", "out"])
+def test_conversions_of_layouts(shape: tuple[int, ...], blocked: str, on: str) -> None:
+    lanes = 8 if on == "x86" else 16
+    layout = f"{'NCHW' if len(shape) == 4 else 'NCW'}{lanes}c"
+    x, (before, after) = given(shape), (layout, "") if blocked == "in" else ("", layout)
+    y = Value(Node("Edgec.Layout", (x,), (Type("f32", shape, after),), {"to": after}, "to"))
+    check([x], y, (before,), after, on)
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize(
+    ("shape", "perm"),
+    [((1, 21, 50), (0, 2, 1)), ((17, 33), (1, 0)), ((1, 9, 10, 40), (0, 3, 1, 2)), ((4, 20, 3, 19), (3, 2, 1, 0))],
+    ids=str,
+)
+def test_transposes(shape: tuple[int, ...], perm: tuple[int, ...], on: str) -> None:
+    x = given(shape)
+    check([x], ops.build("Transpose", x, perm=perm), ("",), "", on)
+
+
+def test_a_chain_around_a_transpose_computes_in_tiles() -> None:
+    x, other = given((1, 20, 6, 7)), given((1, 20, 6, 7), "other")
+    y = ops.build("Transpose", ops.build("Add", ops.build("Relu", x), other), perm=(0, 2, 3, 1))
+    check([x, other], ops.build("Sigmoid", y), ("", "NCHW8c"), "", "x86")
+
+
+def test_joined_pieces_are_transposed() -> None:
+    parts = [given((1, n, 29), f"x{n}") for n in (4, 1, 40)]
+    y = ops.build("Transpose", ops.build("Concat", *parts, axis=1), perm=(0, 2, 1))
+    check(parts, y, ("",) * 3, "", "x86")

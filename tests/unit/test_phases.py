@@ -1,0 +1,105 @@
+"""Transposed convolutions become convolutions over the phases of the stride, and keep their meaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgec.compiler.ops  # noqa: F401
+from edgec.compiler import op as ops
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.pipeline import parse_pipeline, run_pipeline
+from edgec.compiler.session import Session
+
+
+def transposed(x: tuple[int, ...], outputs: int, kernel: tuple[int, ...], **attrs: Any) -> Graph:
+    rng = np.random.default_rng(3)
+    image = Value(Node("Input", (), (Type("f32", x),), {}, "x"))
+    group = attrs.get("group", 1)
+    w = ops.const(rng.standard_normal((x[1], outputs // group, *kernel)).astype(np.float32), "w")
+    b = ops.const(rng.standard_normal(outputs).astype(np.float32), "b")
+    return Graph("g", (image,), (ops.build("ConvTranspose", image, w, b, **attrs),))
+
+
+def split(g: Graph) -> Graph:
+    return run_pipeline(g, parse_pipeline("phases"), Session(verify=2))
+
+
+@pytest.mark.parametrize(
+    "g",
+    [
+        transposed((1, 3, 4, 5), 2, (2, 2), strides=(2, 2)),
+        transposed((2, 3, 4, 5), 2, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1)),
+        transposed((1, 3, 4, 5), 8, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1)),
+        transposed((1, 3, 4, 5), 2, (3, 3)),
+        transposed((1, 3, 4, 5), 2, (5, 3), strides=(3, 2), pads=(2, 0, 1, 1)),
+        transposed((1, 4, 3, 3), 6, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1), group=2),
+        transposed((1, 4, 3, 3), 4, (4, 4), strides=(2, 2), pads=(0, 1, 2, 3), group=4),
+        transposed((1, 2, 3, 3), 4, (2, 2), strides=(3, 3), output_padding=(1, 2)),
+        transposed((1, 4, 7), 2, (8,), strides=(4,), pads=(2, 2)),
+        transposed((1, 2, 3, 2, 4), 3, (2, 3, 2), strides=(2, 1, 2), pads=(0, 1, 0, 0, 1, 0)),
+    ],
+    ids=lambda g: str(g.outputs[0].node.attrs),
+)
+def test_phases_give_the_same_numbers(g: Graph) -> None:
+    x = np.random.default_rng(4).standard_normal(g.inputs[0].shape).astype(np.float32)
+    new = split(g)
+    assert not any(node.op == "ConvTranspose" for node in new.nodes())
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_window_of_the_stride_costs_no_extra_tap_and_no_cut() -> None:
+    new = split(transposed((1, 3, 4, 5), 2, (2, 2), strides=(2, 2)))
+    assert [n.op for n in new.nodes() if n.args] == ["Conv", "DepthToSpace"]
+    conv = next(n for n in new.nodes() if n.op == "Conv")
+    assert conv.args[1].shape == (8, 3, 1, 1)
+
+
+def test_what_cannot_be_split_stays() -> None:
+    g = transposed((1, 3, 4, 5), 2, (3, 3), dilations=(2, 2))
+    assert [n.op for n in split(g).nodes() if n.args] == ["ConvTranspose"]
+
+
+def focus(order: list[tuple[int, int]], size: int = 2, stride: int = 1) -> Graph:
+    rng = np.random.default_rng(3)
+    image = Value(Node("Input", (), (Type("f32", (1, 3, 8, 12)),), {}, "x"))
+
+    def piece(row: int, column: int) -> Value:
+        y = ops.build("Slice", image, starts=(row,), ends=(8,), axes=(2,), steps=(size,))
+        return ops.build("Slice", y, starts=(column,), ends=(12,), axes=(3,), steps=(size,))
+
+    x = ops.build("Concat", *(piece(*at) for at in order), axis=1)
+    w = ops.const(rng.standard_normal((5, x.shape[1], 3, 3)).astype(np.float32), "w")
+    b = ops.const(rng.standard_normal(5).astype(np.float32), "b")
+    conv = ops.build("Conv", x, w, b, pads=(1, 1, 1, 1), strides=(stride, stride))
+    return Graph("g", (image,), (conv,))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_convolution_over_patches_reads_the_image(stride: int) -> None:
+    g = focus([(0, 0), (1, 0), (0, 1), (1, 1)], stride=stride)
+    x = np.random.default_rng(4).standard_normal(g.inputs[0].shape).astype(np.float32)
+    new = split(g)
+    assert [n.op for n in new.nodes() if n.args] == ["Conv"]
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_space_to_depth_is_such_patches() -> None:
+    rng = np.random.default_rng(3)
+    image = Value(Node("Input", (), (Type("f32", (2, 3, 8, 12)),), {}, "x"))
+    w = ops.const(rng.standard_normal((5, 48, 1, 3)).astype(np.float32), "w")
+    folded = ops.build("SpaceToDepth", image, blocksize=4)
+    g = Graph("g", (image,), (ops.build("Conv", folded, w, ops.const(np.ones(5, np.float32), "b"), pads=(0, 1, 0, 1)),))
+    x = rng.standard_normal(image.shape).astype(np.float32)
+    new = split(g)
+    assert [n.op for n in new.nodes() if n.args] == ["Conv"]
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("order", [[(0, 0), (1, 0), (0, 1)], [(0, 0), (0, 0), (0, 1), (1, 1)]], ids=str)
+def test_patches_with_gaps_stay(order: list[tuple[int, int]]) -> None:
+    g = focus(order)
+    assert "Concat" in [n.op for n in split(g).nodes()]
