@@ -16,9 +16,9 @@ from .bundle.place import check_output
 from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph
-from .pipeline import parse_pipeline, run_pipeline, show_pipeline
+from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .plugins import load_plugins
-from .program import Program
+from .program import Program, chained
 from .session import Session
 from .target import Target, find_target
 
@@ -67,7 +67,7 @@ def compile_model(
     tell("import", 0, 1)
     graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
     program = compile_graph(replace(graph, name=label), session, spec, tell)
-    program = replace(program, model_sha256=_digest(model), notes=tuple(session.notes))
+    program = replace(program, model_sha256=_digest(model), notes=tuple(dict.fromkeys(session.notes)))
     tell("link", 0, 1)
     bundle = write_bundle(program, chosen, folder)
     tell("link", 1, 1)
@@ -75,21 +75,37 @@ def compile_model(
 
 
 def compile_graph(graph: Graph, session: Session, spec: str = "", progress: Progress = _silent) -> Program:
-    """Passes and code generation. `session.target` must be set."""
+    """Passes and code generation, for each level of the target. `session.target` must be set."""
     target = session.target
     if target is None:
         raise EdgecError("compile: no target is given")
     load_kernels()
     progress("optimize", 0, 1)
     stages = parse_pipeline(spec or target.pipeline, target.pipeline)
+    weights = import_module("edgec.targets.codegen").Weights()
+    programs = []
+    for level in target.programs:
+        session.target, session.arena = level, None
+        programs.append(_compile_level(graph, session, stages, weights, progress))
+    session.target = target
+    data, passes = weights.bytes(), show_pipeline(stages)
+    return chained([replace(program, weights=data, passes=passes) for program in programs])
+
+
+def _compile_level(
+    graph: Graph, session: Session, stages: Sequence[Stage], weights: Any, progress: Progress
+) -> Program:
+    """Passes and code generation for the target of the session, which is a single one."""
     planned = run_pipeline(graph, stages, session)
     if session.arena is None:
         raise EdgecError(
             f"pipeline {show_pipeline(stages)!r} cannot end in a library: it has no 'plan'; add 'fuse, layout, plan'"
         )
     generate = import_module("edgec.targets.codegen").generate
-    program: Program = generate(planned, target, arena=session.arena, threads=session.threads, progress=progress)
-    return replace(program, passes=show_pipeline(stages))
+    program: Program = generate(
+        planned, session.target, arena=session.arena, threads=session.threads, weights=weights, progress=progress
+    )
+    return program
 
 
 def load_kernels() -> None:

@@ -57,18 +57,22 @@ class Benchmark:
         return min(self.runs)
 
 
-def load(path: str | Path, threads: int | None = None) -> Model:
-    """Open the bundle in folder `path`. `threads`: workers to use; default and most: as many as it was compiled for."""
-    return Model(read_bundle(path), threads)
+def load(path: str | Path, threads: int | None = None, *, level: str | None = None) -> Model:
+    """Open the bundle in folder `path`. `threads`: workers to use; default and most: as many as it was compiled for.
+
+    `level`: of a bundle for several levels of the CPU, the one to open (default: the best that this CPU can run).
+    """
+    return Model(read_bundle(path), threads, level)
 
 
 class Model:
     """One instance of a compiled model, with an arena of its own.
 
     Threads may share it, and then wait for each other; to run at the same time, each loads an instance of its own.
+    `level` is the target whose kernels run, `bundle` describes these.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, level: str | None = None) -> None:
         self.bundle = bundle
         self._handle: int | None = None
         self._pool: c.c_void_p | None = None
@@ -76,9 +80,12 @@ class Model:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise EdgecError(f"threads must be 1 or more, got {threads!r}")
         self._rt = abi.runtime_library()
-        desc = self._dlopen()
+        desc = self._at(self._dlopen(), level)
         self._desc = desc.contents
         self._open(desc, arena_bytes=self._desc.arena_bytes)
+        self._desc = c.cast(self._address, c.POINTER(c.POINTER(abi.Desc))).contents.contents  # ec_model.desc
+        self.level = self._desc.target.decode()
+        self.bundle = bundle.at(self.level)
         self._in = [self._view(self._rt.ec_input, i) for i in range(self._desc.n_inputs)]
         self._out = [self._view(self._rt.ec_output, i) for i in range(self._desc.n_outputs)]
         self.inputs = tuple(port for port, _ in self._in)
@@ -118,6 +125,18 @@ class Model:
                 f"{folder}: compiled for version {desc.contents.abi} of the C ABI, this runtime has {ABI}: "
                 "compile the model again"
             )
+        return desc
+
+    def _at(self, desc: Any, level: str | None) -> Any:
+        """The descriptor to open: the first, or that of a level, which must run here."""
+        if level is None:
+            return desc
+        self.bundle.at(level)  # or it says which levels there are
+        while desc.contents.target.decode() != level:
+            desc = desc.contents.fallback
+        if missing := desc.contents.isa & ~self._rt.ec_cpu_isa():
+            names = ", ".join(abi.isa_names(missing))
+            raise EdgecError(f"{self.bundle.folder}: level {level!r}: this CPU lacks {names}")
         return desc
 
     def _open(self, desc: Any, arena_bytes: int) -> None:

@@ -16,13 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="workers (default: as compiled)")
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="inferences to time (default: 50)")
     parser.add_argument("--layers", action="store_true", help="time each step too")
+    parser.add_argument("--level", metavar="T", help="of a bundle for several levels of the CPU, the one to run")
     parser.add_argument("--json", action="store_true", help="print milliseconds as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     from ..runtime import load
 
-    with load(args.bundle, args.threads) as model:
+    with load(args.bundle, args.threads, level=args.level) as model:
         result = model.benchmark(args.runs, layers=args.layers)
         steps, threads = model.bundle.steps, model.threads
     if args.json:

@@ -18,6 +18,7 @@ EXAMPLES = """examples:
   edgec compile model.onnx --target rpi5 -o build/
   edgec compile model.onnx --shape input=1x3x320x320 --threads 2 -o build/
   edgec compile vad.onnx --bind sr=16000 --dim batch=1 --name vad -o build/
+  edgec compile model.onnx --target x86-multi -o build/        AVX2 and AVX-512: chosen when it is opened
   edgec compile model.onnx --max-ram 192K --max-flash 900K -o build/"""
 
 _LATER = ("quantize", "calib", "max_drop", "max_latency")

@@ -39,7 +39,24 @@ def run(args: argparse.Namespace) -> int:
         ]
         _print(sorted(every), ("kernel", "operators", "needs", ""), args.json)
         return 0
-    problem = problem_of(args)
+    problems = problems_of(args)
+    found = [(problem.target.name, *_explained(problem)) for problem in problems]
+    head: tuple[str, ...] = ("kernel", "tiles", "layouts", "cost us", "")
+    if len(found) > 1:
+        head = ("target", *head)
+        _print([(name, *row) for name, rows, _ in found for row in rows], head, args.json)
+    else:
+        _print(found[0][1], head, args.json)
+    for name, _, picked in found:
+        if not picked:
+            raise EdgecError(f"{args.op}: no kernel takes this problem on {name}")
+    return 0
+
+
+def _explained(problem: Any) -> tuple[list[tuple[str, ...]], bool]:
+    """A line for each tile of each row, or why there is none; whether any was picked."""
+    from .. import registry
+
     picked = next(iter(registry.choices(problem)), None)
     rows: list[tuple[str, ...]] = []
     for name, row in sorted(registry.ROWS.items()):
@@ -53,18 +70,15 @@ def run(args: argparse.Namespace) -> int:
                 f"{', '.join(_layout(x) for x in offer.layouts_in)} -> {', '.join(map(_layout, offer.layouts_out))}"
             )
             rows.append((name, config, layouts, f"{offer.cost_us:.2f}", "picked" if offer == picked else ""))
-    _print(rows, ("kernel", "tiles", "layouts", "cost us", ""), args.json)
-    if picked is None:
-        raise EdgecError(f"{args.op}: no kernel takes this problem on {args.target}")
-    return 0
+    return rows, picked is not None
 
 
 def _layout(text: str | None) -> str:
     return "any" if text is None else text or "rows"
 
 
-def problem_of(args: argparse.Namespace) -> Any:
-    """The operator alone, as a kernel's body; its first argument varies, the others are constants."""
+def problems_of(args: argparse.Namespace) -> Any:
+    """The operator alone, on each level of the target; its first argument varies, the others are constants."""
     from ..dtypes import dtype
     from ..ir import Graph, Node, Type, Value
     from ..op import build, row
@@ -81,7 +95,8 @@ def problem_of(args: argparse.Namespace) -> Any:
     attrs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     out = build(args.op, *inputs, label=args.op, **attrs)
     body = Graph("body", tuple(inputs), out.node.results)
-    return Problem(body, find_target(args.target), args.threads, frozenset(range(1, len(inputs))))
+    fixed = frozenset(range(1, len(inputs)))
+    return [Problem(body, target, args.threads, fixed) for target in find_target(args.target).programs]
 
 
 def _print(rows: Sequence[tuple[str, ...]], head: tuple[str, ...], as_json: bool) -> None:
