@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,6 +25,8 @@ from .bundle import elf
 from .bundle.manifest import ABI, Bundle, read_bundle
 from .dtypes import DTYPES
 from .errors import EdgecError, nearest
+
+_MEMORY = 128 << 20  # bytes: more than caches hold
 
 # EC_F32 and so on: the rows of dtypes.py stand in the order of the enum in edgec.h
 _NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}
@@ -43,10 +45,18 @@ class Port:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Durations in milliseconds, timed in C: of each run, and (with `layers`) medians by step name."""
+    """Durations in milliseconds, timed in C: of each run, and (with `layers`) medians by step name.
+
+    `peak_gflops` is what the workers' cores reach on registers alone, `shares` how much of that each step reached (the
+    median of ratios taken in the same round, because clock rates drift), `read_gbytes` what one core reads from memory
+    per second.
+    """
 
     runs: tuple[float, ...]
     layers: tuple[tuple[str, float], ...] = ()
+    shares: tuple[float, ...] = ()
+    peak_gflops: float = 0.0
+    read_gbytes: float = 0.0
 
     @property
     def median(self) -> float:
@@ -257,15 +267,29 @@ class Model:
             with self._lock:
                 self._write(feed)
                 self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data + 8 * i))
-        medians: tuple[tuple[str, float], ...] = ()
-        if layers and self.steps:
-            table = np.zeros((runs, len(self.steps)))
-            for i in range(runs):
-                with self._lock:
-                    self._write(feed)
-                    self._check(self._rt.ec_bench_steps(self._address, 1, table[i:].ctypes.data))
-            medians = tuple(zip(self.steps, np.median(table, axis=0).tolist(), strict=True))
-        return Benchmark(tuple(times.tolist()), medians)
+        whole = Benchmark(tuple(times.tolist()))
+        return self._benchmark_steps(whole, feed) if layers and self.steps else whole
+
+    def _benchmark_steps(self, whole: Benchmark, feed: Mapping[str, npt.ArrayLike]) -> Benchmark:
+        """The same with times of the steps, beside what the machine could do meanwhile."""
+        table = np.zeros((len(whole.runs), len(self.steps)))
+        peaks = np.zeros(len(whole.runs))
+        for i in range(len(whole.runs)):
+            before = self._rt.ec_bench_peak()
+            with self._lock:
+                self._write(feed)
+                self._check(self._rt.ec_bench_steps(self._address, 1, table[i:].ctypes.data))
+            peaks[i] = (before + self._rt.ec_bench_peak()) / 2 * self.threads
+        work = np.array([2e-6 * step["macs"] for step in self.bundle.steps])
+        shares = np.median(work / np.maximum(table, 1e-6) / peaks[:, None], axis=0)
+        memory = np.ones(_MEMORY, np.uint8)
+        return replace(
+            whole,
+            layers=tuple(zip(self.steps, np.median(table, axis=0).tolist(), strict=True)),
+            shares=tuple(shares.tolist()),
+            peak_gflops=float(np.median(peaks)),
+            read_gbytes=self._rt.ec_bench_read(memory.ctypes.data, memory.nbytes),
+        )
 
     def close(self) -> None:
         """End the threads and unload the library. The arrays that `run` returned stay valid."""

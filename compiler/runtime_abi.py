@@ -74,6 +74,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ec_use_pool": (c.c_int32, [c.c_void_p, c.c_void_p]),
     "ec_bench": (c.c_int32, [c.c_void_p, c.c_uint32, c.c_void_p]),
     "ec_bench_steps": (c.c_int32, [c.c_void_p, c.c_uint32, c.c_void_p]),
+    "ec_bench_peak": (c.c_double, []),
+    "ec_bench_read": (c.c_double, [c.c_void_p, c.c_size_t]),
 }
 _LIBRARY: list[c.CDLL] = []
 
