@@ -14,6 +14,7 @@ from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes
 from edgec.compiler.op import body_of, int_attr, is_const, viewed
+from edgec.compiler.problems import problems
 from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.target import Target
 
@@ -54,10 +55,7 @@ def search(g: Graph, target: Target, threads: int) -> Assignment:
     """Choose for every `Edgec.Kernel` of the graph."""
     found = Assignment(target, threads)
     offers, refused = {}, []
-    cold = sum(storage_bytes(n.types[0]) for n in g.nodes() if n.op == "Const") > max(target.cpu.l2, target.cpu.l3)
-    for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
-        constants = frozenset(i for i, a in enumerate(node.args) if is_const(a))
-        problem = Problem(body_of(node), target, threads, constants, cold)
+    for node, problem in problems(g, target, threads).items():
         offers[node] = _offers(node, problem)
         if not offers[node]:
             refused.append(Unsupported(node.name, problem.anchor.op, 0, _no_kernel(problem)))
