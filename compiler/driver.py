@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from .plugins import load_plugins
 from .program import Program, chained
 from .session import Session
 from .target import Target, find_target
+from .tunings import Tunings, default_path
 
 if TYPE_CHECKING:
     import onnx
@@ -44,6 +46,8 @@ def compile_model(
     bind: Mapping[str, Any] | None = None,
     threads: int = 1,
     passes: str | None = None,
+    tune: float | None = None,
+    tune_db: str | Path | None = None,
     progress: Progress | None = None,
     session: Session | None = None,
 ) -> Bundle:
@@ -63,10 +67,13 @@ def compile_model(
     session.settings = {**session.settings, "threads": threads}
     spec = passes or chosen.pipeline
     parse_pipeline(spec, chosen.pipeline)
+    database = _use_tunings(session, tune, tune_db, tell)
 
     tell("import", 0, 1)
     graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
     program = compile_graph(replace(graph, name=label), session, spec, tell)
+    if database is not None and session.tunings is not None:
+        session.tunings.write(database)
     program = replace(program, model_sha256=_digest(model), notes=tuple(dict.fromkeys(session.notes)))
     tell("link", 0, 1)
     bundle = write_bundle(program, chosen, folder)
@@ -106,6 +113,25 @@ def _compile_level(
         planned, session.target, arena=session.arena, threads=session.threads, weights=weights, progress=progress
     )
     return program
+
+
+def _use_tunings(session: Session, tune: float | None, tune_db: str | Path | None, tell: Progress) -> Path | None:
+    """Give the session what was measured, and a tuner where `tune` has seconds for it; the file to write then."""
+    if tune is None and tune_db is None:
+        return None
+    path = Path(tune_db) if tune_db is not None else default_path()
+    if tune is None:
+        session.tunings = Tunings.read(path)
+        return None
+    if isinstance(tune, bool) or not isinstance(tune, (int, float)) or not 0 < tune < inf:
+        raise EdgecError(f"tune: {tune!r} is not a number of seconds")
+    assert session.target is not None
+    session.tunings = Tunings.read(path) if path.exists() else Tunings()
+    session.tunings.write(path)  # a file that cannot be written is better known before the measurements
+    session.tuner = import_module("edgec.targets.tuner").tuner(
+        session.target, tune, session.tunings, tell, session.note
+    )
+    return path
 
 
 def load_kernels() -> None:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import EdgecError
+from ..tunings import Tunings, candidate
 from .common import show_json, table
 
 EXAMPLES = """examples:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="f32", metavar="TYPE", help="element type of the arguments (default: f32)")
     parser.add_argument("--attr", action="append", default=[], metavar="NAME=1,1", help="attribute of the operator")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="workers")
+    parser.add_argument("--tune-db", metavar="FILE", help="measured times, shown beside the modelled ones and used")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -40,8 +42,10 @@ def run(args: argparse.Namespace) -> int:
         _print(sorted(every), ("kernel", "operators", "needs", ""), args.json)
         return 0
     problems = problems_of(args)
-    found = [(problem.target.name, *_explained(problem)) for problem in problems]
-    head: tuple[str, ...] = ("kernel", "tiles", "layouts", "cost us", "")
+    tunings = Tunings.read(args.tune_db) if args.tune_db is not None else None
+    found = [(problem.target.name, *_explained(problem, tunings)) for problem in problems]
+    measured = () if tunings is None else ("measured us",)
+    head: tuple[str, ...] = ("kernel", "tiles", "layouts", "cost us", *measured, "")
     if len(found) > 1:
         head = ("target", *head)
         _print([(name, *row) for name, rows, _ in found for row in rows], head, args.json)
@@ -53,23 +57,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _explained(problem: Any) -> tuple[list[tuple[str, ...]], bool]:
+def _explained(problem: Any, tunings: Tunings | None) -> tuple[list[tuple[str, ...]], bool]:
     """A line for each tile of each row, or why there is none; whether any was picked."""
     from .. import registry
 
-    picked = next(iter(registry.choices(problem)), None)
+    offers = registry.choices(problem)
+    picked = next(iter(tunings.applied(problem, offers) if tunings else offers), None)
+    known = tunings.known(problem) if tunings else {}
     rows: list[tuple[str, ...]] = []
     for name, row in sorted(registry.ROWS.items()):
         answer = row.accepts(problem)
         offers = sorted(row.choices(problem), key=lambda c: c.cost_us) if answer is True else []
         if not offers:
-            rows.append((name, "", "", "", "rejected: " + (answer if isinstance(answer, str) else "no tile fits")))
+            note = "rejected: " + (answer if isinstance(answer, str) else "no tile fits")
+            rows.append((name, "", "", "", *([""] if tunings else []), note))
         for offer in offers:
             config = " ".join(f"{k}={v}" for k, v in offer.config)
             layouts = (
                 f"{', '.join(_layout(x) for x in offer.layouts_in)} -> {', '.join(map(_layout, offer.layouts_out))}"
             )
-            rows.append((name, config, layouts, f"{offer.cost_us:.2f}", "picked" if offer == picked else ""))
+            us = known.get(candidate(offer))
+            measured = [] if tunings is None else ["" if us is None else f"{us:.2f}"]
+            state = "picked" if picked is not None and candidate(offer) == candidate(picked) else ""
+            rows.append((name, config, layouts, f"{offer.cost_us:.2f}", *measured, state))
     return rows, picked is not None
 
 
