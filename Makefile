@@ -5,8 +5,9 @@ CC ?= cc
 JOBS ?= $(shell nproc 2>/dev/null || echo 2)
 PYTEST_ARGS ?=
 TARGET ?= host
-MODELS ?= examples/digits/digits.onnx
-THREADS ?= 1
+MODELS ?=
+THREADS ?= 1 2
+README ?= README.md
 
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
@@ -80,8 +81,8 @@ ctest: $(READY) ## build the C runtime and run its tests
 	PATH="$(BIN):$$PATH" cmake --build build/runtime
 	PATH="$(BIN):$$PATH" ctest --test-dir build/runtime --output-on-failure -j $(JOBS)
 
-bench: $(READY) ## time models beside ONNX Runtime: make bench MODELS="a.onnx b.onnx" THREADS=1
-	$(BIN)/python benchmarks/models.py --threads $(THREADS) $(MODELS)
+bench: $(READY) ## time models beside other engines and write README's table: MODELS="a.onnx b" THREADS="1 2" README=
+	$(BIN)/python benchmarks/models.py $(MODELS) --threads $(THREADS) $(if $(README),--readme $(README))
 
 bless: $(READY) ## accept the present output as the expected one (golden files); review with git diff
 	EDGEC_BLESS=1 $(PYTEST) --bless

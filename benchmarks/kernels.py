@@ -1,185 +1,135 @@
-"""Times kernels layer by layer: every candidate of the registry, its rate, and how far the cost model is off.
+"""Times kernels layer by layer: the registry's candidates against each other, and how far its pick is from the best.
 
-python benchmarks/kernels.py [--target NAME] [--set resnet50] [--filter TEXT] [--all]
-Rates are shares of the multiply-add peak of one core, measured in the same run; `<--` marks the registry's pick.
+    python benchmarks/kernels.py [--set resnet50] [--filter TEXT] [--all] [--assert 5%]
+    python benchmarks/kernels.py --model model.onnx --all
+
+`<--` marks the registry's pick. Rates are shares of the multiply-add peak of one core. All candidates of a layer and
+the peak run in turns, and ratios are taken round by round. --assert P exits with 1 if the picks of the whole set,
+weighted by their time, are more than P slower than the best candidates.
 """
 
 from __future__ import annotations
 
 import argparse
-import ctypes
-from collections.abc import Iterator
-from math import prod
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import edgec.compiler.ops
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 import edgec.targets.kernels  # noqa: F401
-from edgec.compiler import op as ops
-from edgec.compiler.ir import Graph, Node, Type, Value
+from benchmarks.layers import SETS, Layer, of_model
+from edgec.compiler.macs import macs
 from edgec.compiler.registry import Choice, Problem, choices
-from edgec.compiler.target import Target, read_target, target_files
+from edgec.compiler.target import Target, find_target
 from edgec.targets import tir
 from edgec.targets.codegen_llvm import object_bytes
-from edgec.targets.measure import Measured, least_us, link
+from edgec.targets.race import Race, build_candidates, figures
 
-# (times in the model, input channels, size, output channels, kernel, stride, pads, group)
-Layer = tuple[int, int, int, int, int, int, tuple[int, int, int, int], int]
-
-
-def same(kernel: int) -> tuple[int, int, int, int]:
-    return (kernel // 2,) * 4
+TILE, TURNS = 12, 1000
 
 
-def resnet50() -> Iterator[Layer]:
-    yield 1, 3, 224, 64, 7, 2, (3, 3, 3, 3), 1
-    size, before = 56, 64
-    for stage, (inner, blocks) in enumerate(((64, 3), (128, 4), (256, 6), (512, 3))):
-        stride = 1 if stage == 0 else 2
-        yield 1, before, size, inner, 1, 1, same(1), 1
-        yield 1, inner, size, inner, 3, stride, same(3), 1
-        yield 1, before, size, 4 * inner, 1, stride, same(1), 1
-        size //= stride
-        yield blocks, inner, size, 4 * inner, 1, 1, same(1), 1
-        yield blocks - 1, 4 * inner, size, inner, 1, 1, same(1), 1
-        yield blocks - 1, inner, size, inner, 3, 1, same(3), 1
-        before = 4 * inner
+@dataclass(frozen=True)
+class Timed:
+    """A candidate's time, and its rate as a share of the peak."""
+
+    choice: Choice
+    us: float
+    share: float
 
 
-def mobilenet_v2() -> Iterator[Layer]:
-    yield 1, 3, 224, 32, 3, 2, (0, 0, 1, 1), 1
-    size, before = 112, 32
-    for expand, out, blocks, first in (
-        (1, 16, 1, 1),
-        (6, 24, 2, 2),
-        (6, 32, 3, 2),
-        (6, 64, 4, 2),
-        (6, 96, 3, 1),
-        (6, 160, 3, 2),
-        (6, 320, 1, 1),
-    ):
-        for block in range(blocks):
-            stride, inner = (first if block == 0 else 1), before * expand
-            if expand > 1:
-                yield 1, before, size, inner, 1, 1, same(1), 1
-            yield 1, inner, size, inner, 3, stride, same(3) if stride == 1 else (0, 0, 1, 1), inner
-            size //= stride
-            yield 1, inner, size, out, 1, 1, same(1), 1
-            before = out
-    yield 1, 320, 7, 1280, 1, 1, same(1), 1
-    yield 1, 1280, 1, 1001, 1, 1, same(1), 1
-
-
-def squeezenet() -> Iterator[Layer]:
-    yield 1, 3, 224, 64, 3, 2, (0, 0, 0, 0), 1
-    for before, squeeze, size, times in (
-        (64, 16, 55, 1),
-        (128, 16, 55, 1),
-        (128, 32, 27, 1),
-        (256, 32, 27, 1),
-        (256, 48, 13, 1),
-        (384, 48, 13, 1),
-        (384, 64, 13, 1),
-        (512, 64, 13, 1),
-    ):
-        yield times, before, size, squeeze, 1, 1, same(1), 1
-        yield times, squeeze, size, 4 * squeeze, 1, 1, same(1), 1
-        yield times, squeeze, size, 4 * squeeze, 3, 1, same(3), 1
-    yield 1, 512, 13, 1000, 1, 1, same(1), 1
-
-
-SETS = {"resnet50": resnet50, "mobilenet_v2": mobilenet_v2, "squeezenet": squeezenet}
-
-
-def merged(layers: Iterator[Layer]) -> list[Layer]:
-    """Equal layers once, their counts added."""
-    count: dict[tuple[Any, ...], int] = {}
-    for times, *rest in layers:
-        count[tuple(rest)] = count.get(tuple(rest), 0) + times
-    return [(times, *rest) for rest, times in count.items()]
-
-
-def problem_of(layer: Layer, target: Target) -> Problem:
-    """The layer as a fused body: convolution, bias and Clip."""
-    _, inputs, size, outputs, kernel, stride, pads, group = layer
-    shapes = {"x": (1, inputs, size, size), "w": (outputs, inputs // group, kernel, kernel), "b": (outputs,)}
-    values = tuple(Value(Node("Input", (), (Type("f32", shape),), {}, name)) for name, shape in shapes.items())
-    y = ops.build("Conv", *values, strides=(stride, stride), pads=pads, group=group)
-    return Problem(Graph("body", values, (ops.build("Clip", y, min=0.0, max=6.0),)), target, 1, frozenset({1, 2}))
-
-
-def operations(problem: Problem) -> int:
-    node = problem.anchor
-    return 2 * prod(node.types[0].shape) * prod(node.args[1].shape[1:])
-
-
-def peak_gflops(target: Target) -> float:
-    """Multiply-adds on registers alone, measured."""
-    lanes, tile, turns = target.cpu.lanes(32), 12, 1000
+def peak_kernel(target: Target) -> tuple[bytes, str, list[Any]]:
+    """Multiply-adds on registers alone, as something to race with."""
+    lanes = target.cpu.lanes(32)
 
     def body(buffers: list[Any], begin: Any, end: Any) -> Any:
-        acc, alloc = tir.local((tile * lanes,), "float32")
-        at = [tir.ramp(i * lanes, lanes) for i in range(tile)]
+        acc, alloc = tir.local((TILE * lanes,), "float32")
+        at = [tir.ramp(i * lanes, lanes) for i in range(TILE)]
         factor, bind = tir.let(tir.load(buffers[0], tir.ramp(0, lanes)), "f")
         turn = tir.seq([tir.store(acc, tir.load(acc, a) * factor + factor, a) for a in at])
         start = [tir.store(acc, tir.load(buffers[0], a), a) for a in at]
-        return tir.seq(
-            alloc,
-            bind,
-            start,
-            tir.loop(turns, lambda _: turn),
-            [tir.store(buffers[0], tir.load(acc, a), a) for a in at],
-        )
+        end_ = [tir.store(buffers[0], tir.load(acc, a), a) for a in at]
+        return tir.seq(alloc, bind, start, tir.loop(TURNS, lambda _: turn), end_)
 
-    function = tir.function("edgec_kernel", [("x", "float32", (tile * lanes,))], body)
-    library = link(object_bytes([("edgec_kernel", function)], target))
-    data = np.full(tile * lanes + 16, 0.5, np.float32)
-    args = (ctypes.c_void_p * 1)(data.ctypes.data)
-    return 2 * lanes * tile * turns / least_us(library, args, 1, 20.0) / 1e3
+    function = tir.function("edgec_peak", [("x", "float32", (TILE * lanes,))], body)
+    data = np.full(TILE * lanes + 16, 0.5, np.float32)
+    return object_bytes([("edgec_peak", function)], target), "edgec_peak", [data]
 
 
-def main() -> None:
+def timed(problem: Problem, offers: Sequence[Choice], peak: Any, budget_ms: float) -> tuple[list[Timed], list[str]]:
+    """Every candidate that can be built, in order of `offers`, and what the others said."""
+    built = build_candidates(problem, offers, os.cpu_count() or 1)
+    ready = [b for b in built if not isinstance(b, str)]
+    rounds = Race(ready, [peak]).rounds(budget_ms * (len(ready) + 1))
+    peak_work = 2.0 * problem.target.cpu.lanes(32) * TILE * TURNS
+    shares = np.median(2.0 * macs(problem.body) / rounds[:, :-1] / (peak_work / rounds[:, -1:]), axis=0)
+    us = figures(rounds)
+    found = [Timed(b.job.choice, t, float(s)) for b, t, s in zip(ready, us, shares, strict=False)]
+    return found, [b for b in built if isinstance(b, str)]
+
+
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--target", default="x86-avx512")
+    parser.add_argument("--target", default="host")
     parser.add_argument("--set", default="resnet50", choices=sorted(SETS))
+    parser.add_argument("--model", type=Path, help="the kernels of an ONNX file in place of a set")
     parser.add_argument("--filter", default="", help="only layers whose text holds this")
     parser.add_argument("--all", action="store_true", help="time every candidate, not the pick alone")
+    parser.add_argument("--least", type=float, default=0.0, metavar="SHARE", help="only layers of so much of the work")
+    parser.add_argument("--assert", dest="limit", metavar="P%", help="exit with 1 beyond this loss; implies --all")
     parser.add_argument("--budget", type=float, default=30.0, help="milliseconds per candidate")
     options = parser.parse_args()
-    target = read_target(target_files()[options.target].read_text(), options.target)
-    peak = peak_gflops(target)
-    total = modelled = ideal = 0.0
-    for layer in merged(SETS[options.set]()):
-        times, inputs, size, outputs, kernel, stride, _, group = layer
-        text = f"{inputs}x{size} {kernel}x{kernel}/{stride} {outputs}{' dw' if group > 1 else ''}"
-        if options.filter not in text:
+    limit = float(options.limit.rstrip("%")) / 100 if options.limit else None
+    every = options.all or limit is not None
+    target = find_target(options.target)
+    layers = of_model(options.model, target) if options.model else SETS[options.set](target)
+    peak = peak_kernel(target)
+    picked = best = ideal = modelled = 0.0
+    for layer in chosen(layers, options.filter, options.least):
+        offers = choices(layer.problem)
+        found, failed = timed(layer.problem, offers if every else offers[:1], peak, options.budget)
+        for text in failed:
+            print(f"{layer.text}: a candidate cannot be built: {text}", file=sys.stderr)
+        if not found:
             continue
-        problem = problem_of(layer, target)
-        arrays = [np.random.default_rng(1).standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
-        offers = choices(problem)
-        for k, choice in enumerate(offers if options.all else offers[:1]):
-            us = Measured(problem, choice, arrays).time_us(options.budget)
-            peak = max(peak, peak_gflops(target))
-            print(line(f"{times} * {text}", choice, us, operations(problem), peak, k == 0), flush=True)
-            if k == 0:
-                total += us * times
-                modelled += choice.cost_us * times
-                ideal += operations(problem) / peak / 1e3 * times
+        least = min(t.us for t in found)
+        for t in found:
+            mark = f"<-- {100 * (t.us / least - 1):.1f} % behind the best" if t.choice == offers[0] else ""
+            print(line(layer, t, mark if every or not mark else "<--"), flush=True)
+        pick = next((t for t in found if t.choice == offers[0]), found[0])
+        picked, best = picked + layer.times * pick.us, best + layer.times * least
+        ideal, modelled = ideal + layer.times * pick.us * pick.share, modelled + layer.times * pick.choice.cost_us
+    if not picked:
+        raise SystemExit("no layer was timed")
     print(
-        f"peak {peak:.0f} GFLOP/s; all layers {total / 1e3:.2f} ms, "
-        f"modelled {modelled / 1e3:.2f}, at peak {ideal / 1e3:.2f}"
+        f"all layers {picked / 1e3:.2f} ms, {100 * ideal / picked:.0f} % of the peak weighted by time, "
+        f"modelled {modelled / 1e3:.2f} ms"
     )
+    loss = picked / best - 1
+    if every:
+        print(f"the picks are {100 * loss:.1f} % behind the best candidates ({best / 1e3:.2f} ms), weighted by time")
+    return int(limit is not None and loss > limit)
 
 
-def line(text: str, choice: Choice, us: float, work: int, peak: float, picked: bool) -> str:
-    rate = work / us / 1e3
+def chosen(layers: Sequence[Layer], text: str, least: float) -> Iterator[Layer]:
+    total = sum(layer.times * macs(layer.problem.body) for layer in layers) or 1
+    for layer in layers:
+        if text in layer.text and layer.times * macs(layer.problem.body) >= least * total:
+            yield layer
+
+
+def line(layer: Layer, t: Timed, mark: str) -> str:
+    rate = 2.0 * macs(layer.problem.body) / t.us / 1e3
     return (
-        f"{text:28s} {choice!s:62s} {choice.layouts_in[0] or 'NCHW':8s}"
-        f" {us:9.1f} us {rate:6.1f} GFLOP/s {100 * rate / peak:4.0f} %"
-        f"  model {choice.cost_us / us:5.2f} x{'  <--' if picked else ''}"
-    )
+        f"{f'{layer.times} * {layer.text}':34s} {t.choice!s:62s} {t.choice.layouts_in[0] or 'rows':8s}"
+        f" {t.us:9.1f} us {rate:6.1f} GFLOP/s {100 * t.share:4.0f} %  model {t.choice.cost_us / t.us:5.2f} x  {mark}"
+    ).rstrip()
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

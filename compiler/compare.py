@@ -7,7 +7,7 @@ right to 3e-8 of 1 only, which is a large error of an output whose greatest valu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf, prod
 from pathlib import Path
@@ -25,7 +25,6 @@ from .reference import Exact, Reference
 from .runtime import Model, Port, named_dtype, random_inputs, read_arrays
 
 Arrays = dict[str, npt.NDArray[Any]]
-Trace = Callable[[Mapping[str, npt.NDArray[Any]], list[tuple[int, int, int]]], tuple[Arrays, list[bytes]]]
 
 TOLERANCE = 1e-4
 _LOOSER = {"float16": 2e-3, "bfloat16": 1.6e-2}  # two units in the last place
@@ -66,10 +65,12 @@ def verify(
     inputs: str | Path | Mapping[str, npt.ArrayLike] | None = None,
     runs: int = 1,
     binds: Mapping[str, Any] | None = None,
+    level: str | None = None,
 ) -> Comparison:
     """Run ONNX model and bundle on `inputs`, or on `runs` seeded random ones; the worst of each value is reported.
 
     `binds` gives the values of inputs that were fixed at compile time. A foreign bundle runs in an emulator.
+    `level` is one of several that the bundle holds; default: the best that runs here.
     """
     compiled = read_bundle(bundle)
     ports = [Port(p["name"], p["dtype"], tuple(p["shape"])) for p in compiled.manifest["inputs"]]
@@ -79,9 +80,9 @@ def verify(
     if runs < 1:
         raise EdgecError(f"runs must be 1 or more, got {runs}")
     feeds = [_given(inputs, ports)] if inputs is not None else [random_inputs(ports, seed) for seed in range(runs)]
-    trace = _executor(compiled)
+    executor = _executor(compiled, level)
     arbiter = _Arbiter(model, ports, binds or {})
-    found = [_compare(compiled, trace, reference, arbiter, feed, layers) for feed in feeds]
+    found = [_compare(executor, reference, arbiter, feed, layers) for feed in feeds]
     worst = [max(same, key=lambda d: d.error) for same in zip(*(f.differences for f in found), strict=True)]
     return Comparison(tuple(worst), found[0].skipped)
 
@@ -115,10 +116,10 @@ def _given(inputs: str | Path | Mapping[str, npt.ArrayLike], ports: list[Port]) 
     return arrays
 
 
-def _executor(bundle: Bundle) -> Trace:
+def _executor(bundle: Bundle, level: str | None) -> Model | Emulated:
     if tools.runs_here(bundle.manifest["triple"]):
-        return Model(bundle).trace
-    return Emulated(bundle).trace
+        return Model(bundle, level=level)
+    return Emulated(bundle, level)
 
 
 class _Arbiter:
@@ -146,11 +147,11 @@ class _Arbiter:
 
 
 def _compare(
-    bundle: Bundle, trace: Trace, reference: Reference, arbiter: _Arbiter, feed: Arrays, layers: bool
+    executor: Model | Emulated, reference: Reference, arbiter: _Arbiter, feed: Arrays, layers: bool
 ) -> Comparison:
-    stored = [(i, s, r) for i, s in enumerate(bundle.steps) for r in s.get("results", [])] if layers else []
+    stored = [(i, s, r) for i, s in enumerate(executor.bundle.steps) for r in s.get("results", [])] if layers else []
     probes = [(i, r["offset"], _stored_bytes(r)) for i, _, r in stored]
-    outputs, memory = trace(feed, probes)
+    outputs, memory = executor.trace(feed, probes)
     wanted = reference.run(feed)
     rows, skipped = [], []
     for (_, step, result), data in zip(stored, memory, strict=True):

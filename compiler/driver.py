@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +17,12 @@ from .bundle.place import check_output
 from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph
-from .pipeline import parse_pipeline, run_pipeline, show_pipeline
+from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .plugins import load_plugins
-from .program import Program
+from .program import Program, chained
 from .session import Session
 from .target import Target, find_target
+from .tunings import Tunings, default_path
 
 if TYPE_CHECKING:
     import onnx
@@ -44,6 +46,8 @@ def compile_model(
     bind: Mapping[str, Any] | None = None,
     threads: int = 1,
     passes: str | None = None,
+    tune: float | None = None,
+    tune_db: str | Path | None = None,
     progress: Progress | None = None,
     session: Session | None = None,
 ) -> Bundle:
@@ -63,11 +67,14 @@ def compile_model(
     session.settings = {**session.settings, "threads": threads}
     spec = passes or chosen.pipeline
     parse_pipeline(spec, chosen.pipeline)
+    database = _use_tunings(session, tune, tune_db, tell)
 
     tell("import", 0, 1)
     graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
     program = compile_graph(replace(graph, name=label), session, spec, tell)
-    program = replace(program, model_sha256=_digest(model), notes=tuple(session.notes))
+    if database is not None and session.tunings is not None:
+        session.tunings.write(database)
+    program = replace(program, model_sha256=_digest(model), notes=tuple(dict.fromkeys(session.notes)))
     tell("link", 0, 1)
     bundle = write_bundle(program, chosen, folder)
     tell("link", 1, 1)
@@ -75,21 +82,56 @@ def compile_model(
 
 
 def compile_graph(graph: Graph, session: Session, spec: str = "", progress: Progress = _silent) -> Program:
-    """Passes and code generation. `session.target` must be set."""
+    """Passes and code generation, for each level of the target. `session.target` must be set."""
     target = session.target
     if target is None:
         raise EdgecError("compile: no target is given")
     load_kernels()
     progress("optimize", 0, 1)
     stages = parse_pipeline(spec or target.pipeline, target.pipeline)
+    weights = import_module("edgec.targets.codegen").Weights()
+    programs = []
+    for level in target.programs:
+        session.target, session.arena = level, None
+        programs.append(_compile_level(graph, session, stages, weights, progress))
+    session.target = target
+    data, passes = weights.bytes(), show_pipeline(stages)
+    return chained([replace(program, weights=data, passes=passes) for program in programs])
+
+
+def _compile_level(
+    graph: Graph, session: Session, stages: Sequence[Stage], weights: Any, progress: Progress
+) -> Program:
+    """Passes and code generation for the target of the session, which is a single one."""
     planned = run_pipeline(graph, stages, session)
     if session.arena is None:
         raise EdgecError(
             f"pipeline {show_pipeline(stages)!r} cannot end in a library: it has no 'plan'; add 'fuse, layout, plan'"
         )
     generate = import_module("edgec.targets.codegen").generate
-    program: Program = generate(planned, target, arena=session.arena, threads=session.threads, progress=progress)
-    return replace(program, passes=show_pipeline(stages))
+    program: Program = generate(
+        planned, session.target, arena=session.arena, threads=session.threads, weights=weights, progress=progress
+    )
+    return program
+
+
+def _use_tunings(session: Session, tune: float | None, tune_db: str | Path | None, tell: Progress) -> Path | None:
+    """Give the session what was measured, and a tuner where `tune` has seconds for it; the file to write then."""
+    if tune is None and tune_db is None:
+        return None
+    path = Path(tune_db) if tune_db is not None else default_path()
+    if tune is None:
+        session.tunings = Tunings.read(path)
+        return None
+    if isinstance(tune, bool) or not isinstance(tune, (int, float)) or not 0 < tune < inf:
+        raise EdgecError(f"tune: {tune!r} is not a number of seconds")
+    assert session.target is not None
+    session.tunings = Tunings.read(path) if path.exists() else Tunings()
+    session.tunings.write(path)  # a file that cannot be written is better known before the measurements
+    session.tuner = import_module("edgec.targets.tuner").tuner(
+        session.target, tune, session.tunings, tell, session.note
+    )
+    return path
 
 
 def load_kernels() -> None:

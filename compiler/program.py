@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from .ir import QParams, Type
@@ -47,7 +48,7 @@ class Step:
     origin    ONNX nodes that it computes        macs     multiply-accumulates (0 for memory-bound steps)
     config    the row's choices (tiles ...)      cost_us  modelled time on one core
     why       why this row and not another       bytes_moved  bytes read and written, weights included
-    results   what lies where when it is done
+    results   what lies where when it is done    grain    tasks that are worth handing to another worker
     """
 
     name: str
@@ -55,6 +56,7 @@ class Step:
     args: tuple[Ref, ...]
     tasks: int
     scratch_stride: int = 0
+    grain: int = 1
     row: str = ""
     config: str = ""
     origin: tuple[str, ...] = ()
@@ -88,7 +90,10 @@ class Arena:
 
 @dataclass(frozen=True)
 class Program:
-    """A compiled model before linking. `objects` are ELF relocatable files (name, bytes) that define the symbols."""
+    """A compiled model before linking. `objects` are ELF relocatable files (name, bytes) that define the symbols.
+
+    `target` is what these steps were compiled for: of a target with several levels, one of them.
+    """
 
     name: str
     target: str
@@ -106,3 +111,18 @@ class Program:
     passes: str = ""
     model_sha256: str = ""
     notes: tuple[str, ...] = field(default=())
+    fallback: Program | None = None  # the same model for lesser CPUs: same ports, same weights, steps of its own
+
+    @property
+    def levels(self) -> tuple[Program, ...]:
+        """The program and its fallbacks, the most demanding first."""
+        return (self, *(self.fallback.levels if self.fallback else ()))
+
+
+def chained(levels: Sequence[Program]) -> Program:
+    """The first of some programs, the others as its fallbacks."""
+    chain: Program | None = None
+    for program in reversed(levels):
+        chain = replace(program, fallback=chain)
+    assert chain is not None
+    return chain

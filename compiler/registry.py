@@ -49,7 +49,7 @@ class Choice:
 
     `layouts_in` has one entry per body input, `layouts_out` one per body output; None: any layout will do, the
     kernel reads it element by element through index arithmetic. `config` holds tile sizes and the like.
-    `cost_us` is the modelled time on one core, in microseconds.
+    `cost_us` is the time on one core in microseconds, modelled, or with `measured` from a database (tunings.py).
     """
 
     row: str
@@ -58,6 +58,7 @@ class Choice:
     config: tuple[tuple[str, int], ...] = ()
     cost_us: float = 0.0
     scratch_bytes: int = 0  # per worker
+    measured: bool = False
 
     def get(self, key: str) -> int:
         return dict(self.config)[key]

@@ -11,7 +11,7 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -25,6 +25,8 @@ from .bundle import elf
 from .bundle.manifest import ABI, Bundle, read_bundle
 from .dtypes import DTYPES
 from .errors import EdgecError, nearest
+
+_MEMORY = 128 << 20  # bytes: more than caches hold
 
 # EC_F32 and so on: the rows of dtypes.py stand in the order of the enum in edgec.h
 _NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}
@@ -43,10 +45,18 @@ class Port:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Durations in milliseconds, timed in C: of each run, and (with `layers`) medians by step name."""
+    """Durations in milliseconds, timed in C: of each run, and (with `layers`) medians by step name.
+
+    `peak_gflops` is what the workers' cores reach on registers alone, `shares` how much of that each step reached (the
+    median of ratios taken in the same round, because clock rates drift), `read_gbytes` what one core reads from memory
+    per second.
+    """
 
     runs: tuple[float, ...]
     layers: tuple[tuple[str, float], ...] = ()
+    shares: tuple[float, ...] = ()
+    peak_gflops: float = 0.0
+    read_gbytes: float = 0.0
 
     @property
     def median(self) -> float:
@@ -57,18 +67,22 @@ class Benchmark:
         return min(self.runs)
 
 
-def load(path: str | Path, threads: int | None = None) -> Model:
-    """Open the bundle in folder `path`. `threads`: workers to use; default and most: as many as it was compiled for."""
-    return Model(read_bundle(path), threads)
+def load(path: str | Path, threads: int | None = None, *, level: str | None = None) -> Model:
+    """Open the bundle in folder `path`. `threads`: workers to use; default and most: as many as it was compiled for.
+
+    `level`: of a bundle for several levels of the CPU, the one to open (default: the best that this CPU can run).
+    """
+    return Model(read_bundle(path), threads, level)
 
 
 class Model:
     """One instance of a compiled model, with an arena of its own.
 
     Threads may share it, and then wait for each other; to run at the same time, each loads an instance of its own.
+    `level` is the target whose kernels run, `bundle` describes these.
     """
 
-    def __init__(self, bundle: Bundle, threads: int | None = None) -> None:
+    def __init__(self, bundle: Bundle, threads: int | None = None, level: str | None = None) -> None:
         self.bundle = bundle
         self._handle: int | None = None
         self._pool: c.c_void_p | None = None
@@ -76,9 +90,12 @@ class Model:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise EdgecError(f"threads must be 1 or more, got {threads!r}")
         self._rt = abi.runtime_library()
-        desc = self._dlopen()
+        desc = self._at(self._dlopen(), level)
         self._desc = desc.contents
         self._open(desc, arena_bytes=self._desc.arena_bytes)
+        self._desc = c.cast(self._address, c.POINTER(c.POINTER(abi.Desc))).contents.contents  # ec_model.desc
+        self.level = self._desc.target.decode()
+        self.bundle = bundle.at(self.level)
         self._in = [self._view(self._rt.ec_input, i) for i in range(self._desc.n_inputs)]
         self._out = [self._view(self._rt.ec_output, i) for i in range(self._desc.n_outputs)]
         self.inputs = tuple(port for port, _ in self._in)
@@ -118,6 +135,18 @@ class Model:
                 f"{folder}: compiled for version {desc.contents.abi} of the C ABI, this runtime has {ABI}: "
                 "compile the model again"
             )
+        return desc
+
+    def _at(self, desc: Any, level: str | None) -> Any:
+        """The descriptor to open: the first, or that of a level, which must run here."""
+        if level is None:
+            return desc
+        self.bundle.at(level)  # or it says which levels there are
+        while desc.contents.target.decode() != level:
+            desc = desc.contents.fallback
+        if missing := desc.contents.isa & ~self._rt.ec_cpu_isa():
+            names = ", ".join(abi.isa_names(missing))
+            raise EdgecError(f"{self.bundle.folder}: level {level!r}: this CPU lacks {names}")
         return desc
 
     def _open(self, desc: Any, arena_bytes: int) -> None:
@@ -238,15 +267,29 @@ class Model:
             with self._lock:
                 self._write(feed)
                 self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data + 8 * i))
-        medians: tuple[tuple[str, float], ...] = ()
-        if layers and self.steps:
-            table = np.zeros((runs, len(self.steps)))
-            for i in range(runs):
-                with self._lock:
-                    self._write(feed)
-                    self._check(self._rt.ec_bench_steps(self._address, 1, table[i:].ctypes.data))
-            medians = tuple(zip(self.steps, np.median(table, axis=0).tolist(), strict=True))
-        return Benchmark(tuple(times.tolist()), medians)
+        whole = Benchmark(tuple(times.tolist()))
+        return self._benchmark_steps(whole, feed) if layers and self.steps else whole
+
+    def _benchmark_steps(self, whole: Benchmark, feed: Mapping[str, npt.ArrayLike]) -> Benchmark:
+        """The same with times of the steps, beside what the machine could do meanwhile."""
+        table = np.zeros((len(whole.runs), len(self.steps)))
+        peaks = np.zeros(len(whole.runs))
+        for i in range(len(whole.runs)):
+            before = self._rt.ec_bench_peak()
+            with self._lock:
+                self._write(feed)
+                self._check(self._rt.ec_bench_steps(self._address, 1, table[i:].ctypes.data))
+            peaks[i] = (before + self._rt.ec_bench_peak()) / 2 * self.threads
+        work = np.array([2e-6 * step["macs"] for step in self.bundle.steps])
+        shares = np.median(work / np.maximum(table, 1e-6) / peaks[:, None], axis=0)
+        memory = np.ones(_MEMORY, np.uint8)
+        return replace(
+            whole,
+            layers=tuple(zip(self.steps, np.median(table, axis=0).tolist(), strict=True)),
+            shares=tuple(shares.tolist()),
+            peak_gflops=float(np.median(peaks)),
+            read_gbytes=self._rt.ec_bench_read(memory.ctypes.data, memory.nbytes),
+        )
 
     def close(self) -> None:
         """End the threads and unload the library. The arrays that `run` returned stay valid."""

@@ -29,6 +29,7 @@ class Step(c.Structure):
         ("n_args", c.c_uint32),
         ("tasks", c.c_uint32),
         ("scratch_stride", c.c_uint32),
+        ("grain", c.c_uint32),
         ("name", c.c_char_p),
     ]
 
@@ -41,12 +42,16 @@ class Io(c.Structure):
 
 
 class Desc(c.Structure):
-    _fields_ = [
-        ("abi", c.c_uint32), ("isa", c.c_uint32), ("arena_bytes", c.c_uint32), ("arena_align", c.c_uint32),
-        ("threads", c.c_uint32), ("n_inputs", c.c_uint32), ("n_outputs", c.c_uint32), ("n_steps", c.c_uint32),
-        ("inputs", c.POINTER(Io)), ("outputs", c.POINTER(Io)), ("steps", c.POINTER(Step)), ("weights", c.c_void_p),
-        ("weights_bytes", c.c_uint32), ("max_args", c.c_uint32), ("name", c.c_char_p), ("version", c.c_char_p),
-    ]  # fmt: skip
+    """Points to another of its kind: its fields follow when it is known."""
+
+
+Desc._fields_ = [
+    ("abi", c.c_uint32), ("isa", c.c_uint32), ("arena_bytes", c.c_uint32), ("arena_align", c.c_uint32),
+    ("threads", c.c_uint32), ("n_inputs", c.c_uint32), ("n_outputs", c.c_uint32), ("n_steps", c.c_uint32),
+    ("inputs", c.POINTER(Io)), ("outputs", c.POINTER(Io)), ("steps", c.POINTER(Step)), ("weights", c.c_void_p),
+    ("weights_bytes", c.c_uint32), ("max_args", c.c_uint32), ("name", c.c_char_p), ("version", c.c_char_p),
+    ("target", c.c_char_p), ("fallback", c.POINTER(Desc)),
+]  # fmt: skip
 
 
 class Tensor(c.Structure):
@@ -69,6 +74,8 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ec_use_pool": (c.c_int32, [c.c_void_p, c.c_void_p]),
     "ec_bench": (c.c_int32, [c.c_void_p, c.c_uint32, c.c_void_p]),
     "ec_bench_steps": (c.c_int32, [c.c_void_p, c.c_uint32, c.c_void_p]),
+    "ec_bench_peak": (c.c_double, []),
+    "ec_bench_read": (c.c_double, [c.c_void_p, c.c_size_t]),
 }
 _LIBRARY: list[c.CDLL] = []
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .ir import Node
 from .program import Arena
+from .registry import Choice, Problem
 from .target import Target
+from .tunings import Tunings
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,8 @@ class Session:
     dump         folder that gets NN-pass.eir after each pass
     why_rules    rules whose refusals are explained ("all": every one)
     why, out     where explanations and printed graphs go
+    tunings      measured times that take the place of modelled ones; tuner: measures some more of them, before they
+                 are used, for (kernel, its offers, how often it runs)
     arena        the memory plan, once the pass `plan` has run
     settings     what the user asked for that is neither pass nor target (threads, calibration data ...); read only
     """
@@ -47,6 +51,8 @@ class Session:
     why_rules: frozenset[str] = frozenset()
     why: Callable[[str], None] = print
     out: Callable[[str], None] = print
+    tunings: Tunings | None = None
+    tuner: Callable[[Sequence[tuple[Problem, Sequence[Choice], int]]], None] | None = None
     steps: list[Step] = field(default_factory=list)
     times: list[tuple[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

@@ -53,6 +53,7 @@ class Cpu:
 class Target:
     """A board or CPU level. `triple` is LLVM's, `zig` the triple for cross linking with ziglang.
 
+    A target with `levels` is its first, least demanding level in all that its file does not say otherwise.
     `compilers` are C compilers to try in order when the target is not this machine; `emulator` runs its programs here.
     """
 
@@ -66,6 +67,12 @@ class Target:
     compilers: tuple[str, ...] = ()
     emulator: tuple[str, ...] = ()
     pipeline: str = "canonicalize, fold, attention, phases, channels, fuse, layout, plan"
+    levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits
+
+    @property
+    def programs(self) -> tuple[Target, ...]:
+        """The descriptions to compile for, the most demanding first."""
+        return self.levels[::-1] or (self,)
 
 
 def read_target(text: str, where: str) -> Target:
@@ -74,8 +81,27 @@ def read_target(text: str, where: str) -> Target:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise EdgecError(f"{where}: not valid TOML: {error}") from error
+    if names := table.pop("levels", None):
+        return _with_levels(table, names, where)
     target: Target = _record(Target, table, where)
     return target
+
+
+def _with_levels(table: dict[str, Any], names: Any, where: str) -> Target:
+    """A target that is several others at once."""
+    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
+        raise EdgecError(f"{where}: levels: expected the names of two or more targets, the least demanding first")
+    levels = tuple(find_target(name) for name in names)
+    least = levels[0]
+    for lower, level in zip(levels, levels[1:], strict=False):
+        if level.levels or (level.triple, level.align) != (least.triple, least.align):
+            raise EdgecError(f"{where}: levels: {level.name} and {least.name} do not fit into one library")
+        if not lower.cpu.isa < level.cpu.isa:
+            raise EdgecError(f"{where}: levels: {level.name} does not need more than {lower.name} before it")
+    given = {"name", "summary"} & table.keys()
+    if len(given) < 2 or len(table) > 2:
+        raise EdgecError(f"{where}: a target of several levels has a name, a summary and levels, no more and no less")
+    return dataclasses.replace(least, **table, levels=levels)
 
 
 def _record(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:

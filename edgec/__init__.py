@@ -36,6 +36,8 @@ def compile(
     bind: Mapping[str, Any] | None = None,
     threads: int = 1,
     passes: str | None = None,
+    tune: float | None = None,
+    tune_db: str | Path | None = None,
     quantize: str | None = None,
     calib: str | Path | Mapping[str, Any] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
@@ -49,6 +51,8 @@ def compile(
     bind      input name -> value that is fixed at compile time: the input is then gone
     threads   workers that one inference may use
     passes    pipeline text, see `edgec passes`
+    tune      seconds to measure kernels on this machine before they are chosen
+    tune_db   file of measured times that are used, and with `tune` written (default then: in the user's cache folder)
     progress  called with (stage, done, total) as work goes on
 
     Raises EdgecError for whatever is wrong with model or options; UnsupportedModel lists every node that edgec refuses.
@@ -59,7 +63,7 @@ def compile(
 
     return compile_model(
         model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
-        progress=progress,
+        tune=tune, tune_db=tune_db, progress=progress,
     )  # fmt: skip
 
 

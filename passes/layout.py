@@ -27,7 +27,7 @@ def layout(g: Graph, *, session: Session) -> Graph:
     """Every `Edgec.Kernel` gets its row, tile and layouts; needs a target."""
     if session.target is None:
         raise EdgecError("pass layout: needs a target; give --target")
-    return _Rewrite(search(g, session.target, session.threads)).graph(g)
+    return _Rewrite(search(g, session)).graph(g)
 
 
 def check_layouts(g: Graph) -> None:

@@ -6,7 +6,7 @@ cost of a conversion is what the registry says of an `Edgec.Layout` kernel for t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from edgec.compiler import registry
@@ -14,7 +14,9 @@ from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, turned
 from edgec.compiler.op import body_of, int_attr, ints_attr, is_const, viewed
+from edgec.compiler.problems import problems, signature
 from edgec.compiler.registry import Choice, Problem, choices
+from edgec.compiler.session import Session
 from edgec.compiler.target import Target
 
 from .fuse import placeable, stretches
@@ -50,15 +52,15 @@ class Assignment:
         return self._conversions[key]
 
 
-def search(g: Graph, target: Target, threads: int) -> Assignment:
-    """Choose for every `Edgec.Kernel` of the graph."""
-    found = Assignment(target, threads)
+def search(g: Graph, session: Session) -> Assignment:
+    """Choose for every `Edgec.Kernel` of the graph, for the session's target."""
+    assert session.target is not None
+    found = Assignment(session.target, session.threads)
     offers, refused = {}, []
-    cold = sum(storage_bytes(n.types[0]) for n in g.nodes() if n.op == "Const") > max(target.cpu.l2, target.cpu.l3)
-    for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
-        constants = frozenset(i for i, a in enumerate(node.args) if is_const(a))
-        problem = Problem(body_of(node), target, threads, constants, cold)
-        offers[node] = _offers(node, problem)
+    known = problems(g, session.target, session.threads)
+    options_of = tuned(known, session)
+    for node, problem in known.items():
+        offers[node] = [*_placements(node, options_of[node]), *options_of[node]]
         if not offers[node]:
             refused.append(Unsupported(node.name, problem.anchor.op, 0, _no_kernel(problem)))
     if refused:
@@ -80,6 +82,19 @@ def search(g: Graph, target: Target, threads: int) -> Assignment:
     for node, options in offers.items():
         found.why[node] = _reason(found.choice[node], options)
     return found
+
+
+def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Choice]]:
+    """Every choice for each kernel, cheapest first: by measured times where there are any."""
+    same: dict[str, list[Node]] = {}
+    for node, problem in known.items():
+        same.setdefault(signature(problem), []).append(node)
+    offers = {node: choices(problem) for node, problem in known.items()}
+    if session.tuner is not None:
+        session.tuner([(known[nodes[0]], offers[nodes[0]], len(nodes)) for nodes in same.values()])
+    if session.tunings is None:
+        return offers
+    return {node: session.tunings.applied(known[node], offers[node]) for node in known}
 
 
 class _Cost:
@@ -130,12 +145,6 @@ class _Cost:
         have = replace(value.type, layout=made)
         fits = not out or len(value.shape) == sum(c.isupper() for c in out)
         return 0.0 if fits and same_bytes(have, out) else storage_bytes(have) * MIXED_US
-
-
-def _offers(node: Node, problem: Problem) -> list[Choice]:
-    """Every choice for a kernel, cheapest first; placements first of all. Empty where no row takes the problem."""
-    offers = choices(problem)
-    return [*_placements(node, offers), *offers]
 
 
 def _no_kernel(problem: Problem) -> str:
@@ -195,4 +204,8 @@ def _reason(choice: Choice, options: Sequence[Choice]) -> str:
     others = [c for c in options if c.row != choice.row]
     if not others:
         return "the only row that fits"
-    return f"{choice.cost_us:.1f} us against {others[0].cost_us:.1f} us for {others[0].row}"
+    return f"{_time(choice)} against {_time(others[0])} for {others[0].row}"
+
+
+def _time(choice: Choice) -> str:
+    return f"{choice.cost_us:.1f} us{' measured' if choice.measured else ''}"

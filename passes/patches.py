@@ -63,7 +63,7 @@ def _folded(x: Value) -> tuple[Value, int, list[Corner]] | None:
 
 
 def _piece(value: Value) -> tuple[Value, Corner, Corner]:
-    """The image behind a chain of slices, the steps in it, and the first row and column; steps of 0 for other slices."""
+    """The image behind a chain of slices, its steps, and the first row and column; steps of 0 for other slices."""
     steps, starts = [1, 1], [0, 0]
     while value.node.op == "Slice":
         node: Node = value.node

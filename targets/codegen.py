@@ -29,11 +29,15 @@ def generate(
     *,
     arena: Arena,
     threads: int = 1,
+    weights: Weights | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Program:
-    """Build every kernel of a graph that has been through `plan`. Equal kernels are built once."""
+    """Build every kernel of a graph that has been through `plan`. Equal kernels are built once.
+
+    `weights` collects the constants of several programs into one region.
+    """
     nodes = [n for n in g.nodes() if n.op == "Edgec.Kernel"]
-    weights = _Weights()
+    weights = weights or Weights()
     jobs: dict[str, Job] = {}
     steps: list[tuple[Node, Job, tuple[Ref, ...]]] = []
     for node in nodes:
@@ -90,7 +94,7 @@ def _shape_of(body: Graph) -> str:
     return f"{lines}{[number[v] for v in body.inputs]}{[number[v] for v in body.outputs]}"
 
 
-class _Weights:
+class Weights:
     """The read-only region: packed constants, each once, aligned."""
 
     def __init__(self) -> None:
@@ -110,14 +114,14 @@ class _Weights:
         return bytes(self.data)
 
 
-def _refs(node: Node, weights: _Weights) -> tuple[Ref, ...]:
+def _refs(node: Node, weights: Weights) -> tuple[Ref, ...]:
     refs = [_ref(a, weights) for a in node.args] + [_ref(v, weights) for v in node.results]
     if int_attr(node, "scratch"):
         refs.append(Ref("scratch", int_attr(node, "scratch_at")))
     return tuple(refs)
 
 
-def _ref(value: Value, weights: _Weights) -> Ref:
+def _ref(value: Value, weights: Weights) -> Ref:
     source = viewed(value)
     if is_const(source):
         return weights.place(source)
@@ -128,7 +132,7 @@ def _ref(value: Value, weights: _Weights) -> Ref:
 
 
 def _port(name: str, value: Value) -> Port:
-    ref = _ref(value, _Weights())
+    ref = _ref(value, Weights())
     if ref.region != "arena":
         raise EdgecError(f"output {name!r} is a constant")
     return Port(name, value.type.dtype, value.shape, storage_bytes(value.type), ref, value.type.q)

@@ -21,11 +21,24 @@ def manifest(program: Program, target: Target, version: str, code_bytes: int, fi
         "abi": ABI,
         "name": program.name,
         "model_sha256": program.model_sha256,
-        "target": program.target,
+        "target": target.name,
         "triple": target.triple,
         "passes": program.passes,
         "threads": program.threads,
         "align": program.align,
+        "weights_bytes": len(program.weights),
+        "code_bytes": code_bytes,
+        **_level(program),
+        "fallbacks": [_level(level) for level in program.levels[1:]],
+        "notes": list(program.notes),
+        "files": sorted(files),
+    }
+
+
+def _level(program: Program) -> dict[str, Any]:
+    """What differs from one level of the CPU to another."""
+    return {
+        "level": program.target,
         "isa": sorted(program.isa),
         "inputs": [_port(p) for p in program.inputs],
         "outputs": [_port(p) for p in program.outputs],
@@ -34,11 +47,7 @@ def manifest(program: Program, target: Target, version: str, code_bytes: int, fi
             "lower_bound": program.lower_bound,
             "map": [_allocation(a) for a in program.arena_map],
         },
-        "weights_bytes": len(program.weights),
-        "code_bytes": code_bytes,
         "steps": [_step(s) for s in program.steps],
-        "notes": list(program.notes),
-        "files": sorted(files),
     }
 
 
@@ -71,6 +80,7 @@ def _step(s: Step) -> dict[str, Any]:
         "origin": list(s.origin),
         "dtype": s.dtype,
         "tasks": s.tasks,
+        "grain": s.grain,
         "macs": s.macs,
         "bytes_moved": s.bytes_moved,
         "cost_us": round(s.cost_us, 3),

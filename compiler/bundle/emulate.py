@@ -19,9 +19,10 @@ from ..errors import EdgecError
 from ..target import Target, find_target
 from .manifest import Bundle
 
-_PROGRAM = """/* argv: inputs (concatenated), probes, outputs (probed memory, then outputs).
+_PROGRAM = """/* argv: inputs (concatenated), probes, outputs (probed memory, then outputs), which fallback to open.
  * A probe is uint32 step, offset, bytes; probes are sorted by step. */
 #include <stdio.h>
+#include <stdlib.h>
 #include "NAME.h"
 
 EC_ALIGNAS(BIG_ARENA_ALIGN) static uint8_t arena[BIG_ARENA_BYTES];
@@ -32,8 +33,10 @@ int main(int argc, char **argv)
 {
     ec_model model;
     uint32_t probe[3], step = 0;
-    ec_status status = ec_open(&model, &NAME_desc, arena, sizeof arena);
-    if (argc != 4) return fail("usage");
+    const ec_desc *desc = &NAME_desc;
+    if (argc != 5) return fail("usage");
+    for (int i = atoi(argv[4]); i > 0; i--) desc = desc->fallback;
+    ec_status status = ec_open(&model, desc, arena, sizeof arena);
     if (status < 0) return fail(ec_strerror(status));
     FILE *in = fopen(argv[1], "rb"), *probes = fopen(argv[2], "rb"), *out = fopen(argv[3], "wb");
     if (!in || !probes || !out) return fail("cannot open files");
@@ -58,10 +61,11 @@ int main(int argc, char **argv)
 
 
 class Emulated:
-    """A bundle behind an emulator, with the `trace` of `runtime.Model`."""
+    """A bundle behind an emulator, with the `trace` of `runtime.Model`, at its least demanding level by default."""
 
-    def __init__(self, bundle: Bundle) -> None:
-        self.bundle = bundle
+    def __init__(self, bundle: Bundle, level: str | None = None) -> None:
+        self.bundle = bundle.at(level or bundle.levels[-1])
+        self.fallback = bundle.levels.index(level or bundle.levels[-1])
         self.target = target_of(bundle)
         self.emulator = tools.emulator(self.target)
         if self.emulator is None:
@@ -88,7 +92,7 @@ class Emulated:
             for port in self.bundle.manifest["inputs"]:
                 file.write(np.ascontiguousarray(inputs[port["name"]], port["dtype"]).tobytes())
         (self.work / "probes").write_bytes(b"".join(struct.pack("<3I", *probes[i]) for i in order))
-        command = [str(self.emulator), "./driver", "inputs", "probes", "outputs"]
+        command = [str(self.emulator), "./driver", "inputs", "probes", "outputs", str(self.fallback)]
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()

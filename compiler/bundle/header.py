@@ -19,7 +19,7 @@ def header(program: Program, version: str, code_bytes: int) -> str:
     name, big = program.name, program.name.upper()
     arena, weights = program.arena_bytes, len(program.weights)
     lines = [
-        f'/* {name}.h - the model "{name}", compiled by edgec {version} for {program.target}.',
+        f'/* {name}.h - the model "{name}", compiled by edgec {version} for {_targets(program)}.',
         " *",
         f" * Memory: {arena} bytes per instance (the arena); {weights} bytes of weights and {code_bytes} bytes of",
         " * code are read-only and shared by all instances.  Tensors are row-major.",
@@ -44,7 +44,7 @@ def header(program: Program, version: str, code_bytes: int) -> str:
         f"#define {big}_ARENA_ALIGN {program.align}",
         f"#define {big}_WEIGHTS_BYTES {len(program.weights)}u",
         f"#define {big}_CODE_BYTES {code_bytes}u",
-        f"#define {big}_STEPS {len(program.steps)}",
+        f"#define {big}_STEPS {max(len(level.steps) for level in program.levels)}{_most(program)}",
         f"#define {big}_THREADS {program.threads} /* workers that the arena has scratch memory for */\n",
         *_constants(big, "INPUT", program.inputs),
         *_constants(big, "OUTPUT", program.outputs),
@@ -52,6 +52,14 @@ def header(program: Program, version: str, code_bytes: int) -> str:
         "#ifdef __cplusplus\n}\n#endif\n#endif",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _targets(program: Program) -> str:
+    return ", else ".join(level.target for level in program.levels)
+
+
+def _most(program: Program) -> str:
+    return " /* most of its levels; ec_model.desc->n_steps of the one that is open */" if program.fallback else ""
 
 
 def describe(port: Port) -> str:

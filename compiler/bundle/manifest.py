@@ -8,23 +8,25 @@ passes          pipeline text                     threads align isa   as in ec_d
 inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, scale, zero_point}]; scale null: not quantized
 arena           {bytes, lower_bound, map: [{value, offset, bytes, first, last}]}: buffers, and the steps they live for
 weights_bytes code_bytes
-steps           [{name, kernel, config, origin, dtype, tasks, macs, bytes_moved, cost_us, why, results}] as they run;
-                results: [{value, offset, dtype, shape, layout}], what the step leaves in the arena (see layout.py)
+steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes_moved, cost_us, why, results}] as they
+                run; results: [{value, offset, dtype, shape, layout}], what the step leaves in the arena (see layout.py)
+level           the target of these steps: `target`, or where it has several levels the most demanding one
+fallbacks       [{level, isa, inputs, outputs, arena, steps}]: the same for each lesser level, the next one first
 notes files     remarks of the compiler; all files of the bundle
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import EdgecError
+from ..errors import EdgecError, nearest
 from .names import identifier
 
 SCHEMA = 1
-ABI = 1
+ABI = 2
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,21 @@ class Bundle:
     @property
     def name(self) -> str:
         return str(self.manifest["name"])
+
+    @property
+    def levels(self) -> list[str]:
+        """The levels of the CPU that it has steps for, the most demanding first."""
+        first = str(self.manifest.get("level", self.manifest["target"]))
+        return [first, *(str(row["level"]) for row in self.manifest.get("fallbacks", []))]
+
+    def at(self, level: str) -> Bundle:
+        """The bundle as its fallback `level` sees it: steps, arena, places of inputs and outputs."""
+        for row in self.manifest.get("fallbacks", []):
+            if row["level"] == level:
+                return replace(self, manifest={**self.manifest, **row})
+        if level != self.levels[0]:
+            raise EdgecError(f"{self.folder}: has no level {level!r}{nearest(level, self.levels)}")
+        return self
 
     @property
     def header(self) -> Path:
@@ -116,22 +133,34 @@ _PORT: dict[str, type] = {"name": str, "dtype": str, "shape": list}
 _STEP: dict[str, type] = {"name": str, "kernel": str, "config": str, "origin": list, "macs": int, "bytes_moved": int}
 _ARENA: dict[str, type] = {"bytes": int, "lower_bound": int, "map": list}
 _BUFFER: dict[str, type] = {"value": str, "offset": int, "bytes": int, "first": int, "last": int}
-_TOP: dict[str, type] = {"name": str, "abi": int, "triple": str, "inputs": list, "outputs": list, "arena": dict}
-_TOP |= {"steps": list, "target": str, "threads": int, "weights_bytes": int, "code_bytes": int}
+_LEVEL: dict[str, type] = {"inputs": list, "outputs": list, "arena": dict, "steps": list}
+_TOP: dict[str, type] = {"name": str, "abi": int, "triple": str, "target": str, "threads": int}
+_TOP |= {"weights_bytes": int, "code_bytes": int}
 
 
 def _fault(table: dict[str, Any]) -> str:
     """The first key that is missing or of another kind, or nothing."""
-    if fault := _misfit(table, _TOP, ""):
-        return fault
-    arena = table["arena"]
-    if fault := _misfit(arena, _ARENA, "arena"):
+    if fault := _misfit(table, _TOP | _LEVEL, "") or _fault_of_level(table, ""):
         return fault
     if identifier(table["name"]) != table["name"]:
         return f"name is {table['name']!r}"
-    rows = [(f"{key}[{i}]", row, _PORT) for key in ("inputs", "outputs") for i, row in enumerate(table[key])]
-    rows += [(f"steps[{i}]", row, _STEP) for i, row in enumerate(table["steps"])]
-    rows += [(f"arena.map[{i}]", row, _BUFFER) for i, row in enumerate(arena["map"])]
+    fallbacks = table.get("fallbacks", [])
+    if not isinstance(fallbacks, list):
+        return "fallbacks is not a list"
+    for i, row in enumerate(fallbacks):
+        at = f"fallbacks[{i}]"
+        if fault := _misfit(row, _LEVEL | {"level": str}, at) or _fault_of_level(row, f"{at}."):
+            return fault
+    return ""
+
+
+def _fault_of_level(table: dict[str, Any], at: str) -> str:
+    arena = table["arena"]
+    if fault := _misfit(arena, _ARENA, f"{at}arena"):
+        return fault
+    rows = [(f"{at}{key}[{i}]", row, _PORT) for key in ("inputs", "outputs") for i, row in enumerate(table[key])]
+    rows += [(f"{at}steps[{i}]", row, _STEP) for i, row in enumerate(table["steps"])]
+    rows += [(f"{at}arena.map[{i}]", row, _BUFFER) for i, row in enumerate(arena["map"])]
     return next((fault for where, row, kinds in rows if (fault := _misfit(row, kinds, where))), "")
 
 

@@ -25,13 +25,22 @@ def report(manifest: dict[str, Any]) -> str:
         _facts(manifest),
         "<h2>Inputs and outputs</h2>",
         _table(("", "name", "type", "shape", "bytes"), _ports(manifest)),
-        "<h2>Steps</h2>",
-        _table(("step", "kernel", "ONNX nodes", "type", "MACs", "bytes moved", "modelled us", "why"), _steps(manifest)),
-        "<h2>Memory</h2><p>Arena offsets to the right, steps downwards.</p>",
-        _map(manifest),
+        *_level(manifest, ""),
+        *(part for row in manifest["fallbacks"] for part in _level(row, f" on {row['level']}")),
         *(f"<p>{html.escape(note)}</p>" for note in manifest["notes"]),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _level(table: dict[str, Any], on: str) -> list[str]:
+    """Steps and memory of one level of the CPU."""
+    head = ("step", "kernel", "ONNX nodes", "type", "MACs", "bytes moved", "modelled us", "why")
+    return [
+        f"<h2>Steps{html.escape(on)}</h2>",
+        _table(head, _steps(table)),
+        f"<h2>Memory{html.escape(on)}</h2><p>Arena offsets to the right, steps downwards.</p>",
+        _map(table),
+    ]
 
 
 def _facts(manifest: dict[str, Any]) -> str:
@@ -39,13 +48,18 @@ def _facts(manifest: dict[str, Any]) -> str:
         ("target", f"{manifest['target']} ({manifest['triple']})"),
         ("passes", manifest["passes"]),
         ("threads", manifest["threads"]),
-        ("instruction sets", ", ".join(manifest["isa"]) or "none beyond the base"),
+        ("instruction sets", _isa(manifest)),
+        *((f"or {row['level']}", _isa(row)) for row in manifest["fallbacks"]),
         ("arena bytes", manifest["arena"]["bytes"]),
         ("arena bytes, lower bound", manifest["arena"]["lower_bound"]),
         ("weights bytes", manifest["weights_bytes"]),
         ("code bytes", manifest["code_bytes"]),
     ]
     return _table((), rows)
+
+
+def _isa(table: dict[str, Any]) -> str:
+    return ", ".join(table["isa"]) or "none beyond the base"
 
 
 def _ports(manifest: dict[str, Any]) -> Iterable[tuple[object, ...]]:

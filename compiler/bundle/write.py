@@ -13,13 +13,13 @@ from pathlib import Path
 
 from .. import toolchain as tools
 from ..errors import EdgecError
-from ..program import Program
+from ..program import Program, chained
 from ..target import Target
 from . import describe, elf, tables
 from .cmake import cmake
 from .header import header
 from .manifest import Bundle
-from .names import check_name
+from .names import check_name, identifier
 from .place import staged
 from .report import report
 
@@ -35,10 +35,10 @@ def write_bundle(program: Program, target: Target, out: str | Path) -> Bundle:
     system are `EdgecError`s; an old bundle in `out` then stays as it was.
     """
     check_name(program.name)
+    program = _fitted(program)
     for what, size in (("arena", program.arena_bytes), ("weights", len(program.weights))):
         if size >= _LIMIT:
             raise EdgecError(f"{program.name}: {what} of {size:,} bytes; a bundle holds less than {_LIMIT:,}")
-    program = _prefixed(program)
     chain, out = tools.toolchain(target), Path(os.path.abspath(out))
     with staged(out) as folder:
         units = _copy_runtime(folder, tools.has_os(target))
@@ -60,11 +60,23 @@ def _version() -> str:
     return edgec.__version__
 
 
-def _prefixed(program: Program) -> Program:
+def _fitted(program: Program) -> Program:
+    """The program and its fallbacks with one arena that is enough for each, and symbols of the model's name.
+
+    Those of a fallback end in the name of its target.
+    """
+    levels = program.levels
+    arena, bound = max(p.arena_bytes for p in levels), max(p.lower_bound for p in levels)
+    endings = ["", *(f"_{identifier(level.target)}" for level in levels[1:])]
+    named = [_prefixed(level, ending) for level, ending in zip(levels, endings, strict=True)]
+    return chained([replace(level, arena_bytes=arena, lower_bound=bound) for level in named])
+
+
+def _prefixed(program: Program, ending: str) -> Program:
     """The program with every kernel's symbol, and every other global one of its objects, named after the model."""
     prefix = f"{program.name}_"
     defined = {s.name for _, data in program.objects for s in elf.symbols(data) if s.defined and s.is_global}
-    names = {name: prefix + name for name in defined if not name.startswith(prefix)}
+    names = {name: prefix + name + ending for name in defined if ending or not name.startswith(prefix)}
     if missing := {step.symbol for step in program.steps} - defined:
         raise ValueError(f"no object defines {', '.join(sorted(missing))}")
     if not names:
@@ -154,7 +166,8 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
 def _kernel_objects(program: Program, work: Path) -> list[str]:
     """Write the kernels' objects under names that differ from each other and from the tables'."""
     names = []
-    for index, (_, data) in enumerate(sorted(program.objects)):
+    objects = [data for level in program.levels for _, data in sorted(level.objects)]
+    for index, data in enumerate(objects):
         names.append(f"{program.name}_kernel{index}.o")
         (work / names[-1]).write_bytes(data)
     return names

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from ..errors import EdgecError
 from .common import show_json, table
+
+if TYPE_CHECKING:
+    from ..runtime import Benchmark
 
 EXAMPLES = """examples:
   edgec bench build/ --runs 200
-  edgec bench build/ --threads 2 --layers --json"""
+  edgec bench build/ --threads 2 --layers --json
+  edgec bench build/ --roofline roofline.svg
+
+--layers shows each step's rate as a share of the peak: what one core (times the threads) reaches in multiply-adds on
+registers alone, measured between the runs. A step that saves arithmetic (Winograd's) may exceed it: the operations of
+its plain form count."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -16,27 +27,95 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, metavar="N", help="workers (default: as compiled)")
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="inferences to time (default: 50)")
     parser.add_argument("--layers", action="store_true", help="time each step too")
+    parser.add_argument("--roofline", metavar="SVG", help="draw each step's rate over its operations per byte")
+    parser.add_argument("--level", metavar="T", help="of a bundle for several levels of the CPU, the one to run")
     parser.add_argument("--json", action="store_true", help="print milliseconds as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     from ..runtime import load
 
-    with load(args.bundle, args.threads) as model:
-        result = model.benchmark(args.runs, layers=args.layers)
-        steps, threads = model.bundle.steps, model.threads
+    wanted = args.layers or args.roofline is not None
+    with load(args.bundle, args.threads, level=args.level) as model:
+        result = model.benchmark(args.runs, layers=wanted)
+        name, steps, threads, level = model.bundle.name, model.bundle.steps, model.threads, model.level
+    layers = _layers(result, steps)
+    if args.roofline is not None:
+        _draw(args.roofline, f"{name} on {level}, {threads} thread(s)", layers, result)
     if args.json:
-        layers = [{"name": name, "ms": ms} for name, ms in result.layers]
         numbers = {"median_ms": result.median, "min_ms": result.min, "runs": list(result.runs), "threads": threads}
-        show_json({**numbers, **({"layers": layers} if args.layers else {})})
+        machine = {"peak_gflops": result.peak_gflops, "read_gbytes_per_s": result.read_gbytes}
+        whole = {**machine, "efficiency": efficiency(layers), "layers": layers}
+        show_json({**numbers, "level": level, **(whole if wanted else {})})
         return 0
     if args.layers:
-        total = sum(ms for _, ms in result.layers) or 1.0
-        rows = [
-            (name, step["kernel"], ms, 100 * ms / total, 2e-6 * step["macs"] / ms if ms else 0.0)
-            for (name, ms), step in zip(result.layers, steps, strict=True)
-        ]
-        print(table(("step", "kernel", "ms", "%", "GFLOP/s"), rows))
+        print(_table(layers))
         print()
+        print(f"peak {result.peak_gflops:.1f} GFLOP/s, memory {result.read_gbytes:.1f} GB/s, measured in between")
+        print(_summary(layers))
     print(f"median {result.median:.4f} ms, least {result.min:.4f} ms, {args.runs} runs, {threads} thread(s)")
     return 0
+
+
+def _layers(result: Benchmark, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """A row per step: time, and the rates that follow from it."""
+    return [
+        {
+            "name": name,
+            "kernel": step["kernel"],
+            "config": step["config"],
+            "ms": ms,
+            "macs": step["macs"],
+            "bytes_moved": step["bytes_moved"],
+            "gflops": 2e-6 * step["macs"] / ms if ms else 0.0,
+            "peak_share": share,
+            "gbytes_per_s": 1e-6 * step["bytes_moved"] / ms if ms else 0.0,
+        }
+        for (name, ms), share, step in zip(result.layers, result.shares, steps if result.layers else [], strict=True)
+    ]
+
+
+def efficiency(layers: list[dict[str, Any]]) -> dict[str, float]:
+    """Time that the multiply-adds would take at the peak, over the time of the steps that do them, and of all."""
+    ideal = sum(row["ms"] * row["peak_share"] for row in layers)
+    busy = sum(row["ms"] for row in layers if row["macs"])
+    total = sum(row["ms"] for row in layers)
+    return {"arithmetic_steps": ideal / busy if busy else 0.0, "all_steps": ideal / total if total else 0.0}
+
+
+def _summary(layers: list[dict[str, Any]]) -> str:
+    found, total = efficiency(layers), sum(row["ms"] for row in layers) or 1.0
+    rest = sum(row["ms"] for row in layers if not row["macs"])
+    return (
+        f"efficiency {100 * found['all_steps']:.0f} % of the peak, weighted by time; "
+        f"{100 * found['arithmetic_steps']:.0f} % in steps with multiply-adds, "
+        f"the others take {100 * rest / total:.0f} % of the time"
+    )
+
+
+def _table(layers: list[dict[str, Any]]) -> str:
+    total = sum(row["ms"] for row in layers) or 1.0
+    rows = [
+        (
+            row["name"],
+            row["kernel"],
+            row["ms"],
+            100 * row["ms"] / total,
+            row["gflops"],
+            100 * row["peak_share"],
+            row["gbytes_per_s"],
+        )
+        for row in layers
+    ]
+    cells = [(*row[:3], *(f"{number:.1f}" for number in row[3:])) for row in rows]
+    return table(("step", "kernel", "ms", "% of time", "GFLOP/s", "% of peak", "GB/s"), cells)
+
+
+def _draw(path: str, title: str, layers: list[dict[str, Any]], result: Benchmark) -> None:
+    from ..roofline import Dot, roofline
+
+    dots = [Dot(row["name"], row["macs"], row["bytes_moved"], row["ms"]) for row in layers]
+    try:
+        Path(path).write_text(roofline(title, dots, result.peak_gflops, result.read_gbytes), encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise EdgecError(f"{path}: cannot write: {getattr(error, 'strerror', None) or error}") from error

@@ -18,6 +18,9 @@ EXAMPLES = """examples:
   edgec compile model.onnx --target rpi5 -o build/
   edgec compile model.onnx --shape input=1x3x320x320 --threads 2 -o build/
   edgec compile vad.onnx --bind sr=16000 --dim batch=1 --name vad -o build/
+  edgec compile model.onnx --target x86-multi -o build/        AVX2 and AVX-512: chosen when it is opened
+  edgec compile model.onnx --tune 30 -o build/                 30 s of measurements, remembered for later
+  edgec compile model.onnx --tune-db tuned.json -o build/      what was measured elsewhere
   edgec compile model.onnx --max-ram 192K --max-flash 900K -o build/"""
 
 _LATER = ("quantize", "calib", "max_drop", "max_latency")
@@ -34,8 +37,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threads", type=int, default=1, metavar="N", help="workers that one inference may use (default: 1)"
     )
+    parser.add_argument("--passes", metavar="SPEC", help="pipeline, such as 'canonicalize, fold, fuse, layout, plan'")
     parser.add_argument(
-        "--passes", metavar="SPEC", help="passes in order, such as 'canonicalize, fold, fuse, layout, plan'"
+        "--tune", type=float, metavar="SECONDS", help="measure the most promising kernels on this machine first"
+    )
+    parser.add_argument(
+        "--tune-db",
+        metavar="FILE",
+        help="measured times to use; --tune adds to them (default then: a file of the user's)",
     )
     parser.add_argument("--max-ram", metavar="SIZE", help="refuse a model whose arena is larger (192K, 2M)")
     parser.add_argument("--max-flash", metavar="SIZE", help="refuse a model whose weights and code are larger")
@@ -78,6 +87,8 @@ def _compile(args: argparse.Namespace, out: str | Path | None) -> Bundle:
             bind=binds_of(args),
             threads=args.threads,
             passes=args.passes,
+            tune=args.tune,
+            tune_db=args.tune_db,
             progress=progress,
         )
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..errors import EdgecError
 from .common import add_model_options, binds_of, dims_of, shapes_of, show_json, size, table
 
 EXAMPLES = """examples:
@@ -17,6 +18,7 @@ EXAMPLES = """examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="MODEL|DIR", help="ONNX file or compiled bundle")
     add_model_options(parser)
+    parser.add_argument("--level", metavar="T", help="of a bundle for several levels of the CPU, the one to show")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -26,16 +28,30 @@ def run(args: argparse.Namespace) -> int:
         from ..bundle.manifest import read_bundle
 
         bundle = read_bundle(path)
+        bundle = bundle.at(args.level or bundle.levels[0])
         files = {name: (bundle.folder / name).stat().st_size for name in _libraries(bundle)}
-        return _show_bundle(bundle.manifest, files, args.json)
+        return _show_bundle(bundle.manifest, files, _levels(bundle), args.json)
+    if args.level is not None:
+        raise EdgecError(f"--level {args.level}: {path} is no bundle: only those have levels")
     return _show_model(args)
+
+
+def _levels(bundle: Any) -> list[str]:
+    """A line for each level of the CPU, where there are several."""
+    tables = [bundle.at(level).manifest for level in bundle.levels]
+    return [
+        f"{level}: {len(t['steps'])} steps, {sum(s['cost_us'] for s in t['steps']):,.0f} us modelled, "
+        f"needs {', '.join(t['isa'])}"
+        for level, t in zip(bundle.levels, tables, strict=True)
+        if len(tables) > 1
+    ]
 
 
 def _libraries(bundle: Any) -> list[str]:
     return [p.name for p in (bundle.static_library, bundle.shared_library) if p.exists()]
 
 
-def _show_bundle(manifest: dict[str, Any], files: dict[str, int], as_json: bool) -> int:
+def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[str], as_json: bool) -> int:
     live = memory_over_time(manifest["arena"]["map"], len(manifest["steps"]))
     total = sum(step["macs"] for step in manifest["steps"])
     if as_json:
@@ -64,6 +80,8 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], as_json: bool)
     print(f"arena       {size(arena['bytes'])}; lower bound {arena['lower_bound']:,}")
     print(f"weights     {size(manifest['weights_bytes'])}")
     print(f"code        {size(manifest['code_bytes'])}")
+    for level in levels:
+        print(f"level       {level}")
     for name, length in files.items():
         print(f"{name:<11} {size(length)}")
     return 0

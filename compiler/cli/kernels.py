@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import EdgecError
+from ..tunings import Tunings, candidate
 from .common import show_json, table
 
 EXAMPLES = """examples:
@@ -24,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="f32", metavar="TYPE", help="element type of the arguments (default: f32)")
     parser.add_argument("--attr", action="append", default=[], metavar="NAME=1,1", help="attribute of the operator")
     parser.add_argument("--threads", type=int, default=1, metavar="N", help="workers")
+    parser.add_argument("--tune-db", metavar="FILE", help="measured times, shown beside the modelled ones and used")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -39,32 +41,54 @@ def run(args: argparse.Namespace) -> int:
         ]
         _print(sorted(every), ("kernel", "operators", "needs", ""), args.json)
         return 0
-    problem = problem_of(args)
-    picked = next(iter(registry.choices(problem)), None)
+    problems = problems_of(args)
+    tunings = Tunings.read(args.tune_db) if args.tune_db is not None else None
+    found = [(problem.target.name, *_explained(problem, tunings)) for problem in problems]
+    measured = () if tunings is None else ("measured us",)
+    head: tuple[str, ...] = ("kernel", "tiles", "layouts", "cost us", *measured, "")
+    if len(found) > 1:
+        head = ("target", *head)
+        _print([(name, *row) for name, rows, _ in found for row in rows], head, args.json)
+    else:
+        _print(found[0][1], head, args.json)
+    for name, _, picked in found:
+        if not picked:
+            raise EdgecError(f"{args.op}: no kernel takes this problem on {name}")
+    return 0
+
+
+def _explained(problem: Any, tunings: Tunings | None) -> tuple[list[tuple[str, ...]], bool]:
+    """A line for each tile of each row, or why there is none; whether any was picked."""
+    from .. import registry
+
+    offers = registry.choices(problem)
+    picked = next(iter(tunings.applied(problem, offers) if tunings else offers), None)
+    known = tunings.known(problem) if tunings else {}
     rows: list[tuple[str, ...]] = []
     for name, row in sorted(registry.ROWS.items()):
         answer = row.accepts(problem)
         offers = sorted(row.choices(problem), key=lambda c: c.cost_us) if answer is True else []
         if not offers:
-            rows.append((name, "", "", "", "rejected: " + (answer if isinstance(answer, str) else "no tile fits")))
+            note = "rejected: " + (answer if isinstance(answer, str) else "no tile fits")
+            rows.append((name, "", "", "", *([""] if tunings else []), note))
         for offer in offers:
             config = " ".join(f"{k}={v}" for k, v in offer.config)
             layouts = (
                 f"{', '.join(_layout(x) for x in offer.layouts_in)} -> {', '.join(map(_layout, offer.layouts_out))}"
             )
-            rows.append((name, config, layouts, f"{offer.cost_us:.2f}", "picked" if offer == picked else ""))
-    _print(rows, ("kernel", "tiles", "layouts", "cost us", ""), args.json)
-    if picked is None:
-        raise EdgecError(f"{args.op}: no kernel takes this problem on {args.target}")
-    return 0
+            us = known.get(candidate(offer))
+            measured = [] if tunings is None else ["" if us is None else f"{us:.2f}"]
+            state = "picked" if picked is not None and candidate(offer) == candidate(picked) else ""
+            rows.append((name, config, layouts, f"{offer.cost_us:.2f}", *measured, state))
+    return rows, picked is not None
 
 
 def _layout(text: str | None) -> str:
     return "any" if text is None else text or "rows"
 
 
-def problem_of(args: argparse.Namespace) -> Any:
-    """The operator alone, as a kernel's body; its first argument varies, the others are constants."""
+def problems_of(args: argparse.Namespace) -> Any:
+    """The operator alone, on each level of the target; its first argument varies, the others are constants."""
     from ..dtypes import dtype
     from ..ir import Graph, Node, Type, Value
     from ..op import build, row
@@ -81,7 +105,8 @@ def problem_of(args: argparse.Namespace) -> Any:
     attrs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
     out = build(args.op, *inputs, label=args.op, **attrs)
     body = Graph("body", tuple(inputs), out.node.results)
-    return Problem(body, find_target(args.target), args.threads, frozenset(range(1, len(inputs))))
+    fixed = frozenset(range(1, len(inputs)))
+    return [Problem(body, target, args.threads, fixed) for target in find_target(args.target).programs]
 
 
 def _print(rows: Sequence[tuple[str, ...]], head: tuple[str, ...], as_json: bool) -> None:

@@ -16,13 +16,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--inputs", metavar="NPZ", help="arrays by input name (default: random ones)")
     parser.add_argument("--save", metavar="NPZ", help="write the outputs to a file")
     parser.add_argument("--threads", type=int, metavar="N", help="workers (default: as compiled)")
+    parser.add_argument("--level", metavar="T", help="of a bundle for several levels of the CPU, the one to run")
     parser.add_argument("--json", action="store_true", help="print the outputs' values as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     from ..runtime import load, random_inputs, read_arrays, write_arrays
 
-    with load(args.bundle, args.threads) as model:
+    with load(args.bundle, args.threads, level=args.level) as model:
         feed = read_arrays(args.inputs) if args.inputs else random_inputs(model.inputs)
         outputs = model.run(feed)
     if args.save is not None:

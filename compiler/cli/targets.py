@@ -43,7 +43,8 @@ def all_summaries() -> list[tuple[str, str]]:
 
 
 def _one(target: Target, as_json: bool) -> int:
-    facts = dataclasses.asdict(target)
+    facts = dataclasses.asdict(dataclasses.replace(target, levels=()))
+    facts["levels"] = [level.name for level in target.levels]
     cpu = {f"cpu.{key}": value for key, value in facts.pop("cpu").items()}
     shown = {key: sorted(v) if isinstance(v, frozenset) else v for key, v in {**facts, **cpu}.items()}
     if as_json:

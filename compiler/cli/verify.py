@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bind", action="append", default=[], metavar="INPUT=VALUE", help="inputs that were fixed by compile --bind"
     )
+    parser.add_argument("--level", metavar="T", help="of a bundle for several levels of the CPU, the one to run")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
 
@@ -40,7 +41,13 @@ def run(args: argparse.Namespace) -> int:
     from ..compare import verify
 
     result = verify(
-        args.model, args.bundle, layers=args.layers, inputs=args.inputs, runs=args.runs, binds=binds_of(args)
+        args.model,
+        args.bundle,
+        layers=args.layers,
+        inputs=args.inputs,
+        runs=args.runs,
+        binds=binds_of(args),
+        level=args.level,
     )
     rows = [(d.where, d.value, d.error, d.tolerance, _state(d)) for d in result.differences]
     if args.json:

@@ -41,7 +41,8 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
         return EC_ERR_ARG;
     if (desc->abi != EC_ABI || desc->max_args > EC_MAX_ARGS)
         return EC_ERR_ABI;
-    if (ec_missing_isa(desc) != 0)
+    desc = ec_select(desc, ec_cpu_isa());
+    if (desc == NULL)
         return EC_ERR_ISA;
     if (bytes < desc->arena_bytes)
         return EC_ERR_ARENA;
@@ -156,8 +157,17 @@ ec_status ec_set_dispatch(ec_model *model, ec_dispatch dispatch, void *backend)
     return EC_OK;
 }
 
+const ec_desc *ec_select(const ec_desc *desc, uint32_t isa)
+{
+    while (desc != NULL && (desc->isa & ~isa) != 0)
+        desc = desc->fallback;
+    return desc;
+}
+
 uint32_t ec_missing_isa(const ec_desc *desc)
 {
+    while (desc->fallback != NULL)
+        desc = desc->fallback;
     return desc->isa & ~ec_cpu_isa();
 }
 

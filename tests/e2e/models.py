@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import tempfile
-import zlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import numpy_helper
 
 import edgec
+from benchmarks import zoo
 from edgec.compiler import toolchain as tools
 from edgec.compiler.bundle import Bundle
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.target import Target, find_target
 from edgec.targets.host import features
-
-FOLDER = Path(__file__).resolve().parents[3] / "shared" / "models"
 
 
 @dataclass(frozen=True)
@@ -58,23 +52,9 @@ MODELS = (
 @cache
 def find(name: str) -> Path:
     """The ONNX file of a model; skips the test where it is absent."""
-    for path in (FOLDER / f"{name}.onnx", FOLDER / "untrained" / f"{name}.onnx"):
-        if path.exists():
-            return path if path.parent == FOLDER else _filled(path)
-    pytest.skip(f"no {name}.onnx in {FOLDER}")
-
-
-def _filled(graph: Path) -> Path:
-    """A copy of a graph without weights, with seeded normal numbers of each tensor's own mean and spread."""
-    model = onnx.load(graph)
-    table = next(row for row in model.metadata_props if row.key == "edgec.weights")
-    for row in json.loads(table.value):
-        noise = np.random.default_rng(zlib.crc32(row["name"].encode())).standard_normal(row["shape"], np.float32)
-        weights = noise * np.float32(row["std"]) + np.float32(row["mean"])
-        model.graph.initializer.append(numpy_helper.from_array(weights.astype(np.float32), row["name"]))
-    path = _scratch() / graph.name
-    onnx.save(model, path)
-    return path
+    if path := zoo.locate(name):
+        return zoo.filled(path, _scratch())
+    pytest.skip(f"no {name}.onnx in {zoo.FOLDER}")
 
 
 @cache

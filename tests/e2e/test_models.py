@@ -10,6 +10,8 @@ import pytest
 import edgec
 from edgec.compiler.compare import verify
 from edgec.compiler.runtime import random_inputs
+from edgec.compiler.target import find_target
+from edgec.targets.host import features
 
 from .models import MODELS, Model, bundle, find
 
@@ -32,6 +34,18 @@ def test_compiles_and_answers_like_the_reference(model: Model, target: str) -> N
     arena = compiled.manifest["arena"]
     assert arena["bytes"] <= max(1.1 * arena["lower_bound"], 64)
     assert compiled.code_bytes < model.code
+
+
+@pytest.mark.parametrize("name", ["mlperf_kws_dscnn", pytest.param("mobilenet_v2_100_224", marks=pytest.mark.long)])
+def test_every_level_of_a_bundle_that_runs_here_answers_like_the_reference(name: str) -> None:
+    pytest.importorskip("onnxruntime")
+    both, low = bundle(name, "x86-multi"), bundle(name, "x86")
+    assert both.levels == ["x86-avx512", "x86"]
+    assert both.at("x86").steps == low.steps
+    assert both.weights_bytes < 2.2 * low.weights_bytes and both.arena_bytes >= low.arena_bytes
+    for target in find_target("x86-multi").levels:
+        if target.cpu.isa <= features():
+            assert verify(find(name), both.folder, level=target.name).ok
 
 
 @pytest.mark.parametrize("name", ["mlperf_kws_dscnn", pytest.param("mobilenet_v2_100_224", marks=pytest.mark.long)])

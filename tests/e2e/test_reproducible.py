@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
     ("name", "target"),
     [
         ("mlperf_kws_dscnn", "host"),
+        ("mnist_cntk_8", "x86-multi"),
         pytest.param("mnist_cntk_8", "arm", marks=pytest.mark.arm),
         pytest.param("fastestdet_coco_352", "host", marks=pytest.mark.long),
         pytest.param("mobilenet_v2_100_224", "arm", marks=[pytest.mark.arm, pytest.mark.long]),

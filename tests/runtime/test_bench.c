@@ -92,6 +92,16 @@ static void failures_come_through(ec_model *model)
     CHECK_EQ(ec_bench_steps(model, 2, ms), EC_ERR_MEMORY);
 }
 
+static void the_machine_has_limits(void)
+{
+    static uint64_t memory[1 << 16];
+    memset(memory, 1, sizeof memory);
+    const double peak = ec_bench_peak(), read = ec_bench_read(memory, sizeof memory);
+    CHECK(peak > 0.1 && peak < 10000);
+    CHECK(read > 0.01 && read < 100000);
+    CHECK(ec_bench_read(NULL, 8) == 0);
+}
+
 int main(void)
 {
     const float x[4] = {1, 2, 3, 4};
@@ -102,6 +112,7 @@ int main(void)
     bench_times_whole_runs(&model);
     bench_steps_times_each_and_restores_the_hook(&model);
     failures_come_through(&model);
+    the_machine_has_limits();
     const uint64_t now = ec_clock_ns();
     CHECK(now > 0 && ec_clock_ns() >= now);
     return CHECK_RESULT();

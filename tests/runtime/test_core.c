@@ -48,6 +48,51 @@ static void open_refuses_a_missing_instruction_set(void)
     CHECK_EQ(open_changed(&desc), EC_ERR_ISA);
 }
 
+/* Three levels of one model, as the compiler links them: the most demanding first. */
+static void the_best_level_that_fits_is_taken(void)
+{
+    const uint32_t avx2 = EC_ISA_AVX2 | EC_ISA_FMA, avx512 = avx2 | EC_ISA_AVX512F | EC_ISA_AVX512BW;
+    ec_desc low = tiny_desc, middle = tiny_desc, high = tiny_desc;
+    low.isa = EC_ISA_FMA;
+    middle.isa = avx2;
+    middle.fallback = &low;
+    high.isa = avx512;
+    high.fallback = &middle;
+    CHECK(ec_select(&high, avx512) == &high);
+    CHECK(ec_select(&high, avx512 | EC_ISA_F16C) == &high);
+    CHECK(ec_select(&high, avx512 & ~(uint32_t)EC_ISA_AVX512BW) == &middle);
+    CHECK(ec_select(&high, avx2) == &middle);
+    CHECK(ec_select(&high, EC_ISA_FMA) == &low);
+    CHECK(ec_select(&high, EC_ISA_AVX2) == NULL);
+    CHECK(ec_select(&high, 0) == NULL);
+    CHECK(ec_select(&middle, avx512) == &middle); /* nobody looks upwards */
+    CHECK(ec_select(NULL, avx512) == NULL);
+}
+
+static void a_model_is_opened_at_its_level(void)
+{
+    const uint32_t absent = 1u << 31;
+    ec_desc low = tiny_desc, high = tiny_desc;
+    ec_model model;
+    high.isa = absent;
+    high.target = "high";
+    high.fallback = &low;
+    low.target = "low";
+    low.isa = ec_cpu_isa();
+    CHECK_EQ(ec_missing_isa(&high), 0);
+    CHECK_EQ(ec_open(&model, &high, arena, sizeof arena), EC_OK);
+    CHECK(model.desc == &low && strcmp(model.desc->target, "low") == 0);
+    high.isa = 0;
+    CHECK_EQ(ec_open(&model, &high, arena, sizeof arena), EC_OK);
+    CHECK(model.desc == &high);
+    CHECK_EQ(ec_open(&model, high.fallback, arena, sizeof arena), EC_OK); /* the better one masked off */
+    CHECK(model.desc == &low);
+    high.isa = absent | 1u << 30;
+    low.isa = absent;
+    CHECK_EQ(ec_missing_isa(&high), absent);
+    CHECK_EQ(open_changed(&high), EC_ERR_ISA);
+}
+
 static void a_closed_model_answers_with_errors(void)
 {
     ec_model model;
@@ -103,7 +148,7 @@ static void names_are_found_whole(void)
 static void scratch_is_per_worker(void)
 {
     const ec_ref refs[] = {{EC_ARENA, 8}, {EC_WEIGHTS, 12}, {EC_SCRATCH, 16}};
-    const ec_step step = {NULL, refs, 3, 1, 32, "step"};
+    const ec_step step = {NULL, refs, 3, 1, 32, 0, "step"};
     ec_model model;
     void *args[EC_MAX_ARGS];
     CHECK_EQ(ec_open(&model, &tiny_desc, arena, sizeof arena), EC_OK);
@@ -161,7 +206,7 @@ static void steps_can_be_run_one_by_one(void)
 
 static void a_model_without_work_runs(void)
 {
-    const ec_step no_tasks = {NULL, NULL, 0, 0, 0, "nothing"};
+    const ec_step no_tasks = {NULL, NULL, 0, 0, 0, 0, "nothing"};
     ec_desc desc = tiny_desc;
     ec_model model;
     desc.n_steps = 0;
@@ -226,6 +271,8 @@ int main(void)
 {
     open_refuses_what_cannot_run();
     open_refuses_a_missing_instruction_set();
+    the_best_level_that_fits_is_taken();
+    a_model_is_opened_at_its_level();
     a_closed_model_answers_with_errors();
     inputs_and_outputs_are_views_into_the_arena();
     names_are_found_whole();

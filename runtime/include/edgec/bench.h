@@ -22,6 +22,13 @@ ec_status ec_bench(ec_model *model, uint32_t runs, double *ms_out);
  * but is not called meanwhile. */
 ec_status ec_bench_steps(ec_model *model, uint32_t runs, double *ms_out);
 
+/* What one core of this machine reaches on registers alone: 1e9 fp32 operations per second, a multiply-add counting two,
+ * in the widest vectors it has.  Takes less than a millisecond: measure it between runs, for clock rates drift. */
+double ec_bench_peak(void);
+
+/* 1e9 bytes per second that one core reads from `memory`: written before, and larger than the caches.  0 for NULL. */
+double ec_bench_read(const void *memory, size_t bytes);
+
 #ifdef __cplusplus
 }
 #endif

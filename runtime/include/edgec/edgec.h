@@ -38,6 +38,9 @@
  *           before every run.  Outputs stay valid until the next run or the next write to an input.
  * Threads.  One thread at a time uses an ec_model.  Any number of models, of one descriptor or of several, run on
  *           any number of threads, each with its own arena.  To split one model over threads: edgec/pool.h.
+ * Levels.   A library may hold a model several times, each for another level of the CPU: descriptors that are linked
+ *           by ec_desc.fallback, the most demanding first.  ec_open takes the first that this CPU can run;
+ *           model.desc->target then names it.  To open a lower one: ec_open(&model, tiny_desc.fallback, ...).
  * Errors.   Functions return EC_OK (0) or a negative ec_status; ec_strerror names it.  A descriptor is generated code
  *           and as trusted as any function you link: its offsets are not checked again.
  *
@@ -56,7 +59,7 @@ extern "C" {
 #define EC_ALIGNAS(bytes) _Alignas(bytes)
 #endif
 
-#define EC_ABI 1       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
+#define EC_ABI 2       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
 #define EC_MAX_ARGS 32 /* arguments of one kernel: ec_run keeps so many pointers on the stack */
 
 typedef int32_t ec_status;
@@ -112,6 +115,7 @@ typedef struct ec_step {
     const ec_ref *args;
     uint32_t n_args, tasks; /* tasks <= INT32_MAX */
     uint32_t scratch_stride;
+    uint32_t grain; /* tasks that are worth handing to another thread; >= tasks: the step runs in the calling thread */
     const char *name;
 } ec_step;
 
@@ -139,6 +143,8 @@ typedef struct ec_desc {
     uint32_t weights_bytes;
     uint32_t max_args; /* largest ec_step.n_args */
     const char *name, *version;
+    const char *target;             /* what the kernels were compiled for, as `edgec targets` names it */
+    const struct ec_desc *fallback; /* the same model for lesser CPUs, with the same arena and weights; or NULL */
 } ec_desc;
 
 /* ---- What the program holds -------------------------------------------------------------------------------------- */
@@ -170,8 +176,9 @@ typedef struct ec_tensor {
     const ec_io *io;
 } ec_tensor;
 
-/* Binds a descriptor to an arena of `bytes` bytes.  EC_ERR_ARG, _ABI, _ISA, _ARENA, _ALIGN (checked in this order)
- * leave the model closed: every other function then answers EC_ERR_ARG or {NULL, NULL}. */
+/* Binds a descriptor, or the first of its fallbacks that this CPU can run, to an arena of `bytes` bytes.
+ * EC_ERR_ARG, _ABI, _ISA, _ARENA, _ALIGN (checked in this order) leave the model closed: every other function then
+ * answers EC_ERR_ARG or {NULL, NULL}. */
 ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t bytes);
 
 ec_tensor ec_input(const ec_model *model, uint32_t index);
@@ -201,8 +208,11 @@ const char *ec_strerror(ec_status status);
 /* EC_ISA_* bits that this CPU and operating system offer. */
 uint32_t ec_cpu_isa(void);
 
-/* EC_ISA_* bits that the model needs and this CPU lacks. */
+/* EC_ISA_* bits that the model (the last of its fallbacks, which needs least) needs and this CPU lacks. */
 uint32_t ec_missing_isa(const ec_desc *desc);
+
+/* What ec_open would take on a CPU that offers `isa`: the first of desc and its fallbacks that needs no more, or NULL. */
+const ec_desc *ec_select(const ec_desc *desc, uint32_t isa);
 
 /* ---- For those who write backends and bindings ------------------------------------------------------------------- */
 

@@ -1,0 +1,57 @@
+"""The kernels of a fused graph as problems for the registry, and the names under which equal ones are known."""
+
+from __future__ import annotations
+
+from .ir import Attr, Data, Graph, Node, Type
+from .layout import storage_bytes
+from .op import OPS, body_of, is_const
+from .registry import Problem
+from .target import Target
+
+
+def problems(g: Graph, target: Target, threads: int) -> dict[Node, Problem]:
+    """What each `Edgec.Kernel` of a graph must compute, in order."""
+    weights = sum(storage_bytes(n.types[0]) for n in g.nodes() if n.op == "Const")
+    cold = weights > max(target.cpu.l2, target.cpu.l3)
+    found = {}
+    for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
+        constants = frozenset(i for i, a in enumerate(node.args) if is_const(a))
+        found[node] = Problem(body_of(node), target, threads, constants, cold)
+    return found
+
+
+def distinct_problems(g: Graph, target: Target, threads: int) -> list[tuple[Problem, list[Node]]]:
+    """Each problem once, with the kernels that pose it."""
+    found: dict[str, tuple[Problem, list[Node]]] = {}
+    for node, problem in problems(g, target, threads).items():
+        found.setdefault(signature(problem), (problem, []))[1].append(node)
+    return list(found.values())
+
+
+def signature(problem: Problem) -> str:
+    """Equal for problems that take equally long: operator, shapes, attributes, and which operators are fused to it.
+
+    `Conv f32[1, 3, 8, 8] *f32[4, 3, 3, 3] *f32[4] -> f32[1, 4, 6, 6] {strides=(1, 1)} with Relu, Add(f32[1, 4, 6, 6])`;
+    a star marks a constant.
+    """
+    body, anchor = problem.body, problem.anchor
+    position = {value: i for i, value in enumerate(body.inputs)}
+
+    def shown(t: Type, at: int | None) -> str:
+        return f"{'*' if at in problem.constants else ''}{t.dtype}{list(t.shape)}"
+
+    args = [shown(a.type, position.get(a)) for a in anchor.args]
+    attrs = ", ".join(f"{k}={_value(v)}" for k, v in sorted(anchor.attrs.items()))
+    others = []
+    for node in body.nodes():
+        if node is not anchor and OPS[node.op].kind != "source":
+            read = [shown(a.type, position[a]) for a in node.args if a in position]
+            others.append(f"{node.op}({' '.join(read)})" if read else node.op)
+    text = f"{anchor.op} {' '.join(args)} -> {' '.join(shown(t, None) for t in anchor.types)} {{{attrs}}}"
+    text += f" with {', '.join(others)}" if others else ""
+    text += " cold" if problem.cold and problem.constants else ""
+    return text + (f" on {problem.threads} threads" if problem.threads > 1 else "")
+
+
+def _value(value: Attr) -> str:
+    return f"{value.array.tolist()}" if isinstance(value, Data) else str(value)
