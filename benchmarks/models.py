@@ -154,7 +154,7 @@ def summary(rows: Sequence[Row], threads: int) -> str:
 def markdown(rows: Sequence[Row], names: Sequence[str]) -> str:
     """A table per number of threads, and what they were measured on."""
     peers = ", ".join(f"{TITLES[name]} {release}" for name in names if (release := _version(name)))
-    parts = [f"Milliseconds per inference, fp32, batch 1, on one machine ({_cpu()}); {peers}.\n"]
+    parts = [f"Milliseconds per inference, fp32, batch 1, on one machine ({_cpu()}); {peers}.\n\n"]
     for threads in dict.fromkeys(row.threads for row in rows):
         head = [f"{threads} thread{'s' if threads > 1 else ''}", *(TITLES[n] for n in names), "fastest other / edgec"]
         parts.append(f"| {' | '.join(head)} |\n|---|{'---:|' * (len(head) - 1)}\n")
