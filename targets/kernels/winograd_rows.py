@@ -100,6 +100,7 @@ def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
             rows = ceil_div(each, ceil_div(each, most))  # register tiles of equal height
             block = min(tiles, ceil_div(each, rows) * rows)
             parts = min(wide, ceil_div(4 * threads, blocks * w.batch)) if threads > 1 else 1
+            parts = ceil_div(wide, ceil_div(wide, parts))  # none is empty
             yield Plan(m, block, rows, parts)
             if tiles <= block:
                 break

@@ -15,7 +15,8 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.target import Target, read_target, target_files
-from edgec.targets.kernels.conv_shape import Axis, segments
+from edgec.targets.kernels.conv_shape import Axis, geometry, segments
+from edgec.targets.kernels.winograd_rows import plans
 
 FAST = {"conv_f32_tile", "conv_f32_pointwise", "conv_f32_depthwise", "conv_f32_winograd"}
 
@@ -153,6 +154,16 @@ def test_winograd_tiles_give_the_meaning(case: Case) -> None:
         assert {c.get("m") for c in offers} <= {2, 4} and offers
         if on != "arm":
             check(problem, offers)
+
+
+def test_no_unit_of_a_winograd_convolution_is_empty() -> None:
+    for threads in range(1, 9):
+        for outputs in (16, 48, 64, 80, 112, 512):
+            for size in (7, 14, 30, 56):
+                problem = Case((1, 8, size, size), outputs, (3, 3), pads=(1, 1, 1, 1)).problem(target("x86"), threads)
+                for plan in plans(geometry(problem), problem.target.cpu, threads):
+                    tiles = -(-outputs // 16)
+                    assert (plan.parts - 1) * -(-tiles // plan.parts) < tiles
 
 
 def test_winograd_needs_filters_that_are_known() -> None:
