@@ -15,7 +15,6 @@ TILE = 24.0  # cycles to start and leave a register tile
 LOADS = 0.75  # share of the load ports' rate that a loop of broadcasts sustains
 SLACK = 1.25  # a chain of multiply-adds that just fills the latency waits for its operands now and then
 ISSUE = 1.5  # instructions that issue per cycle beside each multiply-add pipe's own
-SLACK = 1.15  # chains that only just cover the latency lose turns to every load that is late
 CALL_US = 0.3  # handing out a kernel
 
 Level = Literal["near", "middle", "far"]
