@@ -10,8 +10,6 @@ from functools import partial
 from math import inf
 from typing import Any
 
-from tvm import tirx
-
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
@@ -21,7 +19,7 @@ from edgec.targets.tir import Expr, Stmt
 from .attention_rows import Shape, blocks, even_parts, tile_rows
 from .attention_tile import Tile
 from .common import ceil_div
-from .common_emit import ABREAST, F32, Frame, emit_kernel, put, vector
+from .common_emit import ABREAST, F32, Frame, chunked, emit_kernel, put, vector
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,7 @@ class Attention:
         total, chunk = self.shape.heads * len(each), self.choice.get("chunk")
 
         def task(frame: Frame, number: Expr) -> Stmt:
-            last = tirx.min(tir.i32(chunk), total - number * chunk) if total % chunk else tir.i32(chunk)
-            return tir.loop(last if chunk > 1 else 1, lambda k: self.unit(frame, number * chunk + k, each), "unit")
+            return chunked(total, chunk, number, lambda n: self.unit(frame, n, each))
 
         return emit_kernel(self.problem, self.choice, symbol, ceil_div(total, chunk), task, flat)
 

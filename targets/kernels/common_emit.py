@@ -65,6 +65,20 @@ def emit_kernel(
     return Emitted(tir.function(symbol, params, whole, pointer_bits=target.pointer_bits), tasks)
 
 
+def chunked(total: int, chunk: int, number: Expr, unit: Callable[[Expr], Stmt]) -> Stmt:
+    """Task `number` of those that share `total` units: `unit` of each of its `chunk`, or of what is left."""
+    count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
+    return tir.loop(count, lambda k: unit(number * chunk + k), "unit")
+
+
+def full_or_rest(block: Expr, size: int, each: int, make: Callable[[int], Stmt]) -> Stmt:
+    """`make(n)` for a block of an axis of `size`: n is `each`, or in the last block what is left."""
+    full, rest = divmod(size, each)
+    if not rest:
+        return make(each)
+    return tir.when(block < full, make(each), make(rest)) if full else make(rest)
+
+
 def contiguous(place: Place, index: tuple[Expr, ...], axis: int, lanes: int) -> Expr:
     """`lanes` elements along a logical axis that lie side by side in memory, from `index` on."""
     physical = list(place.physical(tuple(tir.i32(i) if isinstance(i, int) else i for i in index)))

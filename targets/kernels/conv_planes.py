@@ -12,15 +12,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tvm import tirx
-
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import F32, Frame, emit_kernel, put, store_tile, vector
+from .common_emit import F32, Frame, chunked, emit_kernel, full_or_rest, put, store_tile, vector
 from .conv_emit import runs, source, tap_bounds
 from .conv_shape import UNROLLED_TAPS, Window
 from .staged_emit import StagedRow
@@ -81,20 +79,14 @@ class Planes:
         def task(frame: Frame, number: Expr) -> Stmt:
             if self.choice.scratch_bytes:
                 self.staged = StagedRow(self.problem, frame, self.w.width.out, self.lanes)
-            count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
-            return tir.loop(count, lambda k: self.unit(frame, number * chunk + k), "unit")
+            return chunked(total, chunk, number, lambda n: self.unit(frame, n))
 
         return emit_kernel(self.problem, self.choice, symbol, ceil_div(total, chunk), task)
 
     def unit(self, frame: Frame, number: Expr) -> Stmt:
         image, block = tir.split(number, self.w.batch, self.blocks)
-        full, rest = divmod(self.w.channels_out, self.lanes)
-        if not rest:
-            return self.plane(frame, image, block, self.lanes)
-        if not full:
-            return self.plane(frame, image, block, rest)
-        return tir.when(
-            block < full, self.plane(frame, image, block, self.lanes), self.plane(frame, image, block, rest)
+        return full_or_rest(
+            block, self.w.channels_out, self.lanes, lambda width: self.plane(frame, image, block, width)
         )
 
     def plane(self, frame: Frame, image: Expr, block: Expr, width: int) -> Stmt:

@@ -12,7 +12,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel, put
+from .common_emit import Frame, chunked, emit_kernel, full_or_rest, put
 from .conv_emit import Conv, Tile, runs, widths
 from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
@@ -40,10 +40,7 @@ def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emi
         return channel_tiles(conv, frame, plan, image, tile, space)
 
     def task(frame: Frame, number: Expr) -> Stmt:
-        if chunk == 1:
-            return unit(frame, number)
-        count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
-        return tir.loop(count, lambda k: unit(frame, number * chunk + k), "unit")
+        return chunked(total, chunk, number, lambda n: unit(frame, n))
 
     return emit_kernel(problem, choice, symbol, ceil_div(total, chunk), task, conv.view)
 
@@ -53,10 +50,11 @@ def channel_tiles(conv: Conv, frame: Frame, plan: TileChoice, image: Expr, tile:
     w, lanes = conv.w, conv.lanes
     outputs, inputs = w.channels_out // w.group, w.channels_in // w.group
     wide = conv.vectors * lanes
-    full, rest = divmod(outputs, wide)
     first = tirx.floordiv(tile, ceil_div(outputs, wide)) * inputs if w.group > 1 else tir.i32(0)
 
-    def make(true_widths: tuple[int, ...]) -> Stmt:
+    def make(channels: int) -> Stmt:
+        true_widths = widths(channels, lanes)
+
         def at(rows: list[Expr | int], edge_row: bool, columns: list[Expr | int], edge_column: bool) -> Tile:
             done = place(w, plan, space, rows[0], columns[0])
             return Tile(image, rows, columns, true_widths, tile * wide, tile, first, edge_row, edge_column, done)
@@ -65,11 +63,7 @@ def channel_tiles(conv: Conv, frame: Frame, plan: TileChoice, image: Expr, tile:
             return pixels(conv, plan, space, lambda *where: conv.tile(frame, at(*where)))
         return in_passes(conv, frame, plan, space, at)
 
-    if not rest:
-        return make((lanes,) * conv.vectors)
-    if not full:
-        return make(widths(rest, lanes))
-    return tir.when(tile < full, make((lanes,) * conv.vectors), make(widths(rest, lanes)))
+    return full_or_rest(tile, outputs, wide, make)
 
 
 def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Callable[..., Tile]) -> Stmt:

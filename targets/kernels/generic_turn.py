@@ -14,6 +14,7 @@ from tvm import tirx
 
 from .. import tir
 from ..tir import Expr, Stmt
+from .common_emit import chunked
 from .generic_nest import Region
 from .generic_space import TASK_WORK, Group, Space
 
@@ -79,8 +80,7 @@ def turned(t: Turn, element: Callable[[], Expr], store: Callable[[Expr], Stmt], 
         return tir.seq(binds, bind, tir.loop(steps, step, "tile"))
 
     def task(number: Expr) -> Stmt:
-        count = chunk if units % chunk == 0 else tirx.min(units - number * chunk, chunk)
-        return tir.loop(count, lambda k: unit(number * chunk + k), "unit")
+        return chunked(units, chunk, number, unit)
 
     return -(-units // chunk), task
 

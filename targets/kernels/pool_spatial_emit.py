@@ -12,7 +12,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel, put, vector
+from .common_emit import Frame, chunked, emit_kernel, full_or_rest, put, vector
 from .pool_spatial_rows import ACCUMULATORS
 
 F32 = "float32"
@@ -23,21 +23,13 @@ def spatial(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     images, channels = node.args[0].shape[:2]
     blocks = ceil_div(channels, lanes)
     total = images * blocks
-    full, rest = divmod(channels, lanes)
 
     def unit(frame: Frame, number: Expr) -> Stmt:
         image, block = tir.split(number, images, blocks)
-        if not rest:
-            return reduce(problem, frame, image, block, lanes)
-        if not full:
-            return reduce(problem, frame, image, block, rest)
-        return tir.when(
-            block < full, reduce(problem, frame, image, block, lanes), reduce(problem, frame, image, block, rest)
-        )
+        return full_or_rest(block, channels, lanes, lambda width: reduce(problem, frame, image, block, width))
 
     def task(frame: Frame, number: Expr) -> Stmt:
-        count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
-        return tir.loop(count, lambda k: unit(frame, number * chunk + k), "unit")
+        return chunked(total, chunk, number, lambda n: unit(frame, n))
 
     return emit_kernel(problem, choice, symbol, ceil_div(total, chunk), task)
 

@@ -19,7 +19,7 @@ from edgec.targets.maps_resize import axis_reads
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import F32, Frame, emit_kernel
+from .common_emit import F32, Frame, chunked, emit_kernel, full_or_rest
 from .resize_rows import TAPS, resized, scratch_floats
 
 
@@ -42,8 +42,7 @@ class Resize:
         total = self.shape[0] * blocks
 
         def task(frame: Frame, number: Expr) -> Stmt:
-            count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
-            units = tir.loop(count, lambda k: self.unit(frame, number * chunk + k), "unit")
+            units = chunked(total, chunk, number, lambda n: self.unit(frame, n))
             return tir.seq(self.columns(frame) if self.table else None, units)
 
         return emit_kernel(self.problem, self.choice, symbol, ceil_div(total, chunk), task)
@@ -65,14 +64,9 @@ class Resize:
 
     def unit(self, frame: Frame, number: Expr) -> Stmt:
         image, block = tir.split(number, self.shape[0], ceil_div(self.shape[1], self.lanes))
-        full, rest = divmod(self.shape[1], self.lanes)
-        if not rest or self.plain:
+        if self.plain:  # whole vectors: nobody reads what lies beyond the true channels
             return self.plane(frame, image, block, self.lanes)
-        if not full:
-            return self.plane(frame, image, block, rest)
-        return tir.when(
-            block < full, self.plane(frame, image, block, self.lanes), self.plane(frame, image, block, rest)
-        )
+        return full_or_rest(block, self.shape[1], self.lanes, lambda width: self.plane(frame, image, block, width))
 
     def plane(self, frame: Frame, image: Expr, block: Expr, width: int) -> Stmt:
         buffer = frame.places[self.node.args[0]].buffer

@@ -18,9 +18,7 @@ from edgec.targets.body import Body
 from edgec.targets.tir import Expr, Index, Stmt
 
 from .common import after_anchor
-from .common_emit import Frame
-
-TOGETHER = 4  # vectors that go through the chain side by side
+from .common_emit import ABREAST, Frame
 
 
 @dataclass(frozen=True)
@@ -69,10 +67,10 @@ class StagedRow:
 
             return tir.vectorized(vectors * self.lanes, lane)
 
-        turns, rest = divmod(self.width, TOGETHER)
-        size = TOGETHER * self.lanes
+        turns, rest = divmod(self.width, ABREAST)
+        size = ABREAST * self.lanes
         return tir.seq(
-            tir.loop(turns, lambda k: step(k * size, TOGETHER), "chunk") if turns else None,
+            tir.loop(turns, lambda k: step(k * size, ABREAST), "chunk") if turns else None,
             step(tir.i32(turns * size), rest) if rest else None,
         )
 

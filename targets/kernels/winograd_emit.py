@@ -16,7 +16,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import F32, Frame, emit_kernel, put, vector
+from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, vector
 from .conv_emit import LINE, widths
 from .conv_shape import Window, conv_operands
 from .winograd_rows import PAD, VECTORS, Plan
@@ -131,14 +131,14 @@ class Winograd:
 
     def channels(self, frame: Frame, image: Expr, part: Expr, first: Expr, count: Expr) -> Stmt:
         """The products and outputs of the output channels of one part."""
-        whole, rest = divmod(self.w.channels_out, self.wide)
-        total = whole + (1 if rest else 0)
+        total = ceil_div(self.w.channels_out, self.wide)
         each = ceil_div(total, self.plan.parts)
         start = part * each
         many = tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - start)
 
         def block(ob: Expr) -> Stmt:
-            def make(true: tuple[int, ...]) -> Stmt:
+            def make(channels: int) -> Stmt:
+                true = widths(channels, self.lanes)
                 products = tir.loop(
                     self.plan.positions, lambda p: self.product(frame, ob, p, count, len(true)), "position"
                 )
@@ -147,14 +147,7 @@ class Winograd:
                     tir.loop(count, lambda t: self.output_tile(frame, image, ob, first + t, t, true), "t"),
                 )
 
-            full = (self.lanes,) * VECTORS
-            if not rest:
-                return make(full)
-            return (
-                make(widths(rest, self.lanes))
-                if not whole
-                else tir.when(ob < whole, make(full), make(widths(rest, self.lanes)))
-            )
+            return full_or_rest(ob, self.w.channels_out, self.wide, make)
 
         return tir.loop(many, lambda k: block(start + k), "ob")
 
