@@ -17,9 +17,9 @@ from edgec.targets import mathlib, tir
 from edgec.targets.tir import Expr, Stmt
 
 from .attention_rows import Shape, blocks, even_parts, tile_rows
-from .attention_tile import Tile
 from .common import ceil_div
 from .common_emit import ABREAST, F32, Frame, chunked, emit_kernel, put, vector
+from .register_tile import Tile
 
 
 @dataclass(frozen=True)

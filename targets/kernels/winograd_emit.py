@@ -19,6 +19,7 @@ from .common import ceil_div
 from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, vector
 from .conv_emit import LINE, widths
 from .conv_shape import Window, conv_operands
+from .register_tile import Tile
 from .winograd_rows import PAD, VECTORS, Plan
 from .winograd_transform import transformed
 
@@ -70,9 +71,8 @@ class Winograd:
         left, bind_left = tir.let(column - width.pad, "left")
         n, stride = self.n, self.plan.input_stride(self.w, self.lanes)
         inside = tirx.all(top >= 0, top + n <= height.size, left >= 0, left + n <= width.size)
-        down, across = ceil_div(height.out, self.m), ceil_div(width.out, self.m)
-        padded = height.pad or width.pad
-        whole = not padded and down * self.m + 2 <= height.size and across * self.m + 2 <= width.size
+        inner = [(a.size, ceil_div(a.out, self.m) * self.m + TAPS - 1, a.pad) for a in (height, width)]
+        whole = all(pad == 0 and reach <= size for size, reach, pad in inner)  # no tile leaves the image
 
         def block(cb: Expr) -> Stmt:
             stage, alloc = tir.local((n * n * self.lanes,), F32, "stage")
@@ -163,29 +163,29 @@ class Winograd:
 
     def register_tile(self, frame: Frame, ob: Expr, position: Expr, t: Expr, rows: int, vectors: int) -> Stmt:
         lanes, inputs = self.lanes, self.w.channels_in
-        acc, alloc = tir.local((rows * vectors * lanes,), F32)
-        slots = [[(r * vectors + v) * lanes for v in range(vectors)] for r in range(rows)]
-        zero = tir.broadcast(tir.lit(0.0, F32), lanes)
-        start = [put(acc, zero, lanes, at) for row in slots for at in row]
+        tile = Tile(rows, (lanes,) * vectors, lanes)
         base = position * self.plan.input_stride(self.w, lanes) + t * lanes
+        filters = frame.places[self.weight].buffer
+        place = ob, tirx.floordiv(position, self.n), tirx.floormod(position, self.n)
 
         def channel_block(cb: Expr, channels: int) -> Stmt:
-            steps = tir.loop(channels, lambda ci: self.step(frame, ob, position, base, cb, ci, acc, slots), "ci")
-            return tir.seq(self.fetch(frame, ob, position, tirx.floordiv(t, self.plan.rows), cb), steps)
+            def step(ci: Expr) -> Stmt:
+                return tile.step(
+                    lambda v: vector(filters, lanes, *place, cb * lanes + ci, v * lanes),
+                    lambda r: tir.load(frame.scratch, base + (cb * self.plan.block + r) * lanes + ci),
+                )
+
+            fetch = self.fetch(frame, ob, position, tirx.floordiv(t, self.plan.rows), cb)
+            return tir.seq(fetch, tir.loop(channels, step, "ci"))
 
         whole, left = divmod(inputs, lanes)
         to = self.products_at + t * self.tile_stride + position * self.wide
-        stores = [
-            put(frame.scratch, vector(acc, lanes, at), lanes, to + r * self.tile_stride + v * lanes)
-            for r, row in enumerate(slots)
-            for v, at in enumerate(row)
-        ]
         return tir.seq(
-            alloc,
-            start,
+            tile.alloc,
+            tile.zeros(),
             tir.loop(whole, lambda cb: channel_block(cb, lanes), "cb") if whole else None,
             channel_block(tir.i32(whole), left) if left else None,
-            stores,
+            [put(frame.scratch, tile.sum(r, v), lanes, to + r * self.tile_stride + v * lanes) for r, v in tile.places],
         )
 
     def fetch(self, frame: Frame, ob: Expr, position: Expr, group: Expr, cb: Expr) -> list[Stmt]:
@@ -197,34 +197,6 @@ class Winograd:
         first = (group * blocks + cb) * lines
         buffer = frame.places[self.weight].buffer
         return [tir.prefetch(buffer, *at, (first + i) * (LINE // 4)) for i in range(lines)]
-
-    def step(
-        self,
-        frame: Frame,
-        ob: Expr,
-        position: Expr,
-        base: Expr,
-        cb: Expr,
-        ci: Expr,
-        acc: Buffer,
-        slots: list[list[int]],
-    ) -> Stmt:
-        """One input channel: the weight vectors times one element of each tile."""
-        lanes = self.lanes
-        buffer = frame.places[self.weight].buffer
-        place = (ob, tirx.floordiv(position, self.n), tirx.floormod(position, self.n), cb * lanes + ci)
-        parts: list[Stmt] = []
-        weights = []
-        for v in range(len(slots[0])):
-            name, bind = tir.let(vector(buffer, lanes, *place, v * lanes), "w")
-            weights.append(name)
-            parts.append(bind)
-        for r, row in enumerate(slots):
-            x, bind = tir.let(tir.load(frame.scratch, base + (cb * self.plan.block + r) * lanes + ci), "x")
-            parts.append(bind)
-            for at, weight in zip(row, weights, strict=True):
-                parts.append(put(acc, vector(acc, lanes, at) + tir.broadcast(x, lanes) * weight, lanes, at))
-        return tir.seq(parts)
 
     # -- outputs -------------------------------------------------------------------------------------------------
 

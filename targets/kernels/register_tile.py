@@ -1,0 +1,53 @@
+"""A register tile: numbers times vectors, summed over steps: the products of attention and of Winograd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from edgec.targets import tir
+from edgec.targets.tir import Expr, Stmt
+
+from .common_emit import F32, put, vector
+
+
+class Tile:
+    """Accumulators in registers: `rows` of vectors with these true widths."""
+
+    def __init__(self, rows: int, widths: tuple[int, ...], lanes: int) -> None:
+        self.rows, self.widths, self.lanes = rows, widths, lanes
+        self.acc, self.alloc = tir.local((rows * len(widths) * lanes,), F32)
+        self.places = [(i, v) for i in range(rows) for v in range(len(widths))]
+
+    def slot(self, i: int, v: int) -> int:
+        return (i * len(self.widths) + v) * self.lanes
+
+    def sum(self, i: int, v: int) -> Expr:
+        return vector(self.acc, self.widths[v], self.slot(i, v))
+
+    def sums(self, steps: int, line: Callable[[Expr, int], Expr], number: Callable[[Expr, int], Expr]) -> Stmt:
+        """Row i, vector v: the sum over steps k of number(k, i) * line(k, v)."""
+        loop = tir.loop(steps, lambda k: self.step(lambda v: line(k, v), lambda i: number(k, i)), "k")
+        return tir.seq(self.alloc, self.zeros(), loop)
+
+    def zeros(self) -> list[Stmt]:
+        """All sums at zero."""
+        return [self._put(i, v, tir.broadcast(tir.lit(0.0, F32), self.widths[v])) for i, v in self.places]
+
+    def step(self, line: Callable[[int], Expr], number: Callable[[int], Expr]) -> Stmt:
+        """Add number(i) * line(v) to the sum of row i, vector v; each is read once."""
+        parts: list[Stmt] = []
+        lines = []
+        for v in range(len(self.widths)):
+            x, bind = tir.let(line(v), "line")
+            parts.append(bind)
+            lines.append(x)
+        for i in range(self.rows):
+            x, bind = tir.let(number(i), "number")
+            parts.append(bind)
+            parts += [
+                self._put(i, v, self.sum(i, v) + tir.broadcast(x, n) * lines[v]) for v, n in enumerate(self.widths)
+            ]
+        return tir.seq(parts)
+
+    def _put(self, i: int, v: int, value: Expr) -> Stmt:
+        return put(self.acc, value, self.widths[v], self.slot(i, v))
