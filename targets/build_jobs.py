@@ -25,18 +25,25 @@ class Job:
 Progress = Callable[[str, int, int], None]
 
 
+def build_job(job: Job, target: Target) -> tuple[bytes, int]:
+    """The ELF object that defines the job's symbol, and the number of its tasks."""
+    from .codegen_llvm import object_bytes
+
+    restart_names()
+    emitted = ROWS[job.choice.row].emit(job.problem, job.choice, job.symbol)
+    return object_bytes([(job.symbol, emitted.function)], target), emitted.tasks
+
+
 def build_objects(
     jobs: Sequence[Job], target: Target, progress: Progress
 ) -> tuple[tuple[tuple[str, bytes], ...], dict[str, int]]:
     """ELF objects (name, bytes), one per job in order of jobs, and the number of tasks of each symbol."""
-    from .codegen_llvm import object_bytes  # before forking: the import of TVM is paid once
+    from . import codegen_llvm  # noqa: F401  before forking: the import of TVM is paid once
 
     def build(i: int) -> tuple[bytes, int]:
         job = jobs[i]
-        restart_names()
         try:
-            emitted = ROWS[job.choice.row].emit(job.problem, job.choice, job.symbol)
-            return object_bytes([(job.symbol, emitted.function)], target), emitted.tasks
+            return build_job(job, target)
         except Exception as error:
             anchor = job.problem.anchor
             raise RuntimeError(f"kernel {job.choice} for {anchor}: {type(error).__name__}: {error}") from error

@@ -18,7 +18,7 @@ from edgec.compiler.ir import Array
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
 
-TIMER = r"""
+CLOCK = r"""
 #include <stdint.h>
 #include <time.h>
 typedef void kernel_fn(void *const *, int32_t, int32_t);
@@ -27,6 +27,8 @@ static double now(void) {
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
 }
+"""
+TIMER = r"""
 double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t calls, int32_t rounds,
                   double budget_us) {
     double best = 1e30, begin = now();
@@ -107,7 +109,7 @@ class Measured(Built):
 
     def __init__(self, problem: Problem, choice: Choice, inputs: Sequence[Array]) -> None:
         super().__init__(problem, choice, inputs)
-        self.library = link(self.object)
+        self.library = link([self.object], TIMER)
         self.args = (ctypes.c_void_p * len(self.arrays))(*[a.ctypes.data for a in self.arrays])
 
     def run(self, parts: int = 1) -> Array:
@@ -141,14 +143,19 @@ def _aligned(array: Array, to: int = 64) -> Array:
     return view
 
 
-def link(code: bytes) -> Any:
-    """The object and the timer as a loaded shared library."""
-    with tempfile.TemporaryDirectory() as folder:
+def link(objects: Sequence[bytes], timer: str) -> Any:
+    """The objects and a timer in C, which may call `now` (in us), as a loaded shared library."""
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         here = Path(folder)
-        (here / "k.o").write_bytes(code)
-        (here / "timer.c").write_text(TIMER)
-        _shell(["cc", "-O2", "-shared", "-fPIC", "-o", "k.so", "k.o", "timer.c", "-lm"], here)
-        return ctypes.CDLL(str(here / "k.so"))
+        names = [f"k{i}.o" for i in range(len(objects))]
+        for name, data in zip(names, objects, strict=True):
+            (here / name).write_bytes(data)
+        (here / "timer.c").write_text(CLOCK + timer)
+        _shell(["cc", "-O2", "-shared", "-fPIC", "-o", "k.so", *names, "timer.c", "-lm"], here)
+        try:
+            return ctypes.CDLL(str(here / "k.so"))
+        except OSError as error:
+            raise EdgecError(f"measured kernels cannot be loaded: {error}") from error
 
 
 def _shell(command: list[str], folder: Path) -> None:

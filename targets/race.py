@@ -8,37 +8,26 @@ scale common to all comes from the clock.
 from __future__ import annotations
 
 import ctypes as c
-import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from edgec.compiler.dtypes import dtype
-from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Array, Type
 from edgec.compiler.layout import physical_shape, storage_bytes
-from edgec.compiler.registry import ROWS, Choice, Problem
+from edgec.compiler.registry import Choice, Problem
 
-from .build_jobs import Job
-from .measure import _aligned, _shell, with_layouts
+from .build_jobs import Job, build_job
+from .measure import _aligned, link, with_layouts
 
 COLD_BYTES = 96 << 20  # copies of weights that a cold kernel goes through: more than caches hold
 MOST_COPIES = 64
 BATCH_US = 20.0  # a turn: so short that other processes disturb few of them
 
 TIMER = r"""
-#include <stdint.h>
-#include <time.h>
-typedef void kernel_fn(void *const *, int32_t, int32_t);
 typedef struct { kernel_fn *kernel; void *const *const *copies; int32_t n_copies, tasks; } racer;
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
 /* One turn: the mean of `calls` calls; `at` goes through the copies of the arguments. */
 static double turn(const racer *r, int32_t calls, int32_t *at) {
     const double start = now();
@@ -87,34 +76,20 @@ def build_candidates(problem: Problem, offers: Sequence[Choice], workers: int) -
     """Each candidate built, or why it cannot be. Equal symbols number them: edgec_k0, edgec_k1 ..."""
     from edgec.compiler.parallel import forked
 
-    from .codegen_llvm import object_bytes
-    from .tir import restart_names
+    from . import codegen_llvm  # noqa: F401  before forking: the import of TVM is paid once
 
     jobs = [Job(f"edgec_k{i}", with_layouts(problem, offer), offer) for i, offer in enumerate(offers)]
 
-    def build(i: int) -> Built | str:
-        job = jobs[i]
-        restart_names()
+    def build(i: int) -> tuple[bytes, int] | str:
         try:
-            emitted = ROWS[job.choice.row].emit(job.problem, job.choice, job.symbol)
-            return Built(job, object_bytes([(job.symbol, emitted.function)], problem.target), emitted.tasks)
+            return build_job(jobs[i], problem.target)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 
     out: list[Built | str] = [""] * len(jobs)
-    for i, built in forked(len(jobs), _without_problem(build), workers):
-        out[i] = replace(built, job=jobs[i]) if isinstance(built, Built) else built
+    for i, made in forked(len(jobs), build, workers):
+        out[i] = made if isinstance(made, str) else Built(jobs[i], *made)
     return out
-
-
-def _without_problem(build: Callable[[int], Built | str]) -> Callable[[int], Built | str]:
-    """Graphs need not travel back from a worker: only bytes do."""
-
-    def slim(i: int) -> Built | str:
-        built = build(i)
-        return replace(built, job=None) if isinstance(built, Built) else built  # type: ignore[arg-type]
-
-    return slim
 
 
 class Race:
@@ -122,7 +97,7 @@ class Race:
 
     def __init__(self, candidates: Sequence[Built], extra: Sequence[tuple[bytes, str, Sequence[Array]]] = ()) -> None:
         objects = [candidate.object for candidate in candidates] + [data for data, _, _ in extra]
-        self._library = _link(objects)
+        self._library = link(objects, TIMER)
         self._kept: list[Any] = []
         rows = [(b.job.symbol, _copies(b.job), b.tasks) for b in candidates]
         rows += [(symbol, [list(arrays)], 1) for _, symbol, arrays in extra]
@@ -179,17 +154,3 @@ def _filled(t: Type) -> Array:
     if kind.kind in "iub":
         return _aligned(np.zeros(physical_shape(t), kind))
     return _aligned(np.random.default_rng(1).standard_normal(physical_shape(t)).astype(kind))
-
-
-def _link(objects: Sequence[bytes]) -> Any:
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        here = Path(folder)
-        names = [f"k{i}.o" for i in range(len(objects))]
-        for name, data in zip(names, objects, strict=True):
-            (here / name).write_bytes(data)
-        (here / "timer.c").write_text(TIMER)
-        _shell(["cc", "-O2", "-shared", "-fPIC", "-o", "k.so", *names, "timer.c", "-lm"], here)
-        try:
-            return c.CDLL(str(here / "k.so"))
-        except OSError as error:
-            raise EdgecError(f"measured kernels cannot be loaded: {error}") from error
