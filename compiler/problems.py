@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from .ir import Attr, Data, Graph, Node, Type
 from .layout import storage_bytes
 from .op import OPS, body_of, is_const
@@ -20,10 +22,10 @@ def problems(g: Graph, target: Target, threads: int) -> dict[Node, Problem]:
     return found
 
 
-def distinct_problems(g: Graph, target: Target, threads: int) -> list[tuple[Problem, list[Node]]]:
+def distinct(known: Mapping[Node, Problem]) -> list[tuple[Problem, list[Node]]]:
     """Each problem once, with the kernels that pose it."""
     found: dict[str, tuple[Problem, list[Node]]] = {}
-    for node, problem in problems(g, target, threads).items():
+    for node, problem in known.items():
         found.setdefault(signature(problem), (problem, []))[1].append(node)
     return list(found.values())
 

@@ -14,7 +14,7 @@ from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, turned
 from edgec.compiler.op import body_of, int_attr, ints_attr, is_const, viewed
-from edgec.compiler.problems import problems, signature
+from edgec.compiler.problems import distinct, problems
 from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target
@@ -86,12 +86,9 @@ def search(g: Graph, session: Session) -> Assignment:
 
 def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Choice]]:
     """Every choice for each kernel, cheapest first: by measured times where there are any."""
-    same: dict[str, list[Node]] = {}
-    for node, problem in known.items():
-        same.setdefault(signature(problem), []).append(node)
     offers = {node: choices(problem) for node, problem in known.items()}
     if session.tuner is not None:
-        session.tuner([(known[nodes[0]], offers[nodes[0]], len(nodes)) for nodes in same.values()])
+        session.tuner([(problem, offers[nodes[0]], len(nodes)) for problem, nodes in distinct(known)])
     if session.tunings is None:
         return offers
     return {node: session.tunings.applied(known[node], offers[node]) for node in known}
