@@ -12,7 +12,7 @@ from edgec.compiler.driver import load_kernels
 from edgec.compiler.importer import import_model
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.pipeline import run_pipeline
-from edgec.compiler.problems import distinct_problems
+from edgec.compiler.problems import distinct, problems
 from edgec.compiler.registry import Problem
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target
@@ -172,8 +172,9 @@ def of_model(path: Path, target: Target) -> list[Layer]:
     load_kernels()
     graph = _imported(path)
     session = Session(target=target)
-    fused = run_pipeline(graph, "canonicalize, fold, fuse", session)
-    found = distinct_problems(fused, target, session.threads)
+    before_layouts, _, _ = target.pipeline.partition(", layout")
+    fused = run_pipeline(graph, before_layouts, session)
+    found = distinct(problems(fused, target, session.threads))
     return [Layer(len(nodes), str(nodes[0].name)[-40:], problem) for problem, nodes in found]
 
 
