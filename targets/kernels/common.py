@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import ceil
 from typing import Literal
 
@@ -56,9 +56,19 @@ def heavy(problem: Problem) -> bool:
     return not LIGHT.issuperset(n.op for n in after_anchor(problem))
 
 
+def computing(problem: Problem) -> int:
+    """How many nodes of a body compute something."""
+    return sum(1 for n in problem.body.nodes() if OPS[n.op].kind != "source")
+
+
 def operations(problem: Problem) -> float:
     """Instructions per vector of results, about: the anchor's store and the elementwise nodes."""
-    return 1.0 + sum(DEAR_CYCLES if n.op in DEAR else 1.0 for n in after_anchor(problem))
+    return 1.0 + instructions(after_anchor(problem))
+
+
+def instructions(nodes: Iterable[Node]) -> float:
+    """Instructions per vector of elementwise nodes, about."""
+    return sum(DEAR_CYCLES if n.op in DEAR else 1.0 for n in nodes)
 
 
 def depends(node: Node, on: Node) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, task_split, vectors_fit
+from .common import blocked_layout, ceil_div, computing, epilogue_fits, layouts_in, task_split, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice, input_block, tile_choices, unit_pixels, units, vector_lanes
 
@@ -69,7 +69,7 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     lanes = cpu.lanes(32)
     rank = len(problem.anchor.types[0].shape)
     x, weight, _ = conv_operands(problem.anchor)
-    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    operations = computing(problem)
     blocked = blocked_layout(rank, lanes)
     inner = input_block(w.channels_in // w.group, lanes, w.group)
     found = []

@@ -15,7 +15,7 @@ from edgec.compiler.target import Cpu
 
 from .common import ceil_div, power_of_two
 from .conv_shape import Window, segments
-from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
+from .cost import Traffic, level_of, microseconds, most_pixels, tile_cycles
 
 MAX_VECTORS = 4
 UNIT_PIXELS = (48, 96, 192)  # of a unit whose reduction is split; the least pays for fetching its weights
@@ -68,7 +68,7 @@ def tile_choices(
     for vectors in range(1, min(most_vectors, ceil_div(outputs, lanes)) + 1):
         if w.group > 1 and outputs % (vectors * lanes):
             continue
-        most = max(m for m in range(1, 64) if m == 1 or fits_registers(cpu, m, vectors))
+        most = most_pixels(cpu, vectors)
         for columns in _widths(w.width.out, most):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):

@@ -25,6 +25,11 @@ def fits_registers(cpu: Cpu, pixels: int, vectors: int) -> bool:
     return pixels * vectors + vectors + 1 <= cpu.vector_registers
 
 
+def most_pixels(cpu: Cpu, vectors: int) -> int:
+    """The largest number of pixels whose tile fits the registers; one, where none does."""
+    return max((pixels for pixels in range(1, 64) if fits_registers(cpu, pixels, vectors)), default=1)
+
+
 def step_cycles(cpu: Cpu, pixels: int, vectors: int) -> float:
     """One step of the reduction over a tile: the slowest of multiply-adds, loads, latency and issue."""
     work = pixels * vectors

@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import epilogue_fits, vectors_fit
+from .common import computing, epilogue_fits, vectors_fit
 from .conv_rows import config
 from .conv_shape import Axis, Window
 from .conv_tiles import divisor, tile_choices
@@ -46,7 +46,7 @@ def geometry(problem: Problem, packed: bool) -> Window:
 def choices(row: str, problem: Problem) -> Sequence[Choice]:
     cpu, packed = problem.target.cpu, row == PACKED
     lanes, w = cpu.lanes(32), geometry(problem, packed)
-    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    operations = computing(problem)
     conflict = 4 * w.channels_in % CACHE_WAY == 0  # rows of the left operand fall into one cache set
     unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, depends, f32, task_split
+from .common import blocked_layout, ceil_div, computing, depends, f32, task_split
 from .cost import TILE, Traffic, microseconds
 
 NAME = "reduce_f32_spatial"
@@ -45,7 +45,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     blocked = blocked_layout(len(x), lanes)
     layouts = tuple(blocked if len(v.shape) == len(x) else "" for v in problem.body.inputs)
     units = x[0] * ceil_div(x[1], lanes)
-    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
+    operations = computing(problem)
     cycles = units * (prod(x[2:]) * operations / min(cpu.load_per_cycle, cpu.fma_per_cycle) + TILE)
     moved = 4.0 * prod(x)
     us = microseconds(cpu, cycles, Traffic(moved, moved if moved > cpu.l2 else 0.0))

@@ -9,9 +9,8 @@ from edgec.compiler.ir import Node
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, depends, f32, layouts_in, task_split
+from .common import blocked_layout, ceil_div, depends, f32, instructions, layouts_in, task_split
 from .cost import Traffic, microseconds
-from .generic_choice import DEAR, DEAR_CYCLES
 
 NAME = "resize_f32_blocked"
 TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
@@ -72,7 +71,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     taps = TAPS[str(full_attrs(node)["mode"])]
     rows = shape[2] if len(shape) == 4 else 1
     units = shape[0] * ceil_div(shape[1], lanes)
-    after = sum(DEAR_CYCLES if n.op in DEAR else 1.0 for n in problem.body.nodes() if OPS[n.op].kind == "elementwise")
+    after = instructions(n for n in problem.body.nodes() if OPS[n.op].kind == "elementwise")
     blend = node.args[0].shape[-1] * taps * 0.75 if taps > 1 else 0.0
     cycles = units * rows * (blend + shape[-1] * (1.0 + 1.5 * taps + after)) + TABLE_CYCLES * shape[-1]
     moved = 4.0 * (node.types[0].size + node.args[0].type.size)

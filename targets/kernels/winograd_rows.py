@@ -14,9 +14,9 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 from edgec.compiler.winograd import POINTS, TAPS
 
-from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, vectors_fit
+from .common import blocked_layout, ceil_div, computing, epilogue_fits, layouts_in, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
-from .cost import TILE, Traffic, fits_registers, microseconds, step_cycles
+from .cost import TILE, Traffic, microseconds, most_pixels, step_cycles
 
 NAME = "conv_f32_winograd"
 VECTORS = 2  # of output channels per register tile
@@ -78,19 +78,18 @@ def choices(problem: Problem) -> Sequence[Choice]:
     lanes = cpu.lanes(32)
     x, weight, _ = conv_operands(problem.anchor)
     blocked = blocked_layout(4, lanes)
-    operations = sum(1 for n in problem.body.nodes() if n.op not in ("Input", "Const"))
     found = []
     for plan in plans(w, cpu, problem.threads):
         layouts = layouts_in(problem, {x: blocked, weight: f"F{plan.m}:OHWI{VECTORS * lanes}o"}, blocked)
         config = (("m", plan.m), ("tb", plan.block), ("mt", plan.rows), ("parts", plan.parts))
-        us = cost(w, cpu, plan, operations)
+        us = cost(w, cpu, plan, computing(problem))
         found.append(Choice(NAME, layouts, (blocked,), config, us, 4 * sum(plan.scratch(w, lanes))))
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
 
 def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
     lanes = cpu.lanes(32)
-    most = max(m for m in range(1, 64) if fits_registers(cpu, m, VECTORS))
+    most = most_pixels(cpu, VECTORS)
     wide = ceil_div(w.channels_out, VECTORS * lanes)
     for m in POINTS:
         tiles = Plan(m, 1, 1, 1).tiles(w)
