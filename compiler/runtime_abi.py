@@ -29,7 +29,6 @@ class Step(c.Structure):
         ("n_args", c.c_uint32),
         ("tasks", c.c_uint32),
         ("scratch_stride", c.c_uint32),
-        ("grain", c.c_uint32),
         ("name", c.c_char_p),
     ]
 

@@ -70,12 +70,12 @@ static void compare_counts(void *const *args, int32_t begin, int32_t end)
 
 static const ec_ref counter_args[] = {{EC_ARENA, 0}, {EC_SCRATCH, TASKS * 4}};
 static const ec_step counter_steps[] = {
-    {count_tasks, counter_args, 2, TASKS, 64, 0, "count"},
-    {count_tasks, counter_args, 2, 1, 64, 0, "count one"},
-    {count_tasks, counter_args, 2, 0, 64, 0, "count none"},
-    {count_tasks, counter_args, 2, 3, 64, 0, "count three"},
-    {compare_counts, counter_args, 2, 16, 64, 0, "compare"},
-    {count_tasks, counter_args, 2, TASKS, 64, 0, "count again"},
+    {count_tasks, counter_args, 2, TASKS, 64, "count"},
+    {count_tasks, counter_args, 2, 1, 64, "count one"},
+    {count_tasks, counter_args, 2, 0, 64, "count none"},
+    {count_tasks, counter_args, 2, 3, 64, "count three"},
+    {compare_counts, counter_args, 2, 16, 64, "compare"},
+    {count_tasks, counter_args, 2, TASKS, 64, "count again"},
 };
 static const ec_desc counter_desc = {EC_ABI, 0,    ARENA,         64,   WORKERS, 0, 0, 6,
                                      NULL,   NULL, counter_steps, NULL, 0,       2, "counter", "0", "any", NULL};
@@ -136,7 +136,7 @@ static void meet(void *const *args, int32_t begin, int32_t end)
 
 static void all_workers_take_part(void)
 {
-    const ec_step step = {meet, counter_args, 2, WORKERS, 64, 0, "meet"};
+    const ec_step step = {meet, counter_args, 2, WORKERS, 64, "meet"};
     ec_desc desc = counter_desc;
     ec_pool *pool;
     ec_model model;

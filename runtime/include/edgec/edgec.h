@@ -115,7 +115,6 @@ typedef struct ec_step {
     const ec_ref *args;
     uint32_t n_args, tasks; /* tasks <= INT32_MAX */
     uint32_t scratch_stride;
-    uint32_t grain; /* tasks worth handing to another thread at a time; always 1 so far, and the pool does not read it yet */
     const char *name;
 } ec_step;
 
