@@ -22,6 +22,9 @@ Stmt: TypeAlias = Any
 Buffer: TypeAlias = Any
 Index: TypeAlias = tuple[Any, ...]
 
+WRITTEN_OUT = 16  # turns of a loop that LLVM writes out as a whole
+TURN = 36  # instructions that matter in one turn of a loop, about
+
 _numbers = itertools.count()  # make the names of registers and local buffers differ
 _lanes: list[Lanes] = []  # the vectorized loops that are being built, innermost last
 
@@ -73,6 +76,20 @@ def loop(extent: Expr | int, body: Callable[[Expr], Stmt], name: str = "i", star
     if isinstance(extent, (int, tirx.IntImm)) and int(extent) == 1:
         return body(expr(start))
     return _loop(ForKind.SERIAL, extent, body, name, start)
+
+
+def steps(extent: int, body: Callable[[Expr], Stmt], name: str, size: int) -> Stmt:
+    """A loop of `extent` turns of `size` instructions that matter each, some of them in one turn of the machine's loop.
+
+    Where another thread shares the core's front end, a short loop that happens to lie across cache lines runs out of
+    instructions; a longer one does not.
+    """
+    if extent <= WRITTEN_OUT:
+        return loop(extent, body, name)
+    at_once = max(n for n in (1, 2, 4) if n == 1 or n * size <= TURN)
+    many, rest = divmod(extent, at_once)
+    turns = loop(many, lambda k: seq(body(k * at_once + i) for i in range(at_once)), name)
+    return seq(turns, [body(i32(many * at_once + i)) for i in range(rest)])
 
 
 def unrolled(extent: int, body: Callable[[Expr], Stmt], name: str = "u") -> Stmt:

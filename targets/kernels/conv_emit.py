@@ -206,7 +206,11 @@ class Conv:
         # A tile at an edge holds several such loops. Were they unrolled, LLVM would keep what they share in registers
         # that the accumulators need.
         shared = (t.edge_row or t.edge_column) and self.block_in > 1
-        loop = tir.loop(self.block_in + frame.zero if shared else self.block_in, step, "ci")
+        loop = (
+            tir.loop(self.block_in + frame.zero, step, "ci")
+            if shared
+            else tir.steps(self.block_in, step, "ci", len(live) * len(t.widths))
+        )
         return tir.seq(self.fetch_slice(frame, t, (cb - t.begin) * self.w.taps + kh * w.kernel + kw), loop)
 
     def weights_at(self, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr | int) -> tuple[Expr | int, ...]:

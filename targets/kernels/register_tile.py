@@ -26,7 +26,9 @@ class Tile:
 
     def sums(self, steps: int, line: Callable[[Expr, int], Expr], number: Callable[[Expr, int], Expr]) -> Stmt:
         """Row i, vector v: the sum over steps k of number(k, i) * line(k, v)."""
-        loop = tir.loop(steps, lambda k: self.step(lambda v: line(k, v), lambda i: number(k, i)), "k")
+        loop = tir.steps(
+            steps, lambda k: self.step(lambda v: line(k, v), lambda i: number(k, i)), "k", len(self.places)
+        )
         return tir.seq(self.alloc, self.zeros(), loop)
 
     def zeros(self) -> list[Stmt]:
