@@ -48,6 +48,7 @@ class Step:
     origin    ONNX nodes that it computes        macs     multiply-accumulates (0 for memory-bound steps)
     config    the row's choices (tiles ...)      cost_us  modelled time on one core
     why       why this row and not another       bytes_moved  bytes read and written, weights included
+    grain     tasks that are worth handing to another worker (grain.py)
     results   what lies where when it is done
     """
 
@@ -56,6 +57,7 @@ class Step:
     args: tuple[Ref, ...]
     tasks: int
     scratch_stride: int = 0
+    grain: int = 1
     row: str = ""
     config: str = ""
     origin: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ class Step(c.Structure):
         ("args", c.c_void_p),
         ("n_args", c.c_uint32),
         ("tasks", c.c_uint32),
+        ("grain", c.c_uint32),
         ("scratch_stride", c.c_uint32),
         ("name", c.c_char_p),
     ]
@@ -94,7 +95,7 @@ def runtime_library() -> c.CDLL:
 def _build() -> Path:
     sources = sorted((ROOT / "src").glob("*.c"))
     digest = hashlib.sha256(platform.machine().encode())
-    for path in [*sources, *sorted((ROOT / "include" / "edgec").iterdir())]:
+    for path in sorted([*(ROOT / "src").iterdir(), *(ROOT / "include" / "edgec").iterdir()]):
         digest.update(path.read_bytes())
     library = tools.cache_folder() / f"python-{digest.hexdigest()[:20]}" / "libedgec_rt.so"
     if library.exists():

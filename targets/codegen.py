@@ -8,6 +8,7 @@ from collections.abc import Callable
 from edgec.compiler.bundle.names import shortened
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.grain import grain
 from edgec.compiler.ir import Data, Graph, Node, Value
 from edgec.compiler.layout import pack, storage_bytes
 from edgec.compiler.macs import macs
@@ -152,6 +153,7 @@ def _step(name: str, node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) ->
         args=refs,
         tasks=tasks,
         scratch_stride=scratch_stride(int_attr(node, "scratch")),
+        grain=grain(tasks, cost),
         row=job.choice.row,
         config=str(node.attrs["config"]),
         origin=node.origin,

@@ -80,6 +80,7 @@ def _step(s: Step) -> dict[str, Any]:
         "origin": list(s.origin),
         "dtype": s.dtype,
         "tasks": s.tasks,
+        "grain": s.grain,
         "macs": s.macs,
         "bytes_moved": s.bytes_moved,
         "cost_us": round(s.cost_us, 3),

@@ -71,7 +71,7 @@ def _step_args(at: str, index: int, step: Step) -> str:
 def _step(at: str, index: int, step: Step) -> str:
     args = f"{at}args_{index}" if step.args else "NULL"
     note = comment("; ".join(filter(None, [", ".join(step.origin), step.row])))
-    sizes = f"{len(step.args)}, {step.tasks}, {step.scratch_stride}"
+    sizes = f"{len(step.args)}, {step.tasks}, {step.grain}, {step.scratch_stride}"
     row = f"{{{step.symbol}, {args}, {sizes}, {string(step.name)}}},"
     return f"{row} /* {note} */" if note else row
 

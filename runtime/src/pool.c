@@ -1,11 +1,8 @@
 /* A pool of threads that share the tasks of one step at a time.
  *
- * `state` is the whole protocol: bit 0 says that a job is open, bits 1-15 count the helpers inside it, bits 16-31
- * number the jobs.  A helper enters by adding itself to an open job and leaves by subtracting itself.  The caller works
- * too, and closes the job when no task is left to take: a helper that is still asleep by then has missed the job, and
- * nobody waits for it.
- *
- * Compiler builtins instead of <stdatomic.h> because this file must compile as C++ as well.
+ * The caller of a step opens a job: a share for each worker (pool_share.h), its own among them.  The job is over when
+ * the tasks that workers report as done add up.  A helper that still sleeps by then has had its share taken away, and
+ * nobody waits for it; for one that works, a job costs a cache line each way.
  */
 #if !defined(_GNU_SOURCE)
 #define _GNU_SOURCE /* sched_getaffinity */
@@ -14,148 +11,104 @@
 
 #include <pthread.h>
 #include <sched.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#define MAX_WORKERS 256u
-#define SPIN_TURNS 2000u /* 20 to 90 us: about what it costs to send a thread to sleep and to wake it */
+#include "pool_share.h"
 
-#define OPEN 1u
-#define HELPER 2u
-#define HELPERS 0xfffeu
-#define JOB 0x10000u
+#define MAX_WORKERS 256u
+
+typedef struct worker {
+    ec_share share;
+    EC_ALIGNAS(64) uint64_t done; /* number of the job << 32 | tasks that this worker has run of it */
+    EC_ALIGNAS(64) uint32_t asleep;
+    uint32_t index;
+    pthread_t thread;
+    pthread_cond_t woken;
+    ec_pool *pool;
+} worker;
 
 struct ec_pool {
-    /* The job: written by the caller while `state` is closed and empty, read by those inside. */
-    const ec_model *model;
-    const ec_step *step;
-    uint32_t workers; /* that may take part in it */
-
-    /* Each alone on its cache line: helpers watch `state` and `stop`, everybody writes the others. */
-    EC_ALIGNAS(64) uint32_t state;
-    EC_ALIGNAS(64) uint32_t taken;  /* tasks handed out */
-    EC_ALIGNAS(64) uint32_t joined; /* numbers the workers of a job: the caller is 0, helpers follow as they come */
-    EC_ALIGNAS(64) uint32_t busy;   /* a caller is inside dispatch */
+    EC_ALIGNAS(64) uint32_t busy; /* a caller is inside dispatch */
+    uint32_t job;                 /* number of the last one */
     EC_ALIGNAS(64) uint32_t stop;
-    uint32_t sleeping; /* helpers that wait for job_opened */
-    uint32_t waiting;  /* the caller waits for job_empty */
-    uint32_t size;     /* workers of this pool */
+    uint32_t waiting; /* the caller sleeps until a helper reports tasks as done */
+    uint32_t size;    /* workers of this pool */
     pthread_mutex_t mutex;
-    pthread_cond_t job_opened, job_empty;
-    pthread_t threads[MAX_WORKERS]; /* from 1 on; worker 0 is the caller */
+    pthread_cond_t progress;
+    worker *workers; /* the caller is the first */
 };
-
-static uint32_t load(const uint32_t *word)
-{
-    return __atomic_load_n(word, __ATOMIC_SEQ_CST);
-}
-
-static void store(uint32_t *word, uint32_t value)
-{
-    __atomic_store_n(word, value, __ATOMIC_SEQ_CST);
-}
-
-static bool exchange_if(uint32_t *word, uint32_t *expected, uint32_t desired)
-{
-    return __atomic_compare_exchange_n(word, expected, desired, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-}
-
-/* One turn of a waiting loop; false when it is time to sleep. */
-static bool spin(uint32_t *turns)
-{
-    if (++*turns > SPIN_TURNS)
-        return false;
-#if defined(__x86_64__) || defined(__i386__)
-    __asm__ volatile("pause");
-#elif defined(__aarch64__)
-    __asm__ volatile("isb"); /* `yield` returns at once on most cores */
-#endif
-    return true;
-}
 
 /* ---- Inside a job ------------------------------------------------------------------------------------------------ */
 
-/* Takes the next tasks: large pieces first, single tasks at the end, so that all workers finish together. */
-static bool take(ec_pool *pool, uint32_t *begin, uint32_t *end)
+/* Takes tasks of one's own share, or when that is empty of the next one's that is not. */
+static bool take_any(ec_pool *pool, uint32_t index, ec_work *w)
 {
-    const uint32_t tasks = pool->step->tasks;
-    *begin = load(&pool->taken);
-    do {
-        if (*begin >= tasks)
-            return false;
-        const uint32_t share = (tasks - *begin) / (2 * pool->workers);
-        *end = *begin + (share > 0 ? share : 1);
-    } while (!exchange_if(&pool->taken, begin, *end));
-    return true;
-}
-
-static void work(ec_pool *pool, uint32_t worker)
-{
-    void *args[EC_MAX_ARGS];
-    uint32_t begin, end;
-    if (worker >= pool->workers || !take(pool, &begin, &end))
-        return;
-    ec_step_args(pool->model, pool->step, worker, args);
-    do
-        pool->step->kernel(args, (int32_t)begin, (int32_t)end);
-    while (take(pool, &begin, &end));
-}
-
-/* ---- Helpers ----------------------------------------------------------------------------------------------------- */
-
-static bool is_new(uint32_t state, uint32_t last_job)
-{
-    return (state & OPEN) != 0 && state / JOB != last_job;
-}
-
-static bool enter(ec_pool *pool, uint32_t *last_job)
-{
-    uint32_t state = load(&pool->state);
-    while (is_new(state, *last_job)) {
-        if (exchange_if(&pool->state, &state, state + HELPER)) {
-            *last_job = state / JOB;
+    for (uint32_t i = 0; i < w->workers; i++) {
+        const uint32_t other = index + i < w->workers ? index + i : index + i - w->workers;
+        if (take(&pool->workers[other].share, w))
             return true;
-        }
     }
     return false;
 }
 
-static void leave(ec_pool *pool)
+static void run_tasks(const ec_work *w, void *const *args)
 {
-    const uint32_t state = __atomic_sub_fetch(&pool->state, HELPER, __ATOMIC_SEQ_CST);
-    if ((state & (OPEN | HELPERS)) == 0 && load(&pool->waiting) != 0) {
+    w->step->kernel(args, (int32_t)w->begin, (int32_t)w->end);
+}
+
+/* ---- Helpers ----------------------------------------------------------------------------------------------------- */
+
+/* Reports before it looks whether the caller sleeps, as wait_for_helpers announces that before it looks at reports. */
+static void report(worker *self, ec_work *w)
+{
+    ec_pool *pool = self->pool;
+    w->count += w->end - w->begin;
+    __atomic_store_n(&self->done, pair(w->job, w->count), __ATOMIC_SEQ_CST);
+    if (load(&pool->waiting) != 0) {
         pthread_mutex_lock(&pool->mutex);
-        pthread_cond_signal(&pool->job_empty);
+        pthread_cond_signal(&pool->progress);
         pthread_mutex_unlock(&pool->mutex);
     }
 }
 
-/* Announces the sleep before it looks at `state` a last time, as open_job looks at `sleeping` after it set `state`:
- * one of the two sees the other. */
-static void sleep_until_job(ec_pool *pool, uint32_t last_job)
+static bool help(worker *self)
 {
+    void *args[EC_MAX_ARGS];
+    ec_work w;
+    memset(&w, 0, sizeof w);
+    if (!take(&self->share, &w))
+        return false;
+    ec_step_args(w.model, w.step, self->index, args);
+    do {
+        run_tasks(&w, args);
+        report(self, &w);
+    } while (take_any(self->pool, self->index, &w));
+    return true;
+}
+
+/* Until the caller ends it.  A share that opens while `asleep` is being set may be missed: others take its tasks. */
+static void sleep_until_woken(worker *self)
+{
+    ec_pool *pool = self->pool;
     pthread_mutex_lock(&pool->mutex);
-    store(&pool->sleeping, pool->sleeping + 1);
-    while (!is_new(load(&pool->state), last_job) && load(&pool->stop) == 0)
-        pthread_cond_wait(&pool->job_opened, &pool->mutex);
-    store(&pool->sleeping, pool->sleeping - 1);
+    store(&self->asleep, (uint32_t)load_pair(&self->share.next) == NONE);
+    while (load(&self->asleep) != 0 && load(&pool->stop) == 0)
+        pthread_cond_wait(&self->woken, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
 }
 
 static void *run_helper(void *argument)
 {
-    ec_pool *pool = (ec_pool *)argument;
-    uint32_t last_job = 0;
+    worker *self = (worker *)argument;
     uint32_t turns = 0;
-    while (load(&pool->stop) == 0) {
-        if (enter(pool, &last_job)) {
-            work(pool, __atomic_fetch_add(&pool->joined, 1, __ATOMIC_SEQ_CST));
-            leave(pool);
+    while (load(&self->pool->stop) == 0) {
+        if (help(self)) {
             turns = 0;
         } else if (!spin(&turns)) {
-            sleep_until_job(pool, last_job);
+            sleep_until_woken(self);
+            turns = 0;
         }
     }
     return NULL;
@@ -163,50 +116,87 @@ static void *run_helper(void *argument)
 
 /* ---- The caller -------------------------------------------------------------------------------------------------- */
 
-static void open_job(ec_pool *pool)
+static uint32_t border(const ec_step *step, uint32_t index, uint32_t workers)
 {
-    store(&pool->taken, 0);
-    store(&pool->joined, 1);
-    store(&pool->state, (load(&pool->state) + JOB) | OPEN);
-    uint32_t workers = pool->size - load(&pool->sleeping);
-    if (workers >= pool->workers)
-        return;
-    pthread_mutex_lock(&pool->mutex);
-    for (; workers < pool->workers; workers++)
-        pthread_cond_signal(&pool->job_opened);
-    pthread_mutex_unlock(&pool->mutex);
+    return (uint32_t)(((uint64_t)step->tasks * index + workers - 1) / workers);
 }
 
-static void close_job(ec_pool *pool)
+static void open_share(worker *w, const ec_model *model, const ec_step *step, uint32_t job, uint32_t workers)
+{
+    const uint32_t begin = border(step, w->index, workers), end = border(step, w->index + 1, workers);
+    __atomic_store_n(&w->share.end, end, __ATOMIC_RELAXED);
+    __atomic_store_n(&w->share.grain, step->grain, __ATOMIC_RELAXED);
+    __atomic_store_n(&w->share.workers, workers, __ATOMIC_RELAXED);
+    __atomic_store_n(&w->share.model, model, __ATOMIC_RELAXED);
+    __atomic_store_n(&w->share.step, step, __ATOMIC_RELAXED);
+    __atomic_store_n(&w->share.next, pair(job, begin < end ? begin : NONE), __ATOMIC_RELEASE);
+}
+
+static void wake(worker *w)
+{
+    pthread_mutex_lock(&w->pool->mutex);
+    store(&w->asleep, 0);
+    pthread_cond_signal(&w->woken);
+    pthread_mutex_unlock(&w->pool->mutex);
+}
+
+static bool all_done(const ec_pool *pool, const ec_work *own)
+{
+    uint32_t count = own->count;
+    for (uint32_t i = 1; i < own->workers; i++) {
+        const uint64_t done = load_pair(&pool->workers[i].done);
+        count += (uint32_t)(done >> 32) == own->job ? (uint32_t)done : 0;
+    }
+    return count == own->step->tasks;
+}
+
+static void wait_for_helpers(ec_pool *pool, const ec_work *own)
 {
     uint32_t turns = 0;
-    __atomic_and_fetch(&pool->state, ~OPEN, __ATOMIC_SEQ_CST);
-    while ((load(&pool->state) & HELPERS) != 0) {
+    while (!all_done(pool, own)) {
         if (spin(&turns))
             continue;
         pthread_mutex_lock(&pool->mutex);
         store(&pool->waiting, 1);
-        while ((load(&pool->state) & HELPERS) != 0)
-            pthread_cond_wait(&pool->job_empty, &pool->mutex);
+        while (!all_done(pool, own))
+            pthread_cond_wait(&pool->progress, &pool->mutex);
         store(&pool->waiting, 0);
         pthread_mutex_unlock(&pool->mutex);
     }
 }
 
+/* How many may work on a step: no more than it has whole grains. */
+static uint32_t useful_workers(const ec_pool *pool, const ec_model *model, const ec_step *step)
+{
+    const uint32_t grains = step->grain > 1 ? step->tasks / step->grain : step->tasks;
+    const uint32_t workers = pool->size < model->desc->threads ? pool->size : model->desc->threads;
+    return grains < workers ? grains : workers;
+}
+
 static ec_status dispatch(void *backend, const ec_model *model, const ec_step *step)
 {
     ec_pool *pool = (ec_pool *)backend;
-    const uint32_t workers = pool->size < model->desc->threads ? pool->size : model->desc->threads;
+    void *args[EC_MAX_ARGS];
     uint32_t idle = 0;
-    if (workers <= 1 || step->tasks <= 1 || !exchange_if(&pool->busy, &idle, 1))
+    ec_work own = {0, useful_workers(pool, model, step), 0, 0, 0, model, step};
+    if (own.workers <= 1)
         return ec_step_run(model, step);
-    pool->model = model;
-    pool->step = step;
-    pool->workers = workers;
-    open_job(pool);
-    work(pool, 0);
-    close_job(pool);
-    store(&pool->busy, 0);
+    if (!__atomic_compare_exchange_n(&pool->busy, &idle, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return ec_step_run(model, step);
+    pool->job += pool->job == UINT32_MAX ? 2 : 1; /* never 0 */
+    own.job = pool->job;
+    for (uint32_t i = own.workers; i-- > 0;)
+        open_share(&pool->workers[i], model, step, own.job, own.workers);
+    for (uint32_t i = 1; i < own.workers; i++)
+        if (load(&pool->workers[i].asleep) != 0)
+            wake(&pool->workers[i]);
+    ec_step_args(model, step, 0, args);
+    while (take_any(pool, 0, &own)) {
+        run_tasks(&own, args);
+        own.count += own.end - own.begin;
+    }
+    wait_for_helpers(pool, &own);
+    __atomic_store_n(&pool->busy, 0, __ATOMIC_RELEASE);
     return EC_OK;
 }
 
@@ -223,6 +213,26 @@ static uint32_t count_cores(void)
     return cores > 0 ? (uint32_t)cores : 1;
 }
 
+static ec_pool *new_pool(uint32_t workers)
+{
+    const size_t bytes = sizeof(ec_pool) + workers * sizeof(worker);
+    ec_pool *pool = (ec_pool *)aligned_alloc(64, bytes);
+    if (pool == NULL)
+        return NULL;
+    memset(pool, 0, bytes);
+    pool->size = 1;
+    pool->workers = (worker *)(void *)(pool + 1);
+    pthread_mutex_init(&pool->mutex, NULL);
+    pthread_cond_init(&pool->progress, NULL);
+    for (uint32_t i = 0; i < workers; i++) {
+        worker *w = &pool->workers[i];
+        w->index = i;
+        w->pool = pool;
+        w->share.next = NONE;
+    }
+    return pool;
+}
+
 ec_status ec_pool_open(ec_pool **pool, uint32_t workers)
 {
     if (pool == NULL)
@@ -233,16 +243,14 @@ ec_status ec_pool_open(ec_pool **pool, uint32_t workers)
         return EC_ERR_ARG;
     if (workers == 0 || workers > cores)
         workers = cores < MAX_WORKERS ? cores : MAX_WORKERS;
-    ec_pool *p = (ec_pool *)aligned_alloc(64, sizeof(ec_pool));
+    ec_pool *p = new_pool(workers);
     if (p == NULL)
         return EC_ERR_MEMORY;
-    memset(p, 0, sizeof *p);
-    p->size = 1;
-    pthread_mutex_init(&p->mutex, NULL);
-    pthread_cond_init(&p->job_opened, NULL);
-    pthread_cond_init(&p->job_empty, NULL);
     for (; p->size < workers; p->size++) {
-        if (pthread_create(&p->threads[p->size], NULL, run_helper, p) != 0) {
+        worker *w = &p->workers[p->size];
+        pthread_cond_init(&w->woken, NULL);
+        if (pthread_create(&w->thread, NULL, run_helper, w) != 0) {
+            pthread_cond_destroy(&w->woken);
             ec_pool_close(p);
             return EC_ERR_THREAD;
         }
@@ -257,12 +265,14 @@ void ec_pool_close(ec_pool *pool)
         return;
     pthread_mutex_lock(&pool->mutex);
     store(&pool->stop, 1);
-    pthread_cond_broadcast(&pool->job_opened);
-    pthread_mutex_unlock(&pool->mutex);
     for (uint32_t i = 1; i < pool->size; i++)
-        pthread_join(pool->threads[i], NULL);
-    pthread_cond_destroy(&pool->job_empty);
-    pthread_cond_destroy(&pool->job_opened);
+        pthread_cond_signal(&pool->workers[i].woken);
+    pthread_mutex_unlock(&pool->mutex);
+    for (uint32_t i = 1; i < pool->size; i++) {
+        pthread_join(pool->workers[i].thread, NULL);
+        pthread_cond_destroy(&pool->workers[i].woken);
+    }
+    pthread_cond_destroy(&pool->progress);
     pthread_mutex_destroy(&pool->mutex);
     free(pool);
 }
@@ -274,5 +284,6 @@ uint32_t ec_pool_workers(const ec_pool *pool)
 
 ec_status ec_use_pool(ec_model *model, ec_pool *pool)
 {
-    return ec_set_dispatch(model, pool == NULL ? NULL : dispatch, pool);
+    const bool alone = pool == NULL || pool->size == 1 || model == NULL || model->desc == NULL || model->desc->threads <= 1;
+    return ec_set_dispatch(model, alone ? NULL : dispatch, alone ? NULL : pool);
 }

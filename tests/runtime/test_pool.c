@@ -7,6 +7,7 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "check.h"
 #include "edgec/pool.h"
@@ -70,12 +71,12 @@ static void compare_counts(void *const *args, int32_t begin, int32_t end)
 
 static const ec_ref counter_args[] = {{EC_ARENA, 0}, {EC_SCRATCH, TASKS * 4}};
 static const ec_step counter_steps[] = {
-    {count_tasks, counter_args, 2, TASKS, 64, "count"},
-    {count_tasks, counter_args, 2, 1, 64, "count one"},
-    {count_tasks, counter_args, 2, 0, 64, "count none"},
-    {count_tasks, counter_args, 2, 3, 64, "count three"},
-    {compare_counts, counter_args, 2, 16, 64, "compare"},
-    {count_tasks, counter_args, 2, TASKS, 64, "count again"},
+    {count_tasks, counter_args, 2, TASKS, 1, 64, "count"},
+    {count_tasks, counter_args, 2, 1, 1, 64, "count one"},
+    {count_tasks, counter_args, 2, 0, 1, 64, "count none"},
+    {count_tasks, counter_args, 2, 3, 1, 64, "count three"},
+    {compare_counts, counter_args, 2, 16, 1, 64, "compare"},
+    {count_tasks, counter_args, 2, TASKS, 1, 64, "count again"},
 };
 static const ec_desc counter_desc = {EC_ABI, 0,    ARENA,         64,   WORKERS, 0, 0, 6,
                                      NULL,   NULL, counter_steps, NULL, 0,       2, "counter", "0", "any", NULL};
@@ -136,7 +137,7 @@ static void meet(void *const *args, int32_t begin, int32_t end)
 
 static void all_workers_take_part(void)
 {
-    const ec_step step = {meet, counter_args, 2, WORKERS, 64, "meet"};
+    const ec_step step = {meet, counter_args, 2, WORKERS, 1, 64, "meet"};
     ec_desc desc = counter_desc;
     ec_pool *pool;
     ec_model model;
@@ -173,6 +174,118 @@ static void no_more_workers_than_the_arena_has_scratch_for(void)
     check_counts(&model, 100);
     for (size_t i = SMALL; i < SMALL + 64 * 6; i++)
         CHECK_EQ(arena[i], 0);
+    ec_pool_close(pool);
+    free(arena);
+}
+
+/* Counts each task, and how many calls were of fewer tasks than `shortest`. */
+static uint32_t shortest, short_calls, foreign_calls;
+static pthread_t caller;
+
+static void note_calls(void *const *args, int32_t begin, int32_t end)
+{
+    uint32_t *counts = (uint32_t *)args[0];
+    for (int32_t i = begin; i < end; i++)
+        counts[i]++;
+    if ((uint32_t)(end - begin) < shortest)
+        __atomic_add_fetch(&short_calls, 1, __ATOMIC_SEQ_CST);
+    if (!pthread_equal(pthread_self(), caller))
+        __atomic_add_fetch(&foreign_calls, 1, __ATOMIC_SEQ_CST);
+}
+
+static void run_with_grain(uint32_t grain, uint32_t runs)
+{
+    const ec_step step = {note_calls, counter_args, 2, TASKS, grain, 64, "note"};
+    ec_desc desc = counter_desc;
+    ec_pool *pool;
+    ec_model model;
+    uint32_t wrong = 0;
+    void *arena = new_arena(ARENA);
+    desc.steps = &step;
+    desc.n_steps = 1;
+    shortest = grain < TASKS ? grain : TASKS;
+    short_calls = foreign_calls = 0;
+    caller = pthread_self();
+    CHECK_EQ(ec_pool_open(&pool, WORKERS), EC_OK);
+    CHECK_EQ(ec_open(&model, &desc, arena, ARENA), EC_OK);
+    CHECK_EQ(ec_use_pool(&model, pool), EC_OK);
+    for (uint32_t run = 0; run < runs; run++)
+        CHECK_EQ(ec_run(&model), EC_OK);
+    ec_pool_close(pool);
+    for (uint32_t i = 0; i < TASKS; i++)
+        wrong += ((const uint32_t *)arena)[i] != runs;
+    CHECK_EQ(wrong, 0);
+    CHECK_EQ(short_calls, 0);
+    free(arena);
+}
+
+static void no_worker_takes_less_than_a_grain(void)
+{
+    for (uint32_t grain = 1; grain < TASKS; grain += 37)
+        run_with_grain(grain, 50);
+    for (uint32_t grain = TASKS / 2 + 1; grain <= 2 * TASKS; grain += TASKS / 2) {
+        run_with_grain(grain, 50);
+        CHECK_EQ(foreign_calls, 0);
+    }
+    run_with_grain(UINT32_MAX, 5);
+    CHECK_EQ(foreign_calls, 0);
+}
+
+/* Helpers that sleep are woken; a caller that waits long for a helper sleeps, and is woken too. */
+static void doze(void *const *args, int32_t begin, int32_t end)
+{
+    const struct timespec nap = {0, 3000000};
+    count_tasks(args, begin, end);
+    if (!pthread_equal(pthread_self(), caller))
+        nanosleep(&nap, NULL);
+}
+
+static void whoever_sleeps_is_woken(void)
+{
+    const ec_step step = {doze, counter_args, 2, TASKS, 1, 64, "doze"};
+    const struct timespec nap = {0, 3000000};
+    ec_desc desc = counter_desc;
+    ec_pool *pool;
+    ec_model model;
+    uint32_t wrong = 0;
+    void *arena = new_arena(ARENA);
+    desc.steps = &step;
+    desc.n_steps = 1;
+    caller = pthread_self();
+    CHECK_EQ(ec_pool_open(&pool, 3), EC_OK);
+    CHECK_EQ(ec_open(&model, &desc, arena, ARENA), EC_OK);
+    CHECK_EQ(ec_use_pool(&model, pool), EC_OK);
+    for (int run = 0; run < 10; run++) {
+        CHECK_EQ(ec_run(&model), EC_OK);
+        nanosleep(&nap, NULL);
+    }
+    ec_pool_close(pool);
+    for (uint32_t i = 0; i < TASKS; i++)
+        wrong += ((const uint32_t *)arena)[i] != 10;
+    CHECK_EQ(wrong, 0);
+    free(arena);
+}
+
+/* Neither a thread nor a detour per step where there is nothing to share. */
+static void one_worker_is_no_pool(void)
+{
+    ec_desc desc = counter_desc;
+    ec_pool *pool;
+    ec_model model;
+    void *arena = new_arena(ARENA);
+    threads_left = 0;
+    CHECK_EQ(ec_pool_open(&pool, 1), EC_OK);
+    threads_left = -1;
+    CHECK_EQ(ec_open(&model, &desc, arena, ARENA), EC_OK);
+    CHECK_EQ(ec_use_pool(&model, pool), EC_OK);
+    CHECK(model.dispatch == NULL);
+    ec_pool_close(pool);
+    CHECK_EQ(ec_pool_open(&pool, 2), EC_OK);
+    CHECK_EQ(ec_use_pool(&model, pool), EC_OK);
+    CHECK(model.dispatch != NULL);
+    desc.threads = 1;
+    CHECK_EQ(ec_use_pool(&model, pool), EC_OK);
+    CHECK(model.dispatch == NULL);
     ec_pool_close(pool);
     free(arena);
 }
@@ -282,6 +395,9 @@ int main(void)
         every_task_runs_exactly_once(workers);
     all_workers_take_part();
     no_more_workers_than_the_arena_has_scratch_for();
+    no_worker_takes_less_than_a_grain();
+    whoever_sleeps_is_woken();
+    one_worker_is_no_pool();
     CHECK_EQ(ec_pool_open(&first, 2), EC_OK);
     CHECK_EQ(ec_pool_open(&second, 4), EC_OK);
     instances_do_not_disturb_each_other(NULL, NULL);

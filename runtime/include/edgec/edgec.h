@@ -59,7 +59,7 @@ extern "C" {
 #define EC_ALIGNAS(bytes) _Alignas(bytes)
 #endif
 
-#define EC_ABI 2       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
+#define EC_ABI 3       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
 #define EC_MAX_ARGS 32 /* arguments of one kernel: ec_run keeps so many pointers on the stack */
 
 typedef int32_t ec_status;
@@ -114,6 +114,7 @@ typedef struct ec_step {
     ec_kernel kernel;
     const ec_ref *args;
     uint32_t n_args, tasks; /* tasks <= INT32_MAX */
+    uint32_t grain;         /* tasks that are worth handing to another worker; >= tasks: one worker does all */
     uint32_t scratch_stride;
     const char *name;
 } ec_step;
