@@ -17,8 +17,7 @@ from edgec.targets import mathlib, tir
 from edgec.targets.tir import Expr, Stmt
 
 from .attention_rows import Shape, blocks, even_parts, tile_rows
-from .common import ceil_div
-from .common_emit import ABREAST, F32, Frame, chunked, emit_kernel, put, vector
+from .common_emit import ABREAST, F32, Frame, emit_kernel, put, vector
 from .register_tile import Tile
 
 
@@ -65,12 +64,11 @@ class Attention:
 
     def emitted(self, symbol: str) -> Emitted:
         each = blocks(self.shape.s, self.width, self.lanes)
-        total, chunk = self.shape.heads * len(each), self.choice.get("chunk")
 
         def task(frame: Frame, number: Expr) -> Stmt:
-            return chunked(total, chunk, number, lambda n: self.unit(frame, n, each))
+            return self.unit(frame, number, each)
 
-        return emit_kernel(self.problem, self.choice, symbol, ceil_div(total, chunk), task, flat)
+        return emit_kernel(self.problem, self.choice, symbol, self.shape.heads * len(each), task, flat)
 
     def unit(self, frame: Frame, number: Expr, each: list[tuple[int, int]]) -> Stmt:
         """A block of queries of one head; the last one of a head may be smaller."""

@@ -16,7 +16,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .common import ceil_div, task_split
+from .common import ceil_div, spread
 from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
 
 NAME = "attention_f32_blocked"
@@ -83,9 +83,10 @@ def choices(problem: Problem) -> Sequence[Choice]:
     for cost, vectors, columns in sorted(found)[:KEPT]:
         width = vectors * lanes
         total = shape.heads * len(blocks(shape.s, width, lanes))
-        config = {"nv": vectors, "ne": columns, "chunk": task_split(total, cost / total, problem.threads)}
+        config = {"nv": vectors, "ne": columns}
         scratch = 4 * width * (shape.d + shape.t + 2)
-        offers.append(Choice(NAME, layouts_in, layouts_out, tuple(config.items()), cost, scratch))
+        us = cost * spread(total, problem.threads)
+        offers.append(Choice(NAME, layouts_in, layouts_out, tuple(config.items()), us, scratch))
     return offers
 
 

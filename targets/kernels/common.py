@@ -16,7 +16,7 @@ from .generic_choice import DEAR, DEAR_CYCLES
 LIGHT = frozenset(
     {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
 )
-TASK_US = 20.0  # a task of about this length keeps threads busy and costs nothing to hand out
+TASK_US = 20.0  # a task of about this length keeps threads busy
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -107,8 +107,14 @@ def layouts_in(problem: Problem, fixed: Mapping[Value, str], blocked: str = "") 
     return tuple(of(v) for v in problem.body.inputs)
 
 
+def spread(tasks: int, threads: int) -> float:
+    """How much longer than an equal share the largest share of equal tasks is."""
+    return ceil_div(tasks, threads) * threads / tasks
+
+
 def task_split(total: int, unit_us: float, threads: int) -> int:
-    """How many of `total` equal pieces of work make one task: about TASK_US, but at least a few tasks per thread."""
+    """How many of `total` equal pieces of work make one task, where a task has a cost of its own: about TASK_US, but at
+    least a few tasks per thread."""
     per_task = max(1, int(TASK_US / max(unit_us, 1e-3)))
     if threads > 1:
         per_task = min(per_task, ceil_div(total, 4 * threads))

@@ -296,12 +296,34 @@ def widths(channels: int, lanes: int) -> tuple[int, ...]:
     return (lanes,) * (channels // lanes) + ((channels % lanes,) if channels % lanes else ())
 
 
-def runs(axis: Axis, tile: int, make: Callable[[list[Expr | int], bool], Stmt]) -> list[Stmt]:
-    """`make(positions, edge)` for every tile of an axis: one loop per run of tiles that padding does not touch."""
+def runs(
+    axis: Axis, tile: int, make: Callable[[list[Expr | int], bool], Stmt], band: tuple[Expr, int] | None = None
+) -> list[Stmt]:
+    """`make(positions, edge)` for every tile of an axis: one loop per run of tiles that padding does not touch.
 
-    def one(s: Segment) -> Stmt:
-        if s.edge or s.count == 1:
-            return make([s.start + i for i in range(s.length)], s.edge)
-        return tir.loop(s.count, lambda k: make([k * s.length + (s.start + i) for i in range(s.length)], False), "tile")
+    `band`: (number, count) of the part that is wanted, the longest run being cut into so many.
+    """
+    number, bands = band or (tir.i32(0), 1)
+    found = segments(axis, tile)
+    cut = max(range(len(found)), key=lambda i: found[i].count)
 
-    return [one(s) for s in segments(axis, tile)]
+    def one(i: int, s: Segment) -> Stmt:
+        def at(k: Expr | int) -> list[Expr | int]:
+            return [k * s.length + (s.start + j) for j in range(s.length)]
+
+        if i == cut and bands > 1:
+            first, count = nth_of(number, bands, s.count)
+            return tir.loop(count, lambda k: make(at(k), False), "tile", start=first)
+        whole = (
+            make(at(0), s.edge) if s.edge or s.count == 1 else tir.loop(s.count, lambda k: make(at(k), False), "tile")
+        )
+        return whole if bands == 1 else tir.when(number.equal(0 if i < cut else bands - 1), whole)
+
+    return [one(i, s) for i, s in enumerate(found)]
+
+
+def nth_of(number: Expr, parts: int, total: int) -> tuple[Expr, Expr]:
+    """The first turn of part `number` of a loop, and how many it has."""
+    each = ceil_div(total, parts)
+    first = number * each
+    return first, tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - first)

@@ -18,8 +18,8 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import F32, Frame, chunked, emit_kernel, full_or_rest, put, store_tile, vector
-from .conv_emit import runs, source, tap_bounds
+from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, vector
+from .conv_emit import nth_of, runs, source, tap_bounds
 from .conv_shape import UNROLLED_TAPS, Window
 from .staged_emit import StagedRow
 
@@ -45,14 +45,14 @@ class Spot:
 
 
 class Planes:
-    """One unit is a block of channels of one image; a task is `chunk` of them."""
+    """A task is a band of rows of one block of channels of one image."""
 
     def __init__(self, problem: Problem, choice: Choice, w: Window, x: Value) -> None:
         self.problem, self.choice, self.w, self.x = problem, choice, w, x
         self.lanes = problem.target.cpu.lanes(32)
         self.anchor = problem.anchor.results[0]
         self.rank = len(problem.anchor.types[0].shape)
-        self.blocks = ceil_div(w.channels_out, self.lanes)
+        self.blocks, self.bands = ceil_div(w.channels_out, self.lanes), choice.get("hb")
         self.staged: StagedRow | None = None
         self.unrolls = w.taps <= UNROLLED_TAPS
 
@@ -74,23 +74,21 @@ class Planes:
     # The frame around them.
 
     def emit(self, symbol: str) -> Emitted:
-        total, chunk = self.w.batch * self.blocks, self.choice.get("chunk")
-
         def task(frame: Frame, number: Expr) -> Stmt:
             if self.choice.scratch_bytes:
                 self.staged = StagedRow(self.problem, frame, self.w.width.out, self.lanes)
-            return chunked(total, chunk, number, lambda n: self.unit(frame, n))
+            return self.unit(frame, number)
 
-        return emit_kernel(self.problem, self.choice, symbol, ceil_div(total, chunk), task)
+        return emit_kernel(self.problem, self.choice, symbol, self.w.batch * self.blocks * self.bands, task)
 
     def unit(self, frame: Frame, number: Expr) -> Stmt:
-        image, block = tir.split(number, self.w.batch, self.blocks)
+        image, block, band = tir.split(number, self.w.batch, self.blocks, self.bands)
         return full_or_rest(
-            block, self.w.channels_out, self.lanes, lambda width: self.plane(frame, image, block, width)
+            block, self.w.channels_out, self.lanes, lambda width: self.plane(frame, image, block, band, width)
         )
 
-    def plane(self, frame: Frame, image: Expr, block: Expr, width: int) -> Stmt:
-        """All pixels of one block of channels."""
+    def plane(self, frame: Frame, image: Expr, block: Expr, band: Expr, width: int) -> Stmt:
+        """All pixels of one band of one block of channels."""
         rows, columns = self.choice.get("rt"), self.choice.get("mt")
         operands: dict[tuple[int, int], Expr | None] = {}
         binds = self.operands(frame, block, range(self.w.height.kernel), operands) if self.unrolls else []
@@ -104,8 +102,9 @@ class Planes:
             return tir.seq(tiles, self.rest_of_rows(r, image, block, width))
 
         if self.unrolls:
-            return tir.seq(binds, runs(self.w.height, rows, line))
-        return tir.loop(self.w.height.out, lambda h: line([h], False), "row")
+            return tir.seq(binds, runs(self.w.height, rows, line, (band, self.bands)))
+        first, count = nth_of(band, self.bands, self.w.height.out)
+        return tir.loop(count, lambda h: line([h], False), "row", start=first)
 
     def rest_of_rows(self, rows: list[Any], image: Expr, block: Expr, width: int) -> list[Stmt]:
         """What follows the anchor, where tiles have left their results in scratch memory."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from math import prod
 from typing import Literal
 
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, computing, epilogue_fits, layouts_in, task_split, vectors_fit
+from .common import blocked_layout, ceil_div, computing, epilogue_fits, layouts_in, spread, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice, input_block, tile_choices, unit_pixels, units, vector_lanes
 
@@ -76,12 +77,17 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
         stored = ceil_div(w.channels_in, lanes) * lanes if layout == blocked else w.channels_in
         tiles = tile_choices(w, cpu, operations, stored, lambda vectors: inner, problem.cold)
-        for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
+        for t in sorted(balanced(w, tiles, problem.threads), key=lambda t: t.cost_us)[:KEPT]:
             fixed: dict[Value, str] = {x: layout, weight: weight_layout(rank, inner, t.vectors * t.lanes)}
             us, layouts = t.cost_us * penalty(w, layout), layouts_in(problem, fixed, blocked)
             settings, scratch = config(problem, w, t)
             found.append(Choice(row, layouts, (blocked,), settings, us, scratch))
     return found
+
+
+def balanced(w: Window, tiles: Iterable[TileChoice], threads: int) -> Iterator[TileChoice]:
+    """The tiles with the time of the largest of `threads` shares, in place of an equal one."""
+    return (replace(t, cost_us=t.cost_us * spread(prod(units(w, t)), threads)) for t in tiles)
 
 
 def penalty(w: Window, layout: str) -> float:
@@ -99,7 +105,6 @@ def weight_layout(rank: int, block_in: int, block_out: int) -> str:
 
 def config(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[tuple[str, int], ...], int]:
     """A tile as a row's configuration, and its bytes of scratch: the sums of a unit, where there are several passes."""
-    total = prod(units(w, t))
     settings = {
         "mt": t.columns,
         "rt": t.rows,
@@ -109,7 +114,6 @@ def config(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[tuple[str,
         "pb": t.block,
         "kp": t.passes,
         "cf": int(t.channels_first),
-        "chunk": task_split(total, t.cost_us / total, problem.threads),
     }
     return tuple(settings.items()), 4 * unit_pixels(w, t) * t.vectors * t.lanes if t.passes > 1 else 0
 

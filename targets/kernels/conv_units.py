@@ -12,7 +12,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, chunked, emit_kernel, full_or_rest, put
+from .common_emit import Frame, emit_kernel, full_or_rest, put
 from .conv_emit import Conv, Tile, runs, widths
 from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
@@ -27,10 +27,9 @@ def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
 
 
 def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    """The kernel: tasks of `chunk` units; a unit is one channel tile over one block of pixels of one image."""
-    plan, chunk = tile_of(choice), choice.get("chunk")
+    """The kernel: a task is one unit, a channel tile over one block of pixels of one image."""
+    plan = tile_of(choice)
     batch, tiles, spaces = units(conv.w, plan)
-    total = prod((batch, tiles, spaces))
 
     def unit(frame: Frame, number: Expr) -> Stmt:
         if plan.channels_first:
@@ -39,10 +38,7 @@ def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emi
             image, tile, space = tir.split(number, batch, tiles, spaces)
         return channel_tiles(conv, frame, plan, image, tile, space)
 
-    def task(frame: Frame, number: Expr) -> Stmt:
-        return chunked(total, chunk, number, lambda n: unit(frame, n))
-
-    return emit_kernel(problem, choice, symbol, ceil_div(total, chunk), task, conv.view)
+    return emit_kernel(problem, choice, symbol, prod((batch, tiles, spaces)), unit, conv.view)
 
 
 def channel_tiles(conv: Conv, frame: Frame, plan: TileChoice, image: Expr, tile: Expr, space: Expr) -> Stmt:

@@ -15,13 +15,15 @@ from .common import (
     heavy,
     layouts_in,
     operations,
-    task_split,
+    spread,
     vectors_fit,
 )
 from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, geometry, segments
 from .cost import Traffic, microseconds
 
 NAME = "conv_f32_depthwise"
+TASKS_PER_THREAD = 4
+BAND_US = 1.0  # of work in a band, at least
 START = 8.0  # cycles to start a tile or a row of a large window: the tile before it still runs
 
 
@@ -58,12 +60,22 @@ def choices(problem: Problem) -> Sequence[Choice]:
     ):
         for rows in sorted({1, min(2, w.height.out)}) if unrolls(w) and 2 * columns <= most else (1,):
             us = cost(w, cpu, rows, columns, after)
-            units = w.batch * ceil_div(w.channels_out, lanes)
-            chunk = task_split(units, us / units, problem.threads)
+            parts = bands(w, lanes, rows, us, problem.threads)
+            us *= spread(w.batch * ceil_div(w.channels_out, lanes) * parts, problem.threads)
             layouts = layouts_in(problem, {x: blocked, weight: packed}, blocked)
-            config = (("mt", columns), ("rt", rows), ("chunk", chunk))
+            config = (("mt", columns), ("rt", rows), ("hb", parts))
             found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, rows)))
     return sorted(found, key=lambda c: c.cost_us)[:3]
+
+
+def bands(w: Window, lanes: int, rows: int, us: float, threads: int) -> int:
+    """How many bands of rows a plane is cut into: some where threads have few planes to share."""
+    planes = w.batch * ceil_div(w.channels_out, lanes)
+    if threads == 1 or planes >= TASKS_PER_THREAD * threads:
+        return 1
+    most = max((s.count for s in segments(w.height, rows)), default=1) if unrolls(w) else w.height.out
+    wanted = min(ceil_div(TASKS_PER_THREAD * threads, planes), int(us / BAND_US / planes), most)
+    return ceil_div(most, ceil_div(most, max(1, wanted)))  # none is empty
 
 
 def staged_bytes(problem: Problem, w: Window, rows: int) -> int:

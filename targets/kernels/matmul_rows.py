@@ -9,7 +9,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import computing, epilogue_fits, vectors_fit
-from .conv_rows import config
+from .conv_rows import balanced, config
 from .conv_shape import Axis, Window
 from .conv_tiles import divisor, tile_choices
 
@@ -59,7 +59,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
 
     tiles = tile_choices(w, cpu, operations, w.channels_in, inner, packed and problem.cold)
     found = []
-    for t in sorted(tiles, key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
+    for t in sorted(balanced(w, tiles, problem.threads), key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
         settings, scratch = config(problem, w, t)
         right = f"JK{t.vectors * t.lanes}j" if packed else ""
         layouts = tuple(right if v == problem.anchor.args[1] else "" for v in problem.body.inputs)

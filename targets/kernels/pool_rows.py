@@ -13,11 +13,11 @@ from .common import (
     epilogue_fits,
     layouts_in,
     operations,
-    task_split,
+    spread,
     vectors_fit,
 )
 from .conv_shape import Window, window
-from .depthwise_rows import cost, staged_bytes
+from .depthwise_rows import bands, cost, staged_bytes
 
 NAME = "pool_f32_blocked"
 
@@ -45,13 +45,14 @@ def choices(problem: Problem) -> Sequence[Choice]:
     blocked = blocked_layout(len(problem.anchor.types[0].shape), cpu.lanes(32))
     after = operations(problem)
     most = cpu.vector_registers // 2 - 1
-    units = w.batch * ceil_div(w.channels_out, cpu.lanes(32))
     layouts = layouts_in(problem, {problem.anchor.args[0]: blocked}, blocked)
     found = []
     for parts in (0, 1):
         columns = ceil_div(w.width.out, ceil_div(w.width.out, most) + parts)
         us = cost(w, cpu, 1, columns, after)
-        config = (("mt", columns), ("rt", 1), ("chunk", task_split(units, us / units, problem.threads)))
+        cut = bands(w, cpu.lanes(32), 1, us, problem.threads)
+        us *= spread(w.batch * ceil_div(w.channels_out, cpu.lanes(32)) * cut, problem.threads)
+        config = (("mt", columns), ("rt", 1), ("hb", cut))
         found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, 1)))
     return found
 

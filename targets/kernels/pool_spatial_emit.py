@@ -12,26 +12,22 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, chunked, emit_kernel, full_or_rest, put, vector
+from .common_emit import Frame, emit_kernel, full_or_rest, put, vector
 from .pool_spatial_rows import ACCUMULATORS
 
 F32 = "float32"
 
 
 def spatial(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    node, lanes, chunk = problem.anchor, problem.target.cpu.lanes(32), choice.get("chunk")
+    node, lanes = problem.anchor, problem.target.cpu.lanes(32)
     images, channels = node.args[0].shape[:2]
     blocks = ceil_div(channels, lanes)
-    total = images * blocks
 
     def unit(frame: Frame, number: Expr) -> Stmt:
         image, block = tir.split(number, images, blocks)
         return full_or_rest(block, channels, lanes, lambda width: reduce(problem, frame, image, block, width))
 
-    def task(frame: Frame, number: Expr) -> Stmt:
-        return chunked(total, chunk, number, lambda n: unit(frame, n))
-
-    return emit_kernel(problem, choice, symbol, ceil_div(total, chunk), task)
+    return emit_kernel(problem, choice, symbol, images * blocks, unit)
 
 
 def reduce(problem: Problem, frame: Frame, image: Expr, block: Expr, width: int) -> Stmt:

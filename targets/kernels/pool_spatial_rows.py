@@ -9,7 +9,7 @@ from typing import Any, Literal
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, computing, depends, f32, task_split
+from .common import blocked_layout, ceil_div, computing, depends, f32, spread
 from .cost import TILE, Traffic, microseconds
 
 NAME = "reduce_f32_spatial"
@@ -49,8 +49,8 @@ def choices(problem: Problem) -> Sequence[Choice]:
     cycles = units * (prod(x[2:]) * operations / min(cpu.load_per_cycle, cpu.fma_per_cycle) + TILE)
     moved = 4.0 * prod(x)
     us = microseconds(cpu, cycles, Traffic(moved, moved if moved > cpu.l2 else 0.0))
-    chunk = task_split(units, us / units, problem.threads)
-    return [Choice(NAME, layouts, (blocked if len(out) == len(x) else "",), (("chunk", chunk),), us)]
+    us *= spread(units, problem.threads)
+    return [Choice(NAME, layouts, (blocked if len(out) == len(x) else "",), (), us)]
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

@@ -14,7 +14,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 from edgec.compiler.winograd import POINTS, TAPS
 
-from .common import blocked_layout, ceil_div, computing, epilogue_fits, layouts_in, vectors_fit
+from .common import blocked_layout, ceil_div, computing, epilogue_fits, layouts_in, spread, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .cost import TILE, Traffic, microseconds, most_pixels, step_cycles
 
@@ -79,10 +79,10 @@ def choices(problem: Problem) -> Sequence[Choice]:
     x, weight, _ = conv_operands(problem.anchor)
     blocked = blocked_layout(4, lanes)
     found = []
-    for plan in plans(w, cpu, problem.threads):
+    for plan in dict.fromkeys(plans(w, cpu, problem.threads)):
         layouts = layouts_in(problem, {x: blocked, weight: f"F{plan.m}:OHWI{VECTORS * lanes}o"}, blocked)
         config = (("m", plan.m), ("tb", plan.block), ("mt", plan.rows), ("parts", plan.parts))
-        us = cost(w, cpu, plan, computing(problem))
+        us = cost(w, cpu, plan, computing(problem)) * spread(plan.blocks(w) * w.batch * plan.parts, problem.threads)
         found.append(Choice(NAME, layouts, (blocked,), config, us, 4 * sum(plan.scratch(w, lanes))))
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
@@ -98,9 +98,9 @@ def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
             each = ceil_div(tiles, blocks)
             rows = ceil_div(each, ceil_div(each, most))  # register tiles of equal height
             block = min(tiles, ceil_div(each, rows) * rows)
-            parts = min(wide, ceil_div(4 * threads, blocks * w.batch)) if threads > 1 else 1
-            parts = ceil_div(wide, ceil_div(wide, parts))  # none is empty
-            yield Plan(m, block, rows, parts)
+            for share in (1, 2, 4) if threads > 1 else (1,):  # tasks per thread, at least
+                parts = min(wide, ceil_div(share * threads, blocks * w.batch)) if threads > 1 else 1
+                yield Plan(m, block, rows, ceil_div(wide, ceil_div(wide, parts)))  # none is empty
             if tiles <= block:
                 break
 
