@@ -7,7 +7,8 @@
  *     ec_pool_close(pool);
  *
  * The answers are the same as without a pool, for any number of workers.  A model uses at most ec_desc.threads of
- * them: its arena has scratch memory for so many (`edgec compile --threads N`).
+ * them: its arena has scratch memory for so many (`edgec compile --threads N`).  Steps that are too short to share
+ * (ec_step.grain) run in the calling thread.
  *
  * Several models may share a pool.  It serves one step at a time: a step that finds it busy, because another thread
  * runs a model on the same pool, runs in its own thread alone.
@@ -34,7 +35,7 @@ void ec_pool_close(ec_pool *pool);
 /* How many it has, the calling thread included. */
 uint32_t ec_pool_workers(const ec_pool *pool);
 
-/* Makes `model` run its steps on `pool`; NULL: in the calling thread again. */
+/* Makes `model` run its steps on `pool`; NULL, or one worker: in the calling thread again, without any detour. */
 ec_status ec_use_pool(ec_model *model, ec_pool *pool);
 
 #ifdef __cplusplus
