@@ -71,7 +71,9 @@ def measured(bundle: Bundle, threads: int, processes: int = PROCESSES) -> Start:
 
 def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="*", default=["mobilenet_v2_100_224"], help="ONNX files, or names of known ones")
+    parser.add_argument(
+        "models", nargs="*", default=["mobilenet_v2_100_224"], help="ONNX files, or names of known ones"
+    )
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2], metavar="N")
     args = parser.parse_args(words)
     with tempfile.TemporaryDirectory(prefix="edgec-start-") as temporary:
