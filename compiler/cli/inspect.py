@@ -67,11 +67,17 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
             s["dtype"],
             s["macs"],
             s["bytes_moved"],
+            f"{s.get('tasks', 1)} by {s.get('grain', 1)}",
             now,
         )
         for s, now in zip(manifest["steps"], live, strict=True)
     ]
-    print(table(("step", "kernel", "tiles", "ONNX nodes", "type", "MACs", "bytes moved", "live bytes"), rows))
+    print(
+        table(
+            ("step", "kernel", "tiles", "ONNX nodes", "type", "MACs", "bytes moved", "tasks by grain", "live bytes"),
+            rows,
+        )
+    )
     arena = manifest["arena"]
     print(
         f"\n{manifest['name']} for {manifest['target']} ({manifest['triple']}), compiled by edgec {manifest['edgec']}"

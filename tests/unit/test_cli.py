@@ -156,7 +156,8 @@ def test_inspect_a_bundle(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     shown = json.loads(capsys.readouterr().out)
     assert shown["macs"] == 8 and shown["live_bytes"] == [64, 64] and "libtiny.so" in shown["file_bytes"]
     assert edgec("inspect", folder / "good") == 0
-    assert "Tanh_1, Add_2" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "Tanh_1, Add_2" in table and "2 by 1" in table
 
 
 def test_inspect_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 import pytest
@@ -15,7 +16,10 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.target import Target, read_target, target_files
+from edgec.targets.kernels import depthwise_rows
+from edgec.targets.kernels.conv_rows import tile_of
 from edgec.targets.kernels.conv_shape import Axis, geometry, segments
+from edgec.targets.kernels.conv_tiles import units
 from edgec.targets.kernels.winograd_rows import plans
 
 FAST = {"conv_f32_tile", "conv_f32_pointwise", "conv_f32_depthwise", "conv_f32_winograd"}
@@ -117,13 +121,13 @@ def fast_choices(problem: Problem) -> list[Choice]:
     return [c for c in choices(problem) if c.row in FAST]
 
 
-def check(problem: Problem, offers: list[Choice]) -> None:
+def check(problem: Problem, offers: list[Choice], parts: int = 2) -> None:
     from edgec.targets.measure import Measured
 
     arrays = arrays_for(problem)
     want = run(problem.body, arrays)[0]
     for choice in offers:
-        got = Measured(problem, choice, arrays).run(parts=2)
+        got = Measured(problem, choice, arrays).run(parts=parts)
         np.testing.assert_allclose(
             got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=f"{choice} {choice.layouts_in}"
         )
@@ -179,6 +183,33 @@ def test_winograd_needs_filters_that_are_known() -> None:
 def test_the_first_choice_gives_the_meaning_on_avx2(case: Case) -> None:
     problem = case.problem(target("x86"), threads=2)
     check(problem, fast_choices(problem)[:1])
+
+
+@pytest.mark.parametrize("case", [*DEPTHWISE, Case((1, 8, 40, 9), 8, (7, 7), pads=(3, 3, 3, 3), group=8)], ids=str)
+def test_bands_of_a_plane_give_the_meaning(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depthwise_rows, "BAND_US", 1e-6)
+    problem = case.problem(target("x86"), threads=4)
+    offers = [c for c in fast_choices(problem) if c.row == "conv_f32_depthwise"]
+    assert len(case.kernel) == 1 or max(c.get("hb") for c in offers) > 1
+    check(problem, offers[:1] + offers[-1:], parts=7)
+
+
+def test_planes_are_cut_only_where_threads_have_few() -> None:
+    few, many = Case((1, 8, 96, 96), 8, (3, 3), group=8), Case((1, 512, 14, 14), 512, (3, 3), group=512)
+    for case, threads, cut in ((few, 1, False), (few, 2, True), (many, 2, False)):
+        offers = ROWS["conv_f32_depthwise"].choices(case.problem(target("x86"), threads))
+        assert all((c.get("hb") > 1) == cut for c in offers)
+
+
+def test_unequal_shares_are_avoided() -> None:
+    """Tiles of 24 of the 64 channels are best for one thread; they would be three tasks for two."""
+    case = Case((1, 32, 16, 16), 64, (3, 3), (2, 2), (0, 0, 1, 1), then="Relu")
+    tasks = {}
+    for threads in (1, 2):
+        problem = case.problem(target("x86"), threads)
+        offers = ROWS["conv_f32_tile"].choices(problem)
+        tasks[threads] = prod(units(geometry(problem), tile_of(min(offers, key=lambda c: c.cost_us))))
+    assert tasks[1] % 2 == 1 and tasks[2] % 2 == 0
 
 
 @pytest.mark.parametrize("case", [DENSE[1], POINTWISE[1], DEPTHWISE[0]], ids=str)

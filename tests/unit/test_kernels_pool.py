@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Problem
 from edgec.compiler.target import read_target, target_files
+from edgec.targets.kernels import depthwise_rows
 
 
 def problem_of(
@@ -52,6 +54,16 @@ def check(problem: Problem, row: str) -> None:
 def test_pooling(op: str, attrs: dict[str, Any], on: str) -> None:
     extra = {"count_include_pad": 1} if "with" in op else {}
     check(problem_of(op.split()[0], (2, 20, 14, 19), on, then="Relu", **attrs, **extra), "pool_f32_blocked")
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+@pytest.mark.parametrize("size", [3, 11], ids=str)
+def test_bands_of_a_plane(op: str, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depthwise_rows, "BAND_US", 1e-6)
+    problem = problem_of(op, (1, 20, 27, 19), "x86", kernel_shape=(size, 3), pads=(size // 2, 1, size // 2, 1))
+    problem = replace(problem, threads=4)
+    assert ROWS["pool_f32_blocked"].choices(problem)[0].get("hb") > 1
+    check(problem, "pool_f32_blocked")
 
 
 def test_pooling_over_a_line() -> None:
