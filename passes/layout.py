@@ -1,7 +1,7 @@
 """Chooses a kernel row and memory layouts for every kernel, packs constants, and inserts the conversions that are left.
 
-The choice is global: a row's cost counts together with the conversions that its layouts force on its neighbours, and a
-local search over the whole graph (layout_search.py) settles it. Constants take any layout for free: they are packed
+The choice is global: a row's cost counts together with the conversions that its layouts force on its neighbours, and
+the least sum over the whole graph is found (layout_search.py). Constants take any layout for free: they are packed
 when the library is written. Concatenations and splits of whole stretches become placements without a copy.
 """
 

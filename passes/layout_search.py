@@ -1,6 +1,6 @@
 """The search behind the layout pass: one choice per kernel, the least modelled time, conversions included.
 
-Kernels start with the cheapest choice on its own; then single kernels are changed, in order, while the total falls. The
+The total is a sum of tables, one per kernel and one per value, and is made least by elimination (elimination.py). The
 cost of a conversion is what the registry says of an `Edgec.Layout` kernel for that value.
 """
 
@@ -8,6 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
+from typing import TypeAlias
+
+import numpy as np
 
 from edgec.compiler import registry
 from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
@@ -19,11 +23,16 @@ from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target
 
+from .elimination import Table, least
 from .fuse import placeable, stretches
 
 JOIN, PART, TURN = "join", "part", "turn"  # choices that the planner carries out: no kernel runs
-SWEEPS = 12
+VIEWS = 4096  # combinations of layouts around one value that are looked at, at most
 MIXED_US = 0.25e-3  # per byte that is read in one layout for a result in another
+
+# A choice as one of its values sees it: the layout in which the value is made, those in which it is wanted, and the
+# layout of the result for which it is read as it is; None: not here.
+_View: TypeAlias = tuple[str | None, tuple[str, ...], str | None]
 
 
 @dataclass
@@ -65,22 +74,10 @@ def search(g: Graph, session: Session) -> Assignment:
             refused.append(Unsupported(node.name, problem.anchor.op, 0, _no_kernel(problem)))
     if refused:
         raise UnsupportedModel(refused)
-    cost = _Cost(g, found)
-    for node, options in offers.items():
-        found.choice[node] = options[0]
-    for node, options in offers.items():  # once forward with the producers known, before the sweeps look both ways
-        found.choice[node] = min(options, key=lambda c: cost.of(node, c, readers=False))
-    for _ in range(SWEEPS):
-        changed = False
-        for node, options in offers.items():
-            now = cost.of(node, found.choice[node])
-            best = min(options, key=lambda c: cost.of(node, c))
-            if cost.of(node, best) < now - 1e-9:
-                found.choice[node], changed = best, True
-        if not changed:
-            break
-    for node, options in offers.items():
-        found.why[node] = _reason(found.choice[node], options)
+    options = {node: lean(offer) for node, offer in offers.items()}
+    best = least([len(o) for o in options.values()], _Costs(g, found, options).tables())
+    found.choice = {node: o[k] for (node, o), k in zip(options.items(), best, strict=True)}
+    found.why = {node: _reason(found.choice[node], offer) for node, offer in offers.items()}
     return found
 
 
@@ -94,50 +91,74 @@ def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Ch
     return {node: session.tunings.applied(known[node], offers[node]) for node in known}
 
 
-class _Cost:
-    """Modelled microseconds of a choice in its surroundings."""
+def lean(offers: Sequence[Choice]) -> list[Choice]:
+    """The first, and so cheapest, of all choices with the same layouts."""
+    found: dict[tuple[object, ...], Choice] = {}
+    for choice in offers:
+        found.setdefault((choice.layouts_in, choice.layouts_out), choice)
+    return list(found.values())
 
-    def __init__(self, g: Graph, found: Assignment) -> None:
-        self.found = found
+
+class _Costs:
+    """Modelled microseconds as tables: each kernel's choices, and what each value's layout forces on its readers."""
+
+    def __init__(self, g: Graph, found: Assignment, options: Mapping[Node, Sequence[Choice]]) -> None:
+        self.found, self.options = found, options
+        self.number = {node: k for k, node in enumerate(options)}
         self.users = g.users()
         self.outputs = set(g.outputs)
+        values = [v for node in g.nodes() for v in node.results]
+        self.values = [v for v in dict.fromkeys([*g.inputs, *values]) if not is_const(v)]
 
-    def of(self, node: Node, choice: Choice, readers: bool = True) -> float:
-        total = choice.cost_us
-        for arg, want in zip(node.args, choice.layouts_in, strict=True):
-            made = self._made(arg)
-            total += self._mixed(arg, made, choice) if want is None else self._converted(arg, made, want)
-        if readers:
-            for value, made in zip(node.results, choice.layouts_out, strict=True):
-                total += self._readers(value, made)
-        return total
+    def tables(self) -> list[Table]:
+        own = [Table((k,), np.array([c.cost_us for c in self.options[node]])) for node, k in self.number.items()]
+        return own + [table for value in self.values for table in self.of_value(value)]
 
-    def _readers(self, value: Value, made: str) -> float:
+    def of_value(self, value: Value) -> list[Table]:
         """One conversion per layout that is wanted, and what each reader pays that takes the value as it is."""
-        users = [(user, self._wanted(value, user)) for user in self.users.get(value, [])]
-        wanted = {want for _, want in users if want is not None} | ({""} if value in self.outputs else set())
+        users = dict.fromkeys(self.users.get(value, []))
+        always = {""} if value in self.outputs or any(u not in self.number for u in users) else set()
+        maker = [value.node] if value.node in self.number else []
+        readers = [u for u in users if u in self.number]
+        views = {n: [self._view(value, n, choice) for choice in self.options[n]] for n in [*maker, *readers]}
+        if prod(len(set(v)) for v in views.values()) <= VIEWS:
+            return self._table(value, always, views)
+        # Too many readers for one table: each pays for its conversion, as if no other wanted the same.
+        tables = self._table(value, always, {n: views[n] for n in maker})
+        return tables + [t for r in readers for t in self._table(value, set(), {n: views[n] for n in [*maker, r]})]
+
+    def _table(self, value: Value, always: set[str], views: Mapping[Node, Sequence[_View]]) -> list[Table]:
+        seen = [list(dict.fromkeys(v)) for v in views.values()]  # many choices look the same from here
+        cost = np.zeros([len(s) for s in seen])
+        for where in np.ndindex(*cost.shape):
+            cost[where] = self._cost(value, always, [s[k] for s, k in zip(seen, where, strict=True)])
+        if not cost.any():
+            return []
+        index = [[s.index(one) for one in v] for s, v in zip(seen, views.values(), strict=True)]
+        return [Table(tuple(self.number[node] for node in views), cost[np.ix_(*index)])]
+
+    @staticmethod
+    def _view(value: Value, node: Node, choice: Choice) -> _View:
+        wants = {want for arg, want in zip(node.args, choice.layouts_in, strict=True) if arg == value}
+        made = choice.layouts_out[value.index] if node == value.node else None
+        return made, tuple(sorted(w for w in wants if w is not None)), choice.layouts_out[0] if None in wants else None
+
+    def _cost(self, value: Value, always: set[str], views: Sequence[_View]) -> float:
+        made = next((m for m, _, _ in views if m is not None), "")
+        wanted = always.union(*(wants for _, wants, _ in views))
         converted = sum(self._converted(value, made, want) for want in sorted(wanted))
-        return converted + sum(self._mixed(value, made, self.found.choice[u]) for u, want in users if want is None)
-
-    def _made(self, value: Value) -> str:
-        node = value.node
-        return self.found.choice[node].layouts_out[value.index] if node in self.found.choice else ""
-
-    def _wanted(self, value: Value, user: Node) -> str | None:
-        if user not in self.found.choice:
-            return ""
-        return self.found.choice[user].layouts_in[user.args.index(value)]
+        return converted + sum(self._mixed(value, made, out) for _, _, out in views if out is not None)
 
     def _converted(self, value: Value, made: str, want: str) -> float:
         have = replace(value.type, layout=made)
-        if is_const(value) or same_bytes(have, want):
+        if same_bytes(have, want):
             return 0.0
         return self.found.conversion(have, replace(have, layout=want)).cost_us
 
-    def _mixed(self, value: Value, made: str, reader: Choice) -> float:
+    @staticmethod
+    def _mixed(value: Value, made: str, out: str) -> float:
         """What a reader of any layout pays for addresses that its result's layout does not share."""
-        out = reader.layouts_out[0]
-        if is_const(value) or made == out:
+        if made == out:
             return 0.0
         have = replace(value.type, layout=made)
         fits = not out or len(value.shape) == sum(c.isupper() for c in out)
