@@ -22,14 +22,15 @@ from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
 from .patches import convolution_over_patches
+from .volumes import volumes_into_images
 
 
 @graph_pass(
     "phases", promise=close, after={"canonicalize": "it folds scales into transposed convolutions", "fold": "weights"}
 )
 def phases(graph: Graph, *, session: Session) -> Graph:
-    """Transposed convolutions become convolutions over phases, and convolutions over patches read the image itself."""
-    return rewrite(graph, [transposed_into_phases, convolution_over_patches], session)
+    """Transposed convolutions become convolutions over phases, those of patches read the image, volumes are images."""
+    return rewrite(graph, [transposed_into_phases, convolution_over_patches, volumes_into_images], session)
 
 
 @dataclass(frozen=True)

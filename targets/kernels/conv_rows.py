@@ -72,12 +72,15 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     x, weight, _ = conv_operands(problem.anchor)
     operations = computing(problem)
     blocked = blocked_layout(rank, lanes)
-    inner = input_block(w.channels_in // w.group, lanes, w.group)
     found = []
+
+    def tiles_of(inner: int, stored: int) -> Iterator[TileChoice]:
+        return tile_choices(w, cpu, operations, stored, lambda vectors: inner, problem.cold)
+
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
+        inner = input_block(w.channels_in // w.group, lanes, w.group, plain=layout != blocked)
         stored = ceil_div(w.channels_in, lanes) * lanes if layout == blocked else w.channels_in
-        tiles = tile_choices(w, cpu, operations, stored, lambda vectors: inner, problem.cold)
-        for t in sorted(balanced(w, tiles, problem.threads), key=lambda t: t.cost_us)[:KEPT]:
+        for t in sorted(balanced(w, tiles_of(inner, stored), problem.threads), key=lambda t: t.cost_us)[:KEPT]:
             fixed: dict[Value, str] = {x: layout, weight: weight_layout(rank, inner, t.vectors * t.lanes)}
             us, layouts = t.cost_us * penalty(w, layout), layouts_in(problem, fixed, blocked)
             settings, scratch = config(problem, w, t)

@@ -41,9 +41,13 @@ class TileChoice:
     cost_us: float = 0.0
 
 
-def input_block(inputs: int, lanes: int, group: int = 1) -> int:
-    """Input channels per innermost loop: never across a block of the blocked layout, never a padded one."""
-    return inputs if inputs < lanes and group == 1 else power_of_two(lanes, inputs)
+def input_block(inputs: int, lanes: int, group: int = 1, plain: bool = False) -> int:
+    """Input channels per innermost loop: never across a block of the blocked layout, never a padded one.
+
+    `plain`: channels are not blocked, so that a few of them need no common divisor with a block.
+    """
+    few = inputs < (2 * lanes if plain and inputs % lanes else lanes)
+    return inputs if few and group == 1 else power_of_two(lanes, inputs)
 
 
 def vector_lanes(w: Window, cpu: Cpu) -> int:

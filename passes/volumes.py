@@ -1,0 +1,62 @@
+"""Convolutions of volumes become convolutions of images, whose kernels are fast: depth is batch, its taps are channels.
+
+A pointwise one needs no more than another view of its volumes. Otherwise each output plane is the convolution of an
+image whose channels are the input's planes that its window reaches. Which they are is a selection of channels
+(`Edgec.Select`), with one plane of zeros in place of those outside the volume.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgec.compiler.ir import Value
+from edgec.compiler.op import build, const, const_array, full_attrs, is_const
+from edgec.compiler.rewrite import Sweep, python_rule
+
+
+@python_rule("Conv")
+def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
+    """With constant weights, in f32."""
+    node = value.node
+    x, w, b = node.args
+    if len(x.shape) != 5:
+        return None
+    if not is_const(w) or value.type.dtype != "f32":
+        return "the weights are not constant, or the result is not f32"
+    attrs: Any = full_attrs(node)
+    made: dict[str, Any] = {"origin": node.origin, "label": node.name}
+    batch, channels, depth, *image = x.shape
+    outputs, planes, *out_image = value.shape[1:]
+    taps = w.shape[2]
+    strides, dilations, pads = attrs["strides"] or (1, 1, 1), attrs["dilations"] or (1, 1, 1), attrs["pads"] or (0,) * 6
+    if {*w.shape[2:], *strides} == {1} and not any(pads):
+        flat = build("Reshape", x, shape=(batch, channels, depth * image[0], image[1]), **made)
+        filters = const(const_array(w).reshape(*w.shape[:2], 1, 1), w.node.name, w.node.origin)
+        return build(
+            "Reshape", build("Conv", flat, filters, b, group=attrs["group"], **made), shape=value.shape, **made
+        )
+    if w.shape[1] == 1:
+        return "each output channel reads one input channel: copying its planes would cost more than the products"
+    reached = [[d * strides[0] - pads[0] + t * dilations[0] for t in range(taps)] for d in range(planes)]
+    outside = channels * depth
+    index = [
+        c * depth + z if 0 <= z < depth else outside for window in reached for c in range(channels) for z in window
+    ]
+    sources = [build("Reshape", x, shape=(batch, channels * depth, *image), **made)]
+    if outside in index:
+        sources.append(const(np.zeros((batch, 1, *image), np.float32), f"{node.name}_outside", node.origin))
+    seen = build("Edgec.Select", *sources, index=tuple(index), **made)
+    images = build("Reshape", seen, shape=(batch * planes, channels * taps, *image), **made)
+    filters = const(const_array(w).reshape(outputs, -1, *w.shape[3:]), w.node.name, w.node.origin)
+    window: dict[str, Any] = {
+        "strides": tuple(strides[1:]),
+        "dilations": tuple(dilations[1:]),
+        "pads": (*pads[1:3], *pads[4:6]),
+    }
+    y = build("Conv", images, filters, b, group=attrs["group"], **window, **made)
+    if batch == 1:
+        return build("Reshape", build("Transpose", y, perm=(1, 0, 2, 3), **made), shape=value.shape, **made)
+    y = build("Reshape", y, shape=(batch, planes, outputs, *out_image), **made)
+    return build("Transpose", y, perm=(0, 2, 1, 3, 4), **made)

@@ -1,0 +1,59 @@
+"""Convolutions of volumes become convolutions of images, and keep their meaning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgec.compiler.ops  # noqa: F401
+from edgec.compiler import op as ops
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.pipeline import parse_pipeline, run_pipeline
+from edgec.compiler.session import Session
+
+
+def volumes(x: tuple[int, ...], outputs: int, kernel: tuple[int, ...], **attrs: Any) -> Graph:
+    rng = np.random.default_rng(3)
+    source = Value(Node("Input", (), (Type("f32", x),), {}, "x"))
+    w = ops.const(rng.standard_normal((outputs, x[1] // attrs.get("group", 1), *kernel)).astype(np.float32), "w")
+    b = ops.const(rng.standard_normal(outputs).astype(np.float32), "b")
+    return Graph("g", (source,), (ops.build("Conv", source, w, b, **attrs),))
+
+
+def split(g: Graph) -> Graph:
+    return run_pipeline(g, parse_pipeline("phases"), Session(verify=2))
+
+
+@pytest.mark.parametrize(
+    "g",
+    [
+        volumes((1, 3, 4, 5, 6), 2, (3, 3, 3), pads=(1, 1, 1, 1, 1, 1)),
+        volumes((2, 3, 5, 4, 6), 4, (3, 1, 2), strides=(2, 1, 2)),
+        volumes((1, 4, 6, 5, 5), 6, (2, 3, 3), dilations=(3, 1, 2), pads=(2, 1, 0, 1, 2, 0), group=2),
+        volumes((2, 4, 3, 2, 5), 3, (1, 1, 1)),
+        volumes((1, 2, 3, 4, 4), 3, (1, 3, 3)),
+        volumes((1, 2, 3, 4, 4), 3, (1, 1, 1), strides=(2, 2, 2)),
+    ],
+    ids=lambda g: str(g.outputs[0].node.attrs),
+)
+def test_images_give_the_same_numbers(g: Graph) -> None:
+    x = np.random.default_rng(4).standard_normal(g.inputs[0].shape).astype(np.float32)
+    new = split(g)
+    assert all(len(node.types[0].shape) == 4 for node in new.nodes() if node.op == "Conv")
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+
+
+def test_pointwise_volumes_are_only_seen_otherwise() -> None:
+    assert [n.op for n in split(volumes((1, 4, 3, 2, 5), 3, (1, 1, 1))).nodes() if n.args] == [
+        "Reshape",
+        "Conv",
+        "Reshape",
+    ]
+
+
+def test_depthwise_volumes_stay() -> None:
+    g = volumes((1, 4, 3, 4, 4), 4, (3, 3, 3), group=4)
+    assert [n.op for n in split(g).nodes() if n.args] == ["Conv"]
