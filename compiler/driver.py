@@ -69,9 +69,10 @@ def compile_model(
     parse_pipeline(spec, chosen.pipeline)
     database = _use_tunings(session, tune, tune_db, tell)
 
-    tell("import", 0, 1)
-    graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
-    program = compile_graph(replace(graph, name=label), session, spec, tell)
+    with import_module("edgec.targets.builder").Builder(ahead=tune is None) as builder:
+        tell("import", 0, 1)
+        graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
+        program = compile_graph(replace(graph, name=label), session, builder, spec, tell)
     if database is not None and session.tunings is not None:
         session.tunings.write(database)
     program = replace(program, model_sha256=_digest(model), notes=tuple(dict.fromkeys(session.notes)))
@@ -81,7 +82,9 @@ def compile_model(
     return replace(bundle, compile_seconds=time.perf_counter() - started)
 
 
-def compile_graph(graph: Graph, session: Session, spec: str = "", progress: Progress = _silent) -> Program:
+def compile_graph(
+    graph: Graph, session: Session, builder: Any, spec: str = "", progress: Progress = _silent
+) -> Program:
     """Passes and code generation, for each level of the target. `session.target` must be set."""
     target = session.target
     if target is None:
@@ -93,14 +96,14 @@ def compile_graph(graph: Graph, session: Session, spec: str = "", progress: Prog
     programs = []
     for level in target.programs:
         session.target, session.arena = level, None
-        programs.append(_compile_level(graph, session, stages, weights, progress))
+        programs.append(_compile_level(graph, session, stages, builder, weights, progress))
     session.target = target
     data, passes = weights.bytes(), show_pipeline(stages)
     return chained([replace(program, weights=data, passes=passes) for program in programs])
 
 
 def _compile_level(
-    graph: Graph, session: Session, stages: Sequence[Stage], weights: Any, progress: Progress
+    graph: Graph, session: Session, stages: Sequence[Stage], builder: Any, weights: Any, progress: Progress
 ) -> Program:
     """Passes and code generation for the target of the session, which is a single one."""
     planned = run_pipeline(graph, stages, session)
@@ -110,7 +113,13 @@ def _compile_level(
         )
     generate = import_module("edgec.targets.codegen").generate
     program: Program = generate(
-        planned, session.target, arena=session.arena, threads=session.threads, weights=weights, progress=progress
+        planned,
+        session.target,
+        arena=session.arena,
+        builder=builder,
+        threads=session.threads,
+        weights=weights,
+        progress=progress,
     )
     return program
 

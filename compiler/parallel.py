@@ -6,6 +6,7 @@ waits for ever when a child dies, which a native code generator can make happen.
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
 import selectors
@@ -16,6 +17,7 @@ from typing import TypeVar
 T = TypeVar("T")
 _FRAME = struct.Struct("<iQ")  # number of the piece, bytes of the pickled outcome that follows
 _NUMBER = struct.Struct("<i")
+_GARBAGE = 50_000  # objects made between two collections: a child lives for seconds
 _AT_ONCE = 4096  # numbers that fit into a pipe nobody reads yet
 
 
@@ -53,6 +55,8 @@ def forked(count: int, work: Callable[[int], T], workers: int) -> Iterator[tuple
 def _child(queue: int, out: int, work: Callable[[int], object]) -> None:
     """Take numbers until none are left; never returns."""
     status = 1
+    gc.freeze()  # what the parent made is not ours to collect
+    gc.set_threshold(_GARBAGE)
     try:
         while number := os.read(queue, _NUMBER.size):
             (i,) = _NUMBER.unpack(number)

@@ -18,7 +18,8 @@ from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
 from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Target
 
-from .build_jobs import Job, build_objects
+from .build_jobs import Job
+from .builder import Builder
 
 ALIGN = 64
 Progress = Callable[[str, int, int], None]
@@ -29,36 +30,43 @@ def generate(
     target: Target,
     *,
     arena: Arena,
+    builder: Builder,
     threads: int = 1,
     weights: Weights | None = None,
     progress: Progress = lambda what, done, total: None,
 ) -> Program:
     """Build every kernel of a graph that has been through `plan`. Equal kernels are built once.
 
-    `weights` collects the constants of several programs into one region.
+    `weights` collects the constants of several programs into one region; they are packed while the kernels are built.
     """
     nodes = [n for n in g.nodes() if n.op == "Edgec.Kernel"]
     weights = weights or Weights()
     jobs: dict[str, Job] = {}
-    steps: list[tuple[Node, Job, tuple[Ref, ...]]] = []
+    steps: list[tuple[Node, Job]] = []
     for node in nodes:
         key = _key(node)
         if key not in jobs:
             problem, choice = problem_of(node, target, threads), choice_of(node)
             jobs[key] = Job(f"k{len(jobs)}_{choice.row}", problem, choice)
-        steps.append((node, jobs[key], _refs(node, weights)))
-    objects, tasks = build_objects(list(jobs.values()), target, progress)
+        steps.append((node, jobs[key]))
+    builder.start(list(jobs.values()), target)
+    refs = [_refs(node, weights) for node in nodes]
+    built = {}
+    for i, result in builder.results():
+        built[i] = result
+        progress("kernels", len(built), len(jobs))
+    tasks = {job.symbol: built[i][1] for i, job in enumerate(jobs.values())}
     return Program(
         name=g.name,
         target=target.name,
         inputs=tuple(_port(v.name, v) for v in g.inputs),
         outputs=tuple(_port(name, v) for name, v in g.results),
         steps=tuple(
-            _step(name, node, job, refs, tasks[job.symbol])
-            for name, (node, job, refs) in zip(shortened(node.name for node in nodes), steps, strict=True)
+            _step(name, node, job, places, tasks[job.symbol])
+            for name, (node, job), places in zip(shortened(n.name for n in nodes), steps, refs, strict=True)
         ),
         weights=weights.bytes(),
-        objects=objects,
+        objects=tuple((f"{job.symbol}.o", built[i][0]) for i, job in enumerate(jobs.values())),
         arena_bytes=max(arena.bytes, ALIGN),
         lower_bound=arena.lower_bound,
         arena_map=arena.map,

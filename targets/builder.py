@@ -1,0 +1,165 @@
+"""Decides in which process kernels are built: one that imports TVM while this one still reads the model.
+
+TVM takes a second to import, several where PyTorch is installed, and half a second to leave. So the first model of a
+process has a helper, forked before the model is read: it imports TVM, gets the kernels once they are chosen, and forks
+the workers that build them. A process that compiles again imports TVM itself: then no model waits for it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import os
+import pickle
+import signal
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import IO
+
+from edgec.compiler.parallel import forked
+from edgec.compiler.target import Target
+
+from .build_jobs import Job, build_job
+
+Built = tuple[bytes, int]  # the object that defines a job's symbol, and the number of its tasks
+_PIPE_BYTES = 1 << 20  # the most that Linux grants everyone: neither side waits for the other
+# What TVM would import too, at four times the cost of the rest: PyTorch, for arrays that nobody hands over here; the
+# distributed runtime, which is optional; the dialect of graphs. The helper lives for our kernels alone.
+_UNUSED = {"torch": None, "tvm.runtime.disco": None, "tvm.relax": ModuleType("tvm.relax")}
+_used = False  # whether this process has compiled before
+
+
+class Builder:
+    """Builds kernels. A context: what it has started ends with it. `ahead`: a helper may be forked."""
+
+    def __init__(self, ahead: bool = True) -> None:
+        self._ahead = ahead
+        self._helper = 0
+        self._ours: list[IO[bytes]] = []
+        self._jobs: Sequence[Job] = ()
+        self._target: Target | None = None
+
+    def __enter__(self) -> Builder:
+        global _used
+        if self._ahead and not _used and "tvm" not in sys.modules:
+            self._fork()
+        _used = True
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for pipe in self._ours:
+            with suppress(OSError):  # a helper that is gone, with bytes for it still here
+                pipe.close()
+        if self._helper:
+            os.kill(self._helper, signal.SIGKILL)
+            os.waitpid(self._helper, 0)
+            self._helper = 0
+
+    def start(self, jobs: Sequence[Job], target: Target) -> None:
+        """Hand over all kernels of a program. What follows may run at the same time, until `results` is asked."""
+        self._jobs, self._target = jobs, target
+        if self._helper:
+            bodies = [tuple(job.problem.body.nodes()) for job in jobs]  # producers first: pickle recurses no deeper
+            with suppress(BrokenPipeError):  # `results` says that the helper is gone
+                pickle.dump((bodies, jobs, target), self._ours[1])
+                self._ours[1].flush()
+
+    def results(self) -> Iterator[tuple[int, Built]]:
+        """(number of the job, what was built), as they are done. A `RuntimeError` says what cannot be built."""
+        assert self._target is not None
+        made = self._received() if self._helper else built(self._jobs, self._target)
+        for i, result in made:
+            if isinstance(result, str):
+                raise RuntimeError(result)
+            yield i, result
+
+    def _received(self) -> Iterator[tuple[int, Built | str]]:
+        for _ in self._jobs:
+            try:
+                yield pickle.load(self._ours[0])
+            except EOFError:
+                raise RuntimeError("the process that builds kernels died") from None
+
+    def _fork(self) -> None:
+        ours, theirs = _pipes()
+        self._helper = os.fork()
+        if not self._helper:
+            for pipe in ours:
+                pipe.close()
+            _serve(*theirs)
+        for pipe in theirs:
+            pipe.close()
+        self._ours = ours
+
+
+def _pipes() -> tuple[list[IO[bytes]], list[IO[bytes]]]:
+    """(reader, writer) of each side."""
+    read_ours, write_theirs = os.pipe()
+    read_theirs, write_ours = os.pipe()
+    for end in (write_ours, write_theirs):
+        with suppress(OSError, AttributeError):  # then the pipes are as small as they were
+            fcntl.fcntl(end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+    return (
+        [os.fdopen(read_ours, "rb"), os.fdopen(write_ours, "wb")],
+        [os.fdopen(read_theirs, "rb"), os.fdopen(write_theirs, "wb")],
+    )
+
+
+def _serve(inbox: IO[bytes], outbox: IO[bytes]) -> None:
+    """The helper's life: kernels in, objects out, until nobody sends any; never returns."""
+    status = 1
+    try:
+        failure = _prepare()
+        while True:
+            _, jobs, target = pickle.load(inbox)
+            for result in [(0, failure)] if failure else _told(jobs, target):
+                pickle.dump(result, outbox)
+                outbox.flush()
+    except (EOFError, BrokenPipeError):
+        status = 0
+    finally:
+        os._exit(status)
+
+
+def _prepare() -> str:
+    """Import whatever building needs; what went wrong, or ""."""
+    os.environ["TVM_DEVICE_BACKEND_AUTOLOAD"] = "0"  # of GPUs and such
+    for name, module in _UNUSED.items():
+        sys.modules.setdefault(name, module)  # type: ignore[arg-type]
+    gc.disable()  # modules are no garbage
+    try:
+        import_module("edgec.targets.codegen_llvm")
+        rows = import_module("edgec.targets.kernels")
+        for row in iter_modules(rows.__path__):
+            import_module(f"{rows.__name__}.{row.name}")
+        return ""
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    finally:
+        gc.enable()
+
+
+def _told(jobs: Sequence[Job], target: Target) -> Iterator[tuple[int, Built | str]]:
+    """What was built, or at the end why not."""
+    try:
+        yield from built(jobs, target)
+    except RuntimeError as error:
+        yield 0, str(error)
+
+
+def built(jobs: Sequence[Job], target: Target) -> Iterator[tuple[int, Built | str]]:
+    """Build kernels in forked workers: they are independent, and one takes 0.05-0.4 s."""
+    from . import codegen_llvm  # noqa: F401  before forking: the import of TVM is paid once
+
+    def build(i: int) -> Built | str:
+        job = jobs[i]
+        try:
+            return build_job(job, target)
+        except Exception as error:
+            return f"kernel {job.choice} for {job.problem.anchor}: {type(error).__name__}: {error}"
+
+    return forked(len(jobs), build, os.cpu_count() or 1)
