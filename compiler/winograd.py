@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from functools import cache
 from math import sqrt
-from typing import Any
 
 import numpy as np
 
@@ -40,6 +39,7 @@ def matrices(m: int) -> tuple[Array, Array, Array]:
 
 def transform_filters(w: Array, m: int) -> Array:
     """G g G^T of filters [..., 3, 3]: [..., m + 2, m + 2], computed in f64, in the filters' type."""
-    _, g, _ = matrices(m)
-    wide: np.ndarray[Any, np.dtype[np.float64]] = w.astype(np.float64)
-    return np.ascontiguousarray(np.matmul(np.matmul(g, wide), g.T).astype(w.dtype))
+    g = np.asarray(matrices(m)[1], np.float64)
+    both = np.kron(g, g)  # one product with tall operands: numpy multiplies 3x3 matrices one by one
+    wide = w.reshape(-1, TAPS * TAPS).astype(np.float64) @ both.T
+    return np.ascontiguousarray(wide.astype(w.dtype).reshape(*w.shape[:-2], len(g), len(g)))

@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -129,27 +130,26 @@ def _identity(cc: Sequence[str]) -> str:
 def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder: Path, runtime: Path) -> int:
     """`lib<name>.a` (with the core of the runtime), `lib<name>.so` where the target loads such; bytes of code."""
     name = program.name
-    with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
+    with tempfile.TemporaryDirectory(prefix="edgec-", dir=folder.parent) as temporary, ThreadPoolExecutor() as pool:
         work = Path(temporary).resolve()
         shutil.copytree(folder / "edgec", work / "edgec")
         (work / "weights.bin").write_bytes(program.weights)
         (work / f"{name}_weights.s").write_text(tables.weights_source(name, "weights.bin", max(program.align, 16)))
+        weights = pool.submit(chain.compile, [f"{name}_weights.s"], work)
         source = tables.model_source(program, _version())
         (work / f"{name}_model.c").write_text(source)
         (folder / "src" / f"{name}_model.c").write_text(source)
-        flags = ("-std=c11", "-I.")
-        objects = _kernel_objects(program, work) + chain.compile([f"{name}_weights.s"], work)
-        objects += chain.compile([f"{name}_model.c"], work, flags)
+        (work / "export.c").write_text(tables.export_source(name))
+        kernels, hosted = _kernel_objects(program, work), tools.has_os(target)
+        sources = [f"{name}_model.c", *(["export.c"] if hosted else [])]
+        described, *exported = chain.compile(sources, work, ("-std=c11", "-I."))
+        objects = [*kernels, *weights.result(), described]
         core = [f"edgec_{Path(unit).stem}.o" for unit in _CORE]
         for obj in core:
             shutil.copyfile(runtime / obj, work / obj)
-        chain.archive(f"lib{name}.a", [*objects, *core], work)
-        shutil.copyfile(work / f"lib{name}.a", folder / f"lib{name}.a")
-        measured = [(work / obj).read_bytes() for obj in objects]
-        if tools.has_os(target):
-            (work / "export.c").write_text(tables.export_source(name))
+        archive = pool.submit(chain.archive, f"lib{name}.a", [*objects, *core], work)
+        if hosted:
             (work / "exports.map").write_text(tables.EXPORTS)
-            exported = chain.compile(["export.c"], work, flags)
             options = (
                 "-shared",
                 "-s",
@@ -158,9 +158,19 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
                 f"-Wl,-soname,lib{name}.so",
             )
             chain.link(f"lib{name}.so", [*objects, *exported], work, options)
-            shutil.copyfile(work / f"lib{name}.so", folder / f"lib{name}.so")
-            measured = [(work / f"lib{name}.so").read_bytes()]
-    return max(sum(map(elf.stored_bytes, measured)) - len(program.weights), 0)
+        measured = [f"lib{name}.so"] if hosted else objects
+        stored = sum(elf.stored_bytes((work / part).read_bytes()) for part in measured)
+        archive.result()
+        for library in [f"lib{name}.a", *([f"lib{name}.so"] if hosted else [])]:
+            _move(work / library, folder / library)
+    return max(stored - len(program.weights), 0)
+
+
+def _move(made: Path, to: Path) -> None:
+    """As a copy would be, mode included, in no time."""
+    to.touch()
+    made.chmod(to.stat().st_mode)
+    made.replace(to)
 
 
 def _kernel_objects(program: Program, work: Path) -> list[str]:
