@@ -118,6 +118,7 @@ def loaded(run: str, folder: Path) -> set[str]:
         (["passes"], {"numpy", "lark"}),
         (["targets"], {"numpy"}),
         (["inspect", "digits.onnx"], {"numpy", "lark", "onnx", "rich"}),
+        (["compile", "digits.onnx", "-o", "build"], {"numpy", "lark", "onnx", "networkx"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

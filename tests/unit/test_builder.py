@@ -1,0 +1,107 @@
+"""Kernels are built in a process of their own for the first model, and in this one's children for the next."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgec.compiler.driver import load_kernels
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.registry import Choice, Problem, choices
+from edgec.compiler.target import find_target
+from edgec.targets.build_jobs import Job
+from edgec.targets.builder import Builder
+
+ROOT = Path(__file__).resolve().parents[2]
+TARGET = find_target("x86")
+TWICE = """
+import sys
+import edgec
+edgec.compile({model!r}, out="first", name="digits")
+assert "tvm" not in sys.modules, "the first model has brought TVM"
+edgec.compile({model!r}, out="second", name="digits")
+assert "tvm" in sys.modules, "the second model has waited for another process"
+"""
+
+
+def jobs(count: int = 3) -> list[Job]:
+    load_kernels()
+    made = []
+    for i in range(count):
+        x = Value(Node("Input", (), (Type("f32", (4, 10 + i)),), {}, "x"))
+        problem = Problem(Graph("body", (x,), (Value(Node("Relu", (x,), (x.type,), {}, "y")),)), TARGET)
+        made.append(Job(f"k{i}", problem, choices(problem)[0]))
+    return made
+
+
+def with_helper() -> Builder:
+    """One that forks a helper, though TVM is here."""
+    builder = Builder()
+    builder._fork()
+    return builder
+
+
+def test_a_helper_builds_what_children_build(tmp_path: Path) -> None:
+    """Byte for byte. PyTorch, which TVM imports where it is, is not touched by a helper."""
+    (tmp_path / "torch.py").write_text("import os; open(f'imported{os.getpid()}', 'w').close(); raise ImportError")
+    env = {**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"}
+    run = TWICE.format(model=str(ROOT / "examples/digits/digits.onnx"))
+    process = subprocess.Popen([sys.executable, "-c", run], cwd=tmp_path, env=env, stderr=subprocess.PIPE, text=True)
+    assert (process.communicate()[1], process.returncode) == ("", 0)
+    first, second = ((tmp_path / folder / "libdigits.so").read_bytes() for folder in ("first", "second"))
+    assert first == second
+    assert {p.name for p in tmp_path.glob("imported*")} == {f"imported{process.pid}"}
+
+
+def test_objects_come_with_their_numbers() -> None:
+    given = jobs()
+    with with_helper() as builder:
+        for _ in range(2):  # one helper builds the levels of a target one after the other
+            builder.start(given, TARGET)
+            built = dict(builder.results())
+            assert sorted(built) == [0, 1, 2]
+            assert all(given[i].symbol.encode() in data and tasks >= 1 for i, (data, tasks) in built.items())
+
+
+def test_a_kernel_that_cannot_be_built_is_named() -> None:
+    broken = [replace(job, choice=Choice("no_such_row", ("",), ("",))) for job in jobs()]
+    with with_helper() as builder:
+        builder.start(broken, TARGET)
+        with pytest.raises(RuntimeError, match="kernel no_such_row for Relu 'y': KeyError"):
+            list(builder.results())
+
+
+def test_a_long_body_reaches_the_helper() -> None:
+    """Its nodes hang from each other, deeper than Python recurses."""
+    load_kernels()
+    x = Value(Node("Input", (), (Type("f32", (8,)),), {}, "x"))
+    y = x
+    for i in range(1500):
+        y = Value(Node("Neg", (y,), (x.type,), {}, f"n{i}"))
+    problem = Problem(Graph("body", (x,), (y,)), TARGET)
+    with with_helper() as builder:
+        builder.start([Job("k", problem, Choice("no_such_row", ("",), ("",)))], TARGET)
+        with pytest.raises(RuntimeError, match="KeyError: 'no_such_row'"):
+            list(builder.results())
+
+
+def test_a_dead_helper_is_an_error() -> None:
+    with with_helper() as builder:
+        os.kill(builder._helper, signal.SIGKILL)
+        builder.start(jobs(), TARGET)
+        with pytest.raises(RuntimeError, match="the process that builds kernels died"):
+            list(builder.results())
+
+
+def test_the_helper_ends_with_the_context() -> None:
+    with with_helper() as builder:
+        process = builder._helper
+        builder.start(jobs(), TARGET)  # and nobody reads what it says
+    with pytest.raises(ProcessLookupError):
+        os.kill(process, 0)
