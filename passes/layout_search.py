@@ -83,10 +83,9 @@ def search(g: Graph, session: Session) -> Assignment:
 
 def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Choice]]:
     """Every choice for each kernel, cheapest first: by measured times where there are any."""
-    groups = [(problem, choices(problem), nodes) for problem, nodes in distinct(known)]
-    offers = {node: options for _, options, nodes in groups for node in nodes}
+    offers = {node: choices(problem) for node, problem in known.items()}
     if session.tuner is not None:
-        session.tuner([(problem, options, len(nodes)) for problem, options, nodes in groups])
+        session.tuner([(problem, offers[nodes[0]], len(nodes)) for problem, nodes in distinct(known)])
     if session.tunings is None:
         return offers
     return {node: session.tunings.applied(known[node], offers[node]) for node in known}
