@@ -3,6 +3,9 @@
 Each step of the reduction loads the tile's weight vectors once and multiplies them by one input element per pixel,
 broadcast. Padding costs neither a halo nor a copy: rows outside are left out by the bounds of the row loop, columns by
 tiles at the edge that are generated with constant positions and simply lack those multiply-adds.
+
+Long sums start from zero, and the bias comes last: a bias is often much larger than the products, and every step of a
+sum that starts from it would be rounded at its size. Short ones start from it, since the addition would be felt.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ from .conv_tiles import TileChoice, unit_pixels
 Lane = Callable[[Expr], Stmt]
 AHEAD = 24  # steps of the reduction between asking for weights and using them
 LINE = 64  # bytes of a cache line
+SHORT = 32  # products up to which a sum starts from the bias
 BURST = 4  # lines that are asked for at once, at most
 
 
@@ -86,6 +90,7 @@ class Conv:
         self.anchor = problem.anchor.results[0]
         self.rank = len(problem.anchor.types[0].shape)
         self.problem = problem
+        self.short = choice.get("kp") == 1 and w.channels_in // w.group * w.taps <= SHORT
         self.ahead = Ahead(w, tile_of(choice), self.block_in, self.lanes, problem.target.cpu.l1d)
 
     def view(self, value: Value) -> Type:
@@ -116,41 +121,34 @@ class Conv:
         """Add `count` blocks of input channels to sums in scratch; those of the tile's pixel p lie at `sums(p)`."""
         acc, alloc = tir.local((len(t.pixels) * len(t.widths) * self.lanes,), F32)
         t.begin = first
-        spots = [
-            (self.slot(t, p, v), sums(p) + v * self.lanes, self.width_of(t, v))
-            for p in range(len(t.pixels))
-            for v in range(len(t.widths))
-        ]
-        return tir.seq(
-            alloc,
-            [put(acc, vector(frame.scratch, lanes, there), lanes, here) for here, there, lanes in spots],
-            self.reduce(frame, t, acc, first, count),
-            [put(frame.scratch, vector(acc, lanes, here), lanes, there) for here, there, lanes in spots],
-        )
+        parts: list[Stmt] = []
+        for p in range(len(t.pixels)):
+            for v in range(len(t.widths)):
+                there, lanes = sums(p) + v * self.lanes, self.width_of(t, v)
+                total = vector(frame.scratch, lanes, there) + vector(acc, lanes, self.slot(t, p, v))
+                parts.append(put(frame.scratch, total, lanes, there))
+        return tir.seq(alloc, self.start(frame, t, acc), self.reduce(frame, t, acc, first, count), parts)
 
     def slot(self, t: Tile, pixel: int, v: int) -> int:
         return (pixel * len(t.widths) + v) * self.lanes
 
     def start(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
-        parts = []
+        parts: list[Stmt] = []
         for v in range(len(t.widths)):
-            value, binds = self.first(frame, t, v)
-            parts += binds
+            value, bind = tir.let(self.first(frame, t, v), "first")
+            parts.append(bind)
             parts += [put(acc, value, self.width_of(t, v), self.slot(t, p, v)) for p in range(len(t.pixels))]
         return tir.seq(parts)
 
-    def first(self, frame: Frame, t: Tile, v: int) -> tuple[Expr, list[Stmt]]:
-        """What the sums of a vector of channels start from: the bias, where it is a whole vector, or zero."""
-        if self.bias is None or t.widths[v] != self.lanes:
-            return tir.broadcast(tir.lit(0.0, F32), self.width_of(t, v)), []
-        value, bind = tir.let(self.bias_vector(frame, t, v), "bias")
-        return value, [bind]
+    def first(self, frame: Frame, t: Tile, v: int) -> Expr:
+        """What the sums of a vector of channels start from."""
+        if self.bias is not None and self.bias_first(frame, t, v):
+            return vector(frame.places[self.bias].buffer, self.lanes, t.channel + v * self.lanes)
+        return tir.broadcast(tir.lit(0.0, F32), self.width_of(t, v))
 
-    def bias_vector(self, frame: Frame, t: Tile, v: int) -> Expr:
-        assert self.bias is not None
-        if self.bias not in frame.places:
-            return tir.broadcast(frame.body.at(self.bias, (tir.i32(0),)), self.lanes)
-        return vector(frame.places[self.bias].buffer, self.lanes, t.channel + v * self.lanes)
+    def bias_first(self, frame: Frame, t: Tile, v: int) -> bool:
+        """Whether that is the bias: of short sums, where it can be read as a whole vector."""
+        return self.short and self.bias in frame.places and t.widths[v] == self.lanes
 
     def reduce(self, frame: Frame, t: Tile, acc: tir.Buffer, first: Expr, count: Expr) -> Stmt:
         """Loops over `count` blocks of input channels, rows and columns of the window, channels within a block."""
@@ -260,8 +258,9 @@ class Conv:
 
             def anchor(_: tir.Index) -> Expr:
                 value = tir.load(acc, slot + lane)
-                late = self.bias is not None and t.widths[v] != self.lanes
-                return value + frame.body.at(self.bias, (channel,)) if late and self.bias is not None else value
+                if self.bias is None or self.bias_first(frame, t, v):
+                    return value
+                return value + frame.body.at(self.bias, (channel,))
 
             frame.body.bind(self.anchor, anchor)
             return frame.store(self.index(t.image, channel, row, column))

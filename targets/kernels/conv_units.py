@@ -81,13 +81,12 @@ def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Calla
         return tir.loop(count, lambda r: tir.loop(w.width.out + frame.zero, lambda c: one(r, c), "c"), "r", start=first)
 
     whole = at([tir.i32(0)], False, [tir.i32(0)], False)
-    starts = [conv.first(frame, whole, v) for v in range(len(whole.widths))]
 
     def start(row: Expr, column: Expr) -> Stmt:
         base = sums(row, column)
         return tir.seq(
-            put(frame.scratch, value, conv.width_of(whole, v), base + v * conv.lanes)
-            for v, (value, _) in enumerate(starts)
+            put(frame.scratch, conv.first(frame, whole, v), conv.width_of(whole, v), base + v * conv.lanes)
+            for v in range(len(whole.widths))
         )
 
     def slice_of(k: Expr) -> Stmt:
@@ -106,8 +105,7 @@ def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Calla
             for v, width in enumerate(whole.widths)
         )
 
-    binds = [bind for _, found in starts for bind in found]
-    return tir.seq(binds, every(start), tir.loop(passes, slice_of, "pass"), every(finish))
+    return tir.seq(every(start), tir.loop(passes, slice_of, "pass"), every(finish))
 
 
 def extent(w: Window, plan: TileChoice, space: Expr) -> tuple[Expr, Expr]:

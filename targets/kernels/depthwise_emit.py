@@ -22,19 +22,11 @@ class Depthwise(Planes):
         spatial = (kh, kw) if self.rank == 4 else (kw,)
         return vector(frame.places[self.weight].buffer, self.lanes, block, 0, *spatial, 0)
 
-    def _early(self, frame: Frame, s: Spot) -> bool:
-        """Whether the bias is a whole vector, which the accumulators may start from."""
-        return self.bias in frame.places and s.width == self.lanes
-
     def start(self, frame: Frame, s: Spot) -> Expr:
-        if self.bias is not None and self._early(frame, s):
-            return vector(frame.places[self.bias].buffer, self.lanes, s.block * self.lanes)
         return tir.broadcast(tir.lit(0.0, F32), self.lanes)
 
     def join(self, old: Expr, x: Expr, operand: Expr | None) -> Expr:
         return old + x * operand
 
     def result(self, frame: Frame, s: Spot, value: Expr, channel: Expr, row: Any, column: Any) -> Expr:
-        if self.bias is None or self._early(frame, s):
-            return value
-        return value + frame.body.at(self.bias, (channel,))
+        return value if self.bias is None else value + frame.body.at(self.bias, (channel,))

@@ -14,6 +14,7 @@ import edgec.targets.kernels  # noqa: F401
 from edgec.compiler import op as ops
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
+from edgec.compiler.reference import in_float64
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.target import Target, read_target, target_files
 from edgec.targets.kernels import depthwise_rows
@@ -158,6 +159,30 @@ def test_winograd_tiles_give_the_meaning(case: Case) -> None:
         assert {c.get("m") for c in offers} <= {2, 4} and offers
         if on != "arm":
             check(problem, offers)
+
+
+LONG = [
+    Case((1, 288, 7, 9), 24, (1, 1)),
+    Case((1, 32, 9, 9), 16, (3, 3), (2, 2), (1, 1, 1, 1)),
+    Case((1, 512, 7, 9), 72, (1, 1)),
+    Case((1, 24, 15, 13), 24, (3, 3), pads=(1, 1, 1, 1), group=24),
+    Case((1, 24, 15, 13), 24, (5, 5), pads=(2, 2, 2, 2), group=24),
+]
+
+
+@pytest.mark.parametrize("case", LONG, ids=str)
+def test_a_large_bias_does_not_make_sums_coarse(case: Case) -> None:
+    """A result is off by little more than half a unit in the last place of the bias: one rounding, not one per step."""
+    from edgec.targets.measure import Measured
+
+    for on in ("x86", "x86-avx512"):
+        problem = case.problem(target(on))
+        x, w, bias = arrays_for(problem)
+        x, bias = x / 64, np.sign(bias) * np.float32(100)
+        want = run(in_float64(problem.body), [a.astype(np.float64) for a in (x, w, bias)])[0]
+        for choice in {c.get("kp") if "kp" in dict(c.config) else 1: c for c in fast_choices(problem)}.values():
+            got = Measured(problem, choice, [x, w, bias]).run(parts=2)
+            assert np.abs(got - want).max() < 0.75 * np.spacing(np.float32(100)), choice
 
 
 def test_no_unit_of_a_winograd_convolution_is_empty() -> None:
