@@ -16,7 +16,7 @@ from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, f32, task_split
-from .cost import Traffic, microseconds
+from .cost import microseconds, streamed
 
 NAME = "channels_f32"
 OPERATORS = frozenset({"Edgec.Select", "Concat", "Slice", "Split"})
@@ -87,7 +87,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
             continue
         each = sum(1.0 + 1.5 * len(block) for value in read for block in value)
         cycles = pixels * (each if blocked else sum(v.shape[1] for v in outputs) / max(lanes, 1))
-        us = microseconds(cpu, cycles, Traffic(moved, moved if moved > cpu.l2 else 0.0))
+        us = microseconds(cpu, cycles, streamed(cpu, moved))
         units = sum(ceil_div(v.shape[1], lanes) if blocked else v.shape[1] for v in outputs) * shape[0]
         config = (("chunk", task_split(units, us / units, problem.threads)),)
         layouts = (layout,) * len(problem.body.inputs), (layout,) * len(outputs)

@@ -47,18 +47,13 @@ def epilogue_fits(problem: Problem) -> Literal[True] | str:
 
 
 def after_anchor(problem: Problem) -> list[Node]:
-    """The elementwise nodes of a body, its anchor apart."""
+    """The elementwise nodes of a body, its anchor apart: those before it as well."""
     return [n for n in problem.body.nodes() if n is not problem.anchor and OPS[n.op].kind == "elementwise"]
 
 
 def heavy(problem: Problem) -> bool:
     """Whether what follows the anchor is long code."""
     return not LIGHT.issuperset(n.op for n in after_anchor(problem))
-
-
-def computing(problem: Problem) -> int:
-    """How many nodes of a body compute something."""
-    return sum(1 for n in problem.body.nodes() if OPS[n.op].kind != "source")
 
 
 def operations(problem: Problem) -> float:

@@ -10,7 +10,7 @@ from typing import Literal
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, computing, epilogue_fits, layouts_in, spread, vectors_fit
+from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, spread, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice, input_block, tile_choices, unit_pixels, units, vector_lanes
 
@@ -70,12 +70,12 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     lanes = cpu.lanes(32)
     rank = len(problem.anchor.types[0].shape)
     x, weight, _ = conv_operands(problem.anchor)
-    operations = computing(problem)
+    after = operations(problem)
     blocked = blocked_layout(rank, lanes)
     found = []
 
     def tiles_of(inner: int, stored: int) -> Iterator[TileChoice]:
-        return tile_choices(w, cpu, operations, stored, lambda vectors: inner, problem.cold)
+        return tile_choices(w, cpu, after, stored, lambda vectors: inner, problem.cold)
 
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
         inner = input_block(w.channels_in // w.group, lanes, w.group, plain=layout != blocked)

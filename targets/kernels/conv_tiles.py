@@ -62,7 +62,7 @@ def divisor(inputs: int, most: int) -> int:
 
 
 def tile_choices(
-    w: Window, cpu: Cpu, epilogue: int, stored: int, inner: Callable[[int], int], cold: bool = False
+    w: Window, cpu: Cpu, epilogue: float, stored: int, inner: Callable[[int], int], cold: bool = False
 ) -> Iterator[TileChoice]:
     """Every sensible tile of a window; `stored` counts the input channels in memory, padding included; `inner` gives
     those of the innermost loop for a number of vectors; `cold`: weights come from memory each time."""
@@ -134,7 +134,7 @@ def _blocks(total: int, pixels: int, fit: int) -> set[int]:
     return {ceil_div(total, max(1, round(total / size))) for size in sizes}
 
 
-def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: int, stored: int, cold: bool) -> float:
+def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: float, stored: int, cold: bool) -> float:
     """Modelled time in us."""
     inputs, outputs = w.channels_in // w.group, w.channels_out // w.group
     steps = inputs * w.taps

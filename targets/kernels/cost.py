@@ -41,7 +41,7 @@ def step_cycles(cpu: Cpu, pixels: int, vectors: int) -> float:
     )
 
 
-def tile_cycles(cpu: Cpu, pixels: int, vectors: int, steps: int, inner: int, epilogue: int = 2) -> float:
+def tile_cycles(cpu: Cpu, pixels: int, vectors: int, steps: int, inner: int, epilogue: float = 2.0) -> float:
     """A whole tile: `steps` of the reduction in loops of `inner` turns, then `epilogue` operations per vector."""
     loops = steps / max(inner, 1) * 2 * LOOP
     ends = pixels * vectors * (1.0 + epilogue) / cpu.fma_per_cycle + TILE
@@ -59,17 +59,24 @@ class Traffic:
     def add(self, level: Level, moved: float) -> None:
         setattr(self, level, getattr(self, level) + moved)
 
+    def cycles(self, cpu: Cpu) -> float:
+        near, middle = self.near / cpu.l2_bytes_per_cycle, self.middle / cpu.l3_bytes_per_cycle
+        return near + middle + self.far / cpu.ram_bytes_per_cycle
+
 
 def level_of(cpu: Cpu, held: float) -> Level:
     """The cache from which `held` bytes come that were used not long ago; half of a cache is left to others."""
     return "near" if held <= cpu.l2 // 2 else "middle" if held <= cpu.l3 // 2 else "far"
 
 
+def streamed(cpu: Cpu, moved: float) -> Traffic:
+    """Traffic of a kernel that touches each of `moved` bytes once."""
+    traffic = Traffic()
+    traffic.add(level_of(cpu, moved), moved)
+    return traffic
+
+
 def microseconds(cpu: Cpu, cycles: float, traffic: Traffic) -> float:
     """Arithmetic overlaps with memory, but not perfectly: the larger counts whole, the smaller by a quarter."""
-    memory = (
-        traffic.near / cpu.l2_bytes_per_cycle
-        + traffic.middle / cpu.l3_bytes_per_cycle
-        + traffic.far / cpu.ram_bytes_per_cycle
-    )
+    memory = traffic.cycles(cpu)
     return (max(cycles, memory) + 0.25 * min(cycles, memory)) / (cpu.ghz * 1e3) + CALL_US

@@ -19,7 +19,7 @@ from .common import (
     vectors_fit,
 )
 from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, geometry, segments
-from .cost import Traffic, microseconds
+from .cost import microseconds, streamed
 
 NAME = "conv_f32_depthwise"
 TASKS_PER_THREAD = 4
@@ -99,7 +99,7 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
             cycles += v.count * s.count * (work + ends)
     elements = w.batch * w.channels_in * w.height.size * w.width.size, w.batch * w.channels_out * w.pixels
     moved = 4.0 * sum(elements)
-    return microseconds(cpu, cycles * blocks, Traffic(moved, moved if moved > cpu.l2 else 0.0))
+    return microseconds(cpu, cycles * blocks, streamed(cpu, moved))
 
 
 def _reads(outputs: int, stride: int, kernel: int) -> int:

@@ -10,6 +10,8 @@ from edgec.compiler.layout import layout, storage_bytes
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Problem
 
+from .cost import streamed
+
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
 DEAR_CYCLES = 16.0  # per vector
@@ -63,8 +65,7 @@ def traffic_us(problem: Problem) -> float:
     """Time to read and write everything once, plus the arithmetic of the body's elementwise operators."""
     cpu = problem.target.cpu
     moved = sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs))
-    rate = cpu.l2_bytes_per_cycle if moved < cpu.l2 else cpu.ram_bytes_per_cycle
-    return 0.5 + (moved / rate + arithmetic_cycles(problem)) / (cpu.ghz * 1e3)
+    return 0.5 + (streamed(cpu, moved).cycles(cpu) + arithmetic_cycles(problem)) / (cpu.ghz * 1e3)
 
 
 def arithmetic_cycles(problem: Problem) -> float:

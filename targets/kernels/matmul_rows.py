@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import computing, epilogue_fits, vectors_fit
+from .common import epilogue_fits, operations, vectors_fit
 from .conv_rows import balanced, config
 from .conv_shape import Axis, Window
 from .conv_tiles import divisor, tile_choices
@@ -46,7 +46,7 @@ def geometry(problem: Problem, packed: bool) -> Window:
 def choices(row: str, problem: Problem) -> Sequence[Choice]:
     cpu, packed = problem.target.cpu, row == PACKED
     lanes, w = cpu.lanes(32), geometry(problem, packed)
-    operations = computing(problem)
+    after = operations(problem)
     conflict = 4 * w.channels_in % CACHE_WAY == 0  # rows of the left operand fall into one cache set
     unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 
@@ -57,7 +57,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     def inner(vectors: int) -> int:
         return divisor(w.channels_in, cpu.l1d // 2 // (4 * vectors * lanes)) if packed else w.channels_in
 
-    tiles = tile_choices(w, cpu, operations, w.channels_in, inner, packed and problem.cold)
+    tiles = tile_choices(w, cpu, after, w.channels_in, inner, packed and problem.cold)
     found = []
     for t in sorted(balanced(w, tiles, problem.threads), key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
         settings, scratch = config(problem, w, t)

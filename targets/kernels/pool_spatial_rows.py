@@ -9,8 +9,8 @@ from typing import Any, Literal
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, computing, depends, f32, spread
-from .cost import TILE, Traffic, microseconds
+from .common import after_anchor, blocked_layout, ceil_div, depends, f32, instructions, spread
+from .cost import TILE, microseconds, streamed
 
 NAME = "reduce_f32_spatial"
 ACCUMULATORS = 8  # independent sums, so that latency is hidden
@@ -45,11 +45,10 @@ def choices(problem: Problem) -> Sequence[Choice]:
     blocked = blocked_layout(len(x), lanes)
     layouts = tuple(blocked if len(v.shape) == len(x) else "" for v in problem.body.inputs)
     units = x[0] * ceil_div(x[1], lanes)
-    operations = computing(problem)
-    cycles = units * (prod(x[2:]) * operations / min(cpu.load_per_cycle, cpu.fma_per_cycle) + TILE)
+    before = 1.0 + instructions(n for n in after_anchor(problem) if not depends(n, node))
+    cycles = units * (prod(x[2:]) * before / min(cpu.load_per_cycle, cpu.fma_per_cycle) + TILE)
     moved = 4.0 * prod(x)
-    us = microseconds(cpu, cycles, Traffic(moved, moved if moved > cpu.l2 else 0.0))
-    us *= spread(units, problem.threads)
+    us = microseconds(cpu, cycles, streamed(cpu, moved)) * spread(units, problem.threads)
     return [Choice(NAME, layouts, (blocked if len(out) == len(x) else "",), (), us)]
 
 

@@ -10,7 +10,7 @@ from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, depends, f32, instructions, layouts_in, task_split
-from .cost import Traffic, microseconds
+from .cost import microseconds, streamed
 
 NAME = "resize_f32_blocked"
 TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
@@ -75,7 +75,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     blend = node.args[0].shape[-1] * taps * 0.75 if taps > 1 else 0.0
     cycles = units * rows * (blend + shape[-1] * (1.0 + 1.5 * taps + after)) + TABLE_CYCLES * shape[-1]
     moved = 4.0 * (node.types[0].size + node.args[0].type.size)
-    us = microseconds(cpu, cycles, Traffic(moved, moved if moved > cpu.l2 else 0.0))
+    us = microseconds(cpu, cycles, streamed(cpu, moved))
     config = (("chunk", task_split(units, us / units, problem.threads)),)
     layouts = layouts_in(problem, {node.args[0]: blocked}, blocked)
     return [Choice(NAME, layouts, (blocked,), config, us, 4 * sum(scratch_floats(node, lanes)))]

@@ -14,9 +14,9 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 from edgec.compiler.winograd import POINTS, TAPS
 
-from .common import blocked_layout, ceil_div, computing, epilogue_fits, layouts_in, spread, vectors_fit
+from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, spread, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
-from .cost import TILE, Traffic, microseconds, most_pixels, step_cycles
+from .cost import TILE, Traffic, level_of, microseconds, most_pixels, step_cycles
 
 NAME = "conv_f32_winograd"
 VECTORS = 2  # of output channels per register tile
@@ -82,7 +82,8 @@ def choices(problem: Problem) -> Sequence[Choice]:
     for plan in dict.fromkeys(plans(w, cpu, problem.threads)):
         layouts = layouts_in(problem, {x: blocked, weight: f"F{plan.m}:OHWI{VECTORS * lanes}o"}, blocked)
         config = (("m", plan.m), ("tb", plan.block), ("mt", plan.rows), ("parts", plan.parts))
-        us = cost(w, cpu, plan, computing(problem)) * spread(plan.blocks(w) * w.batch * plan.parts, problem.threads)
+        tasks = plan.blocks(w) * w.batch * plan.parts
+        us = cost(w, cpu, plan, operations(problem), problem.cold) * spread(tasks, problem.threads)
         found.append(Choice(NAME, layouts, (blocked,), config, us, 4 * sum(plan.scratch(w, lanes))))
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
@@ -105,7 +106,7 @@ def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
                 break
 
 
-def cost(w: Window, cpu: Cpu, plan: Plan, operations: int) -> float:
+def cost(w: Window, cpu: Cpu, plan: Plan, after: float, cold: bool) -> float:
     """Modelled time in us."""
     lanes, positions = cpu.lanes(32), plan.positions
     inputs, outputs = ceil_div(w.channels_in, lanes), ceil_div(w.channels_out, lanes)
@@ -122,15 +123,17 @@ def cost(w: Window, cpu: Cpu, plan: Plan, operations: int) -> float:
                 product += _product(cpu, short, vectors, w.channels_in) if short else 0.0
                 cycles += count * many * positions * product
     cycles += tiles * inputs * TRANSFORM_IN[plan.m] * plan.parts
-    cycles += tiles * outputs * (TRANSFORM_OUT[plan.m] + plan.m**2 * operations)
+    cycles += tiles * outputs * (TRANSFORM_OUT[plan.m] + plan.m**2 * after)
     cycles *= w.batch
     weights = 4.0 * positions * w.channels_in * outputs * lanes
     data = 4.0 * w.batch * (w.channels_in * w.height.size * w.width.size + w.channels_out * w.pixels)
     held, products = (4.0 * n for n in plan.scratch(w, lanes))
-    near = units * (held * (1 + ceil_div(outputs, VECTORS)) + 2 * products * ceil_div(outputs, VECTORS)) + data
-    far = (weights + data) if weights + data > cpu.l2 else 0.0
-    far += weights * (units - 1) / 4 if weights > cpu.l2 // 2 else 0.0
-    return microseconds(cpu, cycles, Traffic(near + weights * units, far))
+    parts = ceil_div(outputs, VECTORS)
+    traffic = Traffic(near=units * (held * (1 + parts) + 2 * products * parts))
+    traffic.add("far" if cold else level_of(cpu, weights + data), weights)
+    traffic.add(level_of(cpu, weights), weights * (units - 1))
+    traffic.add(level_of(cpu, data), data)
+    return microseconds(cpu, cycles, traffic)
 
 
 def _product(cpu: Cpu, rows: int, vectors: int, steps: int) -> float:
