@@ -31,7 +31,8 @@ Lane = Callable[[Expr], Stmt]
 AHEAD = 24  # steps of the reduction between asking for weights and using them
 LINE = 64  # bytes of a cache line
 SHORT = 32  # products up to which a sum starts from the bias
-BURST = 4  # lines that are asked for at once, at most
+BURST = 4  # lines that are asked for at once, at most, before a short loop; before a longer one
+BURST_STEPS = 7  # ... a line for so many of its steps
 
 
 @dataclass
@@ -75,7 +76,7 @@ class Ahead:
         self.slice = ceil_div(loops * block_in * plan.vectors * lanes * 4, LINE)
         share = ceil_div(self.slice * plan.rows * plan.columns, self.pixels)
         lines = ceil_div(share, loops)
-        self.lines = lines if lines <= BURST and self.slice * LINE <= 3 * l1d // 4 else 0
+        self.lines = lines if lines <= max(BURST, block_in // BURST_STEPS) and self.slice * LINE <= 3 * l1d // 4 else 0
 
 
 class Conv:
