@@ -67,8 +67,14 @@ def emit_kernel(
 
 def chunked(total: int, chunk: int, number: Expr, unit: Callable[[Expr], Stmt]) -> Stmt:
     """Task `number` of those that share `total` units: `unit` of each of its `chunk`, or of what is left."""
-    count = chunk if total % chunk == 0 else tirx.min(total - number * chunk, chunk)
-    return tir.loop(count, lambda k: unit(number * chunk + k), "unit")
+    first, count = stretch(number, chunk, total)
+    return tir.loop(count, lambda k: unit(first + k), "unit")
+
+
+def stretch(number: Expr, each: int, total: int) -> tuple[Expr, Expr]:
+    """The first of `total` turns that belong to stretch `number` of `each`, and how many: the last may be shorter."""
+    first = number * each
+    return first, tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - first)
 
 
 def full_or_rest(block: Expr, size: int, each: int, make: Callable[[int], Stmt]) -> Stmt:

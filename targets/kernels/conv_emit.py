@@ -22,7 +22,7 @@ from edgec.targets.access import Place
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import F32, Frame, put, store_tile, vector
+from .common_emit import F32, Frame, put, store_tile, stretch, vector
 from .conv_rows import tile_of
 from .conv_shape import Axis, Segment, Window, segments
 from .conv_tiles import TileChoice, unit_pixels
@@ -312,7 +312,7 @@ def runs(
             return [k * s.length + (s.start + j) for j in range(s.length)]
 
         if i == cut and bands > 1:
-            first, count = nth_of(number, bands, s.count)
+            first, count = stretch(number, ceil_div(s.count, bands), s.count)
             return tir.loop(count, lambda k: make(at(k), False), "tile", start=first)
         whole = (
             make(at(0), s.edge) if s.edge or s.count == 1 else tir.loop(s.count, lambda k: make(at(k), False), "tile")
@@ -320,10 +320,3 @@ def runs(
         return whole if bands == 1 else tir.when(number.equal(0 if i < cut else bands - 1), whole)
 
     return [one(i, s) for i, s in enumerate(found)]
-
-
-def nth_of(number: Expr, parts: int, total: int) -> tuple[Expr, Expr]:
-    """The first turn of part `number` of a loop, and how many it has."""
-    each = ceil_div(total, parts)
-    first = number * each
-    return first, tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - first)

@@ -18,8 +18,8 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, vector
-from .conv_emit import nth_of, runs, source, tap_bounds
+from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, stretch, vector
+from .conv_emit import runs, source, tap_bounds
 from .conv_shape import UNROLLED_TAPS, Window
 from .staged_emit import StagedRow
 
@@ -103,7 +103,7 @@ class Planes:
 
         if self.unrolls:
             return tir.seq(binds, runs(self.w.height, rows, line, (band, self.bands)))
-        first, count = nth_of(band, self.bands, self.w.height.out)
+        first, count = stretch(band, ceil_div(self.w.height.out, self.bands), self.w.height.out)
         return tir.loop(count, lambda h: line([h], False), "row", start=first)
 
     def rest_of_rows(self, rows: list[Any], image: Expr, block: Expr, width: int) -> list[Stmt]:

@@ -12,7 +12,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel, full_or_rest, put
+from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
 from .conv_emit import Conv, Tile, runs, widths
 from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
@@ -112,10 +112,7 @@ def extent(w: Window, plan: TileChoice, space: Expr) -> tuple[Expr, Expr]:
     """The first of a unit's pixels (flat) or rows, and how many it has."""
     total = w.width.out if flat(w) else w.height.out
     each = plan.columns * plan.block if flat(w) else total if plan.rows > 1 else plan.block
-    if each >= total:
-        return tir.i32(0), tir.i32(total)
-    first = space * each
-    return first, tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - first)
+    return stretch(space, each, total) if each < total else (tir.i32(0), tir.i32(total))
 
 
 def place(w: Window, plan: TileChoice, space: Expr, row: Expr | int, column: Expr | int) -> Expr:

@@ -60,17 +60,22 @@ def choices(problem: Problem) -> Sequence[Choice]:
     ):
         for rows in sorted({1, min(2, w.height.out)}) if unrolls(w) and 2 * columns <= most else (1,):
             us = cost(w, cpu, rows, columns, after)
-            parts = bands(w, lanes, rows, us, problem.threads)
-            us *= spread(w.batch * ceil_div(w.channels_out, lanes) * parts, problem.threads)
+            parts, us = banded(w, lanes, rows, us, problem.threads)
             layouts = layouts_in(problem, {x: blocked, weight: packed}, blocked)
             config = (("mt", columns), ("rt", rows), ("hb", parts))
             found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, rows)))
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
 
-def bands(w: Window, lanes: int, rows: int, us: float, threads: int) -> int:
-    """How many bands of rows a plane is cut into: some where threads have few planes to share."""
+def banded(w: Window, lanes: int, rows: int, us: float, threads: int) -> tuple[int, float]:
+    """How many bands of rows each plane is cut into, and the time with the largest share in place of an equal one."""
     planes = w.batch * ceil_div(w.channels_out, lanes)
+    parts = bands(w, planes, rows, us, threads)
+    return parts, us * spread(planes * parts, threads)
+
+
+def bands(w: Window, planes: int, rows: int, us: float, threads: int) -> int:
+    """Several where threads have few planes to share."""
     if threads == 1 or planes >= TASKS_PER_THREAD * threads:
         return 1
     most = max((s.count for s in segments(w.height, rows)), default=1) if unrolls(w) else w.height.out

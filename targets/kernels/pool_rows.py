@@ -13,11 +13,10 @@ from .common import (
     epilogue_fits,
     layouts_in,
     operations,
-    spread,
     vectors_fit,
 )
 from .conv_shape import Window, window
-from .depthwise_rows import bands, cost, staged_bytes
+from .depthwise_rows import banded, cost, staged_bytes
 
 NAME = "pool_f32_blocked"
 
@@ -50,8 +49,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     for parts in (0, 1):
         columns = ceil_div(w.width.out, ceil_div(w.width.out, most) + parts)
         us = cost(w, cpu, 1, columns, after)
-        cut = bands(w, cpu.lanes(32), 1, us, problem.threads)
-        us *= spread(w.batch * ceil_div(w.channels_out, cpu.lanes(32)) * cut, problem.threads)
+        cut, us = banded(w, cpu.lanes(32), 1, us, problem.threads)
         config = (("mt", columns), ("rt", 1), ("hb", cut))
         found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, 1)))
     return found

@@ -193,22 +193,30 @@ static void note_calls(void *const *args, int32_t begin, int32_t end)
         __atomic_add_fetch(&foreign_calls, 1, __ATOMIC_SEQ_CST);
 }
 
+/* A model of one step on a pool of `workers`; `desc` and `step` are the caller's. */
+static ec_pool *open_on_pool(ec_model *model, ec_desc *desc, const ec_step *step, void *arena, uint32_t workers)
+{
+    ec_pool *pool;
+    *desc = counter_desc;
+    desc->steps = step;
+    desc->n_steps = 1;
+    caller = pthread_self();
+    CHECK_EQ(ec_pool_open(&pool, workers), EC_OK);
+    CHECK_EQ(ec_open(model, desc, arena, ARENA), EC_OK);
+    CHECK_EQ(ec_use_pool(model, pool), EC_OK);
+    return pool;
+}
+
 static void run_with_grain(uint32_t grain, uint32_t runs)
 {
     const ec_step step = {note_calls, counter_args, 2, TASKS, grain, 64, "note"};
-    ec_desc desc = counter_desc;
-    ec_pool *pool;
+    ec_desc desc;
     ec_model model;
     uint32_t wrong = 0;
     void *arena = new_arena(ARENA);
-    desc.steps = &step;
-    desc.n_steps = 1;
+    ec_pool *pool = open_on_pool(&model, &desc, &step, arena, WORKERS);
     shortest = grain < TASKS ? grain : TASKS;
     short_calls = foreign_calls = 0;
-    caller = pthread_self();
-    CHECK_EQ(ec_pool_open(&pool, WORKERS), EC_OK);
-    CHECK_EQ(ec_open(&model, &desc, arena, ARENA), EC_OK);
-    CHECK_EQ(ec_use_pool(&model, pool), EC_OK);
     for (uint32_t run = 0; run < runs; run++)
         CHECK_EQ(ec_run(&model), EC_OK);
     ec_pool_close(pool);
@@ -244,17 +252,11 @@ static void whoever_sleeps_is_woken(void)
 {
     const ec_step step = {doze, counter_args, 2, TASKS, 1, 64, "doze"};
     const struct timespec nap = {0, 3000000};
-    ec_desc desc = counter_desc;
-    ec_pool *pool;
+    ec_desc desc;
     ec_model model;
     uint32_t wrong = 0;
     void *arena = new_arena(ARENA);
-    desc.steps = &step;
-    desc.n_steps = 1;
-    caller = pthread_self();
-    CHECK_EQ(ec_pool_open(&pool, 3), EC_OK);
-    CHECK_EQ(ec_open(&model, &desc, arena, ARENA), EC_OK);
-    CHECK_EQ(ec_use_pool(&model, pool), EC_OK);
+    ec_pool *pool = open_on_pool(&model, &desc, &step, arena, 3);
     for (int run = 0; run < 10; run++) {
         CHECK_EQ(ec_run(&model), EC_OK);
         nanosleep(&nap, NULL);
