@@ -35,7 +35,10 @@ Meaning = Callable[..., Any]
 
 @dataclass(frozen=True)
 class Op:
-    """A row. `arity` is (least, most), most -1 where unbounded; `attrs` maps names to defaults or REQUIRED."""
+    """A row. `arity` is (least, most), most -1 where unbounded; `attrs` maps names to defaults or REQUIRED.
+
+    `alone`: its kernel computes nothing else, and reads constants of one element from memory like any other argument.
+    """
 
     name: str
     arity: tuple[int, int]
@@ -44,6 +47,7 @@ class Op:
     kind: Kind
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     commutes: bool = False
+    alone: bool = False
 
     def __post_init__(self) -> None:
         least, most = self.arity
@@ -76,6 +80,7 @@ def op(
     kind: Kind = "map",
     attrs: Mapping[str, Attr] | None = None,
     commutes: bool = False,
+    alone: bool = False,
 ) -> None:
     """Add a row to the table.
 
@@ -84,9 +89,8 @@ def op(
     """
     if name in OPS:
         raise ValueError(f"operator {name!r} is defined twice")
-    OPS[name] = Op(
-        name, (arity, arity) if isinstance(arity, int) else arity, infer, meaning, kind, attrs or {}, commutes
-    )
+    counts = (arity, arity) if isinstance(arity, int) else arity
+    OPS[name] = Op(name, counts, infer, meaning, kind, attrs or {}, commutes, alone)
 
 
 def row(name: str) -> Op:

@@ -21,9 +21,7 @@ MAX_ARGS = 24  # pointers per kernel, below the runtime's EC_MAX_ARGS; outputs a
 _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
 # maps that the planner can often place without a copy: kept apart, so that it may
 _PLACEABLE = frozenset({"Concat", "Slice", "Split"})
-_ALONE = frozenset({"Edgec.Select"})  # has kernels of its own
 _HEAVY = frozenset({"contract", "window", "reduce", "other"})
-_ALONE = frozenset({"Edgec.Attention"})  # writes its result through strides: nothing can follow in the same kernel
 
 
 @dataclass(eq=False)
@@ -69,7 +67,7 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
             continue
         group = _Group([node], node if _kind(node) in _HEAVY else None, node.results)
         groups[node] = group
-        if node.op in _ALONE or (node.op in _PLACEABLE and placeable(node)):
+        if OPS[node.op].alone or (node.op in _PLACEABLE and placeable(node)):
             continue
         while session is not None and (out := group.out) is not None and out not in outputs:
             last = after.get(out.node)
@@ -138,11 +136,9 @@ def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[
         return False
     if maker.nodes[-1].op in _PLACEABLE and placeable(maker.nodes[-1]):
         return False
-    if (
-        maker.nodes[-1].op in _ALONE
-        or reader.op in _REPEATING | _ALONE
-        or (reader.op in _PLACEABLE and placeable(reader))
-    ):
+    if OPS[maker.nodes[-1].op].alone or OPS[reader.op].alone or reader.op in _REPEATING:
+        return False
+    if reader.op in _PLACEABLE and placeable(reader):
         return False
     if group.anchor is not None and not (reader is group.anchor and reader.op.startswith("Reduce")):
         return False
@@ -198,10 +194,10 @@ def _build(g: Graph, groups: dict[Node, _Group]) -> Graph:
 
 
 def _kernel(group: _Group, new: dict[Value, Value], names: dict[str, int]) -> Node:
-    inside = set(group.nodes)
-    outer = list(dict.fromkeys(a for n in group.nodes for a in n.args if a.node not in inside and not _literal(a)))
+    inside, head = set(group.nodes), group.anchor or group.nodes[-1]
+    read = dict.fromkeys(a for n in group.nodes for a in n.args if a.node not in inside)
+    outer = [a for a in read if OPS[head.op].alone or not _literal(a)]
     body = make_body(group.nodes, outer, group.results)
-    head = group.anchor or group.nodes[-1]
     label = unique(head.name or head.op, names)
     origin = tuple(dict.fromkeys(o for n in group.nodes for o in n.origin))
     types = tuple(v.type for v in group.results)

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from tvm import tirx
 
-from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Type
 from edgec.compiler.layout import layout, physical_shape
 
+from .conversions import fetched, put, stored
 from .tir import Buffer, Expr, Index, Stmt, load, store
 
 
@@ -33,10 +33,10 @@ class Place:
     def load(self, index: Index) -> Expr:
         """The element at a logical index. Axes of size one may be indexed by anything: they are read at zero."""
         fixed = tuple(0 if n == 1 else x for n, x in zip(self.type.shape, index, strict=True))
-        return load(self.buffer, *self.physical(_exprs(fixed)))
+        return fetched(load(self.buffer, *self.physical(_exprs(fixed))), self.type.dtype)
 
     def store(self, value: Expr, index: Index) -> Stmt:
-        return store(self.buffer, value, *self.physical(_exprs(index)))
+        return store(self.buffer, put(value, self.type.dtype), *self.physical(_exprs(index)))
 
 
 def _exprs(index: Index) -> Index:
@@ -45,5 +45,4 @@ def _exprs(index: Index) -> Index:
 
 def parameter(name: str, t: Type) -> tuple[str, str, tuple[int, ...]]:
     """A kernel parameter for a value, as `tir.function` takes it. Booleans are stored as bytes."""
-    element = dtype(t.dtype).tvm
-    return name, element, physical_shape(t)
+    return name, stored(t.dtype), physical_shape(t)

@@ -36,6 +36,21 @@ def held(name: str) -> str:
     return "float32" if name == "bf16" else dtype(name).tvm
 
 
+def stored(name: str) -> str:
+    """TVM's type of one of our types in memory: what is behind a kernel's pointer."""
+    return "uint16" if name == "bf16" else dtype(name).tvm
+
+
+def fetched(element: Expr, name: str) -> Expr:
+    """A value as it is held, from what was loaded."""
+    return from_bfloat(element) if name == "bf16" else element
+
+
+def put(x: Expr, name: str) -> Expr:
+    """What to store for a value that is held."""
+    return to_bfloat(x) if name == "bf16" else x
+
+
 def narrow(x: Expr, to: str) -> Expr:
     """`x` in the element type of a result; f32 is rounded to f16 or bf16, halves to even."""
     if to == "bfloat16":

@@ -194,21 +194,27 @@ def function(
     *,
     pointer_bits: int = 64,
     noalias: bool = True,
+    parts: Sequence[tuple[str, str, int, int]] = (),
 ) -> Any:
     """A kernel with the runtime's ABI: `void symbol(void *const *args, int32_t begin, int32_t end)`.
 
     `params` are (name, TVM dtype, physical shape) of each pointer in `args`; `body(buffers, begin, end)` makes the
     statements that run tasks begin..end-1. `noalias=False` where an output may share memory with an input.
+    `parts`, (name, TVM dtype, elements, byte offset) each, lie in one more pointer after the others; their buffers
+    follow those of the params.
     """
     word = f"int{pointer_bits}"
     args = tirx.Var("args", PointerType(PrimType(word)))
     begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
-    table = tirx.decl_buffer((max(1, len(params)),), word, "table", data=args)
+    count = len(params) + bool(parts)
+    table = tirx.decl_buffer((max(1, count),), word, "table", data=args)
     head: list[Stmt] = [tirx.DeclBuffer(table, data=args)]
     buffers: list[Buffer] = []
-    for k, (name, dtype, shape) in enumerate(params):
+    places = [(name, dtype, shape, load(table, k)) for k, (name, dtype, shape) in enumerate(params)]
+    places += [(name, dtype, (n,), load(table, count - 1) + lit(offset, word)) for name, dtype, n, offset in parts]
+    for name, dtype, shape, address in places:
         pointer = tirx.Var(f"{name}_ptr", PointerType(PrimType("int8" if dtype == "bool" else dtype)))
-        head.append(tirx.Bind(pointer, tirx.reinterpret(pointer.ty, load(table, k))))
+        head.append(tirx.Bind(pointer, tirx.reinterpret(pointer.ty, address)))
         buffer = tirx.decl_buffer(tuple(shape) or (1,), dtype, name, data=pointer)
         head.append(tirx.DeclBuffer(buffer, data=pointer))
         buffers.append(buffer)

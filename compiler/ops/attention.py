@@ -78,6 +78,7 @@ op(
     _attention,
     attention,
     kind="other",
+    alone=True,  # its result is written through strides: nothing can follow in the same kernel
     attrs={
         "batch": (),
         "sizes": REQUIRED,  # S, T, D, E

@@ -106,5 +106,5 @@ op("Edgec.Layout", 1, _laid_out, lambda x, **_: x, attrs={"to": "", "arena": ()}
 op("Edgec.View", 1, _viewed, lambda x, shape, **_: x.reshape(shape), attrs={"shape": REQUIRED, "to": "", "arena": ()})
 op("Edgec.Turn", 1, _turned, lambda x, perm, **_: x.transpose(perm), attrs={"perm": REQUIRED, "to": "", "arena": ()})
 op("Edgec.Join", (1, -1), _joined, _join, attrs={"axis": REQUIRED, "arena": ()})
-op("Edgec.Select", (1, -1), _selected, _select, attrs={"index": REQUIRED})  # channels of the joined arguments
+op("Edgec.Select", (1, -1), _selected, _select, attrs={"index": REQUIRED}, alone=True)  # channels of all arguments
 op("Edgec.Part", 1, _part, _part_of, attrs={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED, "arena": ()})

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import layout, physical_shape, storage_bytes
 from edgec.compiler.registry import Emitted, Problem
 
 from .. import tir
 from ..body import Body
+from ..conversions import stored
 from ..tir import Buffer, Expr, Index, Stmt
 from .generic_nest import Region
 from .generic_space import Flat, Loop, Space
@@ -59,7 +59,7 @@ def logical(t: Type, loops: Sequence[Loop]) -> Index:
 def kernel_function(problem: Problem, symbol: str, regions: Callable[[Kernel], Region], scratch: int = 0) -> Emitted:
     """The PrimFunc around the regions' tasks. Parameters are flat arrays: inputs, outputs, scratch (f32) if any."""
     values = [*problem.body.inputs, *problem.body.outputs]
-    params = [(f"a{k}", _stored(v.type), _flat(v.type)) for k, v in enumerate(values)]
+    params = [(f"a{k}", stored(v.type.dtype), _flat(v.type)) for k, v in enumerate(values)]
     if scratch:
         params.append(("scratch", "float32", (scratch,)))
     count = 1
@@ -73,10 +73,6 @@ def kernel_function(problem: Problem, symbol: str, regions: Callable[[Kernel], R
 
     function = tir.function(symbol, params, body, pointer_bits=problem.target.pointer_bits)
     return Emitted(function, max(1, count))
-
-
-def _stored(t: Type) -> str:
-    return "uint16" if t.dtype == "bf16" else dtype(t.dtype).tvm
 
 
 def _flat(t: Type) -> tuple[int, ...]:

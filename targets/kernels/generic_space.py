@@ -20,7 +20,7 @@ from edgec.compiler.layout import layout, physical_shape
 from .. import tir
 from ..access import Place
 from ..body import Body
-from ..conversions import from_bfloat, to_bfloat
+from ..conversions import fetched, put
 from ..tir import Expr, Index, Stmt
 
 TASK_WORK = 16384  # elements computed by one task, about
@@ -69,12 +69,10 @@ class Flat(Place):
     space: Any = None
 
     def load(self, index: Index) -> Expr:
-        element = tir.load(self.buffer, self.space.address(self.type, index))
-        return from_bfloat(element) if self.type.dtype == "bf16" else element
+        return fetched(tir.load(self.buffer, self.space.address(self.type, index)), self.type.dtype)
 
     def store(self, value: Expr, index: Index) -> Stmt:
-        value = to_bfloat(value) if self.type.dtype == "bf16" else value
-        return tir.store(self.buffer, value, self.space.address(self.type, index, store=True))
+        return tir.store(self.buffer, put(value, self.type.dtype), self.space.address(self.type, index, store=True))
 
 
 @dataclass(eq=False)
