@@ -13,6 +13,7 @@ from edgec.compiler.interpret import trace
 from edgec.compiler.op import OPS, infer
 
 ort = pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.xdist_group("ops_meaning")  # one process: the last test asks what all others saw
 
 RNG = np.random.default_rng(7)
 OURS = {name for name in OPS if name.startswith("Edgec.")}
