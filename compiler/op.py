@@ -24,8 +24,9 @@ from .ir import Array, Attr, Data, Graph, Node, Type, Value
 # contract   multiply-accumulate over a window or an inner dimension (convolution, matrix multiplication)
 # window     pooling
 # other      everything else (recurrent, sorting, data-dependent shapes)
+# control    runs the graphs that it owns: both branches of If, the body of Loop
 # source     no computation: Input, Const
-Kind = Literal["map", "elementwise", "reduce", "contract", "window", "other", "source"]
+Kind = Literal["map", "elementwise", "reduce", "contract", "window", "other", "control", "source"]
 
 REQUIRED: Attr = "<required>"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from ..errors import EdgecError, Unsupported, UnsupportedModel
 from ..ir import Graph, Node, Value
 from ..op import build, const, is_const
 from . import families  # noqa: F401  (fills the table of converters)
-from .convert import Unknown, Walk, no_elements
+from .context import Absent, Items, Unknown
+from .convert import Walk, no_elements
 from .dims import input_types
 from .read import one_line, opset_of, read_model
 
@@ -79,15 +80,26 @@ def _clean(model: onnx.ModelProto) -> gs.Graph:
 def _finish(name: str, inputs: tuple[Value, ...], outputs: Sequence[str], walk: Walk) -> Graph:
     """Every output a computed value of its own, so that each has memory of its own."""
     seen: set[Value] = set(inputs)
-    results = []
-    for at, output in enumerate(outputs):
-        if output in outputs[:at]:
+    results: dict[str, Value] = {}
+    for output, value in _tensors(outputs, walk):
+        if output in results:
             raise EdgecError(f"two outputs are named {output!r}; expected names that differ")
+        if value in seen or is_const(value):
+            value = build("Edgec.Layout", value, label=walk.unique(output))
+        seen.add(value)
+        results[output] = value
+    return Graph(name, inputs, tuple(results.values()), tuple(results))
+
+
+def _tensors(outputs: Sequence[str], walk: Walk) -> Iterator[tuple[str, Value]]:
+    """The outputs by name; the members of a sequence are `name.0`, `name.1` and so on."""
+    for output in outputs:
         value = walk.values.get(output)
         if value is None or isinstance(value, Unknown):
             raise EdgecError(f"nothing computes the output {output!r}{value.why if value else ''}")
-        if value in seen or is_const(value):
-            value = build("Edgec.Layout", value, label=walk._unique(output))
-        seen.add(value)
-        results.append(value)
-    return Graph(name, inputs, tuple(results), tuple(outputs))
+        if isinstance(value, Absent):
+            raise EdgecError(f"output {output!r} is an optional that holds nothing; expected a tensor")
+        if isinstance(value, Items):
+            yield from ((f"{output}.{k}", member) for k, member in enumerate(value.members))
+        else:
+            yield output, value

@@ -7,9 +7,10 @@ constants alone, so arithmetic on shapes leaves nothing behind.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from math import prod
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,29 @@ from .table import Refused
 FOLD_BYTES = 64 << 20  # constants computed by folding stay below, unless their arguments are as large
 VALUE_BYTES = 1 << 31  # no value is larger: offsets in generated code are 32 bits wide
 _KEPT = frozenset({"DequantizeLinear"})  # folding it would turn int8 weights into floats
+
+
+@dataclass(frozen=True)
+class Items:
+    """A sequence of tensors, known when the model is compiled."""
+
+    members: tuple[Value, ...]
+
+
+@dataclass(frozen=True)
+class Absent:
+    """An optional that holds nothing."""
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """What an unsupported node would have computed, or a constant whose element type we lack (`why`)."""
+
+    why: str = ""
+
+
+ABSENT = Absent()
+Held: TypeAlias = "Value | Items | Absent"
 
 
 def value_bytes(t: Type) -> int:
@@ -56,7 +80,7 @@ class Context:
         op: str,
         name: str,
         opset: int,
-        args: Sequence[Value | None],
+        args: Sequence[Held | None],
         attrs: dict[str, Any],
         outputs: Sequence[str],
     ) -> None:
@@ -74,12 +98,28 @@ class Context:
         """Whether an optional argument is given."""
         return index < len(self.args) and self.args[index] is not None
 
-    def arg(self, index: int = 0) -> Value:
-        """An argument that must be there."""
+    def any(self, index: int = 0) -> Held:
+        """An argument that must be there, whatever it is."""
         value = self.args[index] if index < len(self.args) else None
         if value is None:
             raise EdgecError(f"{self.where}: argument {index} is missing")
         return value
+
+    def arg(self, index: int = 0) -> Value:
+        """An argument that must be there, a tensor."""
+        value = self.any(index)
+        if isinstance(value, Items):
+            raise Refused(f"its argument {index} is a sequence", "expected a tensor")
+        if isinstance(value, Absent):
+            raise Refused(f"its argument {index} is an optional that holds nothing", "expected a tensor")
+        return value
+
+    def items(self, index: int = 0) -> tuple[Value, ...]:
+        """The members of an argument that must be a sequence."""
+        value = self.any(index)
+        if not isinstance(value, Items):
+            raise EdgecError(f"{self.where}: argument {index} is no sequence")
+        return value.members
 
     @property
     def where(self) -> str:
@@ -156,7 +196,7 @@ class Context:
         for t in types:
             check_size(t, self.where)
         node = Node(op, args, types, attrs, f"{label}.{op.lower()}", (self.name,))
-        if args and op not in _KEPT and all(map(is_const, args)):
+        if args and op not in _KEPT and OPS[op].kind != "control" and all(map(is_const, args)):
             size = sum(map(value_bytes, types))
             if size <= max(FOLD_BYTES, sum(value_bytes(a.type) for a in args)):
                 return tuple(self.const(array) for array in self._fold(node))
@@ -181,6 +221,12 @@ class Context:
     def reshape(self, x: Value, shape: Sequence[int]) -> Value:
         """Reshape, or `x` itself where it has that shape."""
         return x if x.shape == tuple(shape) else self.emit("Reshape", x, shape=tuple(int(n) for n in shape))
+
+    def slice(self, x: Value, axis: int, start: int, end: int) -> Value:
+        """Elements start .. end - 1 along an axis, or `x` itself where these are all."""
+        if (start, end) == (0, x.shape[axis]):
+            return x
+        return self.emit("Slice", x, starts=(start,), ends=(end,), axes=(axis,), steps=(1,))
 
     def transpose(self, x: Value, perm: Sequence[int]) -> Value:
         """Transpose, or `x` itself where nothing moves."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
 from typing import Any
@@ -14,11 +16,11 @@ import onnx_graphsurgeon as gs
 
 from ..dtypes import dtype, of_numpy
 from ..errors import EdgecError, IRError, Unsupported, nearest
-from ..ir import Node, Value
-from ..op import const, const_array, is_const
-from .context import Context
+from ..ir import Node, Type, Value
+from ..op import build, const
+from .context import Absent, Context, Held, Items, Unknown
 from .read import ONNX_DOMAINS
-from .table import CONVERTERS, Refused
+from .table import CONTROL, CONVERTERS, Refused
 
 _HELP = {
     "LSTM": "recurrent operators are not supported yet",
@@ -26,26 +28,39 @@ _HELP = {
     "RNN": "recurrent operators are not supported yet",
     "NonMaxSuppression": "end the model before it and select boxes in your program",
     "TopK": "end the model before it and select in your program",
-    "Loop": "export the model with a fixed number of steps",
-    "Scan": "export the model with a fixed number of steps",
 }
-
-
-@dataclass(frozen=True)
-class Unknown:
-    """What an unsupported node would have computed, or a constant whose element type we lack (`why`)."""
-
-    why: str = ""
 
 
 @dataclass
 class Walk:
-    """Values by ONNX name, and the refusals so far."""
+    """Values by ONNX name, innermost graph first, and the refusals so far. `made` holds every node that was written.
+
+    `outputs` are names of the graphs' outputs, which count as read.
+    """
 
     opset: int
-    values: dict[str, Value | Unknown] = field(default_factory=dict)
+    values: ChainMap[str, Held | Unknown] = field(default_factory=ChainMap)
     refusals: list[Unsupported] = field(default_factory=list)
     names: set[str] = field(default_factory=set)
+    made: set[Node] = field(default_factory=set)
+    outputs: frozenset[str] = frozenset()
+
+    @contextmanager
+    def inside(self, graph: gs.Graph, values: Mapping[str, Held | Unknown]) -> Iterator[None]:
+        """Within the graph of a node: names of its own, which hide outer ones and end with it."""
+        outer = self.values, self.outputs
+        self.values = self.values.new_child(dict(values))
+        self.outputs |= {t.name for t in graph.outputs}
+        try:
+            yield
+        finally:
+            self.values, self.outputs = outer
+
+    def branch(self, graph: gs.Graph, values: Mapping[str, Held | Unknown]) -> list[Held | Unknown]:
+        """The outputs of a node's graph for these inputs."""
+        with self.inside(graph, values):
+            self.graph(graph)
+            return [self.values.get(t.name, Unknown()) for t in graph.outputs]
 
     def graph(self, graph: gs.Graph) -> None:
         """Convert every node of a graph that an output needs."""
@@ -85,7 +100,7 @@ class Walk:
             if tensor.name and arg is None:
                 raise EdgecError(f"node {name!r} ({node.op}): reads {tensor.name!r}, which nothing computes")
         unknown = [a for a in args if isinstance(a, Unknown)]
-        if node.op not in CONVERTERS and node.op != "If":
+        if node.op not in CONVERTERS and node.op not in CONTROL:
             return self._refuse(node, name, *self._why_not(node.op))
         if unknown:
             if reasons := [u.why for u in unknown if u.why]:
@@ -93,10 +108,9 @@ class Walk:
             self.values.update({t.name: Unknown() for t in node.outputs})
             return None
         known = [a for a in args if not isinstance(a, Unknown)]
+        context = self.context(node, name, known)
         try:
-            if node.op == "If":
-                return self._if(node, name, known)
-            self._convert(node, name, known)
+            self._convert(node, context)
         except Refused as refusal:
             self._refuse(node, name, refusal.why, refusal.help)
         return None
@@ -107,52 +121,64 @@ class Walk:
             return "is not an operator of ONNX", close if close.startswith("did") else ""
         return "this operator is not supported", _HELP.get(op, "")
 
-    def _convert(self, node: gs.Node, name: str, args: Sequence[Value | None]) -> None:
+    def context(self, node: gs.Node, name: str, args: Sequence[Held | None]) -> Context:
+        """What a converter sees of a node."""
         outputs = [t.name if self._read(t) else "" for t in node.outputs]
         while args and args[-1] is None:
             args = args[:-1]
-        attrs = {key: _plain(value, f"node {name!r} ({node.op})") for key, value in node.attrs.items()}
-        context = Context(node.op, name, self.opset, args, attrs, [outputs[0] or node.outputs[0].name, *outputs[1:]])
+        where = f"node {name!r} ({node.op})"
+        attrs = {key: _plain(value, where) for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
+        first = next((t.name for t in node.outputs), name)
+        return Context(node.op, name, self.opset, args, attrs, [(outputs or [""])[0] or first, *outputs[1:]])
+
+    def _convert(self, node: gs.Node, context: Context) -> None:
         try:
-            found = CONVERTERS[node.op](context)
+            found = CONTROL[node.op](self, node, context) if node.op in CONTROL else CONVERTERS[node.op](context)
         except (IRError, ValueError, TypeError, IndexError, KeyError, OverflowError, ArithmeticError) as error:
             text = " ".join(str(error).split())
             raise EdgecError(f"{context.where}: {text}") from error
-        results = (found,) if isinstance(found, Value) else found
-        self._publish(context.fresh, results, [t.name for t in node.outputs])
+        alone = isinstance(found, (Value, Items, Absent))  # a Value is a tuple, too
+        results: Sequence[Held | Unknown | None] = [found] if alone else found  # type: ignore[list-item,assignment]
+        results = self.publish(context, results, [t.name for t in node.outputs])
+        for tensor, result in zip(node.outputs, results, strict=False):
+            if tensor.name:
+                self.values[tensor.name] = Unknown() if result is None else result
 
     def _read(self, tensor: gs.Tensor) -> bool:
         return bool(tensor.name) and (bool(tensor.outputs) or tensor.name in self.outputs)
 
-    outputs: frozenset[str] = frozenset()  # names of the graph's outputs, which count as read
-
-    def _if(self, node: gs.Node, name: str, args: Sequence[Value | None]) -> None:
-        """A condition that is constant picks its branch; the other one is not looked at."""
-        condition = args[0] if args else None
-        if condition is None or not is_const(condition):
-            raise Refused("its condition is computed while the model runs", "--bind or --shape may make it a constant")
-        branch = node.attrs["then_branch" if bool(np.all(const_array(condition))) else "else_branch"]
-        outer, self.outputs = self.outputs, self.outputs | {t.name for t in branch.outputs}
-        self.graph(branch)
-        self.outputs = outer
-        for tensor, inner in zip(node.outputs, branch.outputs, strict=True):
-            self.values[tensor.name] = self.values.get(inner.name, Unknown())
-
-    def _publish(self, fresh: Sequence[Node], results: Sequence[Value | None], names: Sequence[str]) -> None:
-        """Enter results under their ONNX names, and give every new node a name of its own."""
+    def publish(
+        self, context: Context, results: Sequence[Held | Unknown | None], names: Sequence[str] = ()
+    ) -> list[Held | Unknown | None]:
+        """Results with a name of its own for every node that was written for them: the result's where it has one."""
         wanted: dict[Node, str] = {}
-        for value, name in zip(results, names, strict=False):
-            if value is not None and name and value.node in fresh:
-                wanted.setdefault(value.node, name)
+        for result, name in zip(results, names, strict=False):
+            if isinstance(result, Value) and name and result.node in context.fresh:
+                wanted.setdefault(result.node, name)
         new: dict[Node, Node] = {}
-        for node in fresh:
+        for node in context.fresh:
             args = tuple(Value(new.get(a.node, a.node), a.index) for a in node.args)
-            new[node] = replace(node, args=args, name=self._unique(wanted.get(node, node.name)))
-        for value, name in zip(results, names, strict=False):
-            if name:
-                self.values[name] = Value(new.get(value.node, value.node), value.index) if value else Unknown()
+            new[node] = replace(node, args=args, name=self.unique(wanted.get(node, node.name)))
+        self.made |= set(new.values())
+        context.fresh.clear()
 
-    def _unique(self, name: str) -> str:
+        def renamed(value: Value) -> Value:
+            return Value(new.get(value.node, value.node), value.index)
+
+        return [
+            Items(tuple(map(renamed, r.members))) if isinstance(r, Items) else renamed(r) if isinstance(r, Value) else r
+            for r in results
+        ]
+
+    def input(self, t: Type, name: str) -> Value:
+        """An input of a graph that a node owns."""
+        return Value(Node("Input", (), (Type(t.dtype, t.shape),), {}, self.unique(name)))
+
+    def copy(self, value: Value) -> Value:
+        """The value once more, in memory of its own."""
+        return build("Edgec.Layout", value, label=self.unique(f"{value.name}.copy"))
+
+    def unique(self, name: str) -> str:
         candidate, k = name, 1
         while candidate in self.names:
             k += 1

@@ -1,5 +1,29 @@
 """The families of converters. Importing this module fills the table."""
 
-from . import constants, elementwise, folds, linear, quantization, resampling, shapes, windows
+from . import (
+    constants,
+    control,
+    elementwise,
+    folds,
+    linear,
+    loops,
+    quantization,
+    resampling,
+    sequences,
+    shapes,
+    windows,
+)
 
-__all__ = ["constants", "elementwise", "folds", "linear", "quantization", "resampling", "shapes", "windows"]
+__all__ = [
+    "constants",
+    "control",
+    "elementwise",
+    "folds",
+    "linear",
+    "loops",
+    "quantization",
+    "resampling",
+    "sequences",
+    "shapes",
+    "windows",
+]

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
-from ..ir import Value
-
 if TYPE_CHECKING:
-    from .context import Context
+    import onnx_graphsurgeon as gs
+
+    from .context import Context, Held, Unknown
+    from .convert import Walk
 
 # The results in order; None for one that cannot be had and that nobody reads.
-Result: TypeAlias = "Value | tuple[Value | None, ...]"
+Result: TypeAlias = "Held | Sequence[Held | None]"
 Converter: TypeAlias = "Callable[[Context], Result]"
 
 CONVERTERS: dict[str, Converter] = {}
+
+# Operators that own graphs; they get the walk and the node as well.
+CONTROL: dict[str, Callable[[Walk, gs.Node, Context], Sequence[Held | Unknown | None]]] = {}
 
 
 class Refused(Exception):

@@ -3,6 +3,7 @@
 from . import (
     attention,
     binary,
+    control,
     convolution,
     gather,
     internal,
@@ -21,6 +22,7 @@ from . import (
 __all__ = [
     "attention",
     "binary",
+    "control",
     "convolution",
     "gather",
     "internal",

@@ -1,0 +1,268 @@
+"""Loop and Scan: a few turns are written out one after the other; many, or a number that is computed, make a Loop.
+
+Writing out needs a constant number of turns, and a condition that is constant in each; it is the only way for loops
+that carry sequences or values whose shape changes. What does not depend on the turn stands before the loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import onnx_graphsurgeon as gs
+
+from ..dtypes import dtype
+from ..errors import EdgecError
+from ..ir import Value
+from ..op import const_array, is_const
+from ..ops.control import INDEX
+from .bodies import closed, dependents, outer_values
+from .context import Context, Held, Unknown
+from .convert import Walk
+from .table import CONTROL, Refused
+
+ENDLESS = 2**62  # turns of a loop that only its condition ends
+WRITTEN_OUT = 512  # nodes of all turns together
+MOST_TURNS = 1000  # where writing out is the only way
+Results = Sequence["Held | Unknown | None"]
+
+
+@dataclass(frozen=True)
+class Sliced:
+    """A value of which each turn reads one slice along an axis; `back`: the last one first."""
+
+    value: Value
+    axis: int
+    back: bool
+
+
+@dataclass(frozen=True)
+class Form:
+    """A loop, whichever operator it was. `counted`: its body takes number and condition, and gives a condition."""
+
+    walk: Walk
+    node: gs.Node
+    context: Context
+    turns: Value
+    condition: Value
+    carried: Sequence[Held]
+    sliced: Sequence[Sliced]
+    stacks: Sequence[tuple[int, bool]]  # axis and direction of each stacked result
+    counted: bool
+
+    @property
+    def body(self) -> gs.Graph:
+        return self.node.attrs["body"]
+
+    @property
+    def limit(self) -> int | None:
+        """The number of turns, where that is known to be enough."""
+        if is_const(self.condition) and not np.all(const_array(self.condition)):
+            return 0
+        turns = max(int(const_array(self.turns)), 0) if is_const(self.turns) else ENDLESS
+        return turns if turns < ENDLESS else None
+
+    def turn(self, index: Value, carried: Sequence[Held]) -> tuple[Held | Unknown, Results, Results]:
+        """(condition, carried, stacked) after a turn."""
+        c, walk = self.context, self.walk
+        taken = walk.publish(c, [self._slice(s, index) for s in self.sliced])
+        head = [index, self.constant(np.bool_(True))] if self.counted else []
+        names = [t.name for t in self.body.inputs]
+        values = dict(zip(names, [*head, *carried, *tensors(taken)], strict=True))
+        results = walk.branch(self.body, values)
+        condition = results.pop(0) if self.counted else self.condition
+        return condition, results[: len(carried)], results[len(carried) :]
+
+    def constant(self, value: npt.ArrayLike) -> Value:
+        made = self.context.const(value)
+        return tensors(self.walk.publish(self.context, [made]))[0]
+
+    def stacked(self, values: Sequence[Value], k: int) -> Value:
+        """Result k of all turns, joined along an axis of its own."""
+        c, (axis, back) = self.context, self.stacks[k]
+        at = c.in_rank(axis, len(values[0].shape) + 1)
+        rows = [c.reshape(v, (*v.shape[:at], 1, *v.shape[at:])) for v in values]
+        return rows[0] if len(rows) == 1 else c.emit("Concat", *(reversed(rows) if back else rows), axis=at)
+
+    def empty(self, value: Value, k: int) -> Value:
+        """What no turn stacks as result k, where each would have given `value`."""
+        at = self.context.in_rank(self.stacks[k][0], len(value.shape) + 1)
+        return self.constant(np.empty((*value.shape[:at], 0, *value.shape[at:]), dtype(value.type.dtype).numpy))
+
+    def placed(self, value: Value, k: int) -> Value:
+        """Result k of a Loop, turns first, in its direction and with the turns at its axis."""
+        c, (axis, back) = self.context, self.stacks[k]
+        at, turns = c.in_rank(axis, len(value.shape)), value.shape[0]
+        if back and turns > 1:
+            value = c.emit("Slice", value, starts=(turns - 1,), ends=(-1,), axes=(0,), steps=(-1,))
+        return c.transpose(value, (*range(1, at + 1), 0, *range(at + 1, len(value.shape))))
+
+    def _slice(self, s: Sliced, index: Value) -> Value:
+        c, shape = self.context, s.value.shape
+        rest = (*shape[: s.axis], *shape[s.axis + 1 :])
+        last = shape[s.axis] - 1
+        if is_const(index):
+            at = last - int(const_array(index)) if s.back else int(const_array(index))
+            return c.reshape(c.slice(s.value, s.axis, at, at + 1), rest)
+        return c.emit(
+            "Gather", s.value, c.emit("Sub", c.const(np.int64(last)), index) if s.back else index, axis=s.axis
+        )
+
+
+def loop(walk: Walk, node: gs.Node, context: Context) -> Results:
+    turns = context.arg(0) if context.has(0) else context.const(np.int64(ENDLESS))
+    condition = context.arg(1) if context.has(1) else context.const(np.bool_(True))
+    turns, condition = context.cast(context.reshape(turns, ()), "i64"), context.reshape(condition, ())
+    turns, condition = tensors(walk.publish(context, [turns, condition]))
+    carried = [context.any(k) for k in range(2, len(context.args))]
+    stacks = [(0, False)] * (len(node.attrs["body"].outputs) - 1 - len(carried))
+    return _converted(Form(walk, node, context, turns, condition, carried, (), stacks, counted=True))
+
+
+def scan(walk: Walk, node: gs.Node, context: Context) -> Results:
+    """Before opset 9 it runs over a batch as well, and takes lengths first."""
+    body, count = node.attrs["body"], int(context.attr("num_scan_inputs"))
+    args = [context.any(k) for k in range(context.opset < 9, len(context.args))]
+    if context.opset < 9:
+        return _batched(walk, node, context, args, count)
+    carried, read = args[: len(args) - count], [context.arg(k) for k in range(len(args) - count, len(args))]
+    stacked = len(body.outputs) - len(carried)
+    axes, ways = (_each(context, f"scan_input_{key}", count) for key in ("axes", "directions"))
+    sliced = [
+        Sliced(v, context.in_rank(axis, len(v.shape)), bool(back))
+        for v, axis, back in zip(read, axes, ways, strict=True)
+    ]
+    out_axes, out_ways = (_each(context, f"scan_output_{key}", stacked) for key in ("axes", "directions"))
+    return _converted(
+        _scan_form(walk, node, context, carried, sliced, list(zip(out_axes, map(bool, out_ways), strict=True)))
+    )
+
+
+def _each(context: Context, key: str, count: int) -> tuple[int, ...]:
+    given = tuple(context.attr(key) or (0,) * count)
+    if len(given) != count:
+        raise EdgecError(f"{context.where}: {key} has {len(given)} entries; expected {count}")
+    return given
+
+
+def _scan_form(
+    walk: Walk,
+    node: gs.Node,
+    context: Context,
+    carried: Sequence[Held],
+    sliced: Sequence[Sliced],
+    stacks: Sequence[tuple[int, bool]],
+) -> Form:
+    lengths = {s.value.shape[s.axis] for s in sliced}
+    if len(lengths) != 1:
+        raise EdgecError(f"{context.where}: its inputs have {sorted(lengths)} slices; expected one number")
+    made = [context.const(np.int64(lengths.pop())), context.const(np.bool_(True))]
+    turns, always = tensors(walk.publish(context, made))
+    return Form(walk, node, context, turns, always, carried, sliced, stacks, counted=False)
+
+
+def _batched(walk: Walk, node: gs.Node, context: Context, args: Sequence[Held], count: int) -> Results:
+    """Opset 8: every argument has the batch first, then the slices; each element of the batch is a scan of its own."""
+    if context.has(0):
+        raise Refused("its sequences have lengths of their own", "expected no sequence_lens, or opset 9")
+    values = tensors(args)
+    if any(context.attr("directions") or ()):
+        raise Refused("it runs backwards", "expected opset 9")
+    rows = []
+    for b in range(values[0].shape[0]):
+        own = [context.reshape(context.slice(v, 0, b, b + 1), v.shape[1:]) for v in values]
+        own = tensors(walk.publish(context, own))
+        carried, read = own[: len(own) - count], own[len(own) - count :]
+        stacks = [(0, False)] * (len(node.attrs["body"].outputs) - len(carried))
+        sliced = [Sliced(v, 0, False) for v in read]
+        rows.append(_converted(_scan_form(walk, node, context, carried, sliced, stacks)))
+    columns = [tensors(column) for column in zip(*rows, strict=True)]
+    stacked = [[context.reshape(v, (1, *v.shape)) for v in column] for column in columns]
+    return [rows[0] if len(rows) == 1 else context.emit("Concat", *rows, axis=0) for rows in stacked]
+
+
+def _converted(form: Form) -> Results:
+    """Few turns are written out; else a Loop, and where that cannot be, written out after all."""
+    limit, refused = form.limit, len(form.walk.refusals)
+    few = limit is not None and limit * len(form.body.nodes) <= WRITTEN_OUT
+    if few and (done := _written_out(form, limit or 0)) is not None:
+        return done
+    del form.walk.refusals[refused:]
+    try:
+        return _as_loop(form)
+    except Refused:
+        done = None if few or limit is None or limit > MOST_TURNS else _written_out(form, limit)
+        if done is None:
+            raise
+        return done
+
+
+def _written_out(form: Form, limit: int) -> Results | None:
+    """All turns, one after the other; None where a condition is computed while the model runs."""
+    carried: list[Held] = list(form.carried)
+    condition: Held = form.condition
+    turns: list[list[Value]] = []
+    while len(turns) < max(limit, 1):
+        if not isinstance(condition, Value) or not is_const(condition):
+            return None
+        runs = len(turns) < limit and bool(np.all(const_array(condition)))
+        if turns and not runs:
+            break
+        after, kept, stacked = form.turn(form.constant(np.int64(len(turns))), carried)
+        known = [v for v in (after, *kept, *stacked) if v is not None and not isinstance(v, Unknown)]
+        if len(known) < 1 + len(kept) + len(stacked):
+            return [Unknown()] * len(form.node.outputs)
+        if not runs:  # no turn at all: this one only showed what would be stacked
+            return [*carried, *(form.empty(v, k) for k, v in enumerate(tensors(known[1 + len(kept) :])))]
+        condition, carried = known[0], known[1 : 1 + len(kept)]
+        turns.append(tensors(known[1 + len(kept) :]))
+    return [*carried, *(form.stacked([turn[k] for turn in turns], k) for k in range(len(form.stacks)))]
+
+
+def _as_loop(form: Form) -> Results:
+    """A node that owns the body. What does not depend on the turn is computed before it."""
+    c, walk = form.context, form.walk
+    if not all(isinstance(v, Value) for v in form.carried):
+        raise Refused("it carries a sequence through turns whose number is not known", "expected a constant number")
+    if form.stacks and form.limit is None:
+        raise Refused(
+            "it stacks a result of each turn, and nothing bounds their number", "--bind may make it a constant"
+        )
+    first = tensors(form.carried)
+    index = walk.input(INDEX, f"{c.name}.turn")
+    state = [walk.input(v.type, v.name) for v in first]
+    after, kept, stacked = form.turn(index, state)
+    known = [v for v in (after, *kept, *stacked) if isinstance(v, Value)]
+    if len(known) < 1 + len(kept) + len(stacked):
+        return [Unknown()] * len(form.node.outputs)
+    for before, value in zip(first, known[1:], strict=False):
+        if str(before.type) != str(value.type):
+            why = f"{before.name!r} is {before.type} at first and {value.type} after a turn"
+            raise Refused(why, "expected the same type and shape in each turn")
+    flag, *rest = known
+    (flag,) = tensors(walk.publish(c, [c.reshape(flag, ())]))
+    inputs, outputs = (index, *state), (flag, *rest)
+    outer = outer_values(outputs, dependents(inputs, outputs).__contains__)
+    body = closed("body", inputs, outer, outputs, walk.copy)
+    limit = -1 if form.limit is None else form.limit
+    _, *results = c.emit_all(
+        "Loop", form.turns, form.condition, *first, *outer, body=body, carried=len(first), limit=limit
+    )
+    ends = results[len(first) :]
+    if ends and not (is_const(form.condition) and is_const(flag)):
+        raise Refused("how many results it stacks depends on data", "expected a constant condition")
+    return [*results[: len(first)], *(form.placed(v, k) for k, v in enumerate(ends))]
+
+
+def tensors(values: Sequence[Held | Unknown | None]) -> list[Value]:
+    """The values, which all are tensors."""
+    found = [v for v in values if isinstance(v, Value)]
+    if len(found) < len(values):
+        raise Refused("a sequence stands where a tensor is expected")
+    return found
+
+
+CONTROL["Loop"] = loop
+CONTROL["Scan"] = scan
