@@ -46,8 +46,10 @@ class Rep(BackendRep):
         """Arrays in the order of the graph's inputs (or by name) to arrays in the order of its outputs."""
         feed = self._arrays(inputs if isinstance(inputs, Mapping) else self._by_position(inputs))
         model = self.general if self.general and self._fits(self.general, feed) else self._special(feed)
-        outs = model.run({port.name: feed[port.name] for port in model.inputs})
-        return tuple(namedtupledict("Outputs", self.outputs)(*(outs[name] for name in self.outputs)))
+        flat = {**feed, **_members(feed)}
+        outs = model.run({port.name: flat[port.name] for port in model.inputs})
+        results = (_gathered(info, outs) for info in self.proto.graph.output)
+        return tuple(namedtupledict("Outputs", self.outputs)(*results))
 
     def _by_position(self, inputs: Any) -> dict[str, Any]:
         values = list(inputs) if isinstance(inputs, (list, tuple)) else [inputs]
@@ -55,47 +57,54 @@ class Rep(BackendRep):
             raise EdgecError(f"{len(values)} inputs, the model takes {len(self.names)}")
         return dict(zip(self.names, values, strict=False))
 
-    def _arrays(self, given: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
-        """One array per input; what is no array yet gets the input's element type."""
+    def _arrays(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """One array per input; what is no array yet gets the input's element type. Sequences are lists of arrays."""
         for name in given:
             if name not in self.infos:
                 raise EdgecError(f"the model has no input {name!r}{nearest(name, self.names)}")
         if missing := [name for name in self.names if name not in given]:
             raise EdgecError(f"no value for input {', '.join(map(repr, missing))}")
-        return {name: _array(self.infos[name], given[name]) for name in self.names}
+        return {name: _taken(self.infos[name], given[name]) for name in self.names}
 
     def _may_help(self, error: EdgecError) -> bool:
         """Whether values or shapes of the inputs could make the model compilable."""
         infos = self.infos.values()
+        if isinstance(error, UnsupportedModel) and not all(map(_is_tensor, infos)):
+            return all(_is_tensor(i) or _is_nested(i) for i in infos)
         if isinstance(error, UnsupportedModel) and not any(map(_open, infos)):
             return all(entry.needs_value for entry in error.entries) and any(map(_short, infos))
         return all(map(_is_tensor, infos)) and any(_bindable(i) or _open(i) for i in infos)
 
-    def _fits(self, model: Model, feed: Mapping[str, npt.NDArray[Any]]) -> bool:
+    def _fits(self, model: Model, feed: Mapping[str, Any]) -> bool:
         """Whether the open dimensions have these sizes. Where none is open, the model itself says what is wrong."""
+        if not all(map(_is_tensor, self.infos.values())):
+            return False
         return not any(map(_open, self.infos.values())) or all(p.shape == feed[p.name].shape for p in model.inputs)
 
-    def _special(self, feed: Mapping[str, npt.NDArray[Any]]) -> Model:
+    def _special(self, feed: Mapping[str, Any]) -> Model:
         """For these values of what may be shapes, axes or switches; where that will not do, of all short inputs."""
+        absent = {n: v for n, v in feed.items() if v is None}
         if self.general:
-            return self._bound(feed, {})
-        exact = {n: v for n, v in feed.items() if _bindable(self.infos[n]) and v.size <= _BINDABLE}
+            return self._bound(feed, absent)
+        small = {n: v for n, v in feed.items() if _is_tensor(self.infos[n]) and v.size <= _BINDABLE}
+        exact = absent | {n: v for n, v in small.items() if _bindable(self.infos[n])}
         try:
             return self._bound(feed, exact)
         except UnsupportedModel as error:
-            short = {n: v for n, v in feed.items() if _short(self.infos[n]) and v.size <= _BINDABLE}
+            short = {n: v for n, v in small.items() if _short(self.infos[n])}
             if short.keys() <= exact.keys():
                 raise (self.refusal if not exact and self.refusal else error) from None
             return self._bound(feed, exact | short)
 
-    def _bound(self, feed: Mapping[str, npt.NDArray[Any]], bind: Mapping[str, npt.NDArray[Any]]) -> Model:
-        shapes = {n: v.shape for n, v in feed.items() if n not in bind}
-        key = (tuple(sorted(shapes.items())), tuple((n, v.tobytes(), v.shape) for n, v in sorted(bind.items())))
+    def _bound(self, feed: Mapping[str, Any], bind: Mapping[str, Any]) -> Model:
+        shapes = {n: _shape(v) for n, v in feed.items() if n not in bind}
+        fixed = {n: None if v is None else (v.tobytes(), v.shape) for n, v in bind.items()}
+        key = (tuple(sorted(shapes.items())), tuple(sorted(fixed.items())))
         if key not in self.models:
             self.models[key] = self._compile(shapes, bind)
         return self.models[key]
 
-    def _compile(self, shapes: Mapping[str, Sequence[int]], bind: Mapping[str, Any]) -> Model:
+    def _compile(self, shapes: Mapping[str, Sequence[Any]], bind: Mapping[str, Any]) -> Model:
         from edgec import compile as compile_model
 
         with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
@@ -105,6 +114,37 @@ class Rep(BackendRep):
 
 def _is_tensor(info: onnx.ValueInfoProto) -> bool:
     return info.type.WhichOneof("value") == "tensor_type" and of_onnx(info.type.tensor_type.elem_type) is not None
+
+
+def _is_nested(info: onnx.ValueInfoProto) -> bool:
+    """A sequence, or an optional, of tensors of numbers."""
+    inner = info.type.optional_type.elem_type if info.type.HasField("optional_type") else info.type
+    kind = inner.sequence_type.elem_type if inner.HasField("sequence_type") else inner
+    return kind.HasField("tensor_type") and of_onnx(kind.tensor_type.elem_type) is not None
+
+
+def _shape(value: Any) -> tuple[Any, ...]:
+    return tuple(v.shape for v in value) if isinstance(value, list) else value.shape
+
+
+def _members(feed: Mapping[str, Any]) -> dict[str, npt.NDArray[Any]]:
+    """The tensors of the sequences under the names that they have in the compiled model."""
+    lists = {name: value for name, value in feed.items() if isinstance(value, list)}
+    return {f"{name}.{k}": member for name, value in lists.items() for k, member in enumerate(value)}
+
+
+def _gathered(info: onnx.ValueInfoProto, outs: Mapping[str, npt.NDArray[Any]]) -> Any:
+    """An output of the ONNX model: an array, or the list of a sequence's members."""
+    if info.name in outs:
+        return outs[info.name]
+    members = [name for name in outs if name.rpartition(".")[0] == info.name]
+    return [outs[f"{info.name}.{k}"] for k in range(len(members))]
+
+
+def _taken(info: onnx.ValueInfoProto, value: Any) -> Any:
+    if _is_tensor(info):
+        return _array(info, value)
+    return value if value is None else [np.asarray(v) for v in value] if isinstance(value, list) else np.asarray(value)
 
 
 def _array(info: onnx.ValueInfoProto, value: Any) -> npt.NDArray[Any]:

@@ -41,7 +41,7 @@ def compile_model(
     target: str | Target = "host",
     out: str | Path | None = None,
     name: str | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[Any]] | None = None,
     dims: Mapping[str, int] | None = None,
     bind: Mapping[str, Any] | None = None,
     threads: int = 1,

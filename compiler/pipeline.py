@@ -19,7 +19,9 @@ from lark.exceptions import UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from .eir_file import SHARED, write_eir
 from .errors import EdgecError, IRError, nearest
-from .ir import Graph
+from .ir import Graph, Node, Value
+from .op import OPS
+from .ops.control import graphs_of
 from .options import Option, options_of, read_options, show_value
 from .session import Session
 from .text import show
@@ -57,6 +59,7 @@ class Pass:
     needs: Mapping[str, str] = field(default_factory=dict)
     required: bool = False
     takes_session: bool = False
+    nested: bool = True
 
     @property
     def doc(self) -> str:
@@ -89,6 +92,7 @@ def graph_pass(
     after: Sequence[str] | Mapping[str, str] = (),
     needs: Sequence[str] | Mapping[str, str] = (),
     required: bool = False,
+    nested: bool = True,
 ) -> Callable[[F], F]:
     """Register `fn(graph, *, option: type = default, ...) -> Graph` as a pass.
 
@@ -96,6 +100,7 @@ def graph_pass(
     after     passes that must come earlier where both are in a pipeline; a mapping also gives the reasons
     needs     passes that must be there, and earlier
     required  the graph cannot be compiled without it: it runs whatever `--limit` says
+    nested    it runs on the graphs that If and Loop own as well, after the graph around them; else it does that itself
 
     A keyword argument `session: Session` gets the session. A pass that changes the graph without asking
     `session.step` counts as one rewrite.
@@ -105,7 +110,9 @@ def graph_pass(
         if name in PASSES and PASSES[name].fn.__code__ is not fn.__code__:
             raise ValueError(f"pass {name!r} is defined twice: in {PASSES[name].fn.__module__} and in {fn.__module__}")
         takes = "session" in inspect.signature(fn).parameters
-        PASSES[name] = Pass(name, fn, promise, options_of(fn), _reasons(after), _reasons(needs), required, takes)
+        PASSES[name] = Pass(
+            name, fn, promise, options_of(fn), _reasons(after), _reasons(needs), required, takes, nested
+        )
         return fn
 
     return register
@@ -260,11 +267,27 @@ def run_pipeline(graph: Graph, spec: str | Sequence[Stage], session: Session | N
 def _run(stage: Stage, graph: Graph, session: Session) -> Graph:
     options = {**stage.options, **({"session": session} if stage.row.takes_session else {})}
     count = len(session.steps) + session.refused
-    new = stage.row.fn(graph, **options)
+    new = _everywhere(stage.row, graph, options)
     silent = len(session.steps) + session.refused == count
     if new is graph or not silent or stage.row.required or show_ids(new) == show_ids(graph):
         return new
     return new if session.step("all", graph.name) else graph
+
+
+def _everywhere(row: Pass, graph: Graph, options: Mapping[str, object]) -> Graph:
+    """The pass on a graph, and then on those that its control nodes own."""
+    new = row.fn(graph, **options)
+
+    def inside(node: Node) -> tuple[Value, ...] | None:
+        if OPS[node.op].kind != "control":
+            return None
+        before = graphs_of(node)
+        after = {key: _everywhere(row, value, options) for key, value in before.items()}
+        if all(show_ids(after[key]) == show_ids(before[key]) for key in before):
+            return None
+        return replace(node, attrs={**node.attrs, **after}).results
+
+    return new.map(inside) if row.nested and any(OPS[n.op].kind == "control" for n in new.nodes()) else new
 
 
 def show_ids(graph: Graph) -> tuple[int, ...]:

@@ -49,7 +49,10 @@ class Step:
     config    the row's choices (tiles ...)      cost_us  modelled time on one core
     why       why this row and not another       bytes_moved  bytes read and written, weights included
     grain     tasks that are worth handing to another worker (grain.py)
-    results   what lies where when it is done
+    results   what lies where when it is done; of steps inside an If or a Loop, which may not run, nothing
+    jump      of a branch, which has no symbol and one argument: where that is zero, so many steps further (or back)
+
+    Symbols `ec_...` are the runtime's: they copy and count around the graphs of If and Loop.
     """
 
     name: str
@@ -67,6 +70,12 @@ class Step:
     cost_us: float = 0.0
     why: str = ""
     results: tuple[Stored, ...] = ()
+    jump: int = 0
+
+    @property
+    def own(self) -> bool:
+        """Whether its kernel is among the program's objects."""
+        return bool(self.symbol) and not self.symbol.startswith("ec_")
 
 
 @dataclass(frozen=True)

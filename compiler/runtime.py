@@ -245,8 +245,11 @@ class Model:
             self._write(inputs)
             found: dict[int, bytes] = {}
             try:
-                for step in range(max(len(self.steps), 1)):
-                    self._check(self._rt.ec_step_next(self._address))
+                left = 1
+                while left:
+                    step = abi.Head.from_address(self._address).next
+                    left = self._rt.ec_step_next(self._address)
+                    self._check(left)
                     for i, (after, offset, size) in enumerate(probes):
                         if after == step:
                             found[i] = self.arena[offset : offset + size].tobytes()

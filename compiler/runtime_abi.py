@@ -30,6 +30,7 @@ class Step(c.Structure):
         ("tasks", c.c_uint32),
         ("grain", c.c_uint32),
         ("scratch_stride", c.c_uint32),
+        ("jump", c.c_int32),
         ("name", c.c_char_p),
     ]
 
@@ -52,6 +53,12 @@ Desc._fields_ = [
     ("weights_bytes", c.c_uint32), ("max_args", c.c_uint32), ("name", c.c_char_p), ("version", c.c_char_p),
     ("target", c.c_char_p), ("fallback", c.POINTER(Desc)),
 ]  # fmt: skip
+
+
+class Head(c.Structure):
+    """The first fields of ec_model: enough to see which step runs next."""
+
+    _fields_ = [("desc", c.POINTER(Desc)), ("arena", c.c_void_p), ("next", c.c_uint32)]
 
 
 class Tensor(c.Structure):

@@ -31,7 +31,7 @@ def compile(
     out: str | Path | None = None,
     *,
     name: str | None = None,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[Any]] | None = None,
     dims: Mapping[str, int] | None = None,
     bind: Mapping[str, Any] | None = None,
     threads: int = 1,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
+
 import numpy as np
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Data, Graph, Node, Type, Value
 from edgec.compiler.op import OPS, const_array, evaluate, is_const
+from edgec.compiler.ops.control import first_outer, graphs_of, inputs_of
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.session import Session
 
@@ -20,7 +24,12 @@ def fold(graph: Graph, *, max_bytes: int = 1 << 16, session: Session) -> Graph:
     session.known_rules.add("fold")
 
     def computed(node: Node) -> tuple[Value, ...] | None:
-        if not node.args or not all(map(is_const, node.args)) or node.op in KEPT or OPS[node.op].kind == "source":
+        if (
+            not node.args
+            or not all(map(is_const, node.args))
+            or node.op in KEPT
+            or OPS[node.op].kind in ("source", "control")
+        ):
             return None
         if any(t.layout or t.q for t in node.types) or node.op.startswith("Edgec."):
             return None
@@ -37,7 +46,38 @@ def fold(graph: Graph, *, max_bytes: int = 1 << 16, session: Session) -> Graph:
             for index, (array, t) in enumerate(zip(results, node.types, strict=True))
         )
 
-    return graph.map(computed)
+    return constants_inside(graph.map(computed))
+
+
+def constants_inside(graph: Graph) -> Graph:
+    """Constants that the graphs of a control node read from outside stand in these graphs instead."""
+
+    def moved(node: Node) -> tuple[Value, ...] | None:
+        if OPS[node.op].kind != "control":
+            return None
+        first = first_outer(node)
+        known = {k - first: a for k, a in enumerate(node.args) if k >= first and is_const(a)}
+        if not known:
+            return None
+        before = len(inputs_of(node)) - (len(node.args) - first)  # inputs that stand for no outer value
+        inside = {before + k: a for k, a in known.items()}
+        graphs = {key: _with_constants(value, inside) for key, value in graphs_of(node).items()}
+        kept = tuple(a for k, a in enumerate(node.args) if k - first not in known)
+        return replace(node, args=kept, attrs={**node.attrs, **graphs}).results
+
+    return graph.map(moved) if any(OPS[n.op].kind == "control" for n in graph.nodes()) else graph
+
+
+def _with_constants(graph: Graph, known: Mapping[int, Value]) -> Graph:
+    """The graph without the inputs that are known."""
+    stand_in = {graph.inputs[k]: value for k, value in known.items()}
+
+    def placed(node: Node) -> Value | None:
+        return stand_in.get(Value(node)) if node.op == "Input" else None
+
+    new = graph.map(placed)
+    kept = tuple(v for k, v in enumerate(new.inputs) if k not in known)
+    return new.with_values(kept, new.outputs)
 
 
 def _bytes(t: Type) -> int:

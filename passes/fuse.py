@@ -16,6 +16,8 @@ from edgec.compiler.op import OPS, const_array, int_attr, ints_attr, is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.session import Session
 
+from .fold import constants_inside
+
 MAX_ARGS = 24  # pointers per kernel, below the runtime's EC_MAX_ARGS; outputs and scratch need room too
 # maps that read an element more than once, or leave some unread: what comes before them is not worth repeating
 _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
@@ -40,6 +42,7 @@ class _Group:
 @graph_pass("fuse", promise=exact, after=("canonicalize", "fold"), required=True)
 def fuse(g: Graph, *, session: Session, epilogues: bool = True) -> Graph:
     """Group nodes into kernels. `epilogues=false` makes one kernel per node (to find out which fusion is at fault)."""
+    g = constants_inside(g)
     groups = _anchored(g, session if epilogues else None)
     if epilogues:
         _merge_maps(g, groups, session)
@@ -63,7 +66,7 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
     place = {node: i for i, node in enumerate(order)}
     users = g.users()
     for node in [n for n in order if _kind(n) in _HEAVY] + [n for n in order if _kind(n) not in _HEAVY]:
-        if node in groups or _kind(node) == "source" or _is_view(node):
+        if node in groups or _kind(node) in ("source", "control") or _is_view(node):
             continue
         group = _Group([node], node if _kind(node) in _HEAVY else None, node.results)
         groups[node] = group
@@ -189,7 +192,8 @@ def _build(g: Graph, groups: dict[Node, _Group]) -> Graph:
             view = Node("Edgec.View", args, node.types, {"shape": node.types[0].shape}, node.name, node.origin)
             new[Value(node)] = Value(view)
         else:
-            new.update(zip(node.results, node.results, strict=True))
+            made = replace(node, args=tuple(new[a] for a in node.args)) if node.args else node
+            new.update(zip(node.results, made.results, strict=True))
     return g.with_values(tuple(new[v] for v in g.inputs), tuple(new[v] for v in g.outputs))
 
 

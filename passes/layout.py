@@ -12,7 +12,8 @@ from dataclasses import replace
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Attr, Graph, Node, Type, Value
 from edgec.compiler.layout import same_bytes
-from edgec.compiler.op import body_of, is_const, viewed
+from edgec.compiler.op import OPS, body_of, is_const, viewed
+from edgec.compiler.ops.control import first_outer
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.registry import Choice, laid_out
 from edgec.compiler.session import Session
@@ -69,6 +70,8 @@ class _Rewrite:
     def _node(self, node: Node) -> tuple[Value, ...]:
         if node.op in ("Input", "Const"):
             return node.results
+        if OPS[node.op].kind == "control":
+            return self._control(node)
         if node.op == "Edgec.View":
             return replace(node, args=(self._as(self.new[node.args[0]], ""),)).results
         choice = self.assignment.choice[node]
@@ -80,6 +83,13 @@ class _Rewrite:
             return self._turn(node, choice)
         args = tuple(self._argument(self.new[a], want) for a, want in zip(node.args, choice.layouts_in, strict=True))
         return _placed(node, args, choice, self.assignment.why[node]).results
+
+    def _control(self, node: Node) -> tuple[Value, ...]:
+        """Its arguments are row-major, and what its graphs read lies in the arena."""
+        args = [self._as(self.new[a], "") for a in node.args]
+        first = first_outer(node)
+        args[first:] = [self._copy(a, a.type) if is_const(viewed(a)) else a for a in args[first:]]
+        return replace(node, args=tuple(args)).results
 
     def _argument(self, value: Value, want: str | None) -> Value:
         return value if want is None else self._as(value, want)

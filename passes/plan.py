@@ -2,16 +2,22 @@
 
 Values that share a buffer form one cluster: views and parts of their source, the members of a join, and an
 elementwise result that takes the place of an argument which nobody reads later.
+
+The graphs of an If or a Loop are planned first, each for itself; together they get one block of the outer arena while
+their node runs. Their inputs lie outside: where the node's arguments lie, and for a Loop's turn and carried values
+where its results do.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes, stretch_offset
-from edgec.compiler.memory import Buffer, Layout, plan, scratch_stride
-from edgec.compiler.op import int_attr, is_const, viewed
+from edgec.compiler.memory import Buffer, plan, scratch_stride
+from edgec.compiler.op import OPS, int_attr, is_const, viewed
+from edgec.compiler.ops.control import FLAGS, graphs_of, inputs_of
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.program import Allocation, Arena
 from edgec.compiler.session import Session
@@ -25,13 +31,12 @@ SCRATCH = "scratch"
 stage_rule("plan", check_plan)
 
 
-@graph_pass("plan", promise=exact, needs=("layout",), required=True)
+@graph_pass("plan", promise=exact, needs=("layout",), required=True, nested=False)
 def plan_memory(g: Graph, *, session: Session, in_place: bool = True, align: int = 64) -> Graph:
     """Write arena offsets (bytes) into the attribute `arena` of every node, one per result."""
-    schedule = Schedule(g, in_place, session.threads)
-    packed = schedule.pack(align)
-    session.arena = schedule.arena(packed)
-    planned = schedule.apply(packed)
+    schedule = Schedule(g, in_place, session.threads, align)
+    session.arena = schedule.arena()
+    planned = schedule.apply({}, 0)
     check_plan(planned)  # at every level of the verifier: a wrong plan gives wrong answers without a sign
     return planned
 
@@ -46,16 +51,18 @@ class Cluster:
     last: int
     pinned: bool = False  # holds a join, an input or an output: nothing may be written over it early
     name: str = ""
+    outside: bool = False  # an input of a nested graph: it has a place already
 
 
 class Schedule:
-    """Steps in graph order, and the clusters alive over them."""
+    """Steps in graph order, clusters alive over them, and where these lie. `nested`: the graph of a control node."""
 
-    def __init__(self, g: Graph, in_place: bool, threads: int) -> None:
+    def __init__(self, g: Graph, in_place: bool, threads: int, align: int, nested: bool = False) -> None:
         self.g = g
         self.threads = threads
+        self.nested = nested
         self.nodes = list(g.nodes())
-        self.step = {node: i for i, node in enumerate(n for n in self.nodes if n.op == "Edgec.Kernel")}
+        self.step = {node: i for i, node in enumerate(n for n in self.nodes if _runs(n))}
         self.steps = len(self.step)
         self.last: dict[Value, int] = dict.fromkeys(g.outputs, self.steps)
         for node in reversed(self.nodes):  # readers first: a view's readers are readers of its source
@@ -65,14 +72,23 @@ class Schedule:
                 self.last[arg] = max(self.last.get(arg, 0), seen)
         self.cluster: dict[Value, Cluster] = {}
         self.scratch: list[tuple[Node, Cluster]] = []
+        self.inner: dict[Node, dict[str, Schedule]] = {}
         for node in self.nodes:
-            self._add(node, in_place)
+            if OPS[node.op].kind == "control":
+                self._control(node, in_place, align)
+            else:
+                self._add(node, in_place)
+        self.order = [c for c in dict.fromkeys(self.cluster.values()) if not c.outside] + [c for _, c in self.scratch]
+        self.packed = plan([Buffer(c.name, c.bytes, c.first, c.last) for c in self.order], align)
 
     def _add(self, node: Node, in_place: bool) -> None:
         if node.op == "Const":
             return
         if node.op == "Input":
             self._own(Value(node), 0, name=node.name)
+            if self.nested:
+                cluster = self.cluster[Value(node)]
+                cluster.last, cluster.pinned, cluster.outside = self.steps, True, True
         elif node.op in ("Edgec.View", "Edgec.Turn"):
             self._share(Value(node), node.args[0], 0)
         elif node.op == "Edgec.Part":
@@ -94,6 +110,17 @@ class Schedule:
                     {}, scratch_stride(scratch) * self.threads, step, step, True, f"{node.name}.{SCRATCH}"
                 )
                 self.scratch.append((node, cluster))
+
+    def _control(self, node: Node, in_place: bool, align: int) -> None:
+        """Results of its own, and a block for whichever graph runs."""
+        step = self.step[node]
+        for value in node.results:
+            self._own(value, step, name=value.name)
+        self.inner[node] = {
+            key: Schedule(g, in_place, self.threads, align, nested=True) for key, g in graphs_of(node).items()
+        }
+        size = max(inner.packed.bytes for inner in self.inner[node].values()) + _flags(node)
+        self.scratch.append((node, Cluster({}, size, step, step, True, f"{node.name}.{SCRATCH}")))
 
     def _own(self, value: Value, step: int, name: str) -> None:
         last = max(step, self.last.get(value, step))
@@ -145,19 +172,16 @@ class Schedule:
             and cluster.bytes == storage_bytes(value.type)
         )
 
-    def pack(self, align: int) -> Layout:
-        self.order = list(dict.fromkeys(self.cluster.values())) + [c for _, c in self.scratch]
-        return plan([Buffer(c.name, c.bytes, c.first, c.last) for c in self.order], align)
-
-    def arena(self, packed: Layout) -> Arena:
+    def arena(self) -> Arena:
         """The plan as people and manifests read it."""
-        rows = [
-            Allocation(c.name, at, c.bytes, c.first, c.last) for c, at in zip(self.order, packed.offsets, strict=True)
-        ]
-        return Arena(packed.bytes, packed.lower_bound, tuple(sorted(rows, key=lambda a: (a.first, a.offset))))
+        placed = zip(self.order, self.packed.offsets, strict=True)
+        rows = [Allocation(c.name, at, c.bytes, c.first, c.last) for c, at in placed]
+        return Arena(self.packed.bytes, self.packed.lower_bound, tuple(sorted(rows, key=lambda a: (a.first, a.offset))))
 
-    def apply(self, packed: Layout) -> Graph:
-        base = dict(zip(self.order, packed.offsets, strict=True))
+    def apply(self, outside: Mapping[Value, int], start: int) -> Graph:
+        """The graph with offsets, in an arena that begins at `start`; `outside` says where nested inputs lie."""
+        base = {c: start + at for c, at in zip(self.order, self.packed.offsets, strict=True)}
+        base |= {self.cluster[value]: at for value, at in outside.items()}
         at = {value: base[c] + c.offsets[value] for value, c in self.cluster.items()}
         scratch = {node: base[c] for node, c in self.scratch}
         new: dict[Value, Value] = {}
@@ -165,8 +189,26 @@ class Schedule:
             made = node
             if node.op != "Const" and node.results[0] in at:
                 attrs = {**node.attrs, "arena": tuple(at[v] for v in node.results)}
-                if node in scratch:
+                if node in self.inner:
+                    attrs |= {"scratch_at": scratch[node], **self._graphs(node, at, scratch[node] + _flags(node))}
+                elif node in scratch:
                     attrs |= {"scratch_at": scratch[node], "workers": self.threads}
                 made = replace(node, args=tuple(new[a] for a in node.args), attrs=attrs)
             new.update(zip(node.results, made.results, strict=True))
         return self.g.with_values(tuple(new[v] for v in self.g.inputs), tuple(new[v] for v in self.g.outputs))
+
+    def _graphs(self, node: Node, at: Mapping[Value, int], start: int) -> dict[str, Graph]:
+        """The graphs of a control node in its block."""
+        places = inputs_of(node)
+        return {
+            key: inner.apply({v: at[place] for v, place in zip(inner.g.inputs, places, strict=True)}, start)
+            for key, inner in self.inner[node].items()
+        }
+
+
+def _flags(node: Node) -> int:
+    return FLAGS if node.op == "Loop" else 0
+
+
+def _runs(node: Node) -> bool:
+    return node.op == "Edgec.Kernel" or OPS[node.op].kind == "control"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes
 from edgec.compiler.memory import scratch_stride
-from edgec.compiler.op import int_attr, ints_attr, is_const, viewed
+from edgec.compiler.op import OPS, int_attr, ints_attr, is_const, viewed
+from edgec.compiler.ops.control import FLAGS, graphs_of
 from edgec.compiler.verify import fault
 
 from .in_place import replaceable
@@ -15,8 +16,8 @@ from .in_place import replaceable
 Span = tuple[int, int]
 
 
-def check_plan(g: Graph) -> None:
-    """Raise `IRError` at the first step that reads or writes what it must not."""
+def check_plan(g: Graph, kept: Sequence[Value] = ()) -> None:
+    """Raise `IRError` at the first step that reads or writes what it must not. `kept`: inputs that stay to the end."""
     valid: dict[Value, Span] = {Value(v.node): span(v) for v in g.inputs}
     for node in g.nodes():
         if node.op in ("Input", "Const"):
@@ -28,9 +29,16 @@ def check_plan(g: Graph) -> None:
                 )
         if node.op == "Edgec.Kernel":
             _write(g, node, valid)
+        elif OPS[node.op].kind == "control":
+            for inner in graphs_of(node).values():
+                check_plan(inner, inner.inputs)
+            _write(g, node, valid)
         for value in node.results:
             if not is_const(viewed(value)):
                 valid[value] = span(value)
+    for value in kept:
+        if value not in valid:
+            raise fault(g, value.node, "was written over before the end of the graph that reads it again")
     for name, value in g.results:
         if value not in valid:
             raise fault(g, value.node, f"output {name!r} was written over before the end")
@@ -46,7 +54,7 @@ def _write(g: Graph, node: Node, valid: dict[Value, Span]) -> None:
     for arg in node.args:
         for target in written:
             over = not is_const(viewed(arg)) and _meet(span(arg), target)
-            if over and (span(arg) != target or arg not in replaceable(node, node.results[0])):
+            if over and (span(arg) != target or arg not in _replaceable(node)):
                 raise fault(g, node, f"result {_show(target)} lies over argument {arg.name!r}, {_show(span(arg))}")
     for value, bytes_ in list(valid.items()):
         if any(_meet(bytes_, target) for target in (*written, *held)):
@@ -59,11 +67,30 @@ def span(value: Value) -> Span:
     return start, start + storage_bytes(value.type)
 
 
+def _replaceable(node: Node) -> list[Value]:
+    return replaceable(node, node.results[0]) if node.op == "Edgec.Kernel" else []
+
+
 def _scratch(node: Node) -> Iterator[Span]:
-    """The scratch of all workers."""
+    """The scratch of all workers, or all that the graphs of a control node write beside their inputs."""
+    if OPS[node.op].kind == "control":
+        yield int_attr(node, "scratch_at"), int_attr(node, "scratch_at") + (FLAGS if node.op == "Loop" else 0)
+        for graph in graphs_of(node).values():
+            for inner in graph.nodes():
+                if inner.op not in ("Input", "Const"):
+                    yield from (span(v) for v in inner.results if not _outside(v, graph))
+                    yield from _scratch(inner)
+        return
     size, at, workers = (int_attr(node, key) for key in ("scratch", "scratch_at", "workers"))
     if size:
         yield at, at + scratch_stride(size) * workers
+
+
+def _outside(value: Value, graph: Graph) -> bool:
+    """Whether a value of a nested graph is its input, or a part of it, or a constant."""
+    while value.node.op in ("Edgec.View", "Edgec.Turn", "Edgec.Part"):
+        value = value.node.args[0]
+    return value in graph.inputs or is_const(value)
 
 
 def _meet(a: Span, b: Span) -> bool:

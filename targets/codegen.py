@@ -20,6 +20,7 @@ from edgec.compiler.target import Target
 
 from .build_jobs import Job
 from .builder import Builder
+from .steps import Line, lines
 
 ALIGN = 64
 Progress = Callable[[str, int, int], None]
@@ -39,18 +40,19 @@ def generate(
 
     `weights` collects the constants of several programs into one region; they are packed while the kernels are built.
     """
-    nodes = [n for n in g.nodes() if n.op == "Edgec.Kernel"]
     weights = weights or Weights()
+    order = lines(g, lambda value: _ref(value, weights))
+    nodes = [line.node for line in order if not line.what]
     jobs: dict[str, Job] = {}
-    steps: list[tuple[Node, Job]] = []
+    of_node: dict[Node, Job] = {}
     for node in nodes:
         key = _key(node)
         if key not in jobs:
             problem, choice = problem_of(node, target, threads), choice_of(node)
             jobs[key] = Job(f"k{len(jobs)}_{choice.row}", problem, choice)
-        steps.append((node, jobs[key]))
+        of_node[node] = jobs[key]
     builder.start(list(jobs.values()), target)
-    refs = [_refs(node, weights) for node in nodes]
+    refs = {node: _refs(node, weights) for node in nodes}
     built = {}
     for i, result in builder.results():
         built[i] = result
@@ -62,8 +64,10 @@ def generate(
         inputs=tuple(_port(v.name, v) for v in g.inputs),
         outputs=tuple(_port(name, v) for name, v in g.results),
         steps=tuple(
-            _step(name, node, job, places, tasks[job.symbol])
-            for name, (node, job), places in zip(shortened(n.name for n in nodes), steps, refs, strict=True)
+            _control(name, line)
+            if line.what
+            else _step(name, line, of_node[line.node], refs[line.node], tasks[of_node[line.node].symbol])
+            for name, line in zip(shortened(map(_label, order)), order, strict=True)
         ),
         weights=weights.bytes(),
         objects=tuple((f"{job.symbol}.o", built[i][0]) for i, job in enumerate(jobs.values())),
@@ -152,7 +156,28 @@ def _stored(value: Value) -> Stored:
     return Stored(inner.name, value.type, Ref("arena", ints_attr(value.node, "arena")[value.index]))
 
 
-def _step(name: str, node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
+def _label(line: Line) -> str:
+    return f"{line.node.name}.{line.what}" if line.what else line.node.name
+
+
+def _control(name: str, line: Line) -> Step:
+    """A branch, or a kernel of the runtime, which one worker runs."""
+    return Step(
+        name=name,
+        symbol=line.symbol,
+        args=line.args,
+        tasks=line.tasks,
+        grain=line.tasks,
+        row=line.symbol or "branch",
+        origin=line.node.origin,
+        dtype="bool",
+        why="control flow",
+        jump=line.jump,
+    )
+
+
+def _step(name: str, line: Line, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
+    node = line.node
     cost = node.attrs["cost_us"]
     assert isinstance(cost, float)
     return Step(
@@ -170,5 +195,5 @@ def _step(name: str, node: Node, job: Job, refs: tuple[Ref, ...], tasks: int) ->
         bytes_moved=sum(storage_bytes(v.type) for v in (*node.args, *node.results)),
         cost_us=round(cost, 3),
         why=str(node.attrs["why"]),
-        results=tuple(_stored(v) for v in node.results),
+        results=() if line.nested else tuple(_stored(v) for v in node.results),
     )

@@ -85,6 +85,7 @@ def _step(s: Step) -> dict[str, Any]:
         "bytes_moved": s.bytes_moved,
         "cost_us": round(s.cost_us, 3),
         "why": s.why,
+        "jump": s.jump,
         "results": [_result(r) for r in s.results],
     }
 

@@ -32,7 +32,7 @@ static int fail(const char *what) { fprintf(stderr, "%s\\n", what); return 1; }
 int main(int argc, char **argv)
 {
     ec_model model;
-    uint32_t probe[3], step = 0;
+    uint32_t probe[3];
     const ec_desc *desc = &NAME_desc;
     if (argc != 5) return fail("usage");
     for (int i = atoi(argv[4]); i > 0; i--) desc = desc->fallback;
@@ -46,10 +46,10 @@ int main(int argc, char **argv)
     }
     int more = fread(probe, sizeof probe, 1, probes) == 1;
     do {
+        const uint32_t step = model.next;
         if ((status = ec_step_next(&model)) < 0) return fail(ec_strerror(status));
         for (; more && probe[0] == step; more = fread(probe, sizeof probe, 1, probes) == 1)
             fwrite(arena + probe[1], 1, probe[2], out);
-        step++;
     } while (status > 0);
     for (uint32_t i = 0; i < NAME_desc.n_outputs; i++) {
         ec_tensor t = ec_output(&model, i);

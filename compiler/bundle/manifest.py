@@ -8,9 +8,10 @@ passes          pipeline text                     threads align isa   as in ec_d
 inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, scale, zero_point}]; scale null: not quantized
 arena           {bytes, lower_bound, map: [{value, offset, bytes, first, last}]}: buffers, and the steps they live for
 weights_bytes code_bytes
-steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes_moved, cost_us, why, results}] as they
-                run; grain: tasks that are worth handing to another worker; results: [{value, offset, dtype, shape,
-                layout}], what the step leaves in the arena (see layout.py)
+steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes_moved, cost_us, why, results, jump}]
+                in their order; grain: tasks that are worth handing to another worker; results: [{value, offset, dtype,
+                shape, layout}], what the step leaves in the arena (see layout.py), nothing where it may not run;
+                kernel "branch": goes on `jump` steps further, or back, where its flag is zero (If and Loop)
 level           the target of these steps: `target`, or where it has several levels the most demanding one
 fallbacks       [{level, isa, inputs, outputs, arena, steps}]: the same for each lesser level, the next one first
 notes files     remarks of the compiler; all files of the bundle
@@ -27,7 +28,7 @@ from ..errors import EdgecError, nearest
 from .names import identifier
 
 SCHEMA = 1
-ABI = 3
+ABI = 4
 
 
 @dataclass(frozen=True)

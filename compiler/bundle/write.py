@@ -25,7 +25,7 @@ from .place import staged
 from .report import report
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
-_CORE = ("core.c", "cpu.c")
+_CORE = ("control.c", "core.c", "cpu.c")
 _LIMIT = 2**32
 
 
@@ -78,7 +78,7 @@ def _prefixed(program: Program, ending: str) -> Program:
     prefix = f"{program.name}_"
     defined = {s.name for _, data in program.objects for s in elf.symbols(data) if s.defined and s.is_global}
     names = {name: prefix + name + ending for name in defined if ending or not name.startswith(prefix)}
-    if missing := {step.symbol for step in program.steps} - defined:
+    if missing := {step.symbol for step in program.steps if step.own} - defined:
         raise ValueError(f"no object defines {', '.join(sorted(missing))}")
     if not names:
         return program
@@ -148,6 +148,7 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
         for obj in core:
             shutil.copyfile(runtime / obj, work / obj)
         archive = pool.submit(chain.archive, f"lib{name}.a", [*objects, *core], work)
+        control = [obj for obj in core if obj == "edgec_control.o" and _needs_control(program)]
         if hosted:
             (work / "exports.map").write_text(tables.EXPORTS)
             options = (
@@ -157,13 +158,17 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
                 "-Wl,-z,noexecstack,-z,defs",
                 f"-Wl,-soname,lib{name}.so",
             )
-            chain.link(f"lib{name}.so", [*objects, *exported], work, options)
+            chain.link(f"lib{name}.so", [*objects, *control, *exported], work, options)
         measured = [f"lib{name}.so"] if hosted else objects
         stored = sum(elf.stored_bytes((work / part).read_bytes()) for part in measured)
         archive.result()
         for library in [f"lib{name}.a", *([f"lib{name}.so"] if hosted else [])]:
             _move(work / library, folder / library)
     return max(stored - len(program.weights), 0)
+
+
+def _needs_control(program: Program) -> bool:
+    return any(step.symbol and not step.own for level in program.levels for step in level.steps)
 
 
 def _move(made: Path, to: Path) -> None:

@@ -36,9 +36,15 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def shapes_of(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
-    """--shape as a table; `x=` is a scalar."""
-    return {name: _shape(text, f"--shape {name}={text}") for name, text in _pairs("--shape", args.shape)}
+def shapes_of(args: argparse.Namespace) -> dict[str, tuple[Any, ...]]:
+    """--shape as a table; `x=` is a scalar, `s=2x3,4` a sequence of a matrix and a vector."""
+    return {name: _shapes(text, f"--shape {name}={text}") for name, text in _pairs("--shape", args.shape)}
+
+
+def _shapes(text: str, where: str) -> tuple[Any, ...]:
+    if "," not in text:
+        return _shape(text, where)
+    return tuple(_shape(one, where) for one in text.split(",") if one)
 
 
 def dims_of(args: argparse.Namespace) -> dict[str, int]:

@@ -20,6 +20,7 @@ from .context import Absent, Items, Unknown
 from .convert import Walk, no_elements
 from .dims import input_types
 from .read import one_line, opset_of, read_model
+from .spread import spread
 
 __all__ = ["import_model"]
 
@@ -31,15 +32,16 @@ def _to_stderr(text: str) -> None:
 def import_model(
     source: str | Path | bytes | onnx.ModelProto,
     *,
-    shapes: Mapping[str, Sequence[int]] | None = None,
+    shapes: Mapping[str, Sequence[Any]] | None = None,
     dims: Mapping[str, int] | None = None,
     binds: Mapping[str, Any] | None = None,
     notice: Callable[[str], None] = _to_stderr,
 ) -> Graph:
     """The canonical graph of a model.
 
-    shapes   input name -> sizes               dims    name of a symbolic dimension -> size
-    binds    input name -> value, which makes the input a constant
+    shapes   input name -> sizes; of a sequence, a list of the sizes of each member
+    dims     name of a symbolic dimension -> size
+    binds    input name -> value, which makes the input a constant; None: an optional that holds nothing
     notice   told, in one line, what was assumed
 
     Names of inputs and outputs are the model's. Raises `EdgecError` (one line) for what is wrong with the model or
@@ -48,7 +50,8 @@ def import_model(
     model, where = read_model(source)
     initialized = {t.name for t in model.graph.initializer}
     declared = [i for i in model.graph.input if i.name not in initialized]
-    types, arrays, refused = input_types(declared, shapes or {}, dims or {}, binds or {}, notice)
+    tensors = spread(declared, shapes or {}, binds or {})
+    types, arrays, refused = input_types(tensors.declared, tensors.shapes, dims or {}, tensors.binds, notice)
     opset = opset_of(model)
     walk = Walk(opset, outputs=frozenset(o.name for o in model.graph.output))
     walk.refusals += [Unsupported(name, "Input", opset, why.why, why.help) for name, why in refused.items()]
@@ -56,6 +59,7 @@ def import_model(
     walk.values.update({v.name: no_elements(v) or v for v in inputs})
     walk.values.update({name: Unknown() for name in refused})
     walk.values.update({name: const(array, name) for name, array in arrays.items()})
+    walk.values.update(tensors.held({n: v for n, v in walk.values.items() if isinstance(v, Value)}))
     walk.names.update(walk.values)
     try:
         walk.graph(_clean(model))

@@ -25,7 +25,9 @@ def declared(info: onnx.ValueInfoProto) -> tuple[str, list[Dim] | None]:
     """
     kind = info.type.WhichOneof("value")
     if kind != "tensor_type":
-        raise Refused(f"is a {str(kind).removesuffix('_type')}", "edgec takes tensors only")
+        what = str(kind).removesuffix("_type")
+        way = f"; give the shapes of its members: --shape {info.name}=2x3,2x3" if what == "sequence" else ""
+        raise Refused(f"is a {what}", f"edgec takes tensors only{way}")
     tensor = info.type.tensor_type
     name = of_onnx(tensor.elem_type)
     if name is None:

@@ -1,4 +1,4 @@
-"""Converters of sequences and optionals: their members are known when the model is compiled, so nothing is left of them.
+"""Converters of sequences and optionals, of which nothing is left: their members are known when the model is compiled.
 
 Positions and lengths must be constants. An optional that is there is its value; one that is not is `ABSENT`.
 """

@@ -16,11 +16,28 @@ import numpy as np
 
 from ..dtypes import dtype
 from ..errors import IRError
-from ..ir import Graph, Type
-from ..op import REQUIRED, op
+from ..ir import Graph, Node, Type, Value
+from ..op import REQUIRED, int_attr, op
 from .common import Tensor
 
+FLAGS = 64  # bytes at the start of a Loop's block in the arena: whether another turn follows, and its condition
 INDEX, FLAG = Type("i64", ()), Type("bool", ())
+
+
+def graphs_of(node: Node) -> dict[str, Graph]:
+    """The graphs that a control node owns, by attribute."""
+    return {key: value for key, value in node.attrs.items() if isinstance(value, Graph)}
+
+
+def first_outer(node: Node) -> int:
+    """The position of the first argument that the graphs of a control node read as an outer value."""
+    return 1 if node.op == "If" else 2 + int_attr(node, "carried")
+
+
+def inputs_of(node: Node) -> tuple[Value, ...]:
+    """The values in whose place the inputs of a control node's graphs lie: a Loop's turn and state in its results'."""
+    own = node.results[: 1 + int_attr(node, "carried")] if node.op == "Loop" else ()
+    return (*own, *node.args[first_outer(node) :])
 
 
 def _plain(t: Type) -> tuple[str, tuple[int, ...]]:
@@ -91,7 +108,7 @@ op(
     _branched,
     _branch,
     kind="control",
-    attrs={"then_branch": REQUIRED, "else_branch": REQUIRED, "arena": (), "row": ""},
+    attrs={"then_branch": REQUIRED, "else_branch": REQUIRED, "arena": (), "scratch_at": 0},
 )
 op(
     "Loop",

@@ -90,6 +90,12 @@ int32_t ec_find(const ec_io *ios, uint32_t count, const char *name)
     return EC_ERR_ARG;
 }
 
+/* The steps that a branch moves on by. */
+static int32_t branched(const ec_model *model, const ec_step *step)
+{
+    return *(const uint8_t *)resolve(model, step->args[0], 0) == 0 ? step->jump : 1;
+}
+
 static ec_status run_step(const ec_model *model, const ec_step *step)
 {
     return model->dispatch != NULL ? model->dispatch(model->backend, model, step) : ec_step_run(model, step);
@@ -111,10 +117,14 @@ ec_status ec_step_next(ec_model *model)
     const uint32_t steps = model->desc->n_steps;
     if (model->next < steps) { /* not so in a model without steps */
         const ec_step *step = &model->desc->steps[model->next];
-        const ec_status status = model->profile != NULL ? run_profiled(model, step) : run_step(model, step);
-        if (status != EC_OK)
-            return status;
-        model->next++;
+        if (step->kernel == NULL) {
+            model->next += (uint32_t)branched(model, step);
+        } else {
+            const ec_status status = model->profile != NULL ? run_profiled(model, step) : run_step(model, step);
+            if (status != EC_OK)
+                return status;
+            model->next++;
+        }
     }
     if (model->next >= steps) {
         model->next = 0;

@@ -44,7 +44,7 @@ SMALL: dict[str, tuple[list[str], dict[str, Any]]] = {
     **{op: (["u32[40]", "u32[40]"], {}) for op in ("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor")},
     "BitwiseNot": (["i32[40]"], {}),
 }
-NAMES = sorted(n for n, row in OPS.items() if row.kind != "source" and not n.startswith("Edgec."))
+NAMES = sorted(n for n, row in OPS.items() if row.kind not in ("source", "control") and not n.startswith("Edgec."))
 
 
 def problem_of(name: str) -> Problem:

@@ -405,6 +405,26 @@ def test_quantized_operators() -> None:
     check("ConvInteger", x, w, u8)
 
 
+def _graph(name: str, nodes: list[Any], inputs: list[Any], outputs: list[Any]) -> onnx.GraphProto:
+    def info(row: tuple[str, int, list[int]]) -> Any:
+        return onnx.helper.make_tensor_value_info(*row)
+
+    return onnx.helper.make_graph(nodes, name, list(map(info, inputs)), list(map(info, outputs)))
+
+
+def test_branches_and_loops() -> None:
+    node, f, i, b = onnx.helper.make_node, onnx.TensorProto.FLOAT, onnx.TensorProto.INT64, onnx.TensorProto.BOOL
+    sides = {}
+    for side, value in (("then_branch", 1.0), ("else_branch", 2.0)):
+        sides[side] = _graph(side, [node("Constant", [], ["r"], value_floats=[value])], [], [("r", f, [1])])
+    for condition in (True, False):
+        check("If", np.asarray(condition), **sides)
+    step = [node("Add", ["x", "x"], ["x2"]), node("Identity", ["c"], ["c2"])]
+    ports = [("i", i, []), ("c", b, []), ("x", f, [2])], [("c2", b, []), ("x2", f, [2])]
+    for turns in (0, 1, 5):
+        check("Loop", np.asarray(turns, np.int64), None, f32(2), body=_graph("body", step, *ports))
+
+
 def test_half_precision_rounds_once() -> None:
     x = f32(2, 8).astype(np.float16)
     for op in ("Exp", "Tanh", "Softmax"):

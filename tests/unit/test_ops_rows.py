@@ -63,6 +63,7 @@ def test_every_row_has_a_kind_and_defaults_that_it_accepts() -> None:
         "contract",
         "window",
         "other",
+        "control",
     }
 
 

@@ -59,7 +59,7 @@ extern "C" {
 #define EC_ALIGNAS(bytes) _Alignas(bytes)
 #endif
 
-#define EC_ABI 3       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
+#define EC_ABI 4       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
 #define EC_MAX_ARGS 32 /* arguments of one kernel: ec_run keeps so many pointers on the stack */
 
 typedef int32_t ec_status;
@@ -116,6 +116,7 @@ typedef struct ec_step {
     uint32_t n_args, tasks; /* tasks <= INT32_MAX */
     uint32_t grain;         /* tasks that are worth handing to another worker; >= tasks: one worker does all */
     uint32_t scratch_stride;
+    int32_t jump; /* of a branch, which has no kernel: where its one argument, a byte, is 0, so many steps further */
     const char *name;
 } ec_step;
 
@@ -190,9 +191,9 @@ int32_t ec_find(const ec_io *ios, uint32_t count, const char *name);
 /* Runs the steps that are left: all of them, or the rest of a run that ec_step_next began. */
 ec_status ec_run(ec_model *model);
 
-/* Runs one step and returns how many are left, so that a main loop can do other work between steps:
+/* Runs one step and returns how many stand after it, so that a main loop can do other work between steps:
  *     while ((left = ec_step_next(&model)) > 0) poll_sensors();
- * 0 means that the outputs are ready and the next call begins a new run.  On an error the step will be tried again. */
+ * In a model with loops steps run several times, and branches leave some out.  0 means that the outputs are ready and the next call begins a new run.  On an error the step will be tried again. */
 ec_status ec_step_next(ec_model *model);
 
 /* Abandons a run that ec_step_next began; the next one starts with the first step. */
@@ -213,6 +214,14 @@ uint32_t ec_missing_isa(const ec_desc *desc);
 
 /* What ec_open would take on a CPU that offers `isa`: the first of desc and its fallbacks that needs no more, or NULL. */
 const ec_desc *ec_select(const ec_desc *desc, uint32_t isa);
+
+/* ---- Kernels of the runtime, which steps around the branches and loops of a model use ---------------------------- */
+
+void ec_copy(void *const *args, int32_t begin, int32_t end);  /* to, from: bytes begin .. end-1 */
+void ec_clear(void *const *args, int32_t begin, int32_t end); /* to: bytes begin .. end-1 become 0 */
+void ec_put(void *const *args, int32_t begin, int32_t end);   /* to, from, int64 row, int64 bytes of a row: as ec_copy */
+void ec_next(void *const *args, int32_t begin, int32_t end);  /* int64 count: one more */
+void ec_more(void *const *args, int32_t begin, int32_t end);  /* byte result, int64 count, int64 limit, byte condition */
 
 /* ---- For those who write backends and bindings ------------------------------------------------------------------- */
 
