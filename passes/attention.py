@@ -47,6 +47,8 @@ def attention(g: Graph, *, session: Session) -> Graph:
                 session.explain("attention", node, found)
         elif session.step("attention", node):
             ends[found.end.node] = found
+    if not ends:
+        return g
     new: dict[Value, Value] = {}
     for node in g.nodes():
         if node in ends:

@@ -117,7 +117,7 @@ ec_status ec_step_next(ec_model *model)
     const uint32_t steps = model->desc->n_steps;
     if (model->next < steps) { /* not so in a model without steps */
         const ec_step *step = &model->desc->steps[model->next];
-        if (step->kernel == NULL) {
+        if (step->jump != 0) {
             model->next += (uint32_t)branched(model, step);
         } else {
             const ec_status status = model->profile != NULL ? run_profiled(model, step) : run_step(model, step);

@@ -148,7 +148,7 @@ static void names_are_found_whole(void)
 static void scratch_is_per_worker(void)
 {
     const ec_ref refs[] = {{EC_ARENA, 8}, {EC_WEIGHTS, 12}, {EC_SCRATCH, 16}};
-    const ec_step step = {NULL, refs, 3, 1, 1, 32, "step"};
+    const ec_step step = {NULL, refs, 3, 1, 1, 32, 0, "step"};
     ec_model model;
     void *args[EC_MAX_ARGS];
     CHECK_EQ(ec_open(&model, &tiny_desc, arena, sizeof arena), EC_OK);
@@ -206,7 +206,7 @@ static void steps_can_be_run_one_by_one(void)
 
 static void a_model_without_work_runs(void)
 {
-    const ec_step no_tasks = {NULL, NULL, 0, 0, 0, 0, "nothing"};
+    const ec_step no_tasks = {NULL, NULL, 0, 0, 0, 0, 0, "nothing"};
     ec_desc desc = tiny_desc;
     ec_model model;
     desc.n_steps = 0;

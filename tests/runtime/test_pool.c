@@ -71,12 +71,12 @@ static void compare_counts(void *const *args, int32_t begin, int32_t end)
 
 static const ec_ref counter_args[] = {{EC_ARENA, 0}, {EC_SCRATCH, TASKS * 4}};
 static const ec_step counter_steps[] = {
-    {count_tasks, counter_args, 2, TASKS, 1, 64, "count"},
-    {count_tasks, counter_args, 2, 1, 1, 64, "count one"},
-    {count_tasks, counter_args, 2, 0, 1, 64, "count none"},
-    {count_tasks, counter_args, 2, 3, 1, 64, "count three"},
-    {compare_counts, counter_args, 2, 16, 1, 64, "compare"},
-    {count_tasks, counter_args, 2, TASKS, 1, 64, "count again"},
+    {count_tasks, counter_args, 2, TASKS, 1, 64, 0, "count"},
+    {count_tasks, counter_args, 2, 1, 1, 64, 0, "count one"},
+    {count_tasks, counter_args, 2, 0, 1, 64, 0, "count none"},
+    {count_tasks, counter_args, 2, 3, 1, 64, 0, "count three"},
+    {compare_counts, counter_args, 2, 16, 1, 64, 0, "compare"},
+    {count_tasks, counter_args, 2, TASKS, 1, 64, 0, "count again"},
 };
 static const ec_desc counter_desc = {EC_ABI, 0,    ARENA,         64,   WORKERS, 0, 0, 6,
                                      NULL,   NULL, counter_steps, NULL, 0,       2, "counter", "0", "any", NULL};
@@ -137,7 +137,7 @@ static void meet(void *const *args, int32_t begin, int32_t end)
 
 static void all_workers_take_part(void)
 {
-    const ec_step step = {meet, counter_args, 2, WORKERS, 1, 64, "meet"};
+    const ec_step step = {meet, counter_args, 2, WORKERS, 1, 64, 0, "meet"};
     ec_desc desc = counter_desc;
     ec_pool *pool;
     ec_model model;
@@ -209,7 +209,7 @@ static ec_pool *open_on_pool(ec_model *model, ec_desc *desc, const ec_step *step
 
 static void run_with_grain(uint32_t grain, uint32_t runs)
 {
-    const ec_step step = {note_calls, counter_args, 2, TASKS, grain, 64, "note"};
+    const ec_step step = {note_calls, counter_args, 2, TASKS, grain, 64, 0, "note"};
     ec_desc desc;
     ec_model model;
     uint32_t wrong = 0;
@@ -250,7 +250,7 @@ static void doze(void *const *args, int32_t begin, int32_t end)
 
 static void whoever_sleeps_is_woken(void)
 {
-    const ec_step step = {doze, counter_args, 2, TASKS, 1, 64, "doze"};
+    const ec_step step = {doze, counter_args, 2, TASKS, 1, 64, 0, "doze"};
     const struct timespec nap = {0, 3000000};
     ec_desc desc;
     ec_model model;

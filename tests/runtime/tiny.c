@@ -25,8 +25,8 @@ static const ec_io outputs[] = {{"scores", {EC_ARENA, 64}, 16, EC_F32, 2, 0, dim
 static const ec_ref scale_args[] = {{EC_ARENA, 0}, {EC_WEIGHTS, 0}};
 static const ec_ref normalize_args[] = {{EC_ARENA, 0}, {EC_ARENA, 64}};
 static const ec_step steps[] = {
-    {scale, scale_args, 2, 4, 1, 0, "scale"},
-    {normalize, normalize_args, 2, 4, 1, 0, "normalize"},
+    {scale, scale_args, 2, 4, 1, 0, 0, "scale"},
+    {normalize, normalize_args, 2, 4, 1, 0, 0, "normalize"},
 };
 
 const ec_desc tiny_desc = {EC_ABI, 0,       TINY_ARENA_BYTES, TINY_ARENA_ALIGN,         1,

@@ -116,7 +116,7 @@ typedef struct ec_step {
     uint32_t n_args, tasks; /* tasks <= INT32_MAX */
     uint32_t grain;         /* tasks that are worth handing to another worker; >= tasks: one worker does all */
     uint32_t scratch_stride;
-    int32_t jump; /* of a branch, which has no kernel: where its one argument, a byte, is 0, so many steps further */
+    int32_t jump; /* not 0: a branch, without a kernel; where its one argument, a byte, is 0, so many steps further */
     const char *name;
 } ec_step;
 
