@@ -28,7 +28,7 @@ from .runtime import Model, Port, named_dtype, random_inputs, read_arrays
 Arrays = dict[str, npt.NDArray[Any]]
 
 TOLERANCE = 1e-4
-_LOOSER = {"float16": 2e-3, "bfloat16": 1.6e-2}  # two units in the last place
+_LOOSER = {"float16": 1e-2, "bfloat16": 8e-2}  # ten units in the last place: every layer rounds to half precision
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ..errors import EdgecError
+from ..errors import EdgecError, UnsupportedModel
 from .common import add_model_options, binds_of, dims_of, shapes_of, show_json, size, table
 
 EXAMPLES = """examples:
@@ -104,9 +104,12 @@ def _show_model(args: argparse.Namespace) -> int:
     from ..op import OPS, is_const
 
     notes: list[str] = []
-    graph = import_model(
-        args.path, shapes=shapes_of(args), dims=dims_of(args), binds=binds_of(args), notice=notes.append
-    )
+    try:
+        graph = import_model(
+            args.path, shapes=shapes_of(args), dims=dims_of(args), binds=binds_of(args), notice=notes.append
+        )
+    except UnsupportedModel as error:
+        return _show_refusals(error, args.json)
     nodes = [n for n in graph.nodes() if OPS[n.op].kind != "source"]
     constants = {v for n in graph.nodes() for v in n.args if is_const(v)} | {v for v in graph.outputs if is_const(v)}
     live = _live_bytes(graph, nodes)
@@ -142,6 +145,17 @@ def _show_model(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}")
     return 0
+
+
+def _show_refusals(error: UnsupportedModel, as_json: bool) -> int:
+    """Every node and input that cannot be compiled, and why; the exit code of a model that is refused."""
+    if as_json:
+        show_json({"unsupported": [asdict(entry) for entry in error.entries]})
+        return 1
+    rows = [(e.node, e.op, e.opset or "", "; ".join(filter(None, (e.why, e.help)))) for e in error.entries]
+    print(table(("node", "operator", "opset", "why it is refused; what would help"), rows))
+    print(f"\n{error.where}: {len(rows)} of its nodes and inputs cannot be compiled")
+    return 1
 
 
 def _macs(node: Any) -> int:

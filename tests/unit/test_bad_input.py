@@ -116,6 +116,20 @@ def test_unsupported_inputs_and_nodes_are_listed_together(here: Path, capsys: Ca
     assert [(e.node, e.op) for e in caught.value.entries][:2] == [("s", "Input"), ("t", "Input")]
 
 
+def test_inspect_lists_every_refusal(here: Path, capsys: Capture) -> None:
+    nodes = [helper.make_node("ImageDecoder", ["x"], [name], name=name) for name in ("one", "two")]
+    save("m.onnx", nodes, [tensor("x"), tensor("t", kind=TensorProto.STRING)], [tensor("one"), tensor("two")])
+    assert main(["inspect", "m.onnx", "--json"]) == 1
+    entries = json.loads(capsys.readouterr().out)["unsupported"]
+    assert [(e["node"], e["op"], e["opset"]) for e in entries] == [
+        ("t", "Input", 17), ("one", "ImageDecoder", 17), ("two", "ImageDecoder", 17)
+    ]  # fmt: skip
+    assert all(e["why"] for e in entries)
+    assert main(["inspect", "m.onnx"]) == 1
+    shown = capsys.readouterr().out
+    assert "this operator is not supported" in shown and "m.onnx: 3 of its nodes and inputs" in shown
+
+
 def test_one_reason_is_said_once() -> None:
     entries = [
         Unsupported("a", "Op", 0, "why", "help"),
