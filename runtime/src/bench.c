@@ -31,7 +31,7 @@ ec_status ec_bench(ec_model *model, uint32_t runs, double *ms_out)
 static void record(void *user, uint32_t step, uint64_t nanoseconds)
 {
     double *row = *(double **)user;
-    row[step] = (double)nanoseconds * 1e-6;
+    row[step] += (double)nanoseconds * 1e-6; /* a step inside a loop runs several times */
 }
 
 ec_status ec_bench_steps(ec_model *model, uint32_t runs, double *ms_out)
@@ -42,8 +42,11 @@ ec_status ec_bench_steps(ec_model *model, uint32_t runs, double *ms_out)
     double *row = ms_out;
     ec_status status = ec_set_profile(model, record, &row, ec_clock_ns);
     ec_restart(model);
-    for (uint32_t run = 0; run < runs && status == EC_OK; run++, row += model->desc->n_steps)
+    for (uint32_t run = 0; run < runs && status == EC_OK; run++, row += model->desc->n_steps) {
+        for (uint32_t step = 0; step < model->desc->n_steps; step++)
+            row[step] = 0;
         status = ec_run(model);
+    }
     ec_set_profile(model, before.profile, before.profile_user, before.clock);
     return status;
 }

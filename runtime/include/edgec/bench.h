@@ -18,7 +18,8 @@ uint64_t ec_clock_ns(void);
 /* Times `runs` runs; ms_out[runs], in milliseconds, in the order they happened.  Warm up with a run of your own. */
 ec_status ec_bench(ec_model *model, uint32_t runs, double *ms_out);
 
-/* Times every step of `runs` runs; ms_out[runs][desc->n_steps], in milliseconds.  A profile hook that is set stays set,
+/* Times every step of `runs` runs, all turns of it together; ms_out[runs][desc->n_steps], in milliseconds, 0 for branches
+ * and for what they leave out.  A profile hook that is set stays set,
  * but is not called meanwhile. */
 ec_status ec_bench_steps(ec_model *model, uint32_t runs, double *ms_out);
 
