@@ -184,15 +184,22 @@ def log1p(x: Expr) -> Expr:
 
 
 def tanh(x: Expr) -> Expr:
-    def ratio(x: Expr) -> Expr:
-        magnitude = at_most(tirx.abs(x), f32(10))
-        return with_sign(bind(expm1(magnitude + magnitude), lambda t: t / (t + f32(2))), x)
+    return bind(x, lambda x: bind(tanh_part(x), lambda t: with_sign(t / (t + f32(2)), x)))
 
-    return bind(x, ratio)
+
+def tanh_part(x: Expr) -> Expr:
+    """t with tanh |x| = t / (t + 2)."""
+    magnitude = at_most(tirx.abs(x), f32(10))
+    return expm1(magnitude + magnitude)
 
 
 def sigmoid(x: Expr) -> Expr:
-    return f32(1) / (f32(1) + exp_within(f32(0) - x))
+    return f32(1) / sigmoid_below(x)
+
+
+def sigmoid_below(x: Expr) -> Expr:
+    """1 / sigmoid(x), not above 1.7e38."""
+    return f32(1) + exp_within(f32(0) - x)
 
 
 _ERF_TAIL = (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1)

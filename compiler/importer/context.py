@@ -90,6 +90,7 @@ class Context:
         self.args = list(args)
         self.attrs = attrs
         self.outputs = list(outputs)  # "" where nobody reads the result
+        self.label = next((output for output in outputs if output), name)  # begins the names of what is written
         self.fresh: list[Node] = []
 
     # ---- reading ----
@@ -187,7 +188,6 @@ class Context:
 
     def emit_all(self, op: str, *args: Value, **attrs: Attr) -> tuple[Value, ...]:
         """All results. Constants where every argument is one and the results are not too large, or have no elements."""
-        label = self.outputs[0] if self.outputs else self.name
         try:
             OPS[op].check(Node(op, args, (), attrs))
             types = infer_types(op, [a.type for a in args], attrs)
@@ -195,7 +195,7 @@ class Context:
             raise EdgecError(f"{self.where}: {str(error).removeprefix(f'{op}: ')}") from None
         for t in types:
             check_size(t, self.where)
-        node = Node(op, args, types, attrs, f"{label}.{op.lower()}", (self.name,))
+        node = Node(op, args, types, attrs, f"{self.label}.{op.lower()}", (self.name,))
         if args and op not in _KEPT and OPS[op].kind != "control" and all(map(is_const, args)):
             size = sum(map(value_bytes, types))
             if size <= max(FOLD_BYTES, sum(value_bytes(a.type) for a in args)):
@@ -214,7 +214,7 @@ class Context:
         array = np.asarray(values)
         if like is not None:
             array = array.astype(DTYPES[like if isinstance(like, str) else like.type.dtype].numpy)
-        value = const(array, f"{self.outputs[0] if self.outputs else self.name}.const", (self.name,))
+        value = const(array, f"{self.label}.const", (self.name,))
         self.fresh.append(value.node)
         return value
 

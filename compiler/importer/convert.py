@@ -23,9 +23,6 @@ from .read import ONNX_DOMAINS
 from .table import CONTROL, CONVERTERS, Refused
 
 _HELP = {
-    "LSTM": "recurrent operators are not supported yet",
-    "GRU": "recurrent operators are not supported yet",
-    "RNN": "recurrent operators are not supported yet",
     "NonMaxSuppression": "end the model before it and select boxes in your program",
     "TopK": "end the model before it and select in your program",
 }
@@ -128,8 +125,7 @@ class Walk:
             args = args[:-1]
         where = f"node {name!r} ({node.op})"
         attrs = {key: _plain(value, where) for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
-        first = next((t.name for t in node.outputs), name)
-        return Context(node.op, name, self.opset, args, attrs, [(outputs or [""])[0] or first, *outputs[1:]])
+        return Context(node.op, name, self.opset, args, attrs, outputs)
 
     def _convert(self, node: gs.Node, context: Context) -> None:
         try:

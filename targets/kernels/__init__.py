@@ -13,6 +13,7 @@ from . import (  # noqa: F401
     norm,
     pool_rows,
     pool_spatial_rows,
+    recurrent_rows,
     resize_rows,
     softmax,
     window_generic,

@@ -69,17 +69,22 @@ def plain(
         body, cpu = problem.body, problem.target.cpu
         cost = CALL_US + cycles(problem.anchor, cpu) / (cpu.ghz * 1e3)
         layouts_in, layouts_out = ("",) * len(body.inputs), ("",) * len(body.outputs)
-        needed = _offsets(scratch(problem.anchor, cpu))[1]
+        needed = scratch_bytes(scratch(problem.anchor, cpu))
         return [Choice(name, layouts_in, layouts_out, cost_us=cost, scratch_bytes=needed)]
 
     def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-        return _emit(problem, symbol, code, scratch(problem.anchor, problem.target.cpu))
+        return emit_plain(problem, symbol, code, scratch(problem.anchor, problem.target.cpu))
 
     kernel(Row(name, frozenset(ops), _match, offers, emit, summary))
 
 
 def _match(problem: Problem) -> Literal[True] | str:
     return True
+
+
+def scratch_bytes(parts: Sequence[Part]) -> int:
+    """Bytes of the scratch that holds these parts."""
+    return _offsets(parts)[1]
 
 
 def _offsets(parts: Sequence[Part]) -> tuple[list[int], int]:
@@ -91,7 +96,8 @@ def _offsets(parts: Sequence[Part]) -> tuple[list[int], int]:
     return offsets, end
 
 
-def _emit(problem: Problem, symbol: str, code: Code, parts: Sequence[Part]) -> Emitted:
+def emit_plain(problem: Problem, symbol: str, code: Code, parts: Sequence[Part]) -> Emitted:
+    """The kernel of one node; an argument lies as its type in the body says."""
     from .. import tir
     from ..access import parameter
 

@@ -1,4 +1,4 @@
-"""A register tile: numbers times vectors, summed over steps: the products of attention and of Winograd."""
+"""A register tile: numbers times vectors, summed over steps: products of attention, Winograd and recurrence."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .common_emit import F32, put, vector
 class Tile:
     """Accumulators in registers: `rows` of vectors with these true widths."""
 
-    def __init__(self, rows: int, widths: tuple[int, ...], lanes: int) -> None:
-        self.rows, self.widths, self.lanes = rows, widths, lanes
-        self.acc, self.alloc = tir.local((rows * len(widths) * lanes,), F32)
+    def __init__(self, rows: int, widths: tuple[int, ...], lanes: int, kind: str = F32) -> None:
+        self.rows, self.widths, self.lanes, self.kind = rows, widths, lanes, kind
+        self.acc, self.alloc = tir.local((rows * len(widths) * lanes,), kind)
         self.places = [(i, v) for i in range(rows) for v in range(len(widths))]
 
     def slot(self, i: int, v: int) -> int:
@@ -33,7 +33,7 @@ class Tile:
 
     def zeros(self) -> list[Stmt]:
         """All sums at zero."""
-        return [self._put(i, v, tir.broadcast(tir.lit(0.0, F32), self.widths[v])) for i, v in self.places]
+        return [self._put(i, v, tir.broadcast(tir.lit(0.0, self.kind), self.widths[v])) for i, v in self.places]
 
     def step(self, line: Callable[[int], Expr], number: Callable[[int], Expr]) -> Stmt:
         """Add number(i) * line(v) to the sum of row i, vector v; each is read once."""

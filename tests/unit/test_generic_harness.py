@@ -98,19 +98,23 @@ class Fenced:
 
 
 def execute(p: Problem, row: str, arrays: Sequence[Any], folder: Path) -> list[Any]:
-    """Outputs of the kernel, run twice: with its buffers at the start and at the end of fenced memory."""
+    """Outputs of the kernel, run twice: with its buffers at the start and at the end of fenced memory.
+
+    Scratch is full of NaN.
+    """
     kern, tasks = emitted(p, row, folder)
     results = []
     for at_end in (False, True):
         every = [Fenced(pack(np.asarray(a), v.type.layout), at_end) for a, v in zip(arrays, p.body.inputs, strict=True)]
         for v in p.body.outputs:
             every.append(Fenced(np.full(physical_shape(v.type), 77, dtype(v.type.dtype).numpy), at_end))
+        every.append(Fenced(np.full(max(64, ROWS[row].choices(p)[0].scratch_bytes), 0xFF, np.uint8), at_end))
         pointers = (ctypes.c_void_p * len(every))(*(b.pointer for b in every))
         half = tasks // 2
         kern(pointers, 0, half)
         kern(pointers, half, tasks)
         assert all(b.whole for b in every), "wrote outside a buffer"
-        ends = every[len(p.body.inputs) :]
+        ends = every[len(p.body.inputs) : -1]
         results.append([unpack(b.view, v.type.layout, v.shape) for b, v in zip(ends, p.body.outputs, strict=True)])
     for first, second in zip(*results, strict=True):
         np.testing.assert_array_equal(first, second)

@@ -1,0 +1,305 @@
+"""TensorIR of a recurrence: steps, tiles of rows and hidden units within them, and where their numbers lie."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.op import full_attrs
+from edgec.targets import tir
+from edgec.targets.tir import Expr, Stmt
+
+from .common import ceil_div
+from .common_emit import ABREAST, full_or_rest, put, vector
+from .plain import Tensors
+from .recurrent_cell import CELLS, Point
+from .recurrent_rows import Plan, Shape
+from .register_tile import Tile
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What a task works on: a direction, and `count` sequences from `first` on."""
+
+    d: Expr
+    first: Expr
+    count: int
+
+
+@dataclass(frozen=True)
+class Turn:
+    """A step: its number, where in the sequences it is, and which halves of the states are read and written."""
+
+    t: Expr
+    at: Expr
+    odd: Expr
+    old: Expr
+    new: Expr
+
+
+@dataclass(frozen=True)
+class Where:
+    """A tile: row within the task, number of the panel, hidden units in it."""
+
+    row: Expr
+    panel: Expr
+    units: int
+
+
+class Recurrence:
+    """A task is some sequences in one direction, from the first step to the last."""
+
+    def __init__(self, tensors: Tensors, shape: Shape, plan: Plan) -> None:
+        self.shape, self.plan = shape, plan
+        self.attrs: Any = full_attrs(tensors.node)
+        self.kind = f"float{shape.bits}"
+        states = 2 if shape.op == "Edgec.LSTM" else 1
+        self.x, self.r, *more = tensors.args
+        self.weights = tensors.node.args[1].type.dtype
+        self.firsts = [more.pop(0)]
+        self.bias = more.pop(0) if shape.op == "Edgec.GRU" else None
+        self.firsts += [more.pop(0) for _ in range(states - 1)]
+        self.peepholes = more.pop(0) if self.attrs.get("peepholes") else None
+        self.lengths = more.pop(0) if more else None
+        *every, self.lasts = [*tensors.results[:-states], tensors.results[-states:]]
+        self.every = every[0] if every else None
+        self.states, self.held = tensors.scratch[:states], tensors.scratch[states:]
+        self.wide = plan.padded(shape.hidden)
+        self.half = plan.each * self.wide
+
+    def code(self) -> tuple[int, Callable[[Expr], Stmt]]:
+        groups = ceil_div(self.shape.batch, self.plan.each)
+
+        def task(number: Expr) -> Stmt:
+            digits = tir.split(number, self.shape.directions, groups)
+            d, bind_d = tir.let(digits[0], "d")
+            first, bind_first = tir.let(digits[1] * self.plan.each, "first")
+            work = full_or_rest(
+                digits[1], self.shape.batch, self.plan.each, lambda count: self.sequences(Rows(d, first, count))
+            )
+            return tir.seq(bind_d, bind_first, work)
+
+        return self.shape.directions * groups, task
+
+    # -- sequences ---------------------------------------------------------------------------------------------------
+
+    def sequences(self, rows: Rows) -> Stmt:
+        """From the first states to the last; steps after the end of the longest sequence leave zeros."""
+        longest, find = self.longest(rows)
+        odd, bind = tir.let(tirx.bitwise_and(longest, tir.i32(1)) * self.half, "end")
+        steps = tir.loop(longest, lambda t: self.step(rows, t), "t")
+        rest = None
+        if self.lengths is not None and self.every is not None:
+            every = self.every
+
+            def clear(t: Expr, i: Expr) -> Stmt:
+                return self.across(lambda j, n: put(every, self.zeros(n), n, t, rows.d, rows.first + i, j))
+
+            after = self.shape.steps - longest
+            rest = tir.loop(after, lambda t: tir.loop(rows.count, lambda i: clear(t, i), "i"), "t", start=longest)
+        start = tir.loop(rows.count, lambda i: self.load(rows, i), "i")
+        end = tir.loop(rows.count, lambda i: self.save(rows, i, odd), "i")
+        return tir.seq(start, find, bind, steps, rest, end)
+
+    def longest(self, rows: Rows) -> tuple[Expr, Stmt]:
+        """The length of the longest sequence."""
+        if self.lengths is None:
+            return tir.i32(self.shape.steps), tir.seq()
+        most, alloc = tir.local((1,), "int32", "longest")
+        found = tir.load(most, 0)
+
+        def one(i: Expr) -> Stmt:
+            return tir.store(most, tirx.max(found, self.length(rows.first + i)), 0)
+
+        return found, tir.seq(alloc, tir.store(most, tir.i32(0), 0), tir.loop(rows.count, one, "i"))
+
+    def length(self, row: Expr) -> Expr:
+        return tirx.max(tirx.min(tir.load(self.lengths, row), tir.i32(self.shape.steps)), tir.i32(0))
+
+    def load(self, rows: Rows, i: Expr) -> Stmt:
+        def columns(j: Expr, n: int) -> Stmt:
+            parts = [
+                put(state, vector(first, n, rows.d, rows.first + i, j), n, i * self.wide + j)
+                for first, state in zip(self.firsts, self.states, strict=True)
+            ]
+            return tir.seq(parts)
+
+        return self.across(columns)
+
+    def save(self, rows: Rows, i: Expr, odd: Expr) -> Stmt:
+        """The last states; zeros for a sequence without steps."""
+        row = rows.first + i
+
+        def columns(j: Expr, n: int) -> Stmt:
+            parts = []
+            for last, state in zip(self.lasts, self.states, strict=True):
+                kept = put(last, vector(state, n, odd + i * self.wide + j), n, rows.d, row, j)
+                if self.lengths is not None:
+                    nothing = put(last, self.zeros(n), n, rows.d, row, j)
+                    kept = tir.when(self.length(row) > 0, kept, nothing)
+                parts.append(kept)
+            return tir.seq(parts)
+
+        return self.across(columns)
+
+    def zeros(self, n: int) -> Expr:
+        return tir.broadcast(tir.lit(0.0, self.kind), n)
+
+    def across(self, make: Callable[[Expr, int], Stmt]) -> Stmt:
+        """`make(j, n)` for the hidden axis: n units from j on."""
+        lanes = self.plan.lanes
+        whole, rest = divmod(self.shape.hidden, lanes)
+        loop = tir.loop(whole, lambda k: make(k * lanes, lanes), "j") if whole else None
+        return tir.seq(loop, make(tir.i32(whole * lanes), rest) if rest else None)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    def step(self, rows: Rows, t: Expr) -> Stmt:
+        """All phases of a step; every second one takes the panels in the opposite order."""
+        odd, bind_odd = tir.let(tirx.bitwise_and(t, tir.i32(1)), "odd")
+        at, bind_at = tir.let(self.backwards(rows.d, t, self.shape.steps - 1 - t), "at")
+        old, bind_old = tir.let(odd * self.half, "old")
+        new, bind_new = tir.let((1 - odd) * self.half, "new")
+        turn = Turn(t, at, odd, old, new)
+        phases = [self.phase(rows, turn, k) for k in range(len(self.shape.phases))]
+        return tir.seq(bind_odd, bind_at, bind_old, bind_new, phases)
+
+    def backwards(self, d: Expr, forward: Expr, reverse: Expr) -> Expr:
+        """One or the other, as the direction says."""
+        flags = self.attrs["reverse"]
+        if len(set(flags)) == 1:
+            return reverse if flags[0] else forward
+        return tirx.Select(tirx.EQ(d, tir.i32(flags.index(1))), reverse, forward)
+
+    def phase(self, rows: Rows, turn: Turn, k: int) -> Stmt:
+        hidden, width = self.shape.hidden, self.plan.width
+        panels = ceil_div(hidden, width)
+        size = min(self.plan.rows, rows.count)
+        tiles = ceil_div(rows.count, size)
+
+        def panel(number: Expr) -> Stmt:
+            here, bind = tir.let(number + turn.odd * (panels - 1 - 2 * number), "panel")
+
+            def of(units: int) -> Stmt:
+                def tile(i: Expr) -> Stmt:
+                    last = rows.count - size  # tiles overlap where rows do not divide
+                    row, bind = tir.let(i * size if rows.count % size == 0 else tirx.min(i * size, last), "row")
+                    return tir.seq(bind, self.tile(rows, turn, k, Where(row, here, units), size))
+
+                return tir.loop(tiles, tile, "tile")
+
+            return tir.seq(bind, full_or_rest(here, hidden, width, of))
+
+        return tir.loop(panels, panel, "p")
+
+    # -- tiles -------------------------------------------------------------------------------------------------------
+
+    def tile(self, rows: Rows, turn: Turn, phase: int, where: Where, size: int) -> Stmt:
+        """The sums of some rows and hidden units, and what follows from them."""
+        gates, lanes = self.shape.phases[phase], self.plan.lanes
+        vectors = ceil_div(where.units, lanes)
+        tile = Tile(size, (lanes,) * (len(gates) * vectors), lanes, self.kind)
+        source, base = (self.held[0], tir.i32(0)) if phase else (self.states[0], turn.old)
+
+        def line(k: Expr, s: int) -> Expr:
+            gate, v = divmod(s, vectors)
+            return self.widened(vector(self.r, lanes, rows.d, gates[gate], where.panel, k, v * lanes))
+
+        def number(k: Expr, i: int) -> Expr:
+            return tir.load(source, base + (where.row + i) * self.wide + k)
+
+        sums = tile.sums(self.shape.hidden, line, number)
+        stage, copies = self.staged(tile)
+        parts = []
+        for i in range(size):
+            for v in range(vectors):
+                slots = [tile.slot(i, gate * vectors + v) for gate in range(len(gates))]
+                n = min(lanes, where.units - v * lanes)
+                first = where.panel * self.plan.width + v * lanes
+                parts.append(self.point(rows, turn, phase, where.row + i, first, n, stage, slots))
+        groups = [parts[k : k + ABREAST] for k in range(0, len(parts), ABREAST)]
+        return tir.seq(sums, copies, [tir.interleaved(group) for group in groups])
+
+    def point(
+        self, rows: Rows, turn: Turn, phase: int, i: Expr, first: Expr, n: int, stage: Any, slots: Sequence[int]
+    ) -> Stmt:
+        """The gates of one row and `n` hidden units from `first` on; `slots`: where the sums of each gate are."""
+        row, hidden, gates = rows.first + i, self.shape.hidden, self.shape.gates
+        binds, live, at = self.live(rows, turn, i)
+        registers: list[Stmt] = []
+
+        def lane(x: Expr) -> Stmt:
+            j = first + x
+
+            def state(k: int) -> Expr:
+                return tir.load(self.states[k], turn.old + i * self.wide + j)
+
+            def following(k: int, value: Expr) -> list[Stmt]:
+                value = p.keep(value if live is None else tirx.Select(live, value, state(k)))
+                stores = [tir.store(self.states[k], value, turn.new + i * self.wide + j)]
+                if k == 0 and self.every is not None:
+                    shown = value if live is None else tirx.Select(live, value, tir.lit(0.0, self.kind))
+                    stores.append(tir.store(self.every, shown, at, rows.d, row, j))
+                return stores
+
+            def parameter(q: int) -> Expr:
+                if self.bias is not None:
+                    return tir.load(self.bias, rows.d, j)
+                return tir.load(self.peepholes, rows.d, q, j)
+
+            p = Point(
+                self.attrs,
+                self.kind,
+                self.plan.lanes,
+                x,
+                sum=lambda place: tir.load(stage, slots[place] + x),
+                x=lambda gate: tir.load(self.x, at, row, (rows.d * gates + gate) * hidden + j),
+                state=state,
+                next=following,
+                held=lambda k: tir.load(self.held[k], i * self.wide + j),
+                hold=lambda k, value: tir.store(self.held[k], value, i * self.wide + j),
+                parameter=parameter,
+            )
+            CELLS[self.shape.op, len(self.shape.phases)][phase](p)
+            registers.extend(p.registers)
+            return tir.seq(p.statements)
+
+        work = self.lane_by_lane(n, lane)
+        return tir.seq(binds, registers, work)
+
+    def widened(self, x: Expr) -> Expr:
+        """A vector of R in the type that is computed in."""
+        lanes = self.plan.lanes
+        if self.weights == "bf16":
+            wide = tirx.Cast(_vector("uint32", lanes), x) << tir.broadcast(tir.lit(16, "uint32"), lanes)
+            return tirx.reinterpret(_vector("float32", lanes), wide)
+        return tirx.Cast(_vector("float32", lanes), x) if self.weights == "f16" else x
+
+    def staged(self, tile: Tile) -> tuple[Any, list[Stmt]]:
+        """Where the sums can be read lane by lane: f64 goes through the C library, one number after the other."""
+        if self.kind == "float32":
+            return tile.acc, []
+        stage, alloc = tir.local(tile.acc.shape, self.kind, "stage")
+        lanes = self.plan.lanes
+        copies = [put(stage, tile.sum(i, v), lanes, tile.slot(i, v)) for i, v in tile.places]
+        return stage, [alloc, *copies]
+
+    def lane_by_lane(self, n: int, lane: Callable[[Expr], Stmt]) -> Stmt:
+        return tir.vectorized(n, lane) if self.kind == "float32" else tir.loop(n, lane, "lane")
+
+    def live(self, rows: Rows, turn: Turn, i: Expr) -> tuple[list[Stmt], Expr | None, Expr]:
+        """Whether a sequence has this step at all (None: it has), and which of its steps that is."""
+        if self.lengths is None:
+            return [], None, turn.at
+        length, bind_length = tir.let(self.length(rows.first + i), "length")
+        live = turn.t < length
+        at = tirx.Select(live, self.backwards(rows.d, turn.t, length - 1 - turn.t), turn.t)
+        at, bind_at = tir.let(at, "at")
+        return [bind_length, bind_at], live, at
+
+
+def _vector(kind: str, lanes: int) -> str:
+    return f"{kind}x{lanes}" if lanes > 1 else kind
