@@ -9,11 +9,10 @@ import numpy as np
 
 from ..errors import EdgecError
 from ..ir import Attr, Value
-from ..ops.recurrence import ACTIVATIONS, FUNCTIONS, GATES
+from ..ops.recurrence import ACTIVATIONS, GATES, USUAL
 from .context import Context
 from .table import Refused, Result, converts
 
-USUAL = {"RNN": ("Tanh",), "GRU": ("Sigmoid", "Tanh"), "LSTM": ("Sigmoid", "Tanh", "Tanh")}
 REVERSE = {"forward": (0,), "reverse": (1,), "bidirectional": (0, 1)}
 # alpha and beta of the activations that have any, where the node gives none: those of ONNX's operators of these names.
 # Affine and ScaledTanh are no operators any more: what changes nothing.
@@ -165,9 +164,9 @@ class _Recurrent:
 
         ONNX lists the parameters in the order of the activations: each takes as many as it has.
         """
-        c, count = self.c, FUNCTIONS[self.op]
+        c, count = self.c, len(USUAL[self.op])
         given = [str(n.decode() if isinstance(n, bytes) else n) for n in c.attr("activations") or ()]
-        names = given or list(USUAL[c.op]) * self.directions
+        names = given or list(USUAL[self.op]) * self.directions
         if c.op == "RNN" and self.directions == 1:
             names = names[:1]  # its default names two, whatever the direction
         if len(names) != count * self.directions:

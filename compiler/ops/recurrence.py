@@ -21,12 +21,12 @@ import numpy as np
 
 from ..errors import IRError
 from ..ir import Attr, Type
-from ..op import REQUIRED, op
+from ..op import op
 from .common import Ints, Tensor, equal_types, require
 from .unary import sigmoid, softplus
 
 GATES = {"Edgec.RNN": 1, "Edgec.GRU": 3, "Edgec.LSTM": 4}
-FUNCTIONS = {"Edgec.RNN": 1, "Edgec.GRU": 2, "Edgec.LSTM": 3}  # f, g, h of ONNX's equations
+USUAL = {"Edgec.RNN": ("Tanh",), "Edgec.GRU": ("Sigmoid", "Tanh"), "Edgec.LSTM": ("Sigmoid", "Tanh", "Tanh")}  # f, g, h
 
 # Functions of x, alpha and beta. ThresholdedRelu keeps x = alpha here, as the recurrent operators say; on its own it
 # does not.
@@ -84,7 +84,7 @@ def _more(name: str, directions: int, hidden: int, state: Ints, attrs: Any) -> l
 
 
 def _check_attributes(name: str, directions: int, **attrs: Any) -> None:
-    count = FUNCTIONS[name]
+    count = len(USUAL[name])
     if len(attrs["reverse"]) != directions or set(attrs["reverse"]) - {0, 1}:
         raise IRError(f"reverse={list(attrs['reverse'])} is no 0 or 1 for each of {directions} direction(s)")
     for key in ("activations", "alpha", "beta"):
@@ -179,19 +179,17 @@ def _lstm(r: Tensor, *peep: Tensor, functions: list[Function], input_forget: int
     return step
 
 
-COMMON: dict[str, Attr] = {
-    "reverse": REQUIRED,  # per direction: 1 where it runs from the last step to the first
-    "activations": REQUIRED,  # f, g, h of ONNX's equations, as many as the operator has; alpha and beta of each
-    "alpha": REQUIRED,
-    "beta": REQUIRED,
-    "clip": float("inf"),
-    "sequence": 1,
-}
-
-
 def _row(name: str, arity: tuple[int, int], make: Callable[..., Step], **attrs: Attr) -> None:
+    common: dict[str, Attr] = {
+        "reverse": (0,),  # per direction: 1 where it runs from the last step to the first
+        "activations": USUAL[name],  # f, g and h of ONNX's equations, and the parameters of each
+        "alpha": (0.0,) * len(USUAL[name]),
+        "beta": (0.0,) * len(USUAL[name]),
+        "clip": float("inf"),
+        "sequence": 1,
+    }
     infer, meaning = partial(_infer, name), partial(run, name, make)
-    op(name, arity, infer, meaning, kind="other", attrs={**COMMON, **attrs}, alone=True)
+    op(name, arity, infer, meaning, kind="other", attrs={**common, **attrs}, alone=True)
 
 
 _row("Edgec.RNN", (3, 4), _rnn)

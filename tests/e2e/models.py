@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import platform
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -21,11 +22,17 @@ from edgec.targets.host import features
 
 @dataclass(frozen=True)
 class Model:
-    """A model that must compile. `long`: takes more than ten seconds; `code`: most bytes of code."""
+    """A model that must compile. `long`: takes more than ten seconds; `code`: most bytes of code.
+
+    `shapes`, `dims` and `bind` are what `edgec.compile` takes.
+    """
 
     name: str
     long: bool = True
     code: int = 1_000_000
+    shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    dims: Mapping[str, int] = field(default_factory=dict)
+    bind: Mapping[str, int] = field(default_factory=dict)
 
 
 MODELS = (
@@ -44,6 +51,16 @@ MODELS = (
     Model("ultraface_rfb_320"),
     Model("yunet_n_320"),
     Model("mp_palm_detection_lite"),
+    Model("dtln_model_1", long=False, code=40_000),
+    Model("byte_sb_bidi_lstm", long=False, code=60_000, dims={"length": 9, "batch": 3}),
+    Model(
+        "silero_vad_v6_op16",
+        long=False,
+        code=60_000,
+        shapes={"input": (1, 576), "state": (2, 1, 128)},
+        bind={"sr": 16000},
+    ),
+    Model("aecmos_gru_16k", code=200_000, dims={"frames": 33}),
     Model("resnet18"),
     Model("resnet50"),
 )
@@ -61,7 +78,16 @@ def find(name: str) -> Path:
 def bundle(name: str, target: str = "host", threads: int = 1) -> Bundle:
     """A model compiled for `target`; skips the test where this machine cannot compile for it and run the result."""
     needs(find_target(target))
-    return edgec.compile(find(name), target=target, threads=threads, out=_scratch() / f"{name}-{target}-{threads}")
+    model = next((m for m in MODELS if m.name == name), Model(name))
+    return edgec.compile(
+        find(name),
+        target=target,
+        threads=threads,
+        out=_scratch() / f"{name}-{target}-{threads}",
+        shapes=model.shapes,
+        dims=model.dims,
+        bind=model.bind,
+    )
 
 
 def needs(target: Target) -> None:

@@ -29,7 +29,8 @@ def cases() -> Iterator[Any]:
 def test_compiles_and_answers_like_the_reference(model: Model, target: str) -> None:
     pytest.importorskip("onnxruntime")
     compiled = bundle(model.name, target)
-    found = verify(find(model.name), compiled.folder, runs=1 if target == "arm" else 3)
+    runs = 1 if target == "arm" else 3
+    found = verify(find(model.name), compiled.folder, runs=runs, binds=model.bind)
     assert found.ok, "\n".join(f"{d.value}: {d.error:.1e} > {d.tolerance:.0e}" for d in found.differences if not d.ok)
     arena = compiled.manifest["arena"]
     assert arena["bytes"] <= max(1.1 * arena["lower_bound"], 64)

@@ -425,6 +425,40 @@ def test_branches_and_loops() -> None:
         check("Loop", np.asarray(turns, np.int64), None, f32(2), body=_graph("body", step, *ports))
 
 
+def recurrent(op: str, directions: int, steps: int = 4, batch: int = 3, inputs: int = 7, hidden: int = 5) -> list[Any]:
+    """X, W, R, B, no lengths, first states."""
+    gates = {"RNN": 1, "GRU": 3, "LSTM": 4}[op] * hidden
+    shapes = [(directions, gates, inputs), (directions, gates, hidden), (directions, 2 * gates)]
+    states = [f32(directions, batch, hidden) for _ in range(2 if op == "LSTM" else 1)]
+    return [f32(steps, batch, inputs), *(K(f32(*shape)) for shape in shapes), None, *states]
+
+
+@pytest.mark.parametrize("direction", ["forward", "reverse", "bidirectional"])
+@pytest.mark.parametrize("op", ["RNN", "GRU", "LSTM"])
+def test_recurrence(op: str, direction: str) -> None:
+    results, directions = 3 if op == "LSTM" else 2, 2 if direction == "bidirectional" else 1
+    args = recurrent(op, directions)
+    settings: dict[str, Any] = {"hidden_size": 5, "direction": direction, "results": results}
+    check(op, *args, **settings)
+    check(op, *args[:3], opset=7, **settings)
+    args[4] = K(np.asarray([2, 4, 0], np.int32))
+    check(op, *args, opset=14, **settings)
+
+
+def test_recurrence_with_attributes() -> None:
+    two: dict[str, Any] = {"hidden_size": 5, "results": 2}
+    check("GRU", *recurrent("GRU", 2), direction="bidirectional", linear_before_reset=1, **two)
+    check("GRU", *recurrent("GRU", 1), clip=0.4, **two)
+    args, three = [*recurrent("LSTM", 1), K(f32(1, 15))], {**two, "results": 3}
+    check("LSTM", *args, **three)
+    check("LSTM", *args, input_forget=1, **three)
+    for functions in (["Affine", "LeakyRelu", "ThresholdedRelu"], ["Softsign", "Softplus", "Relu"]):
+        check("LSTM", *args, activations=functions, activation_alpha=[0.4, 0.3, 0.2], activation_beta=[0.1], **three)
+    uneven = ["HardSigmoid", "Tanh", "elu", "Sigmoid", "ScaledTanh", "Softplus"]
+    three |= {"direction": "bidirectional", "activations": uneven}
+    check("LSTM", *recurrent("LSTM", 2), activation_alpha=[0.3, 0.7, 0.2], activation_beta=[0.4, 0.9], **three)
+
+
 def test_half_precision_rounds_once() -> None:
     x = f32(2, 8).astype(np.float16)
     for op in ("Exp", "Tanh", "Softmax"):

@@ -20,6 +20,7 @@ def source(*shape: int, name: str = "x", dtype: str = F, layout: str = "") -> Va
     return Value(Node("Input", (), (Type(dtype, shape, layout),), {}, name))
 
 
+RNN = [Type(F, (4, 1, 5)), Type(F, (1, 5, 1, 5)), Type(F, (1, 1, 5))]
 REFUSED: list[tuple[str, list[Type], dict[str, Any], str]] = [
     ("Add", [Type(F, (2, 3)), Type(F, (2,))], {}, "do not broadcast"),
     ("Add", [Type(F, (2,)), Type("i32", (2,))], {}, "expected one element type"),
@@ -44,6 +45,15 @@ REFUSED: list[tuple[str, list[Type], dict[str, Any], str]] = [
     ("DequantizeLinear", [Type("i8", (2,)), Type(F, ()), Type("u8", ())], {}, "zero point is u8; expected i8"),
     ("Resize", [Type(F, (2,))], {"sizes": (4,), "scales": (2.0,), "mode": "area"}, "mode 'area' is unknown"),
     ("Cast", [Type(F, (2,))], {"to": "f31"}, "did you mean"),
+    ("Edgec.RNN", [Type(F, (4, 1, 6)), Type(F, (1, 5, 1, 5)), Type(F, (1, 1, 5))], {}, "has no 1 times 1 times 5"),
+    ("Edgec.RNN", [Type(F, (4, 1, 5)), Type(F, (1, 5, 2, 5)), Type(F, (1, 1, 5))], {}, r"are no \[steps, batch"),
+    ("Edgec.RNN", [Type(F, (4, 1, 5)), Type("f64", (1, 5, 1, 5)), Type(F, (1, 1, 5))], {}, "R is f64; expected one of"),
+    ("Edgec.RNN", [Type(F, (4, 1, 5)), Type(F, (1, 5, 1, 5)), Type(F, (1, 2, 5))], {}, r"expected shape \[1, 1, 5\]"),
+    ("Edgec.GRU", [Type(F, (4, 1, 15)), Type(F, (1, 5, 3, 5)), Type(F, (1, 1, 5))], {}, "3 arguments; expected 4"),
+    ("Edgec.RNN", [*RNN, Type("i64", (1,))], {}, r"lengths are i64\[1\]; expected i32\[1\]"),
+    ("Edgec.RNN", RNN, {"reverse": (0, 1)}, "for each of 1 direction"),
+    ("Edgec.RNN", RNN, {"activations": ("Tanh", "Tanh")}, "activations has 2 entries; expected 1"),
+    ("Edgec.RNN", RNN, {"activations": ("Sine",)}, "activation 'Sine' is unknown"),
 ]
 
 
