@@ -24,7 +24,7 @@ logsoftmax_axis_2 reduce_mean_default_axes_keepdims_example reduce_max_do_not_ke
 reduce_sum_keepdims_example reshape_extended_dims reshape_negative_dim flatten_axis1 transpose_default
 transpose_all_permutations_3 squeeze unsqueeze_axis_1 concat_2d_axis_1 slice split_equal_parts_1d_opset13 gather_0
 expand_dim_changed tile constant_pad identity shape batchnorm_example layer_normalization_default_axis
-resize_upsample_scales_linear
+resize_upsample_scales_linear lstm_with_peepholes gru_bidirectional simple_rnn_reverse
 """
 MUST_PASS = _FAMILIES.split()
 
