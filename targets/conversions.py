@@ -70,6 +70,17 @@ def from_bfloat(stored: Expr) -> Expr:
     return tirx.reinterpret("float32", tirx.Cast("uint32", stored) << lit(16, "uint32"))
 
 
+def widened(vector: Expr, name: str) -> Expr:
+    """A vector of f16 or bf16, as it was loaded, in f32; of another type as it is."""
+    lanes = vector.ty.dtype.lanes
+    wide = "float32" if lanes == 1 else f"float32x{lanes}"
+    if name == "bf16":
+        kind, by = wide.replace("float", "uint"), lit(16, "uint32")
+        bits = tirx.Cast(kind, vector) << (tirx.Broadcast(by, lanes) if lanes > 1 else by)
+        return tirx.reinterpret(wide, bits)
+    return tirx.Cast(wide, vector) if name == "f16" else vector
+
+
 def to_bfloat(x: Expr) -> Expr:
     """The 16 bits of a number that is a bf16 already."""
     return tirx.Cast("uint16", tirx.reinterpret("uint32", x) >> lit(16, "uint32"))

@@ -10,6 +10,7 @@ from tvm import tirx
 
 from edgec.compiler.op import full_attrs
 from edgec.targets import tir
+from edgec.targets.conversions import widened
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
@@ -206,7 +207,7 @@ class Recurrence:
 
         def line(k: Expr, s: int) -> Expr:
             gate, v = divmod(s, vectors)
-            return self.widened(vector(self.r, lanes, rows.d, gates[gate], where.panel, k, v * lanes))
+            return widened(vector(self.r, lanes, rows.d, gates[gate], where.panel, k, v * lanes), self.weights)
 
         def number(k: Expr, i: int) -> Expr:
             return tir.load(source, base + (where.row + i) * self.wide + k)
@@ -227,41 +228,25 @@ class Recurrence:
         self, rows: Rows, turn: Turn, phase: int, i: Expr, first: Expr, n: int, stage: Any, slots: Sequence[int]
     ) -> Stmt:
         """The gates of one row and `n` hidden units from `first` on; `slots`: where the sums of each gate are."""
-        row, hidden, gates = rows.first + i, self.shape.hidden, self.shape.gates
+        hidden, gates = self.shape.hidden, self.shape.gates
         binds, live, at = self.live(rows, turn, i)
         registers: list[Stmt] = []
 
         def lane(x: Expr) -> Stmt:
             j = first + x
-
-            def state(k: int) -> Expr:
-                return tir.load(self.states[k], turn.old + i * self.wide + j)
-
-            def following(k: int, value: Expr) -> list[Stmt]:
-                value = p.keep(value if live is None else tirx.Select(live, value, state(k)))
-                stores = [tir.store(self.states[k], value, turn.new + i * self.wide + j)]
-                if k == 0 and self.every is not None:
-                    shown = value if live is None else tirx.Select(live, value, tir.lit(0.0, self.kind))
-                    stores.append(tir.store(self.every, shown, at, rows.d, row, j))
-                return stores
-
-            def parameter(q: int) -> Expr:
-                if self.bias is not None:
-                    return tir.load(self.bias, rows.d, j)
-                return tir.load(self.peepholes, rows.d, q, j)
-
+            here, beside = turn.old + i * self.wide + j, i * self.wide + j
             p = Point(
                 self.attrs,
                 self.kind,
                 self.plan.lanes,
                 x,
                 sum=lambda place: tir.load(stage, slots[place] + x),
-                x=lambda gate: tir.load(self.x, at, row, (rows.d * gates + gate) * hidden + j),
-                state=state,
-                next=following,
-                held=lambda k: tir.load(self.held[k], i * self.wide + j),
-                hold=lambda k, value: tir.store(self.held[k], value, i * self.wide + j),
-                parameter=parameter,
+                x=lambda gate: tir.load(self.x, at, rows.first + i, (rows.d * gates + gate) * hidden + j),
+                state=lambda k: tir.load(self.states[k], here),
+                next=lambda k, value: self.following(rows, turn, (i, j), live, at, k, p.keep(value)),
+                held=lambda k: tir.load(self.held[k], beside),
+                hold=lambda k, value: tir.store(self.held[k], value, beside),
+                parameter=lambda q: self.parameter(rows.d, q, j),
             )
             CELLS[self.shape.op, len(self.shape.phases)][phase](p)
             registers.extend(p.registers)
@@ -270,13 +255,22 @@ class Recurrence:
         work = self.lane_by_lane(n, lane)
         return tir.seq(binds, registers, work)
 
-    def widened(self, x: Expr) -> Expr:
-        """A vector of R in the type that is computed in."""
-        lanes = self.plan.lanes
-        if self.weights == "bf16":
-            wide = tirx.Cast(_vector("uint32", lanes), x) << tir.broadcast(tir.lit(16, "uint32"), lanes)
-            return tirx.reinterpret(_vector("float32", lanes), wide)
-        return tirx.Cast(_vector("float32", lanes), x) if self.weights == "f16" else x
+    def following(
+        self, rows: Rows, turn: Turn, place: tuple[Expr, Expr], live: Expr | None, at: Expr, k: int, value: Expr
+    ) -> list[Stmt]:
+        """Stores of a new state; a sequence that has ended keeps the old one and leaves zero among all."""
+        i, j = place
+        state, beside, shown = self.states[k], i * self.wide + j, value
+        if live is not None:
+            shown = tirx.Select(live, value, tir.lit(0.0, self.kind))
+            value = tirx.Select(live, value, tir.load(state, turn.old + beside))
+        stores = [tir.store(state, value, turn.new + beside)]
+        if k == 0 and self.every is not None:
+            stores.append(tir.store(self.every, shown, at, rows.d, rows.first + i, j))
+        return stores
+
+    def parameter(self, d: Expr, q: int, j: Expr) -> Expr:
+        return tir.load(self.peepholes, d, q, j) if self.bias is None else tir.load(self.bias, d, j)
 
     def staged(self, tile: Tile) -> tuple[Any, list[Stmt]]:
         """Where the sums can be read lane by lane: f64 goes through the C library, one number after the other."""
@@ -299,7 +293,3 @@ class Recurrence:
         at = tirx.Select(live, self.backwards(rows.d, turn.t, length - 1 - turn.t), turn.t)
         at, bind_at = tir.let(at, "at")
         return [bind_length, bind_at], live, at
-
-
-def _vector(kind: str, lanes: int) -> str:
-    return f"{kind}x{lanes}" if lanes > 1 else kind
