@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx_graphsurgeon as gs
-from onnx_graphsurgeon.logger import G_LOGGER
 
 from .. import ops  # noqa: F401  (fills the operator table)
 from ..errors import EdgecError, Unsupported, UnsupportedModel
@@ -19,7 +17,8 @@ from . import families  # noqa: F401  (fills the table of converters)
 from .context import Absent, Items, Unknown
 from .convert import Walk, no_elements
 from .dims import input_types
-from .read import one_line, opset_of, read_model
+from .functions import plain_domain
+from .read import cleaned, opset_of, read_model
 from .spread import spread
 
 __all__ = ["import_model"]
@@ -54,6 +53,9 @@ def import_model(
     types, arrays, refused = input_types(tensors.declared, tensors.shapes, dims or {}, tensors.binds, notice)
     opset = opset_of(model)
     walk = Walk(opset, outputs=frozenset(o.name for o in model.graph.output))
+    walk.versions = {plain_domain(o.domain): o.version for o in model.opset_import} | {"": opset}
+    walk.functions = {(plain_domain(f.domain), f.name): f for f in model.functions}
+    del model.functions[:]
     walk.refusals += [Unsupported(name, "Input", opset, why.why, why.help) for name, why in refused.items()]
     inputs = tuple(Value(Node("Input", (), (t,), {}, name)) for name, t in types.items())
     walk.values.update({v.name: no_elements(v) or v for v in inputs})
@@ -62,23 +64,12 @@ def import_model(
     walk.values.update(tensors.held({n: v for n, v in walk.values.items() if isinstance(v, Value)}))
     walk.names.update(walk.values)
     try:
-        walk.graph(_clean(model))
+        walk.graph(cleaned(model))
         if not walk.refusals:
             return _finish(model.graph.name or "model", inputs, [o.name for o in model.graph.output], walk)
     except EdgecError as error:
         raise type(error)(f"{where}: {error}") from error.__cause__
     raise UnsupportedModel(walk.refusals, where)
-
-
-def _clean(model: onnx.ModelProto) -> gs.Graph:
-    """Without nodes that no output needs."""
-    G_LOGGER.severity = G_LOGGER.CRITICAL
-    try:
-        return gs.import_onnx(model).cleanup()
-    except RecursionError:
-        raise EdgecError("sub-graphs are nested too deeply") from None
-    except Exception as error:  # graphsurgeon raises what it likes
-        raise EdgecError(f"cannot be read: {one_line(error)}") from None
 
 
 def _finish(name: str, inputs: tuple[Value, ...], outputs: Sequence[str], walk: Walk) -> Graph:

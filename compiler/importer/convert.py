@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from ..errors import EdgecError, IRError, Unsupported, nearest
 from ..ir import Node, Type, Value
 from ..op import build, const
 from .context import Absent, Context, Held, Items, Unknown
+from .functions import Definition, Functions, Versions, body, definition, outside, plain_domain, type_proto
 from .read import ONNX_DOMAINS
 from .table import CONTROL, CONVERTERS, Refused
 
@@ -27,12 +29,16 @@ _HELP = {
     "TopK": "end the model before it and select in your program",
 }
 
+DEEPEST = 64  # definitions within definitions
+MOST = 1 << 15  # definitions in one model
+
 
 @dataclass
 class Walk:
     """Values by ONNX name, innermost graph first, and the refusals so far. `made` holds every node that was written.
 
-    `outputs` are names of the graphs' outputs, which count as read.
+    `outputs` are names of the graphs' outputs, which count as read. Inside a definition `origin` is the node that it
+    stands for, `depth` how deep it is, and `prefix` and `labels` say how its values are called in the whole.
     """
 
     opset: int
@@ -41,6 +47,13 @@ class Walk:
     names: set[str] = field(default_factory=set)
     made: set[Node] = field(default_factory=set)
     outputs: frozenset[str] = frozenset()
+    versions: Versions = field(default_factory=dict)
+    functions: Functions = field(default_factory=dict)
+    origin: str = ""
+    depth: int = 0
+    prefix: str = ""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    expanded: Iterator[int] = field(default_factory=count)
 
     @contextmanager
     def inside(self, graph: gs.Graph, values: Mapping[str, Held | Unknown]) -> Iterator[None]:
@@ -80,8 +93,11 @@ class Walk:
         except IRError:
             self.values[tensor.name] = Unknown(f"argument {tensor.name!r} is of type {array.dtype}")
             return
-        self.names.add(tensor.name)
-        self.values[tensor.name] = const(array, tensor.name)
+        self.values[tensor.name] = const(array, self.unique(self._label(tensor.name)))
+
+    def _label(self, name: str) -> str:
+        """How a value of the graph at hand is called in the whole."""
+        return self.labels.get(name, self.prefix + name)
 
     def _refuse(self, node: gs.Node, name: str, why: str, help: str = "") -> None:
         self.refusals.append(Unsupported(name, node.op, self.opset, why, help))
@@ -90,14 +106,15 @@ class Walk:
 
     def _node(self, node: gs.Node) -> None:
         name = node.name or next((t.name for t in node.outputs if t.name), node.op)
-        if (node.domain or "") not in ONNX_DOMAINS:
+        defined = self._definition(node)
+        if defined is None and (node.domain or "") not in ONNX_DOMAINS:
             return self._refuse(node, name, f"operators of domain {node.domain!r} are not supported")
         args = [self.values.get(t.name) if t.name else None for t in node.inputs]
         for tensor, arg in zip(node.inputs, args, strict=True):
             if tensor.name and arg is None:
                 raise EdgecError(f"node {name!r} ({node.op}): reads {tensor.name!r}, which nothing computes")
         unknown = [a for a in args if isinstance(a, Unknown)]
-        if node.op not in CONVERTERS and node.op not in CONTROL:
+        if defined is None and node.op not in CONVERTERS and node.op not in CONTROL:
             return self._refuse(node, name, *self._why_not(node.op))
         if unknown:
             if reasons := [u.why for u in unknown if u.why]:
@@ -105,12 +122,55 @@ class Walk:
             self.values.update({t.name: Unknown() for t in node.outputs})
             return None
         known = [a for a in args if not isinstance(a, Unknown)]
-        context = self.context(node, name, known)
         try:
-            self._convert(node, context)
+            if defined is not None:
+                self._expand(node, name, known, defined)
+            else:
+                self._convert(node, self.context(node, name, known))
         except Refused as refusal:
             self._refuse(node, name, refusal.why, refusal.help)
         return None
+
+    def _definition(self, node: gs.Node) -> Definition | None:
+        """What the node's operator is defined by; None where a converter knows better, or nothing defines it."""
+        domain = plain_domain(node.domain)
+        converted = not domain and (node.op in CONVERTERS or node.op in CONTROL)
+        if converted and (domain, node.op) not in self.functions:
+            return None
+        return definition(node, self.versions, self.functions)
+
+    def _expand(self, node: gs.Node, name: str, args: Sequence[Held | None], defined: Definition) -> None:
+        """Convert the definition of a node, in a scope of its own. What is refused there, the node is refused for."""
+        if self.depth == DEEPEST or next(self.expanded) >= MOST:
+            raise EdgecError(f"node {name!r} ({node.op}): definitions are nested too deeply, or too many")
+        wanted = [k for k, tensor in enumerate(node.outputs) if self._read(tensor)]
+        made = body(node, defined, [None if a is None else type_proto(a) for a in args], wanted, self.versions)
+        names = {inner: self._label(t.name) for inner, t in zip(made.outputs, node.outputs, strict=False) if t.name}
+        values = {outside(n): self.values[n] for n in made.free if n in self.values}
+        values.update((n, a) for n, a in zip(made.inputs, args, strict=False) if a is not None)
+        inner = replace(
+            self,
+            opset=made.versions[""],
+            values=ChainMap(values),
+            refusals=[],
+            outputs=frozenset(made.outputs[k] for k in wanted),
+            versions=made.versions,
+            origin=self.origin or name,
+            depth=self.depth + 1,
+            prefix=f"{next(iter(names.values()), name)}.",
+            labels=names,
+        )
+        try:
+            inner.graph(made.graph)
+        except EdgecError as error:
+            raise type(error)(f"node {name!r} ({node.op}): in its definition: {error}") from error.__cause__
+        self.made |= inner.made
+        for refusal in dict.fromkeys(inner.refusals):
+            self._refuse(node, name, f"its definition holds {refusal.op}: {refusal.why}", refusal.help)
+        for k in wanted if not inner.refusals else ():
+            if made.outputs[k] not in inner.values:
+                raise EdgecError(f"node {name!r} ({node.op}): nothing computes {made.outputs[k]!r} in its definition")
+            self.values[node.outputs[k].name] = inner.values[made.outputs[k]]
 
     def _why_not(self, op: str) -> tuple[str, str]:
         if not onnx.defs.has(op, self.opset, ""):
@@ -154,7 +214,8 @@ class Walk:
         new: dict[Node, Node] = {}
         for node in context.fresh:
             args = tuple(Value(new.get(a.node, a.node), a.index) for a in node.args)
-            new[node] = replace(node, args=args, name=self.unique(wanted.get(node, node.name)))
+            name = self.unique(self._label(wanted.get(node, node.name)))
+            new[node] = replace(node, args=args, name=name, origin=(self.origin,) if self.origin else node.origin)
         self.made |= set(new.values())
         context.fresh.clear()
 
@@ -168,7 +229,7 @@ class Walk:
 
     def input(self, t: Type, name: str) -> Value:
         """An input of a graph that a node owns."""
-        return Value(Node("Input", (), (Type(t.dtype, t.shape),), {}, self.unique(name)))
+        return Value(Node("Input", (), (Type(t.dtype, t.shape),), {}, self.unique(self._label(name))))
 
     def copy(self, value: Value) -> Value:
         """The value once more, in memory of its own."""

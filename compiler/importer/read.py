@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import onnx
+import onnx_graphsurgeon as gs
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import external_data_helper, inliner
+from onnx import external_data_helper
+from onnx_graphsurgeon.logger import G_LOGGER
 
-from ..errors import EdgecError, Unsupported, UnsupportedModel
-from .table import CONVERTERS
+from ..errors import EdgecError
 
 OLDEST_OPSET = 6
 ONNX_DOMAINS = ("", "ai.onnx")
@@ -31,7 +32,8 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
         raise EdgecError(f"{where}: is written for opset {opset}; {wanted}")
     _load_external(model, where, folder)
     _check(model, where)
-    return _inlined(model, where), where
+    _name_overloads(model)
+    return model, where
 
 
 def _check(model: onnx.ModelProto, where: str) -> None:
@@ -49,17 +51,19 @@ def _check(model: onnx.ModelProto, where: str) -> None:
         raise EdgecError(f"{where}: cannot be checked: {one_line(error)}") from None
     for t in lent:
         t.ClearField("shape")
-    if any(not isinstance(text, str) for text in _texts(model.graph)):
+    if any(not isinstance(text, str) for text in _texts(model)):
         raise EdgecError(f"{where}: is not an ONNX model: its names are not text")
 
 
-def _texts(graph: onnx.GraphProto) -> Iterator[Any]:
+def _texts(model: onnx.ModelProto) -> Iterator[Any]:
     """Every name; a file can hold bytes there that are no text."""
-    for named in (*graph.input, *graph.output, *graph.initializer):
+    for named in (*model.graph.input, *model.graph.output, *model.graph.initializer):
         yield named.name
-    for node in _nodes(graph):
+    for function in model.functions:
+        yield from (function.name, function.domain, *function.input, *function.output, *function.attribute)
+    for node in _nodes(model.graph, *model.functions):
         yield from (node.op_type, node.name, node.domain, *node.input, *node.output)
-        yield from (a.name for a in node.attribute)
+        yield from (name for a in node.attribute for name in (a.name, a.ref_attr_name))
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -112,20 +116,20 @@ def _decode(content: bytes, where: str) -> onnx.ModelProto:
     return model
 
 
-def _tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    yield from graph.initializer
-    for node in graph.node:
+def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    yield from model.graph.initializer
+    for node in _nodes(model.graph, *model.functions):
         for attribute in node.attribute:
             if attribute.HasField("t"):
                 yield attribute.t
             yield from attribute.tensors
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _tensors(inner)
+        for graph in subgraphs(node):
+            yield from graph.initializer
 
 
 def _load_external(model: onnx.ModelProto, where: str, folder: Path | None) -> None:
     """Read weights that lie in other files: only in the model's folder, and no more than those files hold."""
-    for tensor in _tensors(model.graph):
+    for tensor in _tensors(model):
         if not external_data_helper.uses_external_data(tensor):
             continue
         what = f"{where}: external data of {tensor.name!r}"
@@ -151,52 +155,38 @@ def _load_external(model: onnx.ModelProto, where: str, folder: Path | None) -> N
         tensor.data_location = onnx.TensorProto.DEFAULT
 
 
-def _nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            for inner in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs):
-                yield from _nodes(inner)
+def _nodes(*graphs: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """The nodes of graphs and of the graphs that these own."""
+    for graph in graphs:
+        for node in graph.node:
+            yield node
+            yield from _nodes(*subgraphs(node))
 
 
-def _inlined(model: onnx.ModelProto, where: str) -> onnx.ModelProto:
-    """Model functions, and ONNX operators that lack a converter but are defined by others, replaced by their bodies."""
-    names = ", ".join(sorted(f.name for f in model.functions))
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node owns."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def _name_overloads(model: onnx.ModelProto) -> None:
+    """Functions of one name that differ in their overload alone get names of their own."""
+    for function in model.functions:
+        if function.overload:
+            function.name, function.overload = f"{function.name}:{function.overload}", ""
+    for node in _nodes(model.graph, *model.functions):
+        if node.overload:
+            node.op_type, node.overload = f"{node.op_type}:{node.overload}", ""
+
+
+def cleaned(model: onnx.ModelProto) -> gs.Graph:
+    """The graph without nodes that no output needs."""
+    G_LOGGER.severity = G_LOGGER.CRITICAL
     try:
-        if model.functions:
-            model = inliner.inline_local_functions(model)
-        for _ in range(8):  # bodies may hold such operators again
-            defined = _defined_by_others(model)
-            if not defined:
-                break
-            names = ", ".join(sorted(name for _, name in defined))
-            model = _typed(model)
-            model = inliner.inline_selected_functions(model, sorted(defined), inline_schema_functions=True)
-    except (RuntimeError, ValueError, DecodeError) as error:
-        entry = Unsupported(
-            "functions", names, opset_of(model), f"its definition cannot be expanded: {one_line(error)}"
-        )
-        raise UnsupportedModel([entry], where) from None
-    return model
-
-
-def _typed(model: onnx.ModelProto) -> onnx.ModelProto:
-    """With the types of all values written down, which some definitions depend on."""
-    for t in model.graph.initializer:
-        model.graph.value_info.append(onnx.helper.make_tensor_value_info(t.name, t.data_type, t.dims))
-    return onnx.shape_inference.infer_shapes(model)
-
-
-def _defined_by_others(model: onnx.ModelProto) -> set[tuple[str, str]]:
-    """Operators to expand. Their nodes are given all attributes: the inliner knows no defaults."""
-    found = set()
-    for node in _nodes(model.graph):
-        opset = opset_of(model)
-        if node.domain in ONNX_DOMAINS and node.op_type not in CONVERTERS and onnx.defs.has(node.op_type, opset, ""):
-            schema: Any = onnx.defs.get_schema(node.op_type, opset, "")
-            if schema.has_function or schema.has_context_dependent_function:
-                found.add((node.domain, node.op_type))
-                given = {a.name for a in node.attribute}
-                defaults = (a.default_value for a in schema.attributes.values())
-                node.attribute.extend(d for d in defaults if d.name and d.name not in given)
-    return found
+        return gs.import_onnx(model).cleanup()
+    except RecursionError:
+        raise EdgecError("sub-graphs are nested too deeply") from None
+    except Exception as error:  # graphsurgeon raises what it likes
+        raise EdgecError(f"cannot be read: {one_line(error)}") from None
