@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 from math import prod
 
 import numpy as np
@@ -53,9 +54,24 @@ def _along(c: Context, write: Callable[[Value, int], Value]) -> Value:
     return c.reshape(write(flat, 1), c.shape)
 
 
+FEW = 8  # summands that bf16 adds one after the other
+
+
 @converts("Softmax", "LogSoftmax")
 def softmax(c: Context) -> Result:
-    return _along(c, lambda x, axis: c.emit(c.op, x, axis=axis))
+    """ONNX says not how a sum adds, and its evaluator rounds a bf16 one after every summand.
+
+    A few are added so here as well; of many the later ones would be lost, and the row adds them in f32.
+    """
+
+    def write(x: Value, axis: int) -> Value:
+        if c.op == "LogSoftmax" or c.dtype != "bf16" or not 1 < x.shape[axis] <= FEW:
+            return c.emit(c.op, x, axis=axis)
+        weights = c.emit("Exp", c.emit("Sub", x, c.emit("ReduceMax", x, axes=(axis,), keepdims=1)))
+        parts = c.emit_all("Split", weights, axis=axis, split=(1,) * x.shape[axis])
+        return c.emit("Div", weights, reduce(lambda a, b: c.emit("Add", a, b), parts))
+
+    return _along(c, write)
 
 
 @converts("Hardmax")

@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import op
-from .common import FLOATS, Tensor, axis_in, broadcast, equal_types, require, widened
+from .common import FLOATS, Tensor, axis_in, broadcast, dtype_of, equal_types, require, widened
 
 
 def _along(x: Type, axis: int, **_: Any) -> tuple[Type, ...]:
@@ -19,10 +19,23 @@ def _along(x: Type, axis: int, **_: Any) -> tuple[Type, ...]:
 
 
 def softmax(x: Tensor, axis: int) -> Tensor:
-    """exp(x) normalized to a sum of one along an axis."""
+    """exp(x) normalized to a sum of one along an axis.
+
+    Rounded as ONNX defines it, by operators: after the difference to the greatest, the exponential and the sum (once).
+    """
     wide = widened(x)
-    e = np.exp(wide - np.max(wide, axis, keepdims=True, initial=-np.inf))
-    return np.asarray(e / np.sum(e, axis, keepdims=True)).astype(x.dtype)
+    e = _rounded(np.exp(_rounded(wide - np.max(wide, axis, keepdims=True, initial=-np.inf), x)), x)
+    total = np.sum(e, axis, keepdims=True)
+    return np.asarray(e / (_rounded(total, x) if sum_fits(dtype_of(x), x.shape[axis]) else total)).astype(x.dtype)
+
+
+def sum_fits(dtype: str, count: int) -> bool:
+    """Whether the element type holds a sum of so many numbers up to one."""
+    return dtype != "f16" or count <= float(np.finfo(np.float16).max)
+
+
+def _rounded(wide: Tensor, like: Tensor) -> Tensor:
+    return widened(wide.astype(like.dtype))
 
 
 def log_softmax(x: Tensor, axis: int) -> Tensor:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from edgec.compiler.op import full_attrs
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.op import int_attr
+from edgec.compiler.ops.normalization import sum_fits
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .generic_choice import choices, fold_us, one_anchor
@@ -24,38 +26,50 @@ def offers(problem: Problem) -> Sequence[Choice]:
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .generic_anchor import folded_kernel
+
+    anchor = problem.anchor
+    axis = int_attr(anchor, "axis") % len(anchor.types[0].shape)
+    return folded_kernel(problem, symbol, [], lambda context: _stages(context, axis), axes=(axis,))
+
+
+def _stages(context: Context, axis: int) -> Any:
     from math import inf
 
     from .. import mathlib
     from .. import scalar as s
-    from ..conversions import widen
+    from ..conversions import narrow, widen
     from ..tir import lit
-    from .generic_anchor import folded_kernel
     from .reduce_stages import add, computed_in, extreme, simple
 
-    anchor = problem.anchor
-    attrs: Any = full_attrs(anchor)
-    kind = computed_in(anchor.types[0].dtype)
+    anchor = context.problem.anchor
+    own, count = anchor.types[0].dtype, anchor.types[0].shape[axis]
+    kind = computed_in(own)
+    half = dtype(own).bytes == 2 and anchor.op == "Softmax"  # rounds at each step
 
-    def make(context: Context) -> Any:
-        def value() -> Expr:
-            return widen(context.body.at(anchor.args[0], context.index()))
+    def value() -> Expr:
+        return widen(context.body.at(anchor.args[0], context.index()))
 
-        def power(x: Expr) -> Expr:
-            """exp of what is not above zero."""
-            return mathlib.exp_within(x, high=inf) if kind == "float32" else s.exp(x)
+    def rounded(x: Expr) -> Expr:
+        return widen(narrow(x, dtype(own).tvm)) if half else x
 
-        # a NaN may be lost from the maximum: the sum of exponentials finds it again
-        low, zero = extreme(kind, True), lit(0, kind)
-        top = simple(kind, low, lambda old, x: mathlib.at_least(x, old), lambda prior: context.guard(value(), low))
-        total = simple(kind, zero, add, lambda prior: context.guard(power(value() - prior[0]), zero))
-        if anchor.op == "LogSoftmax":
-            total.result = lambda parts: s.log(parts[0])
-            return [top, total], lambda prior: value() - prior[0] - prior[1]
-        total.result = lambda parts: lit(1, kind) / parts[0]
-        return [top, total], lambda prior: power(value() - prior[0]) * prior[1]
+    def power(top: Expr) -> Expr:
+        """exp of the distance to the greatest, which is not above zero."""
+        x = rounded(value() - top)
+        return rounded(mathlib.exp_within(x, high=inf) if kind == "float32" else s.exp(x))
 
-    return folded_kernel(problem, symbol, [], make, axes=(attrs["axis"] % len(anchor.types[0].shape),))
+    # a NaN may be lost from the maximum: the sum of exponentials finds it again
+    low, zero = extreme(kind, True), lit(0, kind)
+    top = simple(kind, low, lambda old, x: mathlib.at_least(x, old), lambda prior: context.guard(value(), low))
+    total = simple(kind, zero, add, lambda prior: context.guard(power(prior[0]), zero))
+    if anchor.op == "LogSoftmax":
+        total.result = lambda parts: s.log(parts[0])
+        return [top, total], lambda prior: value() - prior[0] - prior[1]
+    if half:
+        total.result = lambda parts: rounded(parts[0]) if sum_fits(own, count) else parts[0]
+        return [top, total], lambda prior: power(prior[0]) / prior[1]
+    total.result = lambda parts: lit(1, kind) / parts[0]
+    return [top, total], lambda prior: power(prior[0]) * prior[1]
 
 
 kernel(Row("softmax", frozenset({"Softmax", "LogSoftmax"}), match, offers, emit, "softmax along any axis"))
