@@ -17,9 +17,20 @@ from edgec.compiler.rule_match import fold
 from edgec.compiler.session import Session
 from edgec.compiler.strides import Axis, View, moved, refined, whole
 
-from .attention_views import chosen, factor_of, readable, shares_cuts, swapped, views_of, written
+from .attention_views import as_it_lies, chosen, factor_of, readable, shares_cuts, swapped, views_of, written, zeroed
 
 NEVER = -1e30  # a score filled with less than this weighs nothing, whatever it was before
+
+
+@dataclass
+class _Scores:
+    """What stands before a softmax: the product Q K', its scale and cap, the mask that is added, the nodes between."""
+
+    product: Node
+    scale: float
+    cap: float
+    mask: Value | None
+    between: list[Node]
 
 
 @dataclass
@@ -27,10 +38,11 @@ class _Found:
     """A pattern: views of Q [batch, S, D], K [batch, T, D], V [batch, T, E], mask [batch, S, T], and its last value."""
 
     views: dict[str, View]
-    scale: float
+    scores: _Scores
+    zero_masked: bool
     end: Value
     out: tuple[Axis, ...]
-    nodes: list[Node]
+    product: Node
 
 
 @graph_pass("attention", promise=close, after=("canonicalize", "fold"))
@@ -69,7 +81,9 @@ class _Finder:
 
     def find(self, product: Node) -> _Found | str | None:
         """The attention that ends in this product; None where there is none, text where it cannot be fused."""
-        softmax = product.args[0].node
+        weights = product.args[0]
+        guard = zeroed(weights.node)
+        softmax = (weights if guard is None else guard[0]).node
         if (
             softmax.op != "Softmax"
             or int_attr(softmax, "axis") % len(softmax.types[0].shape) != len(softmax.types[0].shape) - 1
@@ -77,40 +91,42 @@ class _Finder:
             return None
         if product.types[0].dtype != "f32":
             return f"computes {product.types[0].dtype}, not f32"
-        if self.uses[Value(softmax)] != 1:
+        if self.uses[weights] != 1 or self.uses[Value(softmax)] != 1:
             return "the weights are read elsewhere"
         scores = self.scores(softmax.args[0])
         if isinstance(scores, str):
             return scores
-        first, scale, mask, between = scores
+        if guard is not None and guard[1] != scores.mask:
+            return "other rows are made zero than those that the mask leaves nothing of"
         batch = product.types[0].shape[:-2]
         options = {
-            "q": list(views_of(first.args[0])),
-            "k": [(swapped(v), f) for v, f in views_of(first.args[1])],
+            "q": list(views_of(scores.product.args[0])),
+            "k": [(swapped(v), f) for v, f in views_of(scores.product.args[1])],
             "v": list(views_of(product.args[1])),
         }
-        if mask is not None:
-            options["mask"] = [(self.mask(mask), 1.0)]
+        if scores.mask is not None:
+            options["mask"] = [(self.mask(scores.mask), 1.0)]
         end, out = self.end(Value(product))
         views, factor = chosen(options, batch, 0)
         if not shares_cuts(views, out):
-            (views, factor), end, out = (
-                chosen(options, batch, -1),
-                Value(product),
-                written(whole(Value(product)), product.types[0].shape),
-            )
-        return _Found(views, scale * factor, end, out, [first, *between, softmax, product])
+            (views, factor), end = chosen(options, batch, -1), Value(product)
+            out = as_it_lies(product.types[0].shape)
+        between = [*scores.between, softmax, *([] if guard is None else [weights.node])]
+        scores = replace(scores, scale=scores.scale * factor, between=between)
+        return _Found(views, scores, guard is not None, end, out, product)
 
-    def scores(self, value: Value) -> tuple[Node, float, Value | None, list[Node]] | str:
-        """The product Q K' behind a softmax, the scale and the mask on the way."""
-        scale, mask, between = 1.0, None, list[Node]()
+    def scores(self, value: Value) -> _Scores | str:
+        """What leads from a product Q K' to a softmax."""
+        scale, cap, mask, between = 1.0, 0.0, None, list[Node]()
         while value.node.op != "MatMul":
             node = value.node
             if self.uses[value] != 1:
                 return f"{node} has {self.uses[value]} uses"
             if node.op == "Mul" and (factor := factor_of(node)) is not None:
                 value, scale = factor[0], scale * factor[1]
-            elif node.op in ("Add", "Where"):
+            elif node.op == "Tanh" and not cap and scale:
+                value, scale, cap = node.args[0], 1.0, scale
+            elif node.op in ("Add", "Where") and not cap:
                 parts = self.masked(node)
                 if parts is None:
                     return f"{node} adds no mask to the scores"
@@ -120,7 +136,7 @@ class _Finder:
             between.append(node)
         if self.uses[value] != 1:
             return f"{value.node} has {self.uses[value]} uses"
-        return value.node, scale, mask, between[::-1]
+        return _Scores(value.node, scale, cap, mask, between[::-1])
 
     def masked(self, node: Node) -> tuple[Value, Value] | None:
         """Scores and mask of a node that adds one, or fills scores with a number that weighs nothing."""
@@ -153,7 +169,7 @@ class _Finder:
     def end(self, value: Value) -> tuple[Value, tuple[Axis, ...]]:
         """How far views of the result can be written at once, and the strides there of [batch, S, E]."""
         view, shape = whole(value), value.shape
-        found = value, written(view, shape)
+        found = value, as_it_lies(shape)
         while self.uses[value] == 1 and value not in self.outputs:
             node = self.users[value][0]
             step = moved(view, node) if node.op in ("Transpose", "Reshape") else None
@@ -161,18 +177,19 @@ class _Finder:
                 break
             value, view = Value(node), step
             out = written(view, shape)
-            if len(out[-2]) <= 1 and len(out[-1]) <= 1 and (not out[-1] or out[-1][0][1] == 1):
+            if out and len(out[-2]) <= 1 and len(out[-1]) <= 1 and (not out[-1] or out[-1][0][1] == 1):
                 found = value, out
-        assert found[1] is not None
         return found
 
 
 def _scores_like(value: Value) -> bool:
     """Whether masks and factors lead back to a product; of two such arguments the first counts as the scores."""
-    while value.node.op in ("Mul", "Add", "Where"):
+    while value.node.op in ("Mul", "Tanh", "Add", "Where"):
         node, below = value.node, None
         if node.op == "Mul":
             below = (factor_of(node) or (None,))[0]
+        elif node.op == "Tanh":
+            below = node.args[0]
         elif node.op == "Where":
             below = node.args[1]
         else:
@@ -211,11 +228,11 @@ def _built(found: _Found, new: dict[Value, Value]) -> Value:
             strides[name] += [stride for _, stride in axis]
     for name, axes in [*((n, views[n].axes) for n in names), ("out", found.out)]:
         strides[name] += [axis[0][1] if axis else 0 for axis in axes[-2:]]
-    first, product = found.nodes[0], found.nodes[-1]
+    first, product, scores = found.scores.product, found.product, found.scores
     sizes = (first.types[0].shape[-2], first.types[0].shape[-1], first.args[0].shape[-1], product.types[0].shape[-1])
     where: dict[str, Attr] = {n: (views[n].offset, *strides[n]) for n in names}
     sources = [_new(views[n].source, new) for n in names]
-    origin = tuple(dict.fromkeys(o for node in found.nodes for o in node.origin))
+    origin = tuple(dict.fromkeys(o for node in (first, *scores.between, product) for o in node.origin))
     return build(
         "Edgec.Attention",
         *sources,
@@ -223,7 +240,9 @@ def _built(found: _Found, new: dict[Value, Value]) -> Value:
         label=found.end.node.name,
         batch=tuple(batch),
         sizes=sizes,
-        scale=found.scale,
+        scale=scores.scale,
+        **({"cap": scores.cap} if scores.cap else {}),
+        **({"zero_masked": 1} if found.zero_masked else {}),
         shape=found.end.shape,
         out=tuple(strides["out"]),
         **where,

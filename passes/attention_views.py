@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import prod
+from math import inf, prod
+
+import numpy as np
 
 from edgec.compiler.ir import Node, Value
-from edgec.compiler.op import const_array, is_const
+from edgec.compiler.op import const_array, int_attr, ints_attr, is_const
 from edgec.compiler.strides import Axis, View, moved, refined, whole
 
 VIEWS = frozenset({"Transpose", "Reshape", "Expand", "Split", "Slice"})
@@ -81,8 +83,11 @@ def shares_cuts(views: dict[str, View], out: tuple[Axis, ...]) -> bool:
     return all(refined([*(v.axes[k] for v in views.values()), out[k]]) is not None for k in range(len(out) - 2))
 
 
-def written(view: View, shape: tuple[int, ...]) -> tuple[Axis, ...]:
-    """Where the elements of a value of `shape` lie in a view of it: pieces per axis of the value."""
+def written(view: View, shape: tuple[int, ...]) -> tuple[Axis, ...] | None:
+    """Where the elements of a value of `shape` lie in a view of it: pieces per axis of the value.
+
+    None where a piece of the view crosses an axis of the value unevenly.
+    """
     pieces: list[tuple[int, int, int]] = []  # (stride in the value, elements, stride in the view)
     inner = 1
     for n, stride in [piece for axis in view.axes for piece in axis][::-1]:
@@ -91,6 +96,36 @@ def written(view: View, shape: tuple[int, ...]) -> tuple[Axis, ...]:
     axes: list[Axis] = []
     for k, n in enumerate(shape):
         low = prod(shape[k + 1 :])
-        mine = sorted((p for p in pieces if low <= p[0] < low * n), reverse=True)
-        axes.append(tuple((count, to) for _, count, to in mine))
+        mine = []
+        for stride, count, to in pieces:
+            first, last = max(stride, low), min(stride * count, low * n)
+            if first < last:
+                if first % stride or last % first:
+                    return None
+                mine.append((first, last // first, to * (first // stride)))
+        axes.append(tuple((count, to) for _, count, to in sorted(mine, reverse=True)))
     return tuple(axes)
+
+
+def as_it_lies(shape: tuple[int, ...]) -> tuple[Axis, ...]:
+    """The axes of a row-major value."""
+    return tuple(((n, prod(shape[k + 1 :])),) if n > 1 else () for k, n in enumerate(shape))
+
+
+def zeroed(node: Node) -> tuple[Value, Value] | None:
+    """What a node makes zero where a mask is -inf along its last axis, and that mask."""
+    if node.op != "Where" or not _all(node.args[1], 0) or node.args[2].shape != node.types[0].shape:
+        return None
+    compared = node.args[0].node
+    if compared.op != "Equal":
+        return None
+    for top, lowest in (compared.args, compared.args[::-1]):
+        if top.node.op == "ReduceMax" and _all(lowest, -inf):
+            mask = top.node.args[0]
+            if ints_attr(top.node, "axes") == (len(mask.shape) - 1,) and int_attr(top.node, "keepdims"):
+                return node.args[2], mask
+    return None
+
+
+def _all(value: Value, number: float) -> bool:
+    return is_const(value) and bool(np.all(np.equal(const_array(value), number)))

@@ -10,6 +10,7 @@ Comparisons are arranged so that NaN takes the branch that keeps it. Nothing her
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 from tvm import tirx
@@ -123,9 +124,14 @@ def exp_within(x: Expr, low: float = -87.0, high: float = 88.0) -> Expr:
         r = bind(n, lambda n: y - n * f32(_LN2_HIGH) - n * f32(_LN2_LOW))
         return bind(r, lambda r: of_bits(bits(horner(r, _EXP)) + (bits(t) << 23)))
 
-    x = at_least(x, f32(low)) if low > -float("inf") else x
-    x = at_most(x, f32(high)) if high < float("inf") else x
+    x = at_least(x, f32(low)) if low > -math.inf else x
+    x = at_most(x, f32(high)) if high < math.inf else x
     return bind(x, lambda y: bind(y * f32(_LOG2E) + f32(_ROUNDS), lambda t: power(y, t)))
+
+
+def exp_below(x: Expr) -> Expr:
+    """exp of what is at most zero: zero below -87, where it would stop to be a normal number."""
+    return bind(x, lambda y: tirx.Select(y < f32(-87), f32(0), exp_within(y, -math.inf, math.inf)))
 
 
 def expm1(x: Expr) -> Expr:

@@ -1,9 +1,10 @@
 """Edgec.Attention: softmax(scale * Q K' + mask) V over any batch axes, its operands read through strides.
 
 Scaled dot-product attention (Vaswani et al., 2017). Q is [batch, S, D], K [batch, T, D], V [batch, T, E], the mask is
-added to [batch, S, T]. Each operand is a row-major value and an attribute (offset, one stride per batch axis, two more)
-that says where its elements are: transposes, joint projections and repeated heads cost nothing. `out` are the strides
-of the result [batch, S, E] in the row-major value of shape `shape`.
+added to [batch, S, T]. With `cap`, scores are cap * tanh(scale * Q K') before that; with `zero_masked`, a query whose
+mask is -inf throughout gives zeros, whatever its scores (else NaN). Each operand is a row-major value and an attribute
+(offset, one stride per batch axis, two more) that says where its elements are: transposes, joint projections and
+repeated heads cost nothing. `out` are the strides of the result [batch, S, E] in the row-major value of shape `shape`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def _attention(*types: Type, batch: Ints, sizes: Ints, shape: Ints, out: Ints, *
             raise IRError(f"{name}={list(where)} reaches beyond {t}")
     if (len(types) == 4) != bool(attrs["mask"]):
         raise IRError("has a mask without strides, or strides without a mask")
+    if attrs["zero_masked"] and len(types) < 4:
+        raise IRError("zero_masked is set without a mask")
     dims = (*batch, sizes[0], sizes[3])
     if len(out) != len(dims):
         raise IRError(f"out={list(out)} is not {len(dims)} strides")
@@ -54,17 +57,32 @@ def _attention(*types: Type, batch: Ints, sizes: Ints, shape: Ints, out: Ints, *
     return (Type("f32", tuple(shape)),)
 
 
-def attention(*xs: Tensor, batch: Ints, sizes: Ints, scale: float, shape: Ints, out: Ints, **attrs: Any) -> Tensor:
+def attention(
+    *xs: Tensor,
+    batch: Ints,
+    sizes: Ints,
+    scale: float,
+    cap: float,
+    zero_masked: int,
+    shape: Ints,
+    out: Ints,
+    **attrs: Any,
+) -> Tensor:
     """numpy's meaning, without a care for memory."""
     views = [
         _strided(np.ascontiguousarray(x).reshape(-1)[attrs[name][0] :], dims, attrs[name][1:])
         for x, name, dims in zip(xs, NAMES, operand_shapes(batch, sizes), strict=False)
     ]
     scores = np.matmul(views[0], np.swapaxes(views[1], -1, -2)) * np.float32(scale)
+    if cap:
+        scores = np.float32(cap) * np.tanh(scores)
     if len(views) == 4:
         scores = scores + views[3]
+    weights = softmax(scores, -1)
+    if zero_masked:
+        weights = np.where(np.max(views[3], -1, keepdims=True) == -np.inf, np.float32(0), weights)
     result = np.zeros(prod(shape), xs[0].dtype)
-    _strided(result, (*batch, sizes[0], sizes[3]), out)[...] = np.matmul(softmax(scores, -1), views[2])
+    _strided(result, (*batch, sizes[0], sizes[3]), out)[...] = np.matmul(weights, views[2])
     return result.reshape(shape)
 
 
@@ -83,6 +101,8 @@ op(
         "batch": (),
         "sizes": REQUIRED,  # S, T, D, E
         "scale": 1.0,
+        "cap": 0.0,  # none
+        "zero_masked": 0,
         "q": REQUIRED,
         "k": REQUIRED,
         "v": REQUIRED,

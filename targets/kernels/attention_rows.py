@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal
 
-from edgec.compiler.op import full_attrs
+from edgec.compiler.op import full_attrs, int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
@@ -84,7 +84,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
         width = vectors * lanes
         total = shape.heads * len(blocks(shape.s, width, lanes))
         config = {"nv": vectors, "ne": columns}
-        scratch = 4 * width * (shape.d + shape.t + 2)
+        scratch = 4 * width * (shape.d + shape.t + (3 if int_attr(problem.anchor, "zero_masked") else 2))
         us = cost * spread(total, problem.threads)
         offers.append(Choice(NAME, layouts_in, layouts_out, tuple(config.items()), us, scratch))
     return offers

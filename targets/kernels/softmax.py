@@ -34,8 +34,6 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 def _stages(context: Context, axis: int) -> Any:
-    from math import inf
-
     from .. import mathlib
     from .. import scalar as s
     from ..conversions import narrow, widen
@@ -56,7 +54,7 @@ def _stages(context: Context, axis: int) -> Any:
     def power(top: Expr) -> Expr:
         """exp of the distance to the greatest, which is not above zero."""
         x = rounded(value() - top)
-        return rounded(mathlib.exp_within(x, high=inf) if kind == "float32" else s.exp(x))
+        return rounded(mathlib.exp_below(x) if kind == "float32" else s.exp(x))
 
     # a NaN may be lost from the maximum: the sum of exponentials finds it again
     low, zero = extreme(kind, True), lit(0, kind)

@@ -41,6 +41,8 @@ class Case:
     mask: tuple[int, ...] | None = None  # a shape of four axes that broadcasts to [batch, heads, S, T]
     groups: int = 0  # heads of K and V, each for heads / groups of Q
     keys_last: bool = False  # K lies as [batch, heads, D, T]
+    cap: float = 0.0
+    zero_masked: int = 0
 
     def problem(self, on: Target) -> Problem:
         (s, t, d, e), b, h = self.sizes, self.batch, self.heads
@@ -70,7 +72,12 @@ class Case:
             n = [m if m > 1 else 0 for m in self.mask]
             mb, mh, ms, mt = (m and step for m, step in zip(n, dense(*self.mask), strict=True))
             attrs["mask"] = (0, mb, rep * mh, mh, ms, mt)
-        attrs |= {"shape": (b, s, h * e), "out": (s * h * e, rep * e, e, h * e, 1)}
+        attrs |= {
+            "cap": self.cap,
+            "zero_masked": self.zero_masked,
+            "shape": (b, s, h * e),
+            "out": (s * h * e, rep * e, e, h * e, 1),
+        }
         y = ops.build("Edgec.Attention", *args, **attrs)
         return Problem(Graph("body", tuple(inputs), (y,)), on)
 
@@ -85,6 +92,9 @@ CASES = [
     Case((19, 50, 16, 40), batch=2, heads=6, groups=3, mask=(2, 1, 1, 50)),
     Case((33, 21, 24, 16), keys_last=True),
     Case((40, 11, 65, 70), heads=1),
+    Case((37, 21, 8, 12), cap=1.5),
+    Case((19, 50, 16, 40), batch=2, heads=6, groups=3, mask=(2, 1, 1, 50), cap=0.7, zero_masked=1),
+    Case((37, 9, 20, 20), mask=(1, 2, 37, 9), zero_masked=1),
 ]
 
 
@@ -122,6 +132,35 @@ def test_every_row_of_weights_is_masked_or_not_a_number() -> None:
     want = run(problem.body, arrays)[0]
     assert np.isnan(got[0, 2]).all() and np.isfinite(np.delete(got[0], 2, 0)).all()
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("mask", [(1, 1, 21, 6), (1, 2, 21, 6), (2, 1, 1, 6)], ids=str)
+def test_queries_without_a_key_give_zeros(mask: tuple[int, ...]) -> None:
+    """Where that is asked for: whatever their scores, and only where the mask is -inf throughout."""
+    from edgec.targets.measure import Measured
+
+    problem = Case((21, 6, 8, 8), batch=2, mask=mask, zero_masked=1).problem(target(256))
+    arrays = arrays_for(problem)
+    arrays[3][-1, ..., -1, :] = -np.inf  # nothing is left
+    arrays[0][-1, -1] = np.nan
+    arrays[0][0, 3] = np.nan  # keys are left: not a number
+    arrays[3][0, ..., 0, 2] = np.nan
+    got = Measured(problem, choices(problem)[0], arrays).run()
+    want = run(problem.body, arrays)[0]
+    assert (got[-1, -1] == 0).all() and np.isnan(got[0, 3]).all()
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+def test_masked_values_weigh_nothing() -> None:
+    """Not even those that a product with the least normal number would bring back."""
+    from edgec.targets.measure import Measured
+
+    problem = Case((5, 6, 8, 8), mask=(1, 1, 1, 6)).problem(target(256))
+    arrays = arrays_for(problem)
+    arrays[3][...] = [0, 0, 0, 0, -np.inf, -np.inf]
+    arrays[2][:, 4:] = 3e38
+    got = Measured(problem, choices(problem)[0], arrays).run()
+    np.testing.assert_allclose(got, run(problem.body, arrays)[0], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("on", sorted(target_files()))
