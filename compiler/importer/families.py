@@ -3,6 +3,7 @@
 from . import (
     constants,
     control,
+    einsum,
     elementwise,
     folds,
     linear,
@@ -18,6 +19,7 @@ from . import (
 __all__ = [
     "constants",
     "control",
+    "einsum",
     "elementwise",
     "folds",
     "linear",

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from ..errors import EdgecError
 from ..ir import Value
 from ..op import is_const
@@ -82,45 +80,3 @@ def batch_normalization(c: Context) -> Result:
     per_channel = (1,) * (c.rank - 2)
     factor, shift = (c.reshape(c.cast(v, x.type.dtype), (*v.shape, *per_channel)) for v in (factor, shift))
     return c.emit("Add", c.emit("Mul", x, factor), shift)
-
-
-@converts("Einsum")
-def einsum(c: Context) -> Result:
-    """One or two arguments, no repeated letter within one: transposes, sums and one batched matrix product."""
-    equation = str(c.attr("equation", "")).replace(" ", "")
-    left, arrow, result = equation.partition("->")
-    terms = left.split(",")
-    if "." in equation or len(terms) != len(c.args) or len(terms) > 2 or any(len(set(t)) != len(t) for t in terms):
-        raise Refused(f"its equation is {equation!r}", "expected one or two terms without '...' or repeated letters")
-    if not arrow:
-        result = "".join(sorted(ch for ch in set(left) if ch != "," and left.count(ch) == 1))
-    values = [c.arg(k) for k in range(len(terms))]
-    for k, (term, value) in enumerate(zip(terms, values, strict=True)):
-        if len(term) != len(value.shape):
-            raise EdgecError(f"{c.where}: term {term!r} does not fit {value.type}")
-        others = result + "".join(t for j, t in enumerate(terms) if j != k)
-        alone = tuple(j for j, ch in enumerate(term) if ch not in others)
-        if alone:
-            values[k] = c.emit("ReduceSum", value, axes=alone, keepdims=0)
-            terms[k] = "".join(ch for ch in term if ch in others)
-    if len(terms) == 1:
-        return c.transpose(values[0], [terms[0].index(ch) for ch in result])
-    return _einsum_pair(c, terms, values, result)
-
-
-def _einsum_pair(c: Context, terms: list[str], values: list[Value], result: str) -> Value:
-    a, b = terms
-    size = {ch: n for t, v in zip(terms, values, strict=True) for ch, n in zip(t, v.shape, strict=True)}
-    batch = [ch for ch in a if ch in b and ch in result]
-    inner = [ch for ch in a if ch in b and ch not in result]
-    rows, columns = [ch for ch in a if ch not in b], [ch for ch in b if ch not in a]
-
-    def arranged(value: Value, term: str, *groups: list[str]) -> Value:
-        order = [*batch, *groups[0], *groups[1]]
-        moved = c.transpose(value, [term.index(ch) for ch in order])
-        flat = [int(np.prod([size[ch] for ch in g], dtype=np.int64)) for g in groups]
-        return c.reshape(moved, [*(size[ch] for ch in batch), *flat])
-
-    y = c.emit("MatMul", arranged(values[0], a, rows, inner), arranged(values[1], b, inner, columns))
-    order = [*batch, *rows, *columns]
-    return c.transpose(c.reshape(y, [size[ch] for ch in order]), [order.index(ch) for ch in result])
