@@ -83,6 +83,7 @@ class Context:
         args: Sequence[Held | None],
         attrs: dict[str, Any],
         outputs: Sequence[str],
+        named: int = 1,
     ) -> None:
         self.op = op
         self.name = name
@@ -91,6 +92,7 @@ class Context:
         self.attrs = attrs
         self.outputs = list(outputs)  # "" where nobody reads the result
         self.label = next((output for output in outputs if output), name)  # begins the names of what is written
+        self.named = named  # results that the node names, read or not
         self.fresh: list[Node] = []
 
     # ---- reading ----

@@ -185,7 +185,8 @@ class Walk:
             args = args[:-1]
         where = f"node {name!r} ({node.op})"
         attrs = {key: _plain(value, where) for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
-        return Context(node.op, name, self.opset, args, attrs, outputs)
+        named = sum(bool(t.name) for t in node.outputs)
+        return Context(node.op, name, self.opset, args, attrs, outputs, named)
 
     def _convert(self, node: gs.Node, context: Context) -> None:
         try:

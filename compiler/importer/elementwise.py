@@ -46,18 +46,6 @@ def identity(c: Context) -> Result:
     return c.any()
 
 
-@converts("Dropout")
-def dropout(c: Context) -> Result:
-    """Nothing at inference; the mask keeps everything."""
-    if c.opset < 7 and not c.attr("is_test", 0):
-        raise Refused("it drops values at random in training mode", "export the model for inference")
-    if c.has(2) and bool(c.array(2, "training_mode").reshape(-1)[0]):
-        raise Refused("it drops values at random in training mode", "export the model for inference")
-    if not c.wants(1):
-        return c.arg()
-    return c.arg(), c.emit("Expand", c.const(np.ones((), np.bool_)), shape=c.shape)
-
-
 @converts("Sum", "Min", "Max")
 def chain(c: Context) -> Result:
     """Any number of arguments, two at a time."""

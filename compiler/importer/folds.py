@@ -1,4 +1,4 @@
-"""Converters of reductions, softmax and the normalizations."""
+"""Converters of reductions and softmax."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from ..ir import Value
 from .context import Context
-from .table import Refused, Result, converts
+from .table import Result, converts
 
 
 @converts(
@@ -84,65 +84,3 @@ def hardmax(c: Context) -> Result:
         return c.cast(c.emit("Equal", places, best), x.type.dtype)
 
     return _along(c, write)
-
-
-@converts("LayerNormalization")
-def layer_normalization(c: Context) -> Result:
-    """A bias that is missing is zero. f16 keeps its own scale and bias."""
-    x, scale = c.arg(0), c.arg(1)
-    bias = c.arg(2) if c.has(2) else c.const(np.zeros(scale.shape), like=scale)
-    scale, bias = c.cast(scale, c.dtype), c.cast(bias, c.dtype)
-    epsilon = float(c.attr("epsilon", 1e-5))
-    y = c.emit("LayerNormalization", x, scale, bias, axis=c.axis(-1), epsilon=epsilon)
-    if not c.wants(1) and not c.wants(2):
-        return y
-    x, axes = c.cast(x, "f64" if c.dtype == "f64" else "f32"), tuple(range(c.axis(-1), c.rank))
-    mean = c.emit("ReduceMean", x, axes=axes, keepdims=1)
-    centred = c.emit("Sub", x, mean)
-    variance = c.emit("ReduceMean", c.emit("Mul", centred, centred), axes=axes, keepdims=1)
-    deviation = c.emit("Sqrt", c.emit("Add", variance, c.const(epsilon, like=variance)))
-    return y, mean, c.emit("Reciprocal", deviation)
-
-
-@converts("LRN")
-def local_response(c: Context) -> Result:
-    """x / (bias + alpha * mean of squares over neighbouring channels)^beta, the mean being a pool over channels."""
-    x, size = c.arg(), int(c.attr("size", 1))
-    n, channels, *rest = c.shape
-    squares = c.reshape(c.emit("Mul", x, x), (n, 1, channels, prod(rest)))
-    pads = ((size - 1) // 2, 0, size // 2, 0)
-    mean = c.emit("AveragePool", squares, kernel_shape=(size, 1), strides=(1, 1), pads=pads, count_include_pad=1)
-    scaled = c.emit("Mul", c.reshape(mean, c.shape), c.const(float(c.attr("alpha", 1e-4)), like=x))
-    base = c.emit("Add", scaled, c.const(float(c.attr("bias", 1.0)), like=x))
-    return c.emit("Div", x, c.emit("Pow", base, c.const(float(c.attr("beta", 0.75)), like=x)))
-
-
-@converts("GroupNormalization")
-def group_normalization(c: Context) -> Result:
-    """Instance normalization of groups as channels, then scale and bias per channel."""
-    x, groups = c.arg(), int(c.attr("num_groups", 1))
-    n, channels, *rest = c.shape
-    if groups < 1 or channels % groups:
-        raise Refused(f"{channels} channels do not part into {groups} groups")
-    inner = channels // groups
-    ones, zeros = c.const(np.ones(groups), like=x), c.const(np.zeros(groups), like=x)
-    flat = c.reshape(x, (n, groups, inner * prod(rest)))
-    epsilon = float(c.attr("epsilon", 1e-5))
-    plain = c.reshape(c.emit("InstanceNormalization", flat, ones, zeros, epsilon=epsilon), x.shape)
-
-    def per_channel(value: Value) -> Value:
-        if c.opset < 21:  # one number per group
-            value = c.reshape(c.emit("Expand", c.reshape(value, (groups, 1)), shape=(groups, inner)), (channels,))
-        return c.reshape(c.cast(value, c.dtype), (channels, *(1,) * len(rest)))
-
-    return c.emit("Add", c.emit("Mul", plain, per_channel(c.arg(1))), per_channel(c.arg(2)))
-
-
-@converts("MeanVarianceNormalization")
-def mean_variance(c: Context) -> Result:
-    """Zero mean and unit variance over the given axes."""
-    x = c.arg()
-    axes = tuple(sorted(c.in_rank(int(a), c.rank) for a in c.attr("axes", (0, 2, 3))))
-    centred = c.emit("Sub", x, c.emit("ReduceMean", x, axes=axes, keepdims=1))
-    variance = c.emit("ReduceMean", c.emit("Mul", centred, centred), axes=axes, keepdims=1)
-    return c.emit("Div", centred, c.emit("Add", c.emit("Sqrt", variance), c.const(1e-9, like=x)))

@@ -1,4 +1,4 @@
-"""Converters of matrix products and BatchNormalization."""
+"""Converters of matrix products."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ..errors import EdgecError
 from ..ir import Value
 from ..op import is_const
 from .context import Context
-from .table import Refused, Result, converts
+from .table import Result, converts
 
 
 def product(c: Context, a: Value, b: Value) -> Value:
@@ -61,22 +61,3 @@ def matmul_integer(c: Context) -> Result:
     if c.has(3):
         b = c.emit("Sub", b, c.cast(c.arg(3), "i32"))
     return product(c, a, b)
-
-
-@converts("BatchNormalization")
-def batch_normalization(c: Context) -> Result:
-    """x * factor + shift per channel, with factor = scale / sqrt(variance + epsilon)."""
-    training = c.attr("training_mode", 0) or (c.opset < 7 and not c.attr("is_test", 0))
-    if training or any(c.wants(k) for k in range(1, 5)):
-        raise Refused("it is in training mode", "export the model for inference")
-    if c.opset < 9 and not c.attr("spatial", 1):
-        raise Refused("spatial=0 normalizes every pixel by itself", "expected spatial=1")
-    x = c.arg()
-    wide = "f64" if all(is_const(c.arg(k)) for k in range(1, 5)) or x.type.dtype == "f64" else "f32"
-    scale, bias, mean, variance = (c.cast(c.arg(k), wide) for k in range(1, 5))
-    deviation = c.emit("Sqrt", c.emit("Add", variance, c.const(float(c.attr("epsilon", 1e-5)), like=variance)))
-    factor = c.emit("Div", scale, deviation)
-    shift = c.emit("Sub", bias, c.emit("Mul", mean, factor))
-    per_channel = (1,) * (c.rank - 2)
-    factor, shift = (c.reshape(c.cast(v, x.type.dtype), (*v.shape, *per_channel)) for v in (factor, shift))
-    return c.emit("Add", c.emit("Mul", x, factor), shift)
