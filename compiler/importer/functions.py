@@ -62,7 +62,11 @@ def plain_domain(domain: str | None) -> str:
 
 
 def body(
-    node: gs.Node, defined: Definition, types: Sequence[onnx.TypeProto | None], wanted: Collection[int], versions: Versions
+    node: gs.Node,
+    defined: Definition,
+    types: Sequence[onnx.TypeProto | None],
+    wanted: Collection[int],
+    versions: Versions,
 ) -> Body:
     """The definition for one node; `types` are its arguments', None where left out, `wanted` the results to compute."""
     try:
