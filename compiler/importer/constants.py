@@ -60,7 +60,9 @@ def arange(c: Context) -> Result:
 
 @converts("NonZero")
 def non_zero(c: Context) -> Result:
-    return c.const(np.asarray(np.nonzero(c.array(0, "argument")), np.int64).reshape(max(c.rank, 1), -1))
+    """A scalar has no positions: no rows, and a column where it is not zero."""
+    argument = c.array(0, "argument")
+    return c.const(np.asarray(np.nonzero(np.atleast_1d(argument)), np.int64)[: c.rank])
 
 
 @converts("EyeLike")
@@ -77,17 +79,21 @@ def eye_like(c: Context) -> Result:
 
 @converts("OneHot")
 def one_hot(c: Context) -> Result:
-    """Where the index equals the position, the on value, else the off value. Indices outside match nothing."""
+    """Where the index equals the position, the on value, else the off value. Indices outside match nothing.
+
+    From opset 11 on, negative ones count from the back.
+    """
     depth = int(c.array(1, "depth").reshape(-1)[0])
     at = int(c.attr("axis", -1)) % (c.rank + 1)
     indices = c.reshape(c.cast(c.arg(), "i64"), (*c.shape[:at], 1, *c.shape[at:]))
     if depth < 1:
         raise EdgecError(f"{c.where}: depth is {depth}")
     check_size(Type("i64", (depth,)), c.where)
-    below = c.emit("Less", indices, c.const(np.int64(0)))
-    wrapped = c.emit("Where", below, c.emit("Add", indices, c.const(np.int64(depth))), indices)
+    if c.opset >= 11:
+        below = c.emit("Less", indices, c.const(np.int64(0)))
+        indices = c.emit("Where", below, c.emit("Add", indices, c.const(np.int64(depth))), indices)
     places = c.const(np.arange(depth).reshape(-1, *(1,) * (c.rank - at)))
     off, on = (
         c.reshape(c.emit("Slice", c.arg(2), starts=(k,), ends=(k + 1,), axes=(0,), steps=(1,)), ()) for k in (0, 1)
     )
-    return c.emit("Where", c.emit("Equal", wrapped, places), on, off)
+    return c.emit("Where", c.emit("Equal", indices, places), on, off)

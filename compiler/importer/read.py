@@ -17,8 +17,8 @@ from ..errors import EdgecError
 
 OLDEST_OPSET = 6
 ONNX_DOMAINS = ("", "ai.onnx")
-# The checker refuses these; the importer sorts, or lists every such node.
-_LATER = ("No Op registered for", "topologically sorted", "No opset import for domain")
+# The checker refuses these; the importer sorts, lists every such node, or knows operators that are deprecated.
+_LATER = ("No Op registered for", "topologically sorted", "No opset import for domain", "deprecated in domain_version")
 
 
 def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProto, str]:
