@@ -20,7 +20,7 @@ from ..errors import EdgecError, IRError, Unsupported, nearest
 from ..ir import Node, Type, Value
 from ..op import build, const
 from .context import Absent, Context, Held, Items, Unknown
-from .functions import Definition, Functions, Versions, body, definition, outside, plain_domain, type_proto
+from .functions import Body, Definition, Functions, Versions, body, definition, outside, plain_domain, type_proto
 from .read import ONNX_DOMAINS
 from .table import CONTROL, CONVERTERS, Refused
 
@@ -144,11 +144,26 @@ class Walk:
         if self.depth == DEEPEST or next(self.expanded) >= MOST:
             raise EdgecError(f"node {name!r} ({node.op}): definitions are nested too deeply, or too many")
         wanted = [k for k, tensor in enumerate(node.outputs) if self._read(tensor)]
-        made = body(node, defined, [None if a is None else type_proto(a) for a in args], wanted, self.versions)
+        try:
+            made = body(node, defined, [None if a is None else type_proto(a) for a in args], wanted, self.versions)
+            inner = self._within(node, name, args, made, wanted)
+            inner.graph(made.graph)
+        except EdgecError as error:
+            raise type(error)(f"node {name!r} ({node.op}): in its definition: {error}") from error.__cause__
+        self.made |= inner.made
+        for refusal in dict.fromkeys(inner.refusals):
+            self._refuse(node, name, f"its definition holds {refusal.op}: {refusal.why}", refusal.help)
+        for k in wanted if not inner.refusals else ():
+            if made.outputs[k] not in inner.values:
+                raise EdgecError(f"node {name!r} ({node.op}): nothing computes {made.outputs[k]!r} in its definition")
+            self.values[node.outputs[k].name] = inner.values[made.outputs[k]]
+
+    def _within(self, node: gs.Node, name: str, args: Sequence[Held | None], made: Body, wanted: Sequence[int]) -> Walk:
+        """The walk over a node's definition, which knows its arguments and the operator sets that it names."""
         names = {inner: self._label(t.name) for inner, t in zip(made.outputs, node.outputs, strict=False) if t.name}
         values = {outside(n): self.values[n] for n in made.free if n in self.values}
         values.update((n, a) for n, a in zip(made.inputs, args, strict=False) if a is not None)
-        inner = replace(
+        return replace(
             self,
             opset=made.versions[""],
             values=ChainMap(values),
@@ -160,17 +175,6 @@ class Walk:
             prefix=f"{next(iter(names.values()), name)}.",
             labels=names,
         )
-        try:
-            inner.graph(made.graph)
-        except EdgecError as error:
-            raise type(error)(f"node {name!r} ({node.op}): in its definition: {error}") from error.__cause__
-        self.made |= inner.made
-        for refusal in dict.fromkeys(inner.refusals):
-            self._refuse(node, name, f"its definition holds {refusal.op}: {refusal.why}", refusal.help)
-        for k in wanted if not inner.refusals else ():
-            if made.outputs[k] not in inner.values:
-                raise EdgecError(f"node {name!r} ({node.op}): nothing computes {made.outputs[k]!r} in its definition")
-            self.values[node.outputs[k].name] = inner.values[made.outputs[k]]
 
     def _why_not(self, op: str) -> tuple[str, str]:
         if not onnx.defs.has(op, self.opset, ""):

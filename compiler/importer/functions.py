@@ -82,7 +82,7 @@ def body(
     except (RuntimeError, ValueError, TypeError, DecodeError) as error:
         raise Refused(f"its definition cannot be expanded: {one_line(error)}") from None
     if len(types) > len(function.input) or len(node.outputs) > len(function.output):
-        raise EdgecError(f"has more arguments or results than its definition, {function.name!r}")
+        raise EdgecError(f"{function.name!r} has {len(function.input)} arguments and {len(function.output)} results")
     given = {a.name: a for a in (*defaults, *proto.attribute)}
     absent = {name for name, t in zip_longest(function.input, types) if t is None}
     for inner in function.node:
@@ -107,8 +107,8 @@ def _of_schema(
         text = schema.get_function_with_opset_version(version)
     function = onnx.FunctionProto()
     function.ParseFromString(text)
-    if not function.node:
-        raise ValueError("ONNX has none for arguments of these types")
+    if not function.node or not function.output:
+        raise ValueError("ONNX has none for these arguments and attributes")
     return function
 
 

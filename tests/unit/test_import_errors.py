@@ -231,3 +231,21 @@ def test_deep_graphs_do_not_exhaust_the_stack() -> None:
     nodes = [helper.make_node("Neg", [f"v{k}" if k else "x"], [f"v{k + 1}"]) for k in range(count)]
     graph = import_model(model(nodes, outputs=[(f"v{count}", None)]))
     assert sum(1 for _ in graph.nodes()) == count + 1
+
+
+def test_randomness_and_training() -> None:
+    def one(op: str, args: str, results: str = "y", opset: int = 17, constants: Any = (), **attrs: Any) -> str:
+        node = helper.make_node(op, args.split(), results.split(), **attrs)
+        outputs = [(name, None) for name in results.split()]
+        return refused(model([node], [("x", (2, 3))], outputs, constants, opset))
+
+    for op in ("Bernoulli", "RandomNormalLike", "RandomUniformLike", "Multinomial"):
+        assert "it draws random numbers, and ONNX does not say which" in one(op, "x")
+    for op in ("RandomNormal", "RandomUniform"):
+        assert f"y: {op} (opset 17): it draws random numbers" in one(op, "", shape=[2])
+    assert "it drops values at random" in one("Dropout", "x", opset=6)
+    training = [("ratio", np.float32(0.5)), ("on", np.bool_(True))]
+    assert "it drops values at random in training mode" in one("Dropout", "x ratio on", constants=training)
+    four = [(name, np.ones(3, np.float32)) for name in "sbmv"]
+    assert "has in training mode only" in one("BatchNormalization", "x s b m v", "y mean var", constants=four)
+    assert "it is in training mode" in one("BatchNormalization", "x s b m v", opset=6, constants=four)

@@ -117,8 +117,19 @@ def test_wrong_bodies() -> None:
         answer(model([call("Wrong", "x", "y")], [wrong]))
     with pytest.raises(EdgecError, match="nothing computes 'z' in its definition"):
         answer(model([call("Half", "x", "- y")], [function("Half", "x", "y z", [node("Neg", ["x"], ["y"])])]))
-    with pytest.raises(EdgecError, match="has more arguments or results than its definition, 'Few'"):
+    with pytest.raises(EdgecError, match="in its definition: 'Few' has 1 arguments and 1 results"):
         answer(model([call("Few", "x x", "y")], [function("Few", "x", "y", [node("Neg", ["x"], ["y"])])]))
+
+
+def test_what_onnx_does_not_define_is_refused() -> None:
+    """A precision of integers, and a function that is none."""
+    flex = node("FlexAttention", ["q", "q", "q"], ["y"], domain="ai.onnx.preview", softmax_precision=TensorProto.INT8)
+    w = np.zeros((2, 1, 2), np.float32)
+    conv = node("CausalConvWithState", ["q", "w"], ["y", "state"], activation="none such")
+    for last, opset, shape in ((flex, 26, (1, 1, 2, 2)), (conv, 27, (1, 2, 2))):
+        made = model([node("Reshape", ["x", "s"], ["q"]), last], opset=opset, s=np.asarray(shape), w=w)
+        with pytest.raises(UnsupportedModel, match="its definition cannot be expanded: ONNX has none for these"):
+            import_model(made)
 
 
 def test_definitions_that_never_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,12 @@ REFUSED: list[tuple[str, list[Type], dict[str, Any], str]] = [
     ("Edgec.RNN", RNN, {"reverse": (0, 1)}, "for each of 1 direction"),
     ("Edgec.RNN", RNN, {"activations": ("Tanh", "Tanh")}, "activations has 2 entries; expected 1"),
     ("Edgec.RNN", RNN, {"activations": ("Sine",)}, "activation 'Sine' is unknown"),
+    (
+        "Edgec.Attention",
+        [Type(F, (1, 1))] * 3,
+        {"sizes": (1, 1, 1, 1), "shape": (1, 1), "out": (1, 1), "zero_masked": 1, **dict.fromkeys("qkv", (0, 1, 1))},
+        "zero_masked is set without a mask",
+    ),
 ]
 
 
