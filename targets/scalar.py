@@ -11,7 +11,7 @@ from math import sqrt
 from tvm import tirx
 
 from . import mathlib as m
-from .conversions import c, cast, dequantize, is_float, is_unsigned, quantize
+from .conversions import c, is_float, is_unsigned
 from .mathlib import at_least, at_most, bind, kind
 from .tir import Expr, lit
 
@@ -221,7 +221,6 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "ThresholdedRelu": lambda x, *, alpha: tirx.Select(c(x, alpha) < x, x, c(x, 0)),
     "Gelu": gelu,
     "Clip": clip,
-    "Cast": cast,
     "BitwiseNot": lambda x: tirx.bitwise_not(x),
     "Add": lambda a, b: a + b,
     "Sub": lambda a, b: a - b,
@@ -245,6 +244,4 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "BitwiseXor": lambda a, b: a ^ b,
     "PRelu": lambda x, slope: tirx.Select(x < c(x, 0), x * slope, x),
     "Where": lambda condition, a, b: tirx.Select(condition, a, b),
-    "QuantizeLinear": quantize,
-    "DequantizeLinear": dequantize,
 }

@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 
 from ..dtypes import DTYPES, dtype, of_onnx
-from ..ir import Value
+from ..ir import Attr, Value
+from ..narrow import POWERS, is_narrow
 from ..op import OPS, const_array, is_const
 from .context import Context
 from .table import Refused, Result, converts
@@ -110,14 +111,35 @@ def clip(c: Context) -> Result:
 
 @converts("Cast", "CastLike")
 def cast(c: Context) -> Result:
-    """A type that is the argument's own costs nothing."""
-    if c.op == "CastLike":
-        return c.cast(c.arg(), c.arg(1).type.dtype)
-    to = of_onnx(int(c.attr("to")))
-    if to is None:
-        name = onnx.TensorProto.DataType.Name(int(c.attr("to")))
-        raise Refused(f"it casts to {name}", f"expected one of {', '.join(DTYPES)}")
-    return c.cast(c.arg(), to)
+    """A type that is the argument's own costs nothing; how to round says something to floats of 8 bits alone."""
+    to = c.arg(1).type.dtype if c.op == "CastLike" else _element(c, "casts to")
+    attrs: dict[str, Attr] = {}
+    if is_narrow(to) and not c.attr("saturate", 1):
+        attrs["saturate"] = 0
+    if to == POWERS and c.attr("round_mode", "up") != "up":
+        attrs["round_mode"] = c.attr("round_mode")
+    return c.arg() if to == c.dtype else c.emit("Cast", c.arg(), to=to, **attrs)
+
+
+@converts("BitCast")
+def bit_cast(c: Context) -> Result:
+    """The type must have as many bits as the argument's."""
+    to = _element(c, "shows bits as")
+    if dtype(to).bits != dtype(c.dtype).bits:
+        sizes = f"{dtype(c.dtype).bits} and {dtype(to).bits} bits"
+        raise Refused(f"it shows {c.dtype} as {to}, of {sizes}", "ONNX allows types of equal width only")
+    return c.arg() if to == c.dtype else c.emit("BitCast", c.arg(), to=to)
+
+
+def _element(c: Context, does: str) -> str:
+    """The element type that attribute `to` names."""
+    number = int(c.attr("to"))
+    name = of_onnx(number)
+    if name is None:
+        kinds = onnx.TensorProto.DataType
+        shown = kinds.Name(number) if number in kinds.values() else number
+        raise Refused(f"it {does} {shown}", f"expected one of {', '.join(DTYPES)}")
+    return name
 
 
 @converts("Swish")

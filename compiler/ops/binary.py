@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Attr, Type
 from ..op import op
-from .common import ANY, BOOL, INTS, NUMBERS, Tensor, broadcast, equal_types, require, widened
+from .common import BOOL, INTS, NUMBERS, ORDERED, Tensor, broadcast, equal_types, require, widened
 
 
 def _pair(allowed: frozenset[str], result: str = "") -> Callable[..., tuple[Type, ...]]:
@@ -87,7 +87,7 @@ _binary("BitwiseXor", np.bitwise_xor, INTS, commutes=True)
 _compare("And", np.logical_and, BOOL, commutes=True)
 _compare("Or", np.logical_or, BOOL, commutes=True)
 _compare("Xor", np.logical_xor, BOOL, commutes=True)
-_compare("Equal", np.equal, ANY, commutes=True)
+_compare("Equal", np.equal, ORDERED, commutes=True)
 _compare("Less", np.less, NUMBERS)
 _compare("LessOrEqual", np.less_equal, NUMBERS)
 _compare("Greater", np.greater, NUMBERS)

@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
-from .common import ANY, NUMBERS, Infer, Ints, Tensor, axis_in, check_axes, dtype_of, limits, require, widened
+from .common import NUMBERS, ORDERED, Infer, Ints, Tensor, axis_in, check_axes, dtype_of, limits, require, widened
 
 
 def _without(shape: Ints, axes: Ints, keepdims: int) -> Ints:
@@ -98,8 +98,8 @@ def cumulative_sum(x: Tensor, axis: int, exclusive: int, reverse: int) -> Tensor
 
 _reduce("ReduceSum", np.sum)
 _reduce("ReduceMean", mean)
-_reduce("ReduceMax", _extreme(np.maximum, 0), ANY)
-_reduce("ReduceMin", _extreme(np.minimum, 1), ANY)
+_reduce("ReduceMax", _extreme(np.maximum, 0), ORDERED)
+_reduce("ReduceMin", _extreme(np.minimum, 1), ORDERED)
 _reduce("ReduceProd", np.prod)
 _reduce("ReduceSumSquare", _sum_of(np.square))
 _reduce("ReduceL1", _sum_of(np.abs))
