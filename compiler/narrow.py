@@ -91,7 +91,7 @@ def steps(x: Tensor) -> Tensor:
 def nearest(x: Tensor, mantissa: int, least: int) -> Tensor:
     """f64 rounded to so many bits behind the leading one, halves to even; numbers below 2**least share its steps."""
     exponent = np.maximum(np.frexp(x)[1] - 1, least)
-    return np.ldexp(np.rint(np.ldexp(x, mantissa - exponent)), exponent - mantissa)
+    return np.asarray(np.ldexp(np.rint(np.ldexp(x, mantissa - exponent)), exponent - mantissa))
 
 
 def wide(x: Tensor) -> Tensor:

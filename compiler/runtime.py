@@ -321,9 +321,8 @@ class Model:
 
 
 def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Seeded inputs that most models can digest: reals in [-1, 1), 8 bits and less in full range, other integers 0 or 1.
-
-    Powers of two, which know no other numbers, are 1.
+    """Seeded inputs that most models can digest: reals in [-1, 1), integers of 8 bits and fewer in full range, others
+    0 or 1. Powers of two, which know no other numbers, are 1.
     """
     rng, out = np.random.default_rng(seed), {}
     for port in ports:

@@ -92,8 +92,10 @@ class Body:
             args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
             return narrow(SCALAR[node.op](*args, **full_attrs(node)), dtype(value.type.dtype).tvm)
         if node.op in TYPED:
+            x, *parameters = node.args
+            args = [self._at(x, align(index, x.shape))]
             attrs = full_attrs(node)
-            args = [self._at(node.args[0], index), *(self._at(a, channel(index, attrs, a.shape)) for a in node.args[1:])]
+            args += [self._at(a, channel(index, attrs, a.shape)) for a in parameters]
             types = [a.type.dtype for a in node.args]
             return TYPED[node.op](*args, types=types, result=value.type.dtype, **attrs)
         if node.op in MAPS:

@@ -8,6 +8,7 @@ import numpy as np
 from tvm import tirx
 
 from edgec.compiler.dtypes import dtype
+from edgec.compiler.ops.casts import cast
 
 from .mathlib import bind, kind
 from .tir import Expr, lit
@@ -30,7 +31,7 @@ def literal(number: Any, name: str) -> Expr:
     """A number as a value of one of our types is held."""
     row = dtype(name)
     if row.is_storage:
-        element = np.asarray(number).astype(row.numpy)
+        element = cast(np.asarray(number), name)
         return lit(int(element.astype(row.tvm) if row.is_whole else element.view(np.uint8)), row.tvm)
     return narrow(lit(float(number), "float32"), row.tvm) if name in ("f16", "bf16") else lit(number, row.tvm)
 

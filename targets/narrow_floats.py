@@ -48,7 +48,7 @@ def _decoded(code: Expr, f: Format) -> Expr:
 
     bits = bind(code & _u(f.sign - 1), signed)
     if f.unsigned:
-        bits = tirx.Select(tirx.EQ(code, _u(f.nan)), _u(_NAN), bits)
+        bits = tirx.Select(tirx.EQ(code, _u(f.nan)), _u(_NAN | 1 << 31), bits)
     return tirx.reinterpret("float32", bits)
 
 

@@ -22,7 +22,7 @@ def cast(x: Tensor, to: str, saturate: int = 1, round_mode: str = "up") -> Tenso
     row = dtype(to)
     x = widened(x)
     if to == "bool":
-        return x != 0
+        return np.asarray(x != 0)
     if narrow.is_narrow(to):
         return narrow.rounded(x, to, saturate, round_mode)
     if row.is_whole and row.bits < 8:  # what does not fit loses its upper bits
@@ -41,9 +41,9 @@ def _same_bits(x: Type, to: str) -> tuple[Type, ...]:
 def bit_cast(x: Tensor, to: str) -> Tensor:
     """The same bits as another type. A byte that is not zero is true: bool has two values only."""
     if to == "bool":
-        return x.view(np.uint8) != 0
+        return np.asarray(x.view(np.uint8) != 0)
     codes = x.view(np.uint8) & ((1 << dtype(to).bits) - 1) if dtype(to).bytes == 1 else x
-    return codes.view(dtype(to).numpy)
+    return np.asarray(codes.view(dtype(to).numpy))
 
 
 op("Cast", 1, _cast_type, cast, kind="elementwise", attrs={"to": "f32", "saturate": 1, "round_mode": "up"})
