@@ -12,10 +12,11 @@ from edgec.compiler.narrow import POWERS, is_narrow
 from edgec.compiler.ops.common import limits
 
 from . import mathlib as m
-from .conversions import c, is_float, lowest, narrow, nearly, nearly_double, put, widen
+from .conversions import c, from_bfloat, is_float, lowest, narrow, nearly, nearly_double, put, widen
 from .mathlib import at_least, at_most, bind, kind
 from .narrow_floats import decoded, encoded, encoded_power
-from .tir import Expr, lit
+from .tir import Expr
+from .whole import as_float, wrapped
 
 
 def number(x: Expr, name: str) -> Expr:
@@ -57,14 +58,15 @@ def bit_cast(x: Expr, *, types: Sequence[str], result: str, **_: Any) -> Expr:
     bits, to = put(x, types[0]), dtype(result)
     if kind(bits) == "bool":
         bits = tirx.Cast("uint8", bits)
+    elif is_float(bits):
+        bits = tirx.reinterpret(f"uint{to.bits}", bits)
     if result == "bool":
         return tirx.NE(bits, c(bits, 0))
     if to.bits < 8:
         return lowest(bits, result)
     if result == "bf16":
-        whole = tirx.Cast("uint32", tirx.reinterpret("uint16", bits))
-        return tirx.reinterpret("float32", whole << lit(16, "uint32"))
-    return bits if kind(bits) == to.tvm else tirx.reinterpret(to.tvm, bits)
+        return from_bfloat(wrapped(bits, "uint16"))
+    return as_float(bits, to.tvm) if to.is_float else wrapped(bits, to.tvm)
 
 
 def quantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result: str, saturate: int, **_: Any) -> Expr:

@@ -12,6 +12,7 @@ from edgec.compiler.ops.casts import cast
 
 from .mathlib import bind, kind
 from .tir import Expr, lit
+from .whole import as_float, width, wrapped
 
 
 def is_float(x: Expr) -> bool:
@@ -73,12 +74,16 @@ def put(x: Expr, name: str) -> Expr:
 
 
 def narrow(x: Expr, to: str) -> Expr:
-    """`x` in the element type of a result, rounded once, halves to even."""
+    """`x` in the element type of a result, rounded once, halves to even; integers lose upper bits that do not fit."""
     if to == "bfloat16":
         return bind(tirx.reinterpret("uint32", nearly(x)), _rounded_bfloat)
-    if to == "float16" and kind(x) != to:
+    if kind(x) == to:
+        return x
+    if to == "float16":
         return tirx.Cast(to, nearly(x))
-    return x if kind(x) == to else tirx.Cast(to, x)
+    if "int" in to and "int" in kind(x) and width(to) <= width(kind(x)):
+        return wrapped(x, to)
+    return tirx.Cast(to, x)
 
 
 def nearly(x: Expr) -> Expr:
@@ -97,7 +102,7 @@ def _odd(x: Expr) -> Expr:
         """Towards zero where it was rounded away; then odd."""
         one, none = lit(1, "uint32"), lit(0, "uint32")
         less = bits - tirx.Select(tirx.abs(x) < tirx.abs(near), one, none)
-        return tirx.reinterpret("float32", less | tirx.Select(tirx.NE(near, x), one, none))
+        return as_float(less | tirx.Select(tirx.NE(near, x), one, none), "float32")
 
     def both(y: Expr) -> Expr:
         return bind(tirx.reinterpret("uint32", y), lambda bits: bind(tirx.Cast("float64", y), lambda n: of(bits, n)))
@@ -124,12 +129,12 @@ def _rounded_bfloat(b: Expr) -> Expr:
     up = b + lit(0x7FFF, "uint32") + ((b >> lit(16, "uint32")) & lit(1, "uint32"))
     quiet = b | lit(0x400000, "uint32")
     nan = (b & lit(0x7FFFFFFF, "uint32")) > lit(0x7F800000, "uint32")
-    return tirx.reinterpret("float32", tirx.Select(nan, quiet, up) & lit(0xFFFF0000, "uint32"))
+    return as_float(tirx.Select(nan, quiet, up) & lit(0xFFFF0000, "uint32"), "float32")
 
 
 def from_bfloat(stored: Expr) -> Expr:
     """The number behind the 16 bits of a bf16."""
-    return tirx.reinterpret("float32", tirx.Cast("uint32", stored) << lit(16, "uint32"))
+    return as_float(tirx.Cast("uint32", stored) << lit(16, "uint32"), "float32")
 
 
 def widened(vector: Expr, name: str) -> Expr:

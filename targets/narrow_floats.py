@@ -9,6 +9,7 @@ from edgec.compiler.narrow import FORMATS, POWERS, Format
 
 from .mathlib import bind
 from .tir import Expr, lit
+from .whole import as_float
 
 _MANTISSA, _BIAS = 23, 127  # of f32
 _INFINITE, _NAN = 0x7F800000, 0x7FC00000
@@ -49,13 +50,13 @@ def _decoded(code: Expr, f: Format) -> Expr:
     bits = bind(code & _u(f.sign - 1), signed)
     if f.unsigned:
         bits = tirx.Select(tirx.EQ(code, _u(f.nan)), _u(_NAN | 1 << 31), bits)
-    return tirx.reinterpret("float32", bits)
+    return as_float(bits, "float32")
 
 
 def _power(code: Expr) -> Expr:
     """The least is half the smallest normal f32."""
     number = tirx.Select(code < _u(1), _u(1 << (_MANTISSA - 1)), code << _u(_MANTISSA))
-    return tirx.reinterpret("float32", tirx.Select(code < _u(255), number, _u(_NAN)))
+    return as_float(tirx.Select(code < _u(255), number, _u(_NAN)), "float32")
 
 
 def _encoded(bits: Expr, f: Format, saturate: bool) -> Expr:
@@ -67,7 +68,7 @@ def _encoded(bits: Expr, f: Format, saturate: bool) -> Expr:
         normal = ((magnitude + odd + _u((1 << (shift - 1)) - 1)) >> _u(shift)) - _u((_BIAS - f.bias) << f.mantissa)
         # the sum with 2**23 steps below the smallest normal number has the rounded multiple in its lowest bits
         rounds = 2.0 ** (_MANTISSA + 1 - f.bias - f.mantissa)
-        sum_bits = tirx.reinterpret("uint32", tirx.reinterpret("float32", magnitude) + lit(rounds, "float32"))
+        sum_bits = tirx.reinterpret("uint32", as_float(magnitude, "float32") + lit(rounds, "float32"))
         tiny = sum_bits - _u(int(np.float32(rounds).view(np.uint32)))
         code = tirx.Select(magnitude < _u((_BIAS + 1 - f.bias) << _MANTISSA), tiny, normal)
         return bind(code, lambda code: ends(code, magnitude))

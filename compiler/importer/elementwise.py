@@ -16,7 +16,7 @@ from .table import Refused, Result, converts
 _DIRECT = (
     "Abs", "Neg", "Ceil", "Floor", "Round", "Sign", "Sqrt", "Exp", "Log", "Reciprocal", "Sin", "Cos", "Tan", "Asin",
     "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh", "Erf", "Sigmoid", "Relu", "HardSwish",
-    "Softplus", "Softsign", "Mish", "Not", "IsNaN", "IsInf", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
+    "Softplus", "Softsign", "Mish", "Not", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
     "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less",
     "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
     "GatherElements", "GatherND", "DepthToSpace", "ArgMax", "ArgMin", "LpNormalization", "InstanceNormalization",
@@ -40,6 +40,13 @@ def aligned(c: Context, b: Value) -> Value:
         return b
     missing = c.rank - c.in_rank(int(axis), c.rank) - len(b.shape)
     return c.reshape(b, (*b.shape, *(1,) * max(missing, 0)))
+
+
+@converts("IsNaN", "IsInf")
+def not_a_number(c: Context) -> Result:
+    """f32 holds every float of 8 bits."""
+    attrs = {key: c.attr(key, default) for key, default in OPS[c.op].attrs.items()}
+    return c.emit(c.op, c.cast(c.arg(), "f32") if is_narrow(c.dtype) else c.arg(), **attrs)
 
 
 @converts("Identity")

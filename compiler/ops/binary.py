@@ -27,8 +27,18 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype.kind not in "iu":
         return np.asarray(a / b)
     quotient = a // b
-    inexact = (quotient * b != a) & ((a < 0) != (b < 0))
+    inexact = (quotient * b != a) & ((a < 0) != (b < 0)) & (b != 0)
     return np.asarray(quotient + inexact.astype(a.dtype))
+
+
+def power(a: Tensor, b: Tensor) -> Tensor:
+    """Integers wrap around; above 64 an exponent counts as 64 or 65, below zero 1 / a is cut to 1, -1 or 0."""
+    if a.dtype.kind not in "iu":
+        return np.asarray(np.power(a, b))
+    odd = (b & 1).astype(a.dtype)
+    value = np.power(a, np.clip(b, 0, 64 + odd))
+    sign = np.where(odd == 1, a, 1)
+    return np.where(b < 0, np.where(np.abs(a) == 1, sign, 0), value)
 
 
 def modulo(a: Tensor, b: Tensor, fmod: int) -> Tensor:
@@ -76,7 +86,7 @@ _binary("Add", np.add, commutes=True)
 _binary("Sub", np.subtract)
 _binary("Mul", np.multiply, commutes=True)
 _binary("Div", divide)
-_binary("Pow", lambda a, b: np.power(a.astype(np.float64), b) if a.dtype.kind in "iu" else np.power(a, b))
+_binary("Pow", power)
 _binary("Mod", modulo, fmod=0)
 _binary("Min", np.minimum, commutes=True)
 _binary("Max", np.maximum, commutes=True)
