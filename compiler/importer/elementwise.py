@@ -93,7 +93,8 @@ def power(c: Context) -> Result:
     if is_const(exponent) and dtype(base.type.dtype).is_float:
         return c.emit("Pow", base, c.const(const_array(exponent), like=base))
     narrow = {base.type.dtype, exponent.type.dtype} <= {"f32", "f16", "bf16", "i8", "u8", "i16", "u16"}
-    wide = "f32" if narrow else "f64"
+    whole = dtype(base.type.dtype).is_int and dtype(exponent.type.dtype).is_int
+    wide = "i64" if whole else "f32" if narrow else "f64"
     return c.cast(c.emit("Pow", c.cast(base, wide), c.cast(exponent, wide)), base.type.dtype)
 
 

@@ -19,7 +19,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Type
-from edgec.compiler.op import build, evaluate
+from edgec.compiler.op import build, const, evaluate
 from edgec.compiler.ops.quantize import STORED
 
 REAL = np.concatenate([np.arange(-40, 40) * 0.25, [300, -1e9, 1e9, np.inf, -np.inf, np.nan, -0.0, 1e-9]])
@@ -91,6 +91,26 @@ def test_blocks(shape: Any, axis: int, block: int, scales: Any, where: str, tmp_
         real = (rng.standard_normal(shape) * 9).astype(np.float32)
         zero, scale = rng.integers(0, 3, scales).astype(dtype(name).numpy), rng.uniform(0.1, 3, scales)
         check(p, "generic_map", tmp_path, [real, sample(rng, Type(name, shape)), zero, scale.astype(np.float32)], 0.0)
+
+
+@pytest.mark.parametrize("name", ["f8e4m3fn", "f8e5m2fnuz", "f4e2m1", "i4", "u2", "i8"])
+def test_parameters_in_the_kernel(name: str, tmp_path: Path) -> None:
+    """Constants of one element are literals there, zero among them."""
+
+    def known(value: float, kind: str) -> Any:
+        return const(element(kind, value).reshape(()))
+
+    def make(real: Any, x: Any) -> Any:
+        each = [(known(0.5, scale), known(zero, name)) for scale in ("f32", "bf16") for zero in (0, 1)]
+        stored = [build("QuantizeLinear", real, *pair) for pair in each]
+        zeros = [build("Cast", known(0, kind), to=to) for kind in (name, "bf16", "i64") for to in ("f32", name, "bf16")]
+        wide = [build("Expand", v, shape=(REAL.size,)) for v in zeros]
+        return (*stored, *(build("DequantizeLinear", x, *pair) for pair in each), *wide)
+
+    p = chain([f"f32[{REAL.size}]", f"{name}[{REAL.size}]"], make)
+    with np.errstate(over="ignore"):
+        real = REAL.astype(np.float32)
+    check(p, "generic_map", tmp_path, [real, sample(np.random.default_rng(0), p.body.inputs[1].type)], 0.0)
 
 
 # ---- What the specification says

@@ -104,3 +104,18 @@ def test_every_listed_type_is_compiled(op: str, tmp_path: Path) -> None:
         got = compiled.run(feeds)
     for name, want in interpret(import_model(proto), feeds).items():
         compare(got[name], want, 1e-5)
+
+
+@pytest.mark.parametrize("base", ["i32", "i64"])
+@pytest.mark.parametrize("exponent", ["u8", "u16", "u32", "u64", "i8", "i16", "i32", "i64"])
+def test_powers_of_integers_are_exact_whatever_the_exponent_is(base: str, exponent: str) -> None:
+    x = np.asarray([3, 3, 2, -3, 7, 10]).astype(dtype(base).numpy)
+    n = np.asarray([39, 19, 30, 19, 0, 9]).astype(dtype(exponent).numpy)
+    infos = [
+        helper.make_tensor_value_info(k, dtype(t).onnx, [6]) for k, t in (("x", base), ("n", exponent), ("y", base))
+    ]
+    graph = helper.make_graph([helper.make_node("Pow", ["x", "n"], ["y"])], "g", infos[:2], infos[2:])
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    with np.errstate(over="ignore"):
+        want = np.asarray([int(a) ** int(b) % (1 << dtype(base).bits) for a, b in zip(x, n, strict=True)], np.uint64)
+    np.testing.assert_array_equal(interpret(import_model(proto), {"x": x, "n": n})["y"], want.astype(x.dtype))
