@@ -17,9 +17,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import narrow
 from . import toolchain as tools
 from .bundle.emulate import Emulated
 from .bundle.manifest import Bundle, read_bundle
+from .dtypes import dtype, known_as
 from .errors import EdgecError, nearest
 from .layout import layout, unpack
 from .reference import Exact, Reference
@@ -28,7 +30,11 @@ from .runtime import Model, Port, named_dtype, random_inputs, read_arrays
 Arrays = dict[str, npt.NDArray[Any]]
 
 TOLERANCE = 1e-4
-_LOOSER = {"float16": 1e-2, "bfloat16": 8e-2}  # ten units in the last place: every layer rounds to half precision
+# ten units in the last place: every layer rounds to half precision; of 8 bits and less one, which two numbers that are
+# nearly equal may be rounded apart
+_LOOSER = {"float16": 1e-2, "bfloat16": 8e-2} | {
+    dtype(name).numpy.name: 2.0**-f.mantissa for name, f in narrow.FORMATS.items()
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +117,7 @@ def _given(inputs: str | Path | Mapping[str, npt.ArrayLike], ports: list[Port]) 
     for port in ports:
         if port.name not in arrays:
             raise EdgecError(f"no value for input {port.name!r}")
-        array = arrays[port.name]
+        array = arrays[port.name] = known_as(arrays[port.name], named_dtype(port.dtype))
         if array.dtype != named_dtype(port.dtype) or array.shape != port.shape:
             raise EdgecError(f"input {port.name!r}: {array.dtype}{array.shape}, expected {port.dtype}{port.shape}")
     return arrays

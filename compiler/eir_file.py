@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .dtypes import raw
 from .errors import EdgecError
 from .ir import Array, Graph
 from .text import constants, parse, show
@@ -76,6 +77,5 @@ def _write(graph: Graph, path: Path, weights: str) -> None:
         for key, array in large.items():
             if f"{key}.npy" not in there:
                 with out.open(f"{key}.npy", "w", force_zip64=True) as entry:
-                    np.lib.format.write_array(
-                        entry, np.ascontiguousarray(array).reshape(array.shape), allow_pickle=False
-                    )
+                    contiguous = np.ascontiguousarray(array).reshape(array.shape)
+                    np.lib.format.write_array(entry, raw(contiguous), allow_pickle=False)

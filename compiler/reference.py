@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from .dtypes import dtype
 from .errors import EdgecError, nearest
 from .importer import import_model
 from .interpret import trace
 from .ir import Graph, Node, Value
 from .op import build, const, const_array, rebuild
+from .reference_types import foreign, run, show_as_floats
 from .runtime import Port
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -38,13 +40,13 @@ class Reference:
             _fix_shapes(proto, ports)
             if everything:
                 _expose(proto)
-            options = ort.SessionOptions()
-            options.log_severity_level = 4
-            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
-            self.session = ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            self.session = _session(ort, proto)
+            self.kinds = {o.name: kind for o in self.session.get_outputs() if (kind := foreign(o.type))}
+            if self.kinds:
+                show_as_floats(proto, self.kinds)
+                self.session = _session(ort, proto)
         except Exception as error:  # both raise what they like
             raise EdgecError(f"{model}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error
-        self.outputs = [o.name for o in self.session.get_outputs()]
         self.binds = self._bound(ports, binds)
 
     def _bound(self, ports: list[Port], binds: Mapping[str, Any]) -> Arrays:
@@ -67,15 +69,22 @@ class Reference:
         from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 
         try:
-            values = self.session.run(self.outputs, {**feed, **self.binds})
+            return run(self.session, {**feed, **self.binds}, self.kinds)
         except (Fail, InvalidArgument, RuntimeException) as error:
             raise EdgecError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from error
-        return {k: v for k, v in zip(self.outputs, values, strict=True) if isinstance(v, np.ndarray)}
+
+
+def _session(ort: Any, proto: Any) -> Any:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
 def _as_input(value: Any, info: Any) -> npt.NDArray[Any]:
-    kind = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}.get(info.type)
-    array = np.asarray(value, kind or info.type[7:-1])
+    native = {"tensor(float)": "float32", "tensor(double)": "float64", "tensor(float16)": "float16"}
+    kind = foreign(info.type)
+    array = np.asarray(value, dtype(kind).numpy if kind else native.get(info.type, info.type[7:-1]))
     shape = [d if isinstance(d, int) else 1 for d in info.shape]
     return np.ascontiguousarray(np.broadcast_to(array, shape)) if prod(shape) != array.size else array.reshape(shape)
 
@@ -131,6 +140,7 @@ class Exact:
 
 def in_float64(graph: Graph) -> Graph:
     """The same graph with every float widened to f64."""
+    shown = {node.name: node.args[0].type.dtype for node in graph.nodes() if node.op == "BitCast"}
 
     def widen(node: Node) -> Value | tuple[Value, ...] | None:
         kind = node.types[0].dtype
@@ -140,9 +150,21 @@ def in_float64(graph: Graph) -> Graph:
             return build_input(node) if kind in _NARROW else None
         if node.op == "Cast" and node.attrs.get("to") in _NARROW:
             return build("Cast", *node.args, label=node.name, to="f64")
+        if node.op == "DequantizeLinear":
+            return rebuild(node, to="").results
+        if node.op == "BitCast":
+            return _same_bits(node, shown[node.name])
         return rebuild(node).results
 
     return graph.map(widen)
+
+
+def _same_bits(node: Node, source: str) -> Value:
+    """The bits of a number in its own type, and what they are in another as f64."""
+    (x,) = node.args
+    inner = build("Cast", x, label=f"{node.name}.bits", to=source) if source in _NARROW else x
+    y = build("BitCast", inner, label=node.name, to=node.attrs["to"])
+    return build("Cast", y, label=node.name, to="f64") if y.type.dtype in _NARROW else y
 
 
 def build_input(node: Node) -> Value:

@@ -23,8 +23,9 @@ from . import runtime_abi as abi
 from . import toolchain as tools
 from .bundle import elf
 from .bundle.manifest import ABI, Bundle, read_bundle
-from .dtypes import DTYPES
+from .dtypes import DTYPES, DType, integer_limits, known_as, raw
 from .errors import EdgecError, nearest
+from .narrow import POWERS
 
 _MEMORY = 128 << 20  # bytes: more than caches hold
 
@@ -229,6 +230,7 @@ class Model:
             array = np.asarray(given) if isinstance(given, (np.ndarray, np.generic)) else np.asarray(given, dtype)
         except (ValueError, TypeError, OverflowError) as error:
             raise EdgecError(f"input {name!r}: is not an array of {dtype}: {error}") from error
+        array = known_as(array, dtype)
         if array.dtype != dtype:
             raise EdgecError(
                 f"input {name!r}: element type {array.dtype}, expected {dtype}; convert it with .astype({dtype.name!r})"
@@ -319,17 +321,20 @@ class Model:
 
 
 def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Seeded inputs that most models can digest: reals in [-1, 1), 8 bits in full range, other integers 0 or 1."""
+    """Seeded inputs that most models can digest: reals in [-1, 1), integers of 8 bits and fewer in full range, others
+    0 or 1. Powers of two, which know no other numbers, are 1.
+    """
     rng, out = np.random.default_rng(seed), {}
     for port in ports:
-        kind, shape = np.dtype(named_dtype(port.dtype)), tuple(port.shape)
-        if kind.name in ("int8", "uint8"):
-            limits = np.iinfo(kind)
-            out[port.name] = rng.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
-        elif kind.kind in "biu":
-            out[port.name] = np.asarray(rng.integers(0, 2, shape)).astype(kind)
+        row, shape = _named(port.dtype), tuple(port.shape)
+        if row.is_whole and row.bits <= 8:
+            limits = integer_limits(row)
+            array: npt.NDArray[Any] = rng.integers(*limits, shape, endpoint=True)
+        elif row.is_whole or row.name == "bool":
+            array = rng.integers(0, 2, shape)
         else:
-            out[port.name] = np.asarray(rng.uniform(-1, 1, shape)).astype(kind)
+            array = np.ones(shape) if row.name == POWERS else rng.uniform(-1, 1, shape)
+        out[port.name] = np.asarray(array).astype(row.numpy)
     return out
 
 
@@ -342,8 +347,12 @@ def _complete(library: Path) -> bool:
 
 
 def named_dtype(name: str) -> np.dtype[Any]:
-    """The element type of a manifest (numpy's names, and bfloat16)."""
-    return next(row.numpy for row in DTYPES.values() if row.numpy.name == name)
+    """The element type of a manifest (numpy's names, and those of ml_dtypes)."""
+    return _named(name).numpy
+
+
+def _named(name: str) -> DType:
+    return next(row for row in DTYPES.values() if row.numpy.name == name)
 
 
 def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
@@ -378,7 +387,7 @@ def write_arrays(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> No
     with zipfile.ZipFile(whole, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, array, allow_pickle=False)
+                np.lib.format.write_array(entry, raw(array), allow_pickle=False)
     try:
         Path(path).write_bytes(whole.getvalue())
     except (OSError, ValueError) as error:

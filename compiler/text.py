@@ -21,7 +21,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from .dtypes import DTYPES
+from .dtypes import DTYPES, DType
 from .errors import IRError
 from .ir import Array, Data, Graph, Node, QParams, Type, Value
 from .text_parse import parse, parse_lines
@@ -88,11 +88,16 @@ def _elements(array: Array) -> str:
     flat = array.reshape(-1)
     if flat.dtype == np.bool_:
         return _list("true" if x else "false" for x in flat)
-    if flat.dtype.kind in "iu":
+    row = _row_of(flat)
+    if row and row.is_whole:
         return _list(str(int(x)) for x in flat)
     if flat.dtype in (np.float32, np.float16):
         return _list(_point(str(x)) for x in flat)
     return _list(_float(float(x)) for x in flat)
+
+
+def _row_of(array: Array) -> DType | None:
+    return next((row for row in DTYPES.values() if row.numpy == array.dtype), None)
 
 
 def _point(text: str) -> str:
@@ -175,10 +180,10 @@ class _Printer:
         if isinstance(value, Data):
             if node.op == "Const" and key == "data":
                 return self.data(value, inline=value.array.shape == node.types[0].shape)
-            dtype = next((row.name for row in DTYPES.values() if row.numpy == value.array.dtype), "")
-            if not dtype:
+            row = _row_of(value.array)
+            if row is None:
                 raise IRError(f"{node}: attribute {key!r} holds {value.array.dtype}, which has no text form")
-            return f"dense<{Type(dtype, value.array.shape)}, {self.data(value)}>"
+            return f"dense<{Type(row.name, value.array.shape)}, {self.data(value)}>"
         if isinstance(value, Graph):
             if self.brief:
                 return f"graph @{value.name}"

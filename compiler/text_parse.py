@@ -19,9 +19,10 @@ import numpy as np
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedCharacters, UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
-from .dtypes import dtype
+from .dtypes import dtype, integer_limits, known_as
 from .errors import EdgecError, IRError, nearest
 from .ir import Array, Attr, Data, Graph, Node, QParams, Type, Value
+from .narrow import POWERS
 
 GRAMMARS = Path(__file__).resolve().parent / "grammar"
 _REF = re.compile(r'%(?:(?P<number>\d+)|"(?P<quoted>(?:\\.|[^"\\])*)"|(?P<plain>[^~]+))(?P<rest>.*)', re.S)
@@ -216,8 +217,15 @@ class _Reader:
         numbers = value if isinstance(value, tuple) else (value,)
         if len(numbers) != t.size:
             self.at(key, f"{len(numbers)} numbers for {t}, which has {t.size} elements")
+        row = dtype(t.dtype)
         try:
-            return Data(np.array(numbers, dtype=object).astype(dtype(t.dtype).numpy).reshape(t.shape))
+            array = np.array(numbers, dtype=object)
+            if row.is_whole and row.is_storage:  # of which ml_dtypes takes any number
+                low, high = integer_limits(row)
+                array = array.astype(np.int8)
+                if not all(low <= n <= high for n in array):
+                    raise OverflowError(f"expected {low} to {high}")
+            return Data(array.astype(row.numpy).reshape(t.shape))
         except (ValueError, TypeError, OverflowError) as error:
             self.at(key, f"not the numbers of {t}: {error}")
 
@@ -229,8 +237,7 @@ def resolve(text: str, t: Type, known: Mapping[str, Array]) -> tuple[Array, str]
         if text not in known:
             raise EdgecError(f"the numbers of {text!r} are not at hand; they lie in the .npz beside the .eir file")
         array = known[text]
-        if array.dtype != want and array.dtype.kind == "V":  # npz files do not know bf16
-            array = array.view(want)
+        array = known_as(array, want)
         if array.dtype != want or (array.size != t.size and not t.layout):  # a packed constant is padded
             raise EdgecError(f"{text!r} holds {array.dtype} {array.shape}, not {t}")
         return array, ""
@@ -258,8 +265,9 @@ def _random(seed: int, scale: float, t: Type) -> Array:
     rng, want = np.random.default_rng(seed), dtype(t.dtype)
     if want.name == "bool":
         return rng.random(t.shape) < 0.5
-    if want.is_int:
-        info = np.iinfo(want.numpy.type)  # type: ignore[type-var]
-        low, high = (-100 if info.min else 0, 100) if want.bytes > 2 else (info.min, info.max)
+    if want.is_whole:
+        low, high = integer_limits(want)
+        low, high = (-100 if low else 0, 100) if want.bytes > 2 else (low, high)
         return rng.integers(low, high, t.shape, endpoint=True).astype(want.numpy)
-    return np.asarray(rng.standard_normal(t.shape) * scale).astype(want.numpy)
+    normal = np.asarray(rng.standard_normal(t.shape) * scale)
+    return (np.abs(normal) if want.name == POWERS else normal).astype(want.numpy)

@@ -16,9 +16,10 @@ from typing import Literal
 
 import numpy as np
 
-from .dtypes import DTYPES, dtype
+from .dtypes import DTYPES, dtype, integer_limits, of_numpy
 from .errors import IRError, nearest
 from .ir import Array, Attr, Data, Graph, Node, Type
+from .narrow import is_narrow, steps
 from .op import OPS, infer
 from .text import constants, excerpt, parse, show, show_type
 
@@ -156,7 +157,7 @@ def _type_faults(t: Type) -> Iterable[str]:
     if t.q is None:
         return
     row, q = dtype(t.dtype), t.q
-    if not row.is_int:
+    if not row.is_whole:
         yield f"{t} is quantized; expected an integer type"
         return
     want = 1
@@ -171,10 +172,10 @@ def _type_faults(t: Type) -> Iterable[str]:
     for scale in q.scale:
         if not isfinite(scale) or scale <= 0:
             yield f"scale {scale}; expected a finite number above zero"
-    info = np.iinfo(row.numpy.type)  # type: ignore[type-var]
+    least, most = integer_limits(row)
     for zero in q.zero:
-        if not info.min <= zero <= info.max:
-            yield f"zero point {zero}; expected {info.min} to {info.max}, the range of {t.dtype}"
+        if not least <= zero <= most:
+            yield f"zero point {zero}; expected {least} to {most}, the range of {t.dtype}"
 
 
 def _const_faults(node: Node) -> Iterable[Fault]:
@@ -235,11 +236,10 @@ def seeded_inputs(graph: Graph, seed: int = 0) -> dict[str, Array]:
     feeds: dict[str, Array] = {}
     for value in graph.inputs:
         t, row = value.type, dtype(value.type.dtype)
-        if row.is_float:
+        if row.is_float or is_narrow(row.name):
             array: Array = np.asarray(rng.standard_normal(t.shape))
-        elif t.q is not None:
-            info = np.iinfo(row.numpy.type)  # type: ignore[type-var]
-            array = rng.integers(info.min, info.max, t.shape, endpoint=True)
+        elif t.q is not None or row.is_storage:
+            array = rng.integers(*integer_limits(row), t.shape, endpoint=True)
         else:
             array = rng.integers(0, 1, t.shape, endpoint=True)
         feeds[value.node.name] = array.astype(row.numpy)
@@ -265,12 +265,12 @@ def difference(want: Array, got: Array, promise: Promise, tolerance: float = CLO
         return f"was {want.dtype}{list(want.shape)} and is now {got.dtype}{list(got.shape)}"
     if want.size == 0:
         return ""
-    if promise == "exact" or want.dtype.kind not in "fV":
+    row = dtype(of_numpy(want.dtype))
+    if promise == "exact" or not row.is_float:
         same = (want == got) | ((want != want) & (got != got))
-        if (
-            promise == "close" and want.dtype.itemsize == 1 and want.dtype.kind in "iu"
-        ):  # quantized: a sum's order may tip a rounding
-            same = np.abs(want.astype(np.int32) - got.astype(np.int32)) <= 1
+        if promise == "close" and (row.is_whole or row.is_storage) and row.bytes == 1:
+            # quantized: a sum's order may tip a rounding
+            same |= np.abs(steps(want) - steps(got)) <= 1
         if promise == "lossy" or bool(np.all(same)):
             return ""
         return f"differs in {int(np.sum(~same))} of {want.size} elements; expected the same bits"

@@ -20,11 +20,12 @@ from edgec.compiler.ir import Graph, Value
 from edgec.compiler.op import OPS, const_array, full_attrs, is_const
 
 from .access import Place
-from .conversions import narrow, widen
-from .maps import MAPS
+from .casts import TYPED
+from .conversions import literal, narrow, widen
+from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
-from .tir import Expr, Index, lit
+from .tir import Expr, Index
 
 At = Callable[[Value, Index], Expr]
 
@@ -89,10 +90,14 @@ class Body:
         node = value.node
         if node.op in SCALAR:
             args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
+            return narrow(SCALAR[node.op](*args, **full_attrs(node)), dtype(value.type.dtype).tvm)
+        if node.op in TYPED:
+            x, *parameters = node.args
+            args = [self._at(x, align(index, x.shape))]
             attrs = full_attrs(node)
-            if node.op in ("QuantizeLinear", "DequantizeLinear"):
-                args = [args[0], *(widen(self._at(a, channel(index, attrs, a.shape))) for a in node.args[1:])]
-            return narrow(SCALAR[node.op](*args, **attrs), dtype(value.type.dtype).tvm)
+            args += [self._at(a, channel(index, attrs, a.shape)) for a in parameters]
+            types = [a.type.dtype for a in node.args]
+            return TYPED[node.op](*args, types=types, result=value.type.dtype, **attrs)
         if node.op in MAPS:
             return MAPS[node.op](self, value, index)
         raise EdgecError(f"{node}: no scalar form; kind {OPS[node.op].kind}")
@@ -129,9 +134,7 @@ def _literal(value: Value) -> Expr:
     array = const_array(value)
     if array.size != 1:
         raise EdgecError(f"{value.node}: a constant of {array.size} elements must be a kernel argument")
-    name = dtype(value.type.dtype).tvm
-    number = array.reshape(()).item()
-    return narrow(lit(float(number), "float32"), name) if name in ("float16", "bfloat16") else lit(number, name)
+    return literal(array.reshape(()).item(), value.type.dtype)
 
 
 def align(index: Index, shape: tuple[int, ...]) -> Index:
@@ -141,5 +144,8 @@ def align(index: Index, shape: tuple[int, ...]) -> Index:
 
 
 def channel(index: Index, attrs: Mapping[str, Any], shape: tuple[int, ...]) -> Index:
-    """Index into a scale or zero point: per tensor or per slice of the node's axis."""
-    return () if not shape else (0,) if shape == (1,) else (index[attrs["axis"]],)
+    """Index into a scale or zero point: per tensor, per slice of the node's axis, or per block along it."""
+    if shape in ((), (1,)):
+        return (0,) * len(shape)
+    axis = attrs["axis"] % len(index)
+    return replaced(index, axis, div(index[axis], attrs["block"])) if attrs["block"] else (index[axis],)

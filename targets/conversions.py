@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 
 from edgec.compiler.dtypes import dtype
+from edgec.compiler.ops.casts import cast
 
-from . import mathlib as m
-from .mathlib import at_least, at_most, bind, kind
+from .mathlib import bind, kind
 from .tir import Expr, lit
+from .whole import as_float, width, wrapped
 
 
 def is_float(x: Expr) -> bool:
@@ -24,6 +26,15 @@ def is_unsigned(x: Expr) -> bool:
 def c(x: Expr, value: float | int) -> Expr:
     """A literal of x's type."""
     return lit(value, kind(x))
+
+
+def literal(number: Any, name: str) -> Expr:
+    """A number as a value of one of our types is held."""
+    row = dtype(name)
+    if row.is_storage:
+        element = cast(np.asarray(number), name)
+        return lit(int(element.astype(row.tvm) if row.is_whole else element.view(np.uint8)), row.tvm)
+    return narrow(lit(float(number), "float32"), row.tvm) if name in ("f16", "bf16") else lit(number, row.tvm)
 
 
 def widen(x: Expr) -> Expr:
@@ -42,8 +53,19 @@ def stored(name: str) -> str:
 
 
 def fetched(element: Expr, name: str) -> Expr:
-    """A value as it is held, from what was loaded."""
-    return from_bfloat(element) if name == "bf16" else element
+    """A value as it is held, from what was loaded. Of a byte that holds fewer bits the others do not count."""
+    if name == "bf16":
+        return from_bfloat(element)
+    return lowest(element, name) if dtype(name).bits < 8 else element
+
+
+def lowest(byte: Expr, name: str) -> Expr:
+    """The lowest bits of a byte as a value of a type of so many; the sign is extended where it has one."""
+    row = dtype(name)
+    if row.tvm == "int8":
+        up = lit(8 - row.bits, "int8")
+        return (tirx.Cast("int8", byte) << up) >> up
+    return tirx.Cast("uint8", byte) & lit((1 << row.bits) - 1, "uint8")
 
 
 def put(x: Expr, name: str) -> Expr:
@@ -52,22 +74,67 @@ def put(x: Expr, name: str) -> Expr:
 
 
 def narrow(x: Expr, to: str) -> Expr:
-    """`x` in the element type of a result; f32 is rounded to f16 or bf16, halves to even."""
+    """`x` in the element type of a result, rounded once, halves to even; integers lose upper bits that do not fit."""
     if to == "bfloat16":
-        return bind(tirx.reinterpret("uint32", tirx.Cast("float32", x)), _rounded_bfloat)
-    return x if kind(x) == to else tirx.Cast(to, x)
+        return bind(tirx.reinterpret("uint32", nearly(x)), _rounded_bfloat)
+    if kind(x) == to:
+        return x
+    if to == "float16":
+        return tirx.Cast(to, nearly(x))
+    if "int" in to and "int" in kind(x) and width(to) <= width(kind(x)):
+        return wrapped(x, to)
+    return tirx.Cast(to, x)
+
+
+def nearly(x: Expr) -> Expr:
+    """`x` in f32; where that is not exact an odd neighbour, which rounds to fewer bits as `x` does."""
+    if kind(x) in ("int64", "uint64"):
+        x = nearly_double(x)
+    elif kind(x) in ("int32", "uint32"):
+        x = tirx.Cast("float64", x)
+    if kind(x) == "float64":
+        return bind(x, _odd)
+    return x if kind(x) == "float32" else tirx.Cast("float32", x)
+
+
+def _odd(x: Expr) -> Expr:
+    def of(bits: Expr, near: Expr) -> Expr:
+        """Towards zero where it was rounded away; then odd."""
+        one, none = lit(1, "uint32"), lit(0, "uint32")
+        less = bits - tirx.Select(tirx.abs(x) < tirx.abs(near), one, none)
+        return as_float(less | tirx.Select(tirx.NE(near, x), one, none), "float32")
+
+    def both(y: Expr) -> Expr:
+        return bind(tirx.reinterpret("uint32", y), lambda bits: bind(tirx.Cast("float64", y), lambda n: of(bits, n)))
+
+    return bind(tirx.Cast("float32", x), both)
+
+
+def nearly_double(x: Expr) -> Expr:
+    """`x` in f64; integers of 64 bits that do not fit become odd neighbours, as in `nearly`."""
+    if kind(x) not in ("int64", "uint64"):
+        return tirx.Cast("float64", x)
+
+    def of(x: Expr) -> Expr:
+        low, high = x & c(x, 0xFFF), x >> c(x, 53)
+        fits = tirx.Or(tirx.EQ(low, c(x, 0)), tirx.EQ(high, c(x, 0)))
+        if not is_unsigned(x):
+            fits = tirx.Or(fits, tirx.EQ(high, c(x, -1)))
+        return tirx.Cast("float64", tirx.Select(fits, x, (x - low) | c(x, 0x800)))
+
+    return bind(x, of)
 
 
 def _rounded_bfloat(b: Expr) -> Expr:
     up = b + lit(0x7FFF, "uint32") + ((b >> lit(16, "uint32")) & lit(1, "uint32"))
     quiet = b | lit(0x400000, "uint32")
     nan = (b & lit(0x7FFFFFFF, "uint32")) > lit(0x7F800000, "uint32")
-    return tirx.reinterpret("float32", tirx.Select(nan, quiet, up) & lit(0xFFFF0000, "uint32"))
+    return as_float(tirx.Select(nan, quiet, up) & lit(0xFFFF0000, "uint32"), "float32")
 
 
 def from_bfloat(stored: Expr) -> Expr:
     """The number behind the 16 bits of a bf16."""
-    return tirx.reinterpret("float32", tirx.Cast("uint32", stored) << lit(16, "uint32"))
+    return as_float(tirx.Cast("uint32", stored) << lit(16, "uint32"), "float32")
 
 
 def widened(vector: Expr, name: str) -> Expr:
@@ -84,38 +151,3 @@ def widened(vector: Expr, name: str) -> Expr:
 def to_bfloat(x: Expr) -> Expr:
     """The 16 bits of a number that is a bf16 already."""
     return tirx.Cast("uint16", tirx.reinterpret("uint32", x) >> lit(16, "uint32"))
-
-
-def cast(x: Expr, *, to: str) -> Expr:
-    """Floats to integers towards zero, narrow ones through i32; to bool by a test against zero: NaN is true."""
-    name = dtype(to).tvm
-    if name == "bool":
-        if kind(x) == "bool":
-            return x
-        if not is_float(x):
-            return tirx.NE(x, c(x, 0))
-        return bind(x, lambda x: tirx.Or(tirx.NE(x, c(x, 0)), m.is_nan(x)))
-    if is_float(x) and name in ("int8", "uint8", "int16", "uint16"):
-        return tirx.Cast(name, tirx.Cast("int32", x))
-    if is_float(x) and name == "uint32":
-        return tirx.Cast(name, tirx.Cast("int64", x))
-    return narrow(x, name)
-
-
-def quantize(x: Expr, scale: Expr, zero: Expr, **_: Any) -> Expr:
-    """round(x / scale) + zero point, halves to even, saturated; NaN counts as zero."""
-    low, high = int(tirx.min_value(kind(zero))), int(tirx.max_value(kind(zero)))
-    x = x if kind(x) == kind(scale) else tirx.Cast(kind(scale), x)
-
-    def steps(z: Expr) -> Expr:
-        real = tirx.Cast(kind(scale), z)
-        y = bind(m.rint(x / scale), lambda y: tirx.Select(m.is_nan(y), c(y, 0), y))
-        inside = at_most(at_least(y, c(x, low) - real), c(x, high) - real)
-        return tirx.Cast(kind(zero), tirx.Cast("int32", inside) + z)
-
-    return bind(tirx.Cast("int32", zero), steps)
-
-
-def dequantize(x: Expr, scale: Expr, zero: Expr, **_: Any) -> Expr:
-    wide = "int64" if kind(x) == "int32" else "int32"
-    return tirx.Cast(kind(scale), tirx.Cast(wide, x) - tirx.Cast(wide, zero)) * scale

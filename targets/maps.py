@@ -11,12 +11,11 @@ from typing import Any, Protocol
 
 from tvm import tirx
 
-from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 
-from .conversions import narrow
+from .conversions import literal
 from .maps_resize import resize
-from .tir import Expr, Index, lit
+from .tir import Expr, Index
 
 
 class Reader(Protocol):
@@ -45,8 +44,7 @@ def replaced(index: Index, axis: int, x: Expr | int) -> Index:
 
 def zero(value: Value, number: float = 0) -> Expr:
     """A literal of the element type of `value`."""
-    name = dtype(value.type.dtype).tvm
-    return narrow(lit(float(number), "float32"), name) if name in ("float16", "bfloat16") else lit(number, name)
+    return literal(number, value.type.dtype)
 
 
 def regroup(index: Index, out: Sequence[int], source: Sequence[int]) -> Index:

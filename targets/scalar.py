@@ -11,7 +11,8 @@ from math import sqrt
 from tvm import tirx
 
 from . import mathlib as m
-from .conversions import c, cast, dequantize, is_float, is_unsigned, quantize
+from . import whole
+from .conversions import c, is_float, is_unsigned
 from .mathlib import at_least, at_most, bind, kind
 from .tir import Expr, lit
 
@@ -22,7 +23,7 @@ def _float(name: str, vector: Callable[[Expr], Expr] | None = None) -> Callable[
 
 
 def absolute(x: Expr) -> Expr:
-    return tirx.abs(x) if is_float(x) else x if is_unsigned(x) else tirx.Select(x < c(x, 0), c(x, 0) - x, x)
+    return tirx.abs(x) if is_float(x) else x if is_unsigned(x) else whole.absolute(x)
 
 
 def sign(x: Expr) -> Expr:
@@ -103,6 +104,14 @@ def is_infinite(x: Expr, *, detect_negative: int, detect_positive: int) -> Expr:
     )
 
 
+def add(a: Expr, b: Expr) -> Expr:
+    return a + b if is_float(a) else whole.add(a, b)
+
+
+def multiply(a: Expr, b: Expr) -> Expr:
+    return a * b if is_float(a) else whole.multiply(a, b)
+
+
 def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int) -> Expr:
     """Integer division that cannot trap: by zero gives zero, by minus one `minus_one` times a.
 
@@ -114,7 +123,7 @@ def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int)
         return fn(a, tirx.Select(by_zero, one, b)) * tirx.Select(by_zero, zero, one)
     by_minus_one = tirx.EQ(b, c(b, -1))
     factor = tirx.Select(by_zero, zero, tirx.Select(by_minus_one, c(a, minus_one), one))
-    return fn(a, tirx.Select(tirx.Or(by_zero, by_minus_one), one, b)) * factor
+    return whole.multiply(fn(a, tirx.Select(tirx.Or(by_zero, by_minus_one), one, b)), factor)
 
 
 def divide(a: Expr, b: Expr) -> Expr:
@@ -140,7 +149,7 @@ def modulo(a: Expr, b: Expr, *, fmod: int) -> Expr:
 
 def power(a: Expr, b: Expr) -> Expr:
     if not is_float(a):
-        return tirx.Cast(kind(a), m.libm("pow", tirx.Cast("float64", a), tirx.Cast("float64", b)))
+        return whole.power(a, b)
     exponent = float(b.value) if isinstance(b, tirx.FloatImm) else None
     if exponent in (1.0, 2.0, 3.0):
         return bind(a, lambda a: a if exponent == 1 else a * a if exponent == 2 else a * a * a)
@@ -187,7 +196,7 @@ def equal(a: Expr, b: Expr) -> Expr:
 
 SCALAR: dict[str, Callable[..., Expr]] = {
     "Abs": absolute,
-    "Neg": lambda x: c(x, -0.0 if is_float(x) else 0) - x,
+    "Neg": lambda x: c(x, -0.0) - x if is_float(x) else whole.negative(x),
     "Ceil": tirx.ceil,
     "Floor": tirx.floor,
     "Round": m.rint,
@@ -221,11 +230,10 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "ThresholdedRelu": lambda x, *, alpha: tirx.Select(c(x, alpha) < x, x, c(x, 0)),
     "Gelu": gelu,
     "Clip": clip,
-    "Cast": cast,
     "BitwiseNot": lambda x: tirx.bitwise_not(x),
-    "Add": lambda a, b: a + b,
-    "Sub": lambda a, b: a - b,
-    "Mul": lambda a, b: a * b,
+    "Add": add,
+    "Sub": lambda a, b: a - b if is_float(a) else whole.subtract(a, b),
+    "Mul": multiply,
     "Div": divide,
     "Pow": power,
     "Mod": modulo,
@@ -243,8 +251,6 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "BitwiseAnd": lambda a, b: a & b,
     "BitwiseOr": lambda a, b: a | b,
     "BitwiseXor": lambda a, b: a ^ b,
-    "PRelu": lambda x, slope: tirx.Select(x < c(x, 0), x * slope, x),
+    "PRelu": lambda x, slope: tirx.Select(x < c(x, 0), multiply(x, slope), x),
     "Where": lambda condition, a, b: tirx.Select(condition, a, b),
-    "QuantizeLinear": quantize,
-    "DequantizeLinear": dequantize,
 }

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import prod
 
-from ..dtypes import dtype
+from ..dtypes import DTYPES, dtype
 from ..program import Port, Program
 from .names import comment, unique
 from .tables import scale_of
 
 _C_TYPES = {"f32": "float", "f64": "double", "bool": "uint8_t", "f16": "uint16_t", "bf16": "uint16_t"}
-_C_TYPES |= {f"{k}{n}": f"{'u' if k == 'u' else ''}int{n}_t" for k in "iu" for n in (8, 16, 32, 64)}
+_C_TYPES |= {n: f"{row.tvm}_t" for n, row in DTYPES.items() if row.is_whole or row.is_storage}  # intN_t and uintN_t
 
 
 def header(program: Program, version: str, code_bytes: int) -> str:

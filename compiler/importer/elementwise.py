@@ -6,7 +6,8 @@ import numpy as np
 import onnx
 
 from ..dtypes import DTYPES, dtype, of_onnx
-from ..ir import Value
+from ..ir import Attr, Value
+from ..narrow import POWERS, is_narrow
 from ..op import OPS, const_array, is_const
 from .context import Context
 from .table import Refused, Result, converts
@@ -15,7 +16,7 @@ from .table import Refused, Result, converts
 _DIRECT = (
     "Abs", "Neg", "Ceil", "Floor", "Round", "Sign", "Sqrt", "Exp", "Log", "Reciprocal", "Sin", "Cos", "Tan", "Asin",
     "Acos", "Atan", "Sinh", "Cosh", "Tanh", "Asinh", "Acosh", "Atanh", "Erf", "Sigmoid", "Relu", "HardSwish",
-    "Softplus", "Softsign", "Mish", "Not", "IsNaN", "IsInf", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
+    "Softplus", "Softsign", "Mish", "Not", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
     "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less",
     "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
     "GatherElements", "GatherND", "DepthToSpace", "ArgMax", "ArgMin", "LpNormalization", "InstanceNormalization",
@@ -39,6 +40,13 @@ def aligned(c: Context, b: Value) -> Value:
         return b
     missing = c.rank - c.in_rank(int(axis), c.rank) - len(b.shape)
     return c.reshape(b, (*b.shape, *(1,) * max(missing, 0)))
+
+
+@converts("IsNaN", "IsInf")
+def not_a_number(c: Context) -> Result:
+    """f32 holds every float of 8 bits."""
+    attrs = {key: c.attr(key, default) for key, default in OPS[c.op].attrs.items()}
+    return c.emit(c.op, c.cast(c.arg(), "f32") if is_narrow(c.dtype) else c.arg(), **attrs)
 
 
 @converts("Identity")
@@ -73,7 +81,8 @@ def power(c: Context) -> Result:
     if is_const(exponent) and dtype(base.type.dtype).is_float:
         return c.emit("Pow", base, c.const(const_array(exponent), like=base))
     narrow = {base.type.dtype, exponent.type.dtype} <= {"f32", "f16", "bf16", "i8", "u8", "i16", "u16"}
-    wide = "f32" if narrow else "f64"
+    whole = dtype(base.type.dtype).is_int and dtype(exponent.type.dtype).is_int
+    wide = "i64" if whole else "f32" if narrow else "f64"
     return c.cast(c.emit("Pow", c.cast(base, wide), c.cast(exponent, wide)), base.type.dtype)
 
 
@@ -98,14 +107,35 @@ def clip(c: Context) -> Result:
 
 @converts("Cast", "CastLike")
 def cast(c: Context) -> Result:
-    """A type that is the argument's own costs nothing."""
-    if c.op == "CastLike":
-        return c.cast(c.arg(), c.arg(1).type.dtype)
-    to = of_onnx(int(c.attr("to")))
-    if to is None:
-        name = onnx.TensorProto.DataType.Name(int(c.attr("to")))
-        raise Refused(f"it casts to {name}", f"expected one of {', '.join(DTYPES)}")
-    return c.cast(c.arg(), to)
+    """A type that is the argument's own costs nothing; how to round says something to floats of 8 bits alone."""
+    to = c.arg(1).type.dtype if c.op == "CastLike" else _element(c, "casts to")
+    attrs: dict[str, Attr] = {}
+    if is_narrow(to) and not c.attr("saturate", 1):
+        attrs["saturate"] = 0
+    if to == POWERS and c.attr("round_mode", "up") != "up":
+        attrs["round_mode"] = c.attr("round_mode")
+    return c.arg() if to == c.dtype else c.emit("Cast", c.arg(), to=to, **attrs)
+
+
+@converts("BitCast")
+def bit_cast(c: Context) -> Result:
+    """The type must have as many bits as the argument's."""
+    to = _element(c, "shows bits as")
+    if dtype(to).bits != dtype(c.dtype).bits:
+        sizes = f"{dtype(c.dtype).bits} and {dtype(to).bits} bits"
+        raise Refused(f"it shows {c.dtype} as {to}, of {sizes}", "ONNX allows types of equal width only")
+    return c.arg() if to == c.dtype else c.emit("BitCast", c.arg(), to=to)
+
+
+def _element(c: Context, does: str) -> str:
+    """The element type that attribute `to` names."""
+    number = int(c.attr("to"))
+    name = of_onnx(number)
+    if name is None:
+        kinds = onnx.TensorProto.DataType
+        shown = kinds.Name(number) if number in kinds.values() else number
+        raise Refused(f"it {does} {shown}", f"expected one of {', '.join(DTYPES)}")
+    return name
 
 
 @converts("Swish")

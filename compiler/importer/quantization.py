@@ -4,41 +4,70 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dtypes import dtype, of_onnx
-from ..ir import Value
+from ..dtypes import DTYPES, of_onnx
+from ..ir import Attr, Value
+from ..narrow import POWERS, is_narrow
 from .context import Context
 from .linear import product
 from .table import Refused, Result, converts
 from .windows import _window
 
 
-def _zero(c: Context, index: int, scale: Value, element: str) -> Value:
-    if c.has(index):
-        return c.arg(index)
-    return c.const(np.zeros(scale.shape, dtype(element).numpy))
+def _zero(c: Context, scale: Value, element: str) -> Value:
+    """The zero point in the shape of the scale, of which it may differ where both are one number."""
+    if not c.has(2):
+        return c.const(np.zeros(scale.shape), like=element)
+    zero = c.arg(2)
+    return c.reshape(zero, scale.shape) if {zero.shape, scale.shape} <= {(), (1,)} else zero
 
 
-def _axis(c: Context, scale: Value) -> int:
-    """0 for one scale per tensor, whose axis means nothing."""
-    if len(scale.shape) > 1 or c.attr("block_size", 0):
-        raise Refused("its scales are per block", "expected one scale per tensor or per slice of one axis")
-    return 0 if scale.shape in ((), (1,)) else c.axis(1)
+def _place(c: Context, scale: Value) -> dict[str, int]:
+    """Axis and block of the scale; one scale per tensor has none of them."""
+    block = int(c.attr("block_size", 0))
+    if scale.shape in ((), (1,)):
+        return {"axis": 0}
+    if len(scale.shape) > 1 and not block:
+        raise Refused(f"its scale {scale.type} is per block, of no size", "attribute block_size gives the size")
+    return {"axis": c.axis(1), **({"block": block} if block else {})}
+
+
+def _element(c: Context, key: str) -> str | None:
+    """The element type that an attribute names, if any."""
+    number = int(c.attr(key, 0))
+    if number and of_onnx(number) is None:
+        raise Refused(f"its {key} is {number}", f"expected one of {', '.join(DTYPES)}")
+    return of_onnx(number) if number else None
 
 
 @converts("QuantizeLinear")
 def quantize(c: Context) -> Result:
+    """The division is done in the type of the scale, or as `precision` says; for whole scales in f64, where it is exact
+    enough for any rounding, for powers of two in f32."""
     x, scale = c.arg(0), c.arg(1)
-    element = of_onnx(int(c.attr("output_dtype", 0))) or "u8"
-    zero = _zero(c, 2, scale, element)
-    if x.type.dtype != scale.type.dtype and x.type.dtype != "i32":
-        scale = c.cast(scale, x.type.dtype)
-    return c.emit("QuantizeLinear", x, scale, zero, axis=_axis(c, scale))
+    wanted, element = _element(c, "precision"), _element(c, "output_dtype")
+    if c.has(2) and element not in (None, c.arg(2).type.dtype):
+        raise Refused(f"its output_dtype is {element} and its zero point {c.arg(2).type.dtype}", "they must be equal")
+    kind = wanted or {"i32": "f64", POWERS: "f32"}.get(scale.type.dtype, scale.type.dtype)
+    if (c.dtype, kind) != ("i32", "f32"):
+        x = c.cast(x, kind)
+    scale = c.cast(scale, kind)
+    attrs: dict[str, int] = _place(c, scale)
+    zero = _zero(c, scale, element or "u8")
+    if is_narrow(zero.type.dtype) and not c.attr("saturate", 1):
+        attrs["saturate"] = 0
+    return c.emit("QuantizeLinear", x, scale, zero, **attrs)
 
 
 @converts("DequantizeLinear")
 def dequantize(c: Context) -> Result:
     x, scale = c.arg(0), c.arg(1)
-    return c.emit("DequantizeLinear", x, scale, _zero(c, 2, scale, x.type.dtype), axis=_axis(c, scale))
+    to = _element(c, "output_dtype")
+    if scale.type.dtype == POWERS:
+        if to is None:
+            raise Refused(f"its scale is {POWERS}, which the result cannot be", "attribute output_dtype names its type")
+        scale = c.cast(scale, "f32")
+    attrs: dict[str, Attr] = {**_place(c, scale), **({"to": to} if to and to != scale.type.dtype else {})}
+    return c.emit("DequantizeLinear", x, scale, _zero(c, scale, x.type.dtype), **attrs)
 
 
 def _real(c: Context, index: int, axis: int) -> Value:

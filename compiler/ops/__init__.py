@@ -3,6 +3,7 @@
 from . import (
     attention,
     binary,
+    casts,
     control,
     convolution,
     gather,
@@ -23,6 +24,7 @@ from . import (
 __all__ = [
     "attention",
     "binary",
+    "casts",
     "control",
     "convolution",
     "gather",

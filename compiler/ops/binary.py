@@ -10,7 +10,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Attr, Type
 from ..op import op
-from .common import ANY, BOOL, INTS, NUMBERS, Tensor, broadcast, equal_types, require, widened
+from .common import BOOL, INTS, NUMBERS, ORDERED, Tensor, broadcast, equal_types, require, widened
 
 
 def _pair(allowed: frozenset[str], result: str = "") -> Callable[..., tuple[Type, ...]]:
@@ -27,8 +27,18 @@ def divide(a: Tensor, b: Tensor) -> Tensor:
     if a.dtype.kind not in "iu":
         return np.asarray(a / b)
     quotient = a // b
-    inexact = (quotient * b != a) & ((a < 0) != (b < 0))
+    inexact = (quotient * b != a) & ((a < 0) != (b < 0)) & (b != 0)
     return np.asarray(quotient + inexact.astype(a.dtype))
+
+
+def power(a: Tensor, b: Tensor) -> Tensor:
+    """Integers wrap around; above 64 an exponent counts as 64 or 65, below zero 1 / a is cut to 1, -1 or 0."""
+    if a.dtype.kind not in "iu":
+        return np.asarray(np.power(a, b))
+    odd = (b & 1).astype(a.dtype)
+    value = np.power(a, np.clip(b, 0, 64 + odd))
+    sign = np.where(odd == 1, a, 1)
+    return np.where(b < 0, np.where(np.abs(a) == 1, sign, 0), value)
 
 
 def modulo(a: Tensor, b: Tensor, fmod: int) -> Tensor:
@@ -76,7 +86,7 @@ _binary("Add", np.add, commutes=True)
 _binary("Sub", np.subtract)
 _binary("Mul", np.multiply, commutes=True)
 _binary("Div", divide)
-_binary("Pow", lambda a, b: np.power(a.astype(np.float64), b) if a.dtype.kind in "iu" else np.power(a, b))
+_binary("Pow", power)
 _binary("Mod", modulo, fmod=0)
 _binary("Min", np.minimum, commutes=True)
 _binary("Max", np.maximum, commutes=True)
@@ -87,7 +97,7 @@ _binary("BitwiseXor", np.bitwise_xor, INTS, commutes=True)
 _compare("And", np.logical_and, BOOL, commutes=True)
 _compare("Or", np.logical_or, BOOL, commutes=True)
 _compare("Xor", np.logical_xor, BOOL, commutes=True)
-_compare("Equal", np.equal, ANY, commutes=True)
+_compare("Equal", np.equal, ORDERED, commutes=True)
 _compare("Less", np.less, NUMBERS)
 _compare("LessOrEqual", np.less_equal, NUMBERS)
 _compare("Greater", np.greater, NUMBERS)

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..dtypes import DTYPES, dtype
+from ..dtypes import DTYPES, dtype, integer_limits
 from ..errors import IRError
 from ..ir import Type
 
@@ -22,6 +22,9 @@ SIGNED = FLOATS | {n for n in INTS if n[0] == "i"}
 NUMBERS = FLOATS | INTS
 BOOL = frozenset({"bool"})
 ANY = frozenset(DTYPES)
+ORDERED = NUMBERS | BOOL
+WHOLE = frozenset(n for n, t in DTYPES.items() if t.is_whole)
+NARROW = frozenset(n for n, t in DTYPES.items() if t.is_storage and not t.is_whole)
 
 
 def require(t: Type, allowed: frozenset[str], what: str = "argument") -> None:
@@ -91,8 +94,13 @@ def fill(values: Ints, count: int, default: int, what: str) -> Ints:
 
 
 def widened(x: Tensor) -> Tensor:
-    """f16 and bf16 as f32, which is where their arithmetic is done; everything else as it is."""
-    return x.astype(np.float32) if x.dtype.itemsize == 2 and dtype_of(x) in ("f16", "bf16") else x
+    """f16, bf16 and narrow floats as f32, which is where their arithmetic is done; i4 and its like as 8 bits."""
+    if x.dtype == np.float16:
+        return x.astype(np.float32)
+    if x.dtype.isbuiltin != 2:  # numpy's own
+        return x
+    name = dtype_of(x)
+    return x.astype(np.float32 if not DTYPES[name].is_whole else np.int8 if name[0] == "i" else np.uint8)
 
 
 def dtype_of(x: Tensor) -> str:
@@ -105,9 +113,6 @@ def dtype_of(x: Tensor) -> str:
 
 def limits(name: str) -> tuple[float, float]:
     """Least and greatest value of an element type (infinities for floats)."""
-    if dtype(name).is_float:
-        return -np.inf, np.inf
     if name == "bool":
         return 0, 1
-    info = np.iinfo(dtype(name).numpy)  # type: ignore[type-var]
-    return int(info.min), int(info.max)
+    return integer_limits(dtype(name)) if dtype(name).is_whole else (-np.inf, np.inf)

@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
-from .common import ANY, NUMBERS, Infer, Ints, Tensor, axis_in, check_axes, dtype_of, limits, require, widened
+from .binary import divide
+from .common import NUMBERS, ORDERED, Infer, Ints, Tensor, axis_in, check_axes, dtype_of, limits, require, widened
 
 
 def _without(shape: Ints, axes: Ints, keepdims: int) -> Ints:
@@ -29,14 +30,24 @@ def _reduced(allowed: frozenset[str]) -> Infer:
 def mean(x: Tensor, axis: Ints, keepdims: bool) -> Tensor:
     """Integers divide towards zero."""
     if x.dtype.kind in "iu":
-        count = int(np.prod([x.shape[a] for a in axis], dtype=np.int64)) or 1
-        return np.asarray(np.trunc(np.sum(x, axis=axis, keepdims=keepdims, dtype=np.int64) / count))
+        total = np.asarray(np.sum(_summed(x), axis=axis, keepdims=keepdims))
+        count = total.dtype.type(np.prod([x.shape[a] for a in axis], dtype=np.int64) or 1)
+        return divide(total, count)
     return np.asarray(np.mean(x, axis=axis, keepdims=keepdims))
+
+
+def _summed(x: Tensor) -> Tensor:
+    """Integers in 64 bits."""
+    return x.astype(np.uint64 if x.dtype.kind == "u" else np.int64) if x.dtype.kind in "iu" else x
+
+
+def _real(x: Tensor) -> Tensor:
+    return x.astype(np.float64) if x.dtype.kind in "iu" else x
 
 
 def log_sum_exp(x: Tensor, axis: Ints, keepdims: bool) -> Tensor:
     """Stable: the greatest element is taken out of the sum."""
-    wide = x.astype(np.float64) if x.dtype.kind in "iu" else x
+    wide = _real(x)
     top = np.max(wide, axis=axis, keepdims=True, initial=-np.inf)
     top = np.where(np.isfinite(top), top, 0).astype(wide.dtype)
     total = np.log(np.sum(np.exp(wide - top), axis=axis, keepdims=True)) + top
@@ -98,12 +109,12 @@ def cumulative_sum(x: Tensor, axis: int, exclusive: int, reverse: int) -> Tensor
 
 _reduce("ReduceSum", np.sum)
 _reduce("ReduceMean", mean)
-_reduce("ReduceMax", _extreme(np.maximum, 0), ANY)
-_reduce("ReduceMin", _extreme(np.minimum, 1), ANY)
+_reduce("ReduceMax", _extreme(np.maximum, 0), ORDERED)
+_reduce("ReduceMin", _extreme(np.minimum, 1), ORDERED)
 _reduce("ReduceProd", np.prod)
-_reduce("ReduceSumSquare", _sum_of(np.square))
-_reduce("ReduceL1", _sum_of(np.abs))
-_reduce("ReduceL2", _sum_of(np.square, np.sqrt))
+_reduce("ReduceSumSquare", _sum_of(lambda x: np.square(_summed(x))))
+_reduce("ReduceL1", _sum_of(lambda x: np.abs(_summed(x))))
+_reduce("ReduceL2", _sum_of(lambda x: np.square(_real(x)), np.sqrt))
 _reduce("ReduceLogSum", _sum_of(lambda x: x, np.log))
 _reduce("ReduceLogSumExp", log_sum_exp)
 _ARG = {"axis": 0, "keepdims": 1, "select_last_index": 0}

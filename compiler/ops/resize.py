@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
-from .common import Ints, Tensor, widened
+from .common import ORDERED, Ints, Tensor, require, widened
 
 
 def resized_length(size: int, out: int, scale: float) -> float:
@@ -93,6 +93,8 @@ def _resized(x: Type, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> t
         raise IRError(f"sizes {list(sizes)} and scales {list(scales)} do not fit {x}")
     if attrs["mode"] not in ("nearest", "linear", "cubic"):
         raise IRError(f"mode {attrs['mode']!r} is unknown; expected nearest, linear or cubic")
+    if attrs["mode"] != "nearest":
+        require(x, ORDERED)
     for key, known in (("coordinate_transformation_mode", _COORDINATES), ("nearest_mode", _NEAREST)):
         if attrs[key] not in known:
             raise IRError(f"{key} {attrs[key]!r} is unknown; expected one of {', '.join(known)}")

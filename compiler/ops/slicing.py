@@ -10,7 +10,8 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
-from .common import Ints, Tensor, axis_in, check_axes, equal_types
+from .casts import cast
+from .common import Ints, Tensor, axis_in, check_axes, dtype_of, equal_types
 
 PAD_MODES = ("constant", "reflect", "edge", "wrap")
 
@@ -81,7 +82,7 @@ def pad(x: Tensor, pads: Ints, mode: str, value: float) -> Tensor:
     rank = x.ndim
     cut = tuple(slice(max(-pads[k], 0), n - max(-pads[k + rank], 0)) for k, n in enumerate(x.shape))
     add = [(max(pads[k], 0), max(pads[k + rank], 0)) for k in range(rank)]
-    extra: dict[str, Any] = {"constant_values": np.asarray(value).astype(x.dtype)} if mode == "constant" else {}
+    extra: dict[str, Any] = {"constant_values": cast(np.asarray(value), dtype_of(x))} if mode == "constant" else {}
     return np.pad(x[cut], add, mode=mode, **extra)  # type: ignore[call-overload, no-any-return]
 
 

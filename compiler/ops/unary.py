@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import dtype
-from ..ir import Attr, Type
+from ..ir import Attr
 from ..op import op
 from .common import BOOL, FLOATS, INTS, NUMBERS, SIGNED, Tensor, dtype_of, limits, predicate, same, widened
 
@@ -51,15 +50,6 @@ def clip(x: Tensor, min: float, max: float) -> Tensor:
 def _is_inf(x: Tensor, detect_negative: int, detect_positive: int) -> Tensor:
     signs = np.where(np.isinf(x), np.sign(x), 0)
     return ((signs > 0) & bool(detect_positive)) | ((signs < 0) & bool(detect_negative))
-
-
-def _cast_type(x: Type, to: str) -> tuple[Type, ...]:
-    return (Type(dtype(to).name, x.shape),)
-
-
-def cast(x: Tensor, to: str) -> Tensor:
-    """ONNX Cast: floats to integers round towards zero, anything to bool is a test against zero."""
-    return x != 0 if to == "bool" else x.astype(dtype(to).numpy)
 
 
 def _unary(name: str, fn: Callable[..., Any], allowed: frozenset[str] = FLOATS, **attrs: Attr) -> None:
@@ -105,7 +95,6 @@ _unary("ThresholdedRelu", lambda x, alpha: np.where(x > alpha, x, 0), alpha=1.0)
 _unary("Gelu", gelu, approximate="none")
 _unary("BitwiseNot", np.invert, INTS)
 op("Clip", 1, same(NUMBERS), clip, kind="elementwise", attrs={"min": -math.inf, "max": math.inf})
-op("Cast", 1, _cast_type, cast, kind="elementwise", attrs={"to": "f32"})
 op("Not", 1, same(BOOL), np.logical_not, kind="elementwise")
 op("IsNaN", 1, predicate(FLOATS), np.isnan, kind="elementwise")
 op("IsInf", 1, predicate(FLOATS), _is_inf, kind="elementwise", attrs={"detect_negative": 1, "detect_positive": 1})

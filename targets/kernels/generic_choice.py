@@ -5,7 +5,8 @@ from __future__ import annotations
 from math import prod
 from typing import Literal
 
-from edgec.compiler.ir import Type
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Node, Type
 from edgec.compiler.layout import layout, storage_bytes
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Problem
@@ -56,9 +57,14 @@ def vector_lanes(problem: Problem) -> int:
     """Lanes of the vectors that a generic kernel computes in: one where it calls the C library."""
     for node in problem.body.nodes():
         wide = any(a.type.dtype == "f64" or a.type.dtype[0] in "iu" for a in node.args)
-        if node.op in SCALAR_CALLS or (wide and (node.op in DEAR or node.op in LOGARITHMIC)):
+        if _calls(node) or (wide and (node.op in DEAR or node.op in LOGARITHMIC)):
             return 1
     return problem.target.cpu.lanes(32)
+
+
+def _calls(node: Node) -> bool:
+    """Whether it calls the C library; of integers it does not."""
+    return node.op in SCALAR_CALLS and dtype(node.types[0].dtype).is_float
 
 
 def traffic_us(problem: Problem) -> float:
@@ -75,7 +81,7 @@ def arithmetic_cycles(problem: Problem) -> float:
         if OPS[node.op].kind in ("map", "elementwise"):
             if node.op == "Resize":
                 total += RESIZE_CYCLES[str(full_attrs(node)["mode"])] * node.types[0].size / lanes
-            each = 40.0 * lanes if node.op in SCALAR_CALLS else DEAR_CYCLES if node.op in DEAR else 1.0
+            each = 40.0 * lanes if _calls(node) else DEAR_CYCLES if node.op in DEAR else 1.0
             total += each * node.types[0].size / lanes
     return total
 

@@ -1,6 +1,7 @@
 """The folds of each reduction: what is accumulated, in which type, and what becomes of the total.
 
 f16 and bf16 accumulate in f32; integers in 64 bits where they are summed, in f64 where a root or a logarithm follows.
+Integers wrap around.
 """
 
 from __future__ import annotations
@@ -78,16 +79,19 @@ class Reduction:
             return [simple(self.own, start, pick, lambda prior: self.guarded(self.value(), start))]
         if kind == "ReduceProd":
             one = lit(1, self.own)
-            return [simple(self.own, one, lambda a, b: a * b, lambda prior: self.guarded(self.value(), one))]
+            return [simple(self.own, one, s.multiply, lambda prior: self.guarded(self.value(), one))]
         if kind == "ReduceLogSumExp":
             return log_sum_exp(self.real, lambda: tirx.Cast(self.real, self.value()), self.guarded)
-        zero = lit(0, self.wide)
-        return [simple(self.wide, zero, add, lambda prior: self.guarded(tirx.Cast(self.wide, self._summed()), zero))]
+        sum_of = self.real if kind == "ReduceL2" else self.wide
+        zero = lit(0, sum_of)
+        # sums of shorter integers do not overflow
+        plus = s.add if self.own in ("int64", "uint64") else add
+        return [simple(sum_of, zero, plus, lambda prior: self.guarded(self._summed(sum_of), zero))]
 
-    def _summed(self) -> Expr:
-        x = self.value()
+    def _summed(self, kind: str) -> Expr:
+        x = tirx.Cast(kind, self.value())
         if self.node.op in ("ReduceSumSquare", "ReduceL2"):
-            return m.bind(x, lambda x: x * x)
+            return m.bind(x, lambda x: s.multiply(x, x))
         return s.absolute(x) if self.node.op == "ReduceL1" else x
 
     def finish(self, prior: Prior) -> Expr:
@@ -98,7 +102,7 @@ class Reduction:
                 return total / lit(self.count, self.own)
             return tirx.truncdiv(total, lit(max(self.count, 1), self.wide))
         if kind == "ReduceL2":
-            return tirx.sqrt(tirx.Cast(self.real, total))
+            return tirx.sqrt(total)
         if kind == "ReduceLogSum":
             return s.log(tirx.Cast(self.real, total))
         return s.log(total) + prior[0] if kind == "ReduceLogSumExp" else total

@@ -60,6 +60,9 @@ void views_know_their_type()
     CHECK_EQ(thrown_by([&] { model.input<float>(1); }), EC_ERR_ARG);
     CHECK_EQ(thrown_by([&] { model.output<float>("score"); }), EC_ERR_ARG);
     static_assert(edgec::holds<std::uint16_t>(EC_BF16) && !edgec::holds<float>(EC_F16));
+    static_assert(edgec::holds<std::uint8_t>(EC_F8E5M2) && edgec::holds<std::uint8_t>(EC_F4E2M1));
+    static_assert(edgec::holds<std::int8_t>(EC_I4) && edgec::holds<std::uint8_t>(EC_U2));
+    static_assert(!edgec::holds<std::uint8_t>(EC_I2) && !edgec::holds<std::int8_t>(EC_F8E8M0));
     static_assert(edgec::holds<bool>(EC_BOOL) && edgec::holds<std::int64_t>(EC_I64));
 }
 

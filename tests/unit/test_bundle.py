@@ -13,6 +13,7 @@ import pytest
 from edgec.compiler import toolchain as tools
 from edgec.compiler.bundle import Bundle, check_output, elf, identifier, read_bundle, write_bundle
 from edgec.compiler.bundle.names import check_name, string, unique
+from edgec.compiler.dtypes import DTYPES
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import QParams
 from edgec.compiler.program import Port, Ref
@@ -126,8 +127,11 @@ def test_awkward_names_and_types_become_valid_c(tmp_path: Path) -> None:
         Port('in"put\\??/ */', "u8", (), 1, Ref("arena", 0), QParams((0.1,), (128,))),
         Port("größe", "i64", (0,), 0, Ref("arena", 0)),
         Port("in.put", "bf16", (1, 2), 4, Ref("weights", 0), QParams((0.1, 0.2), (0, 0), 1)),
+        *(Port(f"of {name}", name, (3,), 3 * row.bytes, Ref("arena", 0)) for name, row in DTYPES.items()),
     )
-    bundle = write_bundle(replace(base, inputs=ports, outputs=()), target(), tmp_path / "out")
+    bundle = write_bundle(replace(base, inputs=ports, outputs=ports[-1:]), target(), tmp_path / "out")
+    assert "const uint8_t *result = (const uint8_t *)ec_output" in bundle.header.read_text()
+    assert [port["dtype"] for port in bundle.manifest["inputs"][3:]] == [r.numpy.name for r in DTYPES.values()]
     (tmp_path / "use.c").write_text('#include "tiny.h"\nint use(void) { return TINY_INPUT_IN_PUT_2; }\n')
     flags = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", f"-I{bundle.folder}"]
     for source in (tmp_path / "use.c", bundle.folder / "src" / "tiny_model.c"):

@@ -37,6 +37,7 @@ SMALL: dict[str, tuple[list[str], dict[str, Any]]] = {
     "InstanceNormalization": ([X, "f32[6]", "f32[6]"], {}),
     "QuantizeLinear": ([X, "f32[6]", "i8[6]"], {}),
     "DequantizeLinear": (["u8[2, 6, 4, 5]", "f32[6]", "u8[6]"], {}),
+    "BitCast": ([X], {"to": "i32"}),
     "Where": (["bool[2, 6, 4, 5]", X, X], {}),
     "PRelu": ([X, "f32[6, 1, 1]"], {}),
     "Not": (["bool[40]"], {}),

@@ -188,6 +188,11 @@ def test_cast(to: Any) -> None:
     check("Cast", np.asarray([-3.7, 0, 0.2, 5.9], np.float32), to=onnx.helper.np_dtype_to_tensor_dtype(np.dtype(to)))
 
 
+def test_bit_cast() -> None:
+    check("BitCast", f32(2, 3), to=onnx.TensorProto.INT32, opset=26)
+    check("BitCast", ints(-9, 9, 5, to=np.int64), to=onnx.TensorProto.DOUBLE, opset=26)
+
+
 def test_moving_elements() -> None:
     check("Reshape", f32(2, 3, 4), K(i64(0, -1)))
     check("Flatten", f32(2, 3, 4), axis=2)

@@ -17,6 +17,7 @@ import pytest
 import edgec
 from edgec.compiler import runtime, runtime_abi
 from edgec.compiler.bundle import ABI, Bundle, write_bundle
+from edgec.compiler.dtypes import DTYPES
 from edgec.compiler.errors import EdgecError
 from tests.unit.handmade import expected, program, target
 
@@ -138,10 +139,12 @@ def test_a_run_costs_microseconds(bundle: Bundle) -> None:
 
 
 def test_random_inputs_fit_their_types() -> None:
-    ports = [runtime.Port(k, k, (3, 50)) for k in ("float32", "float16", "bfloat16", "int8", "uint8", "int64", "bool")]
+    ports = [runtime.Port(row.numpy.name, row.numpy.name, (3, 50)) for row in DTYPES.values()]
     arrays = runtime.random_inputs([*ports, runtime.Port("s", "float32", ()), runtime.Port("i", "int64", ())])
     assert all(arrays[p.name].dtype.name == p.dtype and arrays[p.name].shape == (3, 50) for p in ports)
     assert arrays["int8"].min() < -100 and arrays["uint8"].max() > 200 and set(arrays["int64"].flat) == {0, 1}
+    assert arrays["int4"].astype(int).min() == -8 and arrays["uint2"].astype(int).max() == 3
+    assert not any(np.isnan(array.astype(np.float64)).any() for array in arrays.values())
     assert arrays["s"].shape == () == arrays["i"].shape
 
 
@@ -207,6 +210,13 @@ def test_another_architecture(bundle: Bundle, tmp_path: Path) -> None:
         EdgecError, match="compiled for riscv64-unknown-linux-gnu, this machine is .*edgec verify MODEL --bundle"
     ):
         edgec.load(folder)
+
+
+def test_element_types_are_those_of_the_header() -> None:
+    header = re.sub(r"/\*.*?\*/", "", (runtime_abi.ROOT / "include" / "edgec" / "edgec.h").read_text(), flags=re.S)
+    text = re.search(r"enum \{\s*EC_F32 = 1,(.*?)\};", header, re.S)
+    assert text is not None
+    assert ["EC_F32", *(w.strip() for w in text[1].split(","))] == [row.c for row in DTYPES.values()]
 
 
 def test_records_are_those_of_the_header() -> None:

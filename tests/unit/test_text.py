@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from edgec.compiler.dtypes import DTYPES, DType
 from edgec.compiler.eir_file import read_eir, write_eir
 from edgec.compiler.errors import EdgecError, IRError
 from edgec.compiler.ir import Data, Graph, Node, QParams, Type, Value
@@ -66,6 +67,30 @@ def test_small_constants_round_trip_exactly(dtype: str) -> None:
     graph = graph_of(const(values, "c"))
     (node,) = parse(show(graph)).nodes()
     assert const_array(Value(node)).tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("row", [r for r in DTYPES.values() if r.is_storage], ids=lambda r: str(r.name))
+def test_every_element_that_only_stores_round_trips(row: DType, tmp_path: Path) -> None:
+    array = np.arange(1 << row.bits, dtype=np.uint8).view(row.numpy)
+    array = array[~np.isnan(array.astype(np.float32))]
+    parts = [const(array[k : k + 32], f"c{k}") for k in range(0, array.size, 32)]
+    for node, part in zip(parse(show(graph_of(*parts))).nodes(), parts, strict=True):
+        assert node.types[0].dtype == row.name and const_array(Value(node)).tobytes() == const_array(part).tobytes()
+    large = const(np.tile(array, 40), "c")
+    write_eir(graph_of(large), tmp_path / "large.eir")
+    (node,) = read_eir(tmp_path / "large.eir").nodes()
+    assert const_array(Value(node)).dtype == row.numpy
+    assert const_array(Value(node)).tobytes() == const_array(large).tobytes()
+    for text in ("zeros", "ones", "arange", "fill:1", "randn:3"):
+        (node,) = parse(f'graph @g() {{ %c = Const() {{data="{text}"}} : {row.name}[40] return %c }}').nodes()
+        assert const_array(Value(node)).dtype == row.numpy
+
+
+def test_small_integers_have_their_range() -> None:
+    with pytest.raises(IRError, match=r"not the numbers of i4\[2\]: expected -8 to 7"):
+        parse("graph @g() { %c = Const() {data=[7, 8]} : i4[2] return %c }")
+    with pytest.raises(IRError, match=r"not the numbers of u2\[1\]: expected 0 to 3"):
+        parse("graph @g() { %c = Const() {data=[-1]} : u2[1] return %c }")
 
 
 def test_infinities_and_nan_are_numbers() -> None:

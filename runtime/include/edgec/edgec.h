@@ -76,8 +76,36 @@ enum {
     EC_ERR_THREAD = -9  /* the system refused a thread (pool only) */
 };
 
-/* Element types. */
-enum { EC_F32 = 1, EC_F16, EC_BF16, EC_F64, EC_I8, EC_U8, EC_I16, EC_U16, EC_I32, EC_U32, EC_I64, EC_U64, EC_BOOL };
+/* Element types.  Those of 6, 4 and 2 bits take one byte per element: the number is in the lowest bits, extended to the
+ * whole byte (i4 and i2 by the sign, all others by zeros) in what a model writes; what it reads may have anything there.
+ * A bool is a byte that is 0 or 1. */
+enum {
+    EC_F32 = 1,
+    EC_F16, /* IEEE 754 binary16 */
+    EC_BF16,
+    EC_F64,
+    EC_I8,
+    EC_U8,
+    EC_I16,
+    EC_U16,
+    EC_I32,
+    EC_U32,
+    EC_I64,
+    EC_U64,
+    EC_BOOL,
+    EC_F8E4M3FN, /* 8-bit floats as in ONNX: bits of exponent and mantissa; FN: no infinity, UZ: no negative zero */
+    EC_F8E4M3FNUZ,
+    EC_F8E5M2,
+    EC_F8E5M2FNUZ,
+    EC_F8E8M0, /* 2 to the power of (byte - 127); 255: NaN */
+    EC_F6E2M3,
+    EC_F6E3M2,
+    EC_F4E2M1,
+    EC_I4,
+    EC_U4,
+    EC_I2,
+    EC_U2
+};
 
 /* Instruction sets, as bits of ec_desc.isa. */
 enum {

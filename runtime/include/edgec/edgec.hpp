@@ -66,8 +66,8 @@ private:
     std::size_t size_ = 0;
 };
 
-/* Whether elements of `dtype` may be seen as T: the type itself, the bits of a 16-bit float as uint16_t, a bool as
- * uint8_t, and anything as bytes. */
+/* Whether elements of `dtype` may be seen as T: the type itself, the bits of a 16-bit float as uint16_t, those of
+ * smaller ones and a bool as uint8_t, integers of 4 and 2 bits as int8_t and uint8_t, and anything as bytes. */
 template <class T> constexpr bool holds(std::uint8_t dtype) noexcept
 {
     constexpr auto is = [](auto... element) { return (std::is_same_v<T, decltype(element)> || ...); };
@@ -77,8 +77,20 @@ template <class T> constexpr bool holds(std::uint8_t dtype) noexcept
     case EC_F64:
         return is(double{}, std::byte{});
     case EC_I8:
+    case EC_I4:
+    case EC_I2:
         return is(std::int8_t{}, std::byte{});
     case EC_U8:
+    case EC_U4:
+    case EC_U2:
+    case EC_F8E4M3FN:
+    case EC_F8E4M3FNUZ:
+    case EC_F8E5M2:
+    case EC_F8E5M2FNUZ:
+    case EC_F8E8M0:
+    case EC_F6E2M3:
+    case EC_F6E3M2:
+    case EC_F4E2M1:
         return is(std::uint8_t{}, std::byte{});
     case EC_I16:
         return is(std::int16_t{}, std::byte{});
