@@ -1,4 +1,4 @@
-"""The families of converters. Importing this module fills the table."""
+"""The families of converters, and of rules for sizes that depend on data. Importing this module fills the tables."""
 
 from . import (
     constants,
@@ -10,8 +10,12 @@ from . import (
     quantization,
     recurrence,
     resampling,
+    selection,
     sequences,
     shapes,
+    sized_maps,
+    sized_math,
+    sizes,
     windows,
 )
 
@@ -25,7 +29,11 @@ __all__ = [
     "quantization",
     "recurrence",
     "resampling",
+    "selection",
     "sequences",
     "shapes",
+    "sized_maps",
+    "sized_math",
+    "sizes",
     "windows",
 ]

@@ -14,9 +14,11 @@ from . import (
     recurrence,
     reduction,
     resize,
+    selection,
     shape,
     slicing,
     source,
+    suppression,
     unary,
 )
 
@@ -34,8 +36,10 @@ __all__ = [
     "recurrence",
     "reduction",
     "resize",
+    "selection",
     "shape",
     "slicing",
     "source",
+    "suppression",
     "unary",
 ]

@@ -1,0 +1,142 @@
+"""Kernels that move what is selected to the front, block by block, with zeros after it: NonZero and Compress.
+
+Which entries of a block are selected is found without a branch. Tasks do not depend on each other: each counts, with
+vectors, what is selected before its own part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.op import int_attr
+
+from .. import tir
+from ..conversions import cast, fetched, widen
+from ..tir import Expr, Stmt, load, store
+from .plain import Tensors
+from .selection_rows import BLOCK, WORTH
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`size` entries, `rows` times; `weight` elements each. `test(i)`: whether an entry is selected.
+
+    `move(row, cursor, found)` puts the entries `places[0 .. found)` at `cursor`; `finish(row, count)` ends a row.
+    `places` is scratch of BLOCK i32.
+    """
+
+    size: int
+    rows: int
+    weight: int
+    places: Any
+    test: Callable[[Expr], Expr]
+    move: Callable[[Expr, Expr, Expr], Stmt]
+    finish: Callable[[Expr, Expr], Stmt]
+
+    def tasks(self, threads: int, lanes: int) -> tuple[int, Callable[[Expr], Stmt]]:
+        """Number of tasks, and the statements of one."""
+        blocks = -(-self.size // BLOCK)
+        wanted = max(1, min(threads, self.size * self.weight // WORTH))
+        each = max(1, -(-blocks // wanted))
+        parts = -(-blocks // each)
+
+        def task(t: Expr) -> Stmt:
+            row, part = tir.split(t, self.rows, parts)
+            return self._part(row, part, each, parts, lanes)
+
+        return self.rows * parts, task
+
+    def _part(self, row: Expr, part: Expr, each: int, parts: int, lanes: int) -> Stmt:
+        """`each` blocks of a row."""
+        cursor, found = tir.Cell("int32", "cursor"), tir.Cell("int32", "found")
+
+        def block(b: Expr) -> Stmt:
+            first = (part * each + b) * BLOCK
+            extent = tirx.max(tirx.min(self.size - first, BLOCK), 0)
+
+            def look(i: Expr) -> Stmt:
+                one = tirx.Cast("int32", self.test(first + i))
+                return tir.seq(store(self.places, first + i, found.now), found.add(one))
+
+            moved = self.move(row, cursor.now, found.now)
+            return tir.seq(found.set(0), tir.loop(extent, look, "i"), moved, cursor.add(found.now))
+
+        before = self._before(part * (each * BLOCK), lanes, cursor) if parts > 1 else None
+        end = self.finish(row, cursor.now)
+        if parts > 1:
+            end = tir.when(part.equal(tir.i32(parts - 1)), end)
+        blocks = tir.loop(each, block, "b")
+        return tir.seq(cursor.made, found.made, cursor.set(0), before, blocks, end)
+
+    def _before(self, end: Expr, lanes: int, cursor: Any) -> Stmt:
+        """Add to `cursor` how many entries before `end`, a multiple of the block, are selected."""
+        total, made = tir.local((lanes,), "int32", "total")
+
+        def step(i: Expr, v: Expr) -> Stmt:
+            return store(total, load(total, v) + tirx.Cast("int32", self.test(i * lanes + v)), v)
+
+        clear = tir.vectorized(lanes, lambda v: store(total, tir.i32(0), v))
+        count = tir.loop(end // lanes, lambda i: tir.vectorized(lanes, lambda v: step(i, v)), "i")
+        return tir.seq(made, clear, count, [cursor.add(load(total, k)) for k in range(lanes)])
+
+
+def nonzero(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
+    shape, kind = t.node.args[0].shape, t.node.args[0].type.dtype
+    size, lanes = prod(shape), t.problem.target.cpu.lanes(32)
+    (x, x_made), (found, found_made) = tir.flat(t.args[0]), tir.flat(t.results[0])
+
+    def move(row: Expr, cursor: Expr, count: Expr) -> Stmt:
+        def write(k: Expr) -> Stmt:
+            digits = tir.split(load(t.scratch[0], k), *shape)
+            return tir.seq(
+                store(found, tirx.Cast("int64", digit), axis * size + cursor + k) for axis, digit in enumerate(digits)
+            )
+
+        return tir.ranged(0, count, lanes, write)
+
+    def finish(row: Expr, count: Expr) -> Stmt:
+        zero = tir.lit(0, "int64")
+        fill = [
+            tir.ranged(count, size, lanes, lambda i, axis=axis: store(found, zero, axis * size + i))  # type: ignore[misc]
+            for axis in range(len(shape))
+        ]
+        return tir.seq(fill, t.write(1, tirx.Cast("int64", count)))
+
+    def test(i: Expr) -> Expr:
+        return cast(widen(fetched(load(x, i), kind)), to="bool")
+
+    number, task = Selection(size, 1, 1, t.scratch[0], test, move, finish).tasks(t.problem.threads, lanes)
+    return number, lambda k: tir.seq(x_made, found_made, task(k))
+
+
+def compress(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
+    x, condition = t.node.args
+    axis, lanes = int_attr(t.node, "axis") % len(x.shape), t.problem.target.cpu.lanes(32)
+    size, outer, inner = condition.shape[0], prod(x.shape[:axis]), prod(x.shape[axis + 1 :])
+    (source, source_made), (target, target_made) = tir.flat(t.args[0]), tir.flat(t.results[0])
+
+    def move(row: Expr, cursor: Expr, count: Expr) -> Stmt:
+        def entry(k: Expr) -> Stmt:
+            read = (row * x.shape[axis] + load(t.scratch[0], k)) * inner
+            write = (row * size + cursor + k) * inner
+            return tir.ranged(0, inner, lanes, lambda q: store(target, load(source, read + q), write + q))
+
+        return tir.loop(count, entry, "k")
+
+    def finish(row: Expr, count: Expr) -> Stmt:
+        zero = tir.lit(0, target.dtype)
+        start, end = (row * size + count) * inner, (row + 1) * (size * inner)
+        fill = tir.ranged(start, end, lanes, lambda i: store(target, zero, i))
+        number = t.write(1, tirx.Cast("int64", count))
+        return tir.seq(fill, number if outer == 1 else tir.when(row.equal(tir.i32(0)), number))
+
+    def test(i: Expr) -> Expr:
+        return t.read(1, i)
+
+    number, task = Selection(size, outer, inner, t.scratch[0], test, move, finish).tasks(t.problem.threads, lanes)
+    return number, lambda k: tir.seq(source_made, target_made, task(k))
