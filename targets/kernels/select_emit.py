@@ -1,7 +1,7 @@
 """Kernels that move what is selected to the front, block by block, with zeros after it: NonZero and Compress.
 
 Which entries of a block are selected is found without a branch. Tasks do not depend on each other: each counts, with
-vectors, what is selected before its own part.
+vectors, what is selected before and after its own part.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from .selection_rows import BLOCK, WORTH
 class Selection:
     """`size` entries, `rows` times; `weight` elements each. `test(i)`: whether an entry is selected.
 
-    `move(row, cursor, found)` puts the entries `places[0 .. found)` at `cursor`; `finish(row, count)` ends a row.
-    `places` is scratch of BLOCK i32.
+    `move(row, cursor, found)` puts the entries `places[0 .. found)` at `cursor`, `fill(row, start, end)` zeros into a
+    stretch of the result; `note(count)` writes the count. `places` is scratch of BLOCK i32.
     """
 
     size: int
@@ -36,7 +36,8 @@ class Selection:
     places: Any
     test: Callable[[Expr], Expr]
     move: Callable[[Expr, Expr, Expr], Stmt]
-    finish: Callable[[Expr, Expr], Stmt]
+    fill: Callable[[Expr, Expr, Expr], Stmt]
+    note: Callable[[Expr], Stmt]
 
     def tasks(self, threads: int, lanes: int) -> tuple[int, Callable[[Expr], Stmt]]:
         """Number of tasks, and the statements of one."""
@@ -52,11 +53,13 @@ class Selection:
         return self.rows * parts, task
 
     def _part(self, row: Expr, part: Expr, each: int, parts: int, lanes: int) -> Stmt:
-        """`each` blocks of a row."""
+        """`each` blocks of a row, and zeros where these lie in the result and nothing is."""
         cursor, found = tir.Cell("int32", "cursor"), tir.Cell("int32", "found")
+        start = part * (each * BLOCK)
+        end = tirx.min(start + each * BLOCK, self.size)
 
         def block(b: Expr) -> Stmt:
-            first = (part * each + b) * BLOCK
+            first = start + b * BLOCK
             extent = tirx.max(tirx.min(self.size - first, BLOCK), 0)
 
             def look(i: Expr) -> Stmt:
@@ -66,23 +69,35 @@ class Selection:
             moved = self.move(row, cursor.now, found.now)
             return tir.seq(found.set(0), tir.loop(extent, look, "i"), moved, cursor.add(found.now))
 
-        before = self._before(part * (each * BLOCK), lanes, cursor) if parts > 1 else None
-        end = self.finish(row, cursor.now)
-        if parts > 1:
-            end = tir.when(part.equal(tir.i32(parts - 1)), end)
         blocks = tir.loop(each, block, "b")
-        return tir.seq(cursor.made, found.made, cursor.set(0), before, blocks, end)
+        zeros = self.fill(row, tirx.max(cursor.now, start), end)
+        first = tirx.And(row.equal(tir.i32(0)), part.equal(tir.i32(0)))
+        note = tir.when(first, self.note(cursor.now)) if self.rows * parts > 1 else self.note(cursor.now)
+        cells = tir.seq(cursor.made, found.made, cursor.set(0))
+        if parts == 1:
+            return tir.seq(cells, blocks, zeros, note)
+        before, after = self._count(tir.i32(0), start, lanes, cursor), self._count(end, self.size, lanes, cursor)
+        return tir.seq(cells, before, blocks, after, zeros, note)
 
-    def _before(self, end: Expr, lanes: int, cursor: Any) -> Stmt:
-        """Add to `cursor` how many entries before `end`, a multiple of the block, are selected."""
+    def _count(self, start: Expr, end: Expr | int, lanes: int, cursor: Any) -> Stmt:
+        """Add to `cursor` how many entries of a stretch are selected."""
         total, made = tir.local((lanes,), "int32", "total")
+        many = (end - start) // lanes
+        rest = start + many * lanes
+
+        def selected(i: Expr) -> Expr:
+            return tirx.Cast("int32", self.test(i))
 
         def step(i: Expr, v: Expr) -> Stmt:
-            return store(total, load(total, v) + tirx.Cast("int32", self.test(i * lanes + v)), v)
+            return store(total, load(total, v) + selected(start + i * lanes + v), v)
 
-        clear = tir.vectorized(lanes, lambda v: store(total, tir.i32(0), v))
-        count = tir.loop(end // lanes, lambda i: tir.vectorized(lanes, lambda v: step(i, v)), "i")
-        return tir.seq(made, clear, count, [cursor.add(load(total, k)) for k in range(lanes)])
+        return tir.seq(
+            made,
+            tir.vectorized(lanes, lambda v: store(total, tir.i32(0), v)),
+            tir.loop(many, lambda i: tir.vectorized(lanes, lambda v: step(i, v)), "i"),
+            [cursor.add(load(total, k)) for k in range(lanes)],
+            tir.loop(end - rest, lambda i: cursor.add(selected(rest + i)), "i"),
+        )
 
 
 def nonzero(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
@@ -99,18 +114,20 @@ def nonzero(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
 
         return tir.ranged(0, count, lanes, write)
 
-    def finish(row: Expr, count: Expr) -> Stmt:
+    def fill(row: Expr, start: Expr, end: Expr) -> Stmt:
         zero = tir.lit(0, "int64")
-        fill = [
-            tir.ranged(count, size, lanes, lambda i, axis=axis: store(found, zero, axis * size + i))  # type: ignore[misc]
+        return tir.seq(
+            tir.ranged(start, end, lanes, lambda i, axis=axis: store(found, zero, axis * size + i))  # type: ignore[misc]
             for axis in range(len(shape))
-        ]
-        return tir.seq(fill, t.write(1, tirx.Cast("int64", count)))
+        )
+
+    def note(count: Expr) -> Stmt:
+        return t.write(1, tirx.Cast("int64", count))
 
     def test(i: Expr) -> Expr:
         return cast(widen(fetched(load(x, i), kind)), to="bool")
 
-    number, task = Selection(size, 1, 1, t.scratch[0], test, move, finish).tasks(t.problem.threads, lanes)
+    number, task = Selection(size, 1, 1, t.scratch[0], test, move, fill, note).tasks(t.problem.threads, lanes)
     return number, lambda k: tir.seq(x_made, found_made, task(k))
 
 
@@ -128,15 +145,15 @@ def compress(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
 
         return tir.loop(count, entry, "k")
 
-    def finish(row: Expr, count: Expr) -> Stmt:
-        zero = tir.lit(0, target.dtype)
-        start, end = (row * size + count) * inner, (row + 1) * (size * inner)
-        fill = tir.ranged(start, end, lanes, lambda i: store(target, zero, i))
-        number = t.write(1, tirx.Cast("int64", count))
-        return tir.seq(fill, number if outer == 1 else tir.when(row.equal(tir.i32(0)), number))
+    def fill(row: Expr, start: Expr, end: Expr) -> Stmt:
+        first, last = (row * size + start) * inner, (row * size + end) * inner
+        return tir.ranged(first, last, lanes, lambda i: store(target, tir.lit(0, target.dtype), i))
+
+    def note(count: Expr) -> Stmt:
+        return t.write(1, tirx.Cast("int64", count))
 
     def test(i: Expr) -> Expr:
         return t.read(1, i)
 
-    number, task = Selection(size, outer, inner, t.scratch[0], test, move, finish).tasks(t.problem.threads, lanes)
+    number, task = Selection(size, outer, inner, t.scratch[0], test, move, fill, note).tasks(t.problem.threads, lanes)
     return number, lambda k: tir.seq(source_made, target_made, task(k))
