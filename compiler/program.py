@@ -21,7 +21,11 @@ class Ref:
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output of the model as the user sees it: row-major, `bytes` long, at `ref` in the arena."""
+    """An input or output of the model as the user sees it: row-major, `bytes` long, at `ref` in the arena.
+
+    Where the size depends on data, `shape` is the largest, and the int64 at `count` says how many entries of
+    `count_axis` are there.
+    """
 
     name: str
     dtype: str
@@ -29,6 +33,8 @@ class Port:
     bytes: int
     ref: Ref
     q: QParams | None = None
+    count: Ref | None = None
+    count_axis: int = -1
 
 
 @dataclass(frozen=True)

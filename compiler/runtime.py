@@ -35,13 +35,17 @@ _NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}
 
 @dataclass(frozen=True)
 class Port:
-    """An input or output: `dtype` is numpy's name. Quantized: real value = (element - zero_point) * scale."""
+    """An input or output: `dtype` is numpy's name. Quantized: real value = (element - zero_point) * scale.
+
+    `count_axis`: of an output whose size depends on data, the axis that may be shorter than `shape` says.
+    """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     scale: float | None = None
     zero_point: int | None = None
+    count_axis: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,7 +106,7 @@ class Model:
         self.inputs = tuple(port for port, _ in self._in)
         self.outputs = tuple(port for port, _ in self._out)
         self._feed = [(port.name, view, view.dtype, view.shape) for port, view in self._in]
-        self._results = [(port.name, view) for port, view in self._out]
+        self._results = [(i, port.name, port.count_axis, view) for i, (port, view) in enumerate(self._out)]
         self.steps = tuple(self._desc.steps[i].name.decode() for i in range(self._desc.n_steps))
         self.threads = min(threads or self._desc.threads, self._desc.threads)
         if self.threads > 1:
@@ -174,9 +178,9 @@ class Model:
         buffer = (c.c_uint8 * io.bytes).from_address(tensor.data) if io.bytes else bytearray()
         view: npt.NDArray[Any] = np.ndarray(shape, kind, buffer)
         scaled = io.scale != 0
-        return Port(
-            io.name.decode(), kind.name, shape, io.scale if scaled else None, io.zero_point if scaled else None
-        ), view
+        scale, zero = (io.scale, io.zero_point) if scaled else (None, None)
+        axis = io.count_axis if io.count_axis >= 0 else None
+        return Port(io.name.decode(), kind.name, shape, scale, zero, axis), view
 
     def _start_pool(self) -> None:
         pool = c.c_void_p()
@@ -187,14 +191,24 @@ class Model:
     def run(self, inputs: Mapping[str, npt.ArrayLike]) -> dict[str, npt.NDArray[Any]]:
         """One inference: arrays by input name to arrays by output name, in the order of `outputs`.
 
-        Element types and shapes must be those of `inputs`; an `EdgecError` says what differs.
+        Element types and shapes must be those of `inputs`; an `EdgecError` says what differs. An output whose size
+        depends on data is as long as this run made it.
         """
         with self._lock:
             self._write(inputs)
             status = self._rt.ec_run(self._address)
             if status < 0:
                 self._check(status)
-            return {name: view.copy() for name, view in self._results}
+            return self._read()
+
+    def _read(self) -> dict[str, npt.NDArray[Any]]:
+        """Copies of the outputs, each as long as the run made it."""
+        found = {}
+        for index, name, axis, view in self._results:
+            if axis is not None:
+                view = cut(view, axis, self._rt.ec_output_count(self._address, index))
+            found[name] = view.copy()
+        return found
 
     def _write(self, inputs: Mapping[str, npt.ArrayLike]) -> None:
         if self._handle is None:
@@ -257,7 +271,7 @@ class Model:
                             found[i] = self.arena[offset : offset + size].tobytes()
             finally:
                 self._rt.ec_restart(self._address)
-            return {name: view.copy() for name, view in self._results}, [found[i] for i in range(len(probes))]
+            return self._read(), [found[i] for i in range(len(probes))]
 
     def benchmark(
         self, runs: int = 50, *, layers: bool = False, inputs: Mapping[str, npt.ArrayLike] | None = None
@@ -318,6 +332,11 @@ class Model:
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
             self.close()
+
+
+def cut(x: npt.NDArray[Any], axis: int, count: int) -> npt.NDArray[Any]:
+    """The first `count` entries of an axis."""
+    return x[(*(slice(None),) * axis, slice(count))]
 
 
 def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:

@@ -38,7 +38,8 @@ class Step(c.Structure):
 class Io(c.Structure):
     _fields_ = [
         ("name", c.c_char_p), ("data", Ref), ("bytes", c.c_uint32), ("dtype", c.c_uint8), ("rank", c.c_uint8),
-        ("reserved", c.c_int16), ("dims", c.POINTER(c.c_int32)), ("scale", c.c_float), ("zero_point", c.c_int32),
+        ("count_axis", c.c_int16), ("dims", c.POINTER(c.c_int32)), ("scale", c.c_float), ("zero_point", c.c_int32),
+        ("count", Ref),
     ]  # fmt: skip
 
 
@@ -69,6 +70,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ec_open": (c.c_int32, [c.c_void_p, c.POINTER(Desc), c.c_void_p, c.c_size_t]),
     "ec_input": (Tensor, [c.c_void_p, c.c_uint32]),
     "ec_output": (Tensor, [c.c_void_p, c.c_uint32]),
+    "ec_output_count": (c.c_int64, [c.c_void_p, c.c_uint32]),
     "ec_run": (c.c_int32, [c.c_void_p]),
     "ec_step_next": (c.c_int32, [c.c_void_p]),
     "ec_restart": (None, [c.c_void_p]),

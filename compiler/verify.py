@@ -121,6 +121,8 @@ def _node_faults(node: Node, inputs: set[Node], seen: set[Node]) -> Iterable[Fau
     for arg in node.args:
         if arg.node not in seen:
             yield Fault(node, f"reads {arg.node} before it is made: the graph is cyclic")
+        if arg.node.op == "Edgec.Sized":
+            yield Fault(node, f"reads {arg.node}, of which only the user knows the size; expected its first argument")
         if not 0 <= arg.index < len(arg.node.types):
             yield Fault(node, f"reads result {arg.index} of {arg.node}; it has {len(arg.node.types)}")
     for key, value in node.attrs.items():

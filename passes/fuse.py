@@ -53,8 +53,9 @@ def _kind(node: Node) -> str:
     return OPS[node.op].kind
 
 
-def _is_view(node: Node) -> bool:
-    return node.op == "Reshape"
+def _is_placed(node: Node) -> bool:
+    """Whether the node says something of bytes that are there already: it needs no kernel."""
+    return node.op in ("Reshape", "Edgec.Sized")
 
 
 def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
@@ -66,7 +67,7 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
     place = {node: i for i, node in enumerate(order)}
     users = g.users()
     for node in [n for n in order if _kind(n) in _HEAVY] + [n for n in order if _kind(n) not in _HEAVY]:
-        if node in groups or _kind(node) in ("source", "control") or _is_view(node):
+        if node in groups or _kind(node) in ("source", "control") or _is_placed(node):
             continue
         group = _Group([node], node if _kind(node) in _HEAVY else None, node.results)
         groups[node] = group
@@ -187,7 +188,9 @@ def _build(g: Graph, groups: dict[Node, _Group]) -> Graph:
                 continue
             made = _kernel(group, new, names)
             new.update(zip(group.results, made.results, strict=True))
-        elif _is_view(node):
+        elif node.op == "Edgec.Sized":
+            new[Value(node)] = Value(replace(node, args=tuple(new[a] for a in node.args)))
+        elif _is_placed(node):
             args = tuple(new[a] for a in node.args)
             view = Node("Edgec.View", args, node.types, {"shape": node.types[0].shape}, node.name, node.origin)
             new[Value(node)] = Value(view)

@@ -72,6 +72,8 @@ class _Rewrite:
             return node.results
         if OPS[node.op].kind == "control":
             return self._control(node)
+        if node.op == "Edgec.Sized":
+            return replace(node, args=tuple(self._output(self._as(self.new[a], "")) for a in node.args)).results
         if node.op == "Edgec.View":
             return replace(node, args=(self._as(self.new[node.args[0]], ""),)).results
         choice = self.assignment.choice[node]

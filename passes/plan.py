@@ -89,7 +89,7 @@ class Schedule:
             if self.nested:
                 cluster = self.cluster[Value(node)]
                 cluster.last, cluster.pinned, cluster.outside = self.steps, True, True
-        elif node.op in ("Edgec.View", "Edgec.Turn"):
+        elif node.op in ("Edgec.View", "Edgec.Turn", "Edgec.Sized"):
             self._share(Value(node), node.args[0], 0)
         elif node.op == "Edgec.Part":
             at = stretch_offset(node.args[0].type, int_attr(node, "axis"), int_attr(node, "start"))

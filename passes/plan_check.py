@@ -40,7 +40,8 @@ def check_plan(g: Graph, kept: Sequence[Value] = ()) -> None:
         if value not in valid:
             raise fault(g, value.node, "was written over before the end of the graph that reads it again")
     for name, value in g.results:
-        if value not in valid:
+        count = value.node.args[1:] if value.node.op == "Edgec.Sized" else ()
+        if any(v not in valid for v in (value, *count)):
             raise fault(g, value.node, f"output {name!r} was written over before the end")
 
 
@@ -80,6 +81,8 @@ def _scratch(node: Node) -> Iterator[Span]:
                 if inner.op not in ("Input", "Const"):
                     yield from (span(v) for v in inner.results if not _outside(v, graph))
                     yield from _scratch(inner)
+        return
+    if node.op != "Edgec.Kernel":
         return
     size, at, workers = (int_attr(node, key) for key in ("scratch", "scratch_at", "workers"))
     if size:

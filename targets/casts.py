@@ -32,10 +32,10 @@ def cast(x: Expr, *, types: Sequence[str], result: str, saturate: int, round_mod
             return encoded_power(nearly_double(x), bool(saturate), round_mode)
         return encoded(nearly(x), result, bool(saturate))
     name = dtype(result).tvm
-    return _truth(x) if name == "bool" else _whole(x, result) if dtype(result).is_whole else narrow(x, name)
+    return truth(x) if name == "bool" else _whole(x, result) if dtype(result).is_whole else narrow(x, name)
 
 
-def _truth(x: Expr) -> Expr:
+def truth(x: Expr) -> Expr:
     if kind(x) == "bool":
         return x
     if not is_float(x):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 from edgec.compiler.bundle.names import shortened
 from edgec.compiler.dtypes import dtype
@@ -148,7 +149,11 @@ def _port(name: str, value: Value) -> Port:
     ref = _ref(value, Weights())
     if ref.region != "arena":
         raise EdgecError(f"output {name!r} is a constant")
-    return Port(name, value.type.dtype, value.shape, storage_bytes(value.type), ref, value.type.q)
+    port = Port(name, value.type.dtype, value.shape, storage_bytes(value.type), ref, value.type.q)
+    if value.node.op != "Edgec.Sized":
+        return port
+    axis = int_attr(value.node, "axis") % len(value.shape)
+    return replace(port, count=_ref(value.node.args[1], Weights()), count_axis=axis)
 
 
 def _stored(value: Value) -> Stored:

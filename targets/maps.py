@@ -15,7 +15,7 @@ from edgec.compiler.ir import Value
 
 from .conversions import literal
 from .maps_resize import resize
-from .tir import Expr, Index
+from .tir import Expr, Index, expr, lit
 
 
 class Reader(Protocol):
@@ -227,6 +227,12 @@ def trilu(body: Reader, value: Value, index: Index) -> Expr:
     return body.choose(kept, body.at(value.node.args[0], index), zero(value))
 
 
+def below(body: Reader, value: Value, index: Index) -> Expr:
+    size, count = value.shape[0], body.at(value.node.args[0], ())
+    body.pinned.append(expr(index[0]))
+    return expr(index[0]) < tirx.Cast("int32", tirx.max(tirx.min(count, lit(size, "int64")), lit(0, "int64")))
+
+
 def identity(body: Reader, value: Value, index: Index) -> Expr:
     return body.at(value.node.args[0], index)
 
@@ -247,5 +253,6 @@ MAPS: dict[str, Callable[[Any, Value, Index], Expr]] = {
     "SpaceToDepth": space_to_depth,
     "Trilu": trilu,
     "Resize": resize,
+    "Edgec.Below": below,
     "Edgec.Layout": identity,
 }

@@ -140,6 +140,56 @@ def when(condition: Expr, then: Stmt, otherwise: Stmt | None = None) -> Stmt:
     return tirx.IfThenElse(condition, then, otherwise)
 
 
+def repeat(condition: Expr, body: Stmt) -> Stmt:
+    """The body, as long as a condition on cells holds before it."""
+    return tirx.While(condition, body)
+
+
+def any_of(flags: Buffer, lanes: int) -> Expr:
+    """Whether any of the first `lanes` elements of an int32 buffer is not zero."""
+    if lanes == 1:
+        return load(flags, 0).equal(i32(1))
+    return tirx.call_llvm_pure_intrin("int32", "llvm.vector.reduce.or", load(flags, ramp(0, lanes))) > 0
+
+
+def flat(buffer: Buffer) -> tuple[Buffer, Stmt]:
+    """The elements of a buffer as a vector: (buffer, statement that must stand before its first use)."""
+    size = 1
+    for n in buffer.shape:
+        size *= int(n)
+    other = tirx.decl_buffer((max(1, size),), buffer.dtype, f"{buffer.name}_flat", data=buffer.data)
+    return other, tirx.DeclBuffer(other, data=buffer.data)
+
+
+def ranged(start: Expr | int, end: Expr | int, lanes: int, body: Callable[[Expr], Stmt]) -> Stmt:
+    """`body(i)` for start <= i < end: in vectors, and one by one what is left."""
+    first, last = expr(start), expr(end)
+    many = tirx.max(last - first, i32(0)) // lanes
+    tail = first + many * lanes
+    return seq(
+        loop(many, lambda i: vectorized(lanes, lambda v: body(first + i * lanes + v)), "i"),
+        loop(tirx.max(last - tail, i32(0)), lambda i: body(tail + i), "i"),
+    )
+
+
+class Cell:
+    """A scalar variable of a kernel; `made` must stand before its first use."""
+
+    def __init__(self, dtype: str, name: str = "cell") -> None:
+        self._buffer, self.made = local((1,), dtype, name)
+
+    @property
+    def now(self) -> Expr:
+        """What it holds where this is evaluated."""
+        return load(self._buffer, 0)
+
+    def set(self, value: Expr | int) -> Stmt:
+        return store(self._buffer, expr(value), 0)
+
+    def add(self, value: Expr | int) -> Stmt:
+        return self.set(self.now + value)
+
+
 def ramp(base: Expr | int, lanes: int, stride: int = 1) -> Expr:
     """base, base + stride ... as a vector index."""
     return tirx.Ramp(i32(base) if isinstance(base, int) else base, i32(stride), lanes) if lanes > 1 else base

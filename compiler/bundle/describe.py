@@ -65,6 +65,7 @@ def _port(port: Port) -> dict[str, Any]:
         "offset": port.ref.offset if port.ref.region == "arena" else None,
         "scale": scale or None,
         "zero_point": zero if scale else None,
+        "count": {"axis": port.count_axis, "offset": port.count.offset} if port.count else None,
     }
 
 

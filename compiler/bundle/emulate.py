@@ -16,10 +16,11 @@ import numpy.typing as npt
 
 from .. import toolchain as tools
 from ..errors import EdgecError
+from ..runtime import cut
 from ..target import Target, find_target
 from .manifest import Bundle
 
-_PROGRAM = """/* argv: inputs (concatenated), probes, outputs (probed memory, then outputs), which fallback to open.
+_PROGRAM = """/* argv: inputs (concatenated), probes, outputs (probed memory, then outputs with counts), which fallback.
  * A probe is uint32 step, offset, bytes; probes are sorted by step. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -53,7 +54,9 @@ int main(int argc, char **argv)
     } while (status > 0);
     for (uint32_t i = 0; i < NAME_desc.n_outputs; i++) {
         ec_tensor t = ec_output(&model, i);
+        int64_t count = ec_output_count(&model, i);
         fwrite(t.data, 1, t.io->bytes, out);
+        fwrite(&count, sizeof count, 1, out);
     }
     return fclose(out) == 0 ? 0 : fail("cannot write");
 }
@@ -110,8 +113,11 @@ class Emulated:
             at += probes[i][2]
         outputs = {}
         for port in self.bundle.manifest["outputs"]:
-            outputs[port["name"]] = np.frombuffer(data[at : at + port["bytes"]], port["dtype"]).reshape(port["shape"])
-            at += port["bytes"]
+            end = at + port["bytes"]
+            whole = np.frombuffer(data[at:end], port["dtype"]).reshape(port["shape"])
+            (count,) = struct.unpack_from("<q", data, end)
+            outputs[port["name"]] = cut(whole, port["count"]["axis"], count) if port.get("count") else whole
+            at = end + struct.calcsize("<q")
         return outputs, found
 
 

@@ -63,8 +63,12 @@ def _most(program: Program) -> str:
 
 
 def describe(port: Port) -> str:
-    """Element type and shape, and quantization where there is one: `uint8[1, 8] (x - 128) * 0.5`."""
-    text = f"{dtype(port.dtype).numpy.name}[{', '.join(map(str, port.shape))}]"
+    """Element type and shape, and quantization where there is one: `uint8[1, 8] (x - 128) * 0.5`.
+
+    A size that depends on data is shown as a range: `int64[0..100, 3]`.
+    """
+    sizes = [f"0..{n}" if k == port.count_axis else f"{n}" for k, n in enumerate(port.shape)]
+    text = f"{dtype(port.dtype).numpy.name}[{', '.join(sizes)}]"
     scale, zero = scale_of(port)
     return f"{text}, real = (x - {zero}) * {scale:.9g}" if scale else text
 
@@ -85,6 +89,8 @@ def _usage(program: Program) -> list[str]:
         lines.append(
             f" *     const {kind} *result = (const {kind} *)ec_output(&model, 0).data;  // valid until the next run"
         )
+        if program.outputs[0].count:
+            lines.append(" *     const int64_t count = ec_output_count(&model, 0);  // how much of it is there")
     return lines
 
 
@@ -100,4 +106,10 @@ def _constants(big: str, word: str, ports: Sequence[Port]) -> list[str]:
         ]
         if port.shape:
             lines.append(f"{prefix}_SHAPE {{{', '.join(map(str, port.shape))}}}")
+        if port.count:
+            axis = port.count_axis
+            lines += [
+                f"{prefix}_COUNT_AXIS {axis} /* how much is there along it: ec_output_count(&model, {i}) */",
+                f"{prefix}_COUNT_MOST {port.shape[axis]}",
+            ]
     return [*lines, ""]

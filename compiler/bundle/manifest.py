@@ -5,7 +5,9 @@ edgec abi       version that wrote it; EC_ABI of the C tables
 name            C name of the model: symbols `<name>_desc`, files `<name>.h`, `lib<name>.a`
 model_sha256    of the ONNX file                  target triple   what it was compiled for
 passes          pipeline text                     threads align isa   as in ec_desc
-inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, scale, zero_point}]; scale null: not quantized
+inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, scale, zero_point, count}]; scale null: not quantized;
+                count: null, or where the size depends on data and `shape` is the largest: {axis, offset} of the int64
+                that says how many entries of the axis are there
 arena           {bytes, lower_bound, map: [{value, offset, bytes, first, last}]}: buffers, and the steps they live for
 weights_bytes code_bytes
 steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes_moved, cost_us, why, results, jump}]

@@ -16,6 +16,12 @@ th, td { padding: .2em .7em; border-bottom: 1px solid #ddd; text-align: left }
 """
 
 
+def shown_shape(port: dict[str, Any]) -> str:
+    """The sizes of an input or output of a manifest; a size that depends on data as a range: `0..100x3`."""
+    axis = (port.get("count") or {}).get("axis")
+    return "x".join(f"0..{n}" if k == axis else f"{n}" for k, n in enumerate(port["shape"]))
+
+
 def report(manifest: dict[str, Any]) -> str:
     """The whole page."""
     name = html.escape(manifest["name"])
@@ -65,7 +71,7 @@ def _isa(table: dict[str, Any]) -> str:
 def _ports(manifest: dict[str, Any]) -> Iterable[tuple[object, ...]]:
     for word in ("inputs", "outputs"):
         for p in manifest[word]:
-            yield word[:-1], p["name"], p["dtype"], "x".join(map(str, p["shape"])), p["bytes"]
+            yield word[:-1], p["name"], p["dtype"], shown_shape(p), p["bytes"]
 
 
 def _steps(manifest: dict[str, Any]) -> Iterable[tuple[object, ...]]:

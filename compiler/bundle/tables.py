@@ -90,8 +90,9 @@ def _ports(word: str, ports: Sequence[Port]) -> str:
     for i, p in enumerate(ports):
         scale, zero = scale_of(p)
         shape = f"{word}_{i}_dims" if p.shape else "NULL"
-        kind = f"{dtype(p.dtype).c}, {len(p.shape)}, 0, {shape}"
-        rows.append(f"{{{string(p.name)}, {_ref(p.ref)}, {p.bytes}, {kind}, {_float(scale)}, {zero}}},")
+        kind = f"{dtype(p.dtype).c}, {len(p.shape)}, {p.count_axis}, {shape}"
+        count = _ref(p.count or Ref("arena", 0))
+        rows.append(f"{{{string(p.name)}, {_ref(p.ref)}, {p.bytes}, {kind}, {_float(scale)}, {zero}, {count}}},")
     return "\n".join(["", *dims]) + _array("ec_io", f"{word}s", rows)
 
 

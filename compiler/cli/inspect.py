@@ -132,7 +132,7 @@ def _show_model(args: argparse.Namespace) -> int:
     }
     ports = {
         "inputs": [_port(v.name, v.type) for v in graph.inputs],
-        "outputs": [_port(name, v.type) for name, v in graph.results],
+        "outputs": [_port(name, v.type) | _count_of(v) for name, v in graph.results],
     }
     if args.json:
         show_json({"name": graph.name, **ports, **facts, "notes": notes, "steps": steps})
@@ -173,13 +173,18 @@ def _port(name: str, kind: Any) -> dict[str, Any]:
     return {"name": name, "dtype": dtype(kind.dtype).numpy.name, "shape": list(kind.shape)}
 
 
+def _count_of(value: Any) -> dict[str, Any]:
+    """Of an output whose size depends on data: along which axis."""
+    from ..op import int_attr
+
+    return {"count": {"axis": int_attr(value.node, "axis")}} if value.node.op == "Edgec.Sized" else {}
+
+
 def _show_ports(inputs: list[dict[str, Any]], outputs: list[dict[str, Any]]) -> None:
+    from ..bundle.report import shown_shape
+
     rows = [("input", p) for p in inputs] + [("output", p) for p in outputs]
-    print(
-        table(
-            ("", "name", "type", "shape"), [(w, p["name"], p["dtype"], "x".join(map(str, p["shape"]))) for w, p in rows]
-        )
-    )
+    print(table(("", "name", "type", "shape"), [(w, p["name"], p["dtype"], shown_shape(p)) for w, p in rows]))
     print()
 
 

@@ -79,9 +79,12 @@ def _finish(name: str, inputs: tuple[Value, ...], outputs: Sequence[str], walk: 
     for output, value in _tensors(outputs, walk):
         if output in results:
             raise EdgecError(f"two outputs are named {output!r}; expected names that differ")
+        count = walk.counts.get(value)
         if value in seen or is_const(value):
             value = build("Edgec.Layout", value, label=walk.unique(output))
         seen.add(value)
+        if count is not None:
+            value = build("Edgec.Sized", value, count.value, axis=count.axis, label=walk.unique(output))
         results[output] = value
     return Graph(name, inputs, tuple(results.values()), tuple(results))
 

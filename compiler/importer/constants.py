@@ -1,4 +1,4 @@
-"""Converters that leave a constant (Constant, Shape, Size, Range, ConstantOfShape, EyeLike, NonZero), and OneHot."""
+"""Converters that leave a constant (Constant, Shape, Size, Range, ConstantOfShape, EyeLike), and OneHot."""
 
 from __future__ import annotations
 
@@ -56,13 +56,6 @@ def arange(c: Context) -> Result:
     count = max(ceil(steps), 0) if np.isfinite(steps) else -1
     check_size(Type(c.dtype, (count if count >= 0 else 1 << 62,)), c.where)
     return c.const((start + np.arange(count) * delta), like=c.arg())
-
-
-@converts("NonZero")
-def non_zero(c: Context) -> Result:
-    """A scalar has no positions: no rows, and a column where it is not zero."""
-    argument = c.array(0, "argument")
-    return c.const(np.asarray(np.nonzero(np.atleast_1d(argument)), np.int64)[: c.rank])
 
 
 @converts("EyeLike")

@@ -6,7 +6,7 @@ constants alone, so arithmetic on shapes leaves nothing behind.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -21,7 +21,7 @@ from ..errors import EdgecError, IRError
 from ..ir import Attr, Node, Type, Value
 from ..op import OPS, const, const_array, evaluate, is_const
 from ..op import infer as infer_types
-from .table import Refused
+from .table import Count, Refused
 
 FOLD_BYTES = 64 << 20  # constants computed by folding stay below, unless their arguments are as large
 VALUE_BYTES = 1 << 31  # no value is larger: offsets in generated code are 32 bits wide
@@ -84,6 +84,8 @@ class Context:
         attrs: dict[str, Any],
         outputs: Sequence[str],
         named: int = 1,
+        counts: Mapping[int, Count] | None = None,
+        sizes: Mapping[int, npt.NDArray[Any]] | None = None,
     ) -> None:
         self.op = op
         self.name = name
@@ -93,7 +95,10 @@ class Context:
         self.outputs = list(outputs)  # "" where nobody reads the result
         self.label = next((output for output in outputs if output), name)  # begins the names of what is written
         self.named = named  # results that the node names, read or not
+        self.counts = dict(counts or {})  # of the arguments whose size depends on data (sized.py)
+        self.sizes = dict(sizes or {})  # of the arguments that are computed shapes (sizes.py)
         self.fresh: list[Node] = []
+        self.made: dict[Value, Count] = {}  # of the results
 
     # ---- reading ----
 
@@ -210,6 +215,18 @@ class Context:
             return evaluate(node, [const_array(a) for a in node.args])
         except (IndexError, ValueError, TypeError, ArithmeticError) as error:
             raise EdgecError(f"{self.where}: cannot be computed: {error}") from None
+
+    def sized(self, x: Value, count: Count) -> Value:
+        """A result whose size depends on data, and this is noted; where its count is a constant, it is cut at once."""
+        if not is_const(count.value):
+            if x.node not in self.fresh:  # an argument, which others read as it is
+                known = [self.counts[i] for i, arg in enumerate(self.args) if i in self.counts and arg == x]
+                if any((n.axis, n.value) == (count.axis, count.value) for n in known):
+                    return x
+                x = self.emit("Edgec.Layout", x)
+            self.made[x] = count
+            return x
+        return self.slice(x, count.axis, 0, int(const_array(count.value)))
 
     def const(self, values: npt.ArrayLike, like: Value | str | None = None) -> Value:
         """A constant; `like` gives its element type."""

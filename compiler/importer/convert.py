@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import ChainMap
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from graphlib import CycleError, TopologicalSorter
-from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ from ..op import build, const
 from .context import Absent, Context, Held, Items, Unknown
 from .functions import Body, Definition, Functions, Versions, body, definition, outside, plain_domain, type_proto
 from .read import ONNX_DOMAINS
-from .table import CONTROL, CONVERTERS, Refused
+from .sized import converted
+from .sizes import Sizes, is_fixed, known, of_count
+from .table import CONTROL, CONVERTERS, Count, Refused
 
 _HELP = {
-    "NonMaxSuppression": "end the model before it and select boxes in your program",
     "TopK": "end the model before it and select in your program",
 }
 
@@ -53,7 +54,9 @@ class Walk:
     depth: int = 0
     prefix: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
-    expanded: Iterator[int] = field(default_factory=count)
+    expanded: Iterator[int] = field(default_factory=itertools.count)
+    counts: dict[Value, Count] = field(default_factory=dict)  # of values whose size depends on data
+    sizes: dict[Value, Sizes] = field(default_factory=dict)  # elements of shapes that are computed for that reason
 
     @contextmanager
     def inside(self, graph: gs.Graph, values: Mapping[str, Held | Unknown]) -> Iterator[None]:
@@ -190,11 +193,13 @@ class Walk:
         where = f"node {name!r} ({node.op})"
         attrs = {key: _plain(value, where) for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
         named = sum(bool(t.name) for t in node.outputs)
-        return Context(node.op, name, self.opset, args, attrs, outputs, named)
+        counts = {i: self.counts[a] for i, a in enumerate(args) if isinstance(a, Value) and a in self.counts}
+        sizes = {i: self.sizes[a] for i, a in enumerate(args) if isinstance(a, Value) and a in self.sizes}
+        return Context(node.op, name, self.opset, args, attrs, outputs, named, counts, sizes)
 
     def _convert(self, node: gs.Node, context: Context) -> None:
         try:
-            found = CONTROL[node.op](self, node, context) if node.op in CONTROL else CONVERTERS[node.op](context)
+            found = CONTROL[node.op](self, node, context) if node.op in CONTROL else converted(context)
         except (IRError, ValueError, TypeError, IndexError, KeyError, OverflowError, ArithmeticError) as error:
             text = " ".join(str(error).split())
             raise EdgecError(f"{context.where}: {text}") from error
@@ -227,10 +232,38 @@ class Walk:
         def renamed(value: Value) -> Value:
             return Value(new.get(value.node, value.node), value.index)
 
+        self._keep(context, new.values(), renamed)
+
+        def final(value: Value) -> Value:
+            return self._fixed(renamed(value))
+
         return [
-            Items(tuple(map(renamed, r.members))) if isinstance(r, Items) else renamed(r) if isinstance(r, Value) else r
+            Items(tuple(map(final, r.members))) if isinstance(r, Items) else final(r) if isinstance(r, Value) else r
             for r in results
         ]
+
+    def _keep(self, context: Context, nodes: Iterable[Node], renamed: Callable[[Value], Value]) -> None:
+        """What is known of new values whose size depends on data, and of shapes that are computed for that reason."""
+        for value, count in context.made.items():
+            self.counts[renamed(value)] = kept = replace(count, value=renamed(count.value))
+            self.sizes.setdefault(kept.value, of_count(kept, value.shape[kept.axis]))
+        context.made.clear()
+        for node in nodes:
+            self.sizes.update(zip(node.results, known(node, self.sizes), strict=False))
+
+    def _fixed(self, value: Value) -> Value:
+        """A constant in place of a computed shape in which nothing depends on data."""
+        sizes = self.sizes.get(value)
+        if sizes is None or not is_fixed(sizes):
+            return value
+        made = const(sizes.astype(dtype(value.type.dtype).numpy), self.unique(value.name), value.node.origin)
+        self.made.add(made.node)
+        return made
+
+    def must_be_fixed(self, value: Value, what: str) -> None:
+        """Refuse a value whose size depends on data where a node that owns a graph would lose its count."""
+        if count := self.counts.get(value):
+            raise Refused(f"the size of {what} depends on data (result of {count.source})", "give it a fixed size")
 
     def input(self, t: Type, name: str) -> Value:
         """An input of a graph that a node owns."""

@@ -1,4 +1,4 @@
-"""The families of converters. Importing this module fills the table."""
+"""The families of converters, and of rules for sizes that depend on data. Importing this module fills the tables."""
 
 from . import (
     constants,
@@ -13,8 +13,12 @@ from . import (
     randomness,
     recurrence,
     resampling,
+    selection,
     sequences,
     shapes,
+    sized_maps,
+    sized_math,
+    sizes,
     windows,
 )
 
@@ -31,7 +35,11 @@ __all__ = [
     "randomness",
     "recurrence",
     "resampling",
+    "selection",
     "sequences",
     "shapes",
+    "sized_maps",
+    "sized_math",
+    "sizes",
     "windows",
 ]

@@ -21,7 +21,9 @@ from ..ops.control import INDEX
 from .bodies import closed, dependents, outer_values
 from .context import Context, Held, Unknown
 from .convert import Walk
-from .table import CONTROL, Refused
+from .selection import source
+from .sizes import most
+from .table import CONTROL, Count, Refused
 
 ENDLESS = 2**62  # turns of a loop that only its condition ends
 WRITTEN_OUT = 512  # nodes of all turns together
@@ -58,7 +60,14 @@ class Form:
 
     @property
     def limit(self) -> int | None:
-        """The number of turns, where that is known to be enough."""
+        """The greatest number of turns, where that is known."""
+        if self.turns in self.walk.sizes and self.exact is None:
+            return most(self.walk.sizes[self.turns])
+        return self.exact
+
+    @property
+    def exact(self) -> int | None:
+        """The number of turns that a constant condition leaves, where that is known."""
         if is_const(self.condition) and not np.all(const_array(self.condition)):
             return 0
         turns = max(int(const_array(self.turns)), 0) if is_const(self.turns) else ENDLESS
@@ -73,6 +82,9 @@ class Form:
         values = dict(zip(names, [*head, *carried, *tensors(taken)], strict=True))
         results = walk.branch(self.body, values)
         condition = results.pop(0) if self.counted else self.condition
+        for value in results[len(carried) :]:
+            if isinstance(value, Value):
+                walk.must_be_fixed(value, "a result that it stacks")
         return condition, results[: len(carried)], results[len(carried) :]
 
     def constant(self, value: npt.ArrayLike) -> Value:
@@ -130,6 +142,8 @@ def scan(walk: Walk, node: gs.Node, context: Context) -> Results:
     carried, read = args[: len(args) - count], [context.arg(k) for k in range(len(args) - count, len(args))]
     stacked = len(body.outputs) - len(carried)
     axes, ways = (_each(context, f"scan_input_{key}", count) for key in ("axes", "directions"))
+    for value in read:
+        walk.must_be_fixed(value, f"{value.name!r}, of which it reads slices,")
     sliced = [
         Sliced(v, context.in_rank(axis, len(v.shape)), bool(back))
         for v, axis, back in zip(read, axes, ways, strict=True)
@@ -168,6 +182,8 @@ def _batched(walk: Walk, node: gs.Node, context: Context, args: Sequence[Held], 
     if context.has(0):
         raise Refused("its sequences have lengths of their own", "expected no sequence_lens, or opset 9")
     values = tensors(args)
+    for value in values:
+        walk.must_be_fixed(value, f"{value.name!r}, of which it reads slices,")
     if any(context.attr("directions") or ()):
         raise Refused("it runs backwards", "expected opset 9")
     rows = []
@@ -185,7 +201,7 @@ def _batched(walk: Walk, node: gs.Node, context: Context, args: Sequence[Held], 
 
 def _converted(form: Form) -> Results:
     """Few turns are written out; else a Loop, and where that cannot be, written out after all."""
-    limit, refused = form.limit, len(form.walk.refusals)
+    limit, refused = form.exact, len(form.walk.refusals)
     few = limit is not None and limit * len(form.body.nodes) <= WRITTEN_OUT
     if few and (done := _written_out(form, limit or 0)) is not None:
         return done
@@ -231,6 +247,8 @@ def _as_loop(form: Form) -> Results:
             "it stacks a result of each turn, and nothing bounds their number", "--bind may make it a constant"
         )
     first = tensors(form.carried)
+    for value in first:
+        walk.must_be_fixed(value, f"{value.name!r}, which it carries,")
     index = walk.input(INDEX, f"{c.name}.turn")
     state = [walk.input(v.type, v.name) for v in first]
     after, kept, stacked = form.turn(index, state)
@@ -238,6 +256,7 @@ def _as_loop(form: Form) -> Results:
     if len(known) < 1 + len(kept) + len(stacked):
         return [Unknown()] * len(form.node.outputs)
     for before, value in zip(first, known[1:], strict=False):
+        walk.must_be_fixed(value, f"{before.name!r}, which it carries,")
         if str(before.type) != str(value.type):
             why = f"{before.name!r} is {before.type} at first and {value.type} after a turn"
             raise Refused(why, "expected the same type and shape in each turn")
@@ -247,13 +266,14 @@ def _as_loop(form: Form) -> Results:
     outer = outer_values(outputs, dependents(inputs, outputs).__contains__)
     body = closed("body", inputs, outer, outputs, walk.copy)
     limit = -1 if form.limit is None else form.limit
-    _, *results = c.emit_all(
+    turned, *results = c.emit_all(
         "Loop", form.turns, form.condition, *first, *outer, body=body, carried=len(first), limit=limit
     )
-    ends = results[len(first) :]
-    if ends and not (is_const(form.condition) and is_const(flag)):
-        raise Refused("how many results it stacks depends on data", "expected a constant condition")
-    return [*results[: len(first)], *(form.placed(v, k) for k, v in enumerate(ends))]
+    ends = [form.placed(v, k) for k, v in enumerate(results[len(first) :])]
+    if not all(map(is_const, (form.turns, form.condition, flag))):
+        axes = (c.in_rank(axis, len(v.shape)) for v, (axis, _) in zip(ends, form.stacks, strict=True))
+        ends = [c.sized(v, Count(axis, turned, source(c), zeros=True)) for v, axis in zip(ends, axes, strict=True)]
+    return [*results[: len(first)], *ends]
 
 
 def tensors(values: Sequence[Held | Unknown | None]) -> list[Value]:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
+
+from ..ir import Value
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -19,6 +22,20 @@ CONVERTERS: dict[str, Converter] = {}
 
 # Operators that own graphs; they get the walk and the node as well.
 CONTROL: dict[str, Callable[[Walk, gs.Node, Context], Sequence[Held | Unknown | None]]] = {}
+
+
+@dataclass(frozen=True)
+class Count:
+    """Says of a value that only the first `value` entries along `axis` are there; what fills the rest means nothing.
+
+    `value` is an i64 scalar computed at run time, at most the size that the type says. `source` is the ONNX node that
+    it comes from, for people; `zeros`: the rest is known to hold zeros.
+    """
+
+    axis: int
+    value: Value
+    source: str
+    zeros: bool = False
 
 
 class Refused(Exception):

@@ -15,9 +15,11 @@ from . import (
     recurrence,
     reduction,
     resize,
+    selection,
     shape,
     slicing,
     source,
+    suppression,
     unary,
 )
 
@@ -36,8 +38,10 @@ __all__ = [
     "recurrence",
     "reduction",
     "resize",
+    "selection",
     "shape",
     "slicing",
     "source",
+    "suppression",
     "unary",
 ]

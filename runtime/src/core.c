@@ -76,6 +76,21 @@ ec_tensor ec_output(const ec_model *model, uint32_t index)
     return view(model, &model->desc->outputs[index]);
 }
 
+int64_t ec_output_count(const ec_model *model, uint32_t index)
+{
+    const ec_io *io = ec_output(model, index).io;
+    if (io == NULL)
+        return EC_ERR_ARG;
+    if (io->count_axis < 0)
+        return io->rank > 0 ? io->dims[0] : 1;
+    const uint8_t *bytes = (const uint8_t *)resolve(model, io->count, 0);
+    int64_t count;
+    for (size_t i = 0; i < sizeof count; i++)
+        ((uint8_t *)&count)[i] = bytes[i];
+    const int64_t most = io->dims[io->count_axis];
+    return count < 0 ? 0 : count > most ? most : count; /* anything may lie there before the first run */
+}
+
 int32_t ec_find(const ec_io *ios, uint32_t count, const char *name)
 {
     if (ios == NULL || name == NULL)

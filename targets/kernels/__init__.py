@@ -15,7 +15,9 @@ from . import (  # noqa: F401
     pool_spatial_rows,
     recurrent_rows,
     resize_rows,
+    selection_rows,
     softmax,
+    suppression_rows,
     window_generic,
     winograd_rows,
 )

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 import edgec
 from edgec import UnsupportedModel
@@ -214,11 +214,87 @@ def test_refusals_name_loop_and_reason() -> None:
         import_model(proto)
 
 
-def test_branches_of_different_shapes_are_refused() -> None:
+def test_branches_that_differ_along_one_axis_give_as_much_as_the_one_that_runs(tmp_path: Path) -> None:
     then = graph("then", [node("Identity", ["x"], ["t"])], {}, {"t": (F, [2])})
     other = graph("other", [node("Concat", ["x", "x"], ["e"], axis=0)], {}, {"e": (F, [4])})
+    proto = model(
+        [node("If", ["c"], ["z"], then_branch=then, else_branch=other), node("Neg", ["z"], ["y"])],
+        {"x": (F, [2]), "c": (B, [])},
+        {"y": (F, ["?"]), "z": (F, ["?"])},
+    )
+    check(proto, tmp_path, *({"x": f32(2), "c": np.asarray(flag)} for flag in (True, False)))
+
+
+def test_a_branch_may_give_what_it_found(tmp_path: Path) -> None:
+    then = graph("then", [node("NonZero", ["x"], ["n"]), node("Transpose", ["n"], ["t"])], {}, {"t": (I64, ["?", 2])})
+    other = graph("other", [node("Identity", ["none"], ["e"])], {}, {"e": (I64, [0, 2])})
+    other.initializer.append(numpy_helper.from_array(np.empty((0, 2), np.int64), "none"))
+    nodes = [
+        node("If", ["c"], ["p"], then_branch=then, else_branch=other),
+        node("GatherND", ["x", "p"], ["v"]),
+        node("Size", ["v"], ["size"]),
+    ]
+    proto = model(nodes, {"x": (F, [3, 4]), "c": (B, [])}, {"p": (I64, ["?", 2]), "v": (F, ["?"]), "size": (I64, [])})
+    x = np.maximum(f32(3, 4), 0)
+    check(proto, tmp_path, *({"x": x, "c": np.asarray(flag)} for flag in (True, False, True)))
+
+
+def test_a_loop_stacks_a_result_for_each_turn_that_it_takes(tmp_path: Path) -> None:
+    body = graph(
+        "body",
+        [
+            node("Mul", ["v", "two"], ["w"]),
+            node("ReduceMax", ["w"], ["m"], keepdims=0),
+            node("Less", ["m", "end"], ["go"]),
+        ],
+        {"i": (I64, []), "c": (B, []), "v": (F, [3])},
+        {"go": (B, []), "w": (F, [3]), "w2": (F, [3])},
+        [helper.make_tensor("two", F, [], [2.0])],
+    )
+    body.node.append(node("Neg", ["w"], ["w2"]))
+    loop = node("Loop", ["most", ""], ["last", "all"], body=body)
+    loop.input.append("x")
+    proto = model(
+        [loop, node("ReduceSum", ["all", "axes"], ["sum"], keepdims=0)],
+        {"x": (F, [3]), "end": (F, [])},
+        {"last": (F, [3]), "all": (F, ["?", 3]), "sum": (F, [3])},
+        [numpy_helper.from_array(np.int64(2000), "most"), numpy_helper.from_array(np.asarray([0], np.int64), "axes")],
+    )
+    x = np.asarray([1, -2, 0.5], np.float32)
+    check(proto, tmp_path, *({"x": x, "end": np.asarray(end, np.float32)} for end in (1.0, 5.0, 900.0)))
+
+
+def test_a_loop_over_what_was_found(tmp_path: Path) -> None:
+    body = graph(
+        "body",
+        [
+            node("Gather", ["p", "i"], ["row"], axis=0),
+            node("GatherND", ["x", "row"], ["v"]),
+            node("Add", ["s", "v"], ["s2"]),
+            node("Identity", ["c"], ["go"]),
+            node("Neg", ["v"], ["out"]),
+        ],
+        {"i": (I64, []), "c": (B, []), "s": (F, [])},
+        {"go": (B, []), "s2": (F, []), "out": (F, [])},
+    )
+    nodes = [
+        node("NonZero", ["x"], ["n"]),
+        node("Transpose", ["n"], ["p"]),
+        node("Shape", ["p"], ["shape"], start=0, end=1),
+        node("Squeeze", ["shape"], ["turns"]),
+        node("Loop", ["turns", "", "zero"], ["sum", "each"], body=body),
+    ]
+    zero = helper.make_tensor("zero", F, [], [0.0])
+    proto = model(nodes, {"x": (F, [3, 4])}, {"sum": (F, []), "each": (F, ["?"])}, [zero])
+    check(proto, tmp_path, {"x": np.maximum(f32(3, 4), 0)}, {"x": 0 * f32(3, 4)}, {"x": abs(f32(3, 4)) + 1})
+
+
+def test_branches_of_different_ranks_are_refused() -> None:
+    then = graph("then", [node("Identity", ["x"], ["t"])], {}, {"t": (F, [2])})
+    other = graph("other", [node("Unsqueeze", ["x", "axes"], ["e"])], {}, {"e": (F, [1, 2])})
+    other.initializer.append(numpy_helper.from_array(np.asarray([0], np.int64), "axes"))
     nodes = [node("If", ["c"], ["y"], then_branch=then, else_branch=other)]
     proto = model(nodes, {"x": (F, [2]), "c": (B, [])}, {"y": (F, ["?"])})
-    with pytest.raises(UnsupportedModel, match=r"its branches give f32\[2\] and f32\[4\]"):
+    with pytest.raises(UnsupportedModel, match=r"its branches give f32\[2\] and f32\[1, 2\]"):
         import_model(proto)
-    assert import_model(proto, binds={"c": False}).outputs[0].shape == (4,)
+    assert import_model(proto, binds={"c": False}).outputs[0].shape == (1, 2)

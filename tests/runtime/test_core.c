@@ -130,11 +130,36 @@ static void inputs_and_outputs_are_views_into_the_arena(void)
     CHECK((const uint8_t *)ec_output(&model, 0).data == tiny_desc.weights + 4);
 }
 
+static void an_output_is_as_long_as_the_run_made_it(void)
+{
+    const int32_t dims[2] = {3, 5};
+    ec_io ios[3] = {tiny_desc.outputs[0], tiny_desc.outputs[0], tiny_desc.outputs[0]};
+    ios[0].dims = dims;
+    ios[0].count_axis = 1;
+    ios[0].count.offset = 128;
+    ios[1].dims = dims;
+    ios[2].rank = 0;
+    ec_desc desc = tiny_desc;
+    desc.outputs = ios;
+    desc.n_outputs = 3;
+    ec_model model;
+    CHECK_EQ(ec_open(&model, &desc, arena, sizeof arena), EC_OK);
+    const int64_t counts[][2] = {{0, 0}, {2, 2}, {5, 5}, {-1, 0}, {6, 5}, {INT64_MIN, 0}, {INT64_MAX, 5}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++) {
+        memcpy(arena + 128, &counts[i][0], sizeof(int64_t));
+        CHECK_EQ(ec_output_count(&model, 0), counts[i][1]);
+    }
+    CHECK_EQ(ec_output_count(&model, 1), 3);
+    CHECK_EQ(ec_output_count(&model, 2), 1);
+    CHECK_EQ(ec_output_count(&model, 3), EC_ERR_ARG);
+    CHECK_EQ(ec_output_count(NULL, 0), EC_ERR_ARG);
+}
+
 static void names_are_found_whole(void)
 {
-    const ec_io ios[] = {{"image", {EC_ARENA, 0}, 0, EC_F32, 0, 0, NULL, 0, 0},
-                         {"images", {EC_ARENA, 0}, 0, EC_F32, 0, 0, NULL, 0, 0},
-                         {"", {EC_ARENA, 0}, 0, EC_F32, 0, 0, NULL, 0, 0}};
+    const ec_io ios[] = {{"image", {EC_ARENA, 0}, 0, EC_F32, 0, -1, NULL, 0, 0, {0, 0}},
+                         {"images", {EC_ARENA, 0}, 0, EC_F32, 0, -1, NULL, 0, 0, {0, 0}},
+                         {"", {EC_ARENA, 0}, 0, EC_F32, 0, -1, NULL, 0, 0, {0, 0}}};
     CHECK_EQ(ec_find(ios, 3, "image"), 0);
     CHECK_EQ(ec_find(ios, 3, "images"), 1);
     CHECK_EQ(ec_find(ios, 3, ""), 2);
@@ -275,6 +300,7 @@ int main(void)
     a_model_is_opened_at_its_level();
     a_closed_model_answers_with_errors();
     inputs_and_outputs_are_views_into_the_arena();
+    an_output_is_as_long_as_the_run_made_it();
     names_are_found_whole();
     scratch_is_per_worker();
     run_gives_the_answer_every_time();

@@ -66,6 +66,30 @@ void views_know_their_type()
     static_assert(edgec::holds<bool>(EC_BOOL) && edgec::holds<std::int64_t>(EC_I64));
 }
 
+void views_hold_what_is_there()
+{
+    const std::int32_t wide[2] = {2, 2};
+    ec_io ios[2] = {tiny_desc.outputs[0], tiny_desc.outputs[0]};
+    for (ec_io &io : ios) {
+        io.count_axis = 1;
+        io.count.offset = 128;
+    }
+    ios[1].dims = wide;
+    ec_desc desc = tiny_desc;
+    desc.outputs = ios;
+    desc.n_outputs = 2;
+    edgec::model model(desc);
+    for (std::int64_t count : {0, 1, 2}) {
+        std::memcpy(model.get()->arena + 128, &count, sizeof count);
+        CHECK_EQ(model.count(0), count);
+        CHECK_EQ(model.count("scores"), count);
+        CHECK_EQ(model.output<float>(0).size(), count); /* behind an axis of size 1: one piece */
+        CHECK_EQ(model.output<float>(1).size(), 4);     /* two rows, each begins with what is there */
+    }
+    CHECK_EQ(model.count(2), 0);
+    CHECK_EQ(edgec::model(tiny_desc).count(0), 1);
+}
+
 void errors_are_thrown_or_returned()
 {
     ec_desc desc = tiny_desc;
@@ -102,6 +126,7 @@ int main()
     a_model_owns_an_aligned_arena();
     models_move();
     views_know_their_type();
+    views_hold_what_is_there();
     errors_are_thrown_or_returned();
     bundles_and_pools_close_themselves();
     return CHECK_RESULT();

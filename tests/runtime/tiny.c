@@ -20,8 +20,8 @@ static void normalize(void *const *args, int32_t begin, int32_t end)
 
 EC_ALIGNAS(64) static const float weights[4] = {0, 0, 0, -4};
 static const int32_t dims[2] = {1, 4};
-static const ec_io inputs[] = {{"x", {EC_ARENA, 0}, 16, EC_F32, 2, 0, dims, 0, 0}};
-static const ec_io outputs[] = {{"scores", {EC_ARENA, 64}, 16, EC_F32, 2, 0, dims, 0, 0}};
+static const ec_io inputs[] = {{"x", {EC_ARENA, 0}, 16, EC_F32, 2, -1, dims, 0, 0, {0, 0}}};
+static const ec_io outputs[] = {{"scores", {EC_ARENA, 64}, 16, EC_F32, 2, -1, dims, 0, 0, {0, 0}}};
 static const ec_ref scale_args[] = {{EC_ARENA, 0}, {EC_WEIGHTS, 0}};
 static const ec_ref normalize_args[] = {{EC_ARENA, 0}, {EC_ARENA, 64}};
 static const ec_step steps[] = {

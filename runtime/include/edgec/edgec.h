@@ -36,6 +36,12 @@
  *           ec_desc.arena_align).  There is no close: forget both when done.  Weights are const and shared.
  * Inputs.   Input tensors lie in the arena, and the model may reuse that memory during a run.  Write every input
  *           before every run.  Outputs stay valid until the next run or the next write to an input.
+ * Sizes.    The size of some outputs depends on data: the boxes that a detector keeps, say.  Such an output has memory
+ *           for the largest size, which ec_io.dims gives; ec_io.count_axis names the axis that may be shorter, and after
+ *           a run ec_output_count says how many entries of it are there.  They come first, and zeros or anything else
+ *           follow.  Where count_axis is 0 (or all axes before it are of size 1) what is there is one piece of memory;
+ *           otherwise each row of dims[count_axis] entries begins with so many that count:
+ *               for (int64_t i = 0; i < ec_output_count(&model, 0); i++) draw(boxes + 4 * i);
  * Threads.  One thread at a time uses an ec_model.  Any number of models, of one descriptor or of several, run on
  *           any number of threads, each with its own arena.  To split one model over threads: edgec/pool.h.
  * Levels.   A library may hold a model several times, each for another level of the CPU: descriptors that are linked
@@ -148,16 +154,18 @@ typedef struct ec_step {
     const char *name;
 } ec_step;
 
-/* An input or output, row-major.  When scale is not 0: real value = (element - zero_point) * scale. */
+/* An input or output, row-major.  When scale is not 0: real value = (element - zero_point) * scale.
+ * count_axis: -1, or of an output the axis whose size depends on data; dims and bytes are then the largest. */
 typedef struct ec_io {
     const char *name;
     ec_ref data;
     uint32_t bytes;
     uint8_t dtype, rank;
-    int16_t reserved;
+    int16_t count_axis;
     const int32_t *dims; /* rank of them */
     float scale;
     int32_t zero_point;
+    ec_ref count; /* int64_t: how many entries of count_axis are there (ec_output_count) */
 } ec_io;
 
 typedef struct ec_desc {
@@ -212,6 +220,10 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
 
 ec_tensor ec_input(const ec_model *model, uint32_t index);
 ec_tensor ec_output(const ec_model *model, uint32_t index);
+
+/* How many entries of output `index` the last run left along ec_io.count_axis, 0 to dims[count_axis]; where the size is
+ * fixed, along its first axis (1 for a scalar).  EC_ERR_ARG for a bad index. */
+int64_t ec_output_count(const ec_model *model, uint32_t index);
 
 /* Index of the input or output called `name`, or EC_ERR_ARG: ec_find(desc->inputs, desc->n_inputs, "image"). */
 int32_t ec_find(const ec_io *ios, uint32_t count, const char *name);

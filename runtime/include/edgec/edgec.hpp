@@ -4,7 +4,7 @@
  *     auto input = model.input<float>(0);                    // or by name: model.input<float>("image")
  *     std::copy(frame.begin(), frame.end(), input.begin());  // before every run: see "Inputs" in edgec.h
  *     model.run();
- *     for (float score : model.output<float>(0)) ...
+ *     for (float score : model.output<float>(0)) ...         // where the size depends on data: those that are there
  *
  * What goes wrong is thrown as edgec::error.  Where exceptions are unwelcome: default-construct, then try_open and
  * try_run, which return an ec_status, and check views with empty(); with -fno-exceptions a throw becomes std::abort.
@@ -189,12 +189,22 @@ public:
     ec_status try_run() noexcept { return ec_run(&model_); }
     void run() { check(try_run()); }
 
-    /* A view of all elements; empty for a bad index, an unknown name or another element type. */
+    /* A view of all elements; empty for a bad index, an unknown name or another element type.  Of an output whose size
+     * depends on data: of those that are there, or of all where these do not lie in one piece ("Sizes" in edgec.h). */
     template <class T> span<T> try_input(std::uint32_t index) noexcept { return view<T>(ec_input(&model_, index)); }
     template <class T> span<const T> try_output(std::uint32_t index) const noexcept
     {
-        return view<const T>(ec_output(&model_, index));
+        const span<const T> all = view<const T>(ec_output(&model_, index));
+        return all.empty() ? all : span<const T>(all.data(), there(index, all.size()));
     }
+
+    /* How many entries of an output there are along its count_axis: ec_output_count; 0 for a bad index. */
+    std::int64_t count(std::uint32_t index) const noexcept
+    {
+        const std::int64_t found = ec_output_count(&model_, index);
+        return found < 0 ? 0 : found;
+    }
+    std::int64_t count(std::string_view name) const { return count(find_output(name)); }
 
     /* The same, but what is empty there throws EC_ERR_ARG here. */
     template <class T> span<T> input(std::uint32_t index) { return checked(try_input<T>(index)); }
@@ -214,6 +224,17 @@ private:
         if (tensor.io == nullptr || !holds<std::remove_const_t<T>>(tensor.io->dtype))
             return {};
         return {static_cast<T *>(tensor.data), tensor.io->bytes / sizeof(T)};
+    }
+    /* How many of an output's elements are there, where they lie in one piece. */
+    std::size_t there(std::uint32_t index, std::size_t all) const noexcept
+    {
+        const ec_io *io = ec_output(&model_, index).io;
+        if (io->count_axis < 0)
+            return all;
+        for (int axis = 0; axis < io->count_axis; axis++)
+            if (io->dims[axis] != 1)
+                return all;
+        return all / static_cast<std::size_t>(io->dims[io->count_axis]) * static_cast<std::size_t>(count(index));
     }
     template <class T> static span<T> checked(span<T> view)
     {
