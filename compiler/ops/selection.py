@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
-from .common import BOOL, Tensor, axis_in, require, widened
+from .common import BOOL, ORDERED, Tensor, axis_in, require, widened
 
 COUNT = Type("i64", ())
 
@@ -74,6 +74,7 @@ def compress(x: Tensor, condition: Tensor, axis: int) -> tuple[Tensor, Tensor]:
 
 
 def _distinct(x: Type, axis: int, sorted: int) -> tuple[Type, ...]:
+    require(x, ORDERED)
     n = x.shape[axis_in(axis, len(x.shape))]
     if sorted not in (0, 1):
         raise IRError(f"sorted is {sorted}; expected 0 or 1")

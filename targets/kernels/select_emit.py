@@ -16,7 +16,7 @@ from tvm import tirx
 from edgec.compiler.op import int_attr
 
 from .. import tir
-from ..casts import truth
+from ..casts import number, truth
 from ..conversions import fetched
 from ..tir import Expr, Stmt, load, store
 from .plain import Tensors

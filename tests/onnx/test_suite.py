@@ -10,6 +10,7 @@ import onnx
 import pytest
 from onnx import helper
 
+import edgec
 import edgec.backend
 from edgec import EdgecError, UnsupportedModel
 from tests.onnx.suite import cases, check
@@ -128,14 +129,26 @@ def test_inputs_that_do_not_fit() -> None:
         model.run({"x": [[1.0], [1.0, 2.0]]})
 
 
-def test_sequences_are_refused() -> None:
+def test_sequences_have_members_of_known_shapes() -> None:
     x = helper.make_tensor_sequence_value_info("x", onnx.TensorProto.FLOAT, None)
-    y = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, [])
-    graph = helper.make_graph([helper.make_node("SequenceLength", ["x"], ["y"])], "length", [x], [y])
+    nodes = [
+        helper.make_node("SequenceLength", ["x"], ["n"]),
+        helper.make_node("SequenceInsert", ["x", "t"], ["y"]),
+    ]
+    t = helper.make_tensor_value_info("t", onnx.TensorProto.FLOAT, [2])
+    outputs = [
+        helper.make_tensor_value_info("n", onnx.TensorProto.INT64, []),
+        helper.make_tensor_sequence_value_info("y", onnx.TensorProto.FLOAT, None),
+    ]
+    graph = helper.make_graph(nodes, "sequence", [x, t], outputs)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    assert not edgec.backend.is_compatible(model)
-    with pytest.raises(UnsupportedModel, match="input 'x': is a sequence"):
-        edgec.backend.prepare(model)
+    members = [np.ones(3, "f4"), np.zeros((1, 2), "f4")]
+    count, answer = edgec.backend.prepare(model).run([members, np.arange(2, dtype="f4")])
+    assert count == 2
+    for got, want in zip(answer, [*members, [0, 1]], strict=True):
+        np.testing.assert_array_equal(got, want)
+    with pytest.raises(UnsupportedModel, match="input 'x': is a sequence; .*--shape x=2x3,2x3"):
+        edgec.compile(model)
 
 
 def test_one_node() -> None:
