@@ -26,10 +26,6 @@ from .sized import converted
 from .sizes import Sizes, is_fixed, known, of_count
 from .table import CONTROL, CONVERTERS, Count, Refused
 
-_HELP = {
-    "TopK": "end the model before it and select in your program",
-}
-
 DEEPEST = 64  # definitions within definitions
 MOST = 1 << 15  # definitions in one model
 
@@ -183,7 +179,7 @@ class Walk:
         if not onnx.defs.has(op, self.opset, ""):
             close = nearest(op, CONVERTERS).removeprefix("; ")
             return "is not an operator of ONNX", close if close.startswith("did") else ""
-        return "this operator is not supported", _HELP.get(op, "")
+        return "this operator is not supported", ""
 
     def context(self, node: gs.Node, name: str, args: Sequence[Held | None]) -> Context:
         """What a converter sees of a node."""

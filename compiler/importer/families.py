@@ -13,12 +13,14 @@ from . import (
     randomness,
     recurrence,
     resampling,
+    scattering,
     selection,
     sequences,
     shapes,
     sized_maps,
     sized_math,
     sizes,
+    sorting,
     windows,
 )
 
@@ -35,11 +37,13 @@ __all__ = [
     "randomness",
     "recurrence",
     "resampling",
+    "scattering",
     "selection",
     "sequences",
     "shapes",
     "sized_maps",
     "sized_math",
     "sizes",
+    "sorting",
     "windows",
 ]

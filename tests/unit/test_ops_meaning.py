@@ -247,6 +247,29 @@ def test_gather() -> None:
     check("OneHot", i64(0, 2, -1), K(np.int64(3)), f32(2), axis=-1)
 
 
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "max", "min"])
+def test_scatter(reduction: str) -> None:
+    check("ScatterElements", f32(4, 5), ints(-5, 5, 4, 1, to=np.int64), f32(4, 1), axis=1, reduction=reduction)
+    check("ScatterND", f32(4, 5, 6), i64([[0, 1]], [[-1, -2]]), f32(2, 1, 6), reduction=reduction)
+    check("ScatterND", f32(4, 5), K(i64([3], [0])), f32(2, 5), reduction=reduction)
+
+
+def test_scatter_of_other_operator_sets() -> None:
+    check("Scatter", f32(4, 5), K(i64([0, 3, 1])), f32(1, 3), opset=9, axis=0)
+    check("ScatterElements", f32(4, 5), i64([0, -1, 1]), f32(1, 3), opset=11, axis=1)
+    check("ScatterND", f32(4, 5), i64([3], [0]), f32(2, 5), opset=11)
+    check("TensorScatter", f32(2, 3, 6, 4), f32(2, 3, 2, 4), i64(1, 4), opset=24)
+    check("TensorScatter", f32(2, 6, 4), f32(2, 3, 4), i64(4, 11), opset=24, axis=1, mode="circular")
+    check("TensorScatter", f32(2, 6, 4), f32(2, 3, 4), opset=24, axis=1)
+
+
+def test_selection_in_order() -> None:
+    x = ints(-3, 4, 2, 5, 7).astype(np.float32)
+    check("TopK", x, K(i64(3)), results=2, axis=1, largest=0)
+    check("TopK", x, K(i64(4)), results=2, opset=10)
+    check("TopK", x, results=2, opset=9, k=2, axis=0)
+
+
 RESIZE = [
     ("nearest", {}),
     ("nearest", {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}),
