@@ -21,6 +21,7 @@ from . import (
     sized_math,
     sizes,
     sorting,
+    unpooling,
     windows,
 )
 
@@ -45,5 +46,6 @@ __all__ = [
     "sized_math",
     "sizes",
     "sorting",
+    "unpooling",
     "windows",
 ]

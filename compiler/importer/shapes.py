@@ -165,11 +165,17 @@ def trilu(c: Context) -> Result:
     return c.emit("Trilu", c.arg(), upper=int(c.attr("upper", 1)), k=k)
 
 
-@converts("CumSum")
-def cumulative_sum(c: Context) -> Result:
+@converts("CumSum", "CumProd")
+def cumulated(c: Context) -> Result:
     axis = c.in_rank(int(c.array(1, "axis").reshape(-1)[0]), c.rank)
     exclusive, reverse = int(c.attr("exclusive", 0)), int(c.attr("reverse", 0))
-    return c.emit("CumSum", c.arg(), axis=axis, exclusive=exclusive, reverse=reverse)
+    return c.emit(c.op, c.arg(), axis=axis, exclusive=exclusive, reverse=reverse)
+
+
+@converts("ReverseSequence")
+def reverse_sequence(c: Context) -> Result:
+    axes = tuple(c.in_rank(int(c.attr(key, k)), c.rank) for k, key in enumerate(("time_axis", "batch_axis")))
+    return c.emit("ReverseSequence", c.arg(0), c.arg(1), time_axis=axes[0], batch_axis=axes[1])
 
 
 @converts("SpaceToDepth")

@@ -21,6 +21,8 @@ from . import (  # noqa: F401
     softmax,
     sort_rows,
     suppression_rows,
+    window_columns,
     window_generic,
+    window_place,
     winograd_rows,
 )

@@ -345,6 +345,11 @@ def test_normalizations() -> None:
     check("CumSum", f32(3, 4), K(np.int64(0)))
 
 
+def test_reversed_sequences() -> None:
+    check("ReverseSequence", f32(5, 3, 2), i64(5, 0, 3), opset=10)
+    check("ReverseSequence", f32(3, 5), i64(1, 4, 5), opset=10, time_axis=1, batch_axis=0)
+
+
 CONVS = [
     ((1, 4, 7, 6), (6, 4, 3, 3), {"pads": [1, 0, 2, 1], "strides": [2, 1]}),
     ((2, 4, 7, 6), (6, 2, 3, 2), {"group": 2, "strides": [2, 1], "auto_pad": "SAME_UPPER"}),
@@ -406,6 +411,35 @@ def test_pooling(attrs: dict[str, Any]) -> None:
     check("AveragePool", f32(1, 2, 7, 8), **attrs)
     if "ceil_mode" not in attrs:
         check("AveragePool", f32(1, 2, 7, 8), count_include_pad=1, **attrs)
+
+
+@pytest.mark.parametrize("attrs", POOLS)
+@pytest.mark.parametrize("order", [0, 1])
+def test_positions_in_windows(attrs: dict[str, Any], order: int) -> None:
+    check("MaxPool", f32(2, 3, 7, 8), results=2, opset=12, storage_order=order, **attrs)
+    check("MaxPool", ints(0, 3, 2, 3, 7, 8).astype(np.float32), results=2, opset=12, storage_order=order, **attrs)
+
+
+@pytest.mark.parametrize("attrs", POOLS)
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_norms_of_windows(attrs: dict[str, Any], p: int) -> None:
+    check("LpPool", f32(1, 2, 7, 8), opset=18, p=p, **attrs)
+
+
+def test_positions_in_volumes() -> None:
+    check("MaxPool", f32(2, 2, 4, 5, 6), results=2, opset=12, storage_order=1, kernel_shape=[2, 3, 2], strides=[1, 2, 1])
+    check("MaxPool", f32(2, 2, 9), results=2, opset=12, kernel_shape=[3], pads=[1, 2], strides=[2])
+
+
+def test_undoing_windows() -> None:
+    places = i64(5, 7, 13, 15).reshape(1, 1, 2, 2)
+    check("MaxUnpool", f32(1, 1, 2, 2), places, opset=11, kernel_shape=[2, 2], strides=[2, 2])
+    check("MaxUnpool", f32(1, 1, 2, 2), places, K(i64(1, 1, 4, 4)), opset=11, kernel_shape=[2, 2], strides=[2, 2])
+    check("Col2Im", f32(2, 18, 20), K(i64(6, 7)), K(i64(3, 3)), opset=18)
+    check("Col2Im", f32(2, 12, 12), K(i64(5, 6)), K(i64(2, 2)), opset=18, strides=[2, 2], pads=[1, 1, 0, 2])
+    attrs = {"dilations": [3, 2], "pads": [0, 1, 1, 0], "strides": [1, 2]}
+    check("Col2Im", f32(1, 6, 8), K(i64(6, 7)), K(i64(2, 3)), opset=18, **attrs)
+    check("Col2Im", f32(1, 8, 12), K(i64(3, 4, 3)), K(i64(2, 2, 2)), opset=18)
 
 
 def test_global_pooling() -> None:
