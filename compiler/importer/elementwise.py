@@ -20,6 +20,7 @@ _DIRECT = (
     "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less",
     "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
     "GatherElements", "GatherND", "DepthToSpace", "ArgMax", "ArgMin", "LpNormalization", "InstanceNormalization",
+    "Det",
 )  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from . import (
     sized_math,
     sizes,
     sorting,
+    text,
     unpooling,
     windows,
 )
@@ -46,6 +47,7 @@ __all__ = [
     "sized_math",
     "sizes",
     "sorting",
+    "text",
     "unpooling",
     "windows",
 ]

@@ -60,6 +60,7 @@ op(
     1,
     _imaged,
     columns_to_image,
-    kind="window",
+    kind="other",
+    alone=True,
     attrs={"image_shape": REQUIRED, "block_shape": REQUIRED, "strides": (), "pads": (), "dilations": ()},
 )

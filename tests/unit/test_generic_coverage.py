@@ -48,6 +48,10 @@ SMALL: dict[str, tuple[list[str], dict[str, Any]]] = {
     "ScatterND": ([X, "i64[3, 2]", "f32[3, 4, 5]"], {}),
     "TensorScatter": ([X, "f32[2, 6, 2, 5]", "i64[2]"], {}),
     "TopK": ([X], {"k": 3}),
+    "Det": (["f32[4, 6, 6]"], {}),
+    "TfIdfVectorizer": (["i64[9]", "i64[3]", "i32[2]"], {"grams": (1, 1), "size": 2}),
+    "Col2Im": (["f32[2, 9, 12]"], {"image_shape": (5, 6), "block_shape": (3, 3)}),
+    "ReverseSequence": ([X, "i64[6]"], {}),
 }
 NAMES = sorted(n for n, row in OPS.items() if row.kind not in ("source", "control") and not n.startswith("Edgec."))
 

@@ -9,16 +9,15 @@ import numpy as np
 import onnx.reference
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from test_generic_harness import chain, check, execute, one, sample, scalar
+from test_generic_harness import check, execute, one, sample
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError, UnsupportedModel
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret, run
-from edgec.compiler.op import build
 
 RNG = np.random.default_rng(3)
-PLACE, COLUMNS = "generic_window_place", "generic_columns"
+PLACE, COLUMNS = "generic_window_place", "col2im"
 WINDOWS: list[tuple[str, dict[str, Any]]] = [
     ("[2, 3, 9, 20]", {"kernel_shape": (3, 2), "strides": (2, 1), "pads": (1, 0, 1, 1)}),
     ("[1, 2, 9, 20]", {"kernel_shape": (2, 3), "dilations": (2, 3), "strides": (1, 2)}),
@@ -80,22 +79,13 @@ def test_columns_of_other_types(kind: str, tmp_path: Path) -> None:
     check(p, COLUMNS, tmp_path)
 
 
-def test_columns_between_other_operators(tmp_path: Path) -> None:
-    def body(x: Any) -> Any:
-        y = build("Col2Im", build("Relu", x), image_shape=(12, 15), block_shape=(3, 3))
-        return build("Mul", y, scalar(0.5))
-
-    check(chain(["f32[1, 9, 130]"], body), COLUMNS, tmp_path)
-
-
 def test_only_taps_that_cover_a_pixel_are_read() -> None:
-    from edgec.targets.kernels.window_columns import covers
+    from edgec.targets.kernels.columns_rows import shape_of
 
-    def most(**attrs: Any) -> list[int]:
-        return covers(one("Col2Im", "f32[1, 256, 4]", image_shape=(32, 32), block_shape=(16, 16), **attrs).anchor)
-
-    assert most(strides=(16, 16)) == [1, 1]
-    assert covers(one("Col2Im", "f32[1, 9, 196]", image_shape=(16, 16), block_shape=(3, 3)).anchor) == [3, 3]
+    p = one("Col2Im", "f32[1, 256, 4]", image_shape=(32, 32), block_shape=(16, 16), strides=(16, 16))
+    assert shape_of(p.anchor, p.target.cpu).covering(0) == 1
+    p = one("Col2Im", "f32[1, 9, 196]", image_shape=(16, 16), block_shape=(3, 3))
+    assert shape_of(p.anchor, p.target.cpu).covering(0) == 3
 
 
 @pytest.mark.parametrize(("time", "batch"), [(0, 1), (1, 0), (-1, 0)])

@@ -345,6 +345,20 @@ def test_normalizations() -> None:
     check("CumSum", f32(3, 4), K(np.int64(0)))
 
 
+@pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
+def test_counts_of_runs(mode: str) -> None:
+    attrs = {"ngram_counts": [0, 3], "ngram_indexes": [3, 1, 2, 0, 4], "pool_int64s": [1, 2, 3, 1, 2, 3, 1]}
+    attrs |= {"min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 2, "mode": mode}
+    check("TfIdfVectorizer", ints(1, 5, 3, 20), weights=[1.0, 2.0, 3.0, 4.0, 5.0], **attrs)
+    check("TfIdfVectorizer", ints(1, 5, 20, to=np.int64), **attrs)
+
+
+def test_determinants() -> None:
+    check("Det", f32(4, 4))
+    check("Det", f32(2, 3, 5, 5), opset=11)
+    check("Det", f32(1, 1))
+
+
 def test_reversed_sequences() -> None:
     check("ReverseSequence", f32(5, 3, 2), i64(5, 0, 3), opset=10)
     check("ReverseSequence", f32(3, 5), i64(1, 4, 5), opset=10, time_axis=1, batch_axis=0)
