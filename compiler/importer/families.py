@@ -1,6 +1,7 @@
 """The families of converters, and of rules for sizes that depend on data. Importing this module fills the tables."""
 
 from . import (
+    classic,
     constants,
     control,
     einsum,
@@ -27,6 +28,7 @@ from . import (
 )
 
 __all__ = [
+    "classic",
     "constants",
     "control",
     "einsum",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +15,7 @@ from ..errors import EdgecError
 from ..ir import Value
 from ..op import const_array, is_const
 from .context import Context
+from .positions import from_front
 from .table import Result, converts
 
 Ints = tuple[int, ...]
@@ -33,7 +33,7 @@ def scatter_elements(c: Context) -> Result:
         return data
     reduction = str(c.attr("reduction", "none"))
     if is_const(indices):
-        array = _counted(c, const_array(indices), c.shape[axis], axis)
+        array = from_front(c, const_array(indices), c.shape[axis], axis)
         start, fits = _run(array, axis), indices.shape == updates.shape
         if start is not None and fits and _joins(data, updates, reduction):
             starts = tuple(start if k == axis else 0 for k in range(c.rank))
@@ -58,7 +58,7 @@ def scatter_nd(c: Context) -> Result:
     if not is_const(indices) or not 1 <= depth <= c.rank:
         data, shape = _fill(c, data)
         return c.emit("ScatterND", data, indices, updates, reduction=reduction, shape=shape)
-    array = np.stack([_counted(c, const_array(indices)[..., k], c.shape[k], k) for k in range(depth)], -1)
+    array = np.stack([from_front(c, const_array(indices)[..., k], c.shape[k], k) for k in range(depth)], -1)
     starts = _grid(array)
     if starts is not None and len(array.shape) - 1 == depth and _joins(data, updates, reduction):
         return _write_box(c, data, (*starts, *(0,) * (c.rank - depth)), updates, reduction)
@@ -82,14 +82,6 @@ def tensor_scatter(c: Context) -> Result:
     write = c.arg(2) if c.has(2) else c.const(np.zeros(c.shape[:1], np.int64))
     axis, mode = c.axis(-2), str(c.attr("mode", "linear"))
     return c.emit("TensorScatter", c.arg(0), c.arg(1), write, axis=axis, mode=mode)
-
-
-def _counted(c: Context, array: npt.NDArray[Any], size: int, axis: int) -> npt.NDArray[np.int64]:
-    """Constant indices counted from the front."""
-    wide = np.asarray(array).astype(np.int64)
-    if wide.size and not (-size <= wide.min() and wide.max() < size):
-        raise EdgecError(f"{c.where}: indices {wide.min()} to {wide.max()} leave axis {axis} of {c.arg().type}")
-    return np.where(wide < 0, wide + size, wide)
 
 
 def _fill(c: Context, data: Value) -> tuple[Value, Ints]:

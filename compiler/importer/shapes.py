@@ -10,6 +10,7 @@ from ..errors import EdgecError
 from ..op import const_array, is_const
 from ..ops.common import broadcast
 from .context import Context
+from .positions import counted, from_front
 from .table import Refused, Result, converts
 
 
@@ -145,15 +146,26 @@ def pad(c: Context) -> Result:
 @converts("Gather")
 def gather(c: Context) -> Result:
     """Constant indices are counted from the front."""
-    axis, indices = c.axis(), c.arg(1)
-    if is_const(indices):
-        array = np.asarray(const_array(indices)).astype(np.int64)
-        size = c.shape[axis] if c.rank else 0
-        if array.size and not (-size <= array.min() and array.max() < size):
-            raise EdgecError(f"{c.where}: indices {array.min()} to {array.max()} leave axis {axis} of {c.arg().type}")
-        if array.size and array.min() < 0:
-            indices = c.const(np.where(array < 0, array + size, array), like=indices)
-    return c.emit("Gather", c.arg(), indices, axis=axis)
+    axis = c.axis()
+    return c.emit("Gather", c.arg(), counted(c, c.arg(1), c.shape[axis] if c.rank else 0, axis), axis=axis)
+
+
+@converts("GatherElements")
+def gather_elements(c: Context) -> Result:
+    axis = c.axis()
+    return c.emit("GatherElements", c.arg(), counted(c, c.arg(1), c.shape[axis] if c.rank else 0, axis), axis=axis)
+
+
+@converts("GatherND")
+def gather_nd(c: Context) -> Result:
+    """Each component of constant indices is counted along an axis of its own."""
+    batch, indices = int(c.attr("batch_dims", 0)), c.arg(1)
+    sizes = c.shape[batch:]
+    if is_const(indices) and indices.shape and 1 <= indices.shape[-1] <= len(sizes):
+        array, depth = const_array(indices), indices.shape[-1]
+        columns = [from_front(c, array[..., k], sizes[k], batch + k) for k in range(depth)]
+        indices = c.const(np.stack(columns, -1), like=indices)
+    return c.emit("GatherND", c.arg(), indices, batch_dims=batch)
 
 
 @converts("Trilu")

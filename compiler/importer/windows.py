@@ -11,7 +11,7 @@ from ..ir import Attr, Value
 from ..op import const_array, is_const
 from ..ops.pooling import pooled_size
 from .context import Context
-from .table import Refused, Result, converts
+from .table import Result, converts
 
 Ints = tuple[int, ...]
 

@@ -20,9 +20,7 @@ def blocks(image: Ints, block: Ints, strides: Ints, pads: Ints, dilations: Ints)
     s, p, d = fill(strides, rank, 1, "strides"), fill(pads, 2 * rank, 0, "pads"), fill(dilations, rank, 1, "dilations")
     if not rank or len(block) != rank or min((*block, *s, *d)) < 1 or min((*p, *image)) < 0:
         raise IRError("block_shape, strides and dilations are at least 1, pads at least 0; each has the image's axes")
-    counts = tuple(
-        (n + p[k] + p[k + rank] - d[k] * (block[k] - 1) - 1) // s[k] + 1 for k, n in enumerate(image)
-    )
+    counts = tuple((n + p[k] + p[k + rank] - d[k] * (block[k] - 1) - 1) // s[k] + 1 for k, n in enumerate(image))
     if min(counts) < 1:
         raise IRError(f"blocks {list(block)} are larger than the padded image {list(image)}")
     return s, p, d, counts
@@ -50,9 +48,10 @@ def columns_to_image(
     y = np.zeros((*columns.shape[:2], *reach), columns.dtype)
     for tap in product(*(range(n) for n in block_shape)):
         places: Any = tuple(slice(t * d[k], t * d[k] + (counts[k] - 1) * s[k] + 1, s[k]) for k, t in enumerate(tap))
-        y[(slice(None), slice(None), *places)] += columns[(slice(None), slice(None), *tap)]
-    kept = tuple(slice(p[k], p[k] + n) for k, n in enumerate(image_shape))
-    return y[(slice(None), slice(None), *kept)].astype(x.dtype)
+        column: Any = (slice(None), slice(None), *tap)
+        y[(slice(None), slice(None), *places)] += columns[column]
+    kept: Any = tuple(slice(p[k], p[k] + n) for k, n in enumerate(image_shape))
+    return np.asarray(y[(slice(None), slice(None), *kept)]).astype(x.dtype)
 
 
 op(

@@ -59,7 +59,9 @@ def _reversed(x: Type, lengths: Type, time_axis: int, batch_axis: int) -> tuple[
     require(lengths, _INDEX, "sequence_lens")
     time, batch = axis_in(time_axis, len(x.shape)), axis_in(batch_axis, len(x.shape))
     if {time, batch} != {0, 1} or lengths.shape != (x.shape[batch],):
-        raise IRError(f"lengths {lengths} of sequences along axis {time} do not fit axis {batch} of {x}; expected 0 and 1")
+        raise IRError(
+            f"lengths {lengths} of sequences along axis {time} do not fit axis {batch} of {x}; expected 0 and 1"
+        )
     return (Type(x.dtype, x.shape),)
 
 

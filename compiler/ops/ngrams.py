@@ -1,4 +1,4 @@
-"""TfIdfVectorizer: how often known runs of tokens occur. What the counts are weighed with is left to other operators."""
+"""TfIdfVectorizer: how often known runs of tokens occur. Other operators weigh the counts."""
 
 from __future__ import annotations
 

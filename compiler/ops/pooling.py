@@ -99,7 +99,7 @@ def max_pool_place(
         taps = [np.arange(count[k]) * s[k] - p[k] + a * d[k] for k, a in enumerate(at)]
         grid = np.ix_(*taps)
         inside = reduce(np.logical_and, ((t >= 0) & (t < n) for t, n in zip(grid, size, strict=True)))
-        clamped = np.ix_(*(np.clip(t, 0, n - 1) for t, n in zip(taps, size, strict=True)))
+        clamped: Any = np.ix_(*(np.clip(t, 0, n - 1) for t, n in zip(taps, size, strict=True)))
         part = widened(x)[(slice(None), slice(None), *clamped)]
         unordered = (part != part) & (best == best)
         takes = inside & ((place < 0) | (part > best) | unordered)

@@ -83,43 +83,52 @@ def _sums(t: Tensors, s: Shape, plane: Expr, row: Row) -> Stmt:
 
 def _run(t: Tensors, s: Shape, plane: Expr, row: Row, x: Expr, to: Expr, first: Expr, width: int) -> Stmt:
     """Add columns of one tap of the last axis: `width` from the first on, of all taps of other axes on this row."""
-    sums, columns, lanes = t.scratch[0], t.line(0), s.lanes
-    place, first_taps = row
+    sums, columns = t.scratch[0], t.line(0)
     kind = str(sums.dtype)
-    totals = [(j, min(lanes, width - j), *tir.local((min(lanes, width - j),), kind)) for j in range(0, width, lanes)]
+    totals = [tir.local((min(s.lanes, width - j),), kind) for j in range(0, width, s.lanes)]
 
     def each(fn: Callable[[Any, Expr, Expr], Stmt]) -> Stmt:
-        return tir.seq(
-            tir.vectorized(n, lambda v, b=b, j=j: fn(b, v, j + v)) for j, n, b, _ in totals  # type: ignore[misc]
-        )
+        """`fn(total, lane, number of the column)`."""
 
-    def nest(k: int, tap: Expr, window: Expr) -> Stmt:
-        if k == len(place):
-            source = (plane * prod(s.block) + tap * s.block[k] + x) * prod(s.counts) + window * s.counts[k] + first
-            at, name = tir.let(source, "source")
+        def one(k: int) -> Stmt:
+            total = totals[k][0]
+            return tir.vectorized(int(total.shape[0]), lambda v: fn(total, v, k * s.lanes + v))
 
-            def add(total: Any, v: Expr, j: Expr) -> Stmt:
-                more = narrow(widen(columns.load(at + j)), kind)
-                return tir.store(total, tir.load(total, v) + more, v)
+        return tir.seq(one(k) for k in range(len(totals)))
 
-            return tir.seq(name, each(add))
+    def add(tap: Expr, window: Expr) -> Stmt:
+        source = (plane * prod(s.block) + tap * s.block[-1] + x) * prod(s.counts) + window * s.counts[-1] + first
+        at, name = tir.let(source, "source")
 
-        def one(turn: Expr) -> Stmt:
-            y, name = tir.let(first_taps[k] + turn * s.step(k), "y")
-            reached, bind = tir.let(place[k] + (s.pads[k] - y * s.dilations[k]), "reached")
-            number = reached // s.strides[k]
-            inside = tirx.And(tirx.And(reached >= 0, number < s.counts[k]), y < s.block[k])
-            inner = nest(k + 1, tap * s.block[k] + y, window * s.counts[k] + number)
-            return tir.seq(name, bind, tir.when(inside, inner))
+        def more(total: Any, v: Expr, j: Expr) -> Stmt:
+            column = narrow(widen(columns.load(at + j)), kind)
+            return tir.store(total, tir.load(total, v) + column, v)
 
-        return tir.loop(s.covering(k), one, "turn")
+        return tir.seq(name, each(more))
 
     return tir.seq(
-        [alloc for *_, alloc in totals],
+        [alloc for _, alloc in totals],
         each(lambda total, v, j: tir.store(total, tir.load(sums, to + first + j), v)),
-        nest(0, tir.i32(0), tir.i32(0)),
+        _taps(s, row, 0, tir.i32(0), tir.i32(0), add),
         each(lambda total, v, j: tir.store(sums, tir.load(total, v), to + first + j)),
     )
+
+
+def _taps(s: Shape, row: Row, k: int, tap: Expr, window: Expr, then: Callable[[Expr, Expr], Stmt]) -> Stmt:
+    """`then(tap, window)` for what lies on the row: numbers over all axes before the last."""
+    place, first_taps = row
+    if k == len(place):
+        return then(tap, window)
+
+    def one(turn: Expr) -> Stmt:
+        y, name = tir.let(first_taps[k] + turn * s.step(k), "y")
+        reached, bind = tir.let(place[k] + (s.pads[k] - y * s.dilations[k]), "reached")
+        number = reached // s.strides[k]
+        inside = tirx.And(tirx.And(reached >= 0, number < s.counts[k]), y < s.block[k])
+        inner = _taps(s, row, k + 1, tap * s.block[k] + y, window * s.counts[k] + number, then)
+        return tir.seq(name, bind, tir.when(inside, inner))
+
+    return tir.loop(s.covering(k), one, "turn")
 
 
 def _woven(t: Tensors, s: Shape) -> Stmt:

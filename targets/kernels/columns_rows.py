@@ -1,7 +1,7 @@
 """col2im: columns of windows into an image; a task is one row of pixels, which gathers the columns that cover it.
 
-Along the row, pixel p of the padded image lies at p % stride, p // stride of an array of sums: there the columns of a tap
-are a run, whatever the stride. In the end runs are woven into pixels.
+Along the row, pixel p of the padded image lies at p % stride, p // stride of an array of sums: there the columns of a
+tap are a run, whatever the stride. In the end runs are woven into pixels.
 """
 
 from __future__ import annotations
@@ -44,7 +44,6 @@ class Shape:
         reach = self.counts[-1] + (self.block[-1] - 1) * self.dilations[-1] // self.strides[-1]
         pixels = (self.image[-1] - 1 + self.pads[len(self.image) - 1]) // self.strides[-1] + 1
         return -(-max(reach, pixels) // self.lanes) * self.lanes
-
 
     def step(self, k: int) -> int:
         """Distance of the taps that lie on one pixel: window * stride + tap * dilation is the same for all of them."""

@@ -1,4 +1,4 @@
-"""ngrams: counts of known n-grams. Each run of tokens is looked up in a sorted table, without branches; a task is a row."""
+"""ngrams: counts of known n-grams. Runs of tokens are looked up in sorted tables, without branches; a task is a row."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def _cycles(node: Node, cpu: Cpu) -> float:
     attrs: Any = full_attrs(node)
     shape = node.args[0].shape
     rows, tokens = (shape[0] if len(shape) == 2 else 1), shape[-1]
-    each = sum(
+    each: float = sum(
         (1 if length == 1 else attrs["skips"] + 1) * tokens * (10.0 + 6.0 * ceil(log2(count + 1)))
         for length, count, *_ in tables(attrs["grams"])
     )
-    return rows * (each + attrs["size"] / max(1, cpu.lanes(32)))
+    return rows * (each + node.types[0].shape[-1] / max(1, cpu.lanes(32)))
 
 
 def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:

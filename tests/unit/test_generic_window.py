@@ -1,4 +1,4 @@
-"""Positions of greatest elements, columns into images, reversed sequences, running products: compiled as interpreted."""
+"""Positions in windows, columns into images, reversed sequences, running products: compiled as interpreted."""
 
 from __future__ import annotations
 
@@ -56,12 +56,13 @@ def test_a_window_of_padding_points_at_its_plane(tmp_path: Path) -> None:
     check(p, PLACE, tmp_path)
 
 
+SHIFTED = {"dilations": (2, 3), "strides": (2, 1), "pads": (0, 1, 0, 1)}
 IMAGES: list[tuple[str, dict[str, Any]]] = [
     ("[2, 27, 130]", {"image_shape": (12, 15), "block_shape": (3, 3)}),
     ("[2, 12, 20]", {"image_shape": (8, 10), "block_shape": (2, 2), "strides": (2, 2)}),
     ("[1, 18, 12]", {"image_shape": (6, 8), "block_shape": (3, 3), "strides": (2, 2), "pads": (1, 1, 0, 1)}),
     ("[1, 12, 70]", {"image_shape": (13, 9), "block_shape": (2, 3), "dilations": (3, 2), "pads": (0, 1, 0, 1)}),
-    ("[1, 12, 16]", {"image_shape": (10, 9), "block_shape": (2, 3), "dilations": (2, 3), "strides": (2, 1), "pads": (0, 1, 0, 0)}),
+    ("[1, 6, 20]", {"image_shape": (10, 9), "block_shape": (2, 3), **SHIFTED}),
     ("[1, 4, 12]", {"image_shape": (20, 20), "block_shape": (2, 2), "dilations": (4, 6), "strides": (6, 4)}),
     ("[2, 8, 24]", {"image_shape": (5, 3, 4), "block_shape": (2, 2, 2)}),
     ("[2, 6, 8]", {"image_shape": (10,), "block_shape": (3,)}),

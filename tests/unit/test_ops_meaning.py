@@ -244,7 +244,15 @@ def test_gather() -> None:
     check("GatherElements", f32(3, 4), ints(-3, 3, 2, 4, to=np.int64), axis=0)
     check("GatherND", f32(2, 3, 4), i64([[0, 1]], [[1, -1]]))
     check("GatherND", f32(2, 3, 4), i64([[1]], [[2]]), batch_dims=1)
+    check("GatherND", f32(2, 3, 4), K(i64([[0, 1, -4]], [[-1, -1, 2]])))
+    check("GatherND", f32(2, 3, 4), K(i64([[-1]], [[2]])), batch_dims=1, opset=12)
+    check("GatherElements", f32(3, 4), K(i64([0, -1], [-3, 2])), axis=-2, opset=11)
+
+
+def test_one_hot() -> None:
     check("OneHot", i64(0, 2, -1), K(np.int64(3)), f32(2), axis=-1)
+    check("OneHot", i64([0, 5], [-6, 2]), K(np.asarray([5])), ints(0, 9, 2, to=np.int64), axis=1, opset=9)
+    check("OneHot", np.asarray([1.9, -1.2, 0], np.float32), K(np.float32(3)), f32(2), axis=0)
 
 
 @pytest.mark.parametrize("reduction", ["none", "add", "mul", "max", "min"])
@@ -359,6 +367,11 @@ def test_determinants() -> None:
     check("Det", f32(1, 1))
 
 
+def test_running_products() -> None:
+    check("CumProd", f32(3, 4), K(np.int64(1)), opset=26, exclusive=1, reverse=1)
+    check("CumProd", ints(-3, 4, 3, 4), K(np.int64(0)), opset=26)
+
+
 def test_reversed_sequences() -> None:
     check("ReverseSequence", f32(5, 3, 2), i64(5, 0, 3), opset=10)
     check("ReverseSequence", f32(3, 5), i64(1, 4, 5), opset=10, time_axis=1, batch_axis=0)
@@ -441,7 +454,9 @@ def test_norms_of_windows(attrs: dict[str, Any], p: int) -> None:
 
 
 def test_positions_in_volumes() -> None:
-    check("MaxPool", f32(2, 2, 4, 5, 6), results=2, opset=12, storage_order=1, kernel_shape=[2, 3, 2], strides=[1, 2, 1])
+    check(
+        "MaxPool", f32(2, 2, 4, 5, 6), results=2, opset=12, storage_order=1, kernel_shape=[2, 3, 2], strides=[1, 2, 1]
+    )
     check("MaxPool", f32(2, 2, 9), results=2, opset=12, kernel_shape=[3], pads=[1, 2], strides=[2])
 
 
