@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from ..tir import Expr, Stmt
 
+    Run = Callable[[Expr, Expr, Expr], Stmt]  # place in the cache, place in the update, length
+
 
 def _cycles(node: Node, cpu: Cpu) -> float:
     moved = 2.0 * sum(a.type.size * dtype(a.type.dtype).bytes for a in node.args[:2])
@@ -26,8 +28,6 @@ def _cycles(node: Node, cpu: Cpu) -> float:
 
 def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
     """A task: what lies before the axis of the runs is one block."""
-    from tvm import tirx
-
     from .. import tir
     from .plain_lines import copied
 
@@ -38,34 +38,44 @@ def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
     count = t.node.args[1].shape[axis]
     out, cache, update = t.out(), t.line(0), t.line(1)
 
-    def run(block: Expr, to: Expr, source: Expr, length: Expr) -> Stmt:
-        return copied(cpu, out, (block * size + to) * rest, update, (block * count + source) * rest, length * rest)
-
-    def linear(block: Expr, first: Expr) -> Stmt:
-        """What lies before the cache or after it is left out."""
-        wide = str(first.ty.dtype)
-        near, name_near = tir.let(
-            tirx.Cast("int32", tirx.max(tirx.min(first, tir.lit(size, wide)), tir.lit(-count, wide))), "near"
-        )
-        skipped, name_skipped = tir.let(tirx.max(0 - near, 0), "skipped")
-        length = tirx.max(tirx.min(near + count, size) - (near + skipped), 0)
-        return tir.seq(name_near, name_skipped, run(block, near + skipped, skipped, length))
-
-    def circular(block: Expr, first: Expr) -> Stmt:
-        wide = str(first.ty.dtype)
-        start, name = tir.let(tirx.Cast("int32", tirx.floormod(first, tir.lit(size, wide))), "start")
-        length, bind = tir.let(tirx.min(size - start, count), "length")
-        first_run = run(block, start, tir.i32(0), length)
-        return tir.seq(name, bind, first_run, run(block, tir.i32(0), length, count - length))
-
     def task(block: Expr) -> Stmt:
         sample = tir.split(block, shape[0], blocks // shape[0])[0]
         first, name = tir.let(t.line(2).load(sample), "write")
         base = block * (size * rest)
+
+        def run(to: Expr, source: Expr, length: Expr) -> Stmt:
+            return copied(cpu, out, base + to * rest, update, (block * count + source) * rest, length * rest)
+
         begin = t.unless_over(0, copied(cpu, out, base, cache, base, size * rest))
-        return tir.seq(begin, name, (circular if attrs["mode"] == "circular" else linear)(block, first))
+        return tir.seq(begin, name, (_circular if attrs["mode"] == "circular" else _linear)(first, size, count, run))
 
     return blocks, task
+
+
+def _linear(first: Expr, size: int, count: int, run: Run) -> Stmt:
+    """What lies before the cache or after it is left out."""
+    from tvm import tirx
+
+    from .. import tir
+
+    wide = str(first.ty.dtype)
+    inside = tirx.max(tirx.min(first, tir.lit(size, wide)), tir.lit(-count, wide))
+    near, name_near = tir.let(tirx.Cast("int32", inside), "near")
+    skipped, name_skipped = tir.let(tirx.max(0 - near, 0), "skipped")
+    length = tirx.max(tirx.min(near + count, size) - (near + skipped), 0)
+    return tir.seq(name_near, name_skipped, run(near + skipped, skipped, length))
+
+
+def _circular(first: Expr, size: int, count: int, run: Run) -> Stmt:
+    """What does not fit before the end goes on at the begin."""
+    from tvm import tirx
+
+    from .. import tir
+
+    wide = str(first.ty.dtype)
+    start, name = tir.let(tirx.Cast("int32", tirx.floormod(first, tir.lit(size, wide))), "start")
+    length, bind = tir.let(tirx.min(size - start, count), "length")
+    return tir.seq(name, bind, run(start, tir.i32(0), length), run(tir.i32(0), length, count - length))
 
 
 plain("tensor_scatter", ["TensorScatter"], _code, _cycles, "runs of elements into a cache", flat=True)

@@ -81,9 +81,10 @@ def _i64(x: int) -> Expr:
 def heaped(t: Tensors) -> Task:
     """A heap whose root is the worst of the best: what is no better than the root is passed over, vectors at a time."""
     _, n, k = size_of(t.node)
-    keys = keys_of(t)
-    heap = Entries(t.scratch)
+    keys, heap = keys_of(t), Entries(t.scratch)
     lanes = t.line(0).lanes(t.problem.target.cpu)
+    whole = (n - k) // lanes
+    rest = k + whole * lanes
 
     def task(row: Expr) -> Stmt:
         base = row * n
@@ -92,27 +93,17 @@ def heaped(t: Tensors) -> Task:
         def tighten() -> Stmt:
             return tir.store(bound, widen(keys.line.load(base + keys.index(heap.load(0)))), 0)
 
-        def offer(i: Expr, e: Entry) -> Stmt:
+        def offer(e: Entry) -> Stmt:
             return tir.when(keys.better(e, heap.load(0)), tir.seq(_sift(keys, heap, e, tir.i32(0), k), tighten()))
 
         def consider(i: Expr) -> Stmt:
-            return with_named(keys.entry(base, i), lambda e: offer(i, e))
+            return with_named(keys.entry(base, i), offer)
 
         def chunk(c: Expr) -> Stmt:
-            hits, room = tir.local((lanes,), "int32", "hits")
             first = c * lanes + k
+            find, some = _some_better(keys, base + first, bound, lanes)
+            return tir.seq(find, tir.when(some, tir.loop(lanes, lambda v: consider(first + v), "v")))
 
-            def hit(v: Expr) -> Stmt:
-                late = _no_better(widen(keys.line.load(base + first + v)), tir.load(bound, 0), keys.largest)
-                return tir.store(hits, tirx.Select(late, tir.i32(0), tir.i32(1)), v)
-
-            some = tir.across("add", tir.load(hits, tir.ramp(0, lanes))) > 0
-            return tir.seq(
-                room, tir.vectorized(lanes, hit), tir.when(some, tir.loop(lanes, lambda v: consider(first + v), "v"))
-            )
-
-        whole = (n - k) // lanes
-        rest = k + whole * lanes
         return tir.seq(
             alloc,
             tir.loop(k, lambda i: heap.store(keys.entry(base, i), i), "first"),
@@ -125,6 +116,17 @@ def heaped(t: Tensors) -> Task:
         )
 
     return task
+
+
+def _some_better(keys: Keys, first: Expr, bound: Any, lanes: int) -> tuple[Stmt, Expr]:
+    """(statements, whether any element of a vector may be better than the bound)."""
+    hits, room = tir.local((lanes,), "int32", "hits")
+
+    def hit(v: Expr) -> Stmt:
+        late = _no_better(widen(keys.line.load(first + v)), tir.load(bound, 0), keys.largest)
+        return tir.store(hits, tirx.Select(late, tir.i32(0), tir.i32(1)), v)
+
+    return tir.seq(room, tir.vectorized(lanes, hit)), tir.across("add", tir.load(hits, tir.ramp(0, lanes))) > 0
 
 
 def _compared(t: Tensors) -> str:
