@@ -23,6 +23,7 @@ from . import (
     sizes,
     sorting,
     text,
+    trees,
     unpooling,
     windows,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "sizes",
     "sorting",
     "text",
+    "trees",
     "unpooling",
     "windows",
 ]

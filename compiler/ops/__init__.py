@@ -25,6 +25,7 @@ from . import (
     sorting,
     source,
     suppression,
+    trees,
     unary,
 )
 
@@ -53,5 +54,6 @@ __all__ = [
     "sorting",
     "source",
     "suppression",
+    "trees",
     "unary",
 ]

@@ -24,6 +24,7 @@ from . import (  # noqa: F401
     softmax,
     sort_rows,
     suppression_rows,
+    trees,
     window_columns,
     window_generic,
     window_place,
