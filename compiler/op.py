@@ -39,6 +39,7 @@ class Op:
     """A row. `arity` is (least, most), most -1 where unbounded; `attrs` maps names to defaults or REQUIRED.
 
     `alone`: its kernel computes nothing else, and reads constants of one element from memory like any other argument.
+    `over`: the argument whose memory the only result may take; the kernel then leaves there what it does not change.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Op:
     attrs: Mapping[str, Attr] = field(default_factory=dict)
     commutes: bool = False
     alone: bool = False
+    over: int | None = None
 
     def __post_init__(self) -> None:
         least, most = self.arity
@@ -82,6 +84,7 @@ def op(
     attrs: Mapping[str, Attr] | None = None,
     commutes: bool = False,
     alone: bool = False,
+    over: int | None = None,
 ) -> None:
     """Add a row to the table.
 
@@ -91,7 +94,7 @@ def op(
     if name in OPS:
         raise ValueError(f"operator {name!r} is defined twice")
     counts = (arity, arity) if isinstance(arity, int) else arity
-    OPS[name] = Op(name, counts, infer, meaning, kind, attrs or {}, commutes, alone)
+    OPS[name] = Op(name, counts, infer, meaning, kind, attrs or {}, commutes, alone, over)
 
 
 def row(name: str) -> Op:

@@ -190,6 +190,19 @@ def gather_nd(body: Reader, value: Value, index: Index) -> Expr:
     return body.at(data, (*index[:batch], *at, *index[lead:]))
 
 
+def reverse_sequence(body: Reader, value: Value, index: Index) -> Expr:
+    data, lengths = value.node.args
+    attrs: Any = value.node.attrs
+    time, batch = (attrs.get(key, k) % len(index) for k, key in enumerate(("time_axis", "batch_axis")))
+    size, t = data.shape[time], index[time]
+    body.pinned.append(t)
+    given = body.at(lengths, (index[batch],))
+    wide = str(given.ty.dtype)
+    length = tirx.Cast("int32", tirx.max(tirx.min(given, lit(size, wide)), lit(0, wide)))
+    place = tirx.Select(t < length, length - 1 - t, t)
+    return body.at(data, replaced(index, time, body.within(place, 0, size - 1)))
+
+
 def expand(body: Reader, value: Value, index: Index) -> Expr:
     shape = value.node.args[0].shape
     tail = index[len(index) - len(shape) :]
@@ -247,6 +260,7 @@ MAPS: dict[str, Callable[[Any, Value, Index], Expr]] = {
     "Gather": gather,
     "GatherElements": gather_elements,
     "GatherND": gather_nd,
+    "ReverseSequence": reverse_sequence,
     "Expand": expand,
     "Tile": tile,
     "DepthToSpace": depth_to_space,

@@ -190,6 +190,14 @@ class Cell:
         return self.set(self.now + value)
 
 
+def across(fold: str, vector: Expr) -> Expr:
+    """The lanes of a vector folded into one by LLVM's reduction of that name: add, or, smax ..."""
+    if vector.ty.dtype.lanes == 1:
+        return vector
+    element = str(vector.ty.dtype).rpartition("x")[0]
+    return tirx.call_llvm_pure_intrin(element, f"llvm.vector.reduce.{fold}", vector)
+
+
 def ramp(base: Expr | int, lanes: int, stride: int = 1) -> Expr:
     """base, base + stride ... as a vector index."""
     return tirx.Ramp(i32(base) if isinstance(base, int) else base, i32(stride), lanes) if lanes > 1 else base
@@ -213,6 +221,11 @@ def prefetch(buffer: Buffer, *index: Expr | int) -> Stmt:
     """Ask for the cache line of an element, which may lie past the buffer's end: nothing is read."""
     address = tirx.address_of(load(buffer, *index))
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(3), i32(1)))
+
+
+def address(buffer: Buffer, word: str) -> Expr:
+    """Where a buffer begins, as an integer of type `word`."""
+    return tirx.reinterpret(word, buffer.data)
 
 
 def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, Stmt]:

@@ -77,7 +77,7 @@ def one_hot(c: Context) -> Result:
     From opset 11 on, negative ones count from the back.
     """
     depth = int(c.array(1, "depth").reshape(-1)[0])
-    at = int(c.attr("axis", -1)) % (c.rank + 1)
+    at = c.in_rank(int(c.attr("axis", -1)), c.rank + 1)
     indices = c.reshape(c.cast(c.arg(), "i64"), (*c.shape[:at], 1, *c.shape[at:]))
     if depth < 1:
         raise EdgecError(f"{c.where}: depth is {depth}")

@@ -64,10 +64,12 @@ def check_size(t: Type, where: str) -> None:
 
 @cache
 def _defaults(op: str, opset: int) -> dict[str, Any]:
-    """Defaults of an operator's attributes in an operator set version."""
-    if not onnx.defs.has(op, opset, ""):
+    """Defaults of an operator's attributes in an operator set version; of another domain's, in its latest."""
+    domain, _, name = op.rpartition(".")
+    if not (onnx.defs.has(name, domain) if domain else onnx.defs.has(op, opset, "")):
         return {}
-    found = onnx.defs.get_schema(op, opset, "").attributes.values()
+    schema = onnx.defs.get_schema(name, domain) if domain else onnx.defs.get_schema(op, opset, "")
+    found = schema.attributes.values()
     given = {a.name: onnx.helper.get_attribute_value(a.default_value) for a in found if a.default_value.name}
     return {k: v.decode() if isinstance(v, bytes) else v for k, v in given.items()}
 

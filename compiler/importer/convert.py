@@ -26,12 +26,21 @@ from .sized import converted
 from .sizes import Sizes, is_fixed, known, of_count
 from .table import CONTROL, CONVERTERS, Count, Refused
 
-_HELP = {
-    "TopK": "end the model before it and select in your program",
-}
-
 DEEPEST = 64  # definitions within definitions
 MOST = 1 << 15  # definitions in one model
+
+
+def operator(node: gs.Node) -> str:
+    """The name of a node's operator in the table of converters; of another domain than ONNX's, that comes first."""
+    domain = node.domain or ""
+    return str(node.op) if domain in ONNX_DOMAINS else f"{domain}.{node.op}"
+
+
+def _why_no_domain(node: gs.Node) -> tuple[str, str]:
+    known = [name.rpartition(".")[2] for name in CONVERTERS if name.startswith(f"{node.domain}.")]
+    if known:
+        return "this operator is not supported", f"of its domain, {', '.join(sorted(known))} are"
+    return f"operators of domain {node.domain!r} are not supported", ""
 
 
 @dataclass
@@ -109,16 +118,16 @@ class Walk:
 
     def _node(self, node: gs.Node) -> None:
         name = node.name or next((t.name for t in node.outputs if t.name), node.op)
-        defined = self._definition(node)
-        if defined is None and (node.domain or "") not in ONNX_DOMAINS:
-            return self._refuse(node, name, f"operators of domain {node.domain!r} are not supported")
+        op, defined = operator(node), self._definition(node)
+        if defined is None and op not in CONVERTERS and (node.domain or "") not in ONNX_DOMAINS:
+            return self._refuse(node, name, *_why_no_domain(node))
         args = [self.values.get(t.name) if t.name else None for t in node.inputs]
         for tensor, arg in zip(node.inputs, args, strict=True):
             if tensor.name and arg is None:
                 raise EdgecError(f"node {name!r} ({node.op}): reads {tensor.name!r}, which nothing computes")
         unknown = [a for a in args if isinstance(a, Unknown)]
-        if defined is None and node.op not in CONVERTERS and node.op not in CONTROL:
-            return self._refuse(node, name, *self._why_not(node.op))
+        if defined is None and op not in CONVERTERS and op not in CONTROL:
+            return self._refuse(node, name, *self._why_not(op))
         if unknown:
             if reasons := [u.why for u in unknown if u.why]:
                 return self._refuse(node, name, reasons[0])
@@ -136,9 +145,8 @@ class Walk:
 
     def _definition(self, node: gs.Node) -> Definition | None:
         """What the node's operator is defined by; None where a converter knows better, or nothing defines it."""
-        domain = plain_domain(node.domain)
-        converted = not domain and (node.op in CONVERTERS or node.op in CONTROL)
-        if converted and (domain, node.op) not in self.functions:
+        op, domain = operator(node), plain_domain(node.domain)
+        if (op in CONVERTERS or op in CONTROL) and (domain, node.op) not in self.functions:
             return None
         return definition(node, self.versions, self.functions)
 
@@ -183,7 +191,7 @@ class Walk:
         if not onnx.defs.has(op, self.opset, ""):
             close = nearest(op, CONVERTERS).removeprefix("; ")
             return "is not an operator of ONNX", close if close.startswith("did") else ""
-        return "this operator is not supported", _HELP.get(op, "")
+        return "this operator is not supported", ""
 
     def context(self, node: gs.Node, name: str, args: Sequence[Held | None]) -> Context:
         """What a converter sees of a node."""
@@ -195,11 +203,12 @@ class Walk:
         named = sum(bool(t.name) for t in node.outputs)
         counts = {i: self.counts[a] for i, a in enumerate(args) if isinstance(a, Value) and a in self.counts}
         sizes = {i: self.sizes[a] for i, a in enumerate(args) if isinstance(a, Value) and a in self.sizes}
-        return Context(node.op, name, self.opset, args, attrs, outputs, named, counts, sizes)
+        return Context(operator(node), name, self.opset, args, attrs, outputs, named, counts, sizes)
 
     def _convert(self, node: gs.Node, context: Context) -> None:
         try:
-            found = CONTROL[node.op](self, node, context) if node.op in CONTROL else converted(context)
+            op = context.op
+            found = CONTROL[op](self, node, context) if op in CONTROL else converted(context)
         except (IRError, ValueError, TypeError, IndexError, KeyError, OverflowError, ArithmeticError) as error:
             text = " ".join(str(error).split())
             raise EdgecError(f"{context.where}: {text}") from error

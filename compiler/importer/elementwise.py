@@ -19,7 +19,8 @@ _DIRECT = (
     "Softplus", "Softsign", "Mish", "Not", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
     "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less",
     "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
-    "GatherElements", "GatherND", "DepthToSpace", "ArgMax", "ArgMin", "LpNormalization", "InstanceNormalization",
+    "DepthToSpace", "ArgMax", "ArgMin", "LpNormalization", "InstanceNormalization",
+    "Det",
 )  # fmt: skip
 
 

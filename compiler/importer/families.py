@@ -1,6 +1,7 @@
 """The families of converters, and of rules for sizes that depend on data. Importing this module fills the tables."""
 
 from . import (
+    classic,
     constants,
     control,
     einsum,
@@ -13,16 +14,22 @@ from . import (
     randomness,
     recurrence,
     resampling,
+    scattering,
     selection,
     sequences,
     shapes,
     sized_maps,
     sized_math,
     sizes,
+    sorting,
+    text,
+    trees,
+    unpooling,
     windows,
 )
 
 __all__ = [
+    "classic",
     "constants",
     "control",
     "einsum",
@@ -35,11 +42,16 @@ __all__ = [
     "randomness",
     "recurrence",
     "resampling",
+    "scattering",
     "selection",
     "sequences",
     "shapes",
     "sized_maps",
     "sized_math",
     "sizes",
+    "sorting",
+    "text",
+    "trees",
+    "unpooling",
     "windows",
 ]

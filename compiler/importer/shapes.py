@@ -10,6 +10,7 @@ from ..errors import EdgecError
 from ..op import const_array, is_const
 from ..ops.common import broadcast
 from .context import Context
+from .positions import counted, from_front
 from .table import Refused, Result, converts
 
 
@@ -145,15 +146,26 @@ def pad(c: Context) -> Result:
 @converts("Gather")
 def gather(c: Context) -> Result:
     """Constant indices are counted from the front."""
-    axis, indices = c.axis(), c.arg(1)
-    if is_const(indices):
-        array = np.asarray(const_array(indices)).astype(np.int64)
-        size = c.shape[axis] if c.rank else 0
-        if array.size and not (-size <= array.min() and array.max() < size):
-            raise EdgecError(f"{c.where}: indices {array.min()} to {array.max()} leave axis {axis} of {c.arg().type}")
-        if array.size and array.min() < 0:
-            indices = c.const(np.where(array < 0, array + size, array), like=indices)
-    return c.emit("Gather", c.arg(), indices, axis=axis)
+    axis = c.axis()
+    return c.emit("Gather", c.arg(), counted(c, c.arg(1), c.shape[axis] if c.rank else 0, axis), axis=axis)
+
+
+@converts("GatherElements")
+def gather_elements(c: Context) -> Result:
+    axis = c.axis()
+    return c.emit("GatherElements", c.arg(), counted(c, c.arg(1), c.shape[axis] if c.rank else 0, axis), axis=axis)
+
+
+@converts("GatherND")
+def gather_nd(c: Context) -> Result:
+    """Each component of constant indices is counted along an axis of its own."""
+    batch, indices = int(c.attr("batch_dims", 0)), c.arg(1)
+    sizes = c.shape[batch:]
+    if is_const(indices) and indices.shape and 1 <= indices.shape[-1] <= len(sizes):
+        array, depth = const_array(indices), indices.shape[-1]
+        columns = [from_front(c, array[..., k], sizes[k], batch + k) for k in range(depth)]
+        indices = c.const(np.stack(columns, -1), like=indices)
+    return c.emit("GatherND", c.arg(), indices, batch_dims=batch)
 
 
 @converts("Trilu")
@@ -165,11 +177,17 @@ def trilu(c: Context) -> Result:
     return c.emit("Trilu", c.arg(), upper=int(c.attr("upper", 1)), k=k)
 
 
-@converts("CumSum")
-def cumulative_sum(c: Context) -> Result:
+@converts("CumSum", "CumProd")
+def cumulated(c: Context) -> Result:
     axis = c.in_rank(int(c.array(1, "axis").reshape(-1)[0]), c.rank)
     exclusive, reverse = int(c.attr("exclusive", 0)), int(c.attr("reverse", 0))
-    return c.emit("CumSum", c.arg(), axis=axis, exclusive=exclusive, reverse=reverse)
+    return c.emit(c.op, c.arg(), axis=axis, exclusive=exclusive, reverse=reverse)
+
+
+@converts("ReverseSequence")
+def reverse_sequence(c: Context) -> Result:
+    axes = tuple(c.in_rank(int(c.attr(key, k)), c.rank) for k, key in enumerate(("time_axis", "batch_axis")))
+    return c.emit("ReverseSequence", c.arg(0), c.arg(1), time_axis=axes[0], batch_axis=axes[1])
 
 
 @converts("SpaceToDepth")

@@ -11,12 +11,13 @@ from ..ir import Attr, Value
 from ..op import const_array, is_const
 from ..ops.pooling import pooled_size
 from .context import Context
-from .table import Refused, Result, converts
+from .table import Result, converts
 
 Ints = tuple[int, ...]
 
 
-def _spatial(c: Context, key: str, count: int, default: int) -> Ints:
+def spatial(c: Context, key: str, count: int, default: int) -> Ints:
+    """An attribute with an entry per axis of the window; a default where it is missing."""
     given = c.attr(key)
     values = (default,) * count if not given else tuple(int(v) for v in given)
     if len(values) != count:
@@ -34,7 +35,7 @@ def _pads(c: Context, kernel: Ints, strides: Ints, dilations: Ints) -> Ints:
     """The attribute `pads`, or what auto_pad makes of it."""
     rank, auto = len(kernel), c.attr("auto_pad", "NOTSET") or "NOTSET"
     if auto == "NOTSET":
-        return _spatial(c, "pads", 2 * rank, 0)
+        return spatial(c, "pads", 2 * rank, 0)
     if auto == "VALID":
         return (0,) * 2 * rank
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
@@ -50,7 +51,7 @@ def _window(c: Context, kernel: Ints) -> tuple[Ints, Ints, Ints]:
     rank = c.rank - 2
     if rank < 1 or len(kernel) != rank:
         raise EdgecError(f"{c.where}: a window of {list(kernel)} does not fit {c.arg().type}")
-    strides, dilations = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
+    strides, dilations = spatial(c, "strides", rank, 1), spatial(c, "dilations", rank, 1)
     if min((*strides, *dilations, *kernel)) < 1:
         raise EdgecError(f"{c.where}: kernel_shape, strides and dilations are at least 1")
     return strides, dilations, _pads(c, kernel, strides, dilations)
@@ -76,8 +77,8 @@ def conv_transpose(c: Context) -> Result:
     kernel, group = w.shape[2:], int(c.attr("group", 1))
     if rank < 1 or len(kernel) != rank:
         raise EdgecError(f"{c.where}: weights {w.type} do not fit {x.type}")
-    strides, dilations = _spatial(c, "strides", rank, 1), _spatial(c, "dilations", rank, 1)
-    extra = list(_spatial(c, "output_padding", rank, 0))
+    strides, dilations = spatial(c, "strides", rank, 1), spatial(c, "dilations", rank, 1)
+    extra = list(spatial(c, "output_padding", rank, 0))
     auto, wanted = c.attr("auto_pad", "NOTSET") or "NOTSET", c.attr("output_shape")
     if wanted or auto in ("SAME_UPPER", "SAME_LOWER"):
         sizes = wanted[-rank:] if wanted else [n * s for n, s in zip(c.shape[2:], strides, strict=True)]
@@ -88,7 +89,7 @@ def conv_transpose(c: Context) -> Result:
             total.append(max(left, 0))
         pads = _split_pads(tuple(total), auto != "SAME_UPPER")
     else:
-        pads = (0,) * 2 * rank if auto == "VALID" else _spatial(c, "pads", 2 * rank, 0)
+        pads = (0,) * 2 * rank if auto == "VALID" else spatial(c, "pads", 2 * rank, 0)
     bias = c.arg(2) if c.has(2) else c.const(np.zeros(w.shape[1] * group), like=x)
     return c.emit(
         "ConvTranspose",
@@ -105,9 +106,7 @@ def conv_transpose(c: Context) -> Result:
 
 @converts("MaxPool", "AveragePool")
 def pool(c: Context) -> Result:
-    """ceil_mode only stays where it changes the size."""
-    if c.wants(1):
-        raise Refused("its second result, the indices, is read", "only the first result of MaxPool is supported")
+    """ceil_mode only stays where it changes the size. The second result of MaxPool is found for itself."""
     kernel = tuple(int(k) for k in c.attr("kernel_shape", ()))
     strides, dilations, pads = _window(c, kernel)
     rank, ceil_mode = len(kernel), 0
@@ -118,18 +117,29 @@ def pool(c: Context) -> Result:
     attrs["ceil_mode"] = ceil_mode
     if c.op == "AveragePool":
         attrs["count_include_pad"] = int(c.attr("count_include_pad", 0))
-    return c.emit(c.op, c.arg(), **attrs)
+    y = c.emit(c.op, c.arg(), **attrs)
+    if not c.wants(1):
+        return y
+    order = int(c.attr("storage_order", 0))
+    return y, c.emit("Edgec.MaxPoolPlace", c.arg(), **attrs, storage_order=order)
 
 
 @converts("LpPool")
 def lp_pool(c: Context) -> Result:
-    """(sum |x|^p)^(1/p) through the mean over the window."""
+    """(sum |x|^p)^(1/p) through the mean over windows of an input that zeros make as large as they reach."""
     kernel, p = tuple(int(k) for k in c.attr("kernel_shape", ())), int(c.attr("p", 2))
     strides, dilations, pads = _window(c, kernel)
-    if c.attr("ceil_mode", 0):
-        raise Refused("ceil_mode is set", "expected ceil_mode=0")
-    x = c.arg()
-    powers = c.emit("Pow", c.emit("Abs", x), c.const(p, like=x))
+    rank, x = len(kernel), c.cast(c.arg(), "f64" if c.dtype == "f64" else "f32")
+    mode = int(c.attr("ceil_mode", 0)) if c.attr("auto_pad", "NOTSET") in ("", "NOTSET") else 0
+    ends = []
+    for k, n in enumerate(c.shape[2:]):
+        count = pooled_size(n, kernel[k], strides[k], pads[k], pads[k + rank], dilations[k], mode)
+        reach = (count - 1) * strides[k] + (kernel[k] - 1) * dilations[k] + 1
+        ends.append(max(reach - n - pads[k], pads[k + rank]))
+    magnitude = c.emit("Abs", x)
+    powers = magnitude if p == 1 else c.emit("Mul", x, x) if p == 2 else c.emit("Pow", magnitude, c.const(p, like=x))
+    if mode and tuple(ends) != pads[rank:]:
+        powers, pads = c.emit("Pad", powers, pads=(0, 0, *pads[:rank], 0, 0, *ends)), (0,) * 2 * rank
     mean = c.emit(
         "AveragePool",
         powers,
@@ -139,7 +149,9 @@ def lp_pool(c: Context) -> Result:
         dilations=dilations,
         count_include_pad=1,
     )
-    return c.emit("Pow", c.emit("Mul", mean, c.const(prod(kernel), like=x)), c.const(1 / p, like=x))
+    total = c.emit("Mul", mean, c.const(prod(kernel), like=x))
+    root = total if p == 1 else c.emit("Sqrt", total) if p == 2 else c.emit("Pow", total, c.const(1 / p, like=x))
+    return c.cast(root, c.dtype)
 
 
 @converts("ConvInteger")

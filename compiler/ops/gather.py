@@ -1,4 +1,6 @@
-"""Maps that read at computed positions: Gather, GatherElements, GatherND. Negative indices count from the back."""
+"""Maps that read at computed positions: Gather, GatherElements, GatherND (negative indices count from the back),
+ReverseSequence.
+"""
 
 from __future__ import annotations
 
@@ -53,6 +55,27 @@ def gather_nd(x: Tensor, indices: Tensor, batch_dims: int) -> Tensor:
     return np.asarray(x[(*lead, *np.moveaxis(indices, -1, 0))])
 
 
+def _reversed(x: Type, lengths: Type, time_axis: int, batch_axis: int) -> tuple[Type, ...]:
+    require(lengths, _INDEX, "sequence_lens")
+    time, batch = axis_in(time_axis, len(x.shape)), axis_in(batch_axis, len(x.shape))
+    if {time, batch} != {0, 1} or lengths.shape != (x.shape[batch],):
+        raise IRError(
+            f"lengths {lengths} of sequences along axis {time} do not fit axis {batch} of {x}; expected 0 and 1"
+        )
+    return (Type(x.dtype, x.shape),)
+
+
+def reverse_sequence(x: Tensor, lengths: Tensor, time_axis: int, batch_axis: int) -> Tensor:
+    """Elements before a sequence's length in reverse order, the rest as they are. Lengths are cut to 0 .. all of it."""
+    time = time_axis % x.ndim
+    places = np.arange(x.shape[time])[:, None]
+    length = np.clip(lengths.astype(np.int64), 0, x.shape[time])[None]
+    source = np.where(places < length, length - 1 - places, places)
+    source = source if time == 0 else source.T
+    return np.take_along_axis(x, source.reshape(*source.shape, *(1,) * (x.ndim - 2)), time)
+
+
 op("Gather", 2, _gather, lambda x, indices, axis: np.take(x, indices, axis), attrs={"axis": 0})
 op("GatherElements", 2, _gather_elements, gather_elements, attrs={"axis": 0})
 op("GatherND", 2, _gather_nd, gather_nd, attrs={"batch_dims": 0})
+op("ReverseSequence", 2, _reversed, reverse_sequence, attrs={"time_axis": 0, "batch_axis": 1})

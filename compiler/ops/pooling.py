@@ -1,8 +1,11 @@
-"""Windows: MaxPool and AveragePool of any spatial rank, with explicit pads (begins, then ends)."""
+"""Windows: MaxPool, positions of its elements, AveragePool; any spatial rank, explicit pads (begins, then ends)."""
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import product
+from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -70,6 +73,42 @@ def max_pool(x: Tensor, kernel_shape: Ints, strides: Ints, pads: Ints, dilations
     return _fold(x, limits(dtype_of(x))[0], kernel_shape, s, p, d, size, np.maximum)
 
 
+def _placed(x: Type, storage_order: int, **attrs: Any) -> tuple[Type, ...]:
+    (t,) = _pooled(NUMBERS)(x, **attrs)
+    return (Type("i64", t.shape),)
+
+
+def max_pool_place(
+    x: Tensor,
+    kernel_shape: Ints,
+    strides: Ints,
+    pads: Ints,
+    dilations: Ints,
+    ceil_mode: int,
+    storage_order: int,
+) -> Tensor:
+    """Where the greatest element of each window lies in `x` as one line: the first of equal ones, NaN above all.
+
+    With storage_order the first axis of a plane moves fastest. Windows of nothing but padding point at their plane.
+    """
+    size = x.shape[2:]
+    s, p, d, count = _windows(size, kernel_shape, strides, pads, dilations, ceil_mode)
+    best = np.full((*x.shape[:2], *count), limits(dtype_of(x))[0]).astype(widened(x).dtype)
+    place = np.full(best.shape, -1)
+    for at in product(*(range(k) for k in kernel_shape)):
+        taps = [np.arange(count[k]) * s[k] - p[k] + a * d[k] for k, a in enumerate(at)]
+        grid = np.ix_(*taps)
+        inside = reduce(np.logical_and, ((t >= 0) & (t < n) for t, n in zip(grid, size, strict=True)))
+        clamped: Any = np.ix_(*(np.clip(t, 0, n - 1) for t, n in zip(taps, size, strict=True)))
+        part = widened(x)[(slice(None), slice(None), *clamped)]
+        unordered = (part != part) & (best == best)
+        takes = inside & ((place < 0) | (part > best) | unordered)
+        here = sum(t * (prod(size[:k]) if storage_order else prod(size[k + 1 :])) for k, t in enumerate(clamped))
+        best, place = np.where(takes, part, best), np.where(takes, here, place)
+    planes = np.arange(prod(x.shape[:2])).reshape(*x.shape[:2], *(1,) * len(size)) * prod(size)
+    return np.asarray(np.maximum(place, 0) + planes, np.int64)
+
+
 def average_pool(
     x: Tensor, kernel_shape: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: int, count_include_pad: int
 ) -> Tensor:
@@ -88,3 +127,4 @@ def average_pool(
 
 op("MaxPool", 1, _pooled(NUMBERS), max_pool, kind="window", attrs=_ATTRS)
 op("AveragePool", 1, _pooled(FLOATS), average_pool, kind="window", attrs={**_ATTRS, "count_include_pad": 0})
+op("Edgec.MaxPoolPlace", 1, _placed, max_pool_place, kind="window", attrs={**_ATTRS, "storage_order": 0})

@@ -1,4 +1,4 @@
-"""Folds over axes: the Reduce family, ArgMax, ArgMin, CumSum. No axes: nothing is folded."""
+"""Folds over axes: the Reduce family, ArgMax, ArgMin, CumSum, CumProd. No axes: nothing is folded."""
 
 from __future__ import annotations
 
@@ -97,14 +97,18 @@ def _cumulated(x: Type, axis: int, exclusive: int, reverse: int) -> tuple[Type, 
     return (Type(x.dtype, x.shape),)
 
 
-def cumulative_sum(x: Tensor, axis: int, exclusive: int, reverse: int) -> Tensor:
-    """Running sum along an axis; exclusive: without the element itself; reverse: from the back."""
-    wide = widened(np.flip(x, axis) if reverse else x)
-    total = np.cumsum(wide, axis, dtype=wide.dtype)
-    if exclusive:
-        total = np.roll(total, 1, axis)
-        total[tuple(0 if k == axis % x.ndim else slice(None) for k in range(x.ndim))] = 0
-    return (np.flip(total, axis) if reverse else total).astype(x.dtype)
+def _cumulate(name: str, fn: np.ufunc, identity: int) -> None:
+    """A running fold along an axis; exclusive: without the element itself; reverse: from the back."""
+
+    def meaning(x: Tensor, axis: int, exclusive: int, reverse: int) -> Tensor:
+        wide = widened(np.flip(x, axis) if reverse else x)
+        total = fn.accumulate(wide, axis, dtype=wide.dtype)
+        if exclusive:
+            total = np.roll(total, 1, axis)
+            total[tuple(0 if k == axis % x.ndim else slice(None) for k in range(x.ndim))] = identity
+        return (np.flip(total, axis) if reverse else total).astype(x.dtype)
+
+    op(name, 1, _cumulated, meaning, kind="other", attrs={"axis": 0, "exclusive": 0, "reverse": 0})
 
 
 _reduce("ReduceSum", np.sum)
@@ -120,4 +124,5 @@ _reduce("ReduceLogSumExp", log_sum_exp)
 _ARG = {"axis": 0, "keepdims": 1, "select_last_index": 0}
 op("ArgMax", 1, _arg, _arg_meaning(np.argmax), kind="reduce", attrs=_ARG)
 op("ArgMin", 1, _arg, _arg_meaning(np.argmin), kind="reduce", attrs=_ARG)
-op("CumSum", 1, _cumulated, cumulative_sum, kind="other", attrs={"axis": 0, "exclusive": 0, "reverse": 0})
+_cumulate("CumSum", np.add, 0)
+_cumulate("CumProd", np.multiply, 1)

@@ -1,4 +1,4 @@
-"""generic_other: CumSum, a running total along one axis; vectors lie along the others."""
+"""generic_other: CumSum and CumProd, running totals along one axis; vectors lie along the others."""
 
 from __future__ import annotations
 
@@ -62,8 +62,9 @@ def _region(problem: Problem, io: Any) -> Region:
         held = narrow(tir.load(total, v), dtype(anchor.types[0].dtype).tvm)
         space.body.bind(Value(anchor), lambda _: held)
         write = [io.store(space, o, space.body.at(o, index), index) for o in dict.fromkeys(problem.body.outputs)]
-        add = tir.store(total, tir.load(total, v) + x, v)
-        return tir.seq(write, add) if attrs["exclusive"] else tir.seq(add, write)
+        old = tir.load(total, v)
+        fold = tir.store(total, old * x if anchor.op == "CumProd" else old + x, v)
+        return tir.seq(write, fold) if attrs["exclusive"] else tir.seq(fold, write)
 
     def scan(points: Any) -> Any:
         def turns(groups: Any, point: Any) -> Any:
@@ -78,12 +79,12 @@ def _region(problem: Problem, io: Any) -> Region:
             return tir.loop(groups[0].extent, turn)
 
         folds = [g for g in space.groups if g.fold]
-        zero = lit(0, kind)
-        return tir.seq([tir.seq(alloc, p(lambda v: tir.store(total, zero, v)), turns(folds, p)) for p in points])
+        first = lit(1 if anchor.op == "CumProd" else 0, kind)
+        return tir.seq([tir.seq(alloc, p(lambda v: tir.store(total, first, v)), turns(folds, p)) for p in points])
 
     space.trace(lambda: step(tir.i32(0)), merge=False)
     order = [g for g in space.groups if not g.fold]
     return Nest(space, order, problem.target.cpu.lanes(32)).run(scan, problem.threads, out.shape[axis])
 
 
-kernel(Row("generic_other", frozenset({"CumSum"}), match, offers, emit, "running totals"))
+kernel(Row("generic_other", frozenset({"CumSum", "CumProd"}), match, offers, emit, "running totals"))

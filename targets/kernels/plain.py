@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
-from edgec.compiler.ir import Node, Value
+from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 if TYPE_CHECKING:
     from ..tir import Expr, Stmt
+    from .plain_lines import Line
 
 Code: TypeAlias = "Callable[[Tensors], tuple[int, Callable[[Expr], Stmt]]]"
 Part = tuple[str, int]  # TVM element type, number of elements
@@ -26,7 +27,10 @@ LINE = 64  # bytes: parts of the scratch begin at multiples
 
 @dataclass(frozen=True)
 class Tensors:
-    """What the code of a node reads and writes: `args`, `results` and `scratch`, which each worker has for itself."""
+    """What the code of a node reads and writes: `args`, `results` and `scratch`, which each worker has for itself.
+
+    Arguments and results have their logical axes, or with `flat` in `plain` one that holds all elements.
+    """
 
     node: Node
     problem: Problem
@@ -46,6 +50,28 @@ class Tensors:
         """Store an element of result `k`; `value` has the type that holds the result's."""
         return _place(Value(self.node, k), self.results[k]).store(value, index)
 
+    def line(self, k: int) -> Line:
+        """Argument `k` of a row that is `flat`."""
+        from .plain_lines import Line
+
+        return Line(self.args[k], self.node.args[k].type.dtype)
+
+    def out(self, k: int = 0) -> Line:
+        """Result `k` of a row that is `flat`."""
+        from .plain_lines import Line
+
+        return Line(self.results[k], self.node.types[k].dtype)
+
+    def unless_over(self, k: int, copy: Stmt) -> Stmt:
+        """`copy` where the first result does not take the memory of argument `k` (see `Op.over`)."""
+        from tvm import tirx
+
+        from .. import tir
+
+        bits = f"int{self.problem.target.pointer_bits}"
+        ours, theirs = (tir.address(buffer, bits) for buffer in (self.results[0], self.args[k]))
+        return tir.when(tirx.NE(ours, theirs), copy)
+
 
 def _place(value: Value, buffer: Any) -> Any:
     from ..access import Place
@@ -60,8 +86,12 @@ def plain(
     cycles: Callable[[Node, Cpu], float],
     summary: str,
     scratch: Callable[[Node, Cpu], Sequence[Part]] = lambda node, cpu: (),
+    flat: bool = False,
 ) -> None:
-    """Register a row. `cycles`: modelled cycles of the node on one core; `scratch`: what each worker needs beside."""
+    """Register a row. `cycles`: modelled cycles of the node on one core; `scratch`: what each worker needs beside.
+
+    `flat`: the code addresses each tensor by the number of an element, in row-major order.
+    """
 
     def offers(problem: Problem) -> Sequence[Choice]:
         from .cost import CALL_US
@@ -73,7 +103,7 @@ def plain(
         return [Choice(name, layouts_in, layouts_out, cost_us=cost, scratch_bytes=needed)]
 
     def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-        return emit_plain(problem, symbol, code, scratch(problem.anchor, problem.target.cpu))
+        return emit_plain(problem, symbol, code, scratch(problem.anchor, problem.target.cpu), flat)
 
     kernel(Row(name, frozenset(ops), _match, offers, emit, summary))
 
@@ -96,10 +126,14 @@ def _offsets(parts: Sequence[Part]) -> tuple[list[int], int]:
     return offsets, end
 
 
-def emit_plain(problem: Problem, symbol: str, code: Code, parts: Sequence[Part]) -> Emitted:
+def emit_plain(problem: Problem, symbol: str, code: Code, parts: Sequence[Part], flat: bool = False) -> Emitted:
     """The kernel of one node; an argument lies as its type in the body says."""
     from .. import tir
-    from ..access import parameter
+    from ..access import parameter as shaped
+
+    def parameter(name: str, t: Type) -> tuple[str, str, tuple[int, ...]]:
+        _, element, shape = shaped(name, t)
+        return name, element, (max(1, t.size),) if flat else shape
 
     node, body = problem.anchor, problem.body
     inputs = [parameter(f"a{k}", v.type) for k, v in enumerate(body.inputs)]

@@ -108,24 +108,13 @@ class Reduction:
         return s.log(total) + prior[0] if kind == "ReduceLogSumExp" else total
 
     def _arg(self) -> Stage:
-        """(position, value) pairs; of equal values the first or the last counts, in whatever order they come.
-
-        NaN is beyond all numbers, as it is in numpy.
-        """
+        """(position, value) pairs."""
         last, greatest = bool(full_attrs(self.node)["select_last_index"]), self.node.op == "ArgMax"
         nowhere = lit(-1 if last else 2**31 - 1, "int32")
         worst = extreme(self.own, greatest)
 
         def combine(a: Parts, b: Parts) -> Parts:
-            better = a[1] < b[1] if greatest else b[1] < a[1]
-            nearer = a[0] < b[0] if last else b[0] < a[0]
-            equal = tirx.EQ(a[1], b[1])
-            if self.is_float:
-                was, now = m.is_nan(a[1]), m.is_nan(b[1])
-                better = tirx.Or(better, tirx.And(now, tirx.Not(was)))
-                equal = tirx.Or(equal, tirx.And(now, was))
-            take = tirx.Or(better, tirx.And(equal, nearer))
-            return tirx.Select(take, b[0], a[0]), tirx.Select(take, b[1], a[1])
+            return best_of(a, b, greatest, last)
 
         def term(prior: Prior) -> Parts:
             at = self.context.positions()[0]
@@ -133,6 +122,22 @@ class Reduction:
             return self.guarded(at, nowhere), self.guarded(self.value(), worst)
 
         return Stage(("int32", self.own), (nowhere, worst), term, combine, lambda parts: tirx.Cast("int64", parts[0]))
+
+
+def best_of(a: Parts, b: Parts, greatest: bool, last: bool) -> Parts:
+    """The better of two (position, value) pairs; of equal values the first or the last, in whatever order they come.
+
+    NaN is beyond all numbers, as it is in numpy.
+    """
+    better = a[1] < b[1] if greatest else b[1] < a[1]
+    nearer = a[0] < b[0] if last else b[0] < a[0]
+    equal = tirx.EQ(a[1], b[1])
+    if m.kind(a[1]).startswith("float"):
+        was, now = m.is_nan(a[1]), m.is_nan(b[1])
+        better = tirx.Or(better, tirx.And(now, tirx.Not(was)))
+        equal = tirx.Or(equal, tirx.And(now, was))
+    take = tirx.Or(better, tirx.And(equal, nearer))
+    return tirx.Select(take, b[0], a[0]), tirx.Select(take, b[1], a[1])
 
 
 def log_sum_exp(kind: str, value: Callable[[], Expr], guarded: Binary) -> list[Stage]:

@@ -12,7 +12,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from .generic_choice import choices, fold_us, one_anchor
 
 if TYPE_CHECKING:
-    from ..tir import Expr
+    from ..tir import Expr, Index
     from .generic_anchor import Context
 
 
@@ -48,16 +48,8 @@ def _stages(context: Context) -> Any:
     start = extreme(kind, True) if greatest else lit(0, kind)
 
     def term() -> Expr:
-        n, c, *at = context.index()
-        size = node.args[0].shape[2:]
-        source: list[Any] = []
-        inside: list[Any] = []
-        for k, tap in enumerate(context.positions()):
-            first, dilation = _first(context, at[k], k)
-            t = first + tap * dilation
-            inside += [t >= 0, t < size[k]]
-            source.append(context.body.within(t, 0, size[k] - 1))
-        x = narrow(widen(context.body.at(node.args[0], (n, c, *source))), kind)
+        index, inside = tap(context)
+        x = narrow(widen(context.body.at(node.args[0], index)), kind)
         for condition in inside:
             x = context.body.choose(condition, x, start)
         return x
@@ -66,6 +58,20 @@ def _stages(context: Context) -> Any:
         return prior[0] if greatest else prior[0] / tirx.Cast(kind, _count(context))
 
     return [simple(kind, start, s.maximum if greatest else add, lambda prior: term())], finish
+
+
+def tap(context: Context) -> tuple[Index, list[Expr]]:
+    """The element of a window at the current positions: its index, clamped, and the conditions for its being there."""
+    n, c, *at = context.index()
+    size = context.problem.anchor.args[0].shape[2:]
+    source: list[Any] = []
+    inside: list[Any] = []
+    for k, place in enumerate(context.positions()):
+        first, dilation = _first(context, at[k], k)
+        t = first + place * dilation
+        inside += [t >= 0, t < size[k]]
+        source.append(context.body.within(t, 0, size[k] - 1))
+    return (n, c, *source), inside
 
 
 def _first(context: Context, o: Expr, k: int) -> tuple[Expr, int]:

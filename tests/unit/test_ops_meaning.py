@@ -244,7 +244,38 @@ def test_gather() -> None:
     check("GatherElements", f32(3, 4), ints(-3, 3, 2, 4, to=np.int64), axis=0)
     check("GatherND", f32(2, 3, 4), i64([[0, 1]], [[1, -1]]))
     check("GatherND", f32(2, 3, 4), i64([[1]], [[2]]), batch_dims=1)
+    check("GatherND", f32(2, 3, 4), K(i64([[0, 1, -4]], [[-1, -1, 2]])))
+    check("GatherND", f32(2, 3, 4), K(i64([[-1]], [[2]])), batch_dims=1, opset=12)
+    check("GatherElements", f32(3, 4), K(i64([0, -1], [-3, 2])), axis=-2, opset=11)
+
+
+def test_one_hot() -> None:
     check("OneHot", i64(0, 2, -1), K(np.int64(3)), f32(2), axis=-1)
+    check("OneHot", i64([0, 5], [-6, 2]), K(np.asarray([5])), ints(0, 9, 2, to=np.int64), axis=1, opset=9)
+    check("OneHot", np.asarray([1.9, -1.2, 0], np.float32), K(np.float32(3)), f32(2), axis=0)
+
+
+@pytest.mark.parametrize("reduction", ["none", "add", "mul", "max", "min"])
+def test_scatter(reduction: str) -> None:
+    check("ScatterElements", f32(4, 5), ints(-5, 5, 4, 1, to=np.int64), f32(4, 1), axis=1, reduction=reduction)
+    check("ScatterND", f32(4, 5, 6), i64([[0, 1]], [[-1, -2]]), f32(2, 1, 6), reduction=reduction)
+    check("ScatterND", f32(4, 5), K(i64([3], [0])), f32(2, 5), reduction=reduction)
+
+
+def test_scatter_of_other_operator_sets() -> None:
+    check("Scatter", f32(4, 5), K(i64([0, 3, 1])), f32(1, 3), opset=9, axis=0)
+    check("ScatterElements", f32(4, 5), i64([0, -1, 1]), f32(1, 3), opset=11, axis=1)
+    check("ScatterND", f32(4, 5), i64([3], [0]), f32(2, 5), opset=11)
+    check("TensorScatter", f32(2, 3, 6, 4), f32(2, 3, 2, 4), i64(1, 4), opset=24)
+    check("TensorScatter", f32(2, 6, 4), f32(2, 3, 4), i64(4, 11), opset=24, axis=1, mode="circular")
+    check("TensorScatter", f32(2, 6, 4), f32(2, 3, 4), opset=24, axis=1)
+
+
+def test_selection_in_order() -> None:
+    x = ints(-3, 4, 2, 5, 7).astype(np.float32)
+    check("TopK", x, K(i64(3)), results=2, axis=1, largest=0)
+    check("TopK", x, K(i64(4)), results=2, opset=10)
+    check("TopK", x, results=2, opset=9, k=2, axis=0)
 
 
 RESIZE = [
@@ -322,6 +353,30 @@ def test_normalizations() -> None:
     check("CumSum", f32(3, 4), K(np.int64(0)))
 
 
+@pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
+def test_counts_of_runs(mode: str) -> None:
+    attrs = {"ngram_counts": [0, 3], "ngram_indexes": [3, 1, 2, 0, 4], "pool_int64s": [1, 2, 3, 1, 2, 3, 1]}
+    attrs |= {"min_gram_length": 1, "max_gram_length": 2, "max_skip_count": 2, "mode": mode}
+    check("TfIdfVectorizer", ints(1, 5, 3, 20), weights=[1.0, 2.0, 3.0, 4.0, 5.0], **attrs)
+    check("TfIdfVectorizer", ints(1, 5, 20, to=np.int64), **attrs)
+
+
+def test_determinants() -> None:
+    check("Det", f32(4, 4))
+    check("Det", f32(2, 3, 5, 5), opset=11)
+    check("Det", f32(1, 1))
+
+
+def test_running_products() -> None:
+    check("CumProd", f32(3, 4), K(np.int64(1)), opset=26, exclusive=1, reverse=1)
+    check("CumProd", ints(-3, 4, 3, 4), K(np.int64(0)), opset=26)
+
+
+def test_reversed_sequences() -> None:
+    check("ReverseSequence", f32(5, 3, 2), i64(5, 0, 3), opset=10)
+    check("ReverseSequence", f32(3, 5), i64(1, 4, 5), opset=10, time_axis=1, batch_axis=0)
+
+
 CONVS = [
     ((1, 4, 7, 6), (6, 4, 3, 3), {"pads": [1, 0, 2, 1], "strides": [2, 1]}),
     ((2, 4, 7, 6), (6, 2, 3, 2), {"group": 2, "strides": [2, 1], "auto_pad": "SAME_UPPER"}),
@@ -383,6 +438,37 @@ def test_pooling(attrs: dict[str, Any]) -> None:
     check("AveragePool", f32(1, 2, 7, 8), **attrs)
     if "ceil_mode" not in attrs:
         check("AveragePool", f32(1, 2, 7, 8), count_include_pad=1, **attrs)
+
+
+@pytest.mark.parametrize("attrs", POOLS)
+@pytest.mark.parametrize("order", [0, 1])
+def test_positions_in_windows(attrs: dict[str, Any], order: int) -> None:
+    check("MaxPool", f32(2, 3, 7, 8), results=2, opset=12, storage_order=order, **attrs)
+    check("MaxPool", ints(0, 3, 2, 3, 7, 8).astype(np.float32), results=2, opset=12, storage_order=order, **attrs)
+
+
+@pytest.mark.parametrize("attrs", POOLS)
+@pytest.mark.parametrize("p", [1, 2, 3])
+def test_norms_of_windows(attrs: dict[str, Any], p: int) -> None:
+    check("LpPool", f32(1, 2, 7, 8), opset=18, p=p, **attrs)
+
+
+def test_positions_in_volumes() -> None:
+    check(
+        "MaxPool", f32(2, 2, 4, 5, 6), results=2, opset=12, storage_order=1, kernel_shape=[2, 3, 2], strides=[1, 2, 1]
+    )
+    check("MaxPool", f32(2, 2, 9), results=2, opset=12, kernel_shape=[3], pads=[1, 2], strides=[2])
+
+
+def test_undoing_windows() -> None:
+    places = i64(5, 7, 13, 15).reshape(1, 1, 2, 2)
+    check("MaxUnpool", f32(1, 1, 2, 2), places, opset=11, kernel_shape=[2, 2], strides=[2, 2])
+    check("MaxUnpool", f32(1, 1, 2, 2), places, K(i64(1, 1, 4, 4)), opset=11, kernel_shape=[2, 2], strides=[2, 2])
+    check("Col2Im", f32(2, 18, 20), K(i64(6, 7)), K(i64(3, 3)), opset=18)
+    check("Col2Im", f32(2, 12, 12), K(i64(5, 6)), K(i64(2, 2)), opset=18, strides=[2, 2], pads=[1, 1, 0, 2])
+    attrs = {"dilations": [3, 2], "pads": [0, 1, 1, 0], "strides": [1, 2]}
+    check("Col2Im", f32(1, 6, 8), K(i64(6, 7)), K(i64(2, 3)), opset=18, **attrs)
+    check("Col2Im", f32(1, 8, 12), K(i64(3, 4, 3)), K(i64(2, 2, 2)), opset=18)
 
 
 def test_global_pooling() -> None:
