@@ -8,7 +8,7 @@ without a rule is refused. The rules stand in sized_maps.py, sized_math.py and s
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, NoReturn, TypeAlias
 
@@ -62,6 +62,15 @@ def only(c: Context, index: int = 0) -> Count:
         if other != index:
             refuse(c, index=other)
     return c.counts[index]
+
+
+def alike(c: Context, indices: Sequence[int]) -> None:
+    """Refuse arguments of which only some have a size that depends on data, or have different ones."""
+    first = next(iter(c.counts.values()))
+    for index in indices:
+        n = c.counts.get(index)
+        if n is None or n.axis != first.axis or not same(n.value, first.value):
+            refuse(c, f"and {c.arg(index).name!r} may have another size")
 
 
 def keep(c: Context, count: Count, axis: int | None = None, *, zeros: bool = False) -> Result:

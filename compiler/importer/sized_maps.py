@@ -10,7 +10,7 @@ import numpy as np
 from ..ir import Value
 from ..op import const_array, is_const
 from .context import Context
-from .sized import keep, keeps, mask, number, only, padded, refuse, same, times
+from .sized import alike, keep, keeps, mask, number, only, padded, refuse, same, times
 from .table import CONVERTERS, Count, Result
 
 
@@ -110,7 +110,7 @@ def concat(c: Context) -> Result:
     axis, args = c.axis(1), [c.arg(i) for i in range(len(c.args))]
     first = next(iter(c.counts.values()))
     if all(n.axis != axis for n in c.counts.values()):
-        _all_alike(c, len(args))
+        alike(c, range(len(args)))
         return keep(c, first, zeros=all(n.zeros for n in c.counts.values()))
     for index, n in c.counts.items():
         if n.axis != axis:
@@ -128,15 +128,6 @@ def concat(c: Context) -> Result:
     ]
     y, value = c.emit_all("Edgec.Compress", whole, c.emit("Concat", *masks, axis=0), axis=axis)
     return c.sized(y, Count(axis, value, first.source, zeros=True))
-
-
-def _all_alike(c: Context, count: int) -> None:
-    """Refuse arguments of which only some have a size that depends on data, or have different ones."""
-    first = next(iter(c.counts.values()))
-    for index in range(count):
-        n = c.counts.get(index)
-        if n is None or n.axis != first.axis or not same(n.value, first.value):
-            refuse(c, f"and {c.arg(index).name!r} may have another size")
 
 
 @keeps("Gather")
@@ -187,7 +178,7 @@ def gather_nd(c: Context) -> Result:
     if indices is not None and (indices.axis == rank - 1 or 0 in c.shape[: batch + depth]):
         refuse(c, index=1)
     if data is not None and data.axis < batch:
-        _all_alike(c, 2)
+        alike(c, range(2))
     elif data is not None and (indices is not None or data.axis < batch + depth):
         refuse(c)
     elif indices is not None and indices.axis < batch:

@@ -1,0 +1,55 @@
+"""Rules of values whose size depends on data: operators that write at positions; the padding goes to a slice more.
+
+The data get one slice at the end, which takes the updates of the padding, and which is cut off afterwards.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..ir import Value
+from .context import Context
+from .sized import alike, keeps, mask, refuse
+from .table import CONVERTERS, Count, Result
+
+
+@keeps("ScatterElements", "Scatter")
+def scatter_elements(c: Context) -> Result:
+    axis, count = c.axis(0), _both(c)
+    size, longest = c.shape[axis], c.arg(1).shape[count.axis]
+    if count.axis != axis and c.shape[count.axis] < longest:
+        refuse(c, f"and {c.arg().name!r} has {c.shape[count.axis]} entries there", 1)
+    return _written(c, count, axis, np.asarray(size))
+
+
+@keeps("ScatterND")
+def scatter_nd(c: Context) -> Result:
+    count, rank = _both(c), len(c.arg(1).shape)
+    if count.axis == rank - 1:
+        refuse(c, index=1)
+    last = np.zeros(c.arg(1).shape[-1], np.int64)
+    last[:1] = c.shape[0]
+    return _written(c, count, 0, last)
+
+
+def _both(c: Context) -> Count:
+    """The count of indices and updates, which is one; the data have none."""
+    if 0 in c.counts:
+        refuse(c, index=0)
+    alike(c, [1, 2])
+    return c.counts[1]
+
+
+def _written(c: Context, count: Count, axis: int, last: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Result:
+    """`last`: the position of the slice that is added, which negative positions are counted from as well."""
+    size, indices = c.shape[axis], c.arg(1)
+    pads = [0] * (2 * c.rank)
+    pads[c.rank + axis] = 1
+    c.args[0] = c.emit("Pad", c.arg(), pads=tuple(pads))
+    end = c.const(last, like=indices)
+    below = c.emit("Less", indices, c.const(0, like=indices))
+    places = c.emit("Where", below, c.emit("Add", indices, end), indices)
+    c.args[1] = c.emit("Where", mask(c, count, indices), places, end)
+    y = CONVERTERS[c.op](c)
+    assert isinstance(y, Value)
+    return c.slice(y, axis, 0, size)
