@@ -25,7 +25,6 @@ from . import (  # noqa: F401
     sort_rows,
     suppression_rows,
     trees,
-    window_columns,
     window_generic,
     window_place,
     winograd_rows,
