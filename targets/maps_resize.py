@@ -12,9 +12,11 @@ from tvm import tirx
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
+from edgec.compiler.ops.common import reach
 from edgec.compiler.ops.resize import axis_taps, resized_length
 
 from .conversions import narrow, widen
+from .mathlib import at_least, at_most, rint
 from .tir import Expr, Index, lit
 
 Taps = list[tuple[Expr, Expr | None]]  # (source position, weight in f64; None: one)
@@ -43,11 +45,11 @@ def resize(body: Any, value: Value, index: Index) -> Expr:
         return sum(terms[1:], terms[0])
 
     result = total(len(axes) - 1, index)
-    return (
-        tirx.Cast(dtype(value.type.dtype).tvm, result)
-        if work == "float64"
-        else narrow(result, dtype(value.type.dtype).tvm)
-    )
+    if attrs["mode"] == "cubic" and dtype(value.type.dtype).is_int:
+        low, high = reach(value.type.dtype)
+        result = at_most(at_least(rint(result), f64(low)), f64(high))
+    to = dtype(value.type.dtype).tvm
+    return tirx.Cast(to, result) if work == "float64" else narrow(result, to)
 
 
 def axis_reads(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -> Taps:

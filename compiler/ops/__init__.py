@@ -3,6 +3,7 @@
 from . import (
     attention,
     binary,
+    blend,
     casts,
     columns,
     control,
@@ -32,6 +33,7 @@ from . import (
 __all__ = [
     "attention",
     "binary",
+    "blend",
     "casts",
     "columns",
     "control",

@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401
     attention_rows,
+    blend,
     channels_rows,
     columns_rows,
     contract_generic,
