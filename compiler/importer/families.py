@@ -7,6 +7,7 @@ from . import (
     einsum,
     elementwise,
     folds,
+    grids,
     linear,
     loops,
     normalizations,
@@ -25,6 +26,8 @@ from . import (
     text,
     trees,
     unpooling,
+    signals,
+    spectral,
     windows,
 )
 
@@ -35,6 +38,7 @@ __all__ = [
     "einsum",
     "elementwise",
     "folds",
+    "grids",
     "linear",
     "loops",
     "normalizations",
@@ -53,5 +57,7 @@ __all__ = [
     "text",
     "trees",
     "unpooling",
+    "signals",
+    "spectral",
     "windows",
 ]
