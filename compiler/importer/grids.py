@@ -9,7 +9,7 @@ import numpy as np
 from ..errors import EdgecError
 from ..ops.common import Tensor
 from .context import Context
-from .table import Result, converts
+from .table import Refused, Result, converts
 
 
 @converts("AffineGrid")
@@ -25,6 +25,17 @@ def affine_grid(c: Context) -> Result:
     theta = c.cast(c.arg(), "f64" if c.dtype == "f64" else "f32")
     y = c.transpose(c.emit("MatMul", theta, c.const(places[None], like=theta)), (0, 2, 1))
     return c.cast(c.reshape(y, (sizes[0], *sizes[2:], rank)), c.dtype)
+
+
+@converts("GridSample")
+def grid_sample(c: Context) -> Result:
+    """Opset 20 calls the modes otherwise."""
+    mode = str(c.attr("mode", "linear"))
+    mode = {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)
+    padding, corners = str(c.attr("padding_mode", "zeros")), int(bool(c.attr("align_corners", 0)))
+    if not 3 <= c.rank <= 5:
+        raise Refused(f"it samples {c.arg().type}", "expected one, two or three spatial axes")
+    return c.emit("GridSample", c.arg(0), c.arg(1), mode=mode, padding_mode=padding, align_corners=corners)
 
 
 def _even(n: int, corners: bool) -> Tensor:

@@ -119,7 +119,7 @@ def _convolved(c: Context, signal: Value, n: int, step: int, out: int) -> Value:
 
 
 def _framed(c: Context, signal: Value, n: int, step: int, frames: int, onesided: bool) -> Value:
-    """Frames one after the other, each weighed by the window. They are read in the blocks that all of them consist of."""
+    """Frames one after the other, each weighed by the window; they are read in blocks that all of them consist of."""
     batch, length, parts = signal.shape
     block, used = gcd(step, n), (frames - 1) * step + n
     if used < length:

@@ -12,6 +12,7 @@ from . import (  # noqa: F401
     generic_map,
     generic_other,
     generic_reduce,
+    grid_sample,
     matmul_rows,
     ngrams,
     norm,
