@@ -38,6 +38,44 @@ def grid_sample(c: Context) -> Result:
     return c.emit("GridSample", c.arg(0), c.arg(1), mode=mode, padding_mode=padding, align_corners=corners)
 
 
+@converts("DeformConv")
+def deform_conv(c: Context) -> Result:
+    """The moved elements under each window, then a convolution of single pixels. f16 and bf16 are computed in f32."""
+    work = "f64" if c.dtype == "f64" else "f32"
+    x, w, offset = (c.cast(c.arg(k), work) for k in range(3))
+    kernel, rank, group = w.shape[2:], c.rank - 2, int(c.attr("group", 1))
+    given = c.attr("kernel_shape")
+    if not 1 <= rank <= 3:
+        raise Refused(f"it convolves {c.arg().type}", "expected one, two or three spatial axes")
+    if len(kernel) != rank or (given and tuple(given) != kernel) or c.shape[1] != w.shape[1] * group:
+        raise EdgecError(f"{c.where}: weights {w.type} do not fit {c.arg().type} in {group} groups")
+    if group < 1 or w.shape[0] % group:
+        raise EdgecError(f"{c.where}: {w.shape[0]} results do not part into {group} groups")
+    strides, dilations, pads = (
+        tuple(c.attr(key) or (default,) * count)
+        for key, default, count in (("strides", 1, rank), ("dilations", 1, rank), ("pads", 0, 2 * rank))
+    )
+    masks = [c.cast(c.arg(4), work)] if c.has(4) else []
+    columns = c.emit(
+        "Edgec.DeformColumns",
+        x,
+        offset,
+        *masks,
+        kernel_shape=kernel,
+        strides=strides,
+        pads=pads,
+        dilations=dilations,
+        group=group,
+        offset_group=int(c.attr("offset_group", 1)),
+    )
+    bias = c.cast(c.arg(3), work) if c.has(3) else c.const(np.zeros(w.shape[0]), like=work)
+    window, ones = prod(kernel), (1,) * rank
+    filters = c.transpose(c.reshape(w, (w.shape[0], w.shape[1], window)), (0, 2, 1))
+    filters = c.reshape(filters, (w.shape[0], w.shape[1] * window, *ones))
+    y = c.emit("Conv", columns, filters, bias, strides=ones, pads=(0,) * 2 * rank, dilations=ones, group=group)
+    return c.cast(y, c.dtype)
+
+
 def _even(n: int, corners: bool) -> Tensor:
     """Positions from -1 to 1: of the first and last pixel's centres, or of their outer edges.
 

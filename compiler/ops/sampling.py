@@ -1,12 +1,12 @@
-"""Sampling between elements at positions that are data: GridSample, and the columns of a deformable convolution.
+"""Sampling between elements at positions that are data: GridSample, and the arithmetic of samples.
 
 `taps` gives positions and weights along one axis; code generation follows it step by step.
 """
 
 from __future__ import annotations
 
+from functools import reduce
 from itertools import product
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,8 +14,8 @@ import numpy as np
 from ..dtypes import dtype
 from ..errors import IRError
 from ..ir import Type
-from ..op import REQUIRED, op
-from .common import FLOATS, Ints, Tensor, dtype_of, equal_types, fill, reach, require, widened
+from ..op import op
+from .common import FLOATS, Tensor, dtype_of, reach, require, widened
 
 MODES = ("nearest", "linear", "cubic")
 PADDINGS = ("zeros", "border", "reflection")
@@ -31,7 +31,7 @@ def wide_kind(name: str) -> str:
 def pixels(at: Tensor, size: int, corners: bool) -> Tensor:
     """Positions in elements from normalized ones: -1 and 1 are the outer elements' centres, or their outer edges."""
     one = at.dtype.type(1)
-    return (at + one) / 2 * (size - 1) if corners else ((at + one) * size - one) / 2
+    return np.asarray((at + one) / 2 * (size - 1) if corners else ((at + one) * size - one) / 2)
 
 
 def reflected(x: Tensor, low: float, high: float) -> Tensor:
@@ -57,10 +57,10 @@ def cubic(t: Tensor) -> list[Tensor]:
     a, one = t.dtype.type(CUBIC_A), t.dtype.type(1)
 
     def near(u: Tensor) -> Tensor:
-        return ((a + 2) * u - (a + 3)) * u * u + one
+        return np.asarray(((a + 2) * u - (a + 3)) * u * u + one)
 
     def far(u: Tensor) -> Tensor:
-        return ((a * u - 5 * a) * u + 8 * a) * u - 4 * a
+        return np.asarray(((a * u - 5 * a) * u + 8 * a) * u - 4 * a)
 
     return [far(t + one), near(t), near(one - t), far(2 * one - t)]
 
@@ -98,17 +98,22 @@ def taps(x: Tensor, size: int, mode: str, padding: str, corners: bool) -> list[t
 def _mirrored(at: Tensor, size: int, corners: bool) -> Tensor:
     period = max(2 * (size - 1), 1) if corners else 2 * size
     turn = at % period
-    return np.minimum(turn, period - turn) if corners else np.minimum(turn, period - 1 - turn)
+    return np.asarray(np.minimum(turn, period - turn if corners else period - 1 - turn))
+
+
+def elements(x: Tensor, places: list[Tensor]) -> Tensor:
+    """[N, C, points] of x [N, C, sizes] at [N, points] per axis."""
+    index: list[Any] = [np.arange(x.shape[0])[:, None], slice(None), *places]
+    return np.moveaxis(x[tuple(index)], -1, 1)
 
 
 def sampled(x: Tensor, axes: list[list[tuple[Tensor, Tensor]]], kind: str, skip: bool) -> Tensor:
     """[N, C, points] of x [N, C, sizes]; taps per axis are [N, points]. `skip`: weights of zero read nothing."""
     wide = np.dtype(dtype(kind).numpy)
     total = np.zeros((*x.shape[:2], axes[0][0][0].shape[1]), wide)
-    batch = np.arange(x.shape[0])[:, None]
     for chosen in product(*axes):
-        weight = prod((w.astype(wide) for _, w in chosen), start=wide.type(1))
-        values = np.moveaxis(x[(batch, slice(None), *(p for p, _ in chosen))], -1, 1).astype(wide)
+        weight = reduce(np.multiply, (w.astype(wide) for _, w in chosen))
+        values = elements(x, [p for p, _ in chosen]).astype(wide)
         part = values * weight[:, None]
         total += np.where(weight[:, None] == 0, wide.type(0), part) if skip else part
     return total
@@ -125,9 +130,8 @@ def grid_sample(x: Tensor, grid: Tensor, mode: str, padding_mode: str, align_cor
     shape = (*x.shape[:2], *grid.shape[1:-1])
     kind = dtype_of(x)
     if mode == "nearest":
-        batch = np.arange(x.shape[0])[:, None]
-        values = np.moveaxis(x[(batch, slice(None), *(p for ((p, _),) in axes))], -1, 1)
-        here = prod((w != 0 for ((_, w),) in axes), start=np.asarray(True))
+        values = elements(x, [p for ((p, _),) in axes])
+        here = reduce(np.logical_and, (w != 0 for ((_, w),) in axes))
         return np.where(here[:, None], values, np.zeros((), x.dtype)).reshape(shape)
     y = sampled(x, axes, wide_kind(kind), padding_mode == "zeros").reshape(shape)
     return (np.clip(np.trunc(y), *reach(kind)) if dtype(kind).is_int else y).astype(x.dtype)
@@ -145,69 +149,6 @@ def _grid_sampled(x: Type, grid: Type, mode: str, padding_mode: str, align_corne
     return (Type(x.dtype, (*x.shape[:2], *grid.shape[1:-1])),)
 
 
-def column_sizes(x: Ints, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> Ints:
-    """Sizes of a convolution's result."""
-    rank = len(kernel)
-    return tuple(
-        (x[2 + k] + pads[k] + pads[k + rank] - (kernel[k] - 1) * dilations[k] - 1) // strides[k] + 1
-        for k in range(rank)
-    )
-
-
-def _deformed(
-    x: Type, offset: Type, *mask: Type, kernel_shape: Ints, offset_group: int, **attrs: Any
-) -> tuple[Type, ...]:
-    require(x, FLOATS)
-    equal_types(x, offset, *mask)
-    rank, window = len(kernel_shape), prod(kernel_shape)
-    strides, dilations = fill(attrs["strides"], rank, 1, "strides"), fill(attrs["dilations"], rank, 1, "dilations")
-    pads = fill(attrs["pads"], 2 * rank, 0, "pads")
-    if (
-        not 1 <= rank <= 3
-        or len(x.shape) != rank + 2
-        or min((*kernel_shape, *strides, *dilations)) < 1
-        or min(pads) < 0
-    ):
-        raise IRError(f"a window of {list(kernel_shape)} does not fit {x} with 1 to 3 spatial axes")
-    if offset_group < 1 or x.shape[1] % offset_group or 0 in x.shape[2:]:
-        raise IRError(f"{x} does not part into {offset_group} groups of offsets")
-    sizes = column_sizes(x.shape, kernel_shape, strides, pads, dilations)
-    count = offset_group * window
-    if min(sizes) < 0 or offset.shape != (x.shape[0], count * rank, *sizes):
-        raise IRError(f"offsets {offset} do not fit; expected {[x.shape[0], count * rank, *sizes]}")
-    if mask and mask[0].shape != (x.shape[0], count, *sizes):
-        raise IRError(f"mask {mask[0]} does not fit; expected {[x.shape[0], count, *sizes]}")
-    return (Type(x.dtype, (x.shape[0], x.shape[1], window, *sizes)),)
-
-
-def deform_columns(
-    x: Tensor, offset: Tensor, *mask: Tensor, kernel_shape: Ints, offset_group: int, **attrs: Any
-) -> Tensor:
-    """[N, C, window, sizes]: x at every element of every window, each moved by its offset, linear, zero outside.
-
-    Offsets are [N, groups, window, axes, sizes]; the mask, one number per element, weighs what was read.
-    """
-    rank, window, groups = len(kernel_shape), prod(kernel_shape), offset_group
-    strides, dilations = fill(attrs["strides"], rank, 1, "strides"), fill(attrs["dilations"], rank, 1, "dilations")
-    pads = fill(attrs["pads"], 2 * rank, 0, "pads")
-    sizes = offset.shape[2:]
-    images = x.shape[0] * groups
-    moved = widened(offset).reshape(images, window, rank, *sizes)
-    at = np.indices(kernel_shape).reshape(rank, window, *(1,) * rank)
-    out = np.indices(sizes)
-    axes = []
-    for k in range(rank):
-        place = out[k] * strides[k] - pads[k] + at[k] * dilations[k]
-        position = (moved[:, :, k] + place.astype(moved.dtype)).reshape(images, -1)
-        axes.append(taps(position, x.shape[2 + k], "linear", "zeros", True))
-    if mask:
-        weight = widened(mask[0]).reshape(images, -1)
-        axes[0] = [(p, w * weight) for p, w in axes[0]]
-    parts = x.reshape(images, x.shape[1] // groups, *x.shape[2:])
-    y = sampled(parts, axes, wide_kind(dtype_of(x)), True)
-    return y.reshape(*x.shape[:2], window, *sizes).astype(x.dtype)
-
-
 op(
     "GridSample",
     2,
@@ -215,14 +156,5 @@ op(
     grid_sample,
     kind="other",
     attrs={"mode": "linear", "padding_mode": "zeros", "align_corners": 0},
-    alone=True,
-)
-op(
-    "Edgec.DeformColumns",
-    (2, 3),
-    _deformed,
-    deform_columns,
-    kind="other",
-    attrs={"kernel_shape": REQUIRED, "offset_group": 1, "strides": (), "pads": (), "dilations": ()},
     alone=True,
 )

@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     columns_rows,
     contract_generic,
     conv_rows,
+    deform_columns,
     depthwise_rows,
     determinant,
     generic_map,

@@ -47,7 +47,7 @@ def points_of(node: Node) -> int:
 
 def reads(sampler: Sampler) -> int:
     """Elements that a point reads of each channel."""
-    return sampler.taps ** len(sampler.sizes)
+    return prod([sampler.taps] * len(sampler.sizes))
 
 
 def cycles(node: Node, cpu: Cpu) -> float:
