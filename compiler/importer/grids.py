@@ -76,6 +76,24 @@ def deform_conv(c: Context) -> Result:
     return c.cast(y, c.dtype)
 
 
+@converts("RoiAlign")
+def roi_align(c: Context) -> Result:
+    """Before opset 16 nothing is shifted by half a pixel."""
+    place = str(c.attr("coordinate_transformation_mode", "output_half_pixel"))
+    if place not in ("half_pixel", "output_half_pixel"):
+        raise Refused(f"coordinate_transformation_mode is {place!r}", "expected half_pixel or output_half_pixel")
+    return c.emit(
+        "RoiAlign",
+        *(c.arg(k) for k in range(3)),
+        output_height=int(c.attr("output_height", 1)),
+        output_width=int(c.attr("output_width", 1)),
+        mode=str(c.attr("mode", "avg")).lower(),
+        sampling_ratio=int(c.attr("sampling_ratio", 0)),
+        spatial_scale=float(c.attr("spatial_scale", 1.0)),
+        half_pixel=int(place == "half_pixel"),
+    )
+
+
 def _even(n: int, corners: bool) -> Tensor:
     """Positions from -1 to 1: of the first and last pixel's centres, or of their outer edges.
 

@@ -24,6 +24,7 @@ from . import (  # noqa: F401
     scatter_rows,
     scatter_runs,
     selection_rows,
+    roi_align,
     softmax,
     sort_rows,
     suppression_rows,
