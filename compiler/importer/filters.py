@@ -20,6 +20,13 @@ from ..ops.resize import COORDINATES, NEAREST
 from .context import Context
 
 
+# Costs in multiply-adds on numbers that lie side by side.
+SINGLE = 10.0  # of one on a number that lies alone
+TURN, FAR = 2.5, 8.0  # of turning a number; where more than NEAR of them fill the caches
+NEAR = 1 << 18
+ROWS = 16  # fewer are not turned in vectors
+
+
 @dataclass(frozen=True)
 class Filter:
     """`a`: the coefficient of the cubic; `stretch`: how much an axis shrinks, or 1; `exclude`: no weights outside."""
@@ -124,22 +131,45 @@ def _blended(c: Context, r: Resampling, axes: Sequence[int]) -> Value:
     y = c.cast(c.arg(), "u8") if kind == "bool" else c.arg()
     tables = {k: axis_table(r.place(k, c.shape[k]), c.shape[k], r.sizes[k], r.filter(k)) for k in axes}
     for axis in cheapest(c.shape, {k: weights.shape for k, (_, weights) in tables.items()}):
-        positions, weights = tables[axis]
-        y = c.emit("Edgec.Blend", y, c.const(positions), c.const(weights, like=work), axis=axis)
+        y = _blend(c, y, axis, tables[axis], work)
     return c.cast(y, work)
 
 
-def cheapest(shape: Sequence[int], tables: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:
-    """The order of axes with the fewest products; `tables` has (taps, size after) of each.
+def _blend(c: Context, y: Value, axis: int, table: tuple[Tensor, Tensor], work: str) -> Value:
+    """One axis. The rows of the last one may be turned, so that vectors lie along them, and turned back."""
+    positions, weights = c.const(table[0]), c.const(table[1], like=work)
+    if axis < len(y.shape) - 1 or work != "f32" or not turns(y.shape, *table[0].shape):
+        return c.emit("Edgec.Blend", y, positions, weights, axis=axis)
+    flat = c.reshape(c.cast(y, work), (y.type.size // y.shape[-1], y.shape[-1]))
+    blended = c.emit("Edgec.Blend", c.transpose(flat, (1, 0)), positions, weights, axis=0)
+    return c.reshape(c.transpose(blended, (1, 0)), (*y.shape[:-1], blended.shape[0]))
 
-    Reads along the last axis are one by one.
-    """
+
+def turns(shape: Sequence[int], taps: int, after: int) -> bool:
+    """Whether turning pays for the last axis."""
+    rows, length = prod(shape[:-1]), shape[-1]
+    return min(rows, length, after) >= ROWS and _turning(rows, length, after) < (SINGLE - 1) * taps * rows * after
+
+
+def _turning(rows: int, length: int, after: int) -> float:
+    """Cost of turning before and after."""
+    return sum((FAR if rows * n > NEAR else TURN) * rows * n for n in (length, after))
+
+
+def cheapest(shape: Sequence[int], tables: Mapping[int, tuple[int, ...]]) -> tuple[int, ...]:
+    """The order of axes that moves and multiplies least; `tables` has (taps, size after) of each."""
 
     def cost(order: tuple[int, ...]) -> float:
         sizes, total = list(shape), 0.0
         for axis in order:
-            taps, sizes[axis] = tables[axis]
-            total += prod(sizes) * taps * (8 if axis == len(sizes) - 1 else 1)
+            taps, after = tables[axis]
+            before, sizes[axis] = tuple(sizes), after
+            each: float = 2 + taps
+            if axis == len(sizes) - 1 and turns(before, taps, after):
+                total += _turning(prod(before[:-1]), before[-1], after)
+            elif axis == len(sizes) - 1:
+                each = SINGLE * taps
+            total += prod(sizes) * each
         return total
 
     return min(permutations(tables), key=cost) if len(tables) <= 4 else tuple(tables)

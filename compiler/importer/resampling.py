@@ -8,11 +8,13 @@ from math import floor, prod
 
 import numpy as np
 
+from ..dtypes import dtype
 from ..errors import EdgecError
 from .context import Context
 from .filters import Resampling, resampled
 from .table import Refused, Result, converts
 
+CHANNELS = 8  # many, for an image
 CROP = "tf_crop_and_resize"
 _ALIASES = {"bilinear": "linear", "trilinear": "linear", "bicubic": "cubic"}
 
@@ -50,12 +52,22 @@ def resize(c: Context) -> Result:
     antialias = bool(c.attr("antialias", 0))
     if antialias and mode == "nearest":
         raise Refused("antialias is set with mode=nearest", "expected mode=linear or cubic")
-    if roi is None and not (antialias and min(extent.scales, default=1) < 1):
+    antialias = antialias and min(extent.scales, default=1) < 1
+    if roi is None and not antialias and (mode == "nearest" or not _apart(c, extent)):
         return _emit(c, extent, **attrs)
     if prod(extent.sizes) == 0:
         return c.const(np.empty(extent.sizes), like=c.arg())
     outside = float(c.attr("extrapolation_value", 0.0))
     return resampled(c, Resampling(extent.sizes, extent.scales, mode, antialias, roi, outside, attrs))
+
+
+def _apart(c: Context, extent: _Extent) -> bool:
+    """Whether one axis after the other is the better way: everywhere but in f32 images of many channels, whose vectors
+    lie along the channels."""
+    if not dtype(c.dtype).is_float or (extent.sizes == c.shape and set(extent.scales) == {1.0}):
+        return False
+    images = c.dtype == "f32" and c.rank in (3, 4) and extent.sizes[:2] == c.shape[:2] and extent.scales[:2] == (1, 1)
+    return not (images and c.shape[1] >= CHANNELS)
 
 
 def _mode(c: Context) -> str:

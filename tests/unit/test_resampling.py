@@ -14,7 +14,9 @@ from test_generic_harness import check, one
 from edgec.compiler.dtypes import DTYPES
 from edgec.compiler.errors import EdgecError, UnsupportedModel
 from edgec.compiler.importer import import_model
-from edgec.compiler.importer.filters import Filter, axis_table, cheapest
+from edgec.compiler.importer.filters import Filter, axis_table, cheapest, turns
+from edgec.compiler.ops.resize import axis_taps
+from edgec.targets.maps_resize import integer_form
 
 PLACES = ("half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric")
 CROP = "tf_crop_and_resize"
@@ -207,3 +209,34 @@ def test_weights_add_up_and_every_entry_counts() -> None:
 def test_axes_that_shrink_go_first_and_the_last_one_last() -> None:
     assert cheapest((1, 3, 224, 224), {2: (4, 112), 3: (4, 112)}) == (2, 3)
     assert cheapest((1, 3, 10, 1000), {2: (4, 100), 3: (40, 10)}) == (3, 2)
+
+
+def test_rows_are_turned_where_there_are_many_taps() -> None:
+    assert turns((3, 112, 224), 4, 112)
+    assert not turns((3, 224, 640), 2, 224)
+    assert not turns((1, 3, 1000), 8, 100)
+
+
+def nearest_table(size: int, out: int, scale: float, place: str, rounding: str) -> list[int]:
+    attrs = {"mode": "nearest", "coordinate_transformation_mode": place, "nearest_mode": rounding}
+    found, _ = axis_taps(size, out, scale, cubic_coeff_a=-0.75, exclude_outside=0, **attrs)
+    return [int(p) for p in found[:, 0]]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("rounding", ["round_prefer_floor", "round_prefer_ceil", "floor", "ceil"])
+def test_nearest_neighbours_as_divisions_of_whole_numbers(rounding: str, place: str) -> None:
+    """Where a form is found it is exact."""
+    for scale in (2.0, 0.5, 0.3, 1.7, 0.8, 3.0, 1 / 3):
+        for size in range(4, 40):
+            table = nearest_table(size, int(size * scale), scale, place, rounding)
+            if form := integer_form(table, size, scale):
+                a, b, c = form
+                assert table == [(a * i + b) // c for i in range(len(table))] and b >= 0
+
+
+@pytest.mark.parametrize(("size", "out"), [(56, 112), (480, 224), (100, 25), (7, 21), (64, 32), (640, 224), (5, 1)])
+def test_usual_neighbours_need_no_coordinates(size: int, out: int) -> None:
+    for place, rounding in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")):
+        scale = float(np.float32(out) / np.float32(size))
+        assert integer_form(nearest_table(size, out, scale, place, rounding), size, scale)
