@@ -98,7 +98,7 @@ def _nearest(body: Any, i: Expr, n: int, out: int, scale: float, table: list[int
 
 
 def integer_form(table: Sequence[int], size: int, scale: float) -> tuple[int, int, int] | None:
-    """(a, b, c) with table[i] == (a * i + b) // c for every i, all small enough for 32 bits; None where there is none."""
+    """(a, b, c) with table[i] == (a * i + b) // c for every i, in 32 bits; None where there are none."""
     steps = np.arange(len(table), dtype=np.int64)
     wanted = np.asarray(table, np.int64)
     for ratio in (Fraction(size, len(table)), Fraction(1 / scale).limit_denominator(1024)):

@@ -19,7 +19,6 @@ from ..ops.common import Tensor, limits, reach
 from ..ops.resize import COORDINATES, NEAREST
 from .context import Context
 
-
 # Costs in multiply-adds on numbers that lie side by side.
 SINGLE = 10.0  # of one on a number that lies alone
 TURN, FAR = 2.5, 8.0  # of turning a number; where more than NEAR of them fill the caches

@@ -15,6 +15,7 @@ TABLE = 10.0  # per number of a table
 KERNEL = 30_000.0  # to start one
 SMALL = 1.5  # how much dearer products of small matrices are
 MOST_TABLE = 1 << 22  # numbers of one matrix
+LONGEST = 1 << 21  # transform: its roots of unity fill some 100 MB while the model is compiled
 WIDEST = 64  # the first factor of a split
 
 Method = Literal["direct", "split", "chirp"]

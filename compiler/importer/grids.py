@@ -11,6 +11,8 @@ from ..ops.common import Tensor
 from .context import Context
 from .table import Refused, Result, converts
 
+MOST_SAMPLES = 1 << 10  # along a part of a region
+
 
 @converts("AffineGrid")
 def affine_grid(c: Context) -> Result:
@@ -82,13 +84,16 @@ def roi_align(c: Context) -> Result:
     place = str(c.attr("coordinate_transformation_mode", "output_half_pixel"))
     if place not in ("half_pixel", "output_half_pixel"):
         raise Refused(f"coordinate_transformation_mode is {place!r}", "expected half_pixel or output_half_pixel")
+    ratio = int(c.attr("sampling_ratio", 0))
+    if ratio > MOST_SAMPLES:
+        raise Refused(f"its sampling_ratio is {ratio}", f"expected at most {MOST_SAMPLES}")
     return c.emit(
         "RoiAlign",
         *(c.arg(k) for k in range(3)),
         output_height=int(c.attr("output_height", 1)),
         output_width=int(c.attr("output_width", 1)),
         mode=str(c.attr("mode", "avg")).lower(),
-        sampling_ratio=int(c.attr("sampling_ratio", 0)),
+        sampling_ratio=ratio,
         spatial_scale=float(c.attr("spatial_scale", 1.0)),
         half_pixel=int(place == "half_pixel"),
     )

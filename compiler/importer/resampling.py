@@ -14,6 +14,7 @@ from .context import Context
 from .filters import Resampling, resampled
 from .table import Refused, Result, converts
 
+LONGEST = 1 << 20  # axis
 CHANNELS = 8  # many, for an image
 CROP = "tf_crop_and_resize"
 _ALIASES = {"bilinear": "linear", "trilinear": "linear", "bicubic": "cubic"}
@@ -57,6 +58,7 @@ def resize(c: Context) -> Result:
         return _emit(c, extent, **attrs)
     if prod(extent.sizes) == 0:
         return c.const(np.empty(extent.sizes), like=c.arg())
+    _check_lengths(c, extent)
     outside = float(c.attr("extrapolation_value", 0.0))
     return resampled(c, Resampling(extent.sizes, extent.scales, mode, antialias, roi, outside, attrs))
 
@@ -139,9 +141,17 @@ def _all_axes(c: Context, values: Sequence[float]) -> list[float]:
     return full
 
 
+def _check_lengths(c: Context, extent: _Extent) -> None:
+    """Positions along an axis are worked out one by one while the model is compiled."""
+    for n, out, scale in zip(c.shape, extent.sizes, extent.scales, strict=True):
+        if (n != out or scale != 1) and max(n, out) > LONGEST:
+            raise Refused(f"it resizes an axis of {n} elements to {out}", f"expected at most {LONGEST}")
+
+
 def _emit(c: Context, extent: _Extent, **attrs: float | str) -> Result:
     if extent.sizes == c.shape and all(s == 1 for s in extent.scales):
         return c.arg()
     if prod(extent.sizes) == 0:
         return c.const(np.empty(extent.sizes), like=c.arg())
+    _check_lengths(c, extent)
     return c.emit("Resize", c.arg(), sizes=extent.sizes, scales=extent.scales, mode=_mode(c), **attrs)

@@ -11,7 +11,7 @@ from ..ir import Value
 from ..op import const_array, is_const
 from .context import Context
 from .fourier import Fourier, as_real, turns
-from .fourier_plan import PASS, complex_plan, real_plan
+from .fourier_plan import LONGEST, PASS, complex_plan, real_plan
 from .table import Refused, Result, converts
 
 
@@ -37,12 +37,18 @@ def dft(c: Context) -> Result:
     n = _scalar(c, 1, "dft_length") if c.has(1) else 2 * (given - 1) if onesided and inverse else given
     if n < 1:
         raise EdgecError(f"{c.where}: its length is {n}; expected 1 or more")
+    _check_length(n)
     order = [k for k in range(c.rank - 1) if k != axis] + [axis, c.rank - 1]
     x = c.transpose(c.cast(c.arg(), _work(c)), order)
     rest = x.shape[:-2]
     y = _transform(c, x, n, inverse, onesided)
     y = c.reshape(y, (*rest, y.shape[1], y.shape[2]))
     return c.cast(c.transpose(y, [order.index(k) for k in range(c.rank)]), c.dtype)
+
+
+def _check_length(n: int) -> None:
+    if n > LONGEST:
+        raise Refused(f"it transforms {n} numbers at a time", f"expected at most {LONGEST}")
 
 
 def _work(c: Context) -> str:
@@ -90,6 +96,7 @@ def stft(c: Context) -> Result:
         raise EdgecError(f"{c.where}: its window is {c.arg(2).type}; expected {n} numbers")
     if step < 1 or not 1 <= n <= length:
         raise EdgecError(f"{c.where}: frames of {n}, {step} apart, do not fit a signal of {length}")
+    _check_length(n)
     frames, out = (length - n) // step + 1, n // 2 + 1 if onesided else n
     signal = c.cast(signal, _work(c))
     fixed = not c.has(2) or is_const(c.arg(2))

@@ -7,7 +7,7 @@ import numpy as np
 from ..dtypes import dtype, of_onnx
 from ..errors import EdgecError
 from ..ops.common import Tensor
-from .context import Context
+from .context import FOLD_BYTES, Context
 from .table import Refused, Result, converts
 
 # Coefficients of a sum of cosines of 0, 1, 2 ... turns along the window.
@@ -24,6 +24,7 @@ def window(c: Context) -> Result:
     size = _number(c, 0, "size")
     if size < 0:
         raise EdgecError(f"{c.where}: its size is {size}; expected 0 or more")
+    _check_count(size)
     period = size if c.attr("periodic", 1) else size - 1
     at = np.arange(size) / period if period else np.full(size, 0.5)
     values = sum(a * np.cos(2 * np.pi * k * at) for k, a in enumerate(_COSINES[c.op]))
@@ -39,6 +40,7 @@ def mel_weights(c: Context) -> Result:
         raise EdgecError(
             f"{c.where}: {bands} bands from {low} to {high} Hz make no sense of {length} numbers at {rate} Hz"
         )
+    _check_count((length // 2 + 1) * bands)
     edges = 2595 * np.log10(1 + np.asarray([low, high]) / 700)
     # The distance of two corners is that of ONNX's own cases: as if there was one more of them.
     mels = edges[0] + np.arange(bands + 2) * (edges[1] - edges[0]) / (bands + 2)
@@ -68,6 +70,12 @@ def _number(c: Context, index: int, what: str) -> int:
     if array.size != 1:
         raise EdgecError(f"{c.where}: {what} has {array.size} elements; expected one")
     return int(array.reshape(-1)[0])
+
+
+def _check_count(count: int) -> None:
+    """Refuse constants that nobody means, before anything is allocated for them."""
+    if 8 * count > FOLD_BYTES:
+        raise Refused(f"it makes a constant of {count} numbers", f"expected at most {FOLD_BYTES // 8}")
 
 
 def _constant(c: Context, values: Tensor) -> Result:

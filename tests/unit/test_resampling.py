@@ -240,3 +240,26 @@ def test_usual_neighbours_need_no_coordinates(size: int, out: int) -> None:
     for place, rounding in (("asymmetric", "floor"), ("half_pixel", "round_prefer_floor")):
         scale = float(np.float32(out) / np.float32(size))
         assert integer_form(nearest_table(size, out, scale, place, rounding), size, scale)
+
+
+@pytest.mark.parametrize("mode", ["nearest", "linear"])
+def test_axes_that_nobody_means_are_refused(mode: str) -> None:
+    node = OneNode("Resize", [numbers(0, 1, 16, 1), None, None, sizes(1, 16, 1 << 24)], 19, mode=mode)
+    node.typed([np.empty((1, 1, 1), np.float32)])
+    with pytest.raises(UnsupportedModel, match="resizes an axis of 1 elements to 16777216"):
+        import_model(node.model)
+
+
+@pytest.mark.parametrize("opset", [11, 13, 18, 19])
+def test_operator_sets(opset: int) -> None:
+    """Empty tensors and empty names stand for what is not given."""
+    x, none = numbers(7, 1, 9, 4, 6), K(np.zeros(0, np.float32))
+    args = [x, none, factors(1, 1, 1.5, 0.5)] if opset < 13 else [x, None, factors(1, 1, 1.5, 0.5)]
+    for mode in ("nearest", "linear", "cubic"):
+        node = OneNode("Resize", args, opset, mode=mode)
+        want = node.runtime()
+        close(node.interpreted(), want, 3e-5)
+        given = [x, none, none, sizes(1, 9, 5, 5)] if opset < 13 else [x, None, None, sizes(1, 9, 5, 5)]
+        node = OneNode("Resize", given, opset, mode=mode, coordinate_transformation_mode="pytorch_half_pixel")
+        want = node.runtime()
+        close(node.interpreted(), want, 3e-5)

@@ -153,9 +153,16 @@ def test_arguments_that_do_not_fit(x: Any, rois: Any, images: Any, attrs: Any, m
         infer("RoiAlign", types, {"output_height": 2, "output_width": 2, **attrs})
 
 
-def test_an_unknown_place_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("attrs", "message"),
+    [
+        ({"coordinate_transformation_mode": "corner"}, "expected half_pixel or output_half_pixel"),
+        ({"sampling_ratio": 1 << 30}, "expected at most 1024"),
+    ],
+)
+def test_what_nobody_means_is_refused(attrs: dict[str, Any], message: str) -> None:
     args = [np.zeros((1, 2, 4, 4), "f4"), np.zeros((1, 4), "f4"), np.zeros(1, np.int64)]
-    node = OneNode("RoiAlign", args, 16, coordinate_transformation_mode="corner")
+    node = OneNode("RoiAlign", args, 16, **attrs)
     node.typed([np.zeros((1, 2, 1, 1), "f4")])
-    with pytest.raises(UnsupportedModel, match="expected half_pixel or output_half_pixel"):
+    with pytest.raises(UnsupportedModel, match=message):
         import_model(node.model)

@@ -302,3 +302,16 @@ def test_mel_weights_of_other_types() -> None:
 
 def test_plans_are_made_once() -> None:
     assert fourier_plan.complex_plan(512, 4) is fourier_plan.complex_plan(512, 4)
+
+
+def test_constants_and_transforms_that_nobody_means_are_refused() -> None:
+    """Before anything is allocated for them."""
+    nodes = [
+        OneNode("DFT", [np.zeros((1, 4, 1), "f4"), K(np.int64(1 << 27))], 20),
+        OneNode("HannWindow", [K(np.int64(1 << 40))], 17),
+        mel(1 << 20, 1 << 20, 16000, 0, 8000),
+    ]
+    for node, message in zip(nodes, ("134217728 numbers at a time", "constant of", "constant of"), strict=True):
+        node.typed([np.zeros((1, 1, 1), "f4")])
+        with pytest.raises(UnsupportedModel, match=message):
+            import_model(node.model)
