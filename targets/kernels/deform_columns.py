@@ -27,6 +27,7 @@ from .cost import microseconds, streamed
 from .grid_sample import POINT_CYCLES, READ_CYCLES, points_loop, reads, returned
 from .plain import Tensors, emit_plain, plain, scratch_bytes
 from .sampler import BLOCK, Sampler
+from .shared_tasks import shared_tasks
 
 if TYPE_CHECKING:
     from ..tir import Expr, Stmt
@@ -118,17 +119,17 @@ class Columns:
 
         blocks, group = ceil_div(self.points, BLOCK), self.channels // self.window.offset_group // each
 
-        def task(number: Expr) -> Stmt:
-            image, block = tir.split(number, self.images, blocks)
+        def run(at: Sequence[Expr], every: Callable[..., Stmt]) -> Stmt:
+            image, block = at
 
             def unit(u: Expr) -> Stmt:
                 first, bind = tir.let(tir.split(u, self.window.offset_group, self.window.size)[0] * group, "first")
                 loop = tir.loop(group, lambda c: read_all(image, block, u, first + c), "channel")
                 return tir.seq(self.prepare(tensors, image, block, u, lanes, each), bind, loop)
 
-            return tir.loop(self.units, unit, "unit")
+            return every(unit)
 
-        return (self.images * blocks if self.node.types[0].size else 0), task
+        return shared_tasks((self.images, blocks), self.units, tensors.problem.threads, run)
 
 
 def code(tensors: Tensors) -> tuple[int, Task]:
@@ -184,7 +185,7 @@ def blocked_code(tensors: Tensors) -> tuple[int, Task]:
             return tir.load(tensors.args[0], *zeros, tir.ramp(first + offset, lanes))
 
         def point(slot: Expr) -> Stmt:
-            value = c.sampler.sample(tensors.scratch, slot, read, zero)
+            value = c.sampler.sample(tensors.scratch, slot, read, zero, lanes)
             return tir.store(tensors.results[0], value, *zeros, tir.ramp(out + slot * lanes, lanes))
 
         count = tirx.min(tir.i32(BLOCK), total - block * BLOCK) if total % BLOCK else tir.i32(BLOCK)

@@ -23,6 +23,7 @@ from .common import blocked_layout, ceil_div, f32
 from .cost import microseconds, streamed
 from .plain import Tensors, emit_plain, plain, scratch_bytes
 from .sampler import BLOCK, Sampler
+from .shared_tasks import shared_tasks
 
 if TYPE_CHECKING:
     from ..tir import Expr, Stmt
@@ -144,14 +145,11 @@ def code(tensors: Tensors) -> tuple[int, Task]:
 
         return tir.seq(bind_first, bind_out, points_loop(total, lanes, block, run))
 
-    def task(number: Expr) -> Stmt:
-        image, block = tir.split(number, images, blocks)
-        return tir.seq(
-            positions(tensors, sampler, image, block, lanes, 1),
-            tir.loop(channels, lambda c: channel(image, block, c), "channel"),
-        )
+    def run_block(at: Sequence[Expr], each: Callable[..., Stmt]) -> Stmt:
+        image, block = at
+        return tir.seq(positions(tensors, sampler, image, block, lanes, 1), each(lambda c: channel(image, block, c)))
 
-    return (images * blocks if node.types[0].size else 0), task
+    return shared_tasks((images, blocks), channels, tensors.problem.threads, run_block)
 
 
 def blocked_code(tensors: Tensors) -> tuple[int, Task]:
@@ -175,20 +173,17 @@ def blocked_code(tensors: Tensors) -> tuple[int, Task]:
             return tir.load(tensors.args[0], *zeros, tir.ramp(first + offset, lanes))
 
         def point(slot: Expr) -> Stmt:
-            value = sampler.sample(tensors.scratch, slot, read, zero)
+            value = sampler.sample(tensors.scratch, slot, read, zero, lanes)
             return tir.store(tensors.results[0], value, *zeros, tir.ramp(out + slot * lanes, lanes))
 
         count = tirx.min(tir.i32(BLOCK), total - block * BLOCK) if total % BLOCK else tir.i32(BLOCK)
         return tir.seq(bind_first, bind_out, tir.loop(count, point, "point"))
 
-    def task(number: Expr) -> Stmt:
-        image, block = tir.split(number, images, blocks)
-        return tir.seq(
-            positions(tensors, sampler, image, block, lanes, lanes),
-            tir.loop(groups, lambda g: group(image, block, g), "group"),
-        )
+    def run_block(at: Sequence[Expr], each: Callable[..., Stmt]) -> Stmt:
+        image, block = at
+        return tir.seq(positions(tensors, sampler, image, block, lanes, lanes), each(lambda g: group(image, block, g)))
 
-    return (images * blocks if node.types[0].size else 0), task
+    return shared_tasks((images, blocks), groups, tensors.problem.threads, run_block)
 
 
 def match(problem: Problem) -> Literal[True] | str:

@@ -15,9 +15,9 @@ from edgec.compiler.ir import Node
 from edgec.compiler.op import full_attrs
 from edgec.compiler.ops.roi import Axis
 
-from .common import ceil_div
 from .plain import Part, Tensors
 from .roi_tables import Table
+from .shared_tasks import shared_tasks
 
 if TYPE_CHECKING:
     from ..tir import Expr, Stmt
@@ -188,28 +188,14 @@ def maximum_of_parts(regions: Regions, tensors: Tensors, lanes: int, load: Load,
     return tir.loop(outs[0], lambda i: tir.loop(outs[1], lambda j: part(i, j), "j"), "i")
 
 
-def spread_tasks(regions: Regions, groups: int, threads: int) -> int:
-    """Into how many tasks the groups of channels of one region are split."""
-    count = regions.node.args[1].shape[0]
-    return 1 if threads == 1 or count >= 4 * threads else min(groups, ceil_div(4 * threads, max(count, 1)))
-
-
 def run_regions(
     regions: Regions, tensors: Tensors, groups: int, plane: Callable[[Expr, Expr, Expr], Stmt]
 ) -> tuple[int, Task]:
     """`plane(region, image, group)` for all groups of channels of all regions."""
-    from tvm import tirx
-
     from .. import tir
 
-    each = ceil_div(groups, spread_tasks(regions, groups, tensors.problem.threads))
-    splits = ceil_div(groups, each)
+    def run(at: Sequence[Expr], each: Callable[..., Stmt]) -> Stmt:
+        image, prepare = regions.prepare(tensors, at[0])
+        return tir.seq(prepare, each(lambda g: plane(at[0], image, g)))
 
-    def task(number: Expr) -> Stmt:
-        region, split = tir.split(number, regions.node.args[1].shape[0], splits)
-        image, prepare = regions.prepare(tensors, region)
-        count = tirx.min(tir.i32(each), groups - split * each) if splits > 1 else tir.i32(groups)
-        loop = tir.loop(count, lambda g: plane(region, image, split * each + g), "group")
-        return tir.seq(prepare, loop)
-
-    return (regions.node.args[1].shape[0] * splits if regions.node.types[0].size else 0), task
+    return shared_tasks(regions.node.args[1].shape[:1], groups, tensors.problem.threads, run)

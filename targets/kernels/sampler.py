@@ -137,8 +137,10 @@ class Sampler:
             return [(0, one - t), (1, t)]
         return list(zip(range(-1, 3), cubic(t), strict=True))
 
-    def sample(self, scratch: Sequence[Any], slot: Expr, read: Callable[[Expr], Expr], zero: Expr) -> Expr:
-        """The weighted sum of what `read(offset)` gives for point `slot`, the last axis innermost."""
+    def sample(
+        self, scratch: Sequence[Any], slot: Expr, read: Callable[[Expr], Expr], zero: Expr, lanes: int = 1
+    ) -> Expr:
+        """The weighted sum of what `read(offset)` gives for point `slot`, `lanes` numbers at a time."""
         from tvm import tirx
 
         from .. import tir
@@ -154,20 +156,12 @@ class Sampler:
             for t in range(self.taps):
                 entry = (axis * self.taps + t) * BLOCK + slot
                 weight = tir.load(scratch[1], entry)
-                term = weight_of(weight, total(axis + 1, offset + tir.load(scratch[0], entry)), zero)
+                term = tir.broadcast(weight, lanes) * total(axis + 1, offset + tir.load(scratch[0], entry))
                 none = tir.lit(0, self.kind)
                 terms.append(tirx.Select(tirx.EQ(weight, none), zero, term) if self.skips else term)
             return sum(terms[1:], terms[0])
 
         return total(0, tir.i32(0))
-
-
-def weight_of(weight: Expr, value: Expr, zero: Expr) -> Expr:
-    """The product; the weight may be one number for a whole vector of values."""
-    from tvm import tirx
-
-    lanes = getattr(zero, "lanes", None)
-    return (tirx.Broadcast(weight, lanes) if lanes else weight) * value
 
 
 def within(x: Expr, low: float, high: float) -> Expr:
