@@ -9,6 +9,7 @@ import numpy as np
 from ..errors import EdgecError
 from ..ops.common import Tensor
 from .context import Context
+from .sized import keep, keeps, refuse, same
 from .table import Refused, Result, converts
 
 MOST_SAMPLES = 1 << 10  # along a part of a region
@@ -38,6 +39,15 @@ def grid_sample(c: Context) -> Result:
     if not 3 <= c.rank <= 5:
         raise Refused(f"it samples {c.arg().type}", "expected one, two or three spatial axes")
     return c.emit("GridSample", c.arg(0), c.arg(1), mode=mode, padding_mode=padding, align_corners=corners)
+
+
+@keeps("RoiAlign")
+def regions(c: Context) -> Result:
+    """As many results as there are regions. Where nothing is there, regions of zeros are pooled."""
+    rois, images = c.counts.get(1), c.counts.get(2)
+    if rois is None or images is None or rois.axis or 0 in c.counts or not same(rois.value, images.value):
+        refuse(c, "and that of its other arguments is not the same")
+    return keep(c, rois)
 
 
 @converts("DeformConv")

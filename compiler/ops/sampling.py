@@ -15,7 +15,7 @@ from ..dtypes import dtype
 from ..errors import IRError
 from ..ir import Type
 from ..op import op
-from .common import FLOATS, Tensor, dtype_of, reach, require, widened
+from .common import FLOATS, ORDERED, Tensor, dtype_of, reach, require, widened
 
 MODES = ("nearest", "linear", "cubic")
 PADDINGS = ("zeros", "border", "reflection")
@@ -138,6 +138,7 @@ def grid_sample(x: Tensor, grid: Tensor, mode: str, padding_mode: str, align_cor
 
 
 def _grid_sampled(x: Type, grid: Type, mode: str, padding_mode: str, align_corners: int) -> tuple[Type, ...]:
+    require(x, ORDERED)
     require(grid, FLOATS, "grid")
     rank = len(x.shape) - 2
     if not 1 <= rank <= 3 or len(grid.shape) != rank + 2 or grid.shape[-1] != rank or grid.shape[0] != x.shape[0]:

@@ -102,14 +102,16 @@ def returned(value: Expr, name: str) -> Expr:
     """A weighed sample in the element type of the result: integers are cut and saturated."""
     from tvm import tirx
 
-    from ..conversions import cast, narrow
+    from ..conversions import narrow
     from ..mathlib import at_least, at_most, kind
     from ..tir import lit
 
     if dtype(name).is_int:
         low, high = reach(name)
         return tirx.Cast(dtype(name).tvm, at_most(at_least(value, lit(low, kind(value))), lit(high, kind(value))))
-    return cast(value, to=name) if name == "bool" else narrow(value, dtype(name).tvm)
+    if name == "bool":
+        return tirx.NE(value, lit(0, kind(value)))
+    return narrow(value, dtype(name).tvm)
 
 
 def code(tensors: Tensors) -> tuple[int, Task]:
