@@ -1,20 +1,25 @@
 """Resize as arithmetic in the kernel: source positions and weights in f64, which equals the operator table's numbers.
 
-Nearest-neighbour tables that are a plain division (whole scale factors) become integer arithmetic.
+Tables of nearest neighbours become integer arithmetic where they are a division of whole numbers, as most are.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import Any
 
+import numpy as np
 from tvm import tirx
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
+from edgec.compiler.ops.common import reach
 from edgec.compiler.ops.resize import axis_taps, resized_length
 
 from .conversions import narrow, widen
+from .mathlib import at_least, at_most, rint
 from .tir import Expr, Index, lit
 
 Taps = list[tuple[Expr, Expr | None]]  # (source position, weight in f64; None: one)
@@ -43,11 +48,11 @@ def resize(body: Any, value: Value, index: Index) -> Expr:
         return sum(terms[1:], terms[0])
 
     result = total(len(axes) - 1, index)
-    return (
-        tirx.Cast(dtype(value.type.dtype).tvm, result)
-        if work == "float64"
-        else narrow(result, dtype(value.type.dtype).tvm)
-    )
+    if attrs["mode"] == "cubic" and dtype(value.type.dtype).is_int:
+        low, high = reach(value.type.dtype)
+        result = at_most(at_least(rint(result), f64(low)), f64(high))
+    to = dtype(value.type.dtype).tvm
+    return tirx.Cast(to, result) if work == "float64" else narrow(result, to)
 
 
 def axis_reads(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -> Taps:
@@ -75,13 +80,10 @@ def axis_reads(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -
 
 
 def _nearest(body: Any, i: Expr, n: int, out: int, scale: float, table: list[int], attrs: Any) -> Expr:
-    factor = out // n
-    if factor and out == factor * n and table == [k // factor for k in range(out)]:
-        return tirx.floordiv(i, factor)
-    step = n // out
-    for offset in range(step):
-        if out * step == n and table == [k * step + offset for k in range(out)]:
-            return i * step + offset
+    if (whole := integer_form(table, n, scale)) is not None:
+        a, b, c = whole
+        at = i * a + b
+        return tirx.floordiv(at, c) if c > 1 and not isinstance(at, int) else at // c if isinstance(at, int) else at
     if not isinstance(i, int):
         body.pinned.append(i)
     at = _coordinate(i, scale, n, out, attrs["coordinate_transformation_mode"])
@@ -93,6 +95,19 @@ def _nearest(body: Any, i: Expr, n: int, out: int, scale: float, table: list[int
         "ceil": tirx.ceil,
     }[attrs["nearest_mode"]](at)
     return body.within(tirx.Cast("int32", rounded), 0, n - 1)
+
+
+def integer_form(table: Sequence[int], size: int, scale: float) -> tuple[int, int, int] | None:
+    """(a, b, c) with table[i] == (a * i + b) // c for every i, in 32 bits; None where there are none."""
+    steps = np.arange(len(table), dtype=np.int64)
+    wanted = np.asarray(table, np.int64)
+    for ratio in (Fraction(size, len(table)), Fraction(1 / scale).limit_denominator(1024)):
+        for fine in (1, 2, 4):
+            a, c = ratio.numerator * fine, ratio.denominator * fine
+            least = int((wanted * c - steps * a).max())
+            if 0 <= least <= int(((wanted + 1) * c - steps * a).min()) - 1 and a * len(table) + least < 1 << 31:
+                return a, least, c
+    return None
 
 
 def f64(value: float) -> Expr:

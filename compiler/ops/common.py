@@ -116,3 +116,9 @@ def limits(name: str) -> tuple[float, float]:
     if name == "bool":
         return 0, 1
     return integer_limits(dtype(name)) if dtype(name).is_whole else (-np.inf, np.inf)
+
+
+def reach(name: str) -> tuple[float, float]:
+    """Least and greatest f64 that fit an integer type."""
+    low, high = limits(name)
+    return float(low), float(high) if float(high) <= high else float(np.nextafter(float(high), 0))

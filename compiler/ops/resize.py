@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
-from .common import ORDERED, Ints, Tensor, require, widened
+from .common import ORDERED, Ints, Tensor, dtype_of, reach, require, widened
 
 
 def resized_length(size: int, out: int, scale: float) -> float:
@@ -27,7 +27,7 @@ def resized_length(size: int, out: int, scale: float) -> float:
 
 
 # (output position, scale, input size, output size) -> input position, all as real numbers
-_COORDINATES: dict[str, Callable[[int, float, int, int], float]] = {
+COORDINATES: dict[str, Callable[[int, float, int, int], float]] = {
     "half_pixel": lambda i, s, n, m: (i + 0.5) / s - 0.5,
     "half_pixel_symmetric": lambda i, s, n, m: n / 2 * (1 - m / resized_length(n, m, s)) + (i + 0.5) / s - 0.5,
     "pytorch_half_pixel": lambda i, s, n, m: (i + 0.5) / s - 0.5 if m > 1 else 0.0,
@@ -35,7 +35,7 @@ _COORDINATES: dict[str, Callable[[int, float, int, int], float]] = {
     "asymmetric": lambda i, s, n, m: i / s,
     "tf_half_pixel_for_nn": lambda i, s, n, m: (i + 0.5) / s,
 }
-_NEAREST: dict[str, Callable[[float], int]] = {
+NEAREST: dict[str, Callable[[float], int]] = {
     "round_prefer_floor": lambda p: -floor(0.5 - p),
     "round_prefer_ceil": lambda p: floor(p + 0.5),
     "floor": floor,
@@ -68,7 +68,7 @@ def axis_taps(
     **_: Any,
 ) -> tuple[Tensor, Tensor]:
     """(positions i64[out, taps], weights f64[out, taps]) along one axis; positions are within [0, size)."""
-    place, nearest = _COORDINATES[coordinate_transformation_mode], _NEAREST[nearest_mode]
+    place, nearest = COORDINATES[coordinate_transformation_mode], NEAREST[nearest_mode]
     positions, weights = [], []
     for i in range(out):
         at = place(i, scale, size, out)
@@ -95,7 +95,7 @@ def _resized(x: Type, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> t
         raise IRError(f"mode {attrs['mode']!r} is unknown; expected nearest, linear or cubic")
     if attrs["mode"] != "nearest":
         require(x, ORDERED)
-    for key, known in (("coordinate_transformation_mode", _COORDINATES), ("nearest_mode", _NEAREST)):
+    for key, known in (("coordinate_transformation_mode", COORDINATES), ("nearest_mode", NEAREST)):
         if attrs[key] not in known:
             raise IRError(f"{key} {attrs[key]!r} is unknown; expected one of {', '.join(known)}")
     if min(sizes, default=0) < 0 or min(scales, default=1) <= 0 or 0 in x.shape:
@@ -104,7 +104,10 @@ def _resized(x: Type, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> t
 
 
 def resize(x: Tensor, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> Tensor:
-    """One axis after the other; axes that keep their size at scale 1 are not touched."""
+    """One axis after the other; axes that keep their size at scale 1 are not touched.
+
+    Integers are cut, after cubic weights, which reach beyond the numbers that they blend, rounded and saturated.
+    """
     y = x if attrs["mode"] == "nearest" else widened(x)
     for axis, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
         if out == x.shape[axis] and scale == 1:
@@ -116,6 +119,8 @@ def resize(x: Tensor, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> T
         shape = [-1 if k == axis else 1 for k in range(x.ndim)]
         factor = weights.astype(y.dtype if y.dtype.kind == "f" else np.float64)
         y = sum(np.take(y, positions[:, t], axis) * factor[:, t].reshape(shape) for t in range(positions.shape[1]))
+    if attrs["mode"] == "cubic" and x.dtype.kind in "iu":
+        return np.clip(np.rint(y), *reach(dtype_of(x))).astype(x.dtype)
     return y.astype(x.dtype)
 
 

@@ -16,7 +16,11 @@ from .cost import streamed
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
 DEAR_CYCLES = 16.0  # per vector
-RESIZE_CYCLES = {"nearest": 10.0, "linear": 16.0, "cubic": 60.0}  # per vector: positions are computed for each element
+RESIZE_CYCLES = {
+    "nearest": 20.0,
+    "linear": 130.0,
+    "cubic": 440.0,
+}  # per vector: positions are computed for each element
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
 SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
 

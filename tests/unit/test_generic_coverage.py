@@ -52,6 +52,8 @@ SMALL: dict[str, tuple[list[str], dict[str, Any]]] = {
     "TfIdfVectorizer": (["i64[9]", "i64[3]", "i32[2]"], {"grams": (1, 1), "size": 2}),
     "Col2Im": (["f32[2, 9, 12]"], {"image_shape": (5, 6), "block_shape": (3, 3)}),
     "ReverseSequence": ([X, "i64[6]"], {}),
+    "GridSample": ([X, "f32[2, 3, 7, 2]"], {}),
+    "RoiAlign": ([X, "f32[3, 4]", "i64[3]"], {"output_height": 2, "output_width": 3}),
 }
 NAMES = sorted(n for n, row in OPS.items() if row.kind not in ("source", "control") and not n.startswith("Edgec."))
 

@@ -53,6 +53,7 @@ y = Transpose(r) perm=1,0
 y = Transpose(r)
 t = Unsqueeze(v, [0, 2]) ; y = Squeeze(t, [0])
 t = Unsqueeze(r, [-1]) ; y = Squeeze(t, [-1])
+image = Reshape(x, [1, 1, 4, 5]) ; box = Slice(r, [0], [4], [1]) ; at = Mul(rows, 0) ; y = RoiAlign(image, box, at)
 y = Flatten(r) axis=1
 y = Flatten(r) axis=0
 t = Unsqueeze(r, [0, 3]) ; y = Flatten(t) axis=2
@@ -366,6 +367,10 @@ REFUSED = [
     ("t = Transpose(r) ; u = Unsqueeze(t, [1]) ; y = MaxPool(u) kernel_shape=1", "it is not the batch"),
     ("y = QuantizeLinear(r, w20) axis=0", "there is a scale for each entry"),
     ("i = Gather(n, 1) axis=0 ; t = Transpose(r) ; y = Gather(t, i) axis=0", "two axes of the result would"),
+    (
+        "box = Slice(r, [0], [4], [1]) ; y = RoiAlign(image, box, zeros)",
+        "and that of its other arguments is not the same",
+    ),
     ("y = GatherND(r, p)", "argument 'r': its size depends on data"),
     ("y = GatherElements(x4, p) axis=1", "and 'x4' has 4 entries there"),
     ("y = ScatterND(r, p, v)", "argument 'r': its size depends on data"),
@@ -375,6 +380,8 @@ REFUSED = [
     ("t = Squeeze(cnt) ; y = Range(1, t, 1)", "expected a range from 0 in steps of 1"),
 ]
 OTHERS = {
+    "image": np.zeros((1, 1, 4, 5), np.float32),
+    "zeros": np.zeros(20, np.int64),
     "x4": np.zeros((4, 5), np.float32),
     "w205": np.zeros((20, 5), np.float32),
     "w203": np.zeros((20, 3), np.float32),

@@ -304,6 +304,15 @@ def test_ties_of_nearest_positions_are_decided_to_the_precision_of_scales(mode: 
     check("Resize", f32(1, 7), None, scales, opset=19, mode="nearest", **attrs)
 
 
+def test_samples_and_regions() -> None:
+    x, grid = f32(2, 3, 5, 4), (RNG.random((2, 3, 6, 2)) * 2.4 - 1.2).astype(np.float32)
+    for mode in ("linear", "nearest", "cubic"):
+        check("GridSample", x, grid, opset=20, mode=mode, padding_mode="reflection")
+    rois = np.asarray([[0, 0, 3, 4], [1.5, -1, 9, 2]], np.float32)
+    for mode in ("avg", "max"):
+        check("RoiAlign", x, rois, i64(1, 0), opset=16, output_height=2, output_width=3, mode=mode)
+
+
 def test_resize_of_old_operator_sets() -> None:
     scales = K(np.asarray([1, 1, 2, 2], np.float32))
     for mode in ("nearest", "linear"):

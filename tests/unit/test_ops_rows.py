@@ -60,6 +60,8 @@ REFUSED: list[tuple[str, list[Type], dict[str, Any], str]] = [
         {"sizes": (1, 1, 1, 1), "shape": (1, 1), "out": (1, 1), "zero_masked": 1, **dict.fromkeys("qkv", (0, 1, 1))},
         "zero_masked is set without a mask",
     ),
+    ("Edgec.Blend", [Type(F, (2, 3)), Type("i64", (1, 4)), Type(F, (1, 4))], {"axis": 0}, "positions is i64"),
+    ("Edgec.Blend", [Type(F, (2, 3)), Type("i32", (1, 4)), Type(F, (1, 5))], {"axis": 0}, "do not blend"),
 ]
 
 
