@@ -39,6 +39,7 @@ COMMANDS = {
         Command("passes", "list passes, their options and rules"),
         Command("targets", "list the boards and CPU levels to compile for"),
         Command("kernels", "explain which kernel an operator gets, and why"),
+        Command("operators", "list the ONNX operators that compile, and why others do not"),
         Command("tune", "show and merge databases of measured kernels"),
         Command("bisect", "find the rewrite that breaks a model"),
         Command("completion", "print a shell's completion script"),

@@ -24,7 +24,7 @@ from .functions import Body, Definition, Functions, Versions, body, definition, 
 from .read import ONNX_DOMAINS
 from .sized import converted
 from .sizes import Sizes, is_fixed, known, of_count
-from .table import CONTROL, CONVERTERS, Count, Refused
+from .table import CONTROL, CONVERTERS, NEVER, Count, Refused
 
 DEEPEST = 64  # definitions within definitions
 MOST = 1 << 15  # definitions in one model
@@ -146,7 +146,7 @@ class Walk:
     def _definition(self, node: gs.Node) -> Definition | None:
         """What the node's operator is defined by; None where a converter knows better, or nothing defines it."""
         op, domain = operator(node), plain_domain(node.domain)
-        if (op in CONVERTERS or op in CONTROL) and (domain, node.op) not in self.functions:
+        if (op in CONVERTERS or op in CONTROL or op in NEVER) and (domain, node.op) not in self.functions:
             return None
         return definition(node, self.versions, self.functions)
 
@@ -191,7 +191,7 @@ class Walk:
         if not onnx.defs.has(op, self.opset, ""):
             close = nearest(op, CONVERTERS).removeprefix("; ")
             return "is not an operator of ONNX", close if close.startswith("did") else ""
-        return "this operator is not supported", ""
+        return NEVER.get(op, ("this operator is not supported", ""))
 
     def context(self, node: gs.Node, name: str, args: Sequence[Held | None]) -> Context:
         """What a converter sees of a node."""

@@ -1,15 +1,10 @@
-"""Operators that draw random numbers: refused, since ONNX does not say which numbers, not even for a seed."""
+"""Dropout, which draws random numbers in training mode only."""
 
 from __future__ import annotations
 
 from ..op import is_const
 from .context import Context
 from .table import Refused, Result, converts
-
-
-@converts("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial")
-def random(c: Context) -> Result:
-    raise Refused("it draws random numbers, and ONNX does not say which", "make them an input of the model")
 
 
 @converts("Dropout")

@@ -23,6 +23,16 @@ CONVERTERS: dict[str, Converter] = {}
 # Operators that own graphs; they get the walk and the node as well.
 CONTROL: dict[str, Callable[[Walk, gs.Node, Context], Sequence[Held | Unknown | None]]] = {}
 
+# Operators that are never compiled: why, and what would help.
+_STRINGS = ("it works on strings", "prepare text in your program, and give the model numbers")
+_RANDOM = ("it draws random numbers, and ONNX does not say which", "make them an input of the model")
+NEVER: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit"), _STRINGS),
+    **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"), _RANDOM),
+    **dict.fromkeys(("Bernoulli", "Multinomial"), _RANDOM),
+    "ImageDecoder": ("it decodes images", "decode in your program, and give the model pixels"),
+}
+
 
 @dataclass(frozen=True)
 class Count:
