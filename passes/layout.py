@@ -12,7 +12,7 @@ from dataclasses import replace
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Attr, Graph, Node, Type, Value
 from edgec.compiler.layout import same_bytes
-from edgec.compiler.op import body_of, is_const, viewed
+from edgec.compiler.op import body_of, int_attr, is_const, viewed
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.registry import Choice, laid_out
 from edgec.compiler.session import Session
@@ -117,7 +117,8 @@ class _Rewrite:
             self.joined.add(viewed(part))
             parts.append(part)
         t = replace(node.types[0], layout=want)
-        return Node("Edgec.Join", tuple(parts), (t,), {"axis": body_node.attrs["axis"]}, node.name, node.origin).results
+        attrs = {"axis": int_attr(body_node, "axis") % len(t.shape)}
+        return Node("Edgec.Join", tuple(parts), (t,), attrs, node.name, node.origin).results
 
     def _part(self, node: Node, choice: Choice) -> tuple[Value, ...]:
         body_node = body_of(node).outputs[0].node

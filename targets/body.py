@@ -88,10 +88,12 @@ class Body:
             return self.bound[value](index)
         node = value.node
         if node.op in SCALAR:
-            args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
             attrs = full_attrs(node)
             if node.op in ("QuantizeLinear", "DequantizeLinear"):
-                args = [args[0], *(widen(self._at(a, channel(index, attrs, a.shape))) for a in node.args[1:])]
+                places = [index, *(channel(index, attrs, a.shape) for a in node.args[1:])]
+            else:
+                places = [align(index, a.shape) for a in node.args]
+            args = [widen(self._at(a, place)) for a, place in zip(node.args, places, strict=True)]
             return narrow(SCALAR[node.op](*args, **attrs), dtype(value.type.dtype).tvm)
         if node.op in MAPS:
             return MAPS[node.op](self, value, index)

@@ -1,0 +1,83 @@
+"""The interpreter against ONNX Runtime, node by node: each gets the interpreter's own arguments.
+
+Whatever ONNX Runtime lacks is passed over; where it is known to answer otherwise than ONNX says, `APART` says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Lacking
+
+from edgec.compiler.compare import relative_error, tolerance
+from edgec.compiler.interpret import trace
+from edgec.compiler.ir import Array, Graph, Node, Value
+from edgec.compiler.op import full_attrs
+
+from .to_onnx import NoForm, single
+
+# operator -> whether the answers are known to differ for these arguments, with the reason
+APART: dict[str, Callable[[Node, list[Array]], str]] = {
+    "Resize": lambda node, args: _cut_length(node),
+}
+
+
+def _cut_length(node: Node) -> str:
+    attrs: Any = full_attrs(node)
+    exact = all(n * s == m for n, s, m in zip(node.args[0].shape, attrs["scales"], attrs["sizes"], strict=True))
+    aligned = attrs["coordinate_transformation_mode"] in ("align_corners", "half_pixel_symmetric")
+    return "" if exact or not aligned else "it counts with the output's length once that is a whole number"
+
+
+def against_ort(graph: Graph, feeds: Mapping[str, Array]) -> tuple[str, int]:
+    """The first node that ONNX Runtime computes otherwise ("" where there is none), and how many it computed."""
+    values, count = trace(graph, feeds), 0
+    for node in graph.nodes():
+        if node.op in ("Input", "Const", "Edgec.Layout"):
+            continue
+        args = [values[a] for a in node.args]
+        if _passed_over(node, args):
+            continue
+        try:
+            got = _answers(node, args)
+        except (NoForm, Lacking):
+            continue
+        count += 1
+        for value, array in zip(node.results, got, strict=True):
+            if fault := _fault(array, values[value]):
+                return f"{node} of {', '.join(str(a.type) for a in node.args)} {_shown(node)}: {fault}", count
+    return "", count
+
+
+def _passed_over(node: Node, args: list[Array]) -> bool:
+    types = [*(a.type for a in node.args), *node.types]
+    return any(t.dtype == "bf16" for t in types) or bool(APART.get(node.op, lambda n, a: "")(node, args))
+
+
+def _answers(node: Node, args: list[Array]) -> list[Array]:
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = ort.InferenceSession(single(node).SerializeToString(), options, ["CPUExecutionProvider"])
+    return list(session.run(None, {f"a{k}": array for k, array in enumerate(args)}))
+
+
+def _fault(got: Array, ours: Array) -> str:
+    if got.dtype != ours.dtype or got.shape != ours.shape:
+        return f"ONNX Runtime answers {got.dtype}{list(got.shape)}, the interpreter {ours.dtype}{list(ours.shape)}"
+    if ours.dtype.kind != "f":
+        wrong = got != ours
+        if not wrong.any():
+            return ""
+        at = tuple(int(i) for i in np.argwhere(wrong)[0])
+        return f"ONNX Runtime says {got[at]} at {list(at)}, the interpreter {ours[at]}"
+    error = relative_error(ours, got)
+    return f"ONNX Runtime differs by {error:.2g} of the largest" if error > tolerance(ours.dtype) else ""
+
+
+def _shown(node: Node) -> str:
+    return str({k: v for k, v in full_attrs(node).items() if not isinstance(v, Value)})
