@@ -84,10 +84,13 @@ def shares_cuts(views: dict[str, View], out: tuple[Axis, ...]) -> bool:
 def written(view: View, shape: tuple[int, ...]) -> tuple[Axis, ...]:
     """Where the elements of a value of `shape` lie in a view of it: pieces per axis of the value."""
     pieces: list[tuple[int, int, int]] = []  # (stride in the value, elements, stride in the view)
+    ends = [prod(shape[k:]) for k in range(len(shape))][::-1]
     inner = 1
     for n, stride in [piece for axis in view.axes for piece in axis][::-1]:
-        pieces.append((stride, n, inner))
-        inner *= n
+        while n > 1:  # neighbouring axes of the value may be one piece of the view
+            here = min(n, next(end for end in ends if end > stride) // stride)
+            pieces.append((stride, here, inner))
+            inner, stride, n = inner * here, stride * here, n // here
     axes: list[Axis] = []
     for k, n in enumerate(shape):
         low = prod(shape[k + 1 :])

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from tvm import tirx
 
 from edgec.compiler.dtypes import dtype
@@ -44,9 +45,11 @@ def replaced(index: Index, axis: int, x: Expr | int) -> Index:
 
 
 def zero(value: Value, number: float = 0) -> Expr:
-    """A literal of the element type of `value`."""
-    name = dtype(value.type.dtype).tvm
-    return narrow(lit(float(number), "float32"), name) if name in ("float16", "bfloat16") else lit(number, name)
+    """A literal of the element type of `value`: the number as numpy casts it."""
+    row = dtype(value.type.dtype)
+    if row.tvm in ("float16", "bfloat16"):
+        return narrow(lit(float(number), "float32"), row.tvm)
+    return lit(np.asarray(number).astype(row.numpy).item(), row.tvm)
 
 
 def regroup(index: Index, out: Sequence[int], source: Sequence[int]) -> Index:

@@ -12,8 +12,8 @@
     # feed: x = [1.0, -2.0]           what to run it on; default: seeded numbers
 
 Each file is up to five tests: the text form reads back to itself, the verifier accepts it, the result is the expected
-text, the interpreter gives the same answers before and after, and the compiled graph gives them too. A file that is only
-compiled has no expected text. `pytest --bless` writes the results into the files.
+text, the interpreter gives the same answers before and after, and the compiled graph gives them too. A file that is
+only compiled has no expected text. `pytest --bless` writes the results into the files.
 """
 
 from __future__ import annotations

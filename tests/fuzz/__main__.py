@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import traceback
 from collections import Counter
 from pathlib import Path
 
@@ -37,7 +38,14 @@ def main() -> int:
     failures, started = 0, time.monotonic()
     with Worker() as worker:
         for done, seed in enumerate(range(a.seed, a.seed + a.count)):
-            case = case_of(seed, a.only, fixed)
+            try:
+                case = case_of(seed, a.only, fixed)
+            except Exception as error:  # inference took what the meaning cannot compute
+                failures += 1
+                print(f"\rseed {seed}: drawing: {type(error).__name__}: {error}", flush=True)
+                if a.verbose:
+                    traceback.print_exc(file=sys.stdout)
+                continue
             report = worker.examine(case)
             counts.update(report.counts)
             if report.failure:

@@ -17,12 +17,18 @@ from edgec.compiler.interpret import trace
 from edgec.compiler.ir import Array, Graph, Node, Value
 from edgec.compiler.op import full_attrs
 
+from .draw import is_float
 from .to_onnx import NoForm, single
 
 # operator -> whether the answers are known to differ for these arguments, with the reason
 APART: dict[str, Callable[[Node, list[Array]], str]] = {
     "Resize": lambda node, args: _cut_length(node),
+    **dict.fromkeys(("ReduceLogSum", "ReduceLogSumExp"), lambda node, args: _truncated(node)),
 }
+
+
+def _truncated(node: Node) -> str:
+    return "" if is_float(node.types[0]) else "a logarithm is cut to an integer: rounding decides"
 
 
 def _cut_length(node: Node) -> str:

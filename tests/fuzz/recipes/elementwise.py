@@ -52,9 +52,9 @@ def accepted(op: str, *types: Type, **attrs: Any) -> bool:
 def within(d: Draw, x: Value, low: float, high: float) -> Value:
     """`x`, or what brings it between two limits."""
     held = d.known[x].astype(np.float64)
-    if not is_float(x.type) or (held.size and held.min() >= low and held.max() <= high):
+    if held.size and held.min() >= low and held.max() <= high:
         return x
-    if low >= 0 and high == inf and d.flag():
+    if is_float(x.type) and low >= 0 and high == inf and d.flag():
         y = d.emit("Abs", x) if d.flag() else d.emit("Mul", x, x)
         return d.emit("Add", y, d.constant(low, x.type.dtype)) if low else y
     return d.emit("Clip", x, min=float(low), max=float(high))

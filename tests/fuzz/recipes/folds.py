@@ -39,7 +39,7 @@ def reduce(d: Draw, op: str) -> None:
         x = within(d, x, 0.01, inf)
     if op == "ReduceProd" and is_float(x.type):
         x = within(d, x, -1.5, 1.5)
-    if op == "ReduceLogSumExp" and is_float(x.type):
+    if op in ("ReduceLogSumExp", "ReduceL2"):
         x = within(d, x, -20, 20)
     d.emit(op, x, axes=axes, keepdims=d.integer(0, 1))
 

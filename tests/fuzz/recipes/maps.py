@@ -175,6 +175,8 @@ def pad(d: Draw, op: str) -> None:
         most = [n - 1 if mode == "reflect" else n for n in cut]
         pads = [min(p, max(most[k % len(cut)], 0)) for k, p in enumerate(pads)]
     value = float(d.choice((0, 0, 1, 3))) if mode == "constant" else 0.0
+    if x.type.dtype == "bool":
+        value = float(d.choice((0, 1, 3)))
     if value == 0 and mode == "constant" and x.type.dtype in FLOATS and d.flag(0.1):
         value = -1.5
     d.emit(op, x, pads=tuple(pads), mode=mode, value=value)
