@@ -38,16 +38,20 @@ def held(name: str) -> str:
 
 def stored(name: str) -> str:
     """TVM's type of one of our types in memory: what is behind a kernel's pointer."""
-    return "uint16" if name == "bf16" else dtype(name).tvm
+    return {"bf16": "uint16", "bool": "int8"}.get(name, dtype(name).tvm)
 
 
 def fetched(element: Expr, name: str) -> Expr:
     """A value as it is held, from what was loaded."""
+    if name == "bool":
+        return tirx.NE(element, lit(0, "int8"))
     return from_bfloat(element) if name == "bf16" else element
 
 
 def put(x: Expr, name: str) -> Expr:
     """What to store for a value that is held."""
+    if name == "bool":
+        return tirx.Cast("int8", x)
     return to_bfloat(x) if name == "bf16" else x
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime as ort
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Lacking
 
 from edgec.compiler.compare import relative_error, tolerance
@@ -49,7 +50,7 @@ def against_ort(graph: Graph, feeds: Mapping[str, Array]) -> tuple[str, int]:
             continue
         try:
             got = _answers(node, args)
-        except (NoForm, Lacking):
+        except (NoForm, Lacking, Fail, InvalidArgument, RuntimeException):
             continue
         count += 1
         for value, array in zip(node.results, got, strict=True):

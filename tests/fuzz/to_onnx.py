@@ -178,12 +178,15 @@ def _pad(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any],
 
 @_form("Resize")
 def _resize(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
-    """By scales where they give the sizes, else by sizes, which then give the scales."""
-    shape, sizes, scales = node.args[0].shape, attrs.pop("sizes"), attrs.pop("scales")
-    if all(floor(n * s) == m for n, s, m in zip(shape, scales, sizes, strict=True)):
+    """By scales where they give the sizes, by sizes where these give the scales."""
+    sizes, scales = attrs.pop("sizes"), attrs.pop("scales")
+    axes = list(zip(node.args[0].shape, scales, sizes, strict=True))
+    if all(floor(np.float32(s) * np.float32(n)) == m for n, s, m in axes):
         given = ["", w.constant(np.asarray(scales, np.float32))]
-    else:
+    elif all(abs(s - m / n) < 1e-6 * s for n, s, m in axes):
         given = ["", "", w.ints(sizes)]
+    else:
+        raise NoForm("Resize whose sizes and scales differ")
     w.node("Resize", [*args, *given], outputs, **attrs)
 
 

@@ -227,21 +227,18 @@ def gather_nd(d: Draw, op: str) -> None:
 def resize(d: Draw, op: str) -> None:
     mode = d.choice(("nearest", "linear", "linear", "cubic"))
     x = image(d, FLOATS) if mode != "nearest" or d.flag(0.7) else tensor(d, 1)
-    scales, sizes = [], []
-    for axis, n in enumerate(x.shape):
-        moves = axis >= 2 if len(x.shape) == 4 and d.flag(0.95) else d.flag(0.4)
-        scale = d.choice((2.0, 2.0, 0.5, 1.5, 3.0, 0.8, 1.0)) if moves else 1.0
-        size = max(int(n * scale), 1)
-        if moves and d.flag(0.3):
-            size = d.size(16)
-        if int(n * scale) != size:
-            scale = size / n if n else 1.0
-        scales.append(float(np.float32(scale)))
-        sizes.append(size)
+    plain, by_scale = len(x.shape) == 4 and d.flag(0.95), d.flag(0.6)
+    moves = [axis >= 2 if plain else d.flag(0.4) for axis in range(len(x.shape))]
+    if by_scale:
+        scales = [d.choice((2.0, 2.0, 0.5, 1.5, 3.0, 0.8, 1.0)) if m else 1.0 for m in moves]
+        sizes = [int(np.float32(n) * np.float32(s)) for n, s in zip(x.shape, scales, strict=True)]
+    else:
+        sizes = [d.choice((n, 2 * n, d.size(16))) if m else n for n, m in zip(x.shape, moves, strict=True)]
+        scales = [m / max(n, 1) for n, m in zip(x.shape, sizes, strict=True)]
     modes = ("half_pixel", "half_pixel", "pytorch_half_pixel", "align_corners", "asymmetric", "half_pixel_symmetric")
     attrs: dict[str, Any] = {"mode": mode, "coordinate_transformation_mode": d.choice(modes)}
     if mode == "nearest":
         attrs["nearest_mode"] = d.choice(("round_prefer_floor", "round_prefer_ceil", "floor", "ceil"))
     if mode == "cubic":
         attrs |= {"cubic_coeff_a": d.choice((-0.75, -0.5)), "exclude_outside": d.integer(0, 1)}
-    d.emit(op, x, sizes=tuple(sizes), scales=tuple(scales), **attrs)
+    d.emit(op, x, sizes=tuple(sizes), scales=tuple(float(np.float32(s)) for s in scales), **attrs)
