@@ -145,7 +145,8 @@ def pad(body: Reader, value: Value, index: Index) -> Expr:
             inside += [t >= 0, t < size]
             source[k] = body.within(t, 0, max(size, 1) - 1) + cut
         else:
-            body.pinned.append(t)
+            if not isinstance(t, int):
+                body.pinned.append(t)
             source[k] = _folded(body, t, size, mode) + cut
     if 0 in argument.shape:
         return zero(value, attrs.get("value", 0.0))
@@ -162,7 +163,7 @@ def _folded(body: Reader, t: Expr, size: int, mode: str) -> Expr | int:
         return mod(t, size)
     period = 2 * (size - 1)
     turn = mod(t, period)
-    return tirx.min(turn, period - turn)
+    return min(turn, period - turn) if isinstance(turn, int) else tirx.min(turn, period - turn)
 
 
 def _position(body: Reader, indices: Value, index: Index, n: int) -> Expr | int:

@@ -103,6 +103,8 @@ def _resized(x: Type, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> t
 
 def resize(x: Tensor, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> Tensor:
     """One axis after the other; axes that keep their size at scale 1 are not touched."""
+    if 0 in sizes:
+        return np.empty(sizes, x.dtype)
     y = x if attrs["mode"] == "nearest" else widened(x)
     for axis, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
         if out == x.shape[axis] and scale == 1:

@@ -47,7 +47,7 @@ def _sliced(x: Type, starts: Ints, ends: Ints, axes: Ints, steps: Ints) -> tuple
         n = x.shape[axis]
         if step == 0 or (step > 0 and not (0 <= start <= n and 0 <= end <= n)):
             raise IRError(f"slice {start}:{end}:{step} is outside axis {axis} of {x}")
-        if step < 0 and not (-1 <= start < max(n, 1) and end >= -1):
+        if step < 0 and not (-1 <= start < n and end >= -1):
             raise IRError(f"slice {start}:{end}:{step} is outside axis {axis} of {x}")
         shape[axis] = len(range(start, end, step))
     return (Type(x.dtype, tuple(shape)),)

@@ -18,6 +18,9 @@ from .shrink import shrink
 from .worker import Worker
 
 
+_LINE = "\r" if sys.stderr.isatty() else ""  # over what shows the progress
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
     parser.add_argument("--count", type=int, default=500, help="graphs to draw (default 500)")
@@ -42,7 +45,7 @@ def main() -> int:
                 case = case_of(seed, a.only, fixed)
             except Exception as error:  # inference took what the meaning cannot compute
                 failures += 1
-                print(f"\rseed {seed}: drawing: {type(error).__name__}: {error}", flush=True)
+                print(f"{_LINE}seed {seed}: drawing: {type(error).__name__}: {error}", flush=True)
                 if a.verbose:
                     traceback.print_exc(file=sys.stdout)
                 continue
@@ -67,7 +70,7 @@ def case_of(seed: int, only: list[str], fixed: Options | None) -> Case:
 def show(seed: int, case: Case, failure: Failure, verbose: bool) -> None:
     ops = [n.op for n in case.graph.nodes() if n.op not in ("Input", "Const")]
     what = failure.what.replace("\n", " ")
-    print(f"\rseed {seed}: {failure.stage}: {what[:230]} | {case.options} | {' '.join(ops)[:120]}", flush=True)
+    print(f"{_LINE}seed {seed}: {failure.stage}: {what[:230]} | {case.options} | {' '.join(ops)[:120]}", flush=True)
     if verbose and failure.trace:
         print(failure.trace)
 
@@ -88,7 +91,7 @@ def _progress(done: int, count: int, failures: int, started: float) -> None:
 def _summary(count: int, failures: int, counts: Counter[str], seconds: float, verbose: bool) -> None:
     rows = sum(1 for name in counts if name.startswith("row "))
     ops = [name.removeprefix("op ") for name in counts if name.startswith("op ")]
-    print(f"\r{count} graphs in {seconds:.0f} s, {failures} failed; {len(ops)} operators, {rows} kernel rows;")
+    print(f"{_LINE}{count} graphs in {seconds:.0f} s, {failures} failed; {len(ops)} operators, {rows} kernel rows;")
     print(f"{counts['nodes compared with ONNX Runtime']} nodes compared with ONNX Runtime,")
     print(f"{counts['elements compared, %'] / max(count, 1):.1f} % of the elements compared")
     if verbose:
