@@ -102,7 +102,7 @@ def quantize(x: Expr, scale: Expr, zero: Expr, **_: Any) -> Expr:
 
     def steps(z: Expr) -> Expr:
         real = tirx.Cast(kind(scale), z)
-        y = bind(m.rint(x / scale), lambda y: tirx.Select(m.is_nan(y), c(y, 0), y))
+        y = bind(m.rint(m.quotient(x, scale)), lambda y: tirx.Select(m.is_nan(y), c(y, 0), y))
         inside = at_most(at_least(y, c(x, low) - real), c(x, high) - real)
         return tirx.Cast(kind(zero), tirx.Cast("int32", inside) + z)
 

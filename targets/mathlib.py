@@ -11,6 +11,7 @@ Comparisons are arranged so that NaN takes the branch that keeps it. Nothing her
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import copysign, inf
 
 from tvm import tirx
 
@@ -42,6 +43,13 @@ def horner(x: Expr, coefficients: Sequence[float]) -> Expr:
     for c in coefficients[1:]:
         total = total * x + lit(c, kind(x))
     return total
+
+
+def quotient(a: Expr, b: Expr) -> Expr:
+    """a / b of floats; TVM refuses to form a division by a zero that it knows."""
+    if isinstance(b, tirx.FloatImm) and b.value == 0:
+        return a * lit(copysign(inf, b.value), kind(a))
+    return a / b
 
 
 def at_least(x: Expr, low: Expr) -> Expr:

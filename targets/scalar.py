@@ -63,7 +63,7 @@ def elu(x: Expr, alpha: float, gamma: float = 1.0) -> Expr:
 
 
 def celu(x: Expr, *, alpha: float) -> Expr:
-    return at_least(x, c(x, 0)) + at_most(expm1(at_most(x / c(x, alpha), c(x, 0))) * c(x, alpha), c(x, 0))
+    return at_least(x, c(x, 0)) + at_most(expm1(at_most(m.quotient(x, c(x, alpha)), c(x, 0))) * c(x, alpha), c(x, 0))
 
 
 def sigmoid(x: Expr) -> Expr:
@@ -119,7 +119,7 @@ def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int)
 
 def divide(a: Expr, b: Expr) -> Expr:
     if is_float(a):
-        return a / b
+        return m.quotient(a, b)
     return bind(a, lambda a: bind(b, lambda b: _divided(a, b, tirx.truncdiv, -1)))
 
 
@@ -145,7 +145,7 @@ def power(a: Expr, b: Expr) -> Expr:
     if exponent in (1.0, 2.0, 3.0):
         return bind(a, lambda a: a if exponent == 1 else a * a if exponent == 2 else a * a * a)
     if exponent == -1.0:
-        return c(a, 1) / a
+        return m.quotient(c(a, 1), a)
     return m.libm("pow", a, b)
 
 
@@ -195,7 +195,7 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Sqrt": tirx.sqrt,
     "Exp": exp,
     "Log": log,
-    "Reciprocal": lambda x: c(x, 1) / x,
+    "Reciprocal": lambda x: m.quotient(c(x, 1), x),
     "Sin": _float("sin", m.sin),
     "Cos": _float("cos", m.cos),
     "Tanh": tanh,

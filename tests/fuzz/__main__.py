@@ -17,7 +17,6 @@ from .options import Options, drawn_options, read_options
 from .shrink import shrink
 from .worker import Worker
 
-
 _LINE = "\r" if sys.stderr.isatty() else ""  # over what shows the progress
 
 

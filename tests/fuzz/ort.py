@@ -23,7 +23,10 @@ from .to_onnx import NoForm, single
 
 # operator -> whether the answers are known to differ for these arguments, with the reason
 APART: dict[str, Callable[[Node, list[Array]], str]] = {
-    "Resize": lambda node, args: _cut_length(node),
+    "Resize": lambda node, args: _resized(node),
+    "ReduceProd": lambda node, args: (
+        "it multiplies wide integers in f64" if node.types[0].dtype in ("i64", "u64") else ""
+    ),
     **dict.fromkeys(("ReduceLogSum", "ReduceLogSumExp"), lambda node, args: _truncated(node)),
 }
 
@@ -32,10 +35,12 @@ def _truncated(node: Node) -> str:
     return "" if is_float(node.types[0]) else "a logarithm is cut to an integer: rounding decides"
 
 
-def _cut_length(node: Node) -> str:
+def _resized(node: Node) -> str:
     attrs: Any = full_attrs(node)
     exact = all(n * s == m for n, s, m in zip(node.args[0].shape, attrs["scales"], attrs["sizes"], strict=True))
     aligned = attrs["coordinate_transformation_mode"] in ("align_corners", "half_pixel_symmetric")
+    if attrs["mode"] == "nearest" and any(16 * s % 1 for s in attrs["scales"]):
+        return "which of two neighbours is nearer hangs on the rounding of the scale"
     return "" if exact or not aligned else "it counts with the output's length once that is a whole number"
 
 

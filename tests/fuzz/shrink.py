@@ -6,6 +6,7 @@ be made smaller, until no step helps or the time is over.
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -46,8 +47,9 @@ def shrink(case: Case, failure: Failure, test: Test, seconds: float = 120.0) -> 
 
 
 def _alike(a: Failure, b: Failure) -> bool:
-    """The same stage, and for exceptions the same kind."""
-    return a.stage == b.stage and (not b.trace or a.what.partition(":")[0] == b.what.partition(":")[0])
+    """The same stage, and for exceptions the same kinds."""
+    kinds = [re.findall(r"[A-Z]\w*Error", f.what) if f.trace else [] for f in (a, b)]
+    return a.stage == b.stage and kinds[0] == kinds[1]
 
 
 def _with(case: Case, graph: Graph, feeds: dict[str, Array] | None = None) -> Iterator[Case]:
@@ -120,19 +122,6 @@ def _bypassed(case: Case) -> Iterator[Case]:
         for arg in node.args:
             if len(node.types) == 1 and (arg.type.dtype, arg.shape) == (node.types[0].dtype, node.types[0].shape):
                 yield from _with(case, _replaced(case.graph, Value(node), arg))
-
-
-def _constants_for_inputs(case: Case) -> Iterator[Case]:
-    for value in case.graph.inputs:
-        yield from _with(case, _replaced(case.graph, value, const(case.feeds[value.name], f"{value.name}c")))
-
-
-def _inputs_for_constants(case: Case) -> Iterator[Case]:
-    for node in case.graph.nodes():
-        if node.op == "Const" and node.types[0].size:
-            name = f"i_{node.name}"
-            fresh = Value(Node("Input", (), node.types, {}, name))
-            yield from _with(case, _replaced(case.graph, Value(node), fresh), {name: const_array(Value(node))})
 
 
 def _default_attributes(case: Case) -> Iterator[Case]:
@@ -232,7 +221,6 @@ STEPS: tuple[Callable[[Case], Iterator[Case]], ...] = (
     _inputs_for_nodes,
     _earlier_outputs,
     _bypassed,
-    _constants_for_inputs,
     _smaller_dimensions,
     _default_attributes,
     _plainer_numbers,

@@ -37,8 +37,9 @@ ATTRS: dict[str, dict[str, tuple[Any, ...]]] = {
 
 
 def attributes(d: Draw, op: str) -> dict[str, Any]:
-    """Some attributes other than the defaults."""
-    return {key: d.choice(values) for key, values in ATTRS.get(op, {}).items() if d.flag()}
+    """Some attributes other than the defaults. ONNX keeps them in f32."""
+    drawn = {key: d.choice(values) for key, values in ATTRS.get(op, {}).items() if d.flag()}
+    return {key: float(np.float32(x)) if isinstance(x, float) else x for key, x in drawn.items()}
 
 
 def accepted(op: str, *types: Type, **attrs: Any) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
+import numpy as np
+
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import OPS
 from edgec.compiler.ops.common import FLOATS, NUMBERS
@@ -13,6 +15,7 @@ from . import recipe
 from .elementwise import accepted, within
 from .windows import float_type
 
+_EPSILONS = tuple(float(np.float32(x)) for x in (1e-5, 1e-3, 0.1))
 _REDUCTIONS = [name for name in OPS if name.startswith("Reduce")]
 
 
@@ -83,14 +86,14 @@ def layer_normalization(d: Draw, op: str) -> None:
     axis = -1 if d.flag(0.7) else d.axis(x)
     shape = x.shape[axis:]
     scale, bias = (d.fresh(Type(x.type.dtype, shape), constant=0.9) for _ in range(2))
-    d.emit(op, x, scale, bias, axis=axis, epsilon=d.choice((1e-5, 1e-3, 0.1)))
+    d.emit(op, x, scale, bias, axis=axis, epsilon=d.choice(_EPSILONS))
 
 
 @recipe("InstanceNormalization", family="folds")
 def instance_normalization(d: Draw, op: str) -> None:
     x = real(d, 3)
     scale, bias = (d.fresh(Type(x.type.dtype, (x.shape[1],)), constant=0.9) for _ in range(2))
-    d.emit(op, x, scale, bias, epsilon=d.choice((1e-5, 1e-2)))
+    d.emit(op, x, scale, bias, epsilon=d.choice(_EPSILONS))
 
 
 @recipe("LpNormalization", family="folds", weight=0.6)
