@@ -111,7 +111,7 @@ class _Rewrite:
         body_node = body_of(node).outputs[0].node
         parts, want = [], choice.layouts_out[0]
         for arg in self._outer(node, body_node):
-            part = self._as(self.new[arg], want)
+            part = self._as(self.new.get(arg, arg), want)
             if viewed(part) in self.joined or not _movable(part):
                 part = self._copy(part, replace(part.type, layout=want))
             self.joined.add(viewed(part))
@@ -138,9 +138,9 @@ class _Rewrite:
 
     @staticmethod
     def _outer(node: Node, body_node: Node) -> tuple[Value, ...]:
-        """The kernel's arguments in the order in which its single body node reads them."""
+        """What the kernel's single body node reads, in order: arguments, and constants of one element."""
         inputs = body_of(node).inputs
-        return tuple(node.args[inputs.index(a)] for a in body_node.args)
+        return tuple(a if is_const(a) else node.args[inputs.index(a)] for a in body_node.args)
 
 
 def _movable(value: Value) -> bool:

@@ -182,7 +182,15 @@ def logical(fn: Callable[..., Expr]) -> Callable[..., Expr]:
 def equal(a: Expr, b: Expr) -> Expr:
     if kind(a) == "bool":
         a, b = tirx.Cast("int8", a), tirx.Cast("int8", b)
-    return tirx.EQ(a, b)
+    return m.apart(a, b, tirx.EQ) if is_float(a) else tirx.EQ(a, b)
+
+
+def difference(a: Expr, b: Expr) -> Expr:
+    return m.apart(a, b, lambda a, b: a - b) if is_float(a) else a - b
+
+
+def product(a: Expr, b: Expr) -> Expr:
+    return m.product(a, b) if is_float(a) else a * b
 
 
 SCALAR: dict[str, Callable[..., Expr]] = {
@@ -213,19 +221,19 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Not": lambda x: tirx.EQ(tirx.Cast("int8", x), lit(0, "int8")),
     "IsNaN": m.is_nan,
     "IsInf": is_infinite,
-    "LeakyRelu": lambda x, *, alpha: tirx.Select(x < c(x, 0), x * c(x, alpha), x),
+    "LeakyRelu": lambda x, *, alpha: tirx.Select(x < c(x, 0), m.product(x, c(x, alpha)), x),
     "Elu": elu,
     "Selu": elu,
     "Celu": celu,
-    "HardSigmoid": lambda x, *, alpha, beta: clamp01(x * c(x, alpha) + c(x, beta)),
+    "HardSigmoid": lambda x, *, alpha, beta: clamp01(m.product(x, c(x, alpha)) + c(x, beta)),
     "ThresholdedRelu": lambda x, *, alpha: tirx.Select(c(x, alpha) < x, x, c(x, 0)),
     "Gelu": gelu,
     "Clip": clip,
     "Cast": cast,
     "BitwiseNot": lambda x: tirx.bitwise_not(x),
     "Add": lambda a, b: a + b,
-    "Sub": lambda a, b: a - b,
-    "Mul": lambda a, b: a * b,
+    "Sub": difference,
+    "Mul": product,
     "Div": divide,
     "Pow": power,
     "Mod": modulo,
@@ -243,7 +251,7 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "BitwiseAnd": lambda a, b: a & b,
     "BitwiseOr": lambda a, b: a | b,
     "BitwiseXor": lambda a, b: a ^ b,
-    "PRelu": lambda x, slope: tirx.Select(x < c(x, 0), x * slope, x),
+    "PRelu": lambda x, slope: tirx.Select(x < c(x, 0), product(x, slope), x),
     "Where": lambda condition, a, b: tirx.Select(condition, a, b),
     "QuantizeLinear": quantize,
     "DequantizeLinear": dequantize,

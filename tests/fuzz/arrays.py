@@ -23,6 +23,15 @@ def array_of(rng: np.random.Generator, t: Type, style: str = "") -> Array:
     return np.asarray(numbers).astype(kind)
 
 
+def sprinkled(rng: np.random.Generator, array: Array) -> Array:
+    """Floats among which some are infinite, no number, zero with a sign, or next to nothing."""
+    if array.dtype.kind not in "fV":
+        return array
+    special = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-41, -1e-39, 1.0, 3e38, -3e38], array.shape)
+    with np.errstate(all="ignore"):
+        return np.where(rng.random(array.shape) < 0.1, special, array.astype(np.float64)).astype(array.dtype)
+
+
 def _reals(rng: np.random.Generator, t: Type, style: str) -> Any:
     if style == "neat":
         return rng.choice(NEAT, t.shape)

@@ -18,10 +18,10 @@ import numpy as np
 from edgec.compiler.dtypes import DTYPES, dtype
 from edgec.compiler.errors import IRError
 from edgec.compiler.ir import Array, Node, Type, Value
-from edgec.compiler.op import build, const, evaluate, is_const
+from edgec.compiler.op import build, const, evaluate, is_const, row
 from edgec.compiler.ops.common import FLOATS
 
-from .arrays import array_of
+from .arrays import array_of, sprinkled
 
 T = TypeVar("T")
 Ints = tuple[int, ...]
@@ -54,6 +54,7 @@ class Draw:
         self.arrays = np.random.default_rng(seed)
         self.main = self.weighted(_DTYPES)
         self.folds = self.flag(0.8)  # as the importer does: what constants decide is a constant
+        self.wild = self.flag(0.07)  # inputs hold infinities and the like, and results may be anything
         self.values: list[Value] = []
         self.inputs: list[Value] = []
         self.known: dict[Value, Array] = {}
@@ -126,7 +127,8 @@ class Draw:
 
     def fresh(self, t: Type, style: str = "", constant: float = 0.5) -> Value:
         """A new input or constant."""
-        return self.hold(array_of(self.arrays, t, style), constant)
+        array = array_of(self.arrays, t, style)
+        return self.hold(sprinkled(self.arrays, array) if self.wild and not style else array, constant)
 
     def hold(self, array: Array, constant: float = 0.5) -> Value:
         """A new input or constant that holds `array`; what has no elements is a constant, as in an imported model."""
@@ -156,6 +158,9 @@ class Draw:
 
     def emit_all(self, op: str, *args: Value, **attrs: Any) -> tuple[Value, ...]:
         """The results of a new node; `Unsuitable` where it cannot be or its results say nothing."""
+        if op not in ("Clip", "Pad"):  # ONNX keeps attributes in f32, where they are no arguments there
+            given = {**row(op).attrs, **attrs}
+            attrs |= {k: float(np.float32(v)) for k, v in given.items() if isinstance(v, float)}
         try:
             node = build(op, *args, label=f"n{len(self.known)}", **attrs).node
         except IRError as error:
@@ -172,7 +177,7 @@ class Draw:
         )
 
     def _judge(self, array: Array) -> None:
-        if array.dtype.kind not in "fV" or not array.size:
+        if array.dtype.kind not in "fV" or not array.size or self.wild:
             return
         wide = array.astype(np.float64)
         name = next(row.name for row in DTYPES.values() if row.numpy == array.dtype)

@@ -42,7 +42,8 @@ def generate(seed: int, only: Sequence[str] = ()) -> Drawn:
 
 def _drawn_name(d: Draw) -> str:
     present = {r.family for r in recipes.RECIPES.values()}
-    family = d.weighted({name: w for name, w in recipes.FAMILIES.items() if name in present})
+    families = {name: w for name, w in recipes.FAMILIES.items() if name in present}
+    family = d.choice(("elementwise", "maps")) if d.wild else d.weighted(families)
     table = {name: round(10 * r.weight) for name, r in recipes.RECIPES.items() if r.family == family}
     return d.weighted(table)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.target import find_target
+from edgec.compiler.target import find_target, target_files
 from edgec.compiler.toolchain import runs_here as runs
 from edgec.targets.host import features
 
@@ -16,12 +16,14 @@ OPTIONAL = ("canonicalize", "fold", "attention", "phases", "channels")  # passes
 
 @dataclass(frozen=True)
 class Options:
-    """`without`: passes left out; `through_onnx`: exported and imported first; `each_pass`: answers after every pass;
-    `bundle`: written, loaded and run through the C runtime as well."""
+    """`without`: passes left out; `rows`: the seed of a choice of kernels that no model makes (0: the modelled one);
+    `through_onnx`: exported and imported first; `each_pass`: answers after every pass; `bundle`: written, loaded and
+    run through the C runtime as well. For a target of another machine the code is made and not run."""
 
     target: str = "host"
     threads: int = 1
     without: tuple[str, ...] = ()
+    rows: int = 0
     through_onnx: bool = False
     each_pass: bool = False
     bundle: bool = False
@@ -33,17 +35,20 @@ class Options:
 
     def __str__(self) -> str:
         words = [self.target, f"threads={self.threads}", *(f"-{name}" for name in self.without)]
+        words += [f"rows={self.rows}"] if self.rows else []
         return " ".join(words + [name for name in ("through_onnx", "each_pass", "bundle") if getattr(self, name)])
 
 
 def read_options(text: str) -> Options:
     """The options that `str` writes."""
     target, *words = text.split()
-    threads = next((int(w.partition("=")[2]) for w in words if w.startswith("threads=")), 1)
+    numbers = dict(w.split("=") for w in words if "=" in w)
     flags = {name: name in words for name in ("through_onnx", "each_pass", "bundle")}
-    return Options(target, threads, tuple(w[1:] for w in words if w.startswith("-")), **flags)
+    without = tuple(w[1:] for w in words if w.startswith("-"))
+    return Options(target, int(numbers.get("threads", 1)), without, int(numbers.get("rows", 0)), **flags)
 
 
+@cache
 def runs_here(target: str) -> bool:
     """Whether this machine has a target's instructions."""
     try:
@@ -54,9 +59,10 @@ def runs_here(target: str) -> bool:
 
 
 @cache
-def targets() -> tuple[str, ...]:
-    """This machine's own, and beside it what is built for many machines of its kind."""
-    return tuple(name for name in ("host", "host", "x86") if runs_here(name))
+def targets() -> dict[str, int]:
+    """This machine's own, what is built for many machines of its kind, and now and then another's, with weights."""
+    table = {"host": 60, "x86": 30, "arm": 2, "armv7": 2, "cortex-m7": 2}
+    return {name: w for name, w in table.items() if runs_here(name) or (w < 10 and name in target_files())}
 
 
 def drawn_options(seed: int) -> Options:
@@ -64,9 +70,10 @@ def drawn_options(seed: int) -> Options:
     count = rng.choices((0, 1, 2, 5), (60, 25, 10, 5))[0]
     without = rng.sample(OPTIONAL, count)
     return Options(
-        target=rng.choice(targets()),
+        target=rng.choices(list(targets()), list(targets().values()))[0],
         threads=rng.choice((1, 2)),
         without=tuple(name for name in OPTIONAL if name in without),
+        rows=rng.randint(1, 999) if rng.random() < 0.4 else 0,
         through_onnx=rng.random() < 0.35,
         each_pass=rng.random() < 0.3,
         bundle=rng.random() < 0.25,

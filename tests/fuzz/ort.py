@@ -16,11 +16,12 @@ from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Lackin
 from edgec.compiler.compare import relative_error, tolerance
 from edgec.compiler.interpret import trace
 from edgec.compiler.ir import Array, Graph, Node, Value
-from edgec.compiler.op import full_attrs
+from edgec.compiler.op import OPS, full_attrs
 
 from .draw import is_float
 from .to_onnx import NoForm, single
 
+_OPEN = ("Clip", "QuantizeLinear", "Resize", "Min", "Max")
 # operator -> whether the answers are known to differ for these arguments, with the reason
 APART: dict[str, Callable[[Node, list[Array]], str]] = {
     "Resize": lambda node, args: _resized(node),
@@ -65,8 +66,12 @@ def against_ort(graph: Graph, feeds: Mapping[str, Array]) -> tuple[str, int]:
 
 
 def _passed_over(node: Node, args: list[Array]) -> bool:
+    """ONNX says what becomes of infinities and NaN only where arithmetic does."""
     types = [*(a.type for a in node.args), *node.types]
-    return any(t.dtype == "bf16" for t in types) or bool(APART.get(node.op, lambda n, a: "")(node, args))
+    if any(t.dtype == "bf16" for t in types) or APART.get(node.op, lambda n, a: "")(node, args):
+        return True
+    finite = all(np.isfinite(a).all() for a in args if a.dtype.kind == "f")
+    return not finite and (OPS[node.op].kind not in ("elementwise", "map") or node.op in _OPEN)
 
 
 def _answers(node: Node, args: list[Array]) -> list[Array]:

@@ -71,7 +71,7 @@ def _with(case: Case, graph: Graph, feeds: dict[str, Array] | None = None) -> It
 def _plainer_options(case: Case) -> Iterator[Case]:
     o = case.options
     plain = [Options(o.target), replace(o, threads=1), replace(o, through_onnx=False), replace(o, each_pass=False)]
-    plain += [replace(o, bundle=False), replace(o, without=())]
+    plain += [replace(o, bundle=False), replace(o, without=()), replace(o, rows=0)]
     plain += [replace(o, without=tuple(n for n in o.without if n != name)) for name in o.without]
     yield from (replace(case, options=other) for other in plain if other != o)
 

@@ -88,7 +88,7 @@ def test_a_seed_is_one_graph() -> None:
 
 
 def test_options_read_back() -> None:
-    for options in [drawn_options(seed) for seed in range(40)] + [Options("x86", 2, OPTIONAL, True, True, True)]:
+    for options in [drawn_options(seed) for seed in range(40)] + [Options("x86", 2, OPTIONAL, 7, True, True, True)]:
         assert read_options(str(options)) == options
 
 
@@ -113,7 +113,7 @@ def chain() -> Case:
 
 
 def test_a_right_graph_passes() -> None:
-    report = examine(replace(chain(), options=Options("x86", 2, (), True, True, True)))
+    report = examine(replace(chain(), options=Options("x86", 2, (), 0, True, True, True)))
     assert report.failure is None
     assert report.counts["nodes compared with ONNX Runtime"] == 5 and report.counts["row generic_map"] == 1
 
@@ -211,7 +211,7 @@ def test_a_failing_case_shrinks(tmp_path: Path) -> None:
         guilty = [n for n in case.graph.nodes() if n.op == "Tanh" and n.types[0].size >= 2]
         return Failure("kernels", "wrong") if guilty else None
 
-    start = replace(chain(), options=Options("x86", 2, ("fold",), True, True, True))
+    start = replace(chain(), options=Options("x86", 2, ("fold",), 5, True, True, True))
     small, failure = shrink(start, Failure("kernels", "wrong"), test)
     assert [n.op for n in small.graph.nodes()] == ["Input", "Tanh"] and small.graph.outputs[0].type.size == 2
     assert small.options == PLAIN

@@ -23,6 +23,7 @@ from . import RECIPES, recipe
 DOMAINS: dict[str, tuple[float, float]] = {
     "Sqrt": (0, inf), "Log": (1e-3, inf), "Asin": (-1, 1), "Acos": (-1, 1), "Acosh": (1, inf), "Atanh": (-0.95, 0.95),
     "Exp": (-20, 8), "Tan": (-1.3, 1.3), "Sinh": (-6, 6), "Cosh": (-6, 6), "Reciprocal": (0.05, inf),
+    "Gelu": (-1e4, inf), "Sigmoid": (-80, inf), "Sin": (-1e5, 1e5), "Cos": (-1e5, 1e5),
 }  # fmt: skip
 ATTRS: dict[str, dict[str, tuple[Any, ...]]] = {
     "LeakyRelu": {"alpha": (0.3, 0.0, 1.5, -0.5)},
@@ -37,9 +38,8 @@ ATTRS: dict[str, dict[str, tuple[Any, ...]]] = {
 
 
 def attributes(d: Draw, op: str) -> dict[str, Any]:
-    """Some attributes other than the defaults. ONNX keeps them in f32."""
-    drawn = {key: d.choice(values) for key, values in ATTRS.get(op, {}).items() if d.flag()}
-    return {key: float(np.float32(x)) if isinstance(x, float) else x for key, x in drawn.items()}
+    """Some attributes other than the defaults."""
+    return {key: d.choice(values) for key, values in ATTRS.get(op, {}).items() if d.flag()}
 
 
 def accepted(op: str, *types: Type, **attrs: Any) -> bool:

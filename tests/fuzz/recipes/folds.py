@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from math import inf
 
-import numpy as np
-
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import OPS
 from edgec.compiler.ops.common import FLOATS, NUMBERS
@@ -15,7 +13,7 @@ from . import recipe
 from .elementwise import accepted, within
 from .windows import float_type
 
-_EPSILONS = tuple(float(np.float32(x)) for x in (1e-5, 1e-3, 0.1))
+_EPSILONS = (1e-5, 1e-3, 0.1)
 _REDUCTIONS = [name for name in OPS if name.startswith("Reduce")]
 
 
