@@ -89,10 +89,13 @@ def written(view: View, shape: tuple[int, ...]) -> tuple[Axis, ...] | None:
     None where a piece of the view crosses an axis of the value unevenly.
     """
     pieces: list[tuple[int, int, int]] = []  # (stride in the value, elements, stride in the view)
+    ends = [prod(shape[k:]) for k in range(len(shape))][::-1]
     inner = 1
     for n, stride in [piece for axis in view.axes for piece in axis][::-1]:
-        pieces.append((stride, n, inner))
-        inner *= n
+        while n > 1:  # neighbouring axes of the value may be one piece of the view
+            here = min(n, next(end for end in ends if end > stride) // stride)
+            pieces.append((stride, here, inner))
+            inner, stride, n = inner * here, stride * here, n // here
     axes: list[Axis] = []
     for k, n in enumerate(shape):
         low = prod(shape[k + 1 :])

@@ -12,7 +12,7 @@ from dataclasses import replace
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Attr, Graph, Node, Type, Value
 from edgec.compiler.layout import same_bytes
-from edgec.compiler.op import OPS, body_of, is_const, viewed
+from edgec.compiler.op import OPS, body_of, int_attr, is_const, viewed
 from edgec.compiler.ops.control import first_outer
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.registry import Choice, laid_out
@@ -123,13 +123,14 @@ class _Rewrite:
         body_node = body_of(node).outputs[0].node
         parts, want = [], choice.layouts_out[0]
         for arg in self._outer(node, body_node):
-            part = self._as(self.new[arg], want)
+            part = self._as(self.new.get(arg, arg), want)
             if viewed(part) in self.joined or not _movable(part):
                 part = self._copy(part, replace(part.type, layout=want))
             self.joined.add(viewed(part))
             parts.append(part)
         t = replace(node.types[0], layout=want)
-        return Node("Edgec.Join", tuple(parts), (t,), {"axis": body_node.attrs["axis"]}, node.name, node.origin).results
+        attrs = {"axis": int_attr(body_node, "axis") % len(t.shape)}
+        return Node("Edgec.Join", tuple(parts), (t,), attrs, node.name, node.origin).results
 
     def _part(self, node: Node, choice: Choice) -> tuple[Value, ...]:
         body_node = body_of(node).outputs[0].node
@@ -149,9 +150,9 @@ class _Rewrite:
 
     @staticmethod
     def _outer(node: Node, body_node: Node) -> tuple[Value, ...]:
-        """The kernel's arguments in the order in which its single body node reads them."""
+        """What the kernel's single body node reads, in order: arguments, and constants of one element."""
         inputs = body_of(node).inputs
-        return tuple(node.args[inputs.index(a)] for a in body_node.args)
+        return tuple(a if is_const(a) else node.args[inputs.index(a)] for a in body_node.args)
 
 
 def _movable(value: Value) -> bool:

@@ -52,8 +52,9 @@ class Body:
         self.bound[value] = fn
 
     def limit(self, var: Expr, extent: int) -> None:
-        """Values of `var` are 0 .. extent - 1."""
-        self.analyzer.bind(var, Range(0, extent))
+        """Values of `var` are 0 .. extent - 1; a loop of one turn has no variable."""
+        if isinstance(var, tirx.Var):
+            self.analyzer.bind(var, Range(0, extent))
 
     def at(self, value: Value, index: Index) -> Expr:
         """The element of `value` at a logical index. Values that are used twice are computed once."""

@@ -2,7 +2,8 @@
 
 TVM takes a second to import, several where PyTorch is installed, and half a second to leave. So the first model of a
 process has a helper, forked before the model is read: it imports TVM, gets the kernels once they are chosen, and forks
-the workers that build them. A process that compiles again imports TVM itself: then no model waits for it.
+the workers that build them. A process that compiles again imports TVM itself: then no model waits for it. What it has
+built before it does not build again.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from hashlib import sha256
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -23,25 +25,32 @@ from typing import IO
 from edgec.compiler.parallel import forked
 from edgec.compiler.target import Target
 
-from .build_jobs import Job, build_job
+from .build_jobs import Built, Job, build_job, named
 
-Built = tuple[bytes, int]  # the object that defines a job's symbol, and the number of its tasks
 _PIPE_BYTES = 1 << 20  # the most that Linux grants everyone: neither side waits for the other
 # What TVM would import too, at four times the cost of the rest: PyTorch, for arrays that nobody hands over here; the
 # distributed runtime, which is optional; the dialect of graphs. The helper lives for our kernels alone.
 _UNUSED = {"torch": None, "tvm.runtime.disco": None, "tvm.relax": ModuleType("tvm.relax")}
 _used = False  # whether this process has compiled before
+_kept: dict[tuple[Target, bytes], Built] = {}  # kernels that this process has, the oldest first
+_MOST = 2048  # of some kilobytes each
 
 
 class Builder:
-    """Builds kernels. A context: what it has started ends with it. `ahead`: a helper may be forked."""
+    """Builds kernels, each once in a process. A context: what it has started ends with it.
 
-    def __init__(self, ahead: bool = True) -> None:
+    `ahead`: a helper may be forked. `workers`: processes that build at the same time; 1: this one does.
+    """
+
+    def __init__(self, ahead: bool = True, workers: int | None = None) -> None:
         self._ahead = ahead
+        self._workers = workers or os.cpu_count() or 1
         self._helper = 0
         self._ours: list[IO[bytes]] = []
         self._jobs: Sequence[Job] = ()
         self._target: Target | None = None
+        self._keys: list[tuple[Target, bytes]] = []
+        self._missing: list[int] = []
 
     def __enter__(self) -> Builder:
         global _used
@@ -62,23 +71,34 @@ class Builder:
     def start(self, jobs: Sequence[Job], target: Target) -> None:
         """Hand over all kernels of a program. What follows may run at the same time, until `results` is asked."""
         self._jobs, self._target = jobs, target
-        if self._helper:
-            bodies = [tuple(job.problem.body.nodes()) for job in jobs]  # producers first: pickle recurses no deeper
+        self._keys = [(target, sha256(job.content.encode()).digest()) for job in jobs]
+        self._missing = [i for i, key in enumerate(self._keys) if key not in _kept]
+        if self._helper and self._missing:
+            wanted = [jobs[i] for i in self._missing]
+            bodies = [tuple(job.problem.body.nodes()) for job in wanted]  # producers first: pickle recurses no deeper
             with suppress(BrokenPipeError):  # `results` says that the helper is gone
-                pickle.dump((bodies, jobs, target), self._ours[1])
+                pickle.dump((bodies, wanted, target), self._ours[1])
                 self._ours[1].flush()
 
     def results(self) -> Iterator[tuple[int, Built]]:
         """(number of the job, what was built), as they are done. A `RuntimeError` says what cannot be built."""
         assert self._target is not None
-        made = self._received() if self._helper else built(self._jobs, self._target)
-        for i, result in made:
+        for i in sorted(set(range(len(self._jobs))) - set(self._missing)):
+            yield i, named(_kept[self._keys[i]], self._jobs[i].symbol)
+        for k, result in self._made() if self._missing else ():
             if isinstance(result, str):
                 raise RuntimeError(result)
-            yield i, result
+            i = self._missing[k]
+            _keep(self._keys[i], result)
+            yield i, named(result, self._jobs[i].symbol)
+
+    def _made(self) -> Iterator[tuple[int, Built | str]]:
+        assert self._target is not None
+        jobs = [self._jobs[i] for i in self._missing]
+        return self._received() if self._helper else built(jobs, self._target, self._workers)
 
     def _received(self) -> Iterator[tuple[int, Built | str]]:
-        for _ in self._jobs:
+        for _ in self._missing:
             try:
                 yield pickle.load(self._ours[0])
             except EOFError:
@@ -94,6 +114,12 @@ class Builder:
         for pipe in theirs:
             pipe.close()
         self._ours = ours
+
+
+def _keep(key: tuple[Target, bytes], made: Built) -> None:
+    _kept[key] = made
+    while len(_kept) > _MOST:
+        del _kept[next(iter(_kept))]
 
 
 def _pipes() -> tuple[list[IO[bytes]], list[IO[bytes]]]:
@@ -146,12 +172,12 @@ def _prepare() -> str:
 def _told(jobs: Sequence[Job], target: Target) -> Iterator[tuple[int, Built | str]]:
     """What was built, or at the end why not."""
     try:
-        yield from built(jobs, target)
+        yield from built(jobs, target, os.cpu_count() or 1)
     except RuntimeError as error:
         yield 0, str(error)
 
 
-def built(jobs: Sequence[Job], target: Target) -> Iterator[tuple[int, Built | str]]:
+def built(jobs: Sequence[Job], target: Target, workers: int) -> Iterator[tuple[int, Built | str]]:
     """Build kernels in forked workers: they are independent, and one takes 0.05-0.4 s."""
     from . import codegen_llvm  # noqa: F401  before forking: the import of TVM is paid once
 
@@ -162,4 +188,4 @@ def built(jobs: Sequence[Job], target: Target) -> Iterator[tuple[int, Built | st
         except Exception as error:
             return f"kernel {job.choice} for {job.problem.anchor}: {type(error).__name__}: {error}"
 
-    return forked(len(jobs), build, os.cpu_count() or 1)
+    return forked(len(jobs), build, workers)

@@ -73,7 +73,7 @@ def quantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result: 
     """x / scale in the scale's type, + zero point: rounded half to even and saturated; for integers NaN is zero."""
     x, scale, zero = (number(v, name) for v, name in zip((x, scale, zero), types, strict=True))
     x = x if kind(x) == kind(scale) else tirx.Cast(kind(scale), x)
-    quotient = widen(narrow(x / scale, dtype(types[1]).tvm))
+    quotient = widen(narrow(m.quotient(x, scale), dtype(types[1]).tvm))
     if is_narrow(result):
         return bind(quotient, lambda q: _quantized_float(q, zero, result, bool(saturate)))
     return bind(tirx.Cast("int32", zero), lambda z: _quantized_whole(quotient, z, result))

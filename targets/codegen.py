@@ -10,7 +10,7 @@ from edgec.compiler.bundle.names import shortened
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.grain import grain
-from edgec.compiler.ir import Data, Graph, Node, Value
+from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import pack, storage_bytes
 from edgec.compiler.macs import macs
 from edgec.compiler.memory import scratch_stride
@@ -47,11 +47,9 @@ def generate(
     jobs: dict[str, Job] = {}
     of_node: dict[Node, Job] = {}
     for node in nodes:
-        key = _key(node)
-        if key not in jobs:
-            problem, choice = problem_of(node, target, threads), choice_of(node)
-            jobs[key] = Job(f"k{len(jobs)}_{choice.row}", problem, choice)
-        of_node[node] = jobs[key]
+        choice = choice_of(node)
+        job = Job(f"k{len(jobs)}_{choice.row}", problem_of(node, target, threads), choice)
+        of_node[node] = jobs.setdefault(job.content, job)
     builder.start(list(jobs.values()), target)
     refs = {node: _refs(node, weights) for node in nodes}
     built = {}
@@ -91,21 +89,6 @@ def choice_of(node: Node) -> Choice:
     pairs = tuple((k, int(v)) for k, _, v in (word.partition("=") for word in str(node.attrs["config"]).split()))
     layouts_in = tuple(v.type.layout for v in body.inputs)
     return Choice(str(node.attrs["row"]), layouts_in, tuple(v.type.layout for v in body.outputs), pairs, 0.0, scratch)
-
-
-def _key(node: Node) -> str:
-    """Equal for kernels whose code would be equal: row, tiles, and the body apart from names."""
-    return f"{node.attrs['row']} {node.attrs['config']} {_shape_of(body_of(node))}"
-
-
-def _shape_of(body: Graph) -> str:
-    number: dict[Value, int] = {}
-    lines = []
-    for node in body.nodes():
-        attrs = [(k, v.array.tobytes() if isinstance(v, Data) else v) for k, v in sorted(node.attrs.items())]
-        lines.append(f"{node.op}{[number[a] for a in node.args]}{attrs}{[str(t) for t in node.types]}{node.types[0].q}")
-        number.update((v, len(number) + i) for i, v in enumerate(node.results))
-    return f"{lines}{[number[v] for v in body.inputs]}{[number[v] for v in body.outputs]}"
 
 
 class Weights:

@@ -49,11 +49,13 @@ def held(name: str) -> str:
 
 def stored(name: str) -> str:
     """TVM's type of one of our types in memory: what is behind a kernel's pointer."""
-    return "uint16" if name == "bf16" else dtype(name).tvm
+    return {"bf16": "uint16", "bool": "int8"}.get(name, dtype(name).tvm)
 
 
 def fetched(element: Expr, name: str) -> Expr:
     """A value as it is held, from what was loaded. Of a byte that holds fewer bits the others do not count."""
+    if name == "bool":
+        return tirx.NE(element, lit(0, "int8"))
     if name == "bf16":
         return from_bfloat(element)
     return lowest(element, name) if dtype(name).bits < 8 else element
@@ -70,6 +72,8 @@ def lowest(byte: Expr, name: str) -> Expr:
 
 def put(x: Expr, name: str) -> Expr:
     """What to store for a value that is held."""
+    if name == "bool":
+        return tirx.Cast("int8", x)
     return to_bfloat(x) if name == "bf16" else x
 
 

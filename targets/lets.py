@@ -88,9 +88,12 @@ class _Hoist:
 
     def _let(self, e: Expr) -> Expr:
         if e.var not in self._names:
-            value = self(e.value)
-            register = tirx.decl_buffer((self.lanes.count,), str(e.var.ty.dtype), e.var.name, scope="local")
+            value, kind = self(e.value), str(e.var.ty.dtype)
+            truth = kind == "bool"  # kept as a byte: TVM mixes up the two in vectors
+            register = tirx.decl_buffer((self.lanes.count,), "int8" if truth else kind, e.var.name, scope="local")
             self.lanes.registers.append(tirx.AllocBuffer(register))
-            self.stores.append(tirx.BufferStore(register, value, [self.lanes.var]))
-            self._names[e.var] = tirx.BufferLoad(register, [self.lanes.var])
+            kept = tirx.Cast("int8", value) if truth else value
+            self.stores.append(tirx.BufferStore(register, kept, [self.lanes.var]))
+            load = tirx.BufferLoad(register, [self.lanes.var])
+            self._names[e.var] = tirx.NE(load, tirx.IntImm("int8", 0)) if truth else load
         return self(e.body)

@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+import numpy as np
 from tvm import tirx
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 
 from .conversions import literal
@@ -43,8 +45,10 @@ def replaced(index: Index, axis: int, x: Expr | int) -> Index:
 
 
 def zero(value: Value, number: float = 0) -> Expr:
-    """A literal of the element type of `value`."""
-    return literal(number, value.type.dtype)
+    """A literal of the element type of `value`: the number as numpy casts it."""
+    row = dtype(value.type.dtype)
+    exact = row.is_float or row.is_storage
+    return literal(number if exact else np.asarray(number).astype(row.numpy).item(), row.name)
 
 
 def regroup(index: Index, out: Sequence[int], source: Sequence[int]) -> Index:
@@ -140,7 +144,8 @@ def pad(body: Reader, value: Value, index: Index) -> Expr:
             inside += [t >= 0, t < size]
             source[k] = body.within(t, 0, max(size, 1) - 1) + cut
         else:
-            body.pinned.append(t)
+            if not isinstance(t, int):
+                body.pinned.append(t)
             source[k] = _folded(body, t, size, mode) + cut
     if 0 in argument.shape:
         return zero(value, attrs.get("value", 0.0))
@@ -157,7 +162,7 @@ def _folded(body: Reader, t: Expr, size: int, mode: str) -> Expr | int:
         return mod(t, size)
     period = 2 * (size - 1)
     turn = mod(t, period)
-    return tirx.min(turn, period - turn)
+    return min(turn, period - turn) if isinstance(turn, int) else tirx.min(turn, period - turn)
 
 
 def _position(body: Reader, indices: Value, index: Index, n: int) -> Expr | int:

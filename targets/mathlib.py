@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from math import copysign, inf
 
 from tvm import tirx
+from tvm_ffi import structural_equal
 
 from .tir import Expr, lit
 
@@ -43,6 +45,39 @@ def horner(x: Expr, coefficients: Sequence[float]) -> Expr:
     for c in coefficients[1:]:
         total = total * x + lit(c, kind(x))
     return total
+
+
+# TVM reckons with floats as with numbers: x - x and 0 * x are 0 to it, x == x is true, and a division by a zero that it
+# knows is an error. What it must not see through gets a name, which becomes a register.
+
+
+def named(x: Expr, fn: Callable[[Expr], Expr]) -> Expr:
+    """`fn` of a name for `x`, even where that is a name or a number already."""
+    var = tirx.Var("t", x.ty)
+    return tirx.Let(var, x, fn(var))
+
+
+def apart(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr]) -> Expr:
+    """`fn(a, b)` of floats that may be one expression."""
+    return named(b, lambda b: fn(a, b)) if structural_equal(a, b) else fn(a, b)
+
+
+def _zero(x: Expr) -> bool:
+    return isinstance(x, tirx.FloatImm) and float(x.value) == 0
+
+
+def product(a: Expr, b: Expr) -> Expr:
+    """a * b of floats."""
+    if _zero(a):
+        return named(a, lambda a: a * b)
+    return named(b, lambda b: a * b) if _zero(b) else a * b
+
+
+def quotient(a: Expr, b: Expr) -> Expr:
+    """a / b of floats."""
+    if _zero(b):
+        return a * lit(copysign(inf, float(b.value)), kind(a))
+    return named(a, lambda a: a / b) if _zero(a) else a / b
 
 
 def at_least(x: Expr, low: Expr) -> Expr:
@@ -269,7 +304,8 @@ def _quadrants(x: Expr, shift: int) -> Expr:
         r = (wide - n * lit(1.57079632673412561417, "float64")) - n * lit(6.07710050650619224932e-11, "float64")
         turns = n - tirx.floor(n * lit(0.25, "float64")) * lit(4, "float64")
         quadrant = tirx.Cast("int32", turns) + shift
-        return bind(tirx.Cast("float32", r), lambda r: bind(quadrant, lambda q: select(r, q)))
+        near = at_most(at_least(tirx.Cast("float32", r), f32(-1)), f32(1))  # but for arguments beyond all accuracy
+        return bind(near, lambda r: bind(quadrant, lambda q: select(r, q)))
 
     def select(r: Expr, q: Expr) -> Expr:
         def value(z: Expr) -> Expr:

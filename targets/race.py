@@ -19,7 +19,7 @@ from edgec.compiler.ir import Array, Type
 from edgec.compiler.layout import physical_shape, storage_bytes
 from edgec.compiler.registry import Choice, Problem
 
-from .build_jobs import Job, build_job
+from .build_jobs import Job, build_job, named
 from .measure import _aligned, link, with_layouts
 
 COLD_BYTES = 96 << 20  # copies of weights that a cold kernel goes through: more than caches hold
@@ -82,7 +82,7 @@ def build_candidates(problem: Problem, offers: Sequence[Choice], workers: int) -
 
     def build(i: int) -> tuple[bytes, int] | str:
         try:
-            return build_job(jobs[i], problem.target)
+            return named(build_job(jobs[i], problem.target), jobs[i].symbol)
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 

@@ -64,7 +64,7 @@ def elu(x: Expr, alpha: float, gamma: float = 1.0) -> Expr:
 
 
 def celu(x: Expr, *, alpha: float) -> Expr:
-    return at_least(x, c(x, 0)) + at_most(expm1(at_most(x / c(x, alpha), c(x, 0))) * c(x, alpha), c(x, 0))
+    return at_least(x, c(x, 0)) + at_most(expm1(at_most(m.quotient(x, c(x, alpha)), c(x, 0))) * c(x, alpha), c(x, 0))
 
 
 def sigmoid(x: Expr) -> Expr:
@@ -108,10 +108,6 @@ def add(a: Expr, b: Expr) -> Expr:
     return a + b if is_float(a) else whole.add(a, b)
 
 
-def multiply(a: Expr, b: Expr) -> Expr:
-    return a * b if is_float(a) else whole.multiply(a, b)
-
-
 def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int) -> Expr:
     """Integer division that cannot trap: by zero gives zero, by minus one `minus_one` times a.
 
@@ -128,7 +124,7 @@ def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int)
 
 def divide(a: Expr, b: Expr) -> Expr:
     if is_float(a):
-        return a / b
+        return m.quotient(a, b)
     return bind(a, lambda a: bind(b, lambda b: _divided(a, b, tirx.truncdiv, -1)))
 
 
@@ -154,7 +150,7 @@ def power(a: Expr, b: Expr) -> Expr:
     if exponent in (1.0, 2.0, 3.0):
         return bind(a, lambda a: a if exponent == 1 else a * a if exponent == 2 else a * a * a)
     if exponent == -1.0:
-        return c(a, 1) / a
+        return m.quotient(c(a, 1), a)
     return m.libm("pow", a, b)
 
 
@@ -191,7 +187,15 @@ def logical(fn: Callable[..., Expr]) -> Callable[..., Expr]:
 def equal(a: Expr, b: Expr) -> Expr:
     if kind(a) == "bool":
         a, b = tirx.Cast("int8", a), tirx.Cast("int8", b)
-    return tirx.EQ(a, b)
+    return m.apart(a, b, tirx.EQ) if is_float(a) else tirx.EQ(a, b)
+
+
+def difference(a: Expr, b: Expr) -> Expr:
+    return m.apart(a, b, lambda a, b: a - b) if is_float(a) else whole.subtract(a, b)
+
+
+def product(a: Expr, b: Expr) -> Expr:
+    return m.product(a, b) if is_float(a) else whole.multiply(a, b)
 
 
 SCALAR: dict[str, Callable[..., Expr]] = {
@@ -204,7 +208,7 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Sqrt": tirx.sqrt,
     "Exp": exp,
     "Log": log,
-    "Reciprocal": lambda x: c(x, 1) / x,
+    "Reciprocal": lambda x: m.quotient(c(x, 1), x),
     "Sin": _float("sin", m.sin),
     "Cos": _float("cos", m.cos),
     "Tanh": tanh,
@@ -222,18 +226,18 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Not": lambda x: tirx.EQ(tirx.Cast("int8", x), lit(0, "int8")),
     "IsNaN": m.is_nan,
     "IsInf": is_infinite,
-    "LeakyRelu": lambda x, *, alpha: tirx.Select(x < c(x, 0), x * c(x, alpha), x),
+    "LeakyRelu": lambda x, *, alpha: tirx.Select(x < c(x, 0), m.product(x, c(x, alpha)), x),
     "Elu": elu,
     "Selu": elu,
     "Celu": celu,
-    "HardSigmoid": lambda x, *, alpha, beta: clamp01(x * c(x, alpha) + c(x, beta)),
+    "HardSigmoid": lambda x, *, alpha, beta: clamp01(m.product(x, c(x, alpha)) + c(x, beta)),
     "ThresholdedRelu": lambda x, *, alpha: tirx.Select(c(x, alpha) < x, x, c(x, 0)),
     "Gelu": gelu,
     "Clip": clip,
     "BitwiseNot": lambda x: tirx.bitwise_not(x),
     "Add": add,
-    "Sub": lambda a, b: a - b if is_float(a) else whole.subtract(a, b),
-    "Mul": multiply,
+    "Sub": difference,
+    "Mul": product,
     "Div": divide,
     "Pow": power,
     "Mod": modulo,
@@ -251,6 +255,6 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "BitwiseAnd": lambda a, b: a & b,
     "BitwiseOr": lambda a, b: a | b,
     "BitwiseXor": lambda a, b: a ^ b,
-    "PRelu": lambda x, slope: tirx.Select(x < c(x, 0), multiply(x, slope), x),
+    "PRelu": lambda x, slope: tirx.Select(x < c(x, 0), product(x, slope), x),
     "Where": lambda condition, a, b: tirx.Select(condition, a, b),
 }

@@ -8,9 +8,12 @@
     # why: RULE at NODE: REASON       an explanation that `--why RULE` must give
     %y = ... # error: TEXT            the graph is refused at this line with this text
     # error: TEXT                     (before the graph) the passes fail with this text
+    # compile: x86 threads=2 -fold    compile it so as well, and run it (tests/fuzz/options.py)
+    # feed: x = [1.0, -2.0]           what to run it on; default: seeded numbers
 
-Each file is up to four tests: the text form reads back to itself, the verifier accepts it, the result is the expected
-text, and the interpreter gives the same answers before and after. `pytest --bless` writes the results into the files.
+Each file is up to five tests: the text form reads back to itself, the verifier accepts it, the result is the expected
+text, the interpreter gives the same answers before and after, and the compiled graph gives them too. A file that is
+only compiled has no expected text. `pytest --bless` writes the results into the files.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from edgec.compiler.target import read_target, target_files
 from edgec.compiler.text import constants, parse, parse_lines, show
 from edgec.compiler.verify import CLOSE, Promise, lossy, same_answers, verify
 
-HEADS = ("passes", "rules", "tol", "limit", "target", "why", "error")
+HEADS = ("passes", "rules", "tol", "limit", "target", "why", "error", "compile", "feed")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -106,8 +109,12 @@ class EirFile(pytest.File):
             checks = [check_refusal]
         elif "error" in case.heads:
             checks = [check_round_trip, check_failure]
+        elif "compile" in case.heads:
+            checks = [check_round_trip, check_verifier, check_compiled]
         else:
             checks = [check_round_trip, check_verifier, check_text, check_numbers]
+        if "compile" in case.heads and "passes" in case.heads:
+            checks += [check_text, check_numbers]
         for check in checks:
             yield EirTest.from_parent(self, name=check.__name__.removeprefix("check_"), case=case, check=check)
 
@@ -149,6 +156,17 @@ def check_numbers(case: Case) -> None:
     same_answers(
         case.graph, case.result, case.promise, tolerance=float(tolerance) if tolerance not in ("", "exact") else CLOSE
     )
+
+
+def check_compiled(case: Case) -> None:
+    from tests.fuzz.check import examine  # brings TVM
+    from tests.fuzz.keep import kept
+    from tests.fuzz.options import runs_here
+
+    if not runs_here(case.head("compile").split()[0]):
+        pytest.skip("this machine has not the instructions")
+    report = examine(kept(case.graph, case.head("compile"), case.heads.get("feed", [])))
+    assert report.failure is None, f"{report.failure.stage}: {report.failure.what}"
 
 
 def check_refusal(case: Case) -> None:

@@ -111,7 +111,7 @@ def slices(c: Context) -> Result:
         at = c.in_rank(axis, c.rank)
         n = c.shape[at]
         bounds = slice(start, end, step).indices(n)
-        if step < 0 and start < -n:
+        if step < 0 and start < -n and n:
             bounds = (0, bounds[1], step)  # ONNX clamps such a start to the first element
         if bounds != (0, n, 1):
             first, last, _ = bounds

@@ -1,7 +1,7 @@
 """Contractions over a window: Conv and ConvTranspose of any spatial rank, with explicit pads (begins, then ends).
 
 Empty `strides`, `dilations` and `output_padding` mean all ones, ones and zeros; empty `pads` mean none.
-Integer arguments accumulate exactly in the bias's type, which is then the type of the result.
+Integer arguments accumulate in the bias's type, where sums wrap; it is then the type of the result.
 """
 
 from __future__ import annotations
@@ -67,8 +67,7 @@ def conv(x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: 
     """Cross-correlation through im2col and one matrix product per group; depthwise: one fused step per tap."""
     rank = x.ndim - 2
     s, p, d = _window(rank, strides, pads, dilations)
-    exact = x.dtype.kind in "iu"
-    xs, ws = (np.asarray(a, np.float64) if exact else widened(a) for a in (x, w))
+    xs, ws = _factors(x, w)
     xs = np.pad(xs, [(0, 0), (0, 0), *((p[k], p[k + rank]) for k in range(rank))]) if any(p) else xs
     kernel = w.shape[2:]
     count = tuple((xs.shape[k + 2] - (kernel[k] - 1) * d[k] - 1) // s[k] + 1 for k in range(rank))
@@ -83,8 +82,25 @@ def conv(x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: 
         columns = xs if plain else np.stack([xs[(slice(None), slice(None), *tap)] for tap in taps], axis=2)
         columns = columns.reshape(n, group, inner * len(taps), prod(count))
         y = np.matmul(ws.reshape(group, out // group, -1), columns)
-    y = y.reshape(n, out, *count)
-    return np.asarray(y + b.astype(y.dtype).reshape(-1, *(1,) * rank)).astype(b.dtype)
+    return _shifted(y.reshape(n, out, *count), b)
+
+
+def _factors(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+    """Arguments in the type of the sums: integers in f64 where that is exact, which is faster, else in i64."""
+    if x.dtype.kind not in "iu":
+        return widened(x), widened(w)
+    largest = [max(abs(int(a.max(initial=0))), abs(int(a.min(initial=0)))) for a in (x, w)]
+    exact = prod(largest) * w[0].size * w.shape[0] < 2**52
+    return (x.astype(np.float64), w.astype(np.float64)) if exact else (x.astype(np.int64), w.astype(np.int64))
+
+
+def _shifted(y: Tensor, b: Tensor) -> Tensor:
+    """Sums and bias in the type of the bias."""
+    if b.dtype.kind in "iu":
+        y, bias = y.astype(np.int64), b.astype(np.int64)
+    else:
+        bias = b.astype(y.dtype)
+    return np.asarray(y + bias.reshape(-1, *(1,) * (y.ndim - 2))).astype(b.dtype)
 
 
 def _transposed(
@@ -114,7 +130,7 @@ def conv_transpose(
     """The gradient of Conv: every input pixel adds its window of weights to the output, from which pads are cut."""
     rank = x.ndim - 2
     s, p, d = _window(rank, strides, pads, dilations)
-    xs, ws = (np.asarray(a, np.float64) if x.dtype.kind in "iu" else widened(a) for a in (x, w))
+    xs, ws = _factors(x, w)
     full = _full_size(x.shape[2:], w.shape[2:], s, d, fill(output_padding, rank, 0, "output_padding"))
     n, out = x.shape[0], w.shape[1]
     columns = np.matmul(
@@ -123,8 +139,7 @@ def conv_transpose(
     y = np.zeros((n, group * out, *full), xs.dtype)
     for k, tap in enumerate(_taps(w.shape[2:], d, s, x.shape[2:])):
         y[(slice(None), slice(None), *tap)] += columns[:, :, k]
-    y = y[(slice(None), slice(None), *(slice(p[k], m - p[k + rank]) for k, m in enumerate(full)))]
-    return np.asarray(y + b.astype(y.dtype).reshape(-1, *(1,) * rank)).astype(b.dtype)
+    return _shifted(y[(slice(None), slice(None), *(slice(p[k], m - p[k + rank]) for k, m in enumerate(full)))], b)
 
 
 op("Conv", 3, _conv, conv, kind="contract", attrs=_ATTRS)

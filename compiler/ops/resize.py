@@ -108,6 +108,8 @@ def resize(x: Tensor, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> T
 
     Integers are cut, after cubic weights, which reach beyond the numbers that they blend, rounded and saturated.
     """
+    if 0 in sizes:
+        return np.empty(sizes, x.dtype)
     y = x if attrs["mode"] == "nearest" else widened(x)
     for axis, (out, scale) in enumerate(zip(sizes, scales, strict=True)):
         if out == x.shape[axis] and scale == 1:

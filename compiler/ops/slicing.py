@@ -48,7 +48,7 @@ def _sliced(x: Type, starts: Ints, ends: Ints, axes: Ints, steps: Ints) -> tuple
         n = x.shape[axis]
         if step == 0 or (step > 0 and not (0 <= start <= n and 0 <= end <= n)):
             raise IRError(f"slice {start}:{end}:{step} is outside axis {axis} of {x}")
-        if step < 0 and not (-1 <= start < max(n, 1) and end >= -1):
+        if step < 0 and not (-1 <= start < n and end >= -1):
             raise IRError(f"slice {start}:{end}:{step} is outside axis {axis} of {x}")
         shape[axis] = len(range(start, end, step))
     return (Type(x.dtype, tuple(shape)),)
@@ -70,9 +70,10 @@ def _padded(x: Type, pads: Ints, mode: str, value: float) -> tuple[Type, ...]:
     if len(pads) != 2 * rank:
         raise IRError(f"{len(pads)} pads for {x}; expected {2 * rank}")
     shape = tuple(n + pads[k] + pads[k + rank] for k, n in enumerate(x.shape))
-    if any(n < 0 for n in shape):
+    kept = tuple(n + min(pads[k], 0) + min(pads[k + rank], 0) for k, n in enumerate(x.shape))
+    if any(n < 0 for n in kept):
         raise IRError(f"pads {list(pads)} cut more than all of {x}")
-    if mode != "constant" and any(n == 0 and m > 0 for n, m in zip(x.shape, shape, strict=True)):
+    if mode != "constant" and any(n == 0 and m > 0 for n, m in zip(kept, shape, strict=True)):
         raise IRError(f"{x} has nothing to pad with in mode {mode}")
     return (Type(x.dtype, shape),)
 

@@ -43,8 +43,10 @@ def gelu(x: Tensor, approximate: str) -> Tensor:
 def clip(x: Tensor, min: float, max: float) -> Tensor:
     """Limits outside an integer type's range are its own."""
     low, high = limits(dtype_of(x))
-    least, most = (np.asarray(np.clip(v, low, high)).astype(x.dtype) for v in (min, max))
-    return np.asarray(np.minimum(np.maximum(x, least), most))
+    least, most = (high if v > high else low if v < low else v for v in (min, max))  # i64's are no f64
+    if x.dtype.kind in "iu":
+        least, most = int(least), int(most)
+    return np.asarray(np.minimum(np.maximum(x, np.asarray(least, x.dtype)), np.asarray(most, x.dtype)))
 
 
 def _is_inf(x: Tensor, detect_negative: int, detect_positive: int) -> Tensor:

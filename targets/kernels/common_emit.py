@@ -13,7 +13,8 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.access import Place, parameter
 from edgec.targets.body import Body
-from edgec.targets.tir import Expr, Stmt
+from edgec.targets.maps import regroup
+from edgec.targets.tir import Expr, Index, Stmt
 
 from .common import heavy
 
@@ -38,6 +39,16 @@ class Frame:
         return self.place.store(self.body.at(self.out, index), index)
 
 
+@dataclass(frozen=True)
+class Merged(Place):
+    """A row-major value of `shape` in a buffer of fewer axes, each of which stands for some of the value's."""
+
+    shape: tuple[int, ...] = ()
+
+    def load(self, index: Index) -> Expr:
+        return super().load(regroup(index, self.shape, self.type.shape))
+
+
 def emit_kernel(
     problem: Problem,
     choice: Choice,
@@ -46,9 +57,13 @@ def emit_kernel(
     make: Callable[[Frame, Expr], Stmt],
     view: Callable[[Value], Type] = lambda v: v.type,
 ) -> Emitted:
-    """A kernel whose task number t runs `make(frame, t)`. `view` may show an operand as another type."""
+    """A kernel whose task number t runs `make(frame, t)`.
+
+    `view` may show an operand as another type; what follows the anchor still reads it by its own axes.
+    """
     graph, target = problem.body, problem.target
     types = [view(v) for v in graph.inputs]
+    viewed = list(zip(graph.inputs, types, strict=True))
     result = view(graph.outputs[0])
     params = [parameter(f"a{i}", t) for i, t in enumerate(types)] + [parameter("out", result)]
     if choice.scratch_bytes:
@@ -56,10 +71,13 @@ def emit_kernel(
 
     def whole(buffers: list[Any], begin: Expr, end: Expr) -> Stmt:
         places = {v: Place(t, b) for v, t, b in zip(graph.inputs, types, buffers, strict=False)}
+        own = {
+            v: places[v] if len(v.shape) == len(t.shape) else Merged(t, places[v].buffer, v.shape) for v, t in viewed
+        }
         out = Place(result, buffers[len(types)])
         zero, bind = tir.let(tirx.shift_right(begin, tir.i32(31)), "zero")
         scratch = buffers[-1] if choice.scratch_bytes else None
-        frame = Frame(Body(graph, places), places, graph.outputs[0], out, zero, scratch, heavy(problem))
+        frame = Frame(Body(graph, own), places, graph.outputs[0], out, zero, scratch, heavy(problem))
         return tir.seq(bind, tir.tasks(begin, end, lambda task: make(frame, task)))
 
     return Emitted(tir.function(symbol, params, whole, pointer_bits=target.pointer_bits), tasks)

@@ -168,7 +168,7 @@ class Conv:
         w = self.w.width
         if t.edge_column:
             return tir.seq([self.channels(frame, t, acc, cb, kh, tap) for tap in range(w.kernel)])
-        return tir.loop(w.kernel, lambda kw: self.channels(frame, t, acc, cb, kh, kw), "kw")
+        return tir.loop(w.kernel, lambda kw: tir.seq(self.channels(frame, t, acc, cb, kh, kw)), "kw")
 
     def channels(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int, kw: Expr | int) -> Stmt | None:
         """One tap for one block of input channels: the innermost loop."""

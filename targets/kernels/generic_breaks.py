@@ -32,7 +32,7 @@ def _collect(value: Value, found: Breaks, of: Callable[[Value], Breaks]) -> None
     node = value.node
     if OPS[node.op].kind == "elementwise" or node.op in ("Edgec.Layout", "Expand"):
         for a in node.args:
-            if a.shape:
+            if a.type.size > 1:  # a scale is a vector even beside a scalar
                 for axis, more in zip(found[-len(a.shape) :], of(a), strict=True):
                     axis |= more
     elif rule := _RULES.get(node.op):

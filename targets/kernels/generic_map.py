@@ -35,7 +35,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .generic_nest import joined
 
     groups: dict[tuple[Any, ...], list[Value]] = {}
-    for value in dict.fromkeys(problem.body.outputs):
+    for value in dict.fromkeys(v for v in problem.body.outputs if v.type.size):
         groups.setdefault((value.type.shape, value.type.layout), []).append(value)
 
     def regions(io: Any) -> Region:

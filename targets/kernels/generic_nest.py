@@ -122,9 +122,11 @@ class Nest:
         whole, rest = divmod(group.extent, step)
 
         def one(k: Expr) -> Stmt:
-            if isinstance(k, tirx.Var):
-                self.space.body.limit(k, whole)
-            return turn(k * step if step > 1 else k, step)
+            bind = None
+            if not isinstance(k, (tirx.Var, tirx.IntImm)):  # a block of one step: its place gets a name with a range
+                k, bind = tir.let(k, "k")
+            self.space.body.limit(k, whole)
+            return tir.seq(bind, turn(k * step if step > 1 else k, step))
 
         tail = turn(tir.i32(whole * step), rest) if rest else None
         if first is None:

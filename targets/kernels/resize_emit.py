@@ -22,6 +22,8 @@ from .common import ceil_div
 from .common_emit import F32, Frame, chunked, emit_kernel, full_or_rest
 from .resize_rows import TAPS, resized, scratch_floats
 
+AHEAD = 1  # added to positions in the table: TVM takes the bits of a constant zero for a pointer's
+
 
 class Resize:
     """Units are blocks of channels of one image; a task is `chunk` of them."""
@@ -54,8 +56,8 @@ class Resize:
             frame.body.limit(i, self.shape[-1])
             parts = []
             for k, (at, weight) in enumerate(axis_reads(frame.body, i, *self.axes[self.last], self.attrs)):
-                position = tirx.reinterpret("float32", tirx.Cast("int32", at * self.lanes))
-                parts.append(tir.store(frame.scratch, position, i * (2 * self.taps) + k))
+                position = tirx.Cast("int32", at * self.lanes) + AHEAD
+                parts.append(tir.store(frame.scratch, tirx.reinterpret(F32, position), i * (2 * self.taps) + k))
                 if weight is not None:
                     parts.append(tir.store(frame.scratch, tirx.Cast(F32, weight), i * (2 * self.taps) + self.taps + k))
             return tir.seq(parts)
@@ -82,7 +84,7 @@ class Resize:
         def line(y: Expr) -> Stmt:
             if len(self.shape) == 3 or 2 not in self.axes:
                 return self.line(frame, image, block, width, y, lambda p: read(at(y) + p, self.lanes))
-            frame.body.limit(y, self.shape[2]) if self.shape[2] > 1 else None
+            frame.body.limit(y, self.shape[2])
             reads = axis_reads(frame.body, y, *self.axes[2], self.attrs)
             names, binds = [], []
             for position, weight in reads:
@@ -126,7 +128,8 @@ class Resize:
                 entry = x * (2 * self.taps)
                 terms = []
                 for k in range(self.taps):
-                    at, bind = tir.let(tirx.reinterpret("int32", tir.load(frame.scratch, entry + k)), "at")
+                    position = tirx.reinterpret("int32", tir.load(frame.scratch, entry + k))
+                    at, bind = tir.let(position - AHEAD, "at")
                     parts.append(bind)
                     term = vector(at)
                     if self.taps > 1:

@@ -16,18 +16,25 @@ from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.target import find_target
 from edgec.targets.build_jobs import Job
-from edgec.targets.builder import Builder
+from edgec.targets.builder import Builder, _kept, built
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = find_target("x86")
 TWICE = """
 import sys
 import edgec
+import edgec.targets.builder
 edgec.compile({model!r}, out="first", name="digits")
 assert "tvm" not in sys.modules, "the first model has brought TVM"
+edgec.targets.builder._kept.clear()
 edgec.compile({model!r}, out="second", name="digits")
 assert "tvm" in sys.modules, "the second model has waited for another process"
 """
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_built() -> None:
+    _kept.clear()
 
 
 def jobs(count: int = 3) -> list[Job]:
@@ -67,6 +74,21 @@ def test_objects_come_with_their_numbers() -> None:
             built = dict(builder.results())
             assert sorted(built) == [0, 1, 2]
             assert all(given[i].symbol.encode() in data and tasks >= 1 for i, (data, tasks) in built.items())
+
+
+def test_what_a_process_has_built_it_does_not_build_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under other symbols and names of values; other targets and other code are built."""
+    first, second = jobs(2), [replace(job, symbol=f"other{i}") for i, job in enumerate(jobs(3))]
+    counts = []
+    monkeypatch.setattr(
+        "edgec.targets.builder.built", lambda wanted, *rest: counts.append(len(wanted)) or built(wanted, *rest)
+    )
+    with Builder(ahead=False) as builder:
+        for given, target in ((first, TARGET), (second, TARGET), (second, TARGET), (first, find_target("x86-avx512"))):
+            builder.start(given, target)
+            results = dict(builder.results())
+            assert all(given[i].symbol.encode() in data for i, (data, _) in results.items())
+    assert counts == [2, 1, 2]
 
 
 def test_a_kernel_that_cannot_be_built_is_named() -> None:

@@ -180,6 +180,8 @@ def test_clip() -> None:
     check("Clip", f32(9), None, K(np.float32(0.5)))
     check("Clip", f32(9), np.asarray(-0.5, np.float32), K(np.float32(0.5)))
     check("Clip", ints(-9, 9, 9), K(np.int32(-2)))
+    check("Clip", ints(-9, 9, 9, to=np.int64), K(np.int64(-2)))
+    check("Clip", ints(0, 9, 9, to=np.uint64), None, K(np.uint64(5)))
     check("Clip", f32(9), opset=6, min=-0.5, max=0.5)
 
 
@@ -221,6 +223,10 @@ def test_cutting_and_joining() -> None:
 )
 def test_slice(start: int, end: int, step: int) -> None:
     check("Slice", f32(2, 5, 3), K(i64(start)), K(i64(end)), K(i64(1)), K(i64(step)))
+
+
+def test_slice_of_an_axis_without_elements() -> None:
+    check("Slice", f32(0, 3), K(i64(-5)), K(i64(-9)), K(i64(0)), K(i64(-1)))
 
 
 def test_slice_of_old_operator_sets() -> None:

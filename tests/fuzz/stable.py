@@ -1,0 +1,110 @@
+"""Compares answers as far as they mean something: an element that rounding alone may change counts for nothing.
+
+A graph is run several times with noise of a few units in the last place on every result that is rounded. What that
+does to an output is what another order of sums may do: where a threshold, a rounding or a position hangs on it, the
+element is left out; elsewhere an answer may be off by the tolerance of `edgec verify`, and by some of that effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from edgec.compiler.compare import tolerance
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.interpret import interpret
+from edgec.compiler.ir import Array, Graph, Node, Value
+from edgec.compiler.op import OPS, const_array, evaluate
+
+# Elementwise operators whose result is one of few numbers, or an argument: nothing is rounded.
+_EXACT = frozenset(
+    """Abs Neg Ceil Floor Round Sign Relu Min Max Where Clip Not And Or Xor Equal Less LessOrEqual Greater
+    GreaterOrEqual IsNaN IsInf ThresholdedRelu Cast QuantizeLinear MaxPool ReduceMax ReduceMin""".split()
+)
+_UNITS = {"f16": 2**-11, "bf16": 2**-8, "f32": 2**-24, "f64": 2**-53}
+_ELEMENTWISE, _SUMS = 4.0, 32.0  # units of noise: of each element; of the largest, which sums are made of
+_TOLERANCE = {"f64": 1e-9}
+_EFFECT = 8.0  # how much of what noise does an answer may be off
+
+
+@dataclass(frozen=True)
+class Band:
+    """What an output should be, and by how much each element may differ; an element with `free` may be anything."""
+
+    want: Array
+    allowed: Array
+    free: Array
+
+    @property
+    def share(self) -> float:
+        """The share of the elements that are compared."""
+        return 1 - float(np.mean(self.free)) if self.free.size else 1.0
+
+    def fault(self, got: Array) -> str:
+        """How an answer is wrong, or ""."""
+        if got.shape != self.want.shape or got.dtype != self.want.dtype:
+            return f"is {got.dtype}{list(got.shape)}; expected {self.want.dtype}{list(self.want.shape)}"
+        with np.errstate(all="ignore"):
+            error = _distance(got, self.want)
+            wrong = ~self.free & ~(error <= self.allowed)
+        if not wrong.any():
+            return ""
+        at = tuple(int(i) for i in np.unravel_index(int(np.argmax(np.where(wrong, error, -1))), got.shape))
+        return f"differs in {int(wrong.sum())} of {wrong.size} elements, at {list(at)} {got[at]} for {self.want[at]}"
+
+
+def bands(graph: Graph, feeds: Mapping[str, Array], runs: int = 3, seed: int = 1) -> dict[str, Band]:
+    """The outputs by name; more runs find more of the elements that hang on rounding."""
+    wanted = interpret(graph, feeds)
+    rng = np.random.default_rng(seed)
+    shaken = [_shaken(graph, feeds, rng) for _ in range(runs)]
+    return {name: _band(want, [other[name] for other in shaken]) for name, want in wanted.items()}
+
+
+def _band(want: Array, shaken: list[Array]) -> Band:
+    with np.errstate(all="ignore"):
+        effect = np.max([_distance(other, want) for other in shaken], axis=0, initial=0.0)
+    if want.dtype.kind not in "fV":
+        return Band(want, np.zeros(want.shape), effect > 0)
+    wide = np.abs(want.astype(np.float64))
+    scale = float(np.max(wide[np.isfinite(wide)], initial=0.0)) or 1.0
+    kind = next(name for name in _UNITS if dtype(name).numpy == want.dtype)
+    relative = _TOLERANCE.get(kind, tolerance(want.dtype))
+    return Band(want, relative * scale + _EFFECT * effect, ~np.isfinite(effect) | (effect > 0.05 * scale))
+
+
+def _distance(a: Array, b: Array) -> Any:
+    """|a - b| of each element; 0 for equal ones, NaN included, infinite where only one is finite."""
+    if a.dtype.kind not in "fV":
+        return (a != b).astype(np.float64)
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    same = (x == y) | (np.isnan(x) & np.isnan(y))
+    return np.where(same, 0.0, np.where(np.isfinite(x) & np.isfinite(y), np.abs(x - y), np.inf))
+
+
+def _shaken(graph: Graph, feeds: Mapping[str, Array], rng: np.random.Generator) -> dict[str, Array]:
+    values: dict[Value, Array] = {v: feeds[v.name] for v in graph.inputs}
+    for node in graph.nodes():
+        if node.op == "Const":
+            values[Value(node)] = const_array(Value(node))
+        elif node.op != "Input":
+            for value, array in zip(node.results, evaluate(node, [values[a] for a in node.args]), strict=True):
+                values[value] = _noisy(node, value, array, rng)
+    return {name: values[value] for name, value in graph.results}
+
+
+def _noisy(node: Node, value: Value, array: Array, rng: np.random.Generator) -> Array:
+    unit = _UNITS.get(value.type.dtype)
+    kind = OPS[node.op].kind
+    if unit is None or node.op in _EXACT or (kind == "map" and node.op != "Resize"):
+        return array
+    wide = array.astype(np.float64)
+    with np.errstate(all="ignore"):
+        noise = _ELEMENTWISE * unit * np.abs(wide)
+        if kind != "elementwise":
+            largest = np.max(np.abs(wide[np.isfinite(wide)]), initial=0.0)
+            noise = noise + _SUMS * min(unit, 2**-24) * largest
+        return np.asarray(wide + noise * rng.choice([-1.0, 1.0, 0.5, -0.5], array.shape)).astype(array.dtype)
