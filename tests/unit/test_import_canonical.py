@@ -146,10 +146,10 @@ def test_reductions_name_their_axes() -> None:
 
 
 def test_resize_has_sizes_and_scales_of_all_axes() -> None:
-    sizes = {"s": np.asarray([1, 1, 6, 3], np.int64)}
-    attrs = imported([node("Resize", "x   s".replace("   ", " e e "), mode="linear")], x=(1, 1, 4, 4), constants={
+    sizes = {"s": np.asarray([1, 8, 6, 3], np.int64)}
+    attrs = imported([node("Resize", "x   s".replace("   ", " e e "), mode="linear")], x=(1, 8, 4, 4), constants={
         **sizes, "e": np.zeros(0, np.float32)}).outputs[0].node.attrs  # fmt: skip
-    assert attrs["sizes"] == (1, 1, 6, 3) and attrs["scales"] == (1.0, 1.0, 1.5, 0.75)
+    assert attrs["sizes"] == (1, 8, 6, 3) and attrs["scales"] == (1.0, 1.0, 1.5, 0.75)
 
 
 def test_quantization_stays_and_its_weights_stay_small() -> None:
@@ -217,3 +217,9 @@ def test_arguments_of_opset_6_lie_along_an_axis() -> None:
     graph = imported([node("Add", "x w", broadcast=1, axis=1)], x=(1, 2, 3), constants=w, opset=6)
     out = interpret(graph, {"x": np.zeros((1, 2, 3), np.float32)})["y"]
     np.testing.assert_array_equal(out[0], [[1, 1, 1], [2, 2, 2]])
+
+
+def test_resize_of_few_channels_is_one_blend_per_axis() -> None:
+    constants = {"s": np.asarray([1, 1, 6, 3], np.int64), "e": np.zeros(0, np.float32)}
+    graph = imported([node("Resize", "x e e s", mode="linear")], x=(1, 1, 4, 4), constants=constants)
+    assert ops(graph) == ["Edgec.Blend", "Edgec.Blend"]
