@@ -108,6 +108,11 @@ def add(a: Expr, b: Expr) -> Expr:
     return a + b if is_float(a) else whole.add(a, b)
 
 
+def multiply(a: Expr, b: Expr) -> Expr:
+    """The product of values that no constant is known of."""
+    return a * b if is_float(a) else whole.multiply(a, b)
+
+
 def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int) -> Expr:
     """Integer division that cannot trap: by zero gives zero, by minus one `minus_one` times a.
 
