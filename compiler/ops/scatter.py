@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import op
-from .common import Ints, Tensor, axis_in, equal_types, require
+from .common import ORDERED, Ints, Tensor, axis_in, equal_types, require
 
 REDUCTIONS: dict[str, np.ufunc | None] = {
     "none": None,
@@ -40,6 +40,8 @@ def _checked(data: Type, indices: Type, updates: Type, reduction: str, shape: In
     equal_types(data, updates)
     if reduction not in REDUCTIONS:
         raise IRError(f"reduction {reduction!r} is unknown; expected one of {', '.join(REDUCTIONS)}")
+    if reduction != "none":
+        require(data, ORDERED, f"what is folded by {reduction}")
     return target(data, shape)
 
 

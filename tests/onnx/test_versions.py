@@ -17,12 +17,14 @@ from tests.onnx.rows_elementwise import conversions, elementwise, pairs
 from tests.onnx.rows_folds import products, quantized, reductions, windows
 from tests.onnx.rows_moving import constants, moved, rearranged
 from tests.onnx.rows_norms import normalized
+from tests.onnx.rows_positions import ordered, scattered, unwindowed
 from tests.onnx.versions import K, Row, versions
 
 ort = pytest.importorskip("onnxruntime")
 
 FAMILIES = (
-    elementwise, pairs, conversions, reductions, rearranged, moved, constants, windows, products, quantized, normalized
+    elementwise, pairs, conversions, reductions, rearranged, moved, constants, windows, products, quantized, normalized,
+    scattered, ordered, unwindowed,
 )  # fmt: skip
 ROWS = [row for family in FAMILIES for row in family()]
 LOOSE = {"LRN", "GlobalLpPool", "LpPool", "Pow"}
@@ -89,7 +91,7 @@ def test_every_version_of_an_operator_is_met() -> None:
 
 
 # some rows of operators whose form changed, through the whole compiler
-CHANGED = ("Clip", "Slice", "Pad", "ReduceMean", "BatchNormalization", "Split")
+CHANGED = ("Clip", "Slice", "Pad", "ReduceMean", "BatchNormalization", "Split", "TopK", "ScatterElements")
 COMPILED = [row for row in ROWS if row.op in CHANGED][::5]
 
 

@@ -50,9 +50,7 @@ class Row:
 
 def versions(op: str) -> list[int]:
     """Schema versions of an operator that any operator set from the oldest on has."""
-    found = sorted(
-        {s.since_version for s in onnx.defs.get_all_schemas_with_history() if (s.domain, s.name) == ("", op)}
-    )
+    found = sorted({s.since_version for s in SCHEMAS if (s.domain, s.name) == ("", op) and not s.deprecated})
     first = max((v for v in found if v <= OLDEST), default=0)
     return [v for v in found if v >= first]
 

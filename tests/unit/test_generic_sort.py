@@ -11,15 +11,16 @@ import pytest
 from onnx import helper
 from test_generic_harness import check, one, sample
 
-from edgec.compiler.dtypes import DTYPES, dtype
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
+from edgec.compiler.ops.common import NUMBERS
 from edgec.targets.kernels import sort_rows
 
 RNG = np.random.default_rng(11)
 WAYS = ("count", "heap", "radix")
-KINDS = sorted(set(DTYPES) - {"bool"})
+KINDS = sorted(NUMBERS)
 
 
 @pytest.fixture
