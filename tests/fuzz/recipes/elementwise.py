@@ -145,7 +145,7 @@ def power(d: Draw, op: str) -> None:
         b = partner(d, a)
         d.emit(op, within(d, a, 0.05, inf), within(d, b, -3, 3))
     else:
-        d.emit(op, d.emit("Min", a, d.constant(6, a.type.dtype)), d.constant(d.integer(0, 3), a.type.dtype))
+        d.emit(op, within(d, a, -5, 5), d.constant(d.integer(0, 3), a.type.dtype))
 
 
 @recipe("BitShift", family="elementwise")

@@ -227,6 +227,8 @@ def gather_nd(d: Draw, op: str) -> None:
 def resize(d: Draw, op: str) -> None:
     mode = d.choice(("nearest", "linear", "linear", "cubic"))
     x = image(d, FLOATS) if mode != "nearest" or d.flag(0.7) else tensor(d, 1)
+    if d.wild and mode != "nearest":
+        raise Unsuitable("0 times infinity is no number, and may be left out")
     plain, by_scale = len(x.shape) == 4 and d.flag(0.95), d.flag(0.6)
     moves = [axis >= 2 if plain else d.flag(0.4) for axis in range(len(x.shape))]
     if by_scale:
