@@ -62,22 +62,25 @@ def apart(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr]) -> Expr:
     return named(b, lambda b: fn(a, b)) if structural_equal(a, b) else fn(a, b)
 
 
-def _zero(x: Expr) -> bool:
-    return isinstance(x, tirx.FloatImm) and float(x.value) == 0
+def _number(x: Expr) -> float:
+    """The number that a literal stands for; 1 for all else."""
+    while isinstance(x, tirx.Cast):
+        x = x.value
+    return float(x.value) if isinstance(x, tirx.FloatImm) else 1.0
 
 
 def product(a: Expr, b: Expr) -> Expr:
     """a * b of floats."""
-    if _zero(a):
+    if _number(a) == 0:
         return named(a, lambda a: a * b)
-    return named(b, lambda b: a * b) if _zero(b) else a * b
+    return named(b, lambda b: a * b) if _number(b) == 0 else a * b
 
 
 def quotient(a: Expr, b: Expr) -> Expr:
     """a / b of floats."""
-    if _zero(b):
-        return a * lit(copysign(inf, float(b.value)), kind(a))
-    return named(a, lambda a: a / b) if _zero(a) else a / b
+    if _number(b) == 0:
+        return a * lit(copysign(inf, _number(b)), kind(a))
+    return named(a, lambda a: a / b) if _number(a) == 0 else a / b
 
 
 def at_least(x: Expr, low: Expr) -> Expr:

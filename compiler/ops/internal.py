@@ -53,6 +53,11 @@ def _turned(x: Type, perm: tuple[int, ...], to: str, **_: Any) -> tuple[Type, ..
     return (replace(x, shape=tuple(x.shape[a] for a in perm), layout=to),)
 
 
+def _turn(x: Tensor, perm: tuple[int, ...], **_: Any) -> Tensor:
+    """Contiguous, as a transpose is: numpy's sums go by how memory lies."""
+    return np.ascontiguousarray(x.transpose(perm))
+
+
 def _joined(*types: Type, axis: int, **_: Any) -> tuple[Type, ...]:
     (t,) = concatenated(*types, axis=axis)
     return (replace(t, layout=types[0].layout),)
@@ -104,7 +109,7 @@ op(
 )
 op("Edgec.Layout", 1, _laid_out, lambda x, **_: x, attrs={"to": "", "arena": ()})
 op("Edgec.View", 1, _viewed, lambda x, shape, **_: x.reshape(shape), attrs={"shape": REQUIRED, "to": "", "arena": ()})
-op("Edgec.Turn", 1, _turned, lambda x, perm, **_: x.transpose(perm), attrs={"perm": REQUIRED, "to": "", "arena": ()})
+op("Edgec.Turn", 1, _turned, _turn, attrs={"perm": REQUIRED, "to": "", "arena": ()})
 op("Edgec.Join", (1, -1), _joined, _join, attrs={"axis": REQUIRED, "arena": ()})
 op("Edgec.Select", (1, -1), _selected, _select, attrs={"index": REQUIRED}, alone=True)  # channels of all arguments
 op("Edgec.Part", 1, _part, _part_of, attrs={"axis": REQUIRED, "start": REQUIRED, "size": REQUIRED, "arena": ()})
