@@ -7,11 +7,8 @@ from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from graphlib import CycleError, TopologicalSorter
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 import onnx_graphsurgeon as gs
 
@@ -21,6 +18,7 @@ from ..ir import Node, Type, Value
 from ..op import build, const
 from .context import Absent, Context, Held, Items, Unknown
 from .functions import Body, Definition, Functions, Versions, body, definition, outside, plain_domain, type_proto
+from .graphs import constant_array, ordered, plain
 from .read import ONNX_DOMAINS
 from .sized import converted
 from .sizes import Sizes, is_fixed, known, of_count
@@ -199,7 +197,7 @@ class Walk:
         while args and args[-1] is None:
             args = args[:-1]
         where = f"node {name!r} ({node.op})"
-        attrs = {key: _plain(value, where) for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
+        attrs = {key: plain(value, where) for key, value in node.attrs.items() if not isinstance(value, gs.Graph)}
         named = sum(bool(t.name) for t in node.outputs)
         counts = {i: self.counts[a] for i, a in enumerate(args) if isinstance(a, Value) and a in self.counts}
         sizes = {i: self.sizes[a] for i, a in enumerate(args) if isinstance(a, Value) and a in self.sizes}
@@ -295,44 +293,3 @@ def no_elements(value: Value) -> Value | None:
     """A constant in place of a value without elements: all is known of it, and whatever follows folds."""
     t = value.type
     return None if t.size else const(np.empty(t.shape, dtype(t.dtype).numpy), f"{value.name}.empty")
-
-
-def constant_array(tensor: gs.Constant, where: str) -> npt.NDArray[Any]:
-    """The numbers of an ONNX constant."""
-    lazy = tensor._values
-    if isinstance(lazy, gs.ir.tensor.SparseValues):
-        raise EdgecError(f"{where}: is sparse; expected a dense tensor")
-    try:
-        lazily = isinstance(lazy, gs.ir.tensor.LazyValues)
-        return np.asarray(onnx.numpy_helper.to_array(lazy.tensor) if lazily else lazy)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise EdgecError(f"{where}: its data do not fit its shape {list(tensor.shape or [])}: {error}") from None
-
-
-def _plain(value: Any, where: str) -> Any:
-    return constant_array(value, where) if isinstance(value, gs.Constant) else value
-
-
-def _reads(node: gs.Node) -> Iterator[str]:
-    for tensor in node.inputs:
-        yield tensor.name
-    for value in node.attrs.values():
-        if isinstance(value, gs.Graph):
-            for inner in value.nodes:
-                yield from _reads(inner)
-            yield from (t.name for t in value.outputs)
-
-
-def ordered(graph: gs.Graph) -> list[gs.Node]:
-    """The nodes, producers first: in the file's order where that will do. Raises `EdgecError` on a cycle."""
-    producer = {t.name: k for k, node in enumerate(graph.nodes) for t in node.outputs if t.name}
-    needs: Mapping[int, set[int]] = {
-        k: {producer[name] for name in _reads(node) if name in producer} for k, node in enumerate(graph.nodes)
-    }
-    if all(k > p for k, producers in needs.items() for p in producers):
-        return list(graph.nodes)
-    try:
-        return [graph.nodes[k] for k in TopologicalSorter(needs).static_order()]
-    except CycleError as error:
-        names = " -> ".join(graph.nodes[k].name or graph.nodes[k].op for k in reversed(error.args[1]))
-        raise EdgecError(f"the graph is cyclic: {names}") from None
