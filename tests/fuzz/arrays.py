@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.compiler.dtypes import dtype
+from edgec.compiler.dtypes import dtype, integer_limits, of_numpy
 from edgec.compiler.ir import Array, Type
 
 NEAT = (0.0, 1.0, -1.0, 2.0, 0.5, 3.0, -0.5, 0.1, 6.0, 0.044715, 0.7978845608, 0.70710678)
@@ -17,15 +17,32 @@ def array_of(rng: np.random.Generator, t: Type, style: str = "") -> Array:
     kind = dtype(t.dtype).numpy
     if t.dtype == "bool":
         return np.asarray(rng.random(t.shape) < 0.5)
+    if dtype(t.dtype).is_storage:
+        return _stored(rng, t)
     if style == "zeros":
         return np.zeros(t.shape, kind)
     numbers = _reals(rng, t, style) if dtype(t.dtype).is_float else _integers(rng, t, style)
     return np.asarray(numbers).astype(kind)
 
 
+def real(array: Array) -> bool:
+    """Whether an array computes with real numbers."""
+    return dtype(of_numpy(array.dtype)).is_float
+
+
+def _stored(rng: np.random.Generator, t: Type) -> Array:
+    """Numbers of a type that only stores them."""
+    row = dtype(t.dtype)
+    if row.is_whole:
+        low, high = integer_limits(row)
+        return np.asarray(rng.integers(low, high, t.shape, endpoint=True)).astype(row.numpy)
+    numbers = np.asarray(rng.standard_normal(t.shape) * 2).astype(np.float32)
+    return (np.abs(numbers) if t.dtype == "f8e8m0" else numbers).astype(row.numpy)
+
+
 def sprinkled(rng: np.random.Generator, array: Array) -> Array:
     """Floats among which some are infinite, no number, zero with a sign, or next to nothing."""
-    if array.dtype.kind not in "fV":
+    if not real(array):
         return array
     special = rng.choice([np.inf, -np.inf, np.nan, 0.0, -0.0, 1e-41, -1e-39, 1.0, 3e38, -3e38], array.shape)
     with np.errstate(all="ignore"):

@@ -9,19 +9,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from math import prod
 from typing import Any, TypeVar
 
 import numpy as np
 
-from edgec.compiler.dtypes import DTYPES, dtype
+from edgec.compiler.dtypes import DTYPES, dtype, of_numpy
 from edgec.compiler.errors import IRError
 from edgec.compiler.ir import Array, Node, Type, Value
 from edgec.compiler.op import build, const, evaluate, is_const, row
 from edgec.compiler.ops.common import FLOATS
 
-from .arrays import array_of, sprinkled
+from .arrays import array_of, real, sprinkled
 
 T = TypeVar("T")
 Ints = tuple[int, ...]
@@ -38,14 +37,6 @@ class Unsuitable(Exception):
     """What was drawn cannot be, or would show nothing: something else is drawn."""
 
 
-@dataclass(frozen=True)
-class Mark:
-    """How far a draw has come."""
-
-    values: int
-    inputs: int
-
-
 class Draw:
     """One graph being drawn. `values` are the results so far, `known` what each holds."""
 
@@ -57,6 +48,7 @@ class Draw:
         self.wild = self.flag(0.07)  # inputs hold infinities and the like, and results may be anything
         self.values: list[Value] = []
         self.inputs: list[Value] = []
+        self.ends: list[Value] = []  # outputs that nothing else reads
         self.known: dict[Value, Array] = {}
 
     # ---- numbers ----
@@ -135,8 +127,7 @@ class Draw:
         if self.flag(constant) or len(self.inputs) >= MOST_INPUTS or not array.size:
             return self.constant(array)
         name = f"x{len(self.inputs)}"
-        t = next(Type(row.name, array.shape) for row in DTYPES.values() if row.numpy == array.dtype)
-        value = Value(Node("Input", (), (t,), {}, name))
+        value = Value(Node("Input", (), (Type(of_numpy(array.dtype), array.shape),), {}, name))
         self.inputs.append(value)
         return self._enter(value, array)
 
@@ -155,6 +146,10 @@ class Draw:
     def emit(self, op: str, *args: Value, **attrs: Any) -> Value:
         """The first result of a new node."""
         return self.emit_all(op, *args, **attrs)[0]
+
+    def end(self, op: str, *args: Value, **attrs: Any) -> None:
+        """A node whose result is an output and nothing else."""
+        self.ends.append(build(op, *args, label=f"n{len(self.known)}", **attrs))
 
     def emit_all(self, op: str, *args: Value, **attrs: Any) -> tuple[Value, ...]:
         """The results of a new node; `Unsuitable` where it cannot be or its results say nothing."""
@@ -177,23 +172,23 @@ class Draw:
         )
 
     def _judge(self, array: Array) -> None:
-        if array.dtype.kind not in "fV" or not array.size or self.wild:
+        if not array.size or self.wild or not real(array):
             return
         wide = array.astype(np.float64)
-        name = next(row.name for row in DTYPES.values() if row.numpy == array.dtype)
-        beyond = not np.isfinite(wide).all() or np.abs(wide).max() > _LARGEST.get(name, 1e5)
+        beyond = not np.isfinite(wide).all() or np.abs(wide).max() > _LARGEST.get(of_numpy(array.dtype), 1e5)
         if beyond and self.flag(0.97):
             raise Unsuitable("numbers without meaning")
 
     @contextmanager
     def attempt(self) -> Iterator[None]:
         """Whatever is entered is taken back when the attempt is `Unsuitable`, which is raised on."""
-        values, inputs, known = len(self.values), len(self.inputs), dict(self.known)
+        values, inputs, ends, known = len(self.values), len(self.inputs), len(self.ends), dict(self.known)
         try:
             yield
         except Unsuitable:
             del self.values[values:]
             del self.inputs[inputs:]
+            del self.ends[ends:]
             self.known = known
             raise
 

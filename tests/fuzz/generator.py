@@ -55,11 +55,11 @@ def _computed(d: Draw) -> list[Value]:
 def _finished(d: Draw) -> Drawn:
     """Everything that nobody reads is an output, and now and then what somebody reads; each is a value of its own."""
     made = _computed(d)
-    read = {a for v in d.values for a in v.node.args}
+    read = {a for v in (*d.values, *d.ends) for a in v.node.args}
     outputs = [v for v in made if v not in read]
     outputs += d.shuffled([v for v in made if v in read])[: d.weighted({0: 6, 1: 3, 2: 1})]
     extra = [v for v in (*d.inputs, *outputs) if d.flag(0.02)]
-    outputs = d.shuffled([*outputs, *extra])
+    outputs = d.shuffled([*outputs, *extra, *d.ends])
     seen: set[Value] = set(d.inputs)
     results = []
     for number, value in enumerate(outputs):

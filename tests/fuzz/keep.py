@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edgec.compiler.dtypes import dtype
+from edgec.compiler.dtypes import dtype, of_numpy
 from edgec.compiler.eir_file import write_eir
 from edgec.compiler.ir import Array, Graph
 from edgec.compiler.verify import seeded_inputs
@@ -26,10 +26,15 @@ def keep(case: Case, failure: Failure, folder: Path, seed: int) -> Path:
     path = folder / f"seed{seed}.eir"
     write_eir(case.graph, path)
     head = [f"# compile: {case.options}"]
-    head += [f"# feed: {name} = {json.dumps(a.reshape(-1).tolist())}" for name, a in case.feeds.items()]
+    head += [f"# feed: {name} = {json.dumps(_numbers(a))}" for name, a in case.feeds.items()]
     what = " ".join(failure.what.split())[:300]
     path.write_text("\n".join([*head, f"# {failure.stage}: {what}", path.read_text()]))
     return path
+
+
+def _numbers(array: Array) -> list[float]:
+    kind = float if of_numpy(array.dtype)[0] in "fb" and array.dtype != bool else int
+    return [kind(x) for x in array.reshape(-1)]
 
 
 def kept(graph: Graph, options: str, lines: Sequence[str]) -> Case:
@@ -43,5 +48,5 @@ def kept(graph: Graph, options: str, lines: Sequence[str]) -> Case:
 
 def _array(graph: Graph, name: str, numbers: Sequence[float]) -> Array:
     t = next(v.type for v in graph.inputs if v.name == name)
-    exact = np.asarray(numbers, object if dtype(t.dtype).is_int else None)
+    exact = np.asarray(numbers, object if dtype(t.dtype).is_whole else None)
     return exact.astype(dtype(t.dtype).numpy).reshape(t.shape)

@@ -14,6 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, R
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Lacking
 
 from edgec.compiler.compare import relative_error, tolerance
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import trace
 from edgec.compiler.ir import Array, Graph, Node, Value
 from edgec.compiler.op import OPS, full_attrs
@@ -68,7 +69,9 @@ def against_ort(graph: Graph, feeds: Mapping[str, Array]) -> tuple[str, int]:
 def _passed_over(node: Node, args: list[Array]) -> bool:
     """ONNX says what becomes of infinities and NaN only where arithmetic does."""
     types = [*(a.type for a in node.args), *node.types]
-    if any(t.dtype == "bf16" for t in types) or APART.get(node.op, lambda n, a: "")(node, args):
+    if any(t.dtype == "bf16" or dtype(t.dtype).is_storage for t in types) or APART.get(node.op, lambda n, a: "")(
+        node, args
+    ):
         return True
     finite = all(np.isfinite(a).all() for a in args if a.dtype.kind == "f")
     return not finite and (OPS[node.op].kind not in ("elementwise", "map") or node.op in _OPEN)

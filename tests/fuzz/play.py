@@ -96,7 +96,16 @@ def _run(
         _check_writes(step, before, arena.bytes, program.threads)
     if weights.bytes.tobytes() != program.weights:
         raise Stray("the weights were written over")
-    return {port.name: _view(arena, port).copy() for port in program.outputs}
+    return {port.name: _output(arena, port) for port in program.outputs}
+
+
+def _output(arena: _Fenced, port: Port) -> Array:
+    """What is there of an output."""
+    array: Array = _view(arena, port).copy()
+    if port.count is None:
+        return array
+    count = arena.bytes[port.count.offset : port.count.offset + 8].view(np.int64)[0]
+    return np.take(array, range(count), port.count_axis)
 
 
 def _shares(tasks: int, threads: int, rng: random.Random, turn: int) -> list[tuple[int, int, int]]:

@@ -91,6 +91,8 @@ def write(node: Node, args: list[str], outputs: list[str], writer: Writer) -> No
             if f"tensor({name})" not in formal[min(k, len(formal) - 1)].types:
                 raise NoForm(f"{node.op} of {arg.type.dtype}")
     attrs: dict[str, Any] = dict(full_attrs(node))
+    if any(isinstance(v, Graph) for v in attrs.values()):
+        raise NoForm(f"{node.op} with graphs of its own")
     form = FORMS.get(node.op)
     if form is not None:
         form(node, args, outputs, attrs, writer)
@@ -98,6 +100,7 @@ def write(node: Node, args: list[str], outputs: list[str], writer: Writer) -> No
         raise NoForm(node.op)
     else:
         known = onnx.defs.get_schema(node.op, OPSET, "").attributes
+        attrs = {k: v for k, v in attrs.items() if k != "shape" or v != ()}
         if strange := [key for key in attrs if key not in known]:
             raise NoForm(f"{node.op} with {strange[0]}")
         writer.node(node.op, args, outputs, **{k: v for k, v in attrs.items() if v != ()})
@@ -126,7 +129,32 @@ def _copy(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any]
 
 @_form("Cast")
 def _cast(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
-    w.node("Cast", args, outputs, to=dtype(attrs["to"]).onnx)
+    if attrs["to"] == "f8e8m0":
+        raise NoForm("Cast with round_mode")
+    w.node("Cast", args, outputs, to=dtype(attrs["to"]).onnx, saturate=attrs["saturate"])
+
+
+@_form("QuantizeLinear", "DequantizeLinear")
+def _quantized(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
+    extra = {"saturate": attrs["saturate"]} if node.op == "QuantizeLinear" else {}
+    w.node(node.op, args, outputs, axis=attrs["axis"], block_size=attrs["block"], **extra)
+
+
+@_form("TopK")
+def _top(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
+    w.node("TopK", [*args, w.ints([attrs["k"]])], outputs, axis=-1, largest=attrs["largest"], sorted=1)
+
+
+@_form("Col2Im")
+def _columns(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
+    shapes = [w.ints(attrs.pop("image_shape")), w.ints(attrs.pop("block_shape"))]
+    w.node("Col2Im", [*args, *shapes], outputs, **{k: v for k, v in attrs.items() if v})
+
+
+@_form("RoiAlign")
+def _regions(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
+    how = "half_pixel" if attrs.pop("half_pixel") else "output_half_pixel"
+    w.node("RoiAlign", args, outputs, coordinate_transformation_mode=how, **attrs)
 
 
 @_form("Clip")

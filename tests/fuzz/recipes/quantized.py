@@ -6,6 +6,7 @@ import numpy as np
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Type, Value
+from edgec.compiler.ops.common import limits
 from edgec.compiler.ops.quantize import STORED
 
 from ..draw import Draw
@@ -20,9 +21,9 @@ def parameters(d: Draw, x: Value, stored: str, kind: str) -> tuple[Value, Value,
     shape = (x.shape[axis],) if x.shape and d.flag(0.5) else d.choice(((), (), (1,)))
     # powers of two with few exceptions: no quotient lies so near a half that rounding alone decides
     scales = d.arrays.choice([0.125, 0.0625, 0.25, 0.1, 0.03], shape)
-    info = np.iinfo(dtype(stored).numpy.type)  # type: ignore[type-var]
-    zeros = d.arrays.integers(max(info.min, -20), min(info.max, 20), shape, endpoint=True)
-    if d.flag(0.3) or stored in ("i32",):
+    low, high = limits(stored) if dtype(stored).is_whole else (0, 0)
+    zeros = d.arrays.integers(max(low, -20), min(high, 20), shape, endpoint=True)
+    if d.flag(0.3):
         zeros = np.zeros(shape, np.int64)
     return d.constant(scales, kind), d.constant(zeros, stored), axis
 
@@ -30,7 +31,9 @@ def parameters(d: Draw, x: Value, stored: str, kind: str) -> tuple[Value, Value,
 @recipe("QuantizeLinear", family="quantized")
 def quantize(d: Draw, op: str) -> None:
     x = real(d, 0)
-    scale, zero, axis = parameters(d, x, d.choice(("i8", "u8", "u8", "i16", "u16")), x.type.dtype)
+    scale, zero, axis = parameters(
+        d, x, d.choice(("i8", "u8", "u8", "u8", "i16", "u16", d.choice(sorted(STORED)))), x.type.dtype
+    )
     y = d.emit(op, x, scale, zero, axis=axis)
     if d.flag(0.6):
         d.emit("DequantizeLinear", y, scale, zero, axis=axis)
