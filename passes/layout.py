@@ -64,8 +64,11 @@ class _Rewrite:
         return g.with_values(tuple(self.new[v] for v in g.inputs), outputs)
 
     def _output(self, value: Value) -> Value:
-        """Outputs lie in the arena: a constant one is copied there."""
-        return self._copy(value, value.type) if is_const(viewed(value)) else value
+        """Outputs have memory of their own: one that is a constant, or lies in an input, is copied."""
+        source = value
+        while source.node.op in ("Edgec.View", "Edgec.Turn", "Edgec.Part"):
+            source = source.node.args[0]
+        return self._copy(value, value.type) if is_const(source) or source.node.op == "Input" else value
 
     def _node(self, node: Node) -> tuple[Value, ...]:
         if node.op in ("Input", "Const"):

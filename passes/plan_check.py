@@ -40,6 +40,10 @@ def check_plan(g: Graph, kept: Sequence[Value] = ()) -> None:
         if value not in valid:
             raise fault(g, value.node, "was written over before the end of the graph that reads it again")
     for name, value in g.results:
+        if any(_meet(span(v), span(value)) for v in kept):
+            raise fault(
+                g, value.node, f"output {name!r} lies in an input of this graph, which changes before it is read"
+            )
         count = value.node.args[1:] if value.node.op == "Edgec.Sized" else ()
         if any(v not in valid for v in (value, *count)):
             raise fault(g, value.node, f"output {name!r} was written over before the end")

@@ -119,10 +119,6 @@ class Measured(Built):
             self.library.edgec_kernel(self.args, begin, end)
         return self.result(self.out)
 
-    def time_us(self, budget_ms: float = 30.0) -> float:
-        """The least time of a call within the budget, in microseconds; the data is warm."""
-        return least_us(self.library, self.args, self.tasks, budget_ms)
-
 
 def least_us(library: Any, args: Any, tasks: int, budget_ms: float) -> float:
     """Time a linked kernel: the least mean over batches of about 20 us, so that other processes disturb few of them."""

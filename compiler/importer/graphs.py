@@ -32,13 +32,13 @@ def plain(value: Any, where: str) -> Any:
 
 
 def _reads(node: gs.Node) -> Iterator[str]:
+    """Names of outer values that a node reads; those that its own graphs define hide outer ones."""
     for tensor in node.inputs:
         yield tensor.name
-    for value in node.attrs.values():
-        if isinstance(value, gs.Graph):
-            for inner in value.nodes:
-                yield from _reads(inner)
-            yield from (t.name for t in value.outputs)
+    for graph in (value for value in node.attrs.values() if isinstance(value, gs.Graph)):
+        own = {t.name for t in graph.inputs} | {t.name for inner in graph.nodes for t in inner.outputs}
+        read = [name for inner in graph.nodes for name in _reads(inner)] + [t.name for t in graph.outputs]
+        yield from (name for name in read if name not in own)
 
 
 def ordered(graph: gs.Graph) -> list[gs.Node]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import EdgecError
-from ..ir import Value
 from .context import ABSENT, Absent, Context, Items
 from .table import Refused, Result, converts
 
@@ -109,8 +108,3 @@ def element(c: Context) -> Result:
 @converts("OptionalHasElement")
 def has_element(c: Context) -> Result:
     return c.const(np.bool_(bool(c.args) and c.args[0] is not None and not isinstance(c.args[0], Absent)))
-
-
-def members_of(value: Value | Items | Absent) -> tuple[Value, ...]:
-    """All tensors in a value."""
-    return value.members if isinstance(value, Items) else () if isinstance(value, Absent) else (value,)

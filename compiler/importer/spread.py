@@ -11,6 +11,7 @@ from typing import Any
 
 import onnx
 
+from ..errors import EdgecError
 from ..ir import Value
 from .context import ABSENT, Held, Items
 
@@ -48,6 +49,8 @@ def spread(declared: Sequence[onnx.ValueInfoProto], shapes: Mapping[str, Any], b
             element = inner.sequence_type.elem_type.tensor_type.elem_type
             given: list[Any] = list(result.shapes.pop(info.name))
             names = [f"{info.name}.{k}" for k in range(len(given))]
+            if taken := [other.name for other in declared if other.name in names]:
+                raise EdgecError(f"input {info.name!r}: its member {taken[0]!r} has the name of another input")
             result.members[info.name] = names
             result.declared += [
                 onnx.helper.make_tensor_value_info(name, element, shape)

@@ -157,6 +157,61 @@ def test_loops_and_branches_within_each_other_and_values_that_change_places(tmp_
     check(proto, tmp_path, *({"a": f32(2), "b": f32(2), "n": i64(n), "k": i64(k)} for n, k in counts))
 
 
+def test_results_of_a_turn_that_are_other_forms_of_its_state(tmp_path: Path) -> None:
+    """A delay line: each value becomes the one before it, in another shape, or times one; the condition is carried."""
+    one, axes, flat = "one", helper.make_tensor("axes", I64, [1], [0]), helper.make_tensor("flat", I64, [1], [4])
+    body = graph(
+        "body",
+        [
+            node("Add", ["a", "x"], ["a2"]),
+            node("Unsqueeze", ["a", "axes"], ["b2"]),
+            node("Reshape", ["b", "flat"], ["c2"]),
+            node("Mul", ["c", one], ["d2"]),
+            node("Squeeze", ["f"], ["go"]),
+            node("ReduceMax", ["a2"], ["m"], keepdims=1),
+            node("Less", ["m", "most"], ["f2"]),
+            node("Unsqueeze", ["d", "axes"], ["old"]),
+        ],
+        {
+            "i": (I64, []), "k": (B, []), "a": (F, [4]), "b": (F, [1, 4]), "c": (F, [4]), "d": (F, [4]), "f": (B, [1]),
+        },
+        {
+            "go": (B, []), "a2": (F, [4]), "b2": (F, [1, 4]), "c2": (F, [4]), "d2": (F, [4]), "f2": (B, [1]),
+            "old": (F, [1, 4]),
+        },
+    )  # fmt: skip
+    start = [node("Reshape", ["x", "row"], ["b0"]), node("Less", ["x0", "most"], ["f0"])]
+    loop = node("Loop", ["n", "", "x", "b0", "x", "x", "f0"], ["a_", "b_", "c_", "d_", "f_", "s_"], body=body)
+    weights = [
+        axes, flat, helper.make_tensor("one", F, [], [1.0]), helper.make_tensor("row", I64, [2], [1, 4]),
+        helper.make_tensor("most", F, [1], [40.0]), helper.make_tensor("n", I64, [], [60]),
+    ]  # fmt: skip
+    outputs = {"a_": (F, [4]), "b_": (F, [1, 4]), "c_": (F, [4]), "d_": (F, [4]), "s_": (F, ["turns", 1, 4])}
+    proto = model([*start, loop], {"x": (F, [4]), "x0": (F, [1])}, outputs, weights)
+    x = np.asarray([1.0, 0.5, 2.0, -1.0], "f4")
+    check(proto, tmp_path, {"x": x, "x0": x[:1]}, {"x": x / 4, "x0": x[:1]}, {"x": x, "x0": x[:1] + 50}, threads=2)
+
+
+def test_names_of_a_branch_hide_outer_ones_and_end_with_it(tmp_path: Path) -> None:
+    then = graph("then", [node("Relu", ["x"], ["t"])], {}, {"t": (F, [4])})
+    other = graph("other", [node("Neg", ["x"], ["t"])], {}, {"t": (F, [4])})
+    nodes = [
+        node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+        node("Sigmoid", ["y"], ["t"]),
+        node("Add", ["t", "y"], ["o"]),
+    ]
+    proto = model(nodes, {"x": (F, [4]), "c": (B, [])}, {"o": (F, [4])})
+    check(proto, tmp_path, *({"x": f32(4), "c": np.asarray(c)} for c in (True, False)))
+
+
+def test_members_of_a_sequence_have_names_of_their_own() -> None:
+    sequence = helper.make_tensor_sequence_value_info("s", F, [2])
+    proto = model([node("Neg", ["s.0"], ["y"])], {"s.0": (F, [2])}, {"y": (F, [2])})
+    proto.graph.input.append(sequence)
+    with pytest.raises(edgec.EdgecError, match=r"input 's': its member 's.0' has the name of another input"):
+        import_model(proto, shapes={"s": [(2,)]})
+
+
 def test_what_does_not_depend_on_the_turn_is_computed_once(tmp_path: Path) -> None:
     body = graph(
         "body",

@@ -168,10 +168,10 @@ def test_one_node() -> None:
 
 def test_other_domains_are_refused_by_name() -> None:
     model = _double([3])
-    model.graph.node[0].domain = "ai.onnx.ml"
-    model.opset_import[0].domain = "ai.onnx.ml"
+    model.graph.node[0].domain = "com.acme"
+    model.opset_import[0].domain = "com.acme"
     model.opset_import[0].version = 1
-    with pytest.raises(UnsupportedModel, match="operators of domain 'ai.onnx.ml' are not supported"):
+    with pytest.raises(UnsupportedModel, match="operators of domain 'com.acme' are not supported"):
         edgec.backend.prepare(model)
 
 

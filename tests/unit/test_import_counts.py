@@ -16,6 +16,7 @@ from edgec.compiler.interpret import interpret
 from edgec.compiler.verify import verify
 
 pytest.importorskip("onnxruntime")
+pytestmark = pytest.mark.xdist_group("import_counts")  # one process: the last test asks what all others saw
 SEEN: set[str] = set()
 NONE, ALL = np.zeros_like(X), np.abs(X) + 1
 

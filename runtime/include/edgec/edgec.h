@@ -233,7 +233,8 @@ ec_status ec_run(ec_model *model);
 
 /* Runs one step and returns how many stand after it, so that a main loop can do other work between steps:
  *     while ((left = ec_step_next(&model)) > 0) poll_sensors();
- * In a model with loops steps run several times, and branches leave some out.  0 means that the outputs are ready and the next call begins a new run.  On an error the step will be tried again. */
+ * In a model with loops steps run several times, and branches leave some out.  0 means that the outputs are ready and the
+ * next call begins a new run.  On an error the step will be tried again. */
 ec_status ec_step_next(ec_model *model);
 
 /* Abandons a run that ec_step_next began; the next one starts with the first step. */
