@@ -11,7 +11,7 @@ README ?= README.md
 
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadgroup $(PYTEST_ARGS)
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(PYTEST_ARGS)
 
 # Files whose change calls for another test run, and those that are compiled at installation.
 LINKS := edgec/compiler edgec/passes edgec/targets edgec/runtime
