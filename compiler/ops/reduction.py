@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,8 @@ def mean(x: Tensor, axis: Ints, keepdims: bool) -> Tensor:
         total = np.asarray(np.sum(_summed(x), axis=axis, keepdims=keepdims))
         count = total.dtype.type(np.prod([x.shape[a] for a in axis], dtype=np.int64) or 1)
         return divide(total, count)
-    return np.asarray(np.mean(x, axis=axis, keepdims=keepdims))
+    count = prod(x.shape[a] for a in axis)
+    return np.asarray(np.sum(x, axis=axis, keepdims=keepdims) / x.dtype.type(count))  # of nothing NaN, without a warning
 
 
 def _summed(x: Tensor) -> Tensor:
