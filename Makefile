@@ -60,7 +60,7 @@ test: $(READY) ## the tests, without those that take long
 build/tested: $(READY) $(call EXISTING, $(SOURCES))
 	@$(MAKE) --no-print-directory test
 
-test-long: $(READY) ## all tests: fresh installs, emulated targets, the whole acceptance suite
+test-long: $(READY) ## all tests: fresh installs, emulated targets, the whole acceptance suite, 500 random graphs
 	$(PYTEST) -m ''
 
 check: lint types ctest build/tested ## what a change must pass (tests run again only where something changed)

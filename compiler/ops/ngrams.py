@@ -38,7 +38,7 @@ def counted(x: Tensor, pool: Tensor, places: Tensor, grams: Ints, skips: int, si
 
     `pool` holds n-grams in ascending order, `grams[0]` of one token first; `places` says where each is counted.
     """
-    rows = x.reshape(prod(x.shape[:-1]), -1).astype(np.int64)
+    rows = x.reshape(prod(x.shape[:-1]), x.shape[-1]).astype(np.int64)
     y = np.zeros((len(rows), size), np.float32)
     for length, count, at, place in tables(grams):
         known = pool[at : at + length * count].reshape(count, length).tolist()

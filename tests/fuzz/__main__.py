@@ -9,6 +9,9 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
+from edgec.compiler.driver import load_kernels
+from edgec.compiler.registry import ROWS
+
 from . import recipes
 from .check import Case, Failure
 from .generator import generate
@@ -94,9 +97,10 @@ def _summary(count: int, failures: int, counts: Counter[str], seconds: float, ve
     print(f"{counts['nodes compared with ONNX Runtime']} nodes compared with ONNX Runtime,")
     print(f"{counts['elements compared, %'] / max(count, 1):.1f} % of the elements compared")
     if verbose:
+        load_kernels()
         print(", ".join(f"{name} {n}" for name, n in sorted(counts.items(), key=lambda pair: -pair[1])))
         known = [name for name in recipes.RECIPES if name[:1].isupper() and name not in ops]
-        print(f"not met: {', '.join(known)}")
+        print(f"not met: {', '.join(known)}; {', '.join(row for row in ROWS if f'row {row}' not in counts)}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from edgec.compiler.ir import Array, Graph, Value
@@ -12,7 +13,7 @@ from . import recipes
 from .draw import Draw, Unsuitable
 
 _NODES = {1: 12, 2: 14, 3: 14, 4: 12, 5: 10, 6: 10, 8: 10, 10: 8, 14: 6, 20: 4}
-_PATIENCE = 40  # drawings that may fail before a graph is what it is
+_PATIENCE = 40  # drawings that may come to nothing before a graph is what it is
 
 
 @dataclass(frozen=True)
@@ -27,14 +28,14 @@ def generate(seed: int, only: Sequence[str] = ()) -> Drawn:
     """The graph of a seed; `only`: recipes to draw from (default: all)."""
     recipes.load()
     d = Draw(seed)
-    wanted, failures = d.weighted(_NODES), 0
-    while len(_computed(d)) < wanted and failures < _PATIENCE:
+    d.wild = d.wild and not only
+    wanted = d.weighted(_NODES)
+    for _ in range(wanted + _PATIENCE):
+        if len(_computed(d)) >= wanted:
+            break
         name = d.choice(only) if only else _drawn_name(d)
-        try:
-            with d.attempt():
-                recipes.RECIPES[name].make(d, name)
-        except Unsuitable:
-            failures += 1
+        with suppress(Unsuitable), d.attempt():
+            recipes.RECIPES[name].make(d, name)
     if not _computed(d):
         return generate(seed + 1_000_003, only)
     return _finished(d)
