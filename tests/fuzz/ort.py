@@ -29,6 +29,9 @@ APART: dict[str, Callable[[Node, list[Array]], str]] = {
     "ReduceProd": lambda node, args: (
         "it multiplies wide integers in f64" if node.types[0].dtype in ("i64", "u64") else ""
     ),
+    "QuantizeLinear": lambda node, args: (
+        "it divides halves in f32; ONNX in the type of the scale" if node.args[1].type.dtype == "f16" else ""
+    ),
     **dict.fromkeys(("ReduceLogSum", "ReduceLogSumExp"), lambda node, args: _truncated(node)),
 }
 

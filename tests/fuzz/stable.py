@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.compare import tolerance
-from edgec.compiler.dtypes import of_numpy
+from edgec.compiler.dtypes import dtype, of_numpy
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Array, Graph, Node, Value
 from edgec.compiler.op import OPS, const_array, evaluate
@@ -87,6 +87,8 @@ def _band(want: Array, shaken: list[Array]) -> Band:
 
 def _distance(a: Array, b: Array) -> Any:
     """|a - b| of each element; 0 for equal ones, NaN included, infinite where only one is finite."""
+    if dtype(of_numpy(a.dtype)).is_whole:  # by value: the upper bits of a byte with few are nobody's
+        return (a.astype(np.int64) != b.astype(np.int64)).astype(np.float64)
     if not real(a):
         bits = f"u{a.itemsize}"
         return (a.view(bits) != b.view(bits)).astype(np.float64)
