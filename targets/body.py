@@ -16,12 +16,14 @@ from tvm.ir import Range
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.ir import Graph, Value
+from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import OPS, const_array, full_attrs, is_const
+from edgec.compiler.ops.common import limits
 
 from .access import Place
 from .casts import TYPED
 from .conversions import literal, narrow, widen
+from .integer import INTEGER
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
@@ -89,6 +91,10 @@ class Body:
         if value in self.bound:
             return self.bound[value](index)
         node = value.node
+        if node.op in INTEGER:
+            return INTEGER[node.op](*(self._at(a, align(index, a.shape)) for a in node.args), **full_attrs(node))
+        if node.op == "Edgec.Table":
+            return self._looked_up(node, index)
         if node.op in SCALAR:
             args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
             return narrow(SCALAR[node.op](*args, **full_attrs(node)), dtype(value.type.dtype).tvm)
@@ -102,6 +108,11 @@ class Body:
         if node.op in MAPS:
             return MAPS[node.op](self, value, index)
         raise EdgecError(f"{node}: no scalar form; kind {OPS[node.op].kind}")
+
+    def _looked_up(self, node: Node, index: Index) -> Expr:
+        x, table = node.args
+        least = int(limits(x.type.dtype)[0])
+        return self._at(table, (tirx.Cast("int32", self._at(x, index)) - least,))
 
     def choose(self, condition: Expr, then: Expr, otherwise: Expr) -> Expr:
         """A selection by indices; both sides must be computable. What the loop ranges decide leaves no trace."""

@@ -109,6 +109,11 @@ def is_nan(x: Expr) -> Expr:
     return (bits(x) & 0x7FFFFFFF) > 0x7F800000
 
 
+def fenced(x: Expr) -> Expr:
+    """`x`, rounded: a product that is not fused with the addition that follows."""
+    return tirx.call_llvm_pure_intrin(kind(x), "llvm.arithmetic.fence", x)
+
+
 def rint(x: Expr) -> Expr:
     """The nearest integer, halves to even."""
     return tirx.call_llvm_pure_intrin(kind(x), "llvm.rint", x)

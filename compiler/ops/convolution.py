@@ -40,7 +40,8 @@ def _types(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints
         raise IRError("strides, dilations and group are at least 1, pads at least 0, weights not empty")
 
 
-def _conv(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int) -> tuple[Type, ...]:
+def conv_type(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int) -> tuple[Type, ...]:
+    """The result has the bias's element type."""
     rank = len(x.shape) - 2
     s, p, d = _window(rank, strides, pads, dilations)
     _types(x, w, b, s, p, d, group, w.shape[0])
@@ -142,5 +143,5 @@ def conv_transpose(
     return _shifted(y[(slice(None), slice(None), *(slice(p[k], m - p[k + rank]) for k, m in enumerate(full)))], b)
 
 
-op("Conv", 3, _conv, conv, kind="contract", attrs=_ATTRS)
+op("Conv", 3, conv_type, conv, kind="contract", attrs=_ATTRS)
 op("ConvTranspose", 3, _transposed, conv_transpose, kind="contract", attrs={**_ATTRS, "output_padding": ()})

@@ -14,7 +14,7 @@ from ..ir import Type
 from ..op import REQUIRED, op
 from .common import FLOATS, NUMBERS, Infer, Ints, Tensor, dtype_of, fill, limits, require, widened
 
-_ATTRS = {"kernel_shape": REQUIRED, "strides": (), "pads": (), "dilations": (), "ceil_mode": 0}
+ATTRS = {"kernel_shape": REQUIRED, "strides": (), "pads": (), "dilations": (), "ceil_mode": 0}
 
 
 def pooled_size(size: int, kernel: int, stride: int, begin: int, end: int, dilation: int, ceil_mode: int) -> int:
@@ -26,7 +26,7 @@ def pooled_size(size: int, kernel: int, stride: int, begin: int, end: int, dilat
     return count - 1 if (count - 1) * stride >= size + begin else count
 
 
-def _windows(
+def windows(
     shape: Ints, kernel_shape: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: int
 ) -> tuple[Ints, Ints, Ints, Ints]:
     """Strides, pads, dilations and output size, each with one entry per spatial axis (pads: two)."""
@@ -46,13 +46,13 @@ def _pooled(allowed: frozenset[str]) -> Infer:
         x: Type, kernel_shape: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: int, **_: int
     ) -> tuple[Type, ...]:
         require(x, allowed)
-        size = _windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)[-1]
+        size = windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)[-1]
         return (Type(x.dtype, (*x.shape[:2], *size)),)
 
     return infer
 
 
-def _fold(x: Tensor, value: float, kernel: Ints, s: Ints, p: Ints, d: Ints, size: Ints, fn: np.ufunc) -> Tensor:
+def folded(x: Tensor, value: float, kernel: Ints, s: Ints, p: Ints, d: Ints, size: Ints, fn: np.ufunc) -> Tensor:
     """`fn` over every window of `x` padded with `value`, as far as the last window reaches."""
     rank = len(kernel)
     reach = [(size[k] - 1) * s[k] + (kernel[k] - 1) * d[k] + 1 for k in range(rank)]
@@ -69,8 +69,8 @@ def _fold(x: Tensor, value: float, kernel: Ints, s: Ints, p: Ints, d: Ints, size
 
 def max_pool(x: Tensor, kernel_shape: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: int) -> Tensor:
     """Padding never wins."""
-    s, p, d, size = _windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)
-    return _fold(x, limits(dtype_of(x))[0], kernel_shape, s, p, d, size, np.maximum)
+    s, p, d, size = windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)
+    return folded(x, limits(dtype_of(x))[0], kernel_shape, s, p, d, size, np.maximum)
 
 
 def _placed(x: Type, storage_order: int, **attrs: Any) -> tuple[Type, ...]:
@@ -92,7 +92,7 @@ def max_pool_place(
     With storage_order the first axis of a plane moves fastest. Windows of nothing but padding point at their plane.
     """
     size = x.shape[2:]
-    s, p, d, count = _windows(size, kernel_shape, strides, pads, dilations, ceil_mode)
+    s, p, d, count = windows(size, kernel_shape, strides, pads, dilations, ceil_mode)
     best = np.full((*x.shape[:2], *count), limits(dtype_of(x))[0]).astype(widened(x).dtype)
     place = np.full(best.shape, -1)
     for at in product(*(range(k) for k in kernel_shape)):
@@ -113,18 +113,25 @@ def average_pool(
     x: Tensor, kernel_shape: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: int, count_include_pad: int
 ) -> Tensor:
     """Divides by the elements that a window covers; declared padding counts with count_include_pad, the rest never."""
-    s, p, d, size = _windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)
-    total = _fold(widened(x), 0, kernel_shape, s, p, d, size, np.add)
-    ones = np.ones((1, 1, *x.shape[2:]), total.dtype)
+    s, p, d, size = windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)
+    total = folded(widened(x), 0, kernel_shape, s, p, d, size, np.add)
+    count = covered(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode, count_include_pad)
+    return (total / count.astype(total.dtype)).astype(x.dtype)
+
+
+def covered(
+    shape: Ints, kernel_shape: Ints, strides: Ints, pads: Ints, dilations: Ints, ceil_mode: int, count_include_pad: int
+) -> Tensor:
+    """How many elements each window over a plane of a shape covers: f64[1, 1, windows]."""
+    s, p, d, size = windows(shape, kernel_shape, strides, pads, dilations, ceil_mode)
+    ones = np.ones((1, 1, *shape))
     if count_include_pad:
         rank = len(size)
         ones = np.pad(ones, [(0, 0), (0, 0), *((p[k], p[k + rank]) for k in range(rank))], constant_values=1)
-        count = _fold(ones, 0, kernel_shape, s, (0,) * 2 * rank, d, size, np.add)
-    else:
-        count = _fold(ones, 0, kernel_shape, s, p, d, size, np.add)
-    return (total / count).astype(x.dtype)
+        return folded(ones, 0, kernel_shape, s, (0,) * 2 * rank, d, size, np.add)
+    return folded(ones, 0, kernel_shape, s, p, d, size, np.add)
 
 
-op("MaxPool", 1, _pooled(NUMBERS), max_pool, kind="window", attrs=_ATTRS)
-op("AveragePool", 1, _pooled(FLOATS), average_pool, kind="window", attrs={**_ATTRS, "count_include_pad": 0})
-op("Edgec.MaxPoolPlace", 1, _placed, max_pool_place, kind="window", attrs={**_ATTRS, "storage_order": 0})
+op("MaxPool", 1, _pooled(NUMBERS), max_pool, kind="window", attrs=ATTRS)
+op("AveragePool", 1, _pooled(FLOATS), average_pool, kind="window", attrs={**ATTRS, "count_include_pad": 0})
+op("Edgec.MaxPoolPlace", 1, _placed, max_pool_place, kind="window", attrs={**ATTRS, "storage_order": 0})

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from ..tir import Expr
     from .generic_anchor import Context
 
-OPERATORS = frozenset({"Conv", "ConvTranspose", "MatMul"})
+OPERATORS = frozenset({"Conv", "ConvTranspose", "MatMul", "Edgec.ConvInteger", "Edgec.MatMulInteger"})
+MATMULS = ("MatMul", "Edgec.MatMulInteger")
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -26,7 +27,7 @@ def steps(problem: Problem) -> int:
     """Multiply-accumulates."""
     node = problem.anchor
     w = node.args[1].shape
-    inner = w[-2] if node.op == "MatMul" else prod(w[1:]) if node.op == "Conv" else prod(w[2:]) * w[0]
+    inner = w[-2] if node.op in MATMULS else prod(w[2:]) * w[0] if node.op == "ConvTranspose" else prod(w[1:])
     return node.types[0].size * inner
 
 
@@ -40,9 +41,9 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     node = problem.anchor
     x, w = node.args[0], node.args[1]
     attrs: Any = full_attrs(node)
-    if node.op == "MatMul":
+    if node.op in MATMULS:
         make, folds = _matmul, [(w.shape[-2], 1)]
-    elif node.op == "Conv":
+    elif node.op != "ConvTranspose":
         block = block_of(problem, x, 1)
         split = block if w.shape[1] % block == 0 else 1
         make, folds = _conv, [(w.shape[1], split), *((k, 1) for k in w.shape[2:])]
@@ -63,26 +64,34 @@ def _stages(context: Context, make: Any) -> Any:
     node = context.problem.anchor
     kind = computed_in(node.types[0].dtype)
     zero = lit(0, kind)
+    attrs: Any = full_attrs(node)
+    zeros = attrs.get("a_zero", attrs.get("zero", 0)), attrs.get("b_zero", 0)
 
     def term() -> Expr:
         a, b, inside = make(context)
-        product = tirx.Cast(kind, widen(a)) * tirx.Cast(kind, widen(b))
+        product = _shifted(tirx.Cast(kind, widen(a)), zeros[0]) * _shifted(tirx.Cast(kind, widen(b)), zeros[1])
         for condition in inside:
             product = context.body.choose(condition, product, zero)
         return product
 
     def finish(prior: Any) -> Expr:
-        if node.op == "MatMul":
+        if len(node.args) < 3:
             return prior[0]
-        return prior[0] + tirx.Cast(kind, widen(context.body.at(node.args[2], (context.index()[1],))))
+        bias = node.args[2]
+        place = context.index()[-1 if node.op in MATMULS else 1] if bias.shape != (1,) else 0
+        return prior[0] + tirx.Cast(kind, widen(context.body.at(bias, (place,))))
 
     return [simple(kind, zero, add, lambda prior: term())], finish
+
+
+def _shifted(x: Expr, zero: int) -> Expr:
+    return x - zero if zero else x
 
 
 def _matmul(context: Context) -> Any:
     from ..body import align
 
-    a, b = context.problem.anchor.args
+    a, b = context.problem.anchor.args[:2]
     (k,) = context.positions()
     index = context.index()
     left = (*align(index[:-2], a.shape[:-2]), index[-2], k)

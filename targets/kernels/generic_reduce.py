@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ARG = ("ArgMax", "ArgMin")
 OPERATORS = frozenset(
-    [f"Reduce{n}" for n in "Sum Mean Max Min Prod SumSquare L1 L2 LogSum LogSumExp".split()] + list(ARG)
+    [f"Reduce{n}" for n in "Sum Mean Max Min Prod SumSquare L1 L2 LogSum LogSumExp".split()] + list(ARG) + ["Edgec.Sum"]
 )
 
 

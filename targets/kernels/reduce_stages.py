@@ -14,7 +14,7 @@ from tvm import tirx
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Node
-from edgec.compiler.op import full_attrs
+from edgec.compiler.op import full_attrs, int_attr
 
 from .. import mathlib as m
 from .. import scalar as s
@@ -61,6 +61,8 @@ class Reduction:
         self.own = computed_in(name)
         self.is_float = dtype(name).is_float
         self.wide = self.own if self.is_float else "uint64" if self.own[0] == "u" else "int64"
+        if self.node.op == "Edgec.Sum":
+            self.wide = "int32"
         self.real = self.own if self.is_float else "float64"
 
     def value(self) -> Expr:
@@ -92,6 +94,8 @@ class Reduction:
         x = tirx.Cast(kind, self.value())
         if self.node.op in ("ReduceSumSquare", "ReduceL2"):
             return m.bind(x, lambda x: s.multiply(x, x))
+        if self.node.op == "Edgec.Sum":
+            return x - lit(int_attr(self.node, "zero"), kind)
         return s.absolute(x) if self.node.op == "ReduceL1" else x
 
     def finish(self, prior: Prior) -> Expr:

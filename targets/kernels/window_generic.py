@@ -43,6 +43,7 @@ def _stages(context: Context) -> Any:
     from .reduce_stages import add, computed_in, extreme, simple
 
     node = context.problem.anchor
+    attrs: Any = full_attrs(node)
     kind = computed_in(node.types[0].dtype)
     greatest = node.op == "MaxPool"
     start = extreme(kind, True) if greatest else lit(0, kind)
@@ -50,12 +51,16 @@ def _stages(context: Context) -> Any:
     def term() -> Expr:
         index, inside = tap(context)
         x = narrow(widen(context.body.at(node.args[0], index)), kind)
+        if node.op == "Edgec.SumPool":
+            x = x - lit(attrs["zero"], kind)
         for condition in inside:
             x = context.body.choose(condition, x, start)
         return x
 
     def finish(prior: Any) -> Expr:
-        return prior[0] if greatest else prior[0] / tirx.Cast(kind, _count(context))
+        if node.op != "AveragePool":
+            return prior[0]
+        return prior[0] / tirx.Cast(kind, _count(context))
 
     return [simple(kind, start, s.maximum if greatest else add, lambda prior: term())], finish
 
@@ -105,4 +110,6 @@ def _count(context: Context) -> Expr:
     return context.body.analyzer.simplify(total)
 
 
-kernel(Row("generic_window", frozenset({"MaxPool", "AveragePool"}), match, offers, emit, "any pooling"))
+kernel(
+    Row("generic_window", frozenset({"MaxPool", "AveragePool", "Edgec.SumPool"}), match, offers, emit, "any pooling")
+)

@@ -1,0 +1,45 @@
+"""Operators on quantized tensors as TensorIR expressions, bit for bit what compiler/ops/integer.py says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+
+from tvm import tirx
+
+from .mathlib import at_least, at_most, fenced
+from .tir import Expr, lit
+
+# Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
+_ROUNDER, _ROUNDER_BITS = float(3 << 22), 0x4B400000
+
+
+def difference(x: Expr, zero: int) -> Expr:
+    """x - zero in 32 bits."""
+    wide = tirx.Cast("int32", x)
+    return wide - lit(zero, "int32") if zero else wide
+
+
+def multiply(a: Expr, b: Expr, *, a_zero: int, b_zero: int) -> Expr:
+    return difference(a, a_zero) * difference(b, b_zero)
+
+
+def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
+    """Limits come before rounding, where they make sure that the sum fits the rounder."""
+    count = len(zeros)
+    terms = [
+        tirx.Cast("float32", difference(term, z)) * multiplier
+        for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
+    ]
+    total = reduce(lambda a, b: a + b, map(fenced, terms) if count > 1 else terms)
+    bounded = at_most(at_least(total, lit(low - zero, "float32")), lit(high - zero, "float32"))
+    return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], rounded(bounded, zero))
+
+
+def rounded(x: Expr, plus: int = 0) -> Expr:
+    """The integer nearest to a float below 2**22, halves to even, + `plus`, as int32."""
+    bits = tirx.reinterpret("int32", x + lit(_ROUNDER, "float32"))
+    return bits - lit(_ROUNDER_BITS - plus, "int32")
+
+
+INTEGER: dict[str, Callable[..., Expr]] = {"Edgec.MulInteger": multiply, "Edgec.Rescale": rescale}
