@@ -66,13 +66,18 @@ class Target:
     align: int = 64
     compilers: tuple[str, ...] = ()
     emulator: tuple[str, ...] = ()
-    pipeline: str = "canonicalize, fold, attention, phases, channels, fuse, layout, plan"
+    pipeline: str = "canonicalize, fold, integers, attention, phases, channels, fuse, layout, plan"
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits
 
     @property
     def programs(self) -> tuple[Target, ...]:
         """The descriptions to compile for, the most demanding first."""
         return self.levels[::-1] or (self,)
+
+    @property
+    def bytes_held(self) -> str:
+        """How quantized tensors are held: x86 multiplies unsigned by signed bytes, ARM signed by signed."""
+        return "u8" if self.triple.startswith("x86_64") else "i8"
 
 
 def read_target(text: str, where: str) -> Target:

@@ -116,7 +116,7 @@ def average_pool(
     s, p, d, size = windows(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode)
     total = folded(widened(x), 0, kernel_shape, s, p, d, size, np.add)
     count = covered(x.shape[2:], kernel_shape, strides, pads, dilations, ceil_mode, count_include_pad)
-    return (total / count.astype(total.dtype)).astype(x.dtype)
+    return np.asarray(total / count.astype(total.dtype)).astype(x.dtype)
 
 
 def covered(

@@ -1,0 +1,60 @@
+"""Where integers and real numbers meet: tensors behind DequantizeLinear, sums that become real, constants."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.op import build, const, const_array, evaluate, is_const
+from edgec.compiler.session import Session
+
+from .integer_forms import BYTES, Forms, Stored
+
+
+def sums(g: Graph, session: Session) -> Graph:
+    """Products of quantized tensors whose results stay real are sums of integers all the same."""
+    forms = Forms(g.uses(), lying)
+
+    def summed(node: Node) -> Value | None:
+        form = forms.product(node)
+        if form is None or not session.step("integers", node):
+            return None
+        (term,) = form.terms
+        real = build("Cast", term.value, to="f32")
+        return build("Mul", real, multiplier_of(term.multiplier), origin=node.origin, label=node.name)
+
+    return g.map(summed)
+
+
+def lying(node: Node) -> Stored | None:
+    """The tensor behind a DequantizeLinear with one scale, as it lies."""
+    if node.op != "DequantizeLinear" or is_const(node.args[0]) or node.types[0].dtype != "f32":
+        return None
+    x, scale, zero = node.args
+    if not (is_const(scale) and is_const(zero)) or scale.type.size != 1 or x.type.dtype not in BYTES:
+        return None
+    return Stored(x, float(const_array(scale).item()), int(const_array(zero).item()))
+
+
+def real_constants(g: Graph) -> Graph:
+    """Quantized constants that are still read become real numbers."""
+
+    def real(node: Node) -> Value | None:
+        if node.op != "DequantizeLinear" or not all(map(is_const, node.args)):
+            return None
+        return const(evaluate(node, [const_array(a) for a in node.args])[0], node.name, node.origin)
+
+    return g.map(real)
+
+
+def multiplier_of(exact: Any) -> Value:
+    """f32, as one number where all are the same."""
+    array = np.asarray(exact, np.float32)
+    return const(array.reshape(-1)[0] if array.size and np.all(array == array.reshape(-1)[0]) else array)
+
+
+def numpy_type(name: str) -> Any:
+    return dtype(name).numpy

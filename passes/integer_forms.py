@@ -1,0 +1,289 @@
+"""Real values as sums of integers: what a graph computes between DequantizeLinear and QuantizeLinear, term by term.
+
+A term is (integer value - zero point) * multiplier. Multipliers are f64 arrays that broadcast over the value; a sum
+may be clipped. Where a value is no such sum, nothing is found, and it stays real.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from math import inf, prod
+from typing import Any
+
+import numpy as np
+
+from edgec.compiler.ir import Node, Value
+from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, ints_attr, is_const
+from edgec.compiler.ops.common import Tensor, limits
+from edgec.compiler.ops.pooling import covered
+
+LARGEST_SUM = 2**31 - 1
+BYTES = ("u8", "i8")
+MOST_TERMS = 2  # of one kernel: an accumulator and a residual
+
+
+@dataclass(frozen=True)
+class Term:
+    """(value - zero) * multiplier; `sums` where the value is a contraction's, which a bias may join."""
+
+    value: Value
+    zero: int
+    multiplier: Any
+    sums: bool = False
+
+
+@dataclass(frozen=True)
+class Linear:
+    """The sum of terms, at least `low` and at most `high`; the nodes that it stands for."""
+
+    terms: tuple[Term, ...]
+    low: float = -inf
+    high: float = inf
+    nodes: tuple[Node, ...] = field(default=())
+
+    @property
+    def bounded(self) -> bool:
+        return self.low > -inf or self.high < inf
+
+    @property
+    def origin(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(o for n in self.nodes for o in n.origin))
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A quantized tensor as it lies in the new graph: (value - zero) * scale; scale and zero per tensor."""
+
+    value: Value
+    scale: float
+    zero: int
+
+
+class Forms:
+    """Finds the forms of a graph's values. `stored` gives the new graph's tensor behind a DequantizeLinear."""
+
+    def __init__(self, uses: dict[Value, int], stored: Callable[[Node], Stored | None]) -> None:
+        self.uses = uses
+        self.stored = stored
+
+    def of(self, value: Value) -> Linear | None:
+        """The form of a real value that has no other reader, or is a quantized tensor."""
+        node = value.node
+        if node.op == "DequantizeLinear":
+            found = self.stored(node)
+            return Linear((Term(found.value, found.zero, np.float64(found.scale)),), nodes=(node,)) if found else None
+        if self.uses[value] != 1 or node.op not in _FORMS:
+            return None
+        form = _FORMS[node.op](self, node)
+        return replace(form, nodes=(*form.nodes, node)) if form is not None else None
+
+    def product(self, node: Node) -> Linear | None:
+        """The form of a convolution or matrix product, however often it is read."""
+        return self.conv(node) if node.op == "Conv" else self.matmul(node) if node.op == "MatMul" else None
+
+    def relu(self, node: Node) -> Linear | None:
+        return self._clipped(node, 0.0, inf)
+
+    def clip(self, node: Node) -> Linear | None:
+        attrs: Any = full_attrs(node)
+        return self._clipped(node, attrs["min"], attrs["max"])
+
+    def _clipped(self, node: Node, low: float, high: float) -> Linear | None:
+        form = self.of(node.args[0])
+        if form is None or low > high:
+            return None
+        return replace(form, low=min(max(form.low, low), high), high=max(min(form.high, high), low))
+
+    def add(self, node: Node) -> Linear | None:
+        return self._sum(node, 1.0)
+
+    def sub(self, node: Node) -> Linear | None:
+        return self._sum(node, -1.0)
+
+    def _sum(self, node: Node, sign: float) -> Linear | None:
+        left, right = node.args
+        known = _known(right)
+        if known is not None:
+            return self._shifted(node, left, sign * known)
+        if (known := _known(left)) is not None and sign > 0:
+            return self._shifted(node, right, known)
+        a, b = (self.of(arg) for arg in node.args)
+        if a is None or b is None or a.bounded or b.bounded or len(a.terms) + len(b.terms) > MOST_TERMS:
+            return None
+        more = tuple(replace(t, multiplier=sign * t.multiplier) for t in b.terms)
+        return Linear((*a.terms, *more), nodes=(*a.nodes, *b.nodes))
+
+    def _shifted(self, node: Node, real: Value, by: Tensor) -> Linear | None:
+        """A constant joins the bias of a sum of products."""
+        form = self.of(real)
+        if form is None or form.bounded or real.shape != node.types[0].shape:
+            return None
+        for place, term in enumerate(form.terms):
+            if term.sums and (moved := _with_bias(term, by)) is not None:
+                return replace(form, terms=(*form.terms[:place], moved, *form.terms[place + 1 :]))
+        return None
+
+    def mul(self, node: Node) -> Linear | None:
+        left, right = node.args
+        for real, factor in ((left, _known(right)), (right, _known(left))):
+            if factor is not None:
+                return self._scaled(node, real, factor)
+        a, b = (self.stored(arg.node) if arg.node.op == "DequantizeLinear" else None for arg in node.args)
+        if a is None or b is None:
+            return None
+        made = build("Edgec.MulInteger", a.value, b.value, a_zero=a.zero, b_zero=b.zero)
+        return Linear((Term(made, 0, np.float64(a.scale * b.scale)),), nodes=(left.node, right.node))
+
+    def _scaled(self, node: Node, real: Value, factor: Tensor) -> Linear | None:
+        form = self.of(real)
+        if form is None or form.bounded or real.shape != node.types[0].shape:
+            return None
+        return replace(form, terms=tuple(replace(t, multiplier=t.multiplier * factor) for t in form.terms))
+
+    def conv(self, node: Node) -> Linear | None:
+        x = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
+        weights = filters(node.args[1], 0)
+        bias = _known(node.args[2])
+        if x is None or weights is None or bias is None:
+            return None
+        w, scale = weights
+        return self._product(node, x, "Edgec.ConvInteger", w, scale, bias, 0, (-1, *(1,) * (w.ndim - 2)))
+
+    def matmul(self, node: Node) -> Linear | None:
+        a = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
+        weights = filters(node.args[1], -1)
+        if a is None or weights is None or len(node.args[0].shape) < 2 or weights[0].ndim != 2:
+            return self._of_two(node, a)
+        w, scale = weights
+        bias = np.zeros(w.shape[1])
+        return self._product(node, a, "Edgec.MatMulInteger", w, scale, bias, 1, (-1,))
+
+    def _of_two(self, node: Node, a: Stored | None) -> Linear | None:
+        """A product of two tensors that are both computed."""
+        b = self.stored(node.args[1].node) if node.args[1].node.op == "DequantizeLinear" else None
+        if a is None or b is None or min(len(v.shape) for v in node.args) < 2:
+            return None
+        none = const(np.zeros(1, np.int32))
+        made = build("Edgec.MatMulInteger", a.value, b.value, none, a_zero=a.zero, b_zero=b.zero)
+        return Linear((Term(made, 0, np.float64(a.scale * b.scale)),), nodes=tuple(v.node for v in node.args))
+
+    def _product(
+        self, node: Node, x: Stored, op: str, w: Tensor, scale: Tensor, bias: Tensor, axis: int, shape: tuple[int, ...]
+    ) -> Linear | None:
+        """Weights with their outputs along `axis`; multipliers get a shape that broadcasts over the result."""
+        unit = x.scale * np.asarray(scale, np.float64)
+        least, most = limits(x.value.type.dtype)
+        whole = _whole(bias, unit)
+        if whole is None or np.any(_reach(w, axis) * max(x.zero - least, most - x.zero) + np.abs(whole) > LARGEST_SUM):
+            return None
+        attrs: dict[str, Any] = dict(node.attrs) if op == "Edgec.ConvInteger" else {}
+        zero: dict[str, Any] = {"zero" if op == "Edgec.ConvInteger" else "a_zero": x.zero}
+        weights = const(w, node.args[1].node.name, node.args[1].node.origin)
+        made = build(
+            op, x.value, weights, const(whole), label=f"{node.name}_sums" if node.name else "", **attrs, **zero
+        )
+        multiplier = unit.reshape(shape) if unit.ndim else unit
+        nodes = tuple(a.node for a in node.args)
+        return Linear((Term(made, 0, multiplier, sums=True),), nodes=nodes)
+
+    def average_pool(self, node: Node) -> Linear | None:
+        attrs: Any = full_attrs(node)
+        x = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
+        if x is None:
+            return None
+        window = {k: attrs[k] for k in ("kernel_shape", "strides", "pads", "dilations", "ceil_mode")}
+        made = build("Edgec.SumPool", x.value, zero=x.zero, **window)
+        count = covered(node.args[0].shape[2:], **window, count_include_pad=attrs["count_include_pad"])
+        each = count.reshape(-1)[0] if np.all(count == count.reshape(-1)[0]) else count[0]
+        return Linear((Term(made, 0, x.scale / np.asarray(each, np.float64)),), nodes=(node.args[0].node,))
+
+    def mean(self, node: Node) -> Linear | None:
+        x = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
+        axes = ints_attr(node, "axes")
+        if x is None or prod(node.args[0].shape[a] for a in axes) == 0:
+            return None
+        made = build("Edgec.Sum", x.value, axes=axes, keepdims=int_attr(node, "keepdims"), zero=x.zero)
+        count = prod(node.args[0].shape[a] for a in axes) if node.op == "ReduceMean" else 1
+        return Linear((Term(made, 0, np.float64(x.scale / count)),), nodes=(node.args[0].node,))
+
+
+_FORMS: dict[str, Callable[[Forms, Node], Linear | None]] = {
+    "Relu": Forms.relu,
+    "Clip": Forms.clip,
+    "Add": Forms.add,
+    "Sub": Forms.sub,
+    "Mul": Forms.mul,
+    "Conv": Forms.conv,
+    "MatMul": Forms.matmul,
+    "AveragePool": Forms.average_pool,
+    "ReduceMean": Forms.mean,
+    "ReduceSum": Forms.mean,
+}
+
+
+def filters(value: Value, axis: int) -> tuple[Tensor, Tensor] | None:
+    """Quantized constant weights as (i8, scale per tensor or per slice of `axis`); zero points are taken off."""
+    node = value.node
+    if node.op != "DequantizeLinear" or not all(map(is_const, node.args)) or int_attr(node, "block"):
+        return None
+    w, scale, zero = (np.asarray(const_array(a)) for a in node.args)
+    if w.dtype not in (np.int8, np.uint8) or w.size == 0:
+        return None
+    if scale.size > 1:
+        if int_attr(node, "axis") % w.ndim != axis % w.ndim:
+            return None
+        zero = zero.reshape([-1 if k == axis % w.ndim else 1 for k in range(w.ndim)])
+    else:
+        scale, zero = scale.reshape(()), zero.reshape(())
+    shifted = w.astype(np.int32) - zero.astype(np.int32)
+    if shifted.min() < -128 or shifted.max() > 127:
+        return None
+    return shifted.astype(np.int8), scale
+
+
+def _known(value: Value) -> Tensor | None:
+    """A constant, quantized or not, in f64."""
+    if is_const(value):
+        return np.asarray(const_array(value), np.float64) if value.type.dtype == "f32" else None
+    node = value.node
+    if node.op != "DequantizeLinear" or not all(map(is_const, node.args)) or int_attr(node, "block"):
+        return None
+    stored, scale, zero = (np.asarray(const_array(a), np.float64) for a in node.args)
+    if scale.size > 1:
+        place = [-1 if k == int_attr(node, "axis") % stored.ndim else 1 for k in range(stored.ndim)]
+        scale, zero = scale.reshape(place), zero.reshape(place)
+    else:
+        scale, zero = scale.reshape(()), zero.reshape(())
+    return (stored - zero) * scale
+
+
+def _reach(w: Tensor, axis: int) -> Tensor:
+    """The sum of the magnitudes of each output's weights."""
+    return np.asarray(np.abs(w.astype(np.float64)).sum(tuple(a for a in range(w.ndim) if a != axis)))
+
+
+def _whole(bias: Tensor, unit: Any) -> Tensor | None:
+    """A bias in units of its sums; None where it does not fit."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        steps = np.rint(np.where(np.asarray(bias) == 0, 0, bias / unit))
+    return steps.astype(np.int32) if np.all(np.abs(steps) <= LARGEST_SUM) else None
+
+
+def _with_bias(term: Term, by: Tensor) -> Term | None:
+    """Sums of products with more bias, where it is one number per channel (column of a matrix product)."""
+    node, rank = term.value.node, len(term.value.shape)
+    place = 1 if node.op == "Edgec.ConvInteger" else rank - 1
+    full = np.broadcast_to(by, (1,) * (rank - by.ndim) + by.shape) if by.ndim <= rank else by
+    if full.ndim != rank or any(n != 1 for k, n in enumerate(full.shape) if k != place):
+        return None
+    each = np.broadcast_to(full.reshape(-1), (term.value.shape[place],))
+    old: Tensor = const_array(node.args[2])
+    more = _whole(each, np.asarray(term.multiplier).reshape(-1))
+    if more is None:
+        return None
+    total = old.astype(np.int64) + more
+    if np.abs(total).max(initial=0) >= LARGEST_SUM / 2:
+        return None
+    bias = const(np.broadcast_to(total, each.shape).astype(np.int32))
+    return replace(term, value=Value(replace(node, args=(*node.args[:2], bias))))

@@ -1,0 +1,229 @@
+"""Turns what lies between DequantizeLinear and QuantizeLinear into arithmetic on integers (docs/quantization.md).
+
+Convolutions and matrix products become sums of integer products; a chain of scales, additions and limits after them
+becomes one `Edgec.Rescale`; a function of one tensor becomes a table; maps move bytes. What is no such form stays
+real. Tensors are held as u8 or i8, whichever the target's dot product takes: i8 moved by 128 is the same tensor.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from edgec.compiler.ir import Attr, Graph, Node, Value
+from edgec.compiler.op import build, const, const_array, full_attrs, is_const
+from edgec.compiler.ops.common import limits
+from edgec.compiler.pipeline import graph_pass, lossy
+from edgec.compiler.session import Session
+
+from .integer_ends import lying, multiplier_of, numpy_type, real_constants, sums
+from .integer_forms import BYTES, Forms, Linear, Stored, Term
+from .integer_tables import function_of_one, tabulated
+
+# maps that move elements and know nothing of their values
+MOVES = frozenset(
+    "Reshape Transpose Slice Concat Expand Tile Gather DepthToSpace SpaceToDepth Split Edgec.Select".split()
+)
+
+
+@dataclass(frozen=True)
+class Held:
+    """A tensor of bytes in the new graph: the old one's numbers + `offset`."""
+
+    value: Value
+    offset: int
+
+
+@graph_pass("integers", promise=lossy, after={"canonicalize": "it brings nodes to one form", "fold": "it folds shapes"})
+def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
+    """Quantized arithmetic on integers. `hold`: u8 or i8, how tensors are held (default: as the target prefers)."""
+    session.known_rules |= {"integers"}
+    if not any(n.op in ("QuantizeLinear", "DequantizeLinear") for n in g.nodes()):
+        return g
+    held = hold or (session.target.bytes_held if session.target is not None else "")
+    return real_constants(sums(_Integers(g, session, held).graph(), session))
+
+
+class _Integers:
+    """One run. `new` maps old values to new ones of the same type; `bytes` maps those that are held otherwise."""
+
+    def __init__(self, g: Graph, session: Session, hold: str) -> None:
+        self.g, self.session, self.hold = g, session, hold
+        self.new: dict[Value, Value] = {}
+        self.bytes: dict[Value, Held] = {}
+        self.forms = Forms(g.uses(), self.stored)
+
+    def graph(self) -> Graph:
+        for node in self.g.nodes():
+            if self._integer(node):
+                continue
+            if node.op == "DequantizeLinear" and (found := self.stored(node)) is not None:
+                scale, zero = (
+                    const(np.float32(found.scale)),
+                    const(np.asarray(found.zero, numpy_type(found.value.type.dtype))),
+                )
+                self.new[Value(node)] = build(
+                    "DequantizeLinear", found.value, scale, zero, origin=node.origin, label=node.name
+                )
+            else:
+                args = tuple(map(self._as_is, node.args))
+                same = node if args == node.args else replace(node, args=args)
+                self.new.update(zip(node.results, same.results, strict=True))
+        return self.g.with_values(tuple(self.new[v] for v in self.g.inputs), tuple(map(self._as_is, self.g.outputs)))
+
+    def _as_is(self, value: Value) -> Value:
+        """The value in its old type: bytes that are held otherwise are moved back."""
+        if value not in self.new:
+            held = self.bytes[value]
+            if not held.offset:
+                return held.value
+            to, low, high = value.type.dtype, *map(int, limits(value.type.dtype))
+            one = const(np.float32(1))
+            self.new[value] = build(
+                "Edgec.Rescale", held.value, one, zeros=(held.offset,), to=to, zero=0, low=low, high=high,
+                origin=value.node.origin, label=value.name,
+            )  # fmt: skip
+        return self.new[value]
+
+    # -- bytes ---------------------------------------------------------------------------------------------------------
+
+    def held(self, value: Value) -> Held | None:
+        """An old tensor of bytes as it is held; moved by 128 where that is the other type."""
+        if value.type.dtype not in BYTES:
+            return None
+        if value not in self.bytes:
+            offset = {("i8", "u8"): 128, ("u8", "i8"): -128}.get((value.type.dtype, self.hold), 0)
+            source = self.new[value]
+            if offset:
+                low, high = map(int, limits(self.hold))
+                source = build(
+                    "Edgec.Rescale", source, const(np.float32(1)), zeros=(-offset,), to=self.hold,
+                    zero=0, low=low, high=high, origin=value.node.origin,
+                )  # fmt: skip
+            self.bytes[value] = Held(source, offset)
+        return self.bytes[value]
+
+    def stored(self, node: Node) -> Stored | None:
+        """The tensor behind a DequantizeLinear, as it is held."""
+        found = lying(node)
+        held = self.held(node.args[0]) if found is not None else None
+        return Stored(held.value, found.scale, found.zero + held.offset) if found and held else None
+
+    def _integer(self, node: Node) -> bool:
+        """Whether the node's result is found as bytes, and held."""
+        if node.op == "QuantizeLinear" and (held := self._quantized(node)) is not None:
+            self.bytes[Value(node)] = held
+            return True
+        if node.op in MOVES or node.op == "MaxPool":
+            return self._moved_bytes(node)
+        return False
+
+    def _moved_bytes(self, node: Node) -> bool:
+        """A map on bytes that are held otherwise runs on them as they are."""
+        if not node.args or any(t.dtype not in BYTES for t in node.types):
+            return False
+        tensors = [a for a in node.args if a.type.dtype in BYTES]
+        if not any(a in self.bytes for a in tensors):
+            return False
+        held = [self.held(a) for a in tensors]
+        offset = held[0].offset if held[0] else 0
+        if any(h is None or h.offset != offset for h in held):
+            return False
+        args = [self.bytes[a].value if a.type.dtype in BYTES else self.new[a] for a in node.args]
+        made = build(node.op, *args, origin=node.origin, label=node.name, **node.attrs)
+        self.bytes.update({v: Held(m, offset) for v, m in zip(node.results, made.node.results, strict=True)})
+        return True
+
+    # -- QuantizeLinear ------------------------------------------------------------------------------------------------
+
+    def _quantized(self, node: Node) -> Held | None:
+        scale, zero = node.args[1:]
+        if not (is_const(scale) and is_const(zero)) or scale.type.size != 1 or zero.type.dtype not in BYTES:
+            return None
+        if scale.type.dtype != "f32" or not float(const_array(scale).item()) > 0:
+            return None
+        to = self.hold or zero.type.dtype
+        offset = int(limits(to)[0]) - int(limits(zero.type.dtype)[0])
+        target = _Target(float(const_array(scale).item()), int(const_array(zero).item()) + offset, to, node)
+        found = self._bytes_of(node.args[0], target)
+        if found is None or not self.session.step("integers", node):
+            return None
+        return Held(found, offset)
+
+    def _bytes_of(self, value: Value, target: _Target) -> Value | None:
+        """A real value in the target's steps, as integer arithmetic; None where it is none."""
+        if (form := self.forms.of(value)) is not None:
+            return _rescaled(form, target)
+        if (moved := self._moved(value, target)) is not None:
+            return moved
+        return self._table(value, target)
+
+    def _moved(self, value: Value, target: _Target) -> Value | None:
+        """Quantizing and moving elements may change places; so may quantizing and the greatest of a window."""
+        node = value.node
+        attrs: Any = full_attrs(node) if node.op != "Const" else {}
+        nearest = node.op == "Resize" and attrs["mode"] == "nearest"
+        padded = node.op == "Pad"
+        if len(node.types) != 1 or not (node.op in MOVES or node.op == "MaxPool" or nearest or padded):
+            return None
+        real = [a for a in node.args if a.type.dtype == "f32"]
+        if any(self.forms.uses[a] != 1 and a.node.op != "DequantizeLinear" for a in real):
+            return None
+        parts = [self._bytes_of(a, target) if a in real else self.new[a] for a in node.args]
+        if any(p is None for p in parts):
+            return None
+        changed: dict[str, Attr] = dict(node.attrs)
+        if padded:
+            filled = target.steps(attrs["value"]) if attrs["mode"] == "constant" else 0
+            changed["value"] = float(filled)
+        return build(node.op, *(p for p in parts if p is not None), origin=node.origin, label=node.name, **changed)
+
+    def _table(self, value: Value, target: _Target) -> Value | None:
+        found = function_of_one(value)
+        if found is None or (source := self.stored(found[0])) is None:
+            return None
+        low, high = map(int, limits(source.value.type.dtype))
+        every = (np.arange(low, high + 1) - source.zero).astype(np.float32) * np.float32(source.scale)
+        table = tabulated(found[0], found[1], target.node, every).astype(np.int32)
+        shift = target.zero - int(const_array(target.node.args[2]).item())
+        name, origin = target.node.name, tuple(dict.fromkeys(o for n in (*found[1], target.node) for o in n.origin))
+        moved = const((table + shift).astype(numpy_type(target.to)))
+        return build("Edgec.Table", source.value, moved, origin=origin, label=name)
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a QuantizeLinear `node` makes, as it is held: real = (stored - zero) * scale."""
+
+    scale: float
+    zero: int
+    to: str
+    node: Node
+
+    def steps(self, real: float) -> int:
+        """A number as it is stored."""
+        low, high = limits(self.to)
+        return int(np.clip(np.rint(np.float32(real) / np.float32(self.scale)) + self.zero, low, high))
+
+
+def _same(term: Term, target: _Target) -> bool:
+    """Whether a term is a tensor that is stored as the target wants it."""
+    alike = (term.value.type.dtype, term.zero) == (target.to, target.zero)
+    return alike and bool(np.all(np.float32(term.multiplier) == np.float32(target.scale)))
+
+
+def _rescaled(form: Linear, target: _Target) -> Value | None:
+    terms = form.terms
+    low, high = target.steps(form.low), target.steps(form.high)
+    if len(terms) == 1 and (low, high) == tuple(map(int, limits(target.to))) and _same(terms[0], target):
+        return terms[0].value
+    multipliers = [multiplier_of(t.multiplier / target.scale) for t in terms]
+    if not all(np.isfinite(const_array(m)).all() for m in multipliers):
+        return None
+    origin = tuple(dict.fromkeys((*form.origin, *target.node.origin)))
+    return build(
+        "Edgec.Rescale", *(t.value for t in terms), *multipliers, zeros=tuple(t.zero for t in terms), to=target.to,
+        zero=target.zero, low=low, high=high, origin=origin, label=target.node.name,
+    )  # fmt: skip
