@@ -47,6 +47,11 @@ class Linear:
         return self.low > -inf or self.high < inf
 
     @property
+    def of_bytes(self) -> bool:
+        """Whether it takes two tensors, which may come from one."""
+        return len(self.terms) > 1 or self.terms[0].value.node.op == "Edgec.MulInteger"
+
+    @property
     def origin(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(o for n in self.nodes for o in n.origin))
 
@@ -225,13 +230,16 @@ _FORMS: dict[str, Callable[[Forms, Node], Linear | None]] = {
 def filters(value: Value, axis: int) -> tuple[Tensor, Tensor] | None:
     """Quantized constant weights as (i8, scale per tensor or per slice of `axis`); zero points are taken off."""
     node = value.node
+    perm = ints_attr(node, "perm") if node.op == "Transpose" else tuple(range(len(value.shape)))
+    node = node.args[0].node if node.op == "Transpose" else node
     if node.op != "DequantizeLinear" or not all(map(is_const, node.args)) or int_attr(node, "block"):
         return None
     w, scale, zero = (np.asarray(const_array(a)) for a in node.args)
     if w.dtype not in (np.int8, np.uint8) or w.size == 0:
         return None
+    w = w.transpose(perm)
     if scale.size > 1:
-        if int_attr(node, "axis") % w.ndim != axis % w.ndim:
+        if perm.index(int_attr(node, "axis") % w.ndim) != axis % w.ndim:
             return None
         zero = zero.reshape([-1 if k == axis % w.ndim else 1 for k in range(w.ndim)])
     else:
@@ -239,7 +247,7 @@ def filters(value: Value, axis: int) -> tuple[Tensor, Tensor] | None:
     shifted = w.astype(np.int32) - zero.astype(np.int32)
     if shifted.min() < -128 or shifted.max() > 127:
         return None
-    return shifted.astype(np.int8), scale
+    return np.ascontiguousarray(shifted.astype(np.int8)), scale
 
 
 def _known(value: Value) -> Tensor | None:

@@ -1,54 +1,70 @@
-"""Functions of one quantized tensor as tables: whatever stands between DequantizeLinear and QuantizeLinear."""
+"""Functions of one quantized tensor as tables: whatever becomes of its bytes, until they are bytes again."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from edgec.compiler.ir import Array, Node, Value
 from edgec.compiler.op import OPS, const_array, evaluate, is_const
 
+from .integer_forms import BYTES
+
 LONGEST = 24  # nodes of a function
 
 
-def function_of_one(value: Value) -> tuple[Node, list[Node]] | None:
-    """The only DequantizeLinear that a value is computed from, element by element, and the nodes after it in order.
+class _Walk:
+    """What a value is computed from: tensors of bytes, and the nodes after them, in order."""
 
-    Constants of one element are part of the function.
-    """
-    sources: set[Node] = set()
-    nodes: list[Node] = []
-    seen: set[Node] = set()
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.shape = shape
+        self.sources: dict[Value, None] = {}
+        self.nodes: dict[Node, None] = {}
 
-    def visit(v: Value) -> bool:
-        node = v.node
-        if node in seen or node in sources:
+    def visit(self, value: Value) -> bool:
+        """False where a value is no function of elements at its own place. Constants of one element are part of it."""
+        node = value.node
+        if node in self.nodes:
             return True
-        if is_const(v):
-            return v.type.size == 1
-        if node.op == "DequantizeLinear" and not is_const(node.args[0]):
-            sources.add(node)
-            return len(sources) == 1 and node.types[0].shape == value.shape
-        if OPS[node.op].kind != "elementwise" or node.op == "QuantizeLinear" or len(seen) >= LONGEST:
+        if is_const(value):
+            return value.type.size == 1
+        if value.type.dtype in BYTES:
+            self.sources[value] = None
+            return value.shape == self.shape
+        return self.enter(node)
+
+    def enter(self, node: Node) -> bool:
+        if OPS[node.op].kind != "elementwise" or len(node.types) != 1 or len(self.nodes) >= LONGEST:
             return False
-        seen.add(node)
-        if not all(visit(a) for a in node.args):
+        if not all(map(self.visit, node.args)):
             return False
-        nodes.append(node)
+        self.nodes[node] = None
         return True
 
-    if not visit(value) or len(sources) != 1 or not nodes:
+
+def function_of_one(value: Value, place: Mapping[Node, int]) -> tuple[Value, list[Node]] | None:
+    """The one tensor of bytes that a real value is computed from, and the nodes after it; `place` numbers all nodes.
+
+    Where there are several, those that come from another through QuantizeLinear belong to the function.
+    """
+    walk = _Walk(value.shape)
+    if not walk.visit(value):
         return None
-    return sources.pop(), nodes
+    while len(walk.sources) > 1:
+        last = max(walk.sources, key=lambda v: place[v.node])
+        if last.node.op != "QuantizeLinear":
+            return None
+        del walk.sources[last]
+        if not walk.enter(last.node):
+            return None
+    return (next(iter(walk.sources)), sorted(walk.nodes, key=place.__getitem__)) if walk.sources else None
 
 
-def tabulated(source: Node, nodes: list[Node], end: Node, every: Array) -> Array:
-    """What `end`, a QuantizeLinear, gives for each of `every`, the real numbers that `source` can be."""
-    known: dict[Value, Array] = {Value(source): every}
-
-    def of(value: Value) -> Array:
-        return const_array(value).reshape(()) if is_const(value) else known[value]
-
+def tabulated(source: Value, nodes: list[Node], every: Array) -> Array:
+    """What the last of `nodes` gives for each of `every` byte of `source`."""
+    known: dict[Value, Array] = {source: every}
     for node in nodes:
-        (known[Value(node)],) = evaluate(node, [of(a) for a in node.args])
-    (result,) = evaluate(end, [np.broadcast_to(of(end.args[0]), every.shape), *(of(a) for a in end.args[1:])])
-    return result
+        args = [const_array(a).reshape(()) if is_const(a) else known[a] for a in node.args]
+        (known[Value(node)],) = evaluate(node, args)
+    return np.broadcast_to(known[Value(nodes[-1])], every.shape)

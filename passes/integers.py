@@ -53,6 +53,7 @@ class _Integers:
         self.g, self.session, self.hold = g, session, hold
         self.new: dict[Value, Value] = {}
         self.bytes: dict[Value, Held] = {}
+        self.place = {node: k for k, node in enumerate(g.nodes())}
         self.forms = Forms(g.uses(), self.stored)
 
     def graph(self) -> Graph:
@@ -154,11 +155,12 @@ class _Integers:
 
     def _bytes_of(self, value: Value, target: _Target) -> Value | None:
         """A real value in the target's steps, as integer arithmetic; None where it is none."""
-        if (form := self.forms.of(value)) is not None:
+        form = self.forms.of(value)
+        if (form is None or form.of_bytes) and (table := self._table(value, target)) is not None:
+            return table
+        if form is not None:
             return _rescaled(form, target)
-        if (moved := self._moved(value, target)) is not None:
-            return moved
-        return self._table(value, target)
+        return self._moved(value, target)
 
     def _moved(self, value: Value, target: _Target) -> Value | None:
         """Quantizing and moving elements may change places; so may quantizing and the greatest of a window."""
@@ -181,16 +183,18 @@ class _Integers:
         return build(node.op, *(p for p in parts if p is not None), origin=node.origin, label=node.name, **changed)
 
     def _table(self, value: Value, target: _Target) -> Value | None:
-        found = function_of_one(value)
-        if found is None or (source := self.stored(found[0])) is None:
+        found = function_of_one(value, self.place)
+        held = self.held(found[0]) if found is not None else None
+        if found is None or held is None:
             return None
-        low, high = map(int, limits(source.value.type.dtype))
-        every = (np.arange(low, high + 1) - source.zero).astype(np.float32) * np.float32(source.scale)
-        table = tabulated(found[0], found[1], target.node, every).astype(np.int32)
+        source, nodes = found
+        low, high = map(int, limits(source.type.dtype))
+        every = np.arange(low, high + 1).astype(numpy_type(source.type.dtype))
+        table = tabulated(source, [*nodes, target.node], every).astype(np.int32)
         shift = target.zero - int(const_array(target.node.args[2]).item())
-        name, origin = target.node.name, tuple(dict.fromkeys(o for n in (*found[1], target.node) for o in n.origin))
+        origin = tuple(dict.fromkeys(o for n in (*nodes, target.node) for o in n.origin))
         moved = const((table + shift).astype(numpy_type(target.to)))
-        return build("Edgec.Table", source.value, moved, origin=origin, label=name)
+        return build("Edgec.Table", held.value, moved, origin=origin, label=target.node.name)
 
 
 @dataclass(frozen=True)
