@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -20,13 +20,25 @@ from .reference_types import foreign, run, show_as_floats
 from .runtime import Port
 
 Arrays = dict[str, npt.NDArray[Any]]
+_QUANTIZED = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear")
 _NARROW = ("f32", "f16", "bf16")
 
 
 class Reference:
-    """ONNX Runtime on the model as it is; `everything`: all named values are outputs too."""
+    """ONNX Runtime on the model as it is; `everything`: all named values are outputs too; `optimized`: with its own
+    fused and integer kernels."""
 
-    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, everything: bool) -> None:
+    def __init__(
+        self,
+        model: str | Path,
+        ports: list[Port],
+        binds: Mapping[str, Any],
+        *,
+        everything: bool,
+        optimized: bool = False,
+    ) -> None:
+        self._again: Callable[[], Reference] = lambda: Reference(model, ports, binds, everything=False, optimized=True)
+        self._optimized: Reference | None = None
         try:
             import onnx
             import onnxruntime as ort
@@ -37,17 +49,23 @@ class Reference:
         try:
             proto = onnx.load(str(model))
             self.names = _names_by_node(proto)
+            self.quantized = any(node.op_type in _QUANTIZED for node in proto.graph.node)
             _fix_shapes(proto, ports)
             if everything:
                 _expose(proto)
-            self.session = _session(ort, proto)
+            self.session = _session(ort, proto, optimized)
             self.kinds = {o.name: kind for o in self.session.get_outputs() if (kind := foreign(o.type))}
             if self.kinds:
                 show_as_floats(proto, self.kinds)
-                self.session = _session(ort, proto)
+                self.session = _session(ort, proto, optimized)
         except Exception as error:  # both raise what they like
             raise EdgecError(f"{model}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error
         self.binds = self._bound(ports, binds)
+
+    def optimized(self) -> Reference:
+        """The same model with ONNX Runtime's optimizations; made once."""
+        self._optimized = self._optimized or self._again()
+        return self._optimized
 
     def _bound(self, ports: list[Port], binds: Mapping[str, Any]) -> Arrays:
         there = {port.name for port in ports}
@@ -74,10 +92,11 @@ class Reference:
             raise EdgecError(f"ONNX Runtime cannot run the model: {str(error).splitlines()[0]}") from error
 
 
-def _session(ort: Any, proto: Any) -> Any:
+def _session(ort: Any, proto: Any, optimized: bool = False) -> Any:
     options = ort.SessionOptions()
     options.log_severity_level = 4
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    levels = ort.GraphOptimizationLevel
+    options.graph_optimization_level = levels.ORT_ENABLE_ALL if optimized else levels.ORT_DISABLE_ALL
     return ort.InferenceSession(proto.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 

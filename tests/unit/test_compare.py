@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from edgec.compiler.compare import TOLERANCE, Difference, _Arbiter, relative_error
+from edgec.compiler.compare_steps import ALLOWED, beyond_a_step, in_steps
 
 EXACT = np.asarray([1.0, -0.5, 0.25])
 
@@ -37,3 +38,37 @@ def test_a_value_must_be_within_the_allowance_of_the_true_one(
     judged = arbiter.judge(row, got, want, {"x": EXACT})
     assert judged.ok == ok and judged.error == pytest.approx(error, abs=2e-7)
     assert ("against float64" in judged.note) == (not row.ok and ours < max(abs(theirs), TOLERANCE))
+
+
+def _row(got: Any, want: Any) -> Difference:
+    return Difference("output", "y", relative_error(got, want), TOLERANCE)
+
+
+def test_a_value_of_a_quantized_model_may_be_a_step_off() -> None:
+    want = np.arange(256, dtype=np.uint8)
+    for off, ok in ((1, True), (2, False)):
+        got = np.roll(want, 0)
+        got[3:10] += np.uint8(off)
+        assert in_steps(_row(got, want), got, want, lambda: None).ok is ok
+    real = np.linspace(-1, 1, 255).astype(np.float32)
+    assert beyond_a_step(real + np.float32(0.9 / 127), real) == 0
+    assert beyond_a_step(real + np.float32(1.1 / 127), real) == 1
+
+
+def test_few_values_may_be_more_than_a_step_off() -> None:
+    want = np.zeros(2000, np.int8)
+    for many, ok in ((2, True), (3, False)):
+        got = want.copy()
+        got[:many] = 9
+        row = in_steps(_row(got, want), got, want, lambda: None)
+        assert row.ok is ok and row.error == many / 2000 and row.tolerance == ALLOWED
+
+
+def test_where_more_differ_the_second_reference_shows_what_rounding_does() -> None:
+    want, got, other = np.zeros(1000, np.int8), np.zeros(1000, np.int8), np.zeros(1000, np.int8)
+    got[:20] = 9
+    other[:30] = 9
+    row = in_steps(_row(got, want), got, want, lambda: other)
+    assert row.ok and row.error == 0.01 and row.tolerance == 0.03
+    got[:200] = 9
+    assert not in_steps(_row(got, want), got, want, lambda: other).ok
