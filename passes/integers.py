@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.ir import Attr, Graph, Node, Value
-from edgec.compiler.op import build, const, const_array, full_attrs, is_const
+from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session
 
 from .integer_ends import lying, multiplier_of, numpy_type, real_constants, sums
-from .integer_forms import BYTES, Forms, Linear, Stored, Term
+from .integer_forms import BYTES, LARGEST_SUM, Forms, Linear, Stored, Term
 from .integer_tables import function_of_one, tabulated
 
 # maps that move elements and know nothing of their values
@@ -160,7 +160,21 @@ class _Integers:
             return table
         if form is not None:
             return _rescaled(form, target)
+        if value.node.op == "Softmax":
+            return self._softmax(value.node, target)
         return self._moved(value, target)
+
+    def _softmax(self, node: Node, target: _Target) -> Value | None:
+        x, axis = self.stored(node.args[0].node), int_attr(node, "axis")
+        if x is None or not 0 < node.types[0].shape[axis] < 1 << 22:
+            return None
+        unit = min(1 << 23, LARGEST_SUM // node.types[0].shape[axis])
+        table = const(np.rint(np.exp(-np.arange(256) * x.scale) * unit).astype(np.int32))
+        origin = (*node.args[0].node.origin, *node.origin, *target.node.origin)
+        return build(
+            "Edgec.SoftmaxInteger", x.value, table, axis=axis, multiplier=float(np.float32(1 / target.scale)),
+            to=target.to, zero=target.zero, origin=tuple(dict.fromkeys(origin)), label=target.node.name,
+        )  # fmt: skip
 
     def _moved(self, value: Value, target: _Target) -> Value | None:
         """Quantizing and moving elements may change places; so may quantizing and the greatest of a window."""

@@ -13,7 +13,7 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
-from .common import Ints, Tensor, broadcast, check_axes, dtype_of, limits, require
+from .common import Ints, Tensor, axis_in, broadcast, check_axes, dtype_of, limits, require
 from .convolution import conv, conv_type
 from .pooling import ATTRS as POOL_ATTRS
 from .pooling import folded, windows
@@ -155,6 +155,31 @@ def sum_integer(x: Tensor, axes: Ints, keepdims: int, zero: int) -> Tensor:
     return np.asarray((x.astype(np.int64) - zero).sum(axes, keepdims=bool(keepdims))).astype(np.int32)
 
 
+def _softmaxed(x: Type, table: Type, axis: int, multiplier: float, to: str, zero: int) -> tuple[Type, ...]:
+    require(x, BYTES)
+    require(Type(to, ()), BYTES, "result")
+    require(table, frozenset({"i32"}), "table")
+    axis_in(axis, len(x.shape))
+    _point(to, zero, "result")
+    if table.shape != (256,):
+        raise IRError(f"table {table}; expected 256 elements")
+    return (Type(to, x.shape),)
+
+
+def softmax_integer(x: Tensor, table: Tensor, axis: int, multiplier: float, to: str, zero: int) -> Tensor:
+    """Shares of an axis: e / sum of e * multiplier, rounded half to even, + `zero`, saturated.
+
+    e is element (greatest of the axis - x) of the table, which the caller makes of exponentials so that sums fit 32
+    bits. The multiplier is divided by the sum first; quotient and product are f32.
+    """
+    wide = x.astype(np.int64)
+    e = table[wide.max(axis, keepdims=True, initial=-128) - wide]
+    each = np.float32(multiplier) / e.sum(axis, keepdims=True, dtype=np.int32).astype(np.float32)
+    low, high = (np.float32(limit - zero) for limit in limits(to))
+    share = np.clip(e.astype(np.float32) * each, low, high)
+    return np.asarray(np.rint(share).astype(np.int32) + zero).astype({"u8": np.uint8, "i8": np.int8}[to])
+
+
 op(
     "Edgec.ConvInteger",
     3,
@@ -176,3 +201,12 @@ op(
 op("Edgec.Table", 2, _looked_up, look_up, kind="elementwise")
 op("Edgec.SumPool", 1, _sum_pool, sum_pool_integer, kind="window", attrs={**POOL_ATTRS, "zero": 0})
 op("Edgec.Sum", 1, _summed, sum_integer, kind="reduce", attrs={"axes": REQUIRED, "keepdims": 1, "zero": 0})
+op(
+    "Edgec.SoftmaxInteger",
+    2,
+    _softmaxed,
+    softmax_integer,
+    kind="reduce",
+    attrs={"axis": REQUIRED, "multiplier": REQUIRED, "to": REQUIRED, "zero": 0},
+    alone=True,
+)

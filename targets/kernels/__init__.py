@@ -26,6 +26,7 @@ from . import (  # noqa: F401
     scatter_runs,
     selection_rows,
     softmax,
+    softmax_int8,
     sort_rows,
     suppression_rows,
     trees,

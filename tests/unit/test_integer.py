@@ -96,3 +96,15 @@ def test_rounding_is_half_to_even_and_saturates() -> None:
     ).node
     (y,) = evaluate(node, [x, half])
     assert y.tolist() == [3, 5, 5, 3, 1, 255, 0]
+
+
+@pytest.mark.parametrize("axis", [1, -1])
+def test_softmax_by_a_table(axis: int, tmp_path: Path) -> None:
+    p = one("Edgec.SoftmaxInteger", "u8[3, 40, 6]", "i32[256]", axis=axis, multiplier=255.0, to="i8", zero=-128)
+    x, _ = numbers([v.type for v in p.body.inputs])
+    table = np.rint(np.exp(-np.arange(256) * 0.05) * (1 << 20)).astype(np.int32)
+    check(p, "softmax_int8", tmp_path, [x, table])
+    real = x.astype(np.float64) * 0.05
+    exact = np.exp(real - real.max(axis, keepdims=True))
+    (got,) = evaluate(p.body.outputs[0].node, [x, table])
+    assert np.abs((got + 128.0) / 255 - exact / exact.sum(axis, keepdims=True)).max() <= 0.5 / 255 + 1e-5
