@@ -119,6 +119,7 @@ def _compile_level(
         builder=builder,
         threads=session.threads,
         weights=weights,
+        scales=session.scales,
         progress=progress,
     )
     return program

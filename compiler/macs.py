@@ -15,10 +15,10 @@ def _attention(batch: Any, sizes: Any) -> int:
 
 
 _COUNT: dict[str, Callable[[Node], int]] = {
-    "Conv": lambda n: n.types[0].size * prod(n.args[1].shape[1:]),
+    **dict.fromkeys(("Conv", "Edgec.ConvInteger"), lambda n: n.types[0].size * prod(n.args[1].shape[1:])),
     "ConvTranspose": lambda n: n.args[0].type.size * prod(n.args[1].shape[1:]),
     "Edgec.Attention": lambda n: _attention(n.attrs["batch"], n.attrs["sizes"]),
-    "MatMul": lambda n: n.types[0].size * n.args[0].shape[-1],
+    **dict.fromkeys(("MatMul", "Edgec.MatMulInteger"), lambda n: n.types[0].size * n.args[0].shape[-1]),
     **{f"Edgec.{op}": lambda n: n.args[0].type.size * n.args[1].shape[1] for op in ("RNN", "GRU", "LSTM")},
 }
 

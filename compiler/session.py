@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .ir import Node
+from .ir import Node, QParams
 from .program import Arena
 from .registry import Choice, Problem
 from .target import Target
@@ -38,6 +38,7 @@ class Session:
     why, out     where explanations and printed graphs go
     tunings      measured times that take the place of modelled ones; tuner: measures some more of them, before they
                  are used, for (kernel, its offers, how often it runs)
+    scales       what the bytes of inputs and outputs stand for, by name, where they are quantized
     arena        the memory plan, once the pass `plan` has run
     settings     what the user asked for that is neither pass nor target (threads, calibration data ...); read only
     """
@@ -56,6 +57,7 @@ class Session:
     steps: list[Step] = field(default_factory=list)
     times: list[tuple[str, float]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    scales: dict[str, QParams] = field(default_factory=dict)
     arena: Arena | None = None
     counters: dict[str, int] = field(default_factory=dict)
     known_rules: set[str] = field(default_factory=set)

@@ -7,11 +7,13 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.dtypes import dtype
-from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.ir import Graph, Node, QParams, Value
 from edgec.compiler.op import build, const, const_array, evaluate, is_const
 from edgec.compiler.session import Session
 
 from .integer_forms import BYTES, Forms, Stored
+
+UNMOVED = ("Transpose", "Reshape", "MaxPool")  # what is behind them has the same scale
 
 
 def sums(g: Graph, session: Session) -> Graph:
@@ -37,6 +39,34 @@ def lying(node: Node) -> Stored | None:
     if not (is_const(scale) and is_const(zero)) or scale.type.size != 1 or x.type.dtype not in BYTES:
         return None
     return Stored(x, float(const_array(scale).item()), int(const_array(zero).item()))
+
+
+def scales_of_ports(g: Graph) -> dict[str, QParams]:
+    """What the bytes of inputs and outputs stand for, by name."""
+    found: dict[str, QParams] = {}
+    users = g.users()
+    for value in g.inputs:
+        here = value
+        while (readers := users.get(here, [])) and readers[0].op in UNMOVED:
+            here = Value(readers[0])
+        known = [_pair(r) for r in readers if r.op == "DequantizeLinear" and r.args[0] == here]
+        if known and known[0] is not None:
+            found[value.name] = known[0]
+    for name, value in g.results:
+        node = value.node
+        while node.op in UNMOVED:
+            node = node.args[0].node
+        if node.op == "QuantizeLinear" and (pair := _pair(node)) is not None:
+            found[name] = pair
+    return found
+
+
+def _pair(node: Node) -> QParams | None:
+    """Scale and zero point of a QuantizeLinear or DequantizeLinear that has one of each."""
+    _, scale, zero = node.args
+    if not (is_const(scale) and is_const(zero)) or scale.type.size != 1:
+        return None
+    return QParams((float(const_array(scale).item()),), (int(const_array(zero).item()),))
 
 
 def real_constants(g: Graph) -> Graph:

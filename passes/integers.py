@@ -18,7 +18,7 @@ from edgec.compiler.ops.common import limits
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session
 
-from .integer_ends import lying, multiplier_of, numpy_type, real_constants, sums
+from .integer_ends import lying, multiplier_of, numpy_type, real_constants, scales_of_ports, sums
 from .integer_forms import BYTES, LARGEST_SUM, Forms, Linear, Stored, Term
 from .integer_tables import function_of_one, tabulated
 
@@ -42,6 +42,7 @@ def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
     session.known_rules |= {"integers"}
     if not any(n.op in ("QuantizeLinear", "DequantizeLinear") for n in g.nodes()):
         return g
+    session.scales.update(scales_of_ports(g))
     held = hold or (session.target.bytes_held if session.target is not None else "")
     return real_constants(sums(_Integers(g, session, held).graph(), session))
 

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from types import MappingProxyType
 
 from edgec.compiler.bundle.names import shortened
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.grain import grain
-from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.ir import Graph, Node, QParams, Value
 from edgec.compiler.layout import pack, storage_bytes
 from edgec.compiler.macs import macs
 from edgec.compiler.memory import scratch_stride
-from edgec.compiler.op import body_of, const_array, int_attr, ints_attr, is_const, viewed
+from edgec.compiler.op import OPS, body_of, const_array, int_attr, ints_attr, is_const, viewed
+from edgec.compiler.ops.integer import ON_BYTES, SUMS
 from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
 from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Target
@@ -35,11 +37,13 @@ def generate(
     builder: Builder,
     threads: int = 1,
     weights: Weights | None = None,
+    scales: Mapping[str, QParams] = MappingProxyType({}),
     progress: Progress = lambda what, done, total: None,
 ) -> Program:
     """Build every kernel of a graph that has been through `plan`. Equal kernels are built once.
 
     `weights` collects the constants of several programs into one region; they are packed while the kernels are built.
+    `scales` says what the bytes of inputs and outputs stand for, by name.
     """
     weights = weights or Weights()
     order = lines(g, lambda value: _ref(value, weights))
@@ -60,8 +64,8 @@ def generate(
     return Program(
         name=g.name,
         target=target.name,
-        inputs=tuple(_port(v.name, v) for v in g.inputs),
-        outputs=tuple(_port(name, v) for name, v in g.results),
+        inputs=tuple(_port(v.name, v, scales) for v in g.inputs),
+        outputs=tuple(_port(name, v, scales) for name, v in g.results),
         steps=tuple(
             _control(name, line)
             if line.what
@@ -81,6 +85,14 @@ def generate(
 
 def problem_of(node: Node, target: Target, threads: int) -> Problem:
     return Problem(body_of(node), target, threads)
+
+
+def element_types(problem: Problem) -> str:
+    """What a kernel computes in: the anchor's element type; of arithmetic on bytes, all types but that of its sums."""
+    nodes = [n for n in problem.body.nodes() if OPS[n.op].kind != "source"]
+    if not any(n.op in ON_BYTES for n in nodes):
+        return dtype(problem.dtype).name
+    return " ".join(dict.fromkeys(n.types[0].dtype for n in nodes if n.op not in SUMS))
 
 
 def choice_of(node: Node) -> Choice:
@@ -128,11 +140,11 @@ def _ref(value: Value, weights: Weights) -> Ref:
     return Ref("arena", offsets[value.index])
 
 
-def _port(name: str, value: Value) -> Port:
+def _port(name: str, value: Value, scales: Mapping[str, QParams]) -> Port:
     ref = _ref(value, Weights())
     if ref.region != "arena":
         raise EdgecError(f"output {name!r} is a constant")
-    port = Port(name, value.type.dtype, value.shape, storage_bytes(value.type), ref, value.type.q)
+    port = Port(name, value.type.dtype, value.shape, storage_bytes(value.type), ref, scales.get(name))
     if value.node.op != "Edgec.Sized":
         return port
     axis = int_attr(value.node, "axis") % len(value.shape)
@@ -178,7 +190,7 @@ def _step(name: str, line: Line, job: Job, refs: tuple[Ref, ...], tasks: int) ->
         row=job.choice.row,
         config=str(node.attrs["config"]),
         origin=node.origin,
-        dtype=dtype(job.problem.dtype).name,
+        dtype=element_types(job.problem),
         macs=macs(job.problem.body),
         bytes_moved=sum(storage_bytes(v.type) for v in (*node.args, *node.results)),
         cost_us=round(cost, 3),

@@ -19,6 +19,8 @@ from .pooling import ATTRS as POOL_ATTRS
 from .pooling import folded, windows
 
 BYTES = frozenset({"u8", "i8"})
+SUMS = frozenset({"Edgec.ConvInteger", "Edgec.MatMulInteger", "Edgec.MulInteger", "Edgec.SumPool", "Edgec.Sum"})
+ON_BYTES = SUMS | {"Edgec.Rescale", "Edgec.Table", "Edgec.SoftmaxInteger"}
 TERMS = frozenset({"u8", "i8", "i16", "u16", "i32"})
 
 
