@@ -14,11 +14,21 @@ def _attention(batch: Any, sizes: Any) -> int:
     return int(prod(batch) * s * t * (d + e))
 
 
+def _conv(n: Node) -> int:
+    return n.types[0].size * prod(n.args[1].shape[1:])
+
+
+def _matmul(n: Node) -> int:
+    return n.types[0].size * n.args[0].shape[-1]
+
+
 _COUNT: dict[str, Callable[[Node], int]] = {
-    "Conv": lambda n: n.types[0].size * prod(n.args[1].shape[1:]),
+    "Conv": _conv,
+    "Edgec.ConvInteger": _conv,
     "ConvTranspose": lambda n: n.args[0].type.size * prod(n.args[1].shape[1:]),
     "Edgec.Attention": lambda n: _attention(n.attrs["batch"], n.attrs["sizes"]),
-    "MatMul": lambda n: n.types[0].size * n.args[0].shape[-1],
+    "MatMul": _matmul,
+    "Edgec.MatMulInteger": _matmul,
     **{f"Edgec.{op}": lambda n: n.args[0].type.size * n.args[1].shape[1] for op in ("RNN", "GRU", "LSTM")},
 }
 
