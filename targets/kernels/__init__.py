@@ -6,6 +6,7 @@ from . import (  # noqa: F401
     channels_rows,
     columns_rows,
     contract_generic,
+    conv_int8_rows,
     conv_rows,
     deform_columns,
     depthwise_rows,

@@ -15,7 +15,7 @@ from .generic_choice import DEAR, DEAR_CYCLES
 # elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
 LIGHT = frozenset(
     {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
-)
+) | {"Edgec.Rescale"}
 TASK_US = 20.0  # a task of about this length keeps threads busy
 
 

@@ -149,7 +149,7 @@ def store_tile(
             s for r, row in enumerate(rows) for c, col in enumerate(columns) for s in pixel(acc, r, c, row, col)
         )
     total = len(rows) * len(columns) * many * lanes
-    stage, alloc = tir.local((total,), F32, "stage")
+    stage, alloc = tir.local((total,), str(acc.dtype), "stage")
     copy = [put(stage, vector(acc, lanes, at), lanes, at) for at in range(0, total, lanes)]
     first, left = tir.expr(rows[0]), tir.expr(columns[0])
     some = _abreast(len(columns), many)

@@ -1,0 +1,308 @@
+"""TensorIR of dense convolutions of bytes: a tile of output pixels times vectors of output channels stays in registers.
+
+All channels of a pixel lie side by side, so that one row of a window is one stretch of memory where nothing is dilated.
+Sums start from the bias. Taps outside the input add nothing where the zero point is 0; else they read the zero point,
+and what all taps of it add to an output channel is taken off the bias: once per unit, from sums of the weights. Rows of
+taps outside are left out in both cases; then only the rest of it is taken off.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import prod
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.ir import Type, Value
+from edgec.compiler.layout import physical_shape
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Expr, Stmt
+
+from .common import ceil_div
+from .common_emit import Frame, emit_kernel, full_or_rest, put, store_tile, vector
+from .conv_emit import Tile, flat_type, source, tap_bounds
+from .conv_rows import tile_of
+from .conv_shape import Window, conv_operands
+from .conv_tiles import TileChoice, flat, units
+from .conv_units import pixels
+from .int8_dot import Step
+from .int8_tiles import QUAD, dot_of
+
+I32 = "int32"
+AHEAD = 16  # steps between asking for weights and using them
+ONES = 0x01010101
+
+
+def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
+    """The kernel: a task is one unit, a channel tile over one block of pixels of one image."""
+    conv, plan = Conv(problem, choice, w), tile_of(choice)
+    batch, tiles, spaces = units(w, plan)
+
+    def unit(frame: Frame, number: Expr) -> Stmt:
+        if plan.channels_first:
+            image, space, tile = tir.split(number, batch, spaces, tiles)
+        else:
+            image, tile, space = tir.split(number, batch, tiles, spaces)
+        return conv.unit(frame, image, tile, space)
+
+    return emit_kernel(problem, choice, symbol, prod((batch, tiles, spaces)), unit, conv.view)
+
+
+class Conv:
+    """Emits the tiles of one convolution. `w` is its window (flattened where pixels form one row)."""
+
+    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+        dot = dot_of(problem.target.cpu)
+        assert dot is not None
+        self.w, self.plan = w, tile_of(choice)
+        self.lanes, self.vectors = self.plan.lanes, self.plan.vectors
+        self.step = Step(dot, self.lanes)
+        self.anchor = problem.anchor.results[0]
+        self.x, self.weight, bias = conv_operands(problem.anchor)
+        assert bias is not None
+        self.bias = bias
+        self.rank = len(self.anchor.shape)
+        self.zero = int(full_attrs(problem.anchor)["zero"])
+        self.pixel = prod(physical_shape(self.x.type)[self.rank - 1 :])  # bytes
+        self.quads = ceil_div(w.channels_in // w.group, QUAD)
+        # The columns of a window follow each other without a gap, in memory as in the weights.
+        self.joined = w.width.kernel == 1 or (w.width.dilation == 1 and self.pixel == QUAD * self.quads)
+        self.far = self.quads * QUAD * w.taps * self.vectors * self.lanes > problem.target.cpu.l1d // 2
+
+    def view(self, value: Value) -> Type:
+        """The type under which an operand is addressed: pixels in one row where the window is flat."""
+        return flat_type(value.type, self.w) if flat(self.w) and self.rank == 4 else value.type
+
+    # -- units ---------------------------------------------------------------------------------------------------
+
+    def unit(self, frame: Frame, image: Expr, tile: Expr, space: Expr) -> Stmt:
+        """Full channel tiles, and a narrower one for the channels left over."""
+        w, wide = self.w, self.vectors * self.lanes
+        outputs, inputs = w.channels_out // w.group, w.channels_in // w.group
+        first = tirx.floordiv(tile, ceil_div(outputs, wide)) * inputs if w.group > 1 else tir.i32(0)
+        buffers = [tir.flat(frame.places[v].buffer) for v in (self.x, self.weight, self.bias)]
+        self.data, self.weights, self.biases = (buffer for buffer, _ in buffers)
+
+        def make(channels: int) -> Stmt:
+            widths = (self.lanes,) * ceil_div(channels, self.lanes)
+            starts = Starts(self, tile, len(widths))
+
+            def one(rows: list[Any], edge_row: bool, columns: list[Any], edge_column: bool) -> Stmt:
+                t = Tile(image, rows, columns, widths, tile * wide, tile, first, edge_row, edge_column)
+                return self.tile(frame, t, starts)
+
+            return tir.seq(starts.prepare(frame), pixels(self, self.plan, space, one))
+
+        return tir.seq([declared for _, declared in buffers], full_or_rest(tile, outputs, wide, make))
+
+    def tile(self, frame: Frame, t: Tile, starts: Starts) -> Stmt:
+        """Accumulate and store one tile."""
+        acc, alloc = tir.local((len(t.pixels) * len(t.widths) * self.lanes,), I32)
+        return tir.seq(alloc, starts.fill(t, acc), self.taps(frame, t, acc), self.finish(frame, t, acc))
+
+    # -- reduction -----------------------------------------------------------------------------------------------
+
+    def taps(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
+        h = self.w.height
+        base, bind = self.base(t)
+        if t.edge_row:
+            return tir.seq(bind, [self.columns(frame, t, acc, base, tap) for tap in range(h.kernel)])
+        low, high = tir.i32(0), tir.i32(h.kernel)
+        if self.row_by_row(t):
+            low, high = tap_bounds(h, t.rows[0])
+        return tir.seq(bind, tir.loop(high - low, lambda kh: self.columns(frame, t, acc, base, kh), "kh", start=low))
+
+    def row_by_row(self, t: Tile) -> bool:
+        """Whether the rows of taps that are outside are known when the kernel runs."""
+        h = self.w.height
+        return not t.edge_row and len(t.rows) == 1 and not h.plain and not (h.kernel == 1 and h.pad == 0)
+
+    def base(self, t: Tile) -> tuple[Expr, Stmt | None]:
+        """Offset of the first byte that the tile's first pixel reads at the first tap (which may lie outside)."""
+        w = self.w
+        row = tir.expr(t.image) * w.height.size + source(w.height, t.rows[0], 0)
+        offset = (row * w.width.size + source(w.width, t.columns[0], 0)) * self.pixel + t.source
+        return tir.let(offset, "base")
+
+    def columns(self, frame: Frame, t: Tile, acc: tir.Buffer, base: Expr, kh: Expr | int) -> Stmt:
+        """One row of taps."""
+        w, count = self.w.width, self.quads
+        if t.edge_column:
+            return tir.seq(self.quad_loop(frame, t, acc, base, kh, tap, count) for tap in range(w.kernel))
+        if self.joined:
+            return tir.seq(self.quad_loop(frame, t, acc, base, kh, 0, count * w.kernel))
+        return tir.loop(w.kernel, lambda kw: tir.seq(self.quad_loop(frame, t, acc, base, kh, kw, count)), "kw")
+
+    def quad_loop(
+        self, frame: Frame, t: Tile, acc: tir.Buffer, base: Expr, kh: Expr | int, kw: Expr | int, count: int
+    ) -> Stmt | None:
+        """`count` steps from a tap on."""
+        h, w = self.w.height, self.w.width
+        live = [self.inside(t, r, c, kh, kw) for r, c in t.pixels]
+        if not any(live) and self.zero == 0:
+            return None
+        row = w.size * self.pixel
+        tap = base + tir.expr(kh) * (h.dilation * row) + tir.expr(kw) * (w.dilation * self.pixel)
+        line = ((tir.expr(t.weights) * h.kernel + kh) * w.kernel + kw) * (self.quads * self.width)
+        at = [r * h.stride * row + c * w.stride * self.pixel for r, c in t.pixels]
+
+        def step(s: Expr) -> Stmt:
+            return self.one_step(
+                acc,
+                len(t.widths),
+                line + s * self.width,
+                [
+                    self.four(tap + s * QUAD + offset) if inside else self.padding() if self.zero else None
+                    for offset, inside in zip(at, live, strict=True)
+                ],
+            )
+
+        size = sum(live) * len(t.widths) * self.step.dot.work
+        return tir.steps(count, step, "s", size)
+
+    @property
+    def width(self) -> int:
+        """Bytes of the weights of one step of a tile."""
+        return QUAD * self.vectors * self.lanes
+
+    def inside(self, t: Tile, r: int, c: int, kh: Expr | int, kw: Expr | int) -> bool:
+        """Whether a pixel of the tile reads the input at this tap, as far as that is known."""
+        h, w = self.w.height, self.w.width
+        return not (t.edge_row and not h.inside(t.rows[r], kh)) and not (
+            t.edge_column and not w.inside(t.columns[c], kw)
+        )
+
+    def one_step(self, acc: tir.Buffer, vectors: int, line: Expr, numbers: list[Expr | None]) -> Stmt:
+        """Add four channels of each pixel; None: the pixel is left out."""
+        parts: list[Stmt | None] = []
+        if self.far:
+            parts += [tir.prefetch(self.weights, line + AHEAD * self.width + b) for b in range(0, self.width, 64)]
+        for part in range(self.step.parts):
+            lines = []
+            for v in range(vectors):
+                weights = vector(self.weights, QUAD * self.lanes, line + v * QUAD * self.lanes)
+                value, bind = tir.let(self.step.line(weights, part), "w")
+                lines.append(value)
+                parts.append(bind)
+            for p, number in enumerate(numbers):
+                if number is None:
+                    continue
+                x, bind = tir.let(self.step.number(number, part), "x")
+                parts.append(bind)
+                for v, value in enumerate(lines):
+                    here = (p * vectors + v) * self.lanes
+                    parts.append(put(acc, self.step.add(vector(acc, self.lanes, here), x, value), self.lanes, here))
+        return tir.seq(parts)
+
+    def four(self, offset: Expr) -> Expr:
+        """Four bytes of the input as a number."""
+        return tirx.reinterpret(I32, vector(self.data, QUAD, offset))
+
+    def padding(self) -> Expr:
+        return tir.i32(_signed(self.zero * ONES))
+
+    # -- epilogue ------------------------------------------------------------------------------------------------
+
+    def finish(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
+        stored = self.stored(frame)
+        widths = [min(stored, self.lanes)] * len(t.widths)
+
+        def write(buffer: tir.Buffer, slot: Expr | int, v: int, row: Any, column: Any) -> Callable[[Expr], Stmt]:
+            def lane(i: Expr) -> Stmt:
+                channel = t.channel + v * self.lanes + i
+                frame.body.bind(self.anchor, lambda _: tir.load(buffer, slot + i))
+                return frame.store(self.index(t.image, channel, row, column))
+
+            return lane
+
+        return store_tile(frame, acc, t.rows, t.columns, widths, self.lanes, write)
+
+    def stored(self, frame: Frame) -> int:
+        """Channels that a block of the output has room for."""
+        return QUAD if frame.place.type.layout.endswith(f"C{QUAD}c") else self.lanes
+
+    def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
+        return (n, c, h, w) if self.rank == 4 else (n, c, w)
+
+
+class Starts:
+    """What the sums of a unit start from: the bias, less what the zero point adds through all taps.
+
+    `rows` keeps what it adds through each row of taps, for tiles that leave some out.
+    """
+
+    def __init__(self, conv: Conv, tile: Expr, vectors: int) -> None:
+        self.conv, self.tile, self.vectors = conv, tile, vectors
+        size = vectors * conv.lanes
+        self.full, self.alloc = tir.local((size,), I32, "start")
+        self.rows, self.alloc_rows = tir.local((conv.w.height.kernel * size,), I32, "row")
+
+    def prepare(self, frame: Frame) -> Stmt:
+        """Statements before the tiles of a unit."""
+        conv, lanes = self.conv, self.conv.lanes
+        if not conv.zero:
+            return tir.seq()
+        acc, alloc = tir.local((self.vectors * lanes,), I32)
+        slots = [v * lanes for v in range(self.vectors)]
+        steps = conv.quads * conv.w.width.kernel
+        first = tir.expr(self.tile) * (conv.w.height.kernel * steps * conv.width)
+
+        def row(kh: Expr) -> Stmt:
+            def step(s: Expr) -> Stmt:
+                return conv.one_step(acc, self.vectors, first + (kh * steps + s) * conv.width, [tir.i32(ONES)])
+
+            done = []
+            for slot in slots:
+                added = vector(acc, lanes, slot) * tir.broadcast(tir.i32(conv.zero), lanes)
+                done.append(put(self.rows, added, lanes, kh * (self.vectors * lanes) + slot))
+                done.append(put(self.full, vector(self.full, lanes, slot) - added, lanes, slot))
+            zeros = [put(acc, tir.broadcast(tir.i32(0), lanes), lanes, slot) for slot in slots]
+            return tir.seq(zeros, tir.loop(steps + frame.zero, step, "s"), done)
+
+        start = [put(self.full, self.bias(v), lanes, v * lanes) for v in range(self.vectors)]
+        rows = tir.loop(conv.w.height.kernel, row, "kh")
+        return tir.seq(self.alloc, self.alloc_rows, alloc, start, rows)
+
+    def bias(self, v: int) -> Expr:
+        conv = self.conv
+        return vector(conv.biases, conv.lanes, (self.tile * conv.vectors + v) * conv.lanes)
+
+    def fill(self, t: Tile, acc: tir.Buffer) -> Stmt:
+        """Statements that set the sums of a tile."""
+        conv, lanes = self.conv, self.conv.lanes
+        parts: list[Stmt | None] = []
+        for v in range(self.vectors):
+            if conv.zero:
+                value, bind = self.without_rows(t, v)
+            else:
+                value, bind = tir.let(self.bias(v), "bias")
+            parts.append(bind)
+            parts += [put(acc, value, lanes, (p * self.vectors + v) * lanes) for p in range(len(t.pixels))]
+        return tir.seq(parts)
+
+    def without_rows(self, t: Tile, v: int) -> tuple[Expr, Stmt]:
+        """The start of a tile that leaves out rows of taps: what they would add is not taken off."""
+        conv, lanes = self.conv, self.conv.lanes
+        value = vector(self.full, lanes, v * lanes)
+        if not conv.row_by_row(t):
+            return tir.let(value, "start")
+        low, high = tap_bounds(conv.w.height, t.rows[0])
+        here, alloc = tir.local((lanes,), I32, "here")
+
+        def add(kh: Expr) -> Stmt:
+            row = vector(self.rows, lanes, kh * (self.vectors * lanes) + v * lanes)
+            return put(here, vector(here, lanes, 0) + row, lanes, 0)
+
+        kernel = tir.i32(conv.w.height.kernel)
+        low, high = tirx.min(low, kernel), tirx.min(high, kernel)  # windows may lie outside as a whole
+        parts = [alloc, put(here, value, lanes, 0), tir.loop(low, add, "kh")]
+        parts.append(tir.loop(kernel - high, add, "kh", start=high))
+        value, bind = tir.let(vector(here, lanes, 0), "start")
+        return value, tir.seq(parts, bind)
+
+
+def _signed(bits: int) -> int:
+    return bits - (1 << 32) if bits >> 31 else bits

@@ -1,0 +1,144 @@
+"""The rows of dense convolutions of bytes: `conv_int8_tile` (any window) and `conv_int8_pointwise` (pixels in one row)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import Literal
+
+from edgec.compiler.ir import Value
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .common import blocked_layout, epilogue_fits, input_index, operations, spread
+from .conv_rows import config, flattens
+from .conv_shape import Window, conv_operands, conv_window, geometry
+from .conv_tiles import units
+from .int8_tiles import BLOCK, QUAD, dot_of, tile_choices
+
+KEPT = 3
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    """What both rows ask for."""
+    node = problem.anchor
+    x, w, bias = conv_operands(node)
+    if x.type.dtype != "u8":
+        return "multiplies u8 with i8"
+    if any(input_index(problem.body, v) < 0 for v in (x, w, bias) if v is not None):
+        return "reads an operand through a computation"
+    if dot_of(problem.target.cpu) is None:
+        return "needs AVX512VNNI or AVX2"
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    if shape.group > 1 and (
+        shape.channels_out // shape.group % BLOCK
+        or shape.channels_in // shape.group % QUAD
+        or shape.channels_in < BLOCK
+    ):
+        return f"groups are no multiples of {QUAD} inputs and {BLOCK} outputs"
+    if len(shared(problem)) < 3:
+        return "reads one value as two operands"
+    return epilogue_fits(problem)
+
+
+def shared(problem: Problem) -> set[Value]:
+    return set(problem.anchor.args)
+
+
+def match_tile(problem: Problem) -> Literal[True] | str:
+    found = match(problem)
+    return "conv_int8_pointwise does this" if found is True and flattens(problem) else found
+
+
+def match_pointwise(problem: Problem) -> Literal[True] | str:
+    found = match(problem)
+    if found is True and not flattens(problem):
+        return "needs a 1x1 window of stride 1 whose operands have whole images"
+    return found
+
+
+def bytes_layout(rank: int, channels: int) -> str:
+    """The layout of activations of 8 bits: all channels of a pixel side by side."""
+    return f"{'NHWC' if rank == 4 else 'NWC'}{QUAD if channels <= QUAD else BLOCK}c"
+
+
+def value_layout(problem: Problem, value: Value) -> str:
+    """The layout of an input or output of the body that is no operand of the anchor: channels padded to whole vectors,
+    so that whole vectors can be read and written."""
+    shape, t = problem.anchor.types[0].shape, value.type
+    if any(n.op == "Edgec.Table" and n.args[1] == value for n in problem.body.nodes()):
+        return ""
+    if len(t.shape) == 1:
+        return f"A{BLOCK}a" if t.size > 1 or value == problem.anchor.args[2] else ""
+    missing = len(shape) - len(t.shape)
+    if missing > 1 or (t.shape[1 - missing] == 1 and t.shape != shape):
+        return ""
+    if missing:
+        return f"{'CHW' if len(shape) == 4 else 'CW'}{BLOCK}c"
+    if t.dtype in ("u8", "i8"):
+        return bytes_layout(len(shape), shape[1])
+    return blocked_layout(len(shape), problem.target.cpu.lanes(32))
+
+
+def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
+    cpu = problem.target.cpu
+    dot = dot_of(cpu)
+    assert dot is not None
+    x, weight, _ = conv_operands(problem.anchor)
+    rank = len(problem.anchor.types[0].shape)
+    zero = int(full_attrs(problem.anchor)["zero"])
+    tiles = [
+        replace(t, cost_us=t.cost_us * spread(prod(units(w, t)), problem.threads))
+        for t in tile_choices(w, cpu, dot, operations(problem), zero != 0, problem.cold)
+    ]
+    found = []
+    for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
+        fixed = {x: bytes_layout(rank, w.channels_in), weight: weight_layout(rank, t.vectors * t.lanes)}
+        layouts = tuple(fixed.get(v) or value_layout(problem, v) for v in problem.body.inputs)
+        settings, scratch = config(problem, w, t)
+        found.append(
+            Choice(row, layouts, (value_layout(problem, problem.body.outputs[0]),), settings, t.cost_us, scratch)
+        )
+    return found
+
+
+def weight_layout(rank: int, block_out: int) -> str:
+    """[O/32][kh][kw][I/4][32 outputs][4 inputs]: the order in which the loops read them."""
+    return f"{'OHWI' if rank == 4 else 'OWI'}{block_out}o{QUAD}i"
+
+
+def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_int8_emit import emit
+
+    return emit(problem, choice, symbol, geometry(problem))
+
+
+def emit_pointwise(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_int8_emit import emit
+
+    return emit(problem, choice, symbol, geometry(problem).flat())
+
+
+kernel(
+    Row(
+        "conv_int8_tile",
+        frozenset({"Edgec.ConvInteger"}),
+        match_tile,
+        lambda p: choices("conv_int8_tile", p, geometry(p)),
+        emit_tile,
+        "dense or grouped convolution of bytes: a register tile of pixels x output channels",
+    )
+)
+kernel(
+    Row(
+        "conv_int8_pointwise",
+        frozenset({"Edgec.ConvInteger"}),
+        match_pointwise,
+        lambda p: choices("conv_int8_pointwise", p, geometry(p).flat()),
+        emit_pointwise,
+        "1x1 convolution of bytes of stride 1: register tiles over the pixels of a whole image",
+    )
+)

@@ -1,0 +1,156 @@
+"""Which register tiles a dense integer convolution may use, and what each would cost. Plain arithmetic: no TVM.
+
+Four bytes of a pixel meet four of each output channel in one step. How that is done is the `Dot` of a target.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from edgec.compiler.target import Cpu
+
+from .common import ceil_div
+from .conv_shape import Window, segments
+from .conv_tiles import TileChoice, flat, units
+from .cost import LOADS, LOOP, TILE, Traffic, level_of, microseconds
+
+QUAD = 4  # bytes that one step of a lane multiplies and adds
+BLOCK = 16  # channels of a block in memory
+PORTS = 3.0  # vector instructions per cycle where all kinds are mixed
+ROUND = 8.0  # instructions per vector of sums to make bytes of them
+
+
+@dataclass(frozen=True)
+class Dot:
+    """An instruction set's way to multiply and add bytes: u8 of a pixel, broadcast, with i8 of output channels.
+
+    Per vector of sums `work` instructions, of which `rate` issue per cycle; `number` more per pixel, `line` per vector
+    of weights. `spare` registers hold neither sums nor weights.
+    """
+
+    name: str
+    work: int
+    rate: float
+    number: int
+    line: int
+    spare: int
+    latency: int  # of a sum from step to step
+
+
+VNNI = Dot("vnni", 1, 2.0, 0, 0, 1, 5)  # vpdpbusd
+WORDS = Dot("words", 4, PORTS, 2, 3, 2, 1)  # vpmaddwd of even and of odd bytes, widened to 16 bits
+
+
+def dot_of(cpu: Cpu) -> Dot | None:
+    """The fastest that is exact; vpmaddubsw is not: it saturates."""
+    if "AVX512VNNI" in cpu.isa and cpu.vector_bits == 512:
+        return VNNI
+    return WORDS if "AVX2" in cpu.isa and cpu.vector_bits == 256 else None
+
+
+def step_cycles(cpu: Cpu, dot: Dot, pixels: int, vectors: int) -> float:
+    """One step over a tile: the slowest of arithmetic, loads, latency and issue."""
+    work = pixels * vectors
+    extra = pixels * dot.number + vectors * dot.line
+    return max(
+        (dot.work * work + extra) / dot.rate,
+        (pixels + vectors) / (LOADS * cpu.load_per_cycle),
+        1.25 * dot.latency,
+        (dot.work * work + extra + pixels + vectors + 2) / 5.0,
+    )
+
+
+def most_pixels(cpu: Cpu, dot: Dot, vectors: int) -> int:
+    """The largest number of pixels whose sums, with a step's weights, fit the registers."""
+    return max(1, (cpu.vector_registers - dot.spare - vectors) // vectors)
+
+
+def tile_choices(w: Window, cpu: Cpu, dot: Dot, epilogue: float, sums: bool, cold: bool) -> Iterator[TileChoice]:
+    """Every sensible tile; `sums`: sums of the weights are needed in each unit."""
+    outputs, lanes = w.channels_out // w.group, cpu.lanes(32)
+    for vectors in range(1, min(6, ceil_div(outputs, lanes)) + 1):
+        if w.group > 1 and outputs % (vectors * lanes):
+            continue
+        most = most_pixels(cpu, dot, vectors)
+        for columns in _widths(w.width.out, most):
+            rows = min(most // columns, w.height.out) if columns == w.width.out else 1
+            for height in sorted({1, rows}):
+                tile = TileChoice(height, columns, vectors, lanes, QUAD, 1, 1, False)
+                for ordered in _orders(w, cpu, tile):
+                    yield replace(ordered, cost_us=cost(w, cpu, dot, ordered, epilogue, sums, cold))
+
+
+def _widths(out: int, most: int) -> list[int]:
+    """Tile widths that cut a row into equal parts, and the widest of all."""
+    least = ceil_div(out, most)
+    even = [ceil_div(out, parts) for parts in range(least, least + 3) if parts <= out]
+    return list(dict.fromkeys([*even, min(most, out)]))
+
+
+def _orders(w: Window, cpu: Cpu, t: TileChoice) -> Iterator[TileChoice]:
+    """The tile with every sensible size of a unit and order of units."""
+    inputs = w.channels_in // w.group
+    if flat(w):
+        tiles = ceil_div(w.width.out, t.columns)
+        fit = max(1, (cpu.l1d // 2) // (t.columns * inputs))
+        blocks = {min(tiles, n) for n in (1, fit, ceil_div(tiles, 4), tiles)}
+    else:
+        blocks = {1} if t.rows > 1 else {1, ceil_div(w.height.out, 4), w.height.out}
+    for block in sorted(blocks):
+        for channels_first in (False, True):
+            yield replace(t, block=block, channels_first=channels_first)
+
+
+def steps(w: Window) -> int:
+    """Steps of the whole reduction of one pixel."""
+    return ceil_div(w.channels_in // w.group, QUAD) * w.taps
+
+
+def weight_bytes(w: Window, t: TileChoice) -> int:
+    """Of one tile of output channels."""
+    return steps(w) * QUAD * t.vectors * t.lanes
+
+
+def cost(w: Window, cpu: Cpu, dot: Dot, t: TileChoice, epilogue: float, sums: bool, cold: bool) -> float:
+    """Modelled time in us."""
+    outputs = w.channels_out // w.group
+    rows = [(s.length, s.count) for s in segments(w.height, t.rows)] if t.rows > 1 else [(1, w.height.out)]
+    shapes = [(h * s.length, n * s.count) for h, n in rows for s in segments(w.width, t.columns)]
+    full, rest = divmod(ceil_div(outputs, t.lanes), t.vectors)
+    _, _, spaces = units(w, t)
+    cycles = 0.0
+    for wide, many in ((t.vectors, full), (rest, 1)):
+        if not wide or not many:
+            continue
+        for pixels, count in shapes:
+            ends = pixels * wide * (ROUND + epilogue) / cpu.fma_per_cycle + TILE
+            loops = w.height.kernel * 2 * LOOP
+            cycles += many * count * (steps(w) * step_cycles(cpu, dot, pixels, wide) + loops + ends)
+        if sums:
+            cycles += many * spaces * steps(w) * step_cycles(cpu, dot, 1, wide)
+    cycles *= w.batch * w.group
+    return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(n for _, n in shapes) * w.batch, cold))
+
+
+def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, cold: bool) -> Traffic:
+    """`tiles` counts register tiles per tile of channels."""
+    batch, channel_tiles, spaces = units(w, t)
+    tile = float(weight_bytes(w, t))
+    weights = tile * channel_tiles
+    touched = min(1.0, w.height.kernel / w.height.stride)
+    stored = ceil_div(w.channels_in, BLOCK) * BLOCK if w.channels_in > QUAD else QUAD
+    data = float(w.batch * stored * w.height.size * w.width.size) * touched
+    out = float(w.batch * ceil_div(w.channels_out, BLOCK) * BLOCK * w.pixels)
+    moved = Traffic()
+    moved.add("far" if cold else level_of(cpu, weights + data + out), weights)
+    again = level_of(cpu, weights + data / spaces if t.channels_first else tile + data)
+    if tile <= cpu.l1d // 2:
+        moved.add(again, weights * (spaces * batch - 1) if t.channels_first else 0.0)
+    else:
+        moved.add(level_of(cpu, tile), weights * max(0, tiles - 1))
+    each = data / max(1, spaces * batch) if t.channels_first else data
+    moved.add(level_of(cpu, data + out), data + out)
+    if each + tile > cpu.l1d // 2:
+        moved.add(level_of(cpu, each + tile), data * (channel_tiles - 1))
+    return moved

@@ -1,0 +1,125 @@
+"""Convolutions of bytes give the operator's bits: odd shapes, strides, paddings, zero points, channels and epilogues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_generic_harness import TARGETS, Fenced, chain
+from test_integer import FULL, numbers
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Value
+from edgec.compiler.layout import pack, physical_shape, unpack
+from edgec.compiler.op import build
+from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.targets.measure import Measured, with_layouts
+
+ROW = {"conv_int8_tile", "conv_int8_pointwise"}
+
+
+@dataclass(frozen=True)
+class Case:
+    x: tuple[int, ...]
+    outputs: int
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...] = ()
+    pads: tuple[int, ...] = ()
+    dilations: tuple[int, ...] = ()
+    group: int = 1
+    zero: int = 0
+    then: str = ""  # Add: with a residual in one step; Twice: in two; Table; Float: real numbers; Sums: nothing
+
+    def problem(self, where: str, threads: int = 1) -> Problem:
+        rank, c = len(self.kernel), self.outputs
+        kinds = [_text("u8", self.x), _text("i8", (c, self.x[1] // self.group, *self.kernel)), f"i32[{c}]"]
+        attrs: Any = {"strides": self.strides, "pads": self.pads, "dilations": self.dilations}
+        out = _shape(kinds, {**attrs, "group": self.group})
+        each = _text("f32", (c, *(1,) * rank))
+        kinds += [each]
+        kinds += {"Add": [_text("u8", out), "f32[1]"], "Twice": [_text("u8", out), "f32[1]", each]}.get(self.then, [])
+        kinds += {"Table": ["i8[256]"]}.get(self.then, [])
+
+        def body(x: Value, w: Value, b: Value, m: Value, *rest: Value) -> Value:
+            y = build("Edgec.ConvInteger", x, w, b, **attrs, group=self.group, zero=self.zero)
+            if self.then == "Add":
+                return build("Edgec.Rescale", y, rest[0], m, rest[1], zeros=(0, 9), **FULL)
+            if self.then == "Sums":
+                return y
+            clipped = {"to": "u8", "zero": 7, "low": 7, "high": 200}
+            done = build("Edgec.Rescale", y, m, zeros=(0,), **(FULL if self.then == "Table" else clipped))
+            if self.then == "Twice":
+                return build("Edgec.Rescale", done, *rest, zeros=(7, 128), to="i8", zero=-3, low=-128, high=127)
+            if self.then == "Table":
+                return build("Edgec.Table", done, rest[0])
+            return done
+
+        p = chain(kinds, body, [], where, threads)
+        return replace(p, constants=frozenset({1, 2, 3}))
+
+
+def _text(kind: str, shape: tuple[int, ...]) -> str:
+    return f"{kind}[{', '.join(map(str, shape))}]"
+
+
+def _shape(kinds: list[str], attrs: Any) -> tuple[int, ...]:
+    p = chain(kinds, lambda x, w, b: build("Edgec.ConvInteger", x, w, b, **attrs))
+    return p.body.outputs[0].shape
+
+
+DENSE = [
+    Case((1, 3, 23, 17), 8, (7, 7), (2, 2), (3, 3, 3, 3), zero=114),
+    Case((1, 24, 9, 13), 40, (3, 3), pads=(1, 1, 1, 1), zero=128, then="Add"),
+    Case((2, 40, 14, 30), 24, (3, 3), (2, 2), (0, 0, 1, 1), then="Twice"),
+    Case((1, 1, 28, 28), 3, (5, 5), pads=(2, 2, 2, 2), zero=255),
+    Case((1, 17, 11, 11), 33, (3, 3), dilations=(2, 2), pads=(2, 2, 2, 2), zero=1, then="Table"),
+    Case((1, 112, 7, 7), 112, (3, 3), pads=(1, 1, 1, 1), zero=3, then="Add"),
+    Case((1, 112, 7, 7), 112, (3, 3), pads=(1, 1, 1, 1)),
+    Case((1, 6, 5, 40), 20, (3, 1), pads=(4, 0, 4, 0), zero=200),
+    Case((1, 32, 3, 3), 16, (3, 3), then="Sums"),
+    Case((1, 8, 6, 6), 48, (1, 1), (2, 2), zero=8),
+    Case((1, 64, 10, 9), 64, (3, 3), pads=(1, 1, 1, 1), group=2, zero=5),
+    Case((2, 40, 6, 7), 160, (1, 1), group=5, then="Add"),
+    Case((1, 20, 50), 40, (9,), (2,), (4, 4), zero=77),
+    Case((1, 5, 2, 2), 5, (3, 3), pads=(2, 2, 2, 2), zero=2),
+    Case((1, 300, 9, 13), 40, (3, 3), (2, 2), (1, 1, 1, 1)),
+    Case((1, 4, 30, 9), 4, (3, 3), pads=(2, 2, 2, 2), then="Add"),
+]
+POINTWISE = [
+    Case((1, 3, 13, 13), 1, (1, 1)),
+    Case((2, 24, 7, 7), 144, (1, 1), then="Add", zero=99),
+    Case((1, 112, 5, 31), 40, (1, 1), then="Twice"),
+    Case((1, 40, 1, 1), 1001, (1, 1), zero=3),
+    Case((1, 17, 1, 30), 16, (1, 1), then="Table"),
+    Case((2, 512, 7, 7), 72, (1, 1)),
+]
+
+
+def fast(problem: Problem) -> list[Choice]:
+    return [c for c in choices(problem) if c.row in ROW]
+
+
+def check(problem: Problem, offers: list[Choice], parts: int = 2) -> None:
+    arrays = numbers([v.type for v in problem.body.inputs])
+    want = run(problem.body, arrays)[0]
+    for choice in offers:
+        got = Measured(problem, choice, arrays).run(parts=parts)
+        np.testing.assert_array_equal(got, want, err_msg=f"{choice} {choice.layouts_in}")
+
+
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("case", DENSE + POINTWISE, ids=str)
+def test_the_first_choice_gives_the_bits(case: Case, where: str) -> None:
+    check(case.problem(where), fast(case.problem(where))[:1], parts=3)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+def test_every_tile_of_a_small_convolution_gives_the_bits(where: str) -> None:
+    for zero in (0, 9):
+        problem = Case((1, 20, 8, 9), 40, (3, 3), pads=(1, 1, 1, 1), zero=zero).problem(where)
+        check(problem, fast(problem))
