@@ -8,6 +8,8 @@ from . import (  # noqa: F401
     contract_generic,
     conv_rows,
     deform_columns,
+    depthwise_int8_rows,
+    depthwise_quads_rows,
     depthwise_rows,
     determinant,
     generic_map,
