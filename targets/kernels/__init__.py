@@ -9,6 +9,8 @@ from . import (  # noqa: F401
     conv_int8_rows,
     conv_rows,
     deform_columns,
+    depthwise_int8_rows,
+    depthwise_quads_rows,
     depthwise_rows,
     determinant,
     generic_map,

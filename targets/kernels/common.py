@@ -125,6 +125,11 @@ def blocked_layout(rank: int, lanes: int) -> str:
     return f"{'NCHW' if rank == 4 else 'NCW'}{lanes}c"
 
 
+def byte_layout(shape: tuple[int, ...]) -> str:
+    """The layout of activations of 8 bits: channels innermost, in blocks of 16, or of 4 where there are no more."""
+    return f"{'NHWC' if len(shape) == 4 else 'NWC'}{4 if shape[1] <= 4 else 16}c"
+
+
 def power_of_two(limit: int, n: int) -> int:
     """The largest power of two, up to `limit`, that divides n."""
     size = 1

@@ -62,6 +62,10 @@ class Planes:
         """The vector that belongs to a tap, if taps have one."""
         return None
 
+    def read(self, frame: Frame, s: Spot, spatial: tuple[Expr, ...]) -> Expr:
+        """The vector of the input at a pixel."""
+        return vector(frame.places[self.x].buffer, self.lanes, s.image, s.block, *spatial, 0)
+
     def start(self, frame: Frame, s: Spot) -> Expr:
         raise NotImplementedError
 
@@ -197,7 +201,7 @@ class Planes:
             c, kw = readers[0]
             column = source(w, s.columns[c], kw)
             spatial = (row, column) if self.rank == 4 else (column,)
-            x, bind = tir.let(vector(frame.places[self.x].buffer, self.lanes, s.image, s.block, *spatial, 0), "x")
+            x, bind = tir.let(self.read(frame, s, spatial), "x")
             parts.append(bind)
             for r, kh in users:
                 for c, kw in readers:
