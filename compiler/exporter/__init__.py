@@ -1,0 +1,63 @@
+"""Writes a canonical graph as an ONNX model with the same names of inputs and outputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+from onnx import helper
+
+from ..bundle.place import replaced
+from ..dtypes import dtype
+from ..errors import EdgecError
+from ..ir import Graph, Type, Value
+from ..op import const_array
+from .forms import NoForm, write
+from .opset import least_opset
+from .writer import Writer
+
+__all__ = ["NoForm", "export_model", "save_model"]
+
+_IR_VERSIONS = {21: 10, 19: 9, 15: 8, 13: 7}
+
+
+def export_model(graph: Graph) -> onnx.ModelProto:
+    """The model in the least opset, 13 or later, that says all of it; `NoForm` names what ONNX cannot say."""
+    wanted = {v: name for name, v in reversed(graph.results)}
+    writer = Writer({v.name for v in graph.inputs} | {name for name, _ in graph.results})
+    names: dict[Value, str] = {v: v.name for v in graph.inputs}
+    for node in graph.nodes():
+        if node.op == "Input":
+            continue
+        if node.op == "Const":
+            names[Value(node)] = writer.constant(const_array(Value(node)), node.name)
+            continue
+        outputs = [wanted[v] if v in wanted else writer.unique(v.name or node.op) for v in node.results]
+        names.update(zip(node.results, outputs, strict=True))
+        write(node, [names[a] for a in node.args], outputs, writer)
+    for name, value in graph.results:
+        if names[value] != name:
+            writer.node("Identity", [names[value]], [name])
+    given = [_info(v.name, v.type) for v in graph.inputs]
+    results = [_info(name, v.type) for name, v in graph.results]
+    body = helper.make_graph(writer.nodes, graph.name, given, results, writer.constants)
+    opset = least_opset(writer.nodes)
+    version = next(ir for least, ir in _IR_VERSIONS.items() if opset >= least)
+    return helper.make_model(
+        body, opset_imports=[helper.make_opsetid("", opset)], ir_version=version, producer_name="edgec"
+    )
+
+
+def save_model(graph: Graph, path: str | Path) -> onnx.ModelProto:
+    """Write the model to a file, which appears as a whole or not at all."""
+    try:
+        model = export_model(graph)
+    except NoForm as error:
+        raise EdgecError(f"{path}: ONNX cannot say {error}") from error
+    data = model.SerializeToString(deterministic=True)
+    replaced(Path(path), data)
+    return model
+
+
+def _info(name: str, t: Type) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, dtype(t.dtype).onnx, t.shape)

@@ -1,0 +1,53 @@
+"""Runs the float graph on calibration data and chooses the scale of every value that is kept in 8 bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..ir import Value
+from .data import Calibration
+from .observe import Observer
+from .placement import Group, Placement
+from .ranges import Method, Scale, choose
+from .runner import running
+
+Progress = Callable[[str, int, int], None]
+
+
+def observed(plan: Placement, data: Calibration, tell: Progress, threads: int = 1) -> dict[Value, Observer]:
+    """A histogram of each value that is seen."""
+    values = [v for group in plan.groups for v in group.seen]
+    observers = {v: Observer() for v in values}
+    inner = [v for v in values if v.node.op != "Input"]
+    tell("calibrate", 0, data.count)
+    with running(plan.graph, inner, threads=threads) as run:
+        for number, feed in enumerate(data.feeds()):
+            arrays = run(feed)
+            for value, array in zip(inner, arrays, strict=True):
+                observers[value].see(array)
+            for value in values:
+                if value.node.op == "Input":
+                    observers[value].see(feed[value.name])
+            tell("calibrate", number + 1, data.count)
+    return observers
+
+
+def scales(plan: Placement, observers: dict[Value, Observer], method: Method) -> dict[Value, Scale]:
+    """A scale for every value in 8 bits."""
+    found: dict[Value, Scale] = {}
+    for group in plan.groups:
+        joint = observers[group.seen[0]]
+        for other in group.seen[1:]:
+            joint = joint.joined(observers[other])
+        found.update(dict.fromkeys(group.values, choose(joint, method, _shapes(plan, group))))
+    return found
+
+
+def _shapes(plan: Placement, group: Group) -> list[Callable[..., object]]:
+    """The functions through which alone a value is read."""
+    if len(group.values) != 1:
+        return []
+    (value,) = group.values
+    ends = plan.ends(value)
+    direct = any(plan.sources[r] != value for n in plan.users.get(value, []) for r in n.results)
+    return [] if direct or value in plan.graph.outputs else [plan.function(end) for end in ends]

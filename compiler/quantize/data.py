@@ -1,0 +1,178 @@
+"""Calibration data: from .npz, from a folder, from Python, to one feed after the other in the model's types."""
+
+from __future__ import annotations
+
+import importlib.util
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from ..dtypes import dtype
+from ..errors import EdgecError, nearest
+from ..ir import Array, Graph, Type
+from .images import IMAGES, images, preparation
+
+Source: TypeAlias = "str | Path | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]"
+Feed = dict[str, Array]
+
+
+@dataclass
+class Calibration:
+    """`feeds()` may be asked for several times, and yields a feed per sample; `notes` say what was assumed."""
+
+    source: Source
+    inputs: Mapping[str, Type]
+    prepare: str = ""
+    most: int | None = None
+    notes: list[str] = field(default_factory=list)
+    count: int = 0
+
+    def feeds(self) -> Iterator[Feed]:
+        """Every sample, checked."""
+        number = 0
+        for sample in self._samples():
+            for feed in self._split(sample, number):
+                if self.most is not None and number >= self.most:
+                    return
+                yield feed
+                number += 1
+        self.count = number
+        if not number:
+            raise EdgecError(f"{self._where}: holds no calibration sample; expected some dozens")
+
+    @property
+    def _where(self) -> str:
+        return str(self.source) if isinstance(self.source, (str, Path)) else "calibration data"
+
+    def _samples(self) -> Iterator[Mapping[str, Any]]:
+        """Stacks of samples, by input."""
+        source = self.source
+        if isinstance(source, str) and ".py:" in source:
+            source = _function(source)
+        if isinstance(source, (str, Path)):
+            yield from self._from_path(Path(source))
+            return
+        if isinstance(source, Mapping):
+            yield self._named(source)
+            return
+        made = source() if callable(source) else source
+        if iter(made) is made and not callable(source):
+            made = self.source = list(made)  # read more than once
+        for one in made:
+            yield self._named(one)
+
+    def _from_path(self, path: Path) -> Iterator[Mapping[str, Any]]:
+        if path.is_dir():
+            files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".npy", ".npz", *IMAGES))
+            if not files:
+                raise EdgecError(f"{path}: holds no .npy, .npz or image file")
+            for file in files:
+                yield from self._from_file(file)
+        elif path.is_file():
+            yield from self._from_file(path)
+        else:
+            raise EdgecError(f"{path}: no such file or folder")
+
+    def _from_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
+        if path.suffix.lower() in IMAGES:
+            (name,) = self._only(f"{path}: one picture")
+            yield {name: images(path, self.inputs[name], preparation(self.prepare))}
+            return
+        try:
+            loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
+            held = {k: loaded[k] for k in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
+        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+            raise EdgecError(f"{path}: cannot be read as arrays: {error}; expected .npz, .npy or pictures") from error
+        yield self._named(held)
+
+    def _only(self, what: str) -> tuple[str]:
+        if len(self.inputs) != 1:
+            raise EdgecError(f"{what} for {len(self.inputs)} inputs ({', '.join(self.inputs)}); expected arrays by name")
+        return (next(iter(self.inputs)),)
+
+    def _named(self, given: Any) -> Mapping[str, Any]:
+        """Arrays by name of input; one array of any name serves a model with one input."""
+        if not isinstance(given, Mapping):
+            return {self._only(f"{self._where}: one array")[0]: given}
+        if len(given) == 1 and len(self.inputs) == 1:
+            return dict(zip(self.inputs, given.values(), strict=True))
+        for name in given:
+            if name not in self.inputs:
+                raise EdgecError(f"{self._where}: {name!r} is no input{nearest(name, self.inputs)}")
+        for name in self.inputs:
+            if name not in given:
+                raise EdgecError(f"{self._where}: input {name!r} is missing")
+        return given
+
+    def _split(self, stacks: Mapping[str, Any], first: int) -> Iterator[Feed]:
+        arrays = {name: self._stack(name, stacks[name], t, first) for name, t in self.inputs.items()}
+        counts = {name: len(a) for name, a in arrays.items()}
+        most = max(counts.values(), default=1)
+        for name, n in counts.items():
+            if n not in (1, most):
+                raise EdgecError(f"{self._where}: input {name!r} has {n} samples, others {most}")
+        for k in range(most):
+            yield {name: self._checked(name, a[k if len(a) > 1 else 0], first + k) for name, a in arrays.items()}
+
+    def _stack(self, name: str, given: Any, t: Type, first: int) -> Any:
+        """An array with one more axis in front than the input has: samples."""
+        array = np.asarray(given)
+        if array.dtype.kind not in "fiub":
+            raise EdgecError(f"{self._where}: input {name!r} is {array.dtype}; expected numbers")
+        if array.shape[1:] == t.shape and array.ndim:
+            return array
+        if array.shape == t.shape:
+            return array[None]
+        if t.shape and array.shape[1:] == t.shape[1:] and array.ndim:
+            batch = t.shape[0]
+            if batch and len(array) >= batch:
+                return array[: len(array) // batch * batch].reshape(-1, *t.shape)
+            if not len(array):
+                return array.reshape(0, *t.shape)
+        if t.shape and t.shape[0] == 1 and array.shape == t.shape[1:]:
+            return array[None, None]
+        raise EdgecError(
+            f"{self._where}: input {name!r} has shape {list(array.shape)}; expected N samples of {list(t.shape)}"
+        )
+
+    def _checked(self, name: str, given: Array, number: int) -> Array:
+        want = dtype(self.inputs[name].dtype).numpy
+        array = np.asarray(given)
+        if want.kind in "iub" and array.dtype.kind == "f":
+            raise EdgecError(f"{self._where}: input {name!r} is {array.dtype}; expected {self.inputs[name].dtype}")
+        made = np.ascontiguousarray(array.astype(want))
+        if made.dtype.kind == "f" and not np.isfinite(made).all():
+            raise EdgecError(f"{self._where}: sample {number} of input {name!r} holds NaN or infinity")
+        return made
+
+
+def calibration(source: Source, graph: Graph, prepare: str = "", most: int | None = None) -> Calibration:
+    """Calibration data for the inputs of a graph."""
+    return Calibration(source, {v.name: v.type for v in graph.inputs}, prepare, most)
+
+
+def _function(text: str) -> Callable[[], Iterable[Any]]:
+    """`script.py:function`: what makes the samples."""
+    return load_function(text, "--calib")
+
+
+def load_function(text: str, flag: str) -> Callable[..., Any]:
+    """A function of a Python file, given as `script.py:name`."""
+    path, _, name = text.rpartition(":")
+    spec = importlib.util.spec_from_file_location(Path(path).stem, path) if Path(path).is_file() else None
+    if spec is None or spec.loader is None:
+        raise EdgecError(f"{flag} {text}: {path or text}: no such Python file; expected script.py:function")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the script raises
+        raise EdgecError(f"{flag} {text}: {type(error).__name__}: {error}") from error
+    found = getattr(module, name, None)
+    if not callable(found):
+        raise EdgecError(f"{flag} {text}: {path} has no function {name!r}")
+    function: Callable[..., Any] = found
+    return function

@@ -1,0 +1,303 @@
+"""Decides which values of a float graph are kept in 8 bits, and which of them share a scale.
+
+A layer (convolution or matrix product by constants) reads 8 bits. What lies between layers stays in 8 bits where it can:
+sums, products, poolings, functions of one tensor, and maps, which only move elements and so keep the scale. Values that
+a kernel holds in its accumulators never get a scale: before Relu or Clip, before a bias, on one side of a sum.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from ..ir import Array, Graph, Node, Value
+from ..op import OPS, const_array, evaluate, full_attrs, int_attr, is_const
+
+# Each element of the result is one of the argument, or zero.
+MAPS = frozenset(
+    "Reshape Transpose Slice Split Expand Tile Gather DepthToSpace SpaceToDepth MaxPool Edgec.Layout".split()
+)
+FOLDED = frozenset(["Relu", "Clip"])  # limits of the range that a kernel stores
+MEANS = frozenset(["AveragePool", "ReduceMean"])
+LAYERS = frozenset(["Conv", "ConvTranspose", "MatMul"])
+NOT_FUNCTIONS = frozenset(["QuantizeLinear", "DequantizeLinear", "Cast", "BitCast", "Where"])
+SHRINKS = 16  # a mean over so many elements is cheaper on 8 bits even where its result stays a float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node with constant weights: `value` is what its kernel computes first, its bias included."""
+
+    node: Node
+    weights: Array
+    axis: int  # of the weights, along which each output channel has a scale
+    bias: Array | None  # what is added per output channel
+    value: Value  # the node's result, or that of the Add behind a matrix product
+
+    @property
+    def name(self) -> str:
+        return self.node.name or (self.node.origin[-1] if self.node.origin else self.node.op)
+
+    @property
+    def input(self) -> Value:
+        return self.node.args[0]
+
+
+def constant(value: Value) -> Array | None:
+    """The array of a constant, also of one that is stored in a narrower type; None for what is computed."""
+    if is_const(value):
+        return const_array(value)
+    if value.node.op == "Cast" and is_const(value.node.args[0]):
+        return evaluate(value.node, [const_array(value.node.args[0])])[0]
+    return None
+
+
+@dataclass(frozen=True)
+class Group:
+    """Values with one scale. `seen` are those whose elements are all the elements that the others hold."""
+
+    values: tuple[Value, ...]
+    seen: tuple[Value, ...]
+
+
+@dataclass
+class Placement:
+    """What is quantized: `layers` in order, `groups` of values in 8 bits. `skipped` layers stay in float."""
+
+    graph: Graph
+    skipped: Collection[str] = ()
+    layers: list[Layer] = field(default_factory=list)
+    points: set[Value] = field(default_factory=set)
+    groups: list[Group] = field(default_factory=list)
+    sources: dict[Value, Value] = field(default_factory=dict)
+
+    @cached_property
+    def users(self) -> dict[Value, list[Node]]:
+        return self.graph.users()
+
+    @cached_property
+    def uses(self) -> dict[Value, int]:
+        return self.graph.uses()
+
+    def function(self, end: Value) -> Callable[[Array], Array]:
+        """The chain of elementwise operators from the source of `end` to it, on any array of elements."""
+        source, chain, seen = self.sources[end], list[Node](), set[Node]()
+
+        def walk(value: Value) -> None:
+            if value != source and value.node not in seen and constant(value) is None:
+                seen.add(value.node)
+                for arg in value.node.args:
+                    walk(arg)
+                chain.append(value.node)
+
+        walk(end)
+
+        def run(x: Array) -> Array:
+            values: dict[Value, Array] = {source: x}
+            for node in chain:
+                args = [values[a] if a in values else np.reshape(_known(a), ()) for a in node.args]
+                values[Value(node)] = evaluate(node, args)[0]
+            return values[end]
+
+        return run
+
+    def ends(self, source: Value) -> list[Value]:
+        """The values in 8 bits that are functions of `source`, itself excepted."""
+        return [v for v in self.sources if self.sources[v] == source and v != source and v in self.points]
+
+
+def _known(value: Value) -> Array:
+    array = constant(value)
+    assert array is not None
+    return array
+
+
+def place(graph: Graph, skipped: Collection[str] = ()) -> Placement:
+    """Find the layers that are not `skipped`, the values in 8 bits, and the groups of these."""
+    plan = Placement(graph, skipped)
+    found = {layer.node: layer for layer in layers_of(graph)}
+    plan.layers = [layer for layer in found.values() if layer.name not in skipped]
+    able = _able(plan, found)
+    wanted = _wanted(plan, able)
+    plan.points = {v for v in wanted if v.type.dtype == "f32" and not _inside(plan, v, wanted)}
+    plan.groups = _groups(plan)
+    return plan
+
+
+def layers_of(graph: Graph) -> list[Layer]:
+    """Every node that can be a layer, in order."""
+    uses, users = graph.uses(), graph.users()
+    found = (_layer(node, uses, users) for node in graph.nodes() if node.op in LAYERS)
+    return [layer for layer in found if layer is not None]
+
+
+def _layer(node: Node, uses: dict[Value, int], users: dict[Value, list[Node]]) -> Layer | None:
+    weights = constant(node.args[1])
+    value = Value(node)
+    if weights is None or value.type.dtype != "f32" or constant(node.args[0]) is not None:
+        return None
+    if node.op != "MatMul":
+        bias = constant(node.args[2])
+        return None if bias is None else Layer(node, weights, 0 if node.op == "Conv" else 1, bias, value)
+    if weights.ndim < 2 or len(node.args[0].shape) < 2:
+        return None
+    add = users[value][0] if uses.get(value) == 1 and users.get(value) else None
+    if add is not None and add.op == "Add" and add.types[0].shape == value.shape:
+        other = next((constant(a) for a in add.args if a != value), None)
+        if other is not None and other.size in (1, weights.shape[-1]) and max(other.shape[:-1], default=1) == 1:
+            bias = np.broadcast_to(other.reshape(-1), weights.shape[-1:])
+            return Layer(node, weights, weights.ndim - 1, bias, Value(add))
+    return Layer(node, weights, weights.ndim - 1, None, value)
+
+
+def data_args(node: Node) -> tuple[Value, ...]:
+    """The arguments that are computed."""
+    return tuple(a for a in node.args if constant(a) is None)
+
+
+def _able(plan: Placement, found: dict[Node, Layer]) -> set[Value]:
+    """Values that can be made in 8 bits. Fills `plan.sources` on the way."""
+    able = {v for v in plan.graph.inputs if v.type.dtype == "f32"}
+    kept = {layer.node for layer in plan.layers}
+    biases = {layer.value.node: layer for layer in found.values()}
+    for node in plan.graph.nodes():
+        for value in node.results:
+            plan.sources[value] = value
+        if node.op in ("Input", "Const") or any(t.dtype != "f32" for t in node.types):
+            continue
+        data = data_args(node)
+        if node in found or node in biases:
+            if (found.get(node) or biases[node]).node in kept:
+                able.update(node.results)
+        elif node.op in FOLDED and _computes(plan, data[0]):
+            able.update(node.results if data[0] in able else ())
+        elif node.op == "Concat":
+            able.update(node.results if data == node.args and any(a in able for a in data) else ())
+        elif node.op in MAPS or _moves(node) or node.op in MEANS or node.op == "Resize":
+            able.update(node.results if data and data[0] in able else ())
+        elif OPS[node.op].kind == "elementwise" and node.op not in NOT_FUNCTIONS and data:
+            _elementwise(plan, node, data, able)
+    return able
+
+
+def _elementwise(plan: Placement, node: Node, data: tuple[Value, ...], able: set[Value]) -> None:
+    """A function of one tensor belongs to what it is a function of; sums and products are values of their own."""
+    (value,) = node.results
+    sources = {plan.sources[a] for a in data}
+    uniform = all(_known(a).size == 1 for a in node.args if a not in data)
+    if len(sources) == 1 and uniform and value.shape == data[0].shape:
+        (plan.sources[value],) = sources
+    if all(a in able and plan.sources[a] not in plan.graph.inputs for a in data):
+        able.add(value)
+
+
+def _moves(node: Node) -> bool:
+    """Whether a node only moves elements or adds zeros."""
+    attrs = full_attrs(node)
+    if node.op == "Pad":
+        return attrs["mode"] != "constant" or attrs["value"] == 0.0
+    if node.op == "Resize":
+        inside = attrs["coordinate_transformation_mode"] != "tf_crop_and_resize"
+        return bool(attrs["mode"] == "nearest" and (inside or attrs["extrapolation_value"] == 0.0))
+    return node.op in MAPS
+
+
+def _computes(plan: Placement, value: Value) -> bool:
+    """Whether a kernel computes the value itself, so that limits of its range cost nothing; and nothing else reads it."""
+    node = value.node
+    if plan.uses.get(value) != 1 or plan.sources.get(value) != value or node.op == "Input":
+        return False
+    return node.op in LAYERS or node.op in MEANS or OPS[node.op].kind == "elementwise"
+
+
+def _wanted(plan: Placement, able: set[Value]) -> set[Value]:
+    """Values that somebody reads in 8 bits."""
+    layers = {layer.node for layer in plan.layers}
+    wanted: set[Value] = set()
+    for node in reversed(list(plan.graph.nodes())):
+        data = data_args(node)
+        if node in layers:
+            wanted.add(node.args[0])
+        elif node.op in MEANS and data[0] in able and data[0].type.size >= SHRINKS * node.types[0].size:
+            wanted.add(data[0])
+        elif any(v in wanted for v in node.results):
+            if _moves(node) and data:
+                wanted.add(data[0])
+            elif all(v in able for v in node.results):
+                wanted.update(v for v in data if v in able)
+    return wanted
+
+
+def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:
+    """Whether a wanted value stays inside a kernel: it has no scale."""
+    readers, node = plan.users.get(value, []), value.node
+    if value in plan.graph.outputs or not readers:
+        return False
+    source = plan.sources[value]
+    if source != value and all(plan.sources[r] == source for n in readers for r in n.results):
+        return True
+    if len(readers) > 1 or plan.uses[value] > 1:
+        return False
+    reader = readers[0]
+    (result,) = reader.results[:1]
+    if reader.op in FOLDED and plan.sources[result] == result:
+        return result in wanted
+    if any(value == Value(layer.node) != layer.value for layer in plan.layers):
+        return True
+    return reader.op == "Add" and _sum_of_layer(plan, value, reader)
+
+
+def _sum_of_layer(plan: Placement, value: Value, add: Node) -> bool:
+    """Of a sum, the argument that its layer's kernel adds the other to: the last layer that nothing else reads."""
+    places = {layer.value: k for k, layer in enumerate(plan.layers)}
+
+    def accumulates(v: Value) -> bool:
+        return v in places and plan.uses[v] == 1 and v.shape == add.types[0].shape
+
+    if not accumulates(value) or add.args[0] == add.args[1]:
+        return False
+    (other,) = (a for a in add.args if a != value)
+    return not accumulates(other) or places[other] < places[value]
+
+
+def _groups(plan: Placement) -> list[Group]:
+    """Values that maps lead from one to the other share a scale, and so does what only a Concat reads."""
+    order = [v for node in plan.graph.nodes() for v in node.results if v in plan.points]
+    leader = {v: v for v in order}
+
+    def find(v: Value) -> Value:
+        while leader[v] != v:
+            v = leader[v]
+        return v
+
+    derived: set[Value] = set()
+    for value in order:
+        for arg in _same_scale(plan, value):
+            derived.add(arg if value.node.op == "Concat" else value)
+            leader[find(arg)] = find(value)
+    groups: dict[Value, list[Value]] = {}
+    for value in order:
+        groups.setdefault(find(value), []).append(value)
+    return [Group(tuple(vs), tuple(v for v in vs if v not in derived) or tuple(vs)) for vs in groups.values()]
+
+
+def _same_scale(plan: Placement, value: Value) -> Iterable[Value]:
+    """The arguments, in 8 bits too, that have the scale of a result."""
+    node = value.node
+    if node.op == "Concat":
+        return [a for a in node.args if a in plan.points and set(plan.users[a]) == {node}]
+    if not _moves(node):
+        return []
+    return [a for a in data_args(node)[:1] if a in plan.points]
+
+
+def channel_axis(layer: Layer) -> int:
+    """The axis of a layer's result that its weights' scales belong to."""
+    return 1 if layer.node.op != "MatMul" else len(layer.value.shape) - 1
+
+
+def concat_axis(node: Node) -> int:
+    return int_attr(node, "axis") % len(node.types[0].shape)

@@ -1,0 +1,64 @@
+"""Weights in 8 bits, symmetric, with a scale per output channel; biases in 32 bits with the scale of the sums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir import Array
+from .placement import Layer
+
+MOST = 127
+ROOM = 2.0**30  # a bias takes at most half of the range of the sums
+
+
+@dataclass(frozen=True)
+class Weights:
+    """real weights = stored * scale along `axis`; real bias = bias * (scale of the input * scale)."""
+
+    stored: Array
+    scale: Array
+    axis: int
+    bias: Array | None
+
+    @property
+    def real(self) -> Array:
+        return np.asarray(self.stored * _along(self.scale, self.stored, self.axis), np.float32)
+
+
+def _along(values: Array, like: Array, axis: int) -> Array:
+    return values.reshape([-1 if k == axis else 1 for k in range(like.ndim)])
+
+
+def weight_scales(layer: Layer, input_scale: float) -> Array:
+    """The largest magnitude of each channel stands for 127; never so small that the bias leaves its range."""
+    others = tuple(k for k in range(layer.weights.ndim) if k != layer.axis)
+    scale = np.abs(layer.weights.astype(np.float64)).max(axis=others, initial=0.0) / MOST
+    if layer.bias is not None:
+        bias = np.abs(layer.bias.astype(np.float64)).reshape(-1, len(scale)).max(axis=0)
+        scale = np.maximum(scale, bias / (ROOM * input_scale))
+    return np.maximum(scale, 1e-30).astype(np.float32)
+
+
+def nearest_weights(layer: Layer, input_scale: float) -> Weights:
+    """Every weight rounded to the nearest step."""
+    scale = weight_scales(layer, input_scale)
+    stored = np.rint(layer.weights / _along(scale, layer.weights, layer.axis))
+    return with_bias(layer, stored, scale, layer.bias, input_scale)
+
+
+def with_bias(layer: Layer, stored: Array, scale: Array, bias: Array | None, input_scale: float) -> Weights:
+    """Weights in steps, and a real bias in steps of the sums."""
+    whole = np.clip(stored, -MOST, MOST).astype(np.int8)
+    if bias is None:
+        return Weights(whole, scale, layer.axis, None)
+    step = bias_scale(scale, input_scale, len(bias)).astype(np.float64)
+    steps = np.clip(np.rint(bias.astype(np.float64) / step), -(2.0**31) + 1, 2.0**31 - 1)
+    return Weights(whole, scale, layer.axis, steps.astype(np.int32))
+
+
+def bias_scale(scale: Array, input_scale: float, channels: int) -> Array:
+    """The scales of the sums, as f32; those of a transposed convolution repeat for each of its groups."""
+    step = np.float32(input_scale) * scale.astype(np.float32)
+    return np.asarray(np.tile(step, channels // len(step)), np.float32)
