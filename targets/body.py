@@ -36,7 +36,7 @@ class Body:
     """Evaluates a kernel's body. `places` says where its inputs lie; `bind` overrides single values.
 
     `limit` states the range of a loop variable; conditions and clamps that it decides disappear.
-    `pinned` collects the indices that are used for more than addressing: conditions, clamps, coordinates.
+    `pinned` collects the indices that are used for more than addressing (`pin`).
     """
 
     def __init__(self, graph: Graph, places: Mapping[Value, Place]) -> None:
@@ -57,6 +57,12 @@ class Body:
         """Values of `var` are 0 .. extent - 1; a loop of one turn has no variable."""
         if isinstance(var, tirx.Var):
             self.analyzer.bind(var, Range(0, extent))
+
+    def pin(self, x: Expr | int) -> None:
+        """An index is used for more than addressing: in a condition, a clamp, a coordinate. A known one varies with
+        no loop."""
+        if not isinstance(x, int):
+            self.pinned.append(x)
 
     def at(self, value: Value, index: Index) -> Expr:
         """The element of `value` at a logical index. Values that are used twice are computed once."""
@@ -120,7 +126,7 @@ class Body:
         decided = condition if isinstance(condition, bool) else _decided(condition)
         if decided is not None:
             return then if decided else otherwise
-        self.pinned.append(condition)
+        self.pin(condition)
         # Both sides are computed. They get names, so that they become statements before the selection: inside it TVM
         # would take its condition as given and simplify away the very clamps that keep the reads in range.
         return bind(then, lambda a: bind(otherwise, lambda b: tirx.Select(condition, a, b)))
@@ -132,7 +138,7 @@ class Body:
         x = self.analyzer.simplify(x)
         bound = self.analyzer.const_int_bound(x)
         if bound.min_value < low or bound.max_value > high:
-            self.pinned.append(x)
+            self.pin(x)
         if bound.min_value < low:
             x = tirx.max(x, low)
         return tirx.min(x, high) if bound.max_value > high else x

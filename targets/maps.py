@@ -23,9 +23,8 @@ from .tir import Expr, Index, expr, lit
 class Reader(Protocol):
     """What rows need of a body (see `body.Body`)."""
 
-    pinned: list[Expr]
-
     def at(self, value: Value, index: Index) -> Expr: ...
+    def pin(self, x: Expr | int) -> None: ...
     def choose(self, condition: Expr, then: Expr, otherwise: Expr) -> Expr: ...
     def within(self, x: Expr | int, low: int, high: int) -> Expr | int: ...
 
@@ -144,8 +143,7 @@ def pad(body: Reader, value: Value, index: Index) -> Expr:
             inside += [t >= 0, t < size]
             source[k] = body.within(t, 0, max(size, 1) - 1) + cut
         else:
-            if not isinstance(t, int):
-                body.pinned.append(t)
+            body.pin(t)
             source[k] = _folded(body, t, size, mode) + cut
     if 0 in argument.shape:
         return zero(value, attrs.get("value", 0.0))
@@ -200,7 +198,7 @@ def reverse_sequence(body: Reader, value: Value, index: Index) -> Expr:
     attrs: Any = value.node.attrs
     time, batch = (attrs.get(key, k) % len(index) for k, key in enumerate(("time_axis", "batch_axis")))
     size, t = data.shape[time], index[time]
-    body.pinned.append(t)
+    body.pin(t)
     given = body.at(lengths, (index[batch],))
     wide = str(given.ty.dtype)
     length = tirx.Cast("int32", tirx.max(tirx.min(given, lit(size, wide)), lit(0, wide)))
@@ -247,7 +245,7 @@ def trilu(body: Reader, value: Value, index: Index) -> Expr:
 
 def below(body: Reader, value: Value, index: Index) -> Expr:
     size, count = value.shape[0], body.at(value.node.args[0], ())
-    body.pinned.append(expr(index[0]))
+    body.pin(index[0])
     return expr(index[0]) < tirx.Cast("int32", tirx.max(tirx.min(count, lit(size, "int64")), lit(0, "int64")))
 
 

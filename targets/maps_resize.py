@@ -60,8 +60,7 @@ def axis_reads(body: Any, i: Expr, n: int, out: int, scale: float, attrs: Any) -
     if attrs["mode"] == "nearest":
         table = [int(p) for p in axis_taps(n, out, scale, **attrs)[0][:, 0]]
         return [(_nearest(body, i, n, out, scale, table, attrs), None)]
-    if not isinstance(i, int):
-        body.pinned.append(i)
+    body.pin(i)
     at = _coordinate(i, scale, n, out, attrs["coordinate_transformation_mode"])
     base = tirx.floor(at)
     t = at - base
@@ -84,8 +83,7 @@ def _nearest(body: Any, i: Expr, n: int, out: int, scale: float, table: list[int
         a, b, c = whole
         at = i * a + b
         return tirx.floordiv(at, c) if c > 1 and not isinstance(at, int) else at // c if isinstance(at, int) else at
-    if not isinstance(i, int):
-        body.pinned.append(i)
+    body.pin(i)
     at = _coordinate(i, scale, n, out, attrs["coordinate_transformation_mode"])
     at = tirx.Cast("float64", tirx.Cast("float32", at))
     rounded = {

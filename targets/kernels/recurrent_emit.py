@@ -100,7 +100,7 @@ class Recurrence:
                 return self.across(lambda j, n: put(every, self.zeros(n), n, t, rows.d, rows.first + i, j))
 
             after = self.shape.steps - longest
-            rest = tir.loop(after, lambda t: tir.loop(rows.count, lambda i: clear(t, i), "i"), "t", start=longest)
+            rest = tir.loop(after, lambda t: tir.loop(rows.count, lambda i: clear(longest + t, i), "i"), "t")
         start = tir.loop(rows.count, lambda i: self.load(rows, i), "i")
         end = tir.loop(rows.count, lambda i: self.save(rows, i, odd), "i")
         return tir.seq(start, find, bind, steps, rest, end)

@@ -122,7 +122,7 @@ class Reduction:
 
         def term(prior: Prior) -> Parts:
             at = self.context.positions()[0]
-            self.context.body.pinned.append(at)
+            self.context.body.pin(at)
             return self.guarded(at, nowhere), self.guarded(self.value(), worst)
 
         return Stage(("int32", self.own), (nowhere, worst), term, combine, lambda parts: tirx.Cast("int64", parts[0]))

@@ -50,7 +50,7 @@ def _stages(context: Context) -> Any:
         place: Any = 0
         for x, n in zip(index[2:], size, strict=True):
             place = place * n + x
-        context.body.pinned.append(tir.expr(place))
+        context.body.pin(place)
         x = narrow(widen(context.body.at(node.args[0], index)), kind)
         for condition in inside:
             place = context.body.choose(condition, tir.expr(place), nowhere)
@@ -62,7 +62,7 @@ def _stages(context: Context) -> Any:
 
     def finish(prior: Prior) -> Expr:
         n, c, *_ = context.index()
-        context.body.pinned.append(n * node.args[0].shape[1] + c)
+        context.body.pin(n * node.args[0].shape[1] + c)
         plane = tirx.Cast("int64", n * node.args[0].shape[1] + c) * tir.lit(prod(size), "int64")
         place = tirx.Select(tirx.EQ(prior[0], nowhere), tir.i32(0), prior[0])
         return plane + tirx.Cast("int64", _stored(place, size) if full_attrs(node)["storage_order"] else place)
