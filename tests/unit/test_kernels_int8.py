@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from math import prod
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_generic_harness import TARGETS, Fenced, chain
+from test_generic_harness import TARGETS, chain
 from test_integer import FULL, numbers
 
-from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
-from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.op import build
-from edgec.compiler.registry import ROWS, Choice, Problem, choices
-from edgec.targets.measure import Measured, with_layouts
+from edgec.compiler.registry import Choice, Problem, choices
+from edgec.targets.measure import Measured
 
 ROW = {"conv_int8_tile", "conv_int8_pointwise"}
 
