@@ -26,14 +26,18 @@ def multiply(a: Expr, b: Expr, *, a_zero: int, b_zero: int) -> Expr:
 
 def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
     """Limits come before rounding, where they make sure that the sum fits the rounder."""
+    bounded = at_most(at_least(total(*args, zeros=zeros), lit(low - zero, "float32")), lit(high - zero, "float32"))
+    return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], rounded(bounded, zero))
+
+
+def total(*args: Expr, zeros: tuple[int, ...]) -> Expr:
+    """The sum of a rescaling in f32, before limits and rounding."""
     count = len(zeros)
     terms = [
         tirx.Cast("float32", difference(term, z)) * multiplier
         for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
     ]
-    total = reduce(lambda a, b: a + b, map(fenced, terms) if count > 1 else terms)
-    bounded = at_most(at_least(total, lit(low - zero, "float32")), lit(high - zero, "float32"))
-    return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], rounded(bounded, zero))
+    return reduce(lambda a, b: a + b, map(fenced, terms) if count > 1 else terms)
 
 
 def rounded(x: Expr, plus: int = 0) -> Expr:

@@ -8,7 +8,7 @@ taps outside are left out in both cases; then only the rest of it is taken off.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from typing import Any
 
@@ -26,9 +26,10 @@ from .common_emit import Frame, emit_kernel, full_or_rest, put, store_tile, vect
 from .conv_emit import Tile, flat_type, source, tap_bounds
 from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
-from .conv_tiles import TileChoice, flat, units
+from .conv_tiles import flat, units
 from .conv_units import pixels
 from .int8_dot import Step
+from .int8_store import TOGETHER, packed, packs, part
 from .int8_tiles import QUAD, dot_of
 
 I32 = "int32"
@@ -83,8 +84,9 @@ class Conv:
         w, wide = self.w, self.vectors * self.lanes
         outputs, inputs = w.channels_out // w.group, w.channels_in // w.group
         first = tirx.floordiv(tile, ceil_div(outputs, wide)) * inputs if w.group > 1 else tir.i32(0)
-        buffers = [tir.flat(frame.places[v].buffer) for v in (self.x, self.weight, self.bias)]
-        self.data, self.weights, self.biases = (buffer for buffer, _ in buffers)
+        places = [*(frame.places[v] for v in (self.x, self.weight, self.bias)), frame.place]
+        buffers = [tir.flat(place.buffer) for place in places]
+        self.data, self.weights, self.biases, self.out = (buffer for buffer, _ in buffers)
 
         def make(channels: int) -> Stmt:
             widths = (self.lanes,) * ceil_div(channels, self.lanes)
@@ -207,25 +209,57 @@ class Conv:
     # -- epilogue ------------------------------------------------------------------------------------------------
 
     def finish(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
-        stored = self.stored(frame)
-        widths = [min(stored, self.lanes)] * len(t.widths)
+        """Store a tile with what follows the anchor."""
+        if packs(frame, self.lanes):
+            return self.finish_packed(frame, t, acc)
+        widths = [QUAD if self.narrow(frame) else self.lanes] * len(t.widths)
 
         def write(buffer: tir.Buffer, slot: Expr | int, v: int, row: Any, column: Any) -> Callable[[Expr], Stmt]:
             def lane(i: Expr) -> Stmt:
-                channel = t.channel + v * self.lanes + i
                 frame.body.bind(self.anchor, lambda _: tir.load(buffer, slot + i))
-                return frame.store(self.index(t.image, channel, row, column))
+                return frame.store(self.index(t, v, row, column, i))
 
             return lane
 
         return store_tile(frame, acc, t.rows, t.columns, widths, self.lanes, write)
 
-    def stored(self, frame: Frame) -> int:
-        """Channels that a block of the output has room for."""
-        return QUAD if frame.place.type.layout.endswith(f"C{QUAD}c") else self.lanes
+    def finish_packed(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
+        """The same, where four vectors of sums become one of bytes."""
+        vectors, lanes = len(t.widths), self.lanes
+        pixel = prod(physical_shape(frame.out.type)[self.rank - 1 :])
+        row = tir.expr(t.image) * self.w.height.out + t.rows[0]
+        base, bind = tir.let((row * self.w.width.out + t.columns[0]) * pixel + t.channel, "at")
+        slots = [(r, c, v) for r, c in t.pixels for v in range(vectors)]
+        places = [(r * self.w.width.out + c) * pixel + v * lanes for r, c, v in slots]
+        stored = QUAD if self.narrow(frame) else TOGETHER * lanes
+        parts = [bind]
 
-    def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
-        return (n, c, h, w) if self.rank == 4 else (n, c, w)
+        def one(first: int) -> None:
+            here = slots[first : first + TOGETHER]
+
+            def index(k: int, i: Expr) -> tuple[Expr, ...]:
+                r, c, v = here[k]
+                frame.body.bind(self.anchor, lambda _: tir.load(acc, (first + k) * lanes + i))
+                return self.index(t, v, t.rows[r], t.columns[c], i)
+
+            result, before = packed(frame, lanes, len(here), index)
+            parts.append(before)
+            for k, count in stretches(places[first : first + len(here)], lanes):
+                many = min(lanes * count, stored)
+                parts.append(put(self.out, part(result, k * lanes, many), many, base + places[first + k]))
+
+        for first in range(0, len(slots), TOGETHER):
+            one(first)
+        return tir.seq(parts)
+
+    def narrow(self, frame: Frame) -> bool:
+        """Whether the output has room for four channels only."""
+        return frame.place.type.layout.endswith(f"C{QUAD}c")
+
+    def index(self, t: Tile, v: int, row: Any, column: Any, lane: Expr) -> tuple[Expr, ...]:
+        """Of the output, in vector v of a pixel."""
+        channel = t.channel + v * self.lanes + lane
+        return (t.image, channel, row, column) if self.rank == 4 else (t.image, channel, column)
 
 
 class Starts:
@@ -302,6 +336,19 @@ class Starts:
         parts.append(tir.loop(kernel - high, add, "kh", start=high))
         value, bind = tir.let(vector(here, lanes, 0), "start")
         return value, tir.seq(parts, bind)
+
+
+def stretches(places: list[int], size: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of the runs of places that follow each other in steps of `size`, in powers of two."""
+    first = 0
+    while first < len(places):
+        count = 1
+        while first + 2 * count <= len(places) and all(
+            places[first + k] == places[first] + k * size for k in range(2 * count)
+        ):
+            count *= 2
+        yield first, count
+        first += count
 
 
 def _signed(bits: int) -> int:
