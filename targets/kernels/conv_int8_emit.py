@@ -163,6 +163,8 @@ class Conv:
             )
 
         size = sum(live) * len(t.widths) * self.step.dot.work
+        if count <= tir.WRITTEN_OUT and count > 1:
+            return tir.loop(count + frame.zero, step, "s")
         return tir.steps(count, step, "s", size)
 
     @property
