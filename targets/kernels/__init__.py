@@ -17,6 +17,7 @@ from . import (  # noqa: F401
     generic_other,
     generic_reduce,
     grid_sample,
+    matmul_int8_rows,
     matmul_rows,
     ngrams,
     norm,

@@ -9,6 +9,7 @@ taps outside are left out in both cases; then only the rest of it is taken off.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import reduce
 from math import prod
 from typing import Any
 
@@ -38,9 +39,14 @@ ONES = 0x01010101
 
 
 def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
+    """A convolution."""
+    return emit_units(Conv(problem, choice, w, conv_operands(problem.anchor)), problem, choice, symbol)
+
+
+def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emitted:
     """The kernel: a task is one unit, a channel tile over one block of pixels of one image."""
-    conv, plan = Conv(problem, choice, w), tile_of(choice)
-    batch, tiles, spaces = units(w, plan)
+    plan = conv.plan
+    batch, tiles, spaces = units(conv.w, plan)
 
     def unit(frame: Frame, number: Expr) -> Stmt:
         if plan.channels_first:
@@ -55,23 +61,38 @@ def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
 class Conv:
     """Emits the tiles of one convolution. `w` is its window (flattened where pixels form one row)."""
 
-    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+    def __init__(
+        self, problem: Problem, choice: Choice, w: Window, operands: tuple[Value, Value, Value | None]
+    ) -> None:
         dot = dot_of(problem.target.cpu)
         assert dot is not None
         self.w, self.plan = w, tile_of(choice)
         self.lanes, self.vectors = self.plan.lanes, self.plan.vectors
         self.step = Step(dot, self.lanes)
         self.anchor = problem.anchor.results[0]
-        self.x, self.weight, bias = conv_operands(problem.anchor)
+        self.x, self.weight, bias = operands
         assert bias is not None
         self.bias = bias
         self.rank = len(self.anchor.shape)
-        self.zero = int(full_attrs(problem.anchor)["zero"])
-        self.pixel = prod(physical_shape(self.x.type)[self.rank - 1 :])  # bytes
+        self.zero = self.zero_of(full_attrs(problem.anchor))
+        self.pixel, self.pixel_out = (self.pixel_bytes(t) for t in (self.x.type, problem.body.outputs[0].type))
         self.quads = ceil_div(w.channels_in // w.group, QUAD)
+        self.rest = 0  # bytes of the last four of a pixel, where these lie in memory without padding
         # The columns of a window follow each other without a gap, in memory as in the weights.
         self.joined = w.width.kernel == 1 or (w.width.dilation == 1 and self.pixel == QUAD * self.quads)
         self.far = self.quads * QUAD * w.taps * self.vectors * self.lanes > problem.target.cpu.l1d // 2
+
+    def zero_of(self, attrs: Any) -> int:
+        return int(attrs["zero"])
+
+    def pixel_bytes(self, t: Type) -> int:
+        """Elements of all channels of a pixel."""
+        return prod(physical_shape(t)[self.rank - 1 :])
+
+    def widths(self, channels: int) -> tuple[int, ...]:
+        """Channels of each vector of a tile of so many that are computed after the anchor, padding included."""
+        narrow = self.pixel_out == QUAD
+        return (QUAD if narrow else self.lanes,) * ceil_div(channels, self.lanes)
 
     def view(self, value: Value) -> Type:
         """The type under which an operand is addressed: pixels in one row where the window is flat."""
@@ -89,7 +110,7 @@ class Conv:
         self.data, self.weights, self.biases, self.out = (buffer for buffer, _ in buffers)
 
         def make(channels: int) -> Stmt:
-            widths = (self.lanes,) * ceil_div(channels, self.lanes)
+            widths = self.widths(channels)
             starts = Starts(self, tile, len(widths))
 
             def one(rows: list[Any], edge_row: bool, columns: list[Any], edge_column: bool) -> Stmt:
@@ -151,21 +172,20 @@ class Conv:
         line = ((tir.expr(t.weights) * h.kernel + kh) * w.kernel + kw) * (self.quads * self.width)
         at = [r * h.stride * row + c * w.stride * self.pixel for r, c in t.pixels]
 
-        def step(s: Expr) -> Stmt:
-            return self.one_step(
-                acc,
-                len(t.widths),
-                line + s * self.width,
-                [
-                    self.four(tap + s * QUAD + offset) if inside else self.padding() if self.zero else None
-                    for offset, inside in zip(at, live, strict=True)
-                ],
-            )
+        def step(s: Expr, four: Callable[[Expr], Expr]) -> Stmt:
+            padding = tir.i32(_signed(self.zero * ONES)) if self.zero else None
+            numbers = [
+                four(tap + s * QUAD + offset) if inside else padding for offset, inside in zip(at, live, strict=True)
+            ]
+            return self.one_step(acc, len(t.widths), line + s * self.width, numbers)
 
+        whole = count - 1 if self.rest else count
         size = sum(live) * len(t.widths) * self.step.dot.work
-        if count <= tir.WRITTEN_OUT and count > 1:
-            return tir.loop(count + frame.zero, step, "s")
-        return tir.steps(count, step, "s", size)
+        if 1 < whole <= tir.WRITTEN_OUT:  # written out, it would need more registers than there are
+            loop = tir.loop(whole + frame.zero, lambda s: step(s, self.four), "s")
+        else:
+            loop = tir.steps(whole, lambda s: step(s, self.four), "s", size)
+        return tir.seq(loop, step(tir.i32(whole), self.fewer) if self.rest else None)
 
     @property
     def width(self) -> int:
@@ -205,8 +225,13 @@ class Conv:
         """Four bytes of the input as a number."""
         return tirx.reinterpret(I32, vector(self.data, QUAD, offset))
 
-    def padding(self) -> Expr:
-        return tir.i32(_signed(self.zero * ONES))
+    def fewer(self, offset: Expr) -> Expr:
+        """The last `rest` bytes of a pixel, from `offset` on, as a number."""
+        if self.w.channels_in >= QUAD:  # the four bytes that end there
+            ended = tirx.reinterpret("uint32", self.four(offset - (QUAD - self.rest)))
+            return tirx.reinterpret(I32, tirx.shift_right(ended, tir.lit(8 * (QUAD - self.rest), "uint32")))
+        parts = [tirx.Cast(I32, tir.load(self.data, offset + i)) << tir.i32(8 * i) for i in range(self.rest)]
+        return reduce(tirx.bitwise_or, parts)
 
     # -- epilogue ------------------------------------------------------------------------------------------------
 
@@ -214,8 +239,6 @@ class Conv:
         """Store a tile with what follows the anchor."""
         if packs(frame, self.lanes):
             return self.finish_packed(frame, t, acc)
-        widths = [QUAD if self.narrow(frame) else self.lanes] * len(t.widths)
-
         def write(buffer: tir.Buffer, slot: Expr | int, v: int, row: Any, column: Any) -> Callable[[Expr], Stmt]:
             def lane(i: Expr) -> Stmt:
                 frame.body.bind(self.anchor, lambda _: tir.load(buffer, slot + i))
@@ -223,17 +246,16 @@ class Conv:
 
             return lane
 
-        return store_tile(frame, acc, t.rows, t.columns, widths, self.lanes, write)
+        return store_tile(frame, acc, t.rows, t.columns, t.widths, self.lanes, write)
 
     def finish_packed(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
         """The same, where four vectors of sums become one of bytes."""
         vectors, lanes = len(t.widths), self.lanes
-        pixel = prod(physical_shape(frame.out.type)[self.rank - 1 :])
+        pixel = self.pixel_out
         row = tir.expr(t.image) * self.w.height.out + t.rows[0]
         base, bind = tir.let((row * self.w.width.out + t.columns[0]) * pixel + t.channel, "at")
         slots = [(r, c, v) for r, c in t.pixels for v in range(vectors)]
         places = [(r * self.w.width.out + c) * pixel + v * lanes for r, c, v in slots]
-        stored = QUAD if self.narrow(frame) else TOGETHER * lanes
         parts = [bind]
 
         def one(first: int) -> None:
@@ -244,19 +266,15 @@ class Conv:
                 frame.body.bind(self.anchor, lambda _: tir.load(acc, (first + k) * lanes + i))
                 return self.index(t, v, t.rows[r], t.columns[c], i)
 
-            result, before = packed(frame, lanes, len(here), index)
+            result, before = packed(frame, lanes, [t.widths[v] for _, _, v in here], index)
             parts.append(before)
             for k, count in stretches(places[first : first + len(here)], lanes):
-                many = min(lanes * count, stored)
+                many = lanes * (count - 1) + t.widths[here[k + count - 1][2]]
                 parts.append(put(self.out, part(result, k * lanes, many), many, base + places[first + k]))
 
         for first in range(0, len(slots), TOGETHER):
             one(first)
         return tir.seq(parts)
-
-    def narrow(self, frame: Frame) -> bool:
-        """Whether the output has room for four channels only."""
-        return frame.place.type.layout.endswith(f"C{QUAD}c")
 
     def index(self, t: Tile, v: int, row: Any, column: Any, lane: Expr) -> tuple[Expr, ...]:
         """Of the output, in vector v of a pixel."""
@@ -304,6 +322,8 @@ class Starts:
 
     def bias(self, v: int) -> Expr:
         conv = self.conv
+        if conv.bias.type.size == 1:
+            return tir.broadcast(tir.load(conv.biases, 0), conv.lanes)
         return vector(conv.biases, conv.lanes, (self.tile * conv.vectors + v) * conv.lanes)
 
     def fill(self, t: Tile, acc: tir.Buffer) -> Stmt:

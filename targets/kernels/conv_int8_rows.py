@@ -22,15 +22,9 @@ KEPT = 3
 
 def match(problem: Problem) -> Literal[True] | str:
     """What both rows ask for."""
-    node = problem.anchor
-    x, w, bias = conv_operands(node)
-    if x.type.dtype != "u8":
-        return "multiplies u8 with i8"
-    if any(input_index(problem.body, v) < 0 for v in (x, w, bias) if v is not None):
-        return "reads an operand through a computation"
-    if dot_of(problem.target.cpu) is None:
-        return "needs AVX512VNNI or AVX2"
-    shape = conv_window(node)
+    if (fit := operands_fit(problem)) is not True:
+        return fit
+    shape = conv_window(problem.anchor)
     if isinstance(shape, str):
         return shape
     if shape.group > 1 and (
@@ -39,13 +33,17 @@ def match(problem: Problem) -> Literal[True] | str:
         or shape.channels_in < BLOCK
     ):
         return f"groups are no multiples of {QUAD} inputs and {BLOCK} outputs"
-    if len(shared(problem)) < 3:
-        return "reads one value as two operands"
     return epilogue_fits(problem)
 
 
-def shared(problem: Problem) -> set[Value]:
-    return set(problem.anchor.args)
+def operands_fit(problem: Problem) -> Literal[True] | str:
+    """True where u8 are multiplied with i8 that the anchor reads as they lie, on a target that can."""
+    a, b, _ = problem.anchor.args
+    if (a.type.dtype, b.type.dtype) != ("u8", "i8"):
+        return "multiplies u8 with i8"
+    if any(input_index(problem.body, v) < 0 for v in problem.anchor.args):
+        return "reads an operand through a computation"
+    return True if dot_of(problem.target.cpu) else "needs AVX512VNNI or AVX2"
 
 
 def match_tile(problem: Problem) -> Literal[True] | str:

@@ -30,10 +30,12 @@ def packs(frame: Frame, lanes: int) -> bool:
     return lanes in _NAMES and frame.out.node.op == "Edgec.Rescale"
 
 
-def packed(frame: Frame, lanes: int, count: int, index: Callable[[int, Expr], tuple[Expr, ...]]) -> tuple[Expr, Stmt]:
+def packed(
+    frame: Frame, lanes: int, widths: Sequence[int], index: Callable[[int, Expr], tuple[Expr, ...]]
+) -> tuple[Expr, Stmt]:
     """Bytes of up to four vectors of sums, one after the other: (u8 or i8[4 * lanes], statements before its use).
 
-    `index(k, lane)` is the output's index in vector k; it binds the body's anchor to the sum there.
+    `widths` are the lanes of each that count. `index(k, lane)` is the output's index in vector k; it binds the body's anchor to the sum there.
     """
     stage, alloc = tir.local((TOGETHER * lanes,), F32, "total")
     node, body = frame.out.node, frame.body
@@ -41,10 +43,10 @@ def packed(frame: Frame, lanes: int, count: int, index: Callable[[int, Expr], tu
     body.bind(frame.out, lambda at: total(*(body.at(a, align(at, a.shape)) for a in node.args), zeros=zeros))
 
     def one(k: int) -> Stmt:
-        return tir.vectorized(lanes, lambda i: tir.store(stage, body.at(frame.out, index(k, i)), k * lanes + i))
+        return tir.vectorized(widths[k], lambda i: tir.store(stage, body.at(frame.out, index(k, i)), k * lanes + i))
 
-    parts = tir.seq(alloc, [one(k) for k in range(count)])
-    totals = [vector(stage, lanes, min(k, count - 1) * lanes) for k in range(TOGETHER)]
+    parts = tir.seq(alloc, [one(k) for k in range(len(widths))])
+    totals = [vector(stage, lanes, min(k, len(widths) - 1) * lanes) for k in range(TOGETHER)]
     attrs: Any = full_attrs(node)
     result, bind = tir.let(as_bytes(totals, lanes, attrs["to"], attrs["zero"], attrs["low"], attrs["high"]), "bytes")
     return result, tir.seq(parts, bind)

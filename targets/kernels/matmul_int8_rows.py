@@ -1,0 +1,92 @@
+"""The row of products of bytes with a constant matrix: `matmul_int8_packed`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+from typing import Any, Literal
+
+from edgec.compiler.ir import Value
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .common import epilogue_fits, operations, spread
+from .conv_int8_rows import KEPT, operands_fit
+from .conv_rows import config
+from .conv_shape import Axis, Window
+from .conv_tiles import units
+from .int8_tiles import BLOCK, QUAD, dot_of, tile_choices
+
+PACKED = "matmul_int8_packed"
+CACHE_WAY = 4096  # bytes
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    a, b, _ = problem.anchor.args
+    attrs: Any = full_attrs(problem.anchor)
+    if (fit := operands_fit(problem)) is not True:
+        return fit
+    if len(b.shape) != 2:
+        return "the right operand is a stack of matrices"
+    if attrs["b_zero"]:
+        return "the right operand has a zero point"
+    return epilogue_fits(problem)
+
+
+def geometry(problem: Problem) -> Window:
+    """The product as a pointwise convolution: rows are pixels, K input channels, columns output channels."""
+    out, inner = problem.anchor.types[0].shape, problem.anchor.args[0].shape[-1]
+    rows = prod(out[:-1])
+    return Window(1, inner, out[-1], Axis(1, 1), Axis(rows, rows))
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    dot, w = dot_of(problem.target.cpu), geometry(problem)
+    assert dot is not None
+    attrs: Any = full_attrs(problem.anchor)
+    conflict = w.channels_in % CACHE_WAY == 0  # rows of the left operand fall into one cache set
+
+    def crowded(columns: int) -> float:
+        return (1.5 if columns > 8 else 1.15 if columns > 5 else 1.0) if conflict else 1.0
+
+    tiles = [
+        replace(t, cost_us=t.cost_us * crowded(t.columns) * spread(prod(units(w, t)), problem.threads))
+        for t in tile_choices(w, problem.target.cpu, dot, operations(problem), attrs["a_zero"] != 0, problem.cold)
+    ]
+    found = []
+    for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
+        layouts = tuple(layout(problem, v, t.vectors * t.lanes) for v in problem.body.inputs)
+        settings, scratch = config(problem, w, t)
+        found.append(Choice(PACKED, layouts, ("",), settings, t.cost_us, scratch))
+    return found
+
+
+def layout(problem: Problem, value: Value, block: int) -> str:
+    """[N/32][K/4][32 columns][4] for the right operand; one element per column in whole vectors; else row-major."""
+    _, b, bias = problem.anchor.args
+    if value == b:
+        return f"JK{block}j{QUAD}k"
+    columns = len(value.shape) == 1 and value.type.size == problem.anchor.types[0].shape[-1]
+    table = any(n.op == "Edgec.Table" and n.args[1] == value for n in problem.body.nodes())
+    return f"A{BLOCK}a" if columns and not table and (value == bias or value.type.size > 1) else ""
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_int8_emit import emit_units
+    from .matmul_int8_emit import Packed
+
+    a, b, bias = problem.anchor.args
+    return emit_units(Packed(problem, choice, geometry(problem), (a, b, bias)), problem, choice, symbol)
+
+
+kernel(
+    Row(
+        PACKED,
+        frozenset({"Edgec.MatMulInteger"}),
+        match,
+        choices,
+        emit,
+        "product of bytes with a packed right operand: register tiles of rows x column vectors",
+    )
+)
