@@ -30,7 +30,7 @@ from .conv_shape import Window, conv_operands
 from .conv_tiles import flat, units
 from .conv_units import pixels
 from .int8_dot import Step
-from .int8_store import TOGETHER, packed, packs, part
+from .int8_store import TOGETHER, Pack, packs, part
 from .int8_tiles import QUAD, dot_of
 
 I32 = "int32"
@@ -64,7 +64,8 @@ class Conv:
     def __init__(
         self, problem: Problem, choice: Choice, w: Window, operands: tuple[Value, Value, Value | None]
     ) -> None:
-        dot = dot_of(problem.target.cpu)
+        self.cpu = problem.target.cpu
+        dot = dot_of(self.cpu)
         assert dot is not None
         self.w, self.plan = w, tile_of(choice)
         self.lanes, self.vectors = self.plan.lanes, self.plan.vectors
@@ -204,17 +205,17 @@ class Conv:
         parts: list[Stmt | None] = []
         if self.far:
             parts += [tir.prefetch(self.weights, line + AHEAD * self.width + b) for b in range(0, self.width, 64)]
-        for part in range(self.step.parts):
+        for half in range(self.step.parts):
             lines = []
             for v in range(vectors):
                 weights = vector(self.weights, QUAD * self.lanes, line + v * QUAD * self.lanes)
-                value, bind = tir.let(self.step.line(weights, part), "w")
+                value, bind = tir.let(self.step.line(weights, half), "w")
                 lines.append(value)
                 parts.append(bind)
             for p, number in enumerate(numbers):
                 if number is None:
                     continue
-                x, bind = tir.let(self.step.number(number, part), "x")
+                x, bind = tir.let(self.step.number(number, half), "x")
                 parts.append(bind)
                 for v, value in enumerate(lines):
                     here = (p * vectors + v) * self.lanes
@@ -239,6 +240,7 @@ class Conv:
         """Store a tile with what follows the anchor."""
         if packs(frame, self.lanes):
             return self.finish_packed(frame, t, acc)
+
         def write(buffer: tir.Buffer, slot: Expr | int, v: int, row: Any, column: Any) -> Callable[[Expr], Stmt]:
             def lane(i: Expr) -> Stmt:
                 frame.body.bind(self.anchor, lambda _: tir.load(buffer, slot + i))
@@ -266,8 +268,9 @@ class Conv:
                 frame.body.bind(self.anchor, lambda _: tir.load(acc, (first + k) * lanes + i))
                 return self.index(t, v, t.rows[r], t.columns[c], i)
 
-            result, before = packed(frame, lanes, [t.widths[v] for _, _, v in here], index)
-            parts.append(before)
+            pack = Pack(frame, self.cpu, lanes, [t.widths[v] for _, _, v in here], index)
+            result = pack.bytes_of(frame.out)
+            parts.extend(pack.parts)
             for k, count in stretches(places[first : first + len(here)], lanes):
                 many = lanes * (count - 1) + t.widths[here[k + count - 1][2]]
                 parts.append(put(self.out, part(result, k * lanes, many), many, base + places[first + k]))

@@ -1,11 +1,11 @@
-"""The rows of dense convolutions of bytes: `conv_int8_tile` (any window) and `conv_int8_pointwise` (pixels in one row)."""
+"""The rows of dense convolutions of bytes: `conv_int8_tile` (any window) and `conv_int8_pointwise` (one row)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
@@ -87,10 +87,10 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     assert dot is not None
     x, weight, _ = conv_operands(problem.anchor)
     rank = len(problem.anchor.types[0].shape)
-    zero = int(full_attrs(problem.anchor)["zero"])
+    attrs: Any = full_attrs(problem.anchor)
     tiles = [
         replace(t, cost_us=t.cost_us * spread(prod(units(w, t)), problem.threads))
-        for t in tile_choices(w, cpu, dot, operations(problem), zero != 0, problem.cold)
+        for t in tile_choices(w, cpu, dot, operations(problem), attrs["zero"] != 0, problem.cold)
     ]
     found = []
     for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from math import prod
+from typing import Protocol
 
 from tvm import tirx
 
@@ -17,6 +18,13 @@ from .conv_emit import Conv, Tile, runs, widths
 from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
 from .conv_tiles import TileChoice, flat, units
+
+
+class Windowed(Protocol):
+    """What makes tiles of a window."""
+
+    w: Window
+
 
 Make = Callable[[list[Expr | int], bool, list[Expr | int], bool], Stmt]
 
@@ -121,7 +129,7 @@ def place(w: Window, plan: TileChoice, space: Expr, row: Expr | int, column: Exp
     return tir.expr(column) - first if flat(w) else (tir.expr(row) - first) * w.width.out + column
 
 
-def pixels(conv: Conv, plan: TileChoice, space: Expr, make: Make) -> Stmt:
+def pixels(conv: Windowed, plan: TileChoice, space: Expr, make: Make) -> Stmt:
     """All tiles of one unit of pixels."""
     w, columns, rows = conv.w, plan.columns, plan.rows
     if flat(w):

@@ -11,15 +11,19 @@ from typing import Any
 
 from tvm import tirx
 
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.ops.common import limits
+from edgec.compiler.target import Cpu
 from edgec.targets import tir
 from edgec.targets.body import align
 from edgec.targets.integer import total
 from edgec.targets.mathlib import at_most
 from edgec.targets.tir import Expr, Stmt
 
-from .common_emit import F32, Frame, vector
+from .common_emit import F32, Frame, put, vector
+from .int8_table import looked_up
 
 TOGETHER = 4  # vectors of sums per vector of bytes
 _NAMES = {16: "llvm.x86.avx512.pack{}.512", 8: "llvm.x86.avx2.pack{}"}
@@ -27,29 +31,79 @@ _NAMES = {16: "llvm.x86.avx512.pack{}.512", 8: "llvm.x86.avx2.pack{}"}
 
 def packs(frame: Frame, lanes: int) -> bool:
     """Whether the body ends in bytes that can be packed here."""
-    return lanes in _NAMES and frame.out.node.op == "Edgec.Rescale"
+    return lanes in _NAMES and packable(frame.out)
 
 
-def packed(
-    frame: Frame, lanes: int, widths: Sequence[int], index: Callable[[int, Expr], tuple[Expr, ...]]
-) -> tuple[Expr, Stmt]:
-    """Bytes of up to four vectors of sums, one after the other: (u8 or i8[4 * lanes], statements before its use).
+def packable(value: Value) -> bool:
+    """Whether it is bytes made of sums, perhaps through tables."""
+    node = value.node
+    return node.op == "Edgec.Rescale" or (node.op == "Edgec.Table" and packable(node.args[0]))
 
-    `widths` are the lanes of each that count. `index(k, lane)` is the output's index in vector k; it binds the body's anchor to the sum there.
+
+class Pack:
+    """Up to four vectors of sums that become one of bytes.
+
+    `widths` are the lanes of each that count. `index(k, lane)` is the output's index in vector k; it binds the body's
+    anchor to the sum there. Statements collect in `parts`.
     """
-    stage, alloc = tir.local((TOGETHER * lanes,), F32, "total")
-    node, body = frame.out.node, frame.body
-    zeros: Any = full_attrs(node)["zeros"]
-    body.bind(frame.out, lambda at: total(*(body.at(a, align(at, a.shape)) for a in node.args), zeros=zeros))
 
-    def one(k: int) -> Stmt:
-        return tir.vectorized(widths[k], lambda i: tir.store(stage, body.at(frame.out, index(k, i)), k * lanes + i))
+    def __init__(
+        self, frame: Frame, cpu: Cpu, lanes: int, widths: Sequence[int], index: Callable[[int, Expr], tuple[Expr, ...]]
+    ) -> None:
+        self.frame, self.cpu, self.lanes, self.widths, self.index = frame, cpu, lanes, widths, index
+        self.parts: list[Stmt] = []
+        self.here: tuple[int, Expr] = (0, 0)  # the vector and lane at which the body is evaluated
 
-    parts = tir.seq(alloc, [one(k) for k in range(len(widths))])
-    totals = [vector(stage, lanes, min(k, len(widths) - 1) * lanes) for k in range(TOGETHER)]
-    attrs: Any = full_attrs(node)
-    result, bind = tir.let(as_bytes(totals, lanes, attrs["to"], attrs["zero"], attrs["low"], attrs["high"]), "bytes")
-    return result, tir.seq(parts, bind)
+    def bytes_of(self, value: Value) -> Expr:
+        """All elements of a packable value, u8 or i8[4 * lanes], one vector of sums after the other."""
+        node = value.node
+        if node.op == "Edgec.Table":
+            x, table = self.bytes_of(node.args[0]), self.frame.places[node.args[1]].buffer
+            return self.named(looked_up(self.cpu, x, table, node.args[0].type.dtype == "i8"))
+        attrs: Any = full_attrs(node)
+        for table in inner_tables(value):
+            self.keep(table)
+        body = self.frame.body
+        body.bind(value, lambda at: total(*(body.at(a, align(at, a.shape)) for a in node.args), zeros=attrs["zeros"]))
+        stage, alloc = tir.local((TOGETHER * self.lanes,), F32, "total")
+        self.parts += [alloc, *(self.fill(stage, value, k) for k in range(len(self.widths)))]
+        totals = [vector(stage, self.lanes, min(k, len(self.widths) - 1) * self.lanes) for k in range(TOGETHER)]
+        return self.named(as_bytes(totals, self.lanes, attrs["to"], attrs["zero"], attrs["low"], attrs["high"]))
+
+    def fill(self, stage: tir.Buffer, value: Value, k: int) -> Stmt:
+        def one(lane: Expr) -> Stmt:
+            self.here = k, lane
+            return tir.store(stage, self.frame.body.at(value, self.index(k, lane)), k * self.lanes + lane)
+
+        return tir.vectorized(self.widths[k], one)
+
+    def keep(self, value: Value) -> None:
+        """Compute a packable value that is part of a longer expression, which reads it from memory."""
+        whole = self.bytes_of(value)
+        kept, alloc = tir.local((TOGETHER * self.lanes,), dtype(value.type.dtype).tvm, "kept")
+        self.parts += [alloc, put(kept, whole, TOGETHER * self.lanes, 0)]
+        self.frame.body.bind(value, lambda _: tir.load(kept, self.here[0] * self.lanes + self.here[1]))
+
+    def named(self, x: Expr) -> Expr:
+        value, bind = tir.let(x, "bytes")
+        self.parts.append(bind)
+        return value
+
+
+def inner_tables(value: Value) -> list[Value]:
+    """The outermost tables of packable bytes that a value is computed from."""
+    found: dict[Value, None] = {}
+    stack, seen = list(value.node.args), set[Value]()
+    while stack:
+        here = stack.pop()
+        if here in seen:
+            continue
+        seen.add(here)
+        if here.node.op == "Edgec.Table" and packable(here):
+            found[here] = None
+        else:
+            stack += here.node.args
+    return list(found)
 
 
 def as_bytes(totals: Sequence[Expr], lanes: int, to: str, zero: int, low: int, high: int) -> Expr:

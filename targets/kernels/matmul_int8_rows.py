@@ -23,7 +23,7 @@ CACHE_WAY = 4096  # bytes
 
 
 def match(problem: Problem) -> Literal[True] | str:
-    a, b, _ = problem.anchor.args
+    b = problem.anchor.args[1]
     attrs: Any = full_attrs(problem.anchor)
     if (fit := operands_fit(problem)) is not True:
         return fit

@@ -1,22 +1,28 @@
-"""Convolutions of bytes give the operator's bits: odd shapes, strides, paddings, zero points, channels and epilogues."""
+"""Convolutions and products of bytes give the operators' bits: odd shapes, paddings, zero points, epilogues."""
 
 from __future__ import annotations
 
+import ctypes
+import subprocess
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from test_generic_harness import TARGETS, chain
+from test_generic_harness import TARGETS, Fenced, chain
 from test_integer import FULL, numbers
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
+from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.op import build
-from edgec.compiler.registry import Choice, Problem, choices
-from edgec.targets.measure import Measured
+from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.targets.codegen_llvm import object_bytes
+from edgec.targets.measure import Measured, with_layouts
 
-ROW = {"conv_int8_tile", "conv_int8_pointwise"}
+ROW = {"conv_int8_tile", "conv_int8_pointwise", "matmul_int8_packed"}
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Case:
     dilations: tuple[int, ...] = ()
     group: int = 1
     zero: int = 0
-    then: str = ""  # Add: with a residual in one step; Twice: in two; Table; Float: real numbers; Sums: nothing
+    then: str = ""  # Add: with a residual in one step; Twice: in two; Table, Tables; Sums: nothing
 
     def problem(self, where: str, threads: int = 1) -> Problem:
         rank, c = len(self.kernel), self.outputs
@@ -39,7 +45,9 @@ class Case:
         each = _text("f32", (c, *(1,) * rank))
         kinds += [each]
         kinds += {"Add": [_text("u8", out), "f32[1]"], "Twice": [_text("u8", out), "f32[1]", each]}.get(self.then, [])
-        kinds += {"Table": ["i8[256]"]}.get(self.then, [])
+        kinds += {"Table": ["i8[256]"], "Tables": ["i8[256]", "u8[256]", _text("u8", out), each, "f32[1]"]}.get(
+            self.then, []
+        )
 
         def body(x: Value, w: Value, b: Value, m: Value, *rest: Value) -> Value:
             y = build("Edgec.ConvInteger", x, w, b, **attrs, group=self.group, zero=self.zero)
@@ -53,6 +61,9 @@ class Case:
                 return build("Edgec.Rescale", done, *rest, zeros=(7, 128), to="i8", zero=-3, low=-128, high=127)
             if self.then == "Table":
                 return build("Edgec.Table", done, rest[0])
+            if self.then == "Tables":
+                twice = build("Edgec.Table", build("Edgec.Table", done, rest[0]), rest[1])
+                return build("Edgec.Rescale", twice, *rest[2:], zeros=(3, 9), to="i8", zero=1, low=-90, high=127)
             return done
 
         p = chain(kinds, body, [], where, threads)
@@ -92,6 +103,7 @@ POINTWISE = [
     Case((1, 112, 5, 31), 40, (1, 1), then="Twice"),
     Case((1, 40, 1, 1), 1001, (1, 1), zero=3),
     Case((1, 17, 1, 30), 16, (1, 1), then="Table"),
+    Case((1, 17, 5, 7), 40, (1, 1), then="Tables"),
     Case((2, 512, 7, 7), 72, (1, 1)),
 ]
 
@@ -119,3 +131,70 @@ def test_every_tile_of_a_small_convolution_gives_the_bits(where: str) -> None:
     for zero in (0, 9):
         problem = Case((1, 20, 8, 9), 40, (3, 3), pads=(1, 1, 1, 1), zero=zero).problem(where)
         check(problem, fast(problem))
+
+
+@dataclass(frozen=True)
+class Product:
+    a: tuple[int, ...]
+    columns: int
+    zero: int = 0
+    one_bias: bool = False
+    then: str = ""  # Add: with a residual; Float: real numbers
+
+    def problem(self, where: str, threads: int = 1) -> Problem:
+        n, rest = self.columns, []
+        kinds = [_text("u8", self.a), f"i8[{self.a[-1]}, {n}]", f"i32[{1 if self.one_bias else n}]", f"f32[{n}]"]
+        if self.then == "Add":
+            rest = [_text("i8", (*self.a[:-1], n)), "f32[1]"]
+
+        def body(a: Value, b: Value, bias: Value, m: Value, *rest: Value) -> Value:
+            y = build("Edgec.MatMulInteger", a, b, bias, a_zero=self.zero)
+            if self.then == "Add":
+                return build("Edgec.Rescale", y, rest[0], m, rest[1], zeros=(0, -9), **FULL)
+            if self.then == "Float":
+                return build("Mul", build("Cast", y, to="f32"), m)
+            return build("Edgec.Rescale", y, m, zeros=(0,), to="i8", zero=-4, low=-100, high=90)
+
+        p = chain(kinds + rest, body, [], where, threads)
+        return replace(p, constants=frozenset({1, 2, 3}))
+
+
+PRODUCTS = [
+    Product((3, 70), 21, zero=128),
+    Product((2, 5, 7), 33, then="Add"),
+    Product((1, 300), 1001, zero=3),
+    Product((4, 3), 5, zero=9, one_bias=True),
+    Product((17, 1), 1, zero=255),
+    Product((1, 2, 30, 64), 48, then="Float"),
+    Product((19, 4096), 40, then="Add"),
+]
+
+
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("case", PRODUCTS, ids=str)
+def test_the_first_choice_of_a_product_gives_the_bits(case: Product, where: str) -> None:
+    check(case.problem(where), fast(case.problem(where))[:1], parts=3)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("case", [DENSE[0], DENSE[4], DENSE[13], POINTWISE[0], POINTWISE[1], *PRODUCTS[:5]], ids=str)
+def test_nothing_outside_counts_or_is_touched(case: Case | Product, where: str, tmp_path: Path) -> None:
+    problem = case.problem(where)
+    choice = fast(problem)[0]
+    laid = with_layouts(problem, choice)
+    emitted = ROWS[choice.row].emit(laid, choice, "kern")
+    (tmp_path / "k.o").write_bytes(object_bytes([("kern", emitted.function)], problem.target))
+    subprocess.run(["cc", "-shared", "-o", "k.so", "k.o", "-lm"], cwd=tmp_path, check=True)
+    kernel = ctypes.CDLL(str(tmp_path / "k.so")).kern
+    out = laid.body.outputs[0].type
+    for at_end in (False, True):
+        arrays = numbers([v.type for v in problem.body.inputs])
+        held = [pack(a, v.type.layout) for a, v in zip(arrays, laid.body.inputs, strict=True)]
+        for i, v in enumerate(laid.body.inputs):
+            if i not in problem.constants:  # padding of activations may hold anything
+                held[i][pack(np.ones(v.shape, np.uint8), v.type.layout) == 0] = 0x5B
+        held.append(np.full(physical_shape(out), 77, dtype(out.dtype).numpy))
+        fenced = [Fenced(a, at_end) for a in held]
+        kernel((ctypes.c_void_p * len(fenced))(*(f.pointer for f in fenced)), 0, emitted.tasks)
+        assert all(f.whole for f in fenced)
+        np.testing.assert_array_equal(unpack(fenced[-1].view, out.layout, out.shape), run(problem.body, arrays)[0])
