@@ -74,7 +74,7 @@ def _cache(level: str) -> int:
 
 def claim_tiles() -> bool:
     """Ask for AMX tiles in this process, which runs kernels itself; whether there are any."""
-    if not {"AMXTILE", "AMXINT8"} <= features():
+    if platform.machine() != "x86_64" or not {"AMXTILE", "AMXINT8"} <= features():
         return False
     arch_prctl, request, tile_data = 158, 0x1023, 18
     return ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0

@@ -38,3 +38,28 @@ FLAT = "OHWI16o4i"
 def test_pointwise(channels: int, zero: int, tmp_path: Path) -> None:
     p = conv(f"u8[2, {channels}, 9, 11]@NHWC16c", f"i8[40, {channels}, 1, 1]@{DEEP}", zero)
     same_bits(p, "conv_int8_amx", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "window", "attrs"),
+    [
+        (3, "17, 30", "3, 3", {"strides": (2, 2), "pads": (1, 1, 1, 1)}),
+        (3, "30, 35", "7, 7", {"strides": (2, 2), "pads": (3, 3, 3, 3)}),
+        (64, "7, 7", "3, 3", {"pads": (1, 1, 1, 1)}),
+        (16, "14, 14", "3, 3", {"pads": (1, 1, 1, 1)}),
+        (32, "9, 20", "3, 3", {"pads": (0, 2, 1, 0), "strides": (2, 1)}),
+        (64, "9, 37", "3, 2", {}),
+        (48, "12, 12", "5, 5", {"pads": (4, 4, 4, 4), "dilations": (2, 2)}),
+        (64, "8, 14", "1, 1", {"strides": (2, 2)}),
+        (64, "8, 1", "3, 1", {"pads": (1, 0, 1, 0)}),
+        (20, "1, 1", "1, 1", {}),
+        (20, "3, 1", "1, 1", {}),
+        (80, "5, 40", "1, 3", {"pads": (2, 2, 2, 2)}),
+    ],
+)
+@pytest.mark.parametrize("kind", ["u8", "i8"])
+def test_windows(kind: str, channels: int, size: str, window: str, attrs: dict[str, object], tmp_path: Path) -> None:
+    block = 16 if channels > 4 else 4
+    layout = DEEP if channels > 4 else FLAT
+    x, w = f"{kind}[2, {channels}, {size}]@NHWC{block}c", f"i8[24, {channels}, {window}]@{layout}"
+    same_bits(conv(x, w, **attrs), "conv_int8_amx", tmp_path)
