@@ -29,6 +29,7 @@ from .common_emit import Frame, emit_kernel, stretch
 from .conv_emit import flat_type, widths
 
 ONES = 0x01010101
+MOST_FETCHED = 16  # lines that are asked for in a step
 
 
 @dataclass(frozen=True)
@@ -139,13 +140,13 @@ class Block:
         prepared = Panel(self, first, lanes)
 
         def unit(number: Expr) -> Stmt:
-            return prepared.unit(self.first + number * t.pixels, t.pixels)
+            return prepared.unit(self.first + number * t.pixels, t.pixels, number)
 
         parts = [prepared.start(), tir.loop(units, unit, "unit")]
         odd = self.k.total % t.block % t.pixels or (t.block % t.pixels and self.k.total > t.block) or t.block % t.pixels
         if t.pixels > 1 and odd:
             rest = self.count - units * t.pixels
-            parts.append(tir.when(rest > 0, prepared.unit(self.first + units * t.pixels, 1)))
+            parts.append(tir.when(rest > 0, prepared.unit(self.first + units * t.pixels, 1, units)))
         return tir.seq(parts)
 
     def pixels(self, tile: Expr) -> Pixels:
@@ -233,7 +234,7 @@ class Panel:
 
     # -- units ---------------------------------------------------------------------------------------------------
 
-    def unit(self, tile: Expr, count: int) -> Stmt:
+    def unit(self, tile: Expr, count: int, number: Expr) -> Stmt:
         found = [self.b.pixels(tile + i) for i in range(count)]
         sources, binds = zip(*(tir.let(p.source, "source") for p in found), strict=True)
         each = [(i, v) for i in range(count) for v in range(len(self.lanes))]
@@ -244,9 +245,9 @@ class Panel:
             for i, v in each
         ]
         finish = [self.finish(p, i) for i, p in enumerate(found)]
-        return tir.seq(binds, begin, self.reduce(sources), leave, finish)
+        return tir.seq(binds, begin, self.reduce(sources, number), leave, finish)
 
-    def reduce(self, sources: Sequence[Expr]) -> Stmt:
+    def reduce(self, sources: Sequence[Expr], unit: Expr) -> Stmt:
         """All steps of the reduction: lines of the window, runs in a line, products in a run."""
         left, groups = self.k.left, self.k.t.groups
         w, rows = left.w, left.run // 4
@@ -255,11 +256,10 @@ class Panel:
 
         def step(kh: Expr, r: Expr, j: Expr) -> Stmt:
             line = kh * (w.height.dilation * left.line * left.pixel) + r * (w.width.dilation * left.pixel)
-            return self.step(
-                [s + line + j * (4 * groups) for s in sources],
-                buffer,
-                stride,
-                (kh * left.runs + r) * rows + j * groups,
+            group = (kh * left.runs + r) * rows + j * groups
+            return tir.seq(
+                self.fetch(unit, group),
+                self.step([s + line + j * (4 * groups) for s in sources], buffer, stride, group),
             )
 
         return tir.loop(
@@ -269,6 +269,17 @@ class Panel:
             ),
             "kh",
         )
+
+    def fetch(self, unit: Expr, group: Expr) -> list[Stmt]:
+        """Ask for a share of the next panel's weights, which lie behind those of this one."""
+        t, left = self.k.t, self.k.left
+        lines, steps = len(self.lanes) * left.groups, left.groups // t.groups
+        share = ceil_div(lines, steps * ceil_div(t.block, t.pixels))
+        if share > MOST_FETCHED:
+            return []
+        first = (unit * steps + tirx.floordiv(group, t.groups)) * share
+        begin = (self.first + len(self.lanes)) * left.groups
+        return [tir.prefetch(self.b.weights, (begin + first + i) * 64, near=False) for i in range(share)]
 
     def step(self, at: Sequence[Expr], buffer: Any, stride: int, group: Expr) -> Stmt:
         many = len(self.lanes)
