@@ -1,4 +1,4 @@
-"""Copies lines of an image into scratch, with zero points where windows reach outside."""
+"""Copies of an image in scratch: lines with zero points where windows reach outside, or the pixels of strides."""
 
 from __future__ import annotations
 
@@ -33,6 +33,19 @@ def copy_lines(left: Left, source: Any, image: Expr, lines: Any, first: Expr, ro
         return tir.when(tirx.And(row >= 0, row < height.size), true, fill(lines, at, pitch, zero))
 
     return tir.loop(count, line, "line")
+
+
+def copy_pixels(left: Left, source: Any, image: Expr, to: Any) -> Stmt:
+    """The pixels that the windows of an image read, one after the other."""
+    assert left.gathered is not None
+    height, width, pixel = left.gathered.height, left.gathered.width, left.pixel
+
+    def one(row: Expr, column: Expr) -> Stmt:
+        line = image * height.size + row * height.stride
+        begin = (line * width.size + column * width.stride) * pixel
+        return copy(to, (row * width.out + column) * pixel, source, begin, pixel)
+
+    return tir.loop(height.out, lambda r: tir.loop(width.out, lambda c: one(r, c), "column"), "row")
 
 
 def fill(to: Any, at: Expr, count: int, value: int) -> Stmt:

@@ -1,45 +1,35 @@
-"""TensorIR of products on AMX: units of a few tiles of sums, all steps of the reduction for one, then what follows.
+"""TensorIR of products on AMX: units of a few tiles of sums, and the order in which they follow each other.
 
-Sums start from the bias, less the zero point times the weights. They leave the tiles through scratch, where vectors
-pick them up.
+Sums start from the bias, less the zero point times the weights, and leave the tiles through scratch. What follows them
+is left to the next unit, which does it between its own products: vectors pass while tiles multiply.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from tvm import tirx
 
 from edgec.compiler.ir import Type, Value
-from edgec.compiler.layout import physical_shape
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from . import amx_tiles as amx
-from . import amx_tail
-from .amx_border import copy_lines
-from .amx_rows import left_of, scratch, tiling_of, zero_of
+from .amx_border import copy_lines, copy_pixels
+from .amx_finish import Finish, Segment
+from .amx_rows import left_of, prepared, scratch, stored_channels, tiling_of, zero_of
 from .amx_shape import LANES, across, tiles
+from .amx_tail import tail_of
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, stretch
-from .conv_emit import flat_type, widths
+from .conv_emit import flat_type
 
 ONES = 0x01010101
+PEELED = 4  # steps of a unit between whose products the last unit ends
 MOST_FETCHED = 16  # lines that are asked for in a step
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """A tile of pixels: line and column of the first, how many of them an earlier tile computes, where it is read."""
-
-    row: Expr
-    column: Expr
-    done: Expr | int
-    source: Expr
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
@@ -57,45 +47,72 @@ class Kernel:
         self.matrix = problem.anchor.op == "Edgec.MatMulInteger"
         self.flat = not self.matrix and self.left.w.height.out == 1 and len(self.anchor.shape) == 4
         self.zero, self.signed = zero_of(problem.anchor), self.x.type.dtype == "i8"
-        self.tail = amx_tail.tail_of(problem, len(self.anchor.shape) - 1 if self.matrix else 1)
-        self.across, self.total = across(self.left, self.t.rows), tiles(self.left, self.t.rows)
+        self.prepared = prepared(problem)
+        self.tail = tail_of(problem, len(self.anchor.shape) - 1 if self.matrix else 1)
+        self.padded = self.tail is not None and not self.matrix and stored_channels(self.anchor.shape[1]) % LANES == 0
+        self.across, self.total = across(self.left, self.t), tiles(self.left, self.t)
         self.blocks = ceil_div(self.total, self.t.block)
-        self.panels = ceil_div(self.left.w.channels_out, LANES * self.t.channels)
+        self.tiles_out = ceil_div(self.left.w.channels_out, LANES)
+        self.panels = ceil_div(self.tiles_out, self.t.channels)
         self.shares = ceil_div(self.panels, self.t.panels)
 
     def emitted(self, symbol: str) -> Emitted:
-        where = scratch(self.problem, self.left, self.t)
-        ends = [where.starts, where.factors, where.lines, where.total]
-        kinds = ["int32", "int32", "float32", "int8" if self.signed else "uint8"]
-        sizes = [4, 4, 4, 1]
-        starts = [where.sums, where.starts, where.factors, where.lines]
-        names = ["sums", "starts", "factors", "lines"]
+        size = scratch(self.problem, self.left, self.t)
+        data = "int8" if self.signed else "uint8"
         parts = [
-            (name, kind, max(1, (end - start) // size), start)
-            for name, kind, size, start, end in zip(names, kinds, sizes, starts, ends, strict=True)
+            ("sums", "int32", size.sums // 4, 0),
+            ("starts", "int32", max(1, size.starts // 4), size.sums),
+            ("copied", data, max(1, size.copied), size.sums + size.starts),
         ]
-
-        def around(tasks: Stmt) -> Stmt:
-            return tir.seq(amx.configure(self.t.rows, self.t.groups), tasks, amx.release())
-
         count = self.left.w.batch * self.blocks * self.shares
-        return emit_kernel(self.problem, self.choice, symbol, count, self.task, self.view, parts, around)
+        return emit_kernel(self.problem, self.choice, symbol, count, self.task, self.view, parts, self.around)
 
     def view(self, value: Value) -> Type:
         return flat_type(value.type, self.left.w) if self.flat else value.type
 
-    # -- loops ---------------------------------------------------------------------------------------------------
+    def around(self, frame: Frame, tasks: Stmt) -> Stmt:
+        """All tasks of a call."""
+        starts = tir.loop(self.tiles_out, lambda v: self.starting(frame, v), "start") if self.prepared else None
+        return tir.seq(starts, amx.configure(self.t.rows, self.t.groups), tasks, amx.release())
+
+    def starting(self, frame: Frame, tile: Expr) -> Stmt:
+        """What the sums of 16 output channels start from: the bias, less the zero point times all weights."""
+        bias, declared = tir.flat(frame.places[self.bias].buffer)
+        lanes = tir.ramp(tile * LANES, LANES)
+        value = tir.load(bias, lanes) if self.bias.type.size > 1 else tir.broadcast(tir.load(bias, 0), LANES)
+        if not self.zero:
+            return tir.seq(declared, tir.store(frame.parts[1], value, lanes))
+        groups = self.left.groups
+        weights, also = tir.flat(frame.places[self.weight].buffer)
+        total, alloc = tir.local((LANES,), "int32", "total")
+        whole = tir.ramp(0, LANES)
+        ones = tirx.reinterpret("int8x64", tir.broadcast(tir.i32(ONES), LANES))
+
+        def add(g: Expr) -> Stmt:
+            row = tir.load(weights, tir.ramp((tile * groups + g) * 64, 64))
+            dot = "llvm.x86.avx512.vpdpbusd.512"
+            return tir.store(total, tirx.call_llvm_pure_intrin("int32x16", dot, tir.load(total, whole), ones, row), whole)
+
+        correct = value - tir.load(total, whole) * tir.broadcast(tir.i32(self.zero), LANES)
+        clear = tir.store(total, tir.broadcast(tir.i32(0), LANES), whole)
+        return tir.seq(
+            declared, also, alloc, clear, tir.loop(groups, add, "g"), tir.store(frame.parts[1], correct, lanes)
+        )
 
     def task(self, frame: Frame, number: Expr) -> Stmt:
         image, block, share = tir.split(number, self.left.w.batch, self.blocks, self.shares)
         first, count = stretch(block, self.t.block, self.total)
         return Block(self, frame, image, first, count).work(share)
 
-    def widths(self) -> tuple[int, tuple[int, ...]]:
-        """The number of whole panels, and the true lanes of the tiles of a narrower last one."""
-        wide = LANES * self.t.channels
-        full, rest = divmod(self.left.w.channels_out, wide)
-        return full, widths(rest, LANES)
+
+@dataclass(frozen=True)
+class Unit:
+    """A few tiles of sums: where their pixels are read, what follows them, and the first tile of output channels."""
+
+    number: Expr  # among those of a panel
+    channel: Expr
+    segments: list[list[Segment]]  # of each tile of pixels
+    sources: list[Expr]
 
 
 class Block:
@@ -103,306 +120,209 @@ class Block:
 
     def __init__(self, kernel: Kernel, frame: Frame, image: Expr, first: Expr, count: Expr) -> None:
         self.k, self.frame, self.image, self.first, self.count = kernel, frame, image, first, count
-        self.sums, self.starts, self.factors, self.lines = frame.parts
+        self.sums, self.starts, self.copied = frame.parts
         places = frame.places
-        self.source, self.declared = tir.flat(places[kernel.x].buffer)
-        self.weights, declared = tir.flat(places[kernel.weight].buffer)
-        self.out, out = tir.flat(frame.place.buffer)
-        self.declared = tir.seq(self.declared, declared, out)
-        self.others: dict[Value, Any] = {}
-        for value in kernel.tail.bytes if kernel.tail else ():
-            self.others[value], declared = tir.flat(places[value].buffer)
-            self.declared = tir.seq(self.declared, declared)
+        self.source, one = tir.flat(places[kernel.x].buffer)
+        self.weights, two = tir.flat(places[kernel.weight].buffer)
+        self.declared = [one, two]
+        if not kernel.prepared:
+            self.starts, three = tir.flat(places[kernel.bias].buffer)
+            self.declared.append(three)
+        self.read = self.copied if kernel.left.copied else self.source
+        t = kernel.t
+        self.even = t.block % t.pixels == 0 and kernel.total % t.block % t.pixels == 0
 
     def work(self, share: Expr) -> Stmt:
         k, t = self.k, self.k.t
-        full, rest = k.widths()
+        full, rest = divmod(k.tiles_out, t.channels)
+        if k.left.w.channels_out % LANES and not rest and not k.padded:
+            full, rest = full - 1, t.channels  # a panel that cannot be stored whole
         begin, many = stretch(share, t.panels, k.panels)
-        parts: list[Stmt] = [self.declared]
-        if k.left.bordered:
-            rows = tirx.floordiv(self.count, k.across)
-            first = tirx.floordiv(self.first, k.across)
-            parts.append(copy_lines(k.left, self.source, self.image, self.lines, first, rows, k.zero))
         end = begin + many
-        whole = tirx.min(end, tir.i32(full)) if rest else end
+        parts: list[Stmt] = [*self.declared, self.copy()]
         if full:
-            every = (LANES,) * t.channels
-            parts.append(tir.loop(whole - begin, lambda p: self.panel(p, every), "panel", start=begin))
+            whole = (tirx.min(end, tir.i32(full)) if rest else end) - begin
+            only = None if k.shares == 1 or not rest else whole > 0
+            run = Run(self, begin, t.channels, full * t.channels * LANES).all(tir.i32(full) if k.shares == 1 else whole)
+            parts.append(run if only is None else tir.when(only, run))
         if rest:
-            last = self.panel(tir.i32(full), rest)
-            parts.append(last if k.shares == 1 else tir.when(end > full, last))
+            run = Run(self, tir.i32(full), rest, k.left.w.channels_out).all(tir.i32(1))
+            parts.append(run if k.shares == 1 else tir.when(end > full, run))
         return tir.seq(parts)
 
-    def panel(self, panel: Expr, lanes: tuple[int, ...]) -> Stmt:
-        """All units of a block with some output channels."""
-        t, first = self.k.t, panel * self.k.t.channels
-        units = tirx.floordiv(self.count, t.pixels)
-        prepared = Panel(self, first, lanes)
+    def copy(self) -> Stmt | None:
+        left, t = self.k.left, self.k.t
+        if left.gathered:
+            return copy_pixels(left, self.source, self.image, self.copied)
+        if not left.bordered:
+            return None
+        first, rows = (tirx.floordiv(n, self.k.across) * t.lines for n in (self.first, self.count))
+        if left.w.height.out % t.lines:
+            rows = tirx.min(rows, left.w.height.out - first)
+        return copy_lines(left, self.source, self.image, self.copied, first, rows, self.k.zero)
 
-        def unit(number: Expr) -> Stmt:
-            return prepared.unit(self.first + number * t.pixels, t.pixels, number)
-
-        parts = [prepared.start(), tir.loop(units, unit, "unit")]
-        odd = self.k.total % t.block % t.pixels or (t.block % t.pixels and self.k.total > t.block) or t.block % t.pixels
-        if t.pixels > 1 and odd:
-            rest = self.count - units * t.pixels
-            parts.append(tir.when(rest > 0, prepared.unit(self.first + units * t.pixels, 1, units)))
-        return tir.seq(parts)
-
-    def pixels(self, tile: Expr) -> Pixels:
-        left, rows = self.k.left, self.k.t.rows
-        w = left.w
-        row, number = (tirx.floordiv(tile, self.k.across), tirx.floormod(tile, self.k.across))
-        if w.height.out == 1:
+    def pixels(self, tile: Expr) -> tuple[Expr, list[Segment]]:
+        """Where a tile of pixels is read, and its stretches of the output."""
+        k, left, t = self.k, self.k.left, self.k.t
+        w, valid = left.w, None
+        if not self.even:
+            valid = tile < self.first + self.count
+            tile = tirx.min(tile, self.first + self.count - 1)
+        if k.across == 1:
+            row, number = tile * t.lines, tir.i32(0)
+        elif w.height.out == 1:
             row, number = tir.i32(0), tile
-        wanted = number * rows
-        column = wanted if w.width.out % rows == 0 else tirx.min(wanted, tir.i32(w.width.out - rows))
-        done: Expr | int = 0 if w.width.out % rows == 0 else wanted - column
-        if left.bordered:
-            above = (row - tirx.floordiv(self.first, self.k.across)) * w.height.stride
         else:
-            above = self.image * w.height.size + row * w.height.stride
-        return Pixels(row, column, done, (above * left.line + column * w.width.stride) * left.pixel)
+            row, number = tirx.floordiv(tile, k.across), tirx.floormod(tile, k.across)
+        width = w.width.out if t.lines > 1 else t.rows
+        column, done = number * width, tir.i32(0)
+        if w.width.out % width:
+            column = tirx.min(column, tir.i32(w.width.out - width))
+            done = number * width - column
+        if left.bordered:
+            above = (row - tirx.floordiv(self.first, k.across) * t.lines) * w.height.stride
+        else:
+            above = (0 if left.gathered else self.image * w.height.size) + row * w.height.stride
+        source = (above * left.line + column * w.width.stride) * left.pixel
+        segments = []
+        for line in range(t.lines):
+            inside = valid
+            if line and w.height.out % t.lines:
+                there = row + line < w.height.out
+                inside = there if valid is None else tirx.And(valid, there)
+            segments.append(Segment(row + line, column, line * left.line, width, done, inside))
+        return source, segments
 
 
-class Panel:
-    """Some output channels of a block: `lanes` are the true ones of each tile, from tile `first` on."""
+class Run:
+    """The units of some panels of equal shape in turn: of panel `begin` first, each `channels` tiles wide.
 
-    def __init__(self, block: Block, first: Expr, lanes: Sequence[int]) -> None:
-        self.b, self.k, self.first, self.lanes = block, block.k, first, lanes
-        self.wide = LANES * len(lanes)
+    `limit` is the number of output channels that are there for these panels.
+    """
 
-    def channel(self, tile: int) -> Expr:
-        return (self.first + tile) * LANES
+    def __init__(self, block: Block, begin: Expr, channels: int, limit: int) -> None:
+        self.b, self.k, self.begin, self.channels = block, block.k, begin, channels
+        self.wide = LANES * channels
+        self.finish = Finish(block.k, block.frame, block.image, channels, limit)
+        units = tirx.floordiv(block.count + (self.k.t.pixels - 1), self.k.t.pixels)
+        self.units = tir.i32(ceil_div(self.k.total, self.k.t.pixels)) if self.k.blocks == 1 else units
 
-    # -- before the units ----------------------------------------------------------------------------------------
+    def all(self, panels: Expr) -> Stmt:
+        """Every unit, each with the end of the one before it; then the end of the last."""
+        total = panels * self.units
 
-    def start(self) -> Stmt:
-        """What sums start from, and the factors of the tail, side by side."""
-        parts = [self.starting(v, width) for v, width in enumerate(self.lanes)]
-        if self.k.tail:
-            for number, value in enumerate(self.k.tail.factors):
-                parts += [self.factor(number, value, v, width) for v, width in enumerate(self.lanes)]
-        return tir.seq(parts)
+        def next_(v: Expr) -> Stmt:
+            before, binds = self.unit(v - 1)
+            now, also = self.unit(v)
+            return tir.seq(binds, also, self.products(now, before))
 
-    def starting(self, v: int, width: int) -> Stmt:
-        bias, at = self.k.bias, v * LANES
-
-        def put(lane: Expr) -> Stmt:
-            channel = (self.channel(v) + lane,) if bias.type.size > 1 else (0,)
-            return tir.store(self.b.starts, self.b.frame.body.at(bias, channel), at + lane)
-
-        zeros = tir.store(self.b.starts, tir.broadcast(tir.i32(0), LANES), tir.ramp(at, LANES))
-        stored = tir.seq(zeros if width < LANES else None, tir.vectorized(width, put))
-        if not self.k.zero:
-            return stored
-        groups = self.k.left.groups
-        total, alloc = tir.local((LANES,), "int32", "total")
-        whole = tir.ramp(0, LANES)
-        ones = tirx.reinterpret("int8x64", tir.broadcast(tir.i32(ONES), LANES))
-
-        def add(g: Expr) -> Stmt:
-            row = tir.load(self.b.weights, tir.ramp(((self.first + v) * groups + g) * 64, 64))
-            dot = "llvm.x86.avx512.vpdpbusd.512"
-            return tir.store(total, tirx.call_llvm_pure_intrin("int32x16", dot, tir.load(total, whole), ones, row), whole)
-
-        lanes = tir.ramp(at, LANES)
-        correct = tir.load(self.b.starts, lanes) - tir.load(total, whole) * tir.broadcast(tir.i32(self.k.zero), LANES)
+        first, binds = self.unit(tir.i32(0))
+        last, also = self.unit(total - 1)
         return tir.seq(
-            stored,
-            alloc,
-            tir.store(total, tir.broadcast(tir.i32(0), LANES), whole),
-            tir.loop(groups, add, "g"),
-            tir.store(self.b.starts, correct, lanes),
+            self.finish.declared,
+            binds,
+            self.products(first, None),
+            tir.loop(total - 1, next_, "unit", start=1),
+            also,
+            [piece for pieces in self.ends(last) for piece in pieces],
         )
 
-    def factor(self, number: int, value: Value, v: int, width: int) -> Stmt:
-        at = self.factor_at(number, v)
-        place = self.b.frame.body.places[value]
-        axis = len(value.shape) - 1 if self.k.matrix else len(value.shape) - len(self.k.anchor.shape) + 1
+    def unit(self, v: Expr) -> tuple[Unit, list[Stmt]]:
+        panel, number = tirx.floordiv(v, self.units), tirx.floormod(v, self.units)
+        found = [self.b.pixels(self.b.first + number * self.k.t.pixels + i) for i in range(self.k.t.pixels)]
+        binds: list[Stmt] = []
 
-        def put(lane: Expr) -> Stmt:
-            index = tuple(
-                self.channel(v) + lane if a == axis and n > 1 else tir.i32(0) for a, n in enumerate(value.shape)
-            )
-            return tir.store(self.b.factors, place.load(index), at + lane)
+        def named(x: Expr) -> Expr:
+            name, bind = tir.let(tir.expr(x), "at")
+            binds.append(bind)
+            return name
 
-        return tir.vectorized(width, put)
+        number, channel = named(number), named((self.begin + panel) * self.k.t.channels)
+        sources = [named(source) for source, _ in found]
+        return Unit(number, channel, [segments for _, segments in found], sources), binds
 
-    def factor_at(self, number: int, v: int) -> int:
-        return (number * self.k.t.channels + v) * LANES
-
-    # -- units ---------------------------------------------------------------------------------------------------
-
-    def unit(self, tile: Expr, count: int, number: Expr) -> Stmt:
-        found = [self.b.pixels(tile + i) for i in range(count)]
-        sources, binds = zip(*(tir.let(p.source, "source") for p in found), strict=True)
-        each = [(i, v) for i in range(count) for v in range(len(self.lanes))]
-        many = len(self.lanes)
-        begin = [amx.load(i * many + v, self.b.starts, v * LANES, 0) for i, v in each]
-        leave = [
-            amx.store(i * many + v, self.b.sums, i * self.k.t.rows * self.wide + v * LANES, 4 * self.wide)
-            for i, v in each
+    def ends(self, unit: Unit) -> list[list[Stmt]]:
+        """What follows the sums of each tile of pixels of a unit, in pieces."""
+        rows = self.k.t.rows
+        return [
+            [s for segment in segments for s in self.finish.pieces(segment, i * rows, unit.channel)]
+            for i, segments in enumerate(unit.segments)
         ]
-        finish = [self.finish(p, i) for i, p in enumerate(found)]
-        return tir.seq(binds, begin, self.reduce(sources, number), leave, finish)
 
-    def reduce(self, sources: Sequence[Expr], unit: Expr) -> Stmt:
-        """All steps of the reduction: lines of the window, runs in a line, products in a run."""
+    def products(self, unit: Unit, before: Unit | None) -> Stmt:
+        many, rows = self.channels, self.k.t.rows
+        each = [(i, v) for i in range(self.k.t.pixels) for v in range(many)]
+        at = [(unit.channel + v) * LANES for v in range(many)]
+        begin = [amx.load(i * many + v, self.b.starts, at[v], 0) for i, v in each]
+        leave = [amx.store(i * many + v, self.b.sums, i * rows * self.wide + v * LANES, 4 * self.wide) for i, v in each]
+        loops, last = self.steps(unit)
+        if before is None:
+            return tir.seq(begin, loops, last, leave)
+        return tir.seq(begin, loops, mixed(last, leave, self.ends(before), many))
+
+    def steps(self, unit: Unit) -> tuple[Stmt, list[Stmt]]:
+        """All steps of the reduction: lines of the window, runs in a line, products in a run. The last ones apart."""
         left, groups = self.k.left, self.k.t.groups
         w, rows = left.w, left.run // 4
-        buffer = self.b.lines if left.bordered else self.b.source
-        stride = w.width.stride * left.pixel
+        many, apart = rows // groups, min(PEELED, rows // groups)
 
-        def step(kh: Expr, r: Expr, j: Expr) -> Stmt:
+        def step(kh: Expr | int, r: Expr | int, j: Expr | int) -> list[Stmt]:
             line = kh * (w.height.dilation * left.line * left.pixel) + r * (w.width.dilation * left.pixel)
             group = (kh * left.runs + r) * rows + j * groups
-            return tir.seq(
-                self.fetch(unit, group),
-                self.step([s + line + j * (4 * groups) for s in sources], buffer, stride, group),
-            )
+            lefts = [s + line + j * (4 * groups) for s in unit.sources]
+            return [tir.seq(self.fetch(unit, group)), *self.step(unit, lefts, group)]
 
-        return tir.loop(
-            w.height.kernel,
-            lambda kh: tir.loop(
-                left.runs, lambda r: tir.loop(rows // groups, lambda j: step(kh, r, j), "step"), "run"
-            ),
-            "kh",
-        )
+        def run(kh: Expr | int, r: Expr | int, count: int) -> Stmt:
+            return tir.loop(count, lambda j: tir.seq(step(kh, r, j)), "step") if count else tir.seq()
 
-    def fetch(self, unit: Expr, group: Expr) -> list[Stmt]:
+        def line(kh: Expr | int, runs: int) -> Stmt:
+            return tir.loop(runs, lambda r: run(kh, r, many), "run") if runs else tir.seq()
+
+        end, final = w.height.kernel - 1, left.runs - 1
+        loops = [tir.loop(end, lambda kh: line(kh, left.runs), "kh")] if end else []
+        loops += [line(end, final), run(end, final, many - apart)]
+        return tir.seq(loops), [s for j in range(many - apart, many) for s in step(end, final, j)]
+
+    def step(self, unit: Unit, at: Sequence[Expr], group: Expr | int) -> list[Stmt]:
+        """Loads and products of one step, in pieces of about one product."""
+        left, pieces = self.k.left, []
+        stride = left.w.width.stride * left.pixel
+        outer = [amx.load(amx.LEFT + i % 2, self.b.read, a, stride) for i, a in enumerate(at)]
+        for v in range(self.channels):
+            right = amx.RIGHT + v % 2
+            weights = ((unit.channel + v) * left.groups + group) * 64
+            load: Stmt | None = amx.load(right, self.b.weights, weights, 64)
+            for i in range(len(at)):
+                product = amx.multiply(i * self.channels + v, amx.LEFT + i % 2, right, self.k.signed)
+                pieces.append(tir.seq(load, outer[i] if v == 0 else None, product))
+                load = None
+        return pieces
+
+    def fetch(self, unit: Unit, group: Expr | int) -> list[Stmt]:
         """Ask for a share of the next panel's weights, which lie behind those of this one."""
         t, left = self.k.t, self.k.left
-        lines, steps = len(self.lanes) * left.groups, left.groups // t.groups
+        lines, steps = self.channels * left.groups, left.groups // t.groups
         share = ceil_div(lines, steps * ceil_div(t.block, t.pixels))
         if share > MOST_FETCHED:
             return []
-        first = (unit * steps + tirx.floordiv(group, t.groups)) * share
-        begin = (self.first + len(self.lanes)) * left.groups
+        first = (unit.number * steps + tirx.floordiv(tir.expr(group), t.groups)) * share
+        begin = (unit.channel + self.channels) * left.groups
         return [tir.prefetch(self.b.weights, (begin + first + i) * 64, near=False) for i in range(share)]
 
-    def step(self, at: Sequence[Expr], buffer: Any, stride: int, group: Expr) -> Stmt:
-        many = len(self.lanes)
-        lefts = [amx.load(amx.LEFT + i, buffer, a, stride) for i, a in enumerate(at)]
-        parts: list[Stmt] = []
-        for v in range(many):
-            right = amx.RIGHT + v % 2
-            parts.append(
-                amx.load(right, self.b.weights, ((self.first + v) * self.k.left.groups + group) * 64, 64)
-            )
-            for i in range(len(at)):
-                if v == 0:
-                    parts.append(lefts[i])
-                parts.append(amx.multiply(i * many + v, amx.LEFT + i, right, self.k.signed))
-        return tir.seq(parts)
 
-    # -- after the reduction -------------------------------------------------------------------------------------
+def mixed(last: Sequence[Any], leave: Sequence[Any], ends: Sequence[Sequence[Any]], many: int) -> Stmt:
+    """The last steps of a unit and its stores, with the pieces of the unit before between them.
 
-    def finish(self, pixels: Pixels, i: int) -> Stmt:
-        """Everything that follows, for the pixels of a tile that no earlier one has."""
-        rows = self.k.t.rows
-        if self.fast():
-            return Fast(self, pixels, i).all()
-        start = pixels.done
-
-        def one(j: Expr) -> Stmt:
-            slot = (i * rows + j) * self.wide
-            return tir.seq(
-                tir.vectorized(width, self.writer(pixels, j, slot + v * LANES, v))
-                for v, width in enumerate(self.lanes)
-            )
-
-        return tir.loop(tir.i32(rows) - start, one, "pixel", start=start)
-
-    def fast(self) -> bool:
-        """Whether the tail is known, and whole vectors of its results may be stored."""
-        if self.k.tail is None:
-            return False
-        padded = physical_shape(self.k.problem.body.outputs[0].type)[-1] == LANES and not self.k.matrix
-        return padded or all(width == LANES for width in self.lanes)
-
-    def writer(self, pixels: Pixels, j: Expr, slot: Expr, v: int) -> Callable[[Expr], Stmt]:
-        frame, k = self.b.frame, self.k
-
-        def write(lane: Expr) -> Stmt:
-            frame.body.bind(k.anchor, lambda _: tir.load(self.b.sums, slot + lane))
-            return frame.store(self.index(pixels, j, self.channel(v) + lane))
-
-        return write
-
-    def index(self, pixels: Pixels, j: Expr, channel: Expr) -> tuple[Expr, ...]:
-        column = pixels.column + j
-        if self.k.matrix:
-            return (*tir.split(column, *self.k.anchor.shape[:-1]), channel)
-        if len(self.k.anchor.shape) == 3:
-            return self.b.image, channel, column
-        return self.b.image, channel, pixels.row, column
-
-
-class Fast:
-    """Sums to bytes, several pixels at a time."""
-
-    def __init__(self, panel: Panel, pixels: Pixels, i: int) -> None:
-        self.p, self.k, self.i = panel, panel.k, i
-        self.many = len(panel.lanes)
-        w = self.k.left.w
-        self.pitch = self.k.anchor.shape[-1] if self.k.matrix else ceil_div(w.channels_out, LANES) * LANES
-        row = (panel.b.image * w.height.out + pixels.row) * w.width.out + pixels.column
-        self.base, self.bind = tir.let(row * self.pitch + panel.first * LANES, "base")
-        self.done = pixels.done
-        self.tail = self.k.tail
-
-    def all(self) -> Stmt:
-        rows = self.k.t.rows
-        each = max(1, 4 // self.many) if self.many > 1 else 1
-        if isinstance(self.done, int):
-            whole, rest = divmod(rows, each)
-            parts = [tir.loop(whole, lambda q: self.group(q * each, each), "pixels")] if whole else []
-            return tir.seq(self.bind, parts, [self.group(tir.i32(rows - 1), 1)] if rest else None)
-        count = tir.i32(rows) - self.done
-        whole = tirx.floordiv(count, each)
-        parts = [tir.loop(whole, lambda q: self.group(self.done + q * each, each), "pixels")]
-        if each > 1:
-            parts.append(tir.when(count > whole * each, self.group(tir.i32(rows - 1), 1)))
-        return tir.seq(self.bind, parts)
-
-    def group(self, first: Expr, count: int) -> Stmt:
-        """`count` pixels from number `first` on."""
-        binds: list[Stmt] = []
-        found: list[Expr] = []
-        for q in range(count):
-            for v in range(self.many):
-                value, bind = tir.let(self.numbers(first + q, v), "number")
-                binds.append(bind)
-                found.append(value)
-        kind = amx_tail.TVM_KIND[self.k.problem.body.outputs[0].type.dtype]
-        out, pitch = self.p.b.out, self.pitch
-        if len(found) == 1:
-            at = self.base + first * pitch
-            return tir.seq(binds, amx_tail.stored(out, amx_tail.narrow(self.tail, found[0]), LANES, at))
-        four = [*found, *found][:4]
-        whole, bind = tir.let(amx_tail.packed(self.tail, four), "bytes")
-        wide = LANES * self.many
-        stores = [
-            amx_tail.stored(
-                out,
-                whole if wide == 64 else amx_tail.part(whole, kind, wide, q * wide),
-                wide,
-                self.base + (first + q) * pitch,
-            )
-            for q in range(count)
-        ]
-        return tir.seq(binds, bind, stores)
-
-    def numbers(self, j: Expr, v: int) -> Expr:
-        p = self.p
-
-        def bytes_of(value: Value) -> Expr:
-            return tir.load(p.b.others[value], tir.ramp(self.base + j * self.pitch + v * LANES, LANES))
-
-        def factors(value: Value) -> Expr:
-            number = self.tail.factors.index(value)
-            return tir.load(p.b.factors, tir.ramp(p.factor_at(number, v), LANES))
-
-        sums = tir.load(p.b.sums, tir.ramp((self.i * self.k.t.rows + j) * p.wide + v * LANES, LANES))
-        return amx_tail.numbers(self.tail, amx_tail.Vectors(sums, bytes_of, factors))
+    The pieces of a tile of pixels come before that tile's `many` stores.
+    """
+    works = [*last, *leave[: len(leave) - many]]
+    pieces = [(i, piece) for i, end in enumerate(ends) for piece in end]
+    after: list[list[Any]] = [[] for _ in works]
+    for k, (i, piece) in enumerate(pieces):
+        even = (k + 1) * len(works) // (len(pieces) + 1)
+        latest = len(last) - 1 + i * many
+        after[max(0, min(even, latest))].append(piece)
+    parts: list[Any] = []
+    for work, some in zip(works, after, strict=True):
+        parts += [work, *some]
+    return tir.seq(parts, leave[len(leave) - many :])

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import prod
 from typing import Literal
 
-from edgec.compiler.ir import Node, Type, Value
+from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .amx_shape import LANES, Left, Tiling, tilings
+from .amx_shape import LANES, NARROW, Left, Tiling, across, tilings
 from .common import ceil_div, epilogue_fits, input_index, operations
+from .conv_int8_rows import bytes_layout, value_layout
 from .conv_rows import flattens
 from .conv_shape import Axis, Window, conv_window, geometry
+from .int8_tiles import BLOCK, QUAD
 
 KEPT = 3
 CONV, MATMUL = "conv_int8_amx", "matmul_int8_amx"
 ISA = frozenset({"AMXTILE", "AMXINT8", "AVX512VNNI"})
-BYTES = ("u8", "i8")
 
 
 def match_conv(problem: Problem) -> Literal[True] | str:
@@ -28,7 +30,7 @@ def match_conv(problem: Problem) -> Literal[True] | str:
         return shape
     if shape.group != 1:
         return "has groups"
-    return _operands(problem, node.args[0], node.args[1])
+    return _operands(problem)
 
 
 def match_matmul(problem: Problem) -> Literal[True] | str:
@@ -37,13 +39,16 @@ def match_matmul(problem: Problem) -> Literal[True] | str:
         return "the right operand is no matrix of signed bytes with a zero point of 0"
     if a.shape[-1] % 4:
         return "rows of the left operand are no multiple of 4 bytes"
-    return _operands(problem, a, b)
+    return _operands(problem)
 
 
-def _operands(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
-    if input_index(problem.body, x) < 0 or input_index(problem.body, w) < 0 or x == w:
+def _operands(problem: Problem) -> Literal[True] | str:
+    args = problem.anchor.args
+    if any(input_index(problem.body, v) < 0 for v in args):
         return "reads an operand through a computation"
-    if not all(v.type.size for v in (x, w, *problem.anchor.results)):
+    if len(set(args)) < len(args):
+        return "reads one value as two operands"
+    if not all(v.type.size for v in (*args, *problem.anchor.results)):
         return "is empty"
     return epilogue_fits(problem)
 
@@ -55,11 +60,26 @@ def left_of(problem: Problem) -> Left:
         rows, inner = prod(node.types[0].shape[:-1]), node.args[0].shape[-1]
         return Left(Window(1, inner, node.types[0].shape[-1], Axis(1, 1), Axis(rows, rows)), inner, False)
     w = geometry(problem)
+    pixel = stored_channels(node.args[0].shape[1])
     if flattens(problem):
-        w = w.flat()
-    channels = node.args[0].shape[1]
-    block = channel_block(channels)
-    return Left(w, ceil_div(channels, block) * block, outside(w.height) or outside(w.width))
+        return Left(w.flat(), pixel, False)
+    bordered = outside(w.height) or outside(w.width)
+    if w.taps == 1 and not bordered and w.width.out <= NARROW and _whole_images(problem):
+        return Left(w.flat(), pixel, False, w)
+    return Left(w, pixel, bordered)
+
+
+def stored_channels(channels: int) -> int:
+    """Bytes of a pixel in the layout of activations."""
+    block = QUAD if channels <= QUAD else BLOCK
+    return ceil_div(channels, block) * block
+
+
+def _whole_images(problem: Problem) -> bool:
+    """Whether what follows the anchor reads all pixels of its operands in order, or one for all."""
+    shape = problem.anchor.types[0].shape
+    rest = [v.shape for v in problem.body.inputs if v not in problem.anchor.args]
+    return len(shape) == 4 and all(s == shape or len(s) < 2 or s[-2:] == (1, 1) for s in rest)
 
 
 def outside(axis: Axis) -> bool:
@@ -68,74 +88,74 @@ def outside(axis: Axis) -> bool:
     return axis.pad > 0 or last >= axis.size
 
 
-def channel_block(channels: int) -> int:
-    return 4 if channels <= 4 else 16
-
-
-def layout_of(t: Type) -> str:
-    """How a value with the shape of the result lies: bytes with their channels side by side, other types in blocks."""
-    spatial = {3: "W", 4: "HW"}[len(t.shape)]
-    if t.dtype in BYTES:
-        return f"N{spatial}C{channel_block(t.shape[1])}c"
-    return f"NC{spatial}{LANES}c"
-
-
 def choices_conv(problem: Problem) -> Sequence[Choice]:
     x, w, _ = problem.anchor.args
-    shape = problem.anchor.types[0].shape
-    rank = len(shape)
-    deep = "4i" if channel_block(x.shape[1]) == 16 else ""
-
-    def layout_in(value: Value) -> str:
-        if value == w:
-            return f"{'OHWI' if rank == 4 else 'OWI'}{deep}16o4i"
-        same = len(value.shape) == rank and (value == x or value.shape[1] == shape[1])
-        return layout_of(value.type) if same else ""
-
-    layouts = tuple(layout_in(v) for v in problem.body.inputs)
-    return _offers(CONV, problem, layouts, layout_of(problem.body.outputs[0].type))
+    rank = len(x.shape)
+    layout = bytes_layout(rank, x.shape[1])
+    deep = "4i" if layout.endswith("16c") else ""
+    fixed = {x: layout, w: f"{'OHWI' if rank == 4 else 'OWI'}{deep}16o4i"}
+    layouts = tuple(fixed.get(v) or value_layout(problem, v) for v in problem.body.inputs)
+    return _offers(CONV, problem, layouts, value_layout(problem, problem.body.outputs[0]))
 
 
 def choices_matmul(problem: Problem) -> Sequence[Choice]:
-    b = problem.anchor.args[1]
-    return _offers(MATMUL, problem, tuple("JK16j4k" if v == b else "" for v in problem.body.inputs), "")
+    columns = problem.anchor.types[0].shape[-1]
+
+    def layout(value: Value) -> str:
+        if value == problem.anchor.args[1]:
+            return "JK16j4k"
+        return f"A{LANES}a" if value.shape == (columns,) and _per_column(problem, value) else ""
+
+    return _offers(MATMUL, problem, tuple(map(layout, problem.body.inputs)), "")
+
+
+def _per_column(problem: Problem, value: Value) -> bool:
+    return all(n.op != "Edgec.Table" or value not in n.args[1:] for n in problem.body.nodes())
 
 
 def _offers(row: str, problem: Problem, layouts: tuple[str, ...], out: str) -> Sequence[Choice]:
     left, cpu = left_of(problem), problem.target.cpu
-    found = sorted(
-        tilings(left, cpu, operations(problem), problem.threads, problem.cold), key=lambda t: (t.cost_us, t.block)
-    )
+    every = tilings(left, cpu, operations(problem), problem.threads, problem.cold)
     return [
-        Choice(row, layouts, (out,), config(t), t.cost_us, scratch(problem, left, t).total) for t in found[:KEPT]
+        Choice(row, layouts, (out,), config(t), t.cost_us, scratch(problem, left, t).total)
+        for t in sorted(every, key=lambda t: (t.cost_us, t.block))[:KEPT]
     ]
 
 
+KEYS = ("mt", "ml", "pt", "nt", "kg", "pb", "cb")
+
+
 def config(t: Tiling) -> tuple[tuple[str, int], ...]:
-    return (("mt", t.rows), ("pt", t.pixels), ("nt", t.channels), ("kg", t.groups), ("pb", t.block), ("cb", t.panels))
+    return tuple(zip(KEYS, (t.rows, t.lines, t.pixels, t.channels, t.groups, t.block, t.panels), strict=True))
 
 
 def tiling_of(choice: Choice) -> Tiling:
-    rows, pixels, channels, groups, block, panels = (choice.get(k) for k in ("mt", "pt", "nt", "kg", "pb", "cb"))
-    return Tiling(rows, pixels, channels, groups, block, panels)
+    return Tiling(*map(choice.get, KEYS))
 
 
+@dataclass(frozen=True)
 class Scratch:
-    """Byte offsets of what a kernel keeps in scratch: sums as they leave the tiles, what they start from, multipliers
-    side by side, the bordered lines of a block."""
+    """Bytes of what a kernel keeps in scratch: sums as they leave the tiles, what sums start from, copied pixels."""
 
-    def __init__(self, sums: int, starts: int, factors: int, lines: int) -> None:
-        self.sums, self.starts = 0, sums
-        self.factors = self.starts + starts
-        self.lines = self.factors + factors
-        self.total = self.lines + ceil_div(lines, 64) * 64
+    sums: int
+    starts: int
+    copied: int
+
+    @property
+    def total(self) -> int:
+        return self.sums + self.starts + self.copied
 
 
 def scratch(problem: Problem, left: Left, t: Tiling) -> Scratch:
-    wide = LANES * t.channels
-    lines = left.lines(ceil_div(t.block, ceil_div(left.w.width.out, t.rows))) * left.line * left.pixel
-    factors = sum(v.type.dtype == "f32" for v in problem.body.inputs)
-    return Scratch(4 * t.pixels * t.rows * wide, 4 * wide, 4 * wide * factors, lines if left.bordered else 0)
+    lines = left.lines(ceil_div(t.block, across(left, t)) * t.lines) if left.bordered else 1
+    copied = ceil_div(lines * left.line * left.pixel, 64) * 64 if left.copied else 0
+    starts = 64 * ceil_div(left.w.channels_out, LANES) if prepared(problem) else 0
+    return Scratch(4 * t.pixels * t.rows * t.channels * LANES, starts, copied)
+
+
+def prepared(problem: Problem) -> bool:
+    """Whether sums start from more than the bias as it lies."""
+    return zero_of(problem.anchor) != 0 or problem.anchor.args[2].type.size == 1
 
 
 def zero_of(node: Node) -> int:

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Any
 
 from tvm import tirx
 
@@ -19,7 +18,7 @@ from edgec.compiler.ops.common import limits
 from edgec.compiler.registry import Problem
 from edgec.targets import tir
 from edgec.targets.mathlib import fenced
-from edgec.targets.tir import Expr, Stmt
+from edgec.targets.tir import Expr
 
 LANES = 16
 TVM_KIND = {"u8": "uint8", "i8": "int8"}
@@ -137,28 +136,15 @@ def packed(tail: Tail, four: Sequence[Expr]) -> Expr:
         pairs = [tirx.call_llvm_pure_intrin("int16x32", "llvm.sadd.sat", x, shift) for x in pairs]
     pack = "llvm.x86.avx512.packuswb.512" if kind == "uint8" else "llvm.x86.avx512.packsswb.512"
     mixed = tirx.call_llvm_pure_intrin("int8x64", pack, *pairs)
-    order = tirx.Shuffle([tir.i32(k) for k in ORDER], [tir.i32(k) for k in range(LANES)])
-    quarters = tirx.call_llvm_pure_intrin(
-        "int32x16", "llvm.x86.avx512.permvar.si.512", tirx.reinterpret("int32x16", mixed), order
-    )
+    quarters = tirx.Shuffle([tirx.reinterpret("int32x16", mixed)], [tir.i32(k) for k in ORDER])
     result = tirx.reinterpret(f"{kind}x64", quarters)
     if attrs["low"] > limits(attrs["to"])[0]:
         result = tirx.max(result, tir.broadcast(tir.lit(attrs["low"], kind), 64))
     return result
 
 
-def narrow(tail: Tail, x: Expr) -> Expr:
-    """One vector of numbers as 16 bytes."""
-    attrs = full_attrs(tail.node)
-    low = attrs["low"] - attrs["zero"]
-    bounded = tirx.max(x, _all(low))
-    return tirx.Cast(f"{TVM_KIND[attrs['to']]}x16", bounded + _all(attrs["zero"]) if attrs["zero"] else bounded)
-
-
 def part(x: Expr, kind: str, lanes: int, first: int) -> Expr:
     """Some of the lanes of 64 bytes."""
+    if lanes == 64:
+        return x
     return tirx.call_llvm_pure_intrin(f"{kind}x{lanes}", "llvm.vector.extract", x, tirx.IntImm("int64", first))
-
-
-def stored(buffer: Any, value: Expr, lanes: int, at: Expr) -> Stmt:
-    return tir.store(buffer, value, tir.ramp(at, lanes))

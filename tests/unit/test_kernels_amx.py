@@ -26,7 +26,7 @@ def conv(
         sums = build("Edgec.ConvInteger", a, b, c, zero=zero, **attrs)
         return build("Edgec.Rescale", sums, m, zeros=(0,), to=to, zero=3, low=low, high=high)
 
-    return chain([x, w, f"i32[{channels}]", f"f32[{channels}, 1, 1]"], body, [out], "x86-amx")
+    return chain([x, w, f"i32[{channels}]@A16a", f"f32[{channels}, 1, 1]@CHW16c"], body, [out], "x86-amx")
 
 
 DEEP = "OHWI4i16o4i"
