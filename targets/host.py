@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
 from dataclasses import replace
@@ -20,12 +21,14 @@ _FLAGS = {
     "avx512vl": "AVX512VL",
     "avx512dq": "AVX512DQ",
     "avx512_vnni": "AVX512VNNI",
+    "amx_tile": "AMXTILE",
+    "amx_int8": "AMXINT8",
     "asimd": "NEON",
     "asimddp": "DOTPROD",
     "fphp": "FP16",
     "i8mm": "I8MM",
 }
-_BY_ARCH = {"x86_64": ("x86-avx512", "x86"), "aarch64": ("arm",)}
+_BY_ARCH = {"x86_64": ("x86-amx", "x86-avx512", "x86"), "aarch64": ("arm",)}
 
 
 def host() -> Target:
@@ -67,3 +70,11 @@ def _cache(level: str) -> int:
             size = (folder / "size").read_text().strip()
             return int(size.rstrip("KM")) * {"K": 1024, "M": 1 << 20}.get(size[-1], 1)
     return 0
+
+
+def claim_tiles() -> bool:
+    """Ask for AMX tiles in this process, which runs kernels itself; whether there are any."""
+    if platform.machine() != "x86_64" or not {"AMXTILE", "AMXINT8"} <= features():
+        return False
+    arch_prctl, request, tile_data = 158, 0x1023, 18
+    return ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0

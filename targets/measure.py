@@ -18,6 +18,8 @@ from edgec.compiler.ir import Array
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
 
+from .host import claim_tiles
+
 CLOCK = r"""
 #include <stdint.h>
 #include <time.h>
@@ -141,6 +143,7 @@ def _aligned(array: Array, to: int = 64) -> Array:
 
 def link(objects: Sequence[bytes], timer: str) -> Any:
     """The objects and a timer in C, which may call `now` (in us), as a loaded shared library."""
+    claim_tiles()
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         here = Path(folder)
         names = [f"k{i}.o" for i in range(len(objects))]

@@ -217,10 +217,11 @@ def store(buffer: Buffer, value: Expr, *index: Expr | int) -> Stmt:
     return hoisted(value, lambda flat: tirx.BufferStore(buffer, flat, place), _lanes[-1] if _lanes else None)
 
 
-def prefetch(buffer: Buffer, *index: Expr | int) -> Stmt:
-    """Ask for the cache line of an element, which may lie past the buffer's end: nothing is read."""
+def prefetch(buffer: Buffer, *index: Expr | int, near: bool = True) -> Stmt:
+    """Ask for the cache line of an element, into L1 or (not `near`) L2. It may lie past the buffer's end: nothing is
+    read."""
     address = tirx.address_of(load(buffer, *index))
-    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(3), i32(1)))
+    return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(3 if near else 2), i32(1)))
 
 
 def address(buffer: Buffer, word: str) -> Expr:

@@ -25,6 +25,15 @@ ec_status ec_step_run(const ec_model *model, const ec_step *step)
     return EC_OK;
 }
 
+/* The first of desc and its fallbacks that the CPU can run and the operating system lets it run. */
+static const ec_desc *claim(const ec_desc *desc)
+{
+    uint32_t isa = ec_cpu_isa(), granted;
+    while ((desc = ec_select(desc, isa)) != NULL && (granted = ec_claim_isa(desc->isa)) != desc->isa)
+        isa &= ~(desc->isa & ~granted);
+    return desc;
+}
+
 ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t bytes)
 {
     if (model == NULL)
@@ -41,7 +50,7 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
         return EC_ERR_ARG;
     if (desc->abi != EC_ABI || desc->max_args > EC_MAX_ARGS)
         return EC_ERR_ABI;
-    desc = ec_select(desc, ec_cpu_isa());
+    desc = claim(desc);
     if (desc == NULL)
         return EC_ERR_ISA;
     if (bytes < desc->arena_bytes)

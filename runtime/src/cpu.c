@@ -5,7 +5,7 @@
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
 
-/* Vector registers that the operating system saves (XCR0): bit 1 SSE, 2 AVX, 5-7 AVX-512. */
+/* Registers that the operating system saves (XCR0): bit 1 SSE, 2 AVX, 5-7 AVX-512, 17-18 AMX. */
 static uint32_t saved_state(void)
 {
     uint32_t low, high;
@@ -20,7 +20,7 @@ static uint32_t pick(uint32_t word, unsigned bit, int isa)
 
 uint32_t ec_cpu_isa(void)
 {
-    const uint32_t avx = 0x06, avx512 = 0xe6;
+    const uint32_t avx = 0x06, avx512 = 0xe6, amx = 0x60000;
     uint32_t a, b, c, d, isa = 0;
     if (__get_cpuid(1, &a, &b, &c, &d) == 0 || (c >> 27 & 1u) == 0) /* OSXSAVE: xgetbv may be used */
         return 0;
@@ -36,9 +36,38 @@ uint32_t ec_cpu_isa(void)
         isa |= pick(b, 16, EC_ISA_AVX512F) | pick(b, 17, EC_ISA_AVX512DQ) | pick(b, 30, EC_ISA_AVX512BW);
         isa |= pick(b, 31, EC_ISA_AVX512VL) | pick(c, 11, EC_ISA_AVX512VNNI);
     }
+    if ((state & amx) == amx)
+        isa |= pick(d, 24, EC_ISA_AMXTILE) | pick(d, 25, EC_ISA_AMXINT8);
     if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0)
         isa |= pick(a, 4, EC_ISA_AVX_VNNI);
     return isa;
+}
+
+#if defined(__linux__) && defined(__x86_64__)
+/* Linux gives a process room for tiles when it asks for state component 18 (arch_prctl ARCH_REQ_XCOMP_PERM); asking
+ * again does no harm. */
+static int tiles_granted(void)
+{
+    const long arch_prctl = 158, request = 0x1023, tile_data = 18;
+    long result;
+    __asm__ volatile("syscall"
+                     : "=a"(result)
+                     : "0"(arch_prctl), "D"(request), "S"(tile_data)
+                     : "rcx", "r11", "memory");
+    return result == 0;
+}
+#else
+static int tiles_granted(void)
+{
+    return 1;
+}
+#endif
+
+uint32_t ec_claim_isa(uint32_t isa)
+{
+    const uint32_t tiles = EC_ISA_AMXTILE | EC_ISA_AMXINT8;
+    isa &= ec_cpu_isa();
+    return (isa & tiles) == 0 || tiles_granted() ? isa : isa & ~tiles;
 }
 
 #elif defined(__linux__) && __STDC_HOSTED__ && (defined(__aarch64__) || defined(__arm__))
@@ -108,4 +137,11 @@ uint32_t ec_cpu_isa(void)
     return isa;
 }
 
+#endif
+
+#if !defined(__x86_64__) && !defined(__i386__)
+uint32_t ec_claim_isa(uint32_t isa)
+{
+    return isa & ec_cpu_isa();
+}
 #endif

@@ -1,6 +1,7 @@
 """Kernel rows. Importing this package registers all of them; TVM is imported only when one is emitted."""
 
 from . import (  # noqa: F401
+    amx_rows,
     attention_rows,
     blend,
     channels_rows,

@@ -33,6 +33,7 @@ class Frame:
     zero: Expr  # 0 when the kernel runs, which LLVM cannot know: loops to `n + zero` stay loops
     scratch: Any = None
     heavy: bool = False  # what follows the anchor is long code
+    parts: tuple[Any, ...] = ()  # scratch in several buffers, where a kernel wants that
 
     def store(self, index: tuple[Expr, ...]) -> Stmt:
         """Compute the output's element at an index and store it."""
@@ -56,17 +57,20 @@ def emit_kernel(
     tasks: int,
     make: Callable[[Frame, Expr], Stmt],
     view: Callable[[Value], Type] = lambda v: v.type,
+    parts: Sequence[tuple[str, str, int, int]] = (),
+    around: Callable[[Frame, Stmt], Stmt] = lambda _, tasks: tasks,
 ) -> Emitted:
     """A kernel whose task number t runs `make(frame, t)`.
 
-    `view` may show an operand as another type; what follows the anchor still reads it by its own axes.
+    `view` may show an operand as another type; what follows the anchor still reads it by its own axes. `parts` are
+    those of scratch, as `tir.function` takes them; `around` may put statements before and after the tasks of a call.
     """
     graph, target = problem.body, problem.target
     types = [view(v) for v in graph.inputs]
     viewed = list(zip(graph.inputs, types, strict=True))
     result = view(graph.outputs[0])
     params = [parameter(f"a{i}", t) for i, t in enumerate(types)] + [parameter("out", result)]
-    if choice.scratch_bytes:
+    if choice.scratch_bytes and not parts:
         params.append(("scratch", "float32", (choice.scratch_bytes // 4,)))
 
     def whole(buffers: list[Any], begin: Expr, end: Expr) -> Stmt:
@@ -76,11 +80,13 @@ def emit_kernel(
         }
         out = Place(result, buffers[len(types)])
         zero, bind = tir.let(tirx.shift_right(begin, tir.i32(31)), "zero")
-        scratch = buffers[-1] if choice.scratch_bytes else None
-        frame = Frame(Body(graph, own), places, graph.outputs[0], out, zero, scratch, heavy(problem))
-        return tir.seq(bind, tir.tasks(begin, end, lambda task: make(frame, task)))
+        scratch = buffers[-1] if choice.scratch_bytes and not parts else None
+        pieces = tuple(buffers[len(params) :])
+        frame = Frame(Body(graph, own), places, graph.outputs[0], out, zero, scratch, heavy(problem), pieces)
+        return tir.seq(bind, around(frame, tir.tasks(begin, end, lambda task: make(frame, task))))
 
-    return Emitted(tir.function(symbol, params, whole, pointer_bits=target.pointer_bits), tasks)
+    made = tir.function(symbol, params, whole, pointer_bits=target.pointer_bits, parts=parts)
+    return Emitted(made, tasks)
 
 
 def chunked(total: int, chunk: int, number: Expr, unit: Callable[[Expr], Stmt]) -> Stmt:

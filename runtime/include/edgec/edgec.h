@@ -124,6 +124,8 @@ enum {
     EC_ISA_AVX512VNNI = 1 << 6,
     EC_ISA_AVX_VNNI = 1 << 7,
     EC_ISA_F16C = 1 << 8,
+    EC_ISA_AMXTILE = 1 << 9, /* Linux grants tiles to a process that asks: ec_open does */
+    EC_ISA_AMXINT8 = 1 << 10,
     EC_ISA_NEON = 1 << 16,
     EC_ISA_DOTPROD = 1 << 17, /* SDOT, UDOT */
     EC_ISA_FP16 = 1 << 18,    /* half-precision arithmetic */
@@ -249,6 +251,10 @@ const char *ec_strerror(ec_status status);
 
 /* EC_ISA_* bits that this CPU and operating system offer. */
 uint32_t ec_cpu_isa(void);
+
+/* Asks the operating system for those of the features `isa` that it gives only to processes that ask, and returns the
+ * ones that this process may use from now on.  ec_open does so for what its model needs. */
+uint32_t ec_claim_isa(uint32_t isa);
 
 /* EC_ISA_* bits that the model (the last of its fallbacks, which needs least) needs and this CPU lacks. */
 uint32_t ec_missing_isa(const ec_desc *desc);
