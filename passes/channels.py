@@ -64,6 +64,8 @@ def _followed(source: Value, chain: list[Node]) -> tuple[int, ...] | None:
         (array,) = evaluate(node, [array])
     pixels = prod(source.shape[2:])
     index = array[0].reshape(array.shape[1], -1)[:, 0] // max(pixels, 1)
+    if index.max() >= source.shape[1]:
+        return None  # of another image
     expected = np.take(numbers.reshape(source.shape), index, axis=1)
     return tuple(int(c) for c in index) if np.array_equal(expected, array) else None
 
