@@ -79,6 +79,8 @@ def hardmax(c: Context) -> Result:
     """One at the first greatest element, zero elsewhere."""
 
     def write(x: Value, axis: int) -> Value:
+        if not x.type.size:
+            return x
         places = c.const(np.arange(x.shape[axis]).reshape(-1, *(1,) * (len(x.shape) - axis - 1)))
         best = c.emit("ArgMax", x, axis=axis, keepdims=1)
         return c.cast(c.emit("Equal", places, best), x.type.dtype)

@@ -75,12 +75,18 @@ def _reduce(name: str, fn: Callable[..., Any], allowed: frozenset[str] = NUMBERS
 
 def _arg(x: Type, axis: int, keepdims: int, select_last_index: int) -> tuple[Type, ...]:
     require(x, NUMBERS)
-    return (Type("i64", _without(x.shape, (axis_in(axis, len(x.shape)),), keepdims)),)
+    at = axis_in(axis, len(x.shape))
+    result = Type("i64", _without(x.shape, (at,), keepdims))
+    if result.size and not x.size:
+        raise IRError(f"axis {at} of {x} has no elements, so none is the extreme")
+    return (result,)
 
 
 def _arg_meaning(fn: Callable[..., Any]) -> Callable[..., Tensor]:
     def meaning(x: Tensor, axis: int, keepdims: int, select_last_index: int) -> Tensor:
-        if select_last_index:
+        if not x.size:
+            index = np.zeros(_without(x.shape, (axis % x.ndim,), 0), np.int64)
+        elif select_last_index:
             index = x.shape[axis] - 1 - fn(np.flip(x, axis), axis=axis)
         else:
             index = fn(x, axis=axis)

@@ -347,6 +347,16 @@ def test_position_of_the_extreme(op: str) -> None:
     check(op, x, axis=0, select_last_index=1)
 
 
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin", "Hardmax"])
+def test_extremes_of_nothing(op: str) -> None:
+    check(op, f32(2, 0), axis=0)
+    check(op, K(f32(0, 2)), axis=1)
+
+
+def test_the_greatest_along_an_axis_of_nothing() -> None:
+    check("Hardmax", f32(2, 0), axis=1)
+
+
 @pytest.mark.parametrize("op", ["Softmax", "LogSoftmax", "Hardmax"])
 def test_softmax(op: str) -> None:
     check(op, f32(2, 3, 4), axis=1)

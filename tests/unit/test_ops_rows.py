@@ -62,6 +62,7 @@ REFUSED: list[tuple[str, list[Type], dict[str, Any], str]] = [
     ),
     ("Edgec.Blend", [Type(F, (2, 3)), Type("i64", (1, 4)), Type(F, (1, 4))], {"axis": 0}, "positions is i64"),
     ("Edgec.Blend", [Type(F, (2, 3)), Type("i32", (1, 4)), Type(F, (1, 5))], {"axis": 0}, "do not blend"),
+    ("ArgMin", [Type(F, (3, 0))], {"axis": -1}, r"axis 1 of f32\[3, 0\] has no elements"),
 ]
 
 
