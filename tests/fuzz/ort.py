@@ -26,14 +26,33 @@ _OPEN = ("Clip", "QuantizeLinear", "Resize", "Min", "Max")
 # operator -> whether the answers are known to differ for these arguments, with the reason
 APART: dict[str, Callable[[Node, list[Array]], str]] = {
     "Resize": lambda node, args: _resized(node),
-    "ReduceProd": lambda node, args: (
-        "it multiplies wide integers in f64" if node.types[0].dtype in ("i64", "u64") else ""
-    ),
+    "Col2Im": lambda node, args: _dilated(node),
     "QuantizeLinear": lambda node, args: (
         "it divides halves in f32; ONNX in the type of the scale" if node.args[1].type.dtype == "f16" else ""
     ),
+    **dict.fromkeys(("ReduceSum", "ReduceMean", "ReduceL1"), lambda node, args: _inexact(node, args[0], np.add)),
+    **dict.fromkeys(("ReduceL2", "ReduceSumSquare"), lambda node, args: _inexact(node, args[0], np.add, 2)),
+    "ReduceProd": lambda node, args: _inexact(node, args[0], np.multiply),
     **dict.fromkeys(("ReduceLogSum", "ReduceLogSumExp"), lambda node, args: _truncated(node)),
 }
+
+
+def _inexact(node: Node, x: Array, fold: np.ufunc, power: int = 1) -> str:
+    """Integers that f64 does not hold, or their own type, where they are folded. A zero may come late in a product."""
+    if is_float(node.types[0]):
+        return ""
+    axes: Any = full_attrs(node)["axes"]
+    sizes = np.maximum(np.abs(x.astype(np.float64)) ** power, fold.identity)
+    most = np.max(fold.reduce(sizes, axis=axes), initial=0)
+    off = most > min(1 << 53, np.iinfo(x.dtype).max)
+    return "it folds integers in f64, and what is too large becomes the largest" if off else ""
+
+
+def _dilated(node: Node) -> str:
+    """The reference of the onnx package answers as we do, and so does ONNX Runtime for images of two axes."""
+    attrs: Any = full_attrs(node)
+    off = len(attrs["image_shape"]) != 2 and any(n > 1 for n in attrs["dilations"])
+    return "the channels of its dilated blocks are off" if off else ""
 
 
 def _truncated(node: Node) -> str:
