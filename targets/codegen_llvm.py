@@ -16,9 +16,25 @@ from tvm.target import Target as TvmTarget
 from edgec.compiler.bundle.elf_slim import slim
 from edgec.compiler.target import Target
 
+
+def _flat(func: Any, module: tvm.IRModule, context: Any) -> Any:
+    """`FlattenBuffer` without its rewriting of indices as maps of loops, which gets those wrong that count down.
+
+    (17 - v) // 16 * 16 + (1 - v) % 16 became 16 - v; others made it divide by zero, or read registers where loops begin
+    before they are declared. It rewrites nothing inside a loop whose range hangs on another's variable: that is put
+    around the body, and taken away again.
+    """
+    outer, inner = tirx.Var("outer", "int32"), tirx.Var("inner", "int32")
+    one = tirx.IntImm("int32", 1)
+    body = tirx.For(inner, outer, one, tirx.ForKind.SERIAL, func.body)
+    wrapped = func.with_body(tirx.For(outer, tirx.IntImm("int32", 0), one, tirx.ForKind.SERIAL, body))
+    flat = tt.FlattenBuffer()(tvm.IRModule({"f": wrapped}))["f"]
+    return flat.with_body(flat.body.body.body)
+
+
 _LOWER = [
     st.StmtSimplify(),
-    tt.FlattenBuffer(),
+    tirx.transform.prim_func_pass(_flat, opt_level=0, name="edgec.Flat"),
     tt.NarrowDataType(32),
     tt.VectorizeLoop(True),
     tt.StorageRewrite(),
