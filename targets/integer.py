@@ -7,10 +7,11 @@ from functools import reduce
 
 from tvm import tirx
 
-from .mathlib import at_least, at_most, fenced
+from .mathlib import fenced
 from .tir import Expr, lit
 
-# Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
+# Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum, of which the
+# last eight are zero at first.
 _ROUNDER, _ROUNDER_BITS = float(3 << 22), 0x4B400000
 
 
@@ -25,21 +26,16 @@ def multiply(a: Expr, b: Expr, *, a_zero: int, b_zero: int) -> Expr:
 
 
 def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
-    """Limits come before rounding, where they make sure that the sum fits the rounder."""
+    """Limits come after rounding, as integers: the rounder's sums keep their order in their bits wherever they lie."""
     count = len(zeros)
     terms = [
-        tirx.Cast("float32", difference(term, z)) * multiplier
+        fenced(tirx.Cast("float32", difference(term, z)) * multiplier)
         for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
     ]
-    total = reduce(lambda a, b: a + b, map(fenced, terms) if count > 1 else terms)
-    bounded = at_most(at_least(total, lit(low - zero, "float32")), lit(high - zero, "float32"))
-    return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], rounded(bounded, zero))
-
-
-def rounded(x: Expr, plus: int = 0) -> Expr:
-    """The integer nearest to a float below 2**22, halves to even, + `plus`, as int32."""
-    bits = tirx.reinterpret("int32", x + lit(_ROUNDER, "float32"))
-    return bits - lit(_ROUNDER_BITS - plus, "int32")
+    bits = tirx.reinterpret("int32", reduce(lambda a, b: a + b, terms) + lit(_ROUNDER, "float32"))
+    least, most = (lit(_ROUNDER_BITS + limit - zero, "int32") for limit in (low, high))
+    kind = {"u8": "uint8", "i8": "int8"}[to]
+    return tirx.Cast(kind, tirx.min(tirx.max(bits, least), most)) + lit(zero, kind)
 
 
 INTEGER: dict[str, Callable[..., Expr]] = {"Edgec.MulInteger": multiply, "Edgec.Rescale": rescale}

@@ -1,6 +1,8 @@
 """Kernel rows. Importing this package registers all of them; TVM is imported only when one is emitted."""
 
 from . import (  # noqa: F401
+    arm_conv_rows,
+    arm_matmul_rows,
     attention_rows,
     blend,
     channels_rows,
