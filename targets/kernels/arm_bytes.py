@@ -20,7 +20,7 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
-from .common import ceil_div, epilogue_fits, input_index, operations, spread
+from .common import byte_layout, ceil_div, epilogue_fits, input_index, operations, spread
 from .conv_shape import Window, segments
 from .cost import LOADS, LOOP, SLACK, TILE, Traffic, level_of, microseconds
 
@@ -99,15 +99,10 @@ def fits(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
     return epilogue_fits(problem)
 
 
-def bytes_layout(t: Type) -> str:
-    """The layout of activations of 8 bits: NHWC16c, or NHWC4c where there are few channels."""
-    return f"{'NHWC' if len(t.shape) == 4 else 'NWC'}{FEW if t.shape[1] <= FEW else BLOCK}c"
-
-
 def result_layout(t: Type, lanes: int) -> str:
     """That of a kernel's output: floats keep their blocks."""
     if t.dtype in ("i8", "u8"):
-        return bytes_layout(t)
+        return byte_layout(t.shape)
     return f"{'NCHW' if len(t.shape) == 4 else 'NCW'}{lanes}c" if t.dtype == "f32" else ""
 
 

@@ -8,8 +8,8 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .arm_bytes import FEW, METHODS, Method, bytes_layout, config, fits, plans, result_layout, weight_layout
-from .common import layouts_in
+from .arm_bytes import FEW, METHODS, Method, config, fits, plans, result_layout, weight_layout
+from .common import byte_layout, layouts_in
 from .conv_rows import flattens
 from .conv_shape import Window, conv_window, geometry
 
@@ -41,7 +41,7 @@ def choices(method: Method, problem: Problem) -> Sequence[Choice]:
     out = result_layout(problem.body.outputs[0].type, problem.target.cpu.lanes(32))
     found = []
     for plan in sorted(plans(problem, method, w), key=lambda p: p.cost_us)[:KEPT]:
-        fixed = {x: bytes_layout(x.type), weight: weight_layout(method, rank, w.channels_in, plan)}
+        fixed = {x: byte_layout(x.shape), weight: weight_layout(method, rank, w.channels_in, plan)}
         layouts = layouts_in(problem, fixed, out)
         found.append(Choice(f"conv_int8_{method.name}", layouts, (out,), config(plan), plan.cost_us))
     return found

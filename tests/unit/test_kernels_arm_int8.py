@@ -105,3 +105,19 @@ def test_a_product_gives_the_bits(shape: str, method: str, tmp_path: Path) -> No
     kinds = [f"i8[{rows}, {inner}]", f"i8[{inner}, {columns}]", f"i32[{columns}]", f"f32[{columns}]"]
     problem = chain(kinds, body, (), CORES[method][0])
     same_bits(problem, f"matmul_int8_{method}", method, tmp_path)
+
+
+DEPTHWISE: dict[str, dict[str, Any]] = {
+    "3x3": {"x": "1, 24, 15, 13", "w": "24, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 24},
+    "strided": {"x": "2, 19, 15, 30", "w": "19, 1, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2), "group": 19},
+    "5x5": {"x": "1, 40, 7, 7", "w": "40, 1, 5, 5", "pads": (2, 2, 2, 2), "group": 40, "zero": 0},
+    "small": {"x": "1, 16, 3, 3", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "zero": 127},
+    "one axis": {"x": "1, 17, 33", "w": "17, 1, 3", "pads": (1, 1), "group": 17, "zero": 4},
+    "residual": {"x": "1, 16, 9, 12", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "then": "add"},
+    "threads": {"x": "1, 8, 60, 60", "w": "8, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 8, "threads": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DEPTHWISE)
+def test_a_depthwise_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(conv("smull", **DEPTHWISE[case]), "depthwise_int8_smlal", "smull", tmp_path, kept=2)
