@@ -10,8 +10,7 @@ from tvm import tirx
 from .mathlib import fenced
 from .tir import Expr, lit
 
-# Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum, of which the
-# last eight are zero at first.
+# Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
 _ROUNDER, _ROUNDER_BITS = float(3 << 22), 0x4B400000
 
 
@@ -34,8 +33,14 @@ def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, h
     ]
     bits = tirx.reinterpret("int32", reduce(lambda a, b: a + b, terms) + lit(_ROUNDER, "float32"))
     least, most = (lit(_ROUNDER_BITS + limit - zero, "int32") for limit in (low, high))
-    kind = {"u8": "uint8", "i8": "int8"}[to]
-    return tirx.Cast(kind, tirx.min(tirx.max(bits, least), most)) + lit(zero, kind)
+    bounded = tirx.min(tirx.max(bits, least), most) - lit(_ROUNDER_BITS - zero, "int32")
+    return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], bounded)
+
+
+def rounded(x: Expr, plus: int = 0) -> Expr:
+    """The integer nearest to a float below 2**22, halves to even, + `plus`, as int32."""
+    bits = tirx.reinterpret("int32", x + lit(_ROUNDER, "float32"))
+    return bits - lit(_ROUNDER_BITS - plus, "int32")
 
 
 INTEGER: dict[str, Callable[..., Expr]] = {"Edgec.MulInteger": multiply, "Edgec.Rescale": rescale}
