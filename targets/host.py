@@ -28,7 +28,7 @@ _FLAGS = {
     "fphp": "FP16",
     "i8mm": "I8MM",
 }
-_BY_ARCH = {"x86_64": ("x86-amx", "x86-avx512", "x86"), "aarch64": ("arm",)}
+_BY_ARCH = {"x86_64": ("x86-amx", "x86-avx512", "x86"), "aarch64": ("arm-i8mm", "rpi5", "arm")}
 
 
 def host() -> Target:

@@ -7,7 +7,7 @@ from functools import reduce
 
 from tvm import tirx
 
-from .mathlib import at_least, at_most, fenced
+from .mathlib import fenced
 from .tir import Expr, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
@@ -25,9 +25,11 @@ def multiply(a: Expr, b: Expr, *, a_zero: int, b_zero: int) -> Expr:
 
 
 def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
-    """Limits come before rounding, where they make sure that the sum fits the rounder."""
-    bounded = at_most(at_least(total(*args, zeros=zeros), lit(low - zero, "float32")), lit(high - zero, "float32"))
-    return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], rounded(bounded, zero))
+    """Limits come after rounding, as integers: the rounder's sums keep their order in their bits wherever they lie."""
+    bits = tirx.reinterpret("int32", fenced(total(*args, zeros=zeros)) + lit(_ROUNDER, "float32"))
+    least, most = (lit(_ROUNDER_BITS + limit - zero, "int32") for limit in (low, high))
+    bounded = tirx.min(tirx.max(bits, least), most) - lit(_ROUNDER_BITS - zero, "int32")
+    return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], bounded)
 
 
 def total(*args: Expr, zeros: tuple[int, ...]) -> Expr:

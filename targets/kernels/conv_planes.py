@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from edgec.compiler.ir import Value
+from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
@@ -47,6 +47,8 @@ class Spot:
 class Planes:
     """A task is a band of rows of one block of channels of one image."""
 
+    kind = F32  # of the accumulators
+
     def __init__(self, problem: Problem, choice: Choice, w: Window, x: Value) -> None:
         self.problem, self.choice, self.w, self.x = problem, choice, w, x
         self.lanes = problem.target.cpu.lanes(32)
@@ -75,6 +77,10 @@ class Planes:
     def result(self, frame: Frame, s: Spot, value: Expr, channel: Expr, row: Any, column: Any) -> Expr:
         return value
 
+    def view(self, value: Value) -> Type:
+        """The type under which an operand is addressed."""
+        return value.type
+
     # The frame around them.
 
     def emit(self, symbol: str) -> Emitted:
@@ -83,7 +89,7 @@ class Planes:
                 self.staged = StagedRow(self.problem, frame, self.w.width.out, self.lanes)
             return self.unit(frame, number)
 
-        return emit_kernel(self.problem, self.choice, symbol, self.w.batch * self.blocks * self.bands, task)
+        return emit_kernel(self.problem, self.choice, symbol, self.w.batch * self.blocks * self.bands, task, self.view)
 
     def unit(self, frame: Frame, number: Expr) -> Stmt:
         image, block, band = tir.split(number, self.w.batch, self.blocks, self.bands)
@@ -133,7 +139,7 @@ class Planes:
 
     def tile(self, frame: Frame, s: Spot, operands: dict[tuple[int, int], Expr | None]) -> Stmt:
         pixels = [(r, c) for r in range(len(s.rows)) for c in range(len(s.columns))]
-        acc, alloc = tir.local((len(pixels) * self.lanes,), F32)
+        acc, alloc = tir.local((len(pixels) * self.lanes,), self.kind)
         start, bind = tir.let(self.start(frame, s), "start")
         parts: list[Stmt] = [alloc, bind]
         parts += [put(acc, start, self.lanes, p * self.lanes) for p in range(len(pixels))]

@@ -1,0 +1,190 @@
+"""How AArch64 multiplies bytes, and which tiles that suggests: what int8 convolutions and products share. No TVM.
+
+A tile of output pixels x output channels stays in registers as sums of 32 bits; a step of the reduction takes 16 input
+channels of each pixel. Three ways of multiplying exist, of which a row takes one:
+
+- sdot: four input channels of one pixel by four output channels;
+- smmla: eight input channels of two pixels by two output channels;
+- smull: two input channels of one pixel by eight output channels, as 16 bits that are then added in pairs. Products are
+  not summed in 16 bits: two of -128 * -128 do not fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Literal
+
+from edgec.compiler.ir import Type, Value
+from edgec.compiler.registry import Problem
+from edgec.compiler.target import Cpu
+
+from .common import byte_layout, ceil_div, epilogue_fits, input_index, operations, spread
+from .conv_shape import Window, segments
+from .cost import LOADS, LOOP, SLACK, TILE, Traffic, level_of, microseconds
+
+BLOCK = 16  # channels of a block of the layout, bytes of a register
+FEW = 4  # input channels up to which blocks are of four
+LANES = 4  # sums in a register
+UNIT_PIXELS = 256  # of a task, at least, where threads do not want more tasks
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way of multiplying: `each` input channels at a time, pixels in groups of `pixels`; `issue`: instructions per
+    accumulator and step of 16 channels on one of `fma_per_cycle` pipes."""
+
+    name: str
+    isa: frozenset[str]
+    each: int
+    pixels: int
+    issue: float
+
+    @property
+    def groups(self) -> int:
+        """Groups of input channels in a block."""
+        return BLOCK // self.each
+
+    def registers(self, pixels: int, vectors: int) -> int:
+        """Registers that a tile needs."""
+        sums = ceil_div(pixels, self.pixels) * self.pixels * vectors
+        if self.name == "sdot":
+            return sums + pixels + vectors
+        return sums + 3 * ceil_div(pixels, 2) + 3 if self.name == "smmla" else sums + pixels + vectors // 2 + 6
+
+    def step_cycles(self, cpu: Cpu, pixels: int, vectors: int) -> float:
+        """One step of a tile: the slowest of arithmetic, loads and latency."""
+        sums = ceil_div(pixels, self.pixels) * self.pixels * vectors
+        moved = pixels if self.name == "smmla" else 8.0 * pixels if self.name == "smull" else 0.0
+        return max(
+            (self.issue * sums + moved) / cpu.fma_per_cycle,
+            (pixels + self.groups * vectors * self.each / LANES) / (LOADS * cpu.load_per_cycle),
+            SLACK * self.groups * 3,
+        )
+
+
+METHODS = {
+    m.name: m
+    for m in (
+        Method("sdot", frozenset({"NEON", "DOTPROD"}), 4, 1, 4.0),
+        Method("smmla", frozenset({"NEON", "I8MM"}), 8, 2, 2.0),
+        Method("smull", frozenset({"NEON"}), 2, 1, 9.0),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`columns` pixels by `vectors` of four channels in registers; `spaces` tasks share the pixels of an image."""
+
+    columns: int
+    vectors: int
+    spaces: int = 1
+    cost_us: float = 0.0
+
+    @property
+    def channels(self) -> int:
+        return self.vectors * LANES
+
+
+def fits(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
+    """True where the operands are signed bytes that the kernel reads as they lie."""
+    if not problem.target.triple.startswith("aarch64"):
+        return "is for 64-bit ARM"
+    if x.type.dtype != "i8" or w.type.dtype != "i8":
+        return "multiplies signed bytes"
+    if any(input_index(problem.body, v) < 0 for v in (x, w)):
+        return "reads an operand through a computation"
+    return epilogue_fits(problem)
+
+
+def result_layout(t: Type, lanes: int) -> str:
+    """That of a kernel's output: floats keep their blocks."""
+    if t.dtype in ("i8", "u8"):
+        return byte_layout(t.shape)
+    return f"{'NCHW' if len(t.shape) == 4 else 'NCW'}{lanes}c" if t.dtype == "f32" else ""
+
+
+def weight_layout(method: Method, rank: int, inputs: int, plan: Plan) -> str:
+    """[O/T][kh][kw][I/16][groups][T outputs][inputs of a group]: the order in which the loops read them."""
+    groups = (FEW if inputs <= FEW else BLOCK) // method.each
+    return f"{'OHWI' if rank == 4 else 'OWI'}{groups}i{plan.channels}o{method.each}i"
+
+
+def plans(problem: Problem, method: Method, w: Window) -> Iterator[Plan]:
+    """The tiles that fit the registers, with their modelled time."""
+    cpu = problem.target.cpu
+    after = operations(problem)
+    wanted = ceil_div(w.channels_out, LANES)
+    for vectors in sorted({min(n, wanted + wanted % 2) for n in (2, 3, 4, 5, 8)}):
+        if method.name == "smmla" and vectors % 2 and vectors < 3:
+            continue
+        most = max((p for p in range(1, 17) if method.registers(p, vectors) <= cpu.vector_registers), default=0)
+        for columns in _widths(w.width.out, most, method.pixels):
+            for spaces in _spaces(w, problem.threads):
+                plan = Plan(columns, vectors, spaces)
+                tasks = w.batch * spaces * ceil_div(w.channels_out, plan.channels)
+                us = cost(w, cpu, method, plan, after) * spread(tasks, problem.threads)
+                yield replace(plan, cost_us=us)
+
+
+def _widths(out: int, most: int, multiple: int) -> list[int]:
+    """Widths that cut a row into equal parts, the widest first, and the widest of all."""
+    if not most:
+        return []
+    even = [ceil_div(out, parts) for parts in range(ceil_div(out, most), ceil_div(out, most) + 3) if parts <= out]
+    whole = [min(most, ceil_div(n, multiple) * multiple) for n in even]
+    return list(dict.fromkeys([*whole, min(most, ceil_div(out, multiple) * multiple)]))
+
+
+def _spaces(w: Window, threads: int) -> list[int]:
+    """Shares of an image: one, and where several threads want tasks, a few."""
+    most = max(1, w.pixels // UNIT_PIXELS)
+    return sorted({1, min(most, threads), min(most, 2 * threads)}) if threads > 1 else [1]
+
+
+def row_blocks(w: Window, plan: Plan) -> tuple[int, int]:
+    """Rows (tiles, where all pixels are one row) of a space, and how many spaces there are."""
+    total = ceil_div(w.width.out, plan.columns) if w.height.out == 1 else w.height.out
+    each = ceil_div(total, min(plan.spaces, total))
+    return each, ceil_div(total, each)
+
+
+def cost(w: Window, cpu: Cpu, method: Method, plan: Plan, after: float) -> float:
+    """Modelled time in us."""
+    blocks = ceil_div(w.channels_in, BLOCK) if w.channels_in > FEW else 0.25
+    steps = blocks * w.taps
+    full, rest = divmod(ceil_div(w.channels_out, LANES), plan.vectors)
+    cycles = 0.0
+    for vectors, many in ((plan.vectors, full), (rest, 1)):
+        if vectors and many:
+            for s in segments(w.width, plan.columns):
+                work = steps * (method.step_cycles(cpu, s.length, vectors) + LOOP)
+                ends = s.length * vectors * (2.5 + 1.5 * after) / (2 * cpu.fma_per_cycle) + TILE
+                cycles += many * s.count * w.height.out * (work + ends)
+            cycles += many * plan.spaces * steps * method.step_cycles(cpu, 1, vectors)
+    return microseconds(cpu, cycles * w.batch, _traffic(w, cpu, plan))
+
+
+def _traffic(w: Window, cpu: Cpu, plan: Plan) -> Traffic:
+    """Weights once for each space; activations once for each tile of channels."""
+    stored = FEW if w.channels_in <= FEW else ceil_div(w.channels_in, BLOCK) * BLOCK
+    weights = float(ceil_div(w.channels_out, plan.channels) * plan.channels * stored * w.taps)
+    data = float(w.batch * stored * w.height.size * w.width.size)
+    out = float(w.batch * w.channels_out * w.pixels)
+    tiles = ceil_div(w.channels_out, plan.channels)
+    moved = Traffic()
+    moved.add(level_of(cpu, int(weights + data + out)), weights + data + out)
+    moved.add(level_of(cpu, int(data / plan.spaces)), data * (tiles - 1))
+    if weights / tiles > cpu.l1d // 2:
+        moved.add("near", weights / tiles * ceil_div(w.pixels, plan.columns))
+    return moved
+
+
+def config(plan: Plan) -> tuple[tuple[str, int], ...]:
+    return (("mt", plan.columns), ("nv", plan.vectors), ("sp", plan.spaces))
+
+
+def tasks(w: Window, plan: Plan) -> int:
+    return prod((w.batch, row_blocks(w, plan)[1], ceil_div(w.channels_out, plan.channels)))

@@ -1,0 +1,64 @@
+"""The rows of int8 matrix products with a packed right operand on AArch64, one for each way of multiplying bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from math import prod
+from typing import Literal
+
+from edgec.compiler.op import int_attr
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .arm_bytes import BLOCK, METHODS, Method, config, fits, plans
+from .conv_shape import Axis, Window
+
+KEPT = 3
+
+
+def match(method: Method, problem: Problem) -> Literal[True] | str:
+    a, b = problem.anchor.args[:2]
+    if (fit := fits(problem, a, b)) is not True:
+        return fit
+    if len(b.shape) != 2:
+        return "the right operand is a stack of matrices"
+    if problem.anchor.attrs.get("b_zero", 0) != 0:
+        return "the right operand has a zero point"
+    return True if b.shape[0] >= BLOCK else f"sums of fewer than {BLOCK} products"
+
+
+def geometry(problem: Problem) -> Window:
+    """The product as a pointwise convolution: rows are pixels, K input channels, columns output channels."""
+    out = problem.anchor.types[0].shape
+    rows = prod(out[:-1])
+    return Window(1, problem.anchor.args[0].shape[-1], out[-1], Axis(1, 1), Axis(rows, rows))
+
+
+def choices(method: Method, problem: Problem) -> Sequence[Choice]:
+    w, right = geometry(problem), problem.anchor.args[1]
+    found = []
+    for plan in sorted(plans(problem, method, w), key=lambda p: p.cost_us)[:KEPT]:
+        packed = f"JK{method.groups}k{plan.channels}j{method.each}k"
+        layouts = tuple(packed if v == right else "" for v in problem.body.inputs)
+        found.append(Choice(f"matmul_int8_{method.name}", layouts, ("",), config(plan), plan.cost_us))
+    return found
+
+
+def emit(method: Method, problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .arm_matmul_emit import Rows
+
+    return Rows(method, problem, choice, geometry(problem)).emit(symbol)
+
+
+for _method in METHODS.values():
+    kernel(
+        Row(
+            f"matmul_int8_{_method.name}",
+            frozenset({"Edgec.MatMulInteger"}),
+            partial(match, _method),
+            partial(choices, _method),
+            partial(emit, _method),
+            f"product of signed bytes with a packed right operand on AArch64 by {_method.name}",
+            _method.isa,
+        )
+    )

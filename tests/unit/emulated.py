@@ -1,0 +1,105 @@
+"""Runs one kernel of another architecture under qemu, its buffers between pages that nobody may touch."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import edgec.targets.kernels  # noqa: F401  (registers the rows)
+from edgec.compiler.interpret import run
+from edgec.compiler.layout import pack, physical_shape, unpack
+from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
+
+DRIVER = r"""
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+void kern(void *const *args, int32_t begin, int32_t end);
+static const size_t sizes[] = {SIZES};
+static unsigned char *fenced(size_t size, int at_end) {
+    const size_t page = 65536, room = (size + page - 1) / page * page;
+    unsigned char *p = mmap(0, room + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    mprotect(p + page, room, PROT_READ | PROT_WRITE);
+    memset(p + page, 0x7f, room);
+    return p + page + (at_end ? room - size : 0);
+}
+int main(void) {
+    static unsigned char first[SPACE];
+    for (int at_end = 0; at_end < 2; at_end++) {
+        void *args[COUNT + 1];
+        for (int i = 0; i < COUNT; i++) args[i] = fenced(sizes[i], at_end);
+        rewind(stdin);
+        for (int i = 0; i < OUT; i++) if (fread(args[i], 1, sizes[i], stdin) != sizes[i]) return 1;
+        kern(args, 0, HALF);
+        kern(args, HALF, TASKS);
+        if (!at_end) memcpy(first, args[OUT], sizes[OUT]);
+        else if (fwrite(first, 1, sizes[OUT], stdout) != sizes[OUT] || fwrite(args[OUT], 1, sizes[OUT], stdout) != sizes[OUT]) return 2;
+    }
+    return 0;
+}
+"""
+
+
+def needs_emulator() -> tuple[str, str]:
+    """A C compiler and an emulator for aarch64; a test without them is skipped."""
+    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
+    if not compiler or not emulator:
+        pytest.skip("needs a cross compiler and an emulator for aarch64")
+    return compiler, emulator
+
+
+def laid(problem: Problem, choice: Choice) -> Problem:
+    wanted = [v.type.layout if c is None else c for v, c in zip(problem.body.inputs, choice.layouts_in, strict=True)]
+    return replace(problem, body=laid_out(problem.body, wanted, choice.layouts_out))
+
+
+def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Path, cpu: str = "max") -> Any:
+    """The kernel's only output, which must not depend on where its buffers lie."""
+    from edgec.targets.codegen_llvm import object_bytes
+
+    compiler, emulator = needs_emulator()
+    p = laid(problem, choice)
+    made = ROWS[choice.row].emit(p, choice, "kern")
+    (folder / "k.o").write_bytes(object_bytes([("kern", made.function)], p.target))
+    packed = [_filled(np.asarray(a), v.type.layout) for a, v in zip(arrays, p.body.inputs, strict=True)]
+    out = p.body.outputs[0].type
+    blank = np.zeros(physical_shape(out), run(problem.body, arrays)[0].dtype)
+    sizes = [a.nbytes for a in packed] + [blank.nbytes] + [choice.scratch_bytes] * bool(choice.scratch_bytes)
+    texts = {
+        "SIZES": ", ".join(map(str, sizes)), "SPACE": str(max(1, blank.nbytes)), "COUNT": str(len(sizes)),
+        "OUT": str(len(packed)), "HALF": str(made.tasks // 2), "TASKS": str(made.tasks),
+    }  # fmt: skip
+    source = DRIVER
+    for key, text in texts.items():
+        source = source.replace(key, text)
+    (folder / "main.c").write_text(source)
+    (folder / "in").write_bytes(b"".join(a.tobytes() for a in packed))
+    subprocess.run([compiler, "-O1", "-static", "-o", "k", "main.c", "k.o", "-lm"], cwd=folder, check=True)
+    with (folder / "in").open("rb") as given:
+        done = subprocess.run(
+            [emulator, "./k"], cwd=folder, stdin=given, capture_output=True, check=False,
+            env={**os.environ, "QEMU_CPU": cpu},
+        )  # fmt: skip
+    assert done.returncode == 0, f"{choice} ended with {done.returncode} on {cpu}: {done.stderr.decode()}"
+    results = np.frombuffer(done.stdout, blank.dtype).reshape(2, *blank.shape)
+    first, second = (unpack(r, out.layout, out.shape) for r in results)
+    np.testing.assert_array_equal(first, second, err_msg="depends on where its buffers lie")
+    return first
+
+
+def _filled(array: Any, layout: str) -> Any:
+    """Packed as activations lie: what pads blocks of channels is anything."""
+    packed = pack(array, layout)
+    if array.dtype == np.int8 and layout in ("NHWC16c", "NWC16c", "NHWC4c", "NWC4c"):
+        holes = pack(np.ones_like(array), layout) == 0
+        packed[holes] = 93
+    return packed
