@@ -65,9 +65,9 @@ class _Weights:
         new = self.old.map(self.stored)
         saved = self.before - sum(_bytes(n) for n in new.nodes() if n.op == "Const")
         if self.done:
-            self.session.note(f"weights of {self.done} layer(s) are stored as {self.store}: {saved:,} bytes less")
+            self.session.note(f"{_layers(self.done)} of weights stored as {self.store}: {saved:,} bytes less")
         for reason, count in self.kept.items():
-            self.session.note(f"weights of {count} layer(s) stay as they are: {reason}")
+            self.session.note(f"{_layers(count)} of weights left as they are: {reason}")
         return new
 
     def stored(self, node: Node) -> Value | tuple[Value, ...] | None:
@@ -128,10 +128,10 @@ class _Weights:
                 return None
             args.append(const(bias.astype(np.float32), node.args[2].name, node.args[2].node.origin))
             factors = factors.reshape(-1, *(1,) * (len(node.args[1].shape) - 2))
-        sums = build(node.op, *args, origin=node.origin, label=f"{node.name}_sums", **node.attrs)
+        sums = build(node.op, *args, origin=node.origin, label=node.name, **node.attrs)
         made = build("Mul", sums, const(factors), origin=node.origin, label=node.name)
         if not self.pays(node, made):
-            self.refuse(node, "they are not what these layers wait for")
+            self.refuse(node, "the time to read them is not what limits these")
             return None
         return made
 
@@ -192,6 +192,10 @@ def as_bytes(array: Array, axis: int) -> tuple[Array, Array]:
     scales = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32).reshape(shape)
     codes = np.clip(np.rint(array / scales), -LARGEST, LARGEST).astype(np.int8)
     return codes, scales
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
 
 
 def _bytes(node: Node) -> int:

@@ -9,7 +9,7 @@ from typing import Literal
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import epilogue_fits, in_memory, operations, vectors_fit
+from .common import epilogue_fits, in_memory, input_index, operations, vectors_fit
 from .conv_rows import balanced, config
 from .conv_shape import Axis, Window
 from .conv_tiles import divisor, tile_choices
@@ -50,6 +50,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     right = in_memory(problem, problem.anchor.args[1])
     stored = dtype(right.type.dtype).bytes
     after = operations(problem)
+    cold = problem.cold and input_index(problem.body, right) in problem.constants
     conflict = 4 * w.channels_in % CACHE_WAY == 0  # rows of the left operand fall into one cache set
     unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 
@@ -60,7 +61,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     def inner(vectors: int) -> int:
         return divisor(w.channels_in, cpu.l1d // 2 // (stored * vectors * lanes)) if packed else w.channels_in
 
-    tiles = tile_choices(w, cpu, after, w.channels_in, inner, packed and problem.cold, stored)
+    tiles = tile_choices(w, cpu, after, w.channels_in, inner, cold, stored)
     found = []
     for t in sorted(balanced(w, tiles, problem.threads), key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
         settings, scratch = config(problem, w, t)
