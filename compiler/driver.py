@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
 Progress = Callable[[str, int, int], None]
+STORES = ("f16", "int8")  # how the option `weights` may store them
 MOST_THREADS = 256  # MAX_WORKERS of runtime/src/pool.c
 
 
@@ -46,6 +47,7 @@ def compile_model(
     bind: Mapping[str, Any] | None = None,
     threads: int = 1,
     passes: str | None = None,
+    weights: str | None = None,
     tune: float | None = None,
     tune_db: str | Path | None = None,
     progress: Progress | None = None,
@@ -65,8 +67,7 @@ def compile_model(
     session = session or Session()
     session.target = chosen
     session.settings = {**session.settings, "threads": threads}
-    spec = passes or chosen.pipeline
-    parse_pipeline(spec, chosen.pipeline)
+    spec = _storing(passes or chosen.pipeline, chosen, weights)
     database = _use_tunings(session, tune, tune_db, tell)
 
     with import_module("edgec.targets.builder").Builder(ahead=tune is None) as builder:
@@ -123,6 +124,20 @@ def _compile_level(
         progress=progress,
     )
     return program
+
+
+def _storing(spec: str, target: Target, weights: str | None) -> str:
+    """The pipeline, checked; weights are stored in fewer bits before kernels are made of nodes."""
+    stages = parse_pipeline(spec, target.pipeline)
+    if weights is None:
+        return spec
+    if weights not in STORES:
+        raise EdgecError(f"weights: {weights!r} is no way to store them; {' or '.join(STORES)}")
+    names = [stage.row.name for stage in stages]
+    if "weights" in names:
+        raise EdgecError(f"weights: {weights!r} is given, and the pipeline has a pass 'weights' of its own")
+    place = names.index("fuse") if "fuse" in names else len(names)
+    return show_pipeline([*stages[:place], *parse_pipeline(f"weights{{store={weights}}}"), *stages[place:]])
 
 
 def _use_tunings(session: Session, tune: float | None, tune_db: str | Path | None, tell: Progress) -> Path | None:

@@ -36,6 +36,7 @@ def compile(
     bind: Mapping[str, Any] | None = None,
     threads: int = 1,
     passes: str | None = None,
+    weights: str | None = None,
     tune: float | None = None,
     tune_db: str | Path | None = None,
     quantize: str | None = None,
@@ -51,6 +52,7 @@ def compile(
     bind      input name -> value that is fixed at compile time: the input is then gone
     threads   workers that one inference may use
     passes    pipeline text, see `edgec passes`
+    weights   f16 or int8: constant weights are stored so and widened as kernels read them; arithmetic stays f32
     tune      seconds to measure kernels on this machine before they are chosen
     tune_db   file of measured times that are used, and with `tune` written (default then: in the user's cache folder)
     progress  called with (stage, done, total) as work goes on
@@ -63,7 +65,7 @@ def compile(
 
     return compile_model(
         model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
-        tune=tune, tune_db=tune_db, progress=progress,
+        weights=weights, tune=tune, tune_db=tune_db, progress=progress,
     )  # fmt: skip
 
 

@@ -71,6 +71,9 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
             continue
         group = _Group([node], node if _kind(node) in _HEAVY else None, node.results)
         groups[node] = group
+        if session is not None and (widened := _widened(node, users, outputs)) and session.step("widened", node):
+            group.nodes.insert(0, widened)
+            groups[widened] = group
         if OPS[node.op].alone or (node.op in _PLACEABLE and placeable(node)):
             continue
         while session is not None and (out := group.out) is not None and out not in outputs:
@@ -85,6 +88,15 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
             group.results = last.results
             groups.update(dict.fromkeys(region, group))
     return groups
+
+
+def _widened(node: Node, users: dict[Value, list[Node]], outputs: set[Value]) -> Node | None:
+    """The Cast that makes f32 of a contraction's constant weights, where nothing else reads it."""
+    maker = node.args[1].node if node.op in ("Conv", "MatMul") else node
+    if maker.op != "Cast" or not is_const(maker.args[0]) or node.types[0].dtype != "f32":
+        return None
+    alone = users.get(Value(maker)) == [node] and node.args.count(Value(maker)) == 1
+    return maker if alone and Value(maker) not in outputs else None
 
 
 def _joins(group: _Group, region: list[Node], out: Value, groups: dict[Node, _Group]) -> bool:

@@ -142,14 +142,14 @@ def from_bfloat(stored: Expr) -> Expr:
 
 
 def widened(vector: Expr, name: str) -> Expr:
-    """A vector of f16 or bf16, as it was loaded, in f32; of another type as it is."""
+    """A vector of f16, bf16 or i8, as it was loaded, in f32; of another type as it is."""
     lanes = vector.ty.dtype.lanes
     wide = "float32" if lanes == 1 else f"float32x{lanes}"
     if name == "bf16":
         kind, by = wide.replace("float", "uint"), lit(16, "uint32")
         bits = tirx.Cast(kind, vector) << (tirx.Broadcast(by, lanes) if lanes > 1 else by)
         return tirx.reinterpret(wide, bits)
-    return tirx.Cast(wide, vector) if name == "f16" else vector
+    return tirx.Cast(wide, vector) if name in ("f16", "i8") else vector
 
 
 def to_bfloat(x: Expr) -> Expr:

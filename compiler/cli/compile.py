@@ -21,6 +21,7 @@ EXAMPLES = """examples:
   edgec compile model.onnx --target x86-multi -o build/        AVX2 and AVX-512: chosen when it is opened
   edgec compile model.onnx --tune 30 -o build/                 30 s of measurements, remembered for later
   edgec compile model.onnx --tune-db tuned.json -o build/      what was measured elsewhere
+  edgec compile model.onnx --weights f16 -o build/              half the weights' bytes, arithmetic as before
   edgec compile model.onnx --max-ram 192K --max-flash 900K -o build/"""
 
 _LATER = ("quantize", "calib", "max_drop", "max_latency")
@@ -38,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--threads", type=int, default=1, metavar="N", help="workers that one inference may use (default: 1)"
     )
     parser.add_argument("--passes", metavar="SPEC", help="pipeline, such as 'canonicalize, fold, fuse, layout, plan'")
+    parser.add_argument(
+        "--weights",
+        metavar="f16|int8",
+        help="store constant weights so and widen them as they are read; int8 only where a layer waits for its weights",
+    )
     parser.add_argument(
         "--tune", type=float, metavar="SECONDS", help="measure the most promising kernels on this machine first"
     )
@@ -87,6 +93,7 @@ def _compile(args: argparse.Namespace, out: str | Path | None) -> Bundle:
             bind=binds_of(args),
             threads=args.threads,
             passes=args.passes,
+            weights=args.weights,
             tune=args.tune,
             tune_db=args.tune_db,
             progress=progress,

@@ -17,6 +17,8 @@ LIGHT = frozenset(
     {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
 ) | {"Edgec.Rescale"}
 TASK_US = 20.0  # a task of about this length keeps threads busy
+NARROW = frozenset({"f16", "i8"})  # how weights may be stored that are multiplied as f32
+WIDENING = 2.0  # instructions that make f32 of a vector of them
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -46,9 +48,19 @@ def epilogue_fits(problem: Problem) -> Literal[True] | str:
     return True
 
 
+def in_memory(problem: Problem, operand: Value) -> Value:
+    """Where an operand of the anchor lies: the body input behind a Cast that widens weights, or the operand itself."""
+    node = operand.node
+    if node.op == "Cast" and operand.type.dtype == "f32" and node.args[0].type.dtype in NARROW:
+        return node.args[0] if node.args[0] in problem.body.inputs else operand
+    return operand
+
+
 def after_anchor(problem: Problem) -> list[Node]:
-    """The elementwise nodes of a body, its anchor apart: those before it as well."""
-    return [n for n in problem.body.nodes() if n is not problem.anchor and OPS[n.op].kind == "elementwise"]
+    """The elementwise nodes of a body, its anchor apart: those before it as well, but not what widens its weights."""
+    anchor = problem.anchor
+    apart = {anchor, *(a.node for a in anchor.args if in_memory(problem, a) != a)}
+    return [n for n in problem.body.nodes() if n not in apart and OPS[n.op].kind == "elementwise"]
 
 
 def heavy(problem: Problem) -> bool:
@@ -78,11 +90,17 @@ def depends(node: Node, on: Node) -> bool:
     return False
 
 
-def vectors_fit(problem: Problem, *operands: Value) -> Literal[True] | str:
-    """True where all is f32, the anchor reads these operands as they lie, and the target has room for a tile."""
-    if not f32(*(v.type for v in operands), problem.anchor.types[0]):
+def vectors_fit(problem: Problem, *operands: Value, weights: Value | None = None) -> Literal[True] | str:
+    """True where all is f32, the anchor reads these operands as they lie, and the target has room for a tile.
+
+    `weights` are one more operand, which may be widened as it is read.
+    """
+    wide = operands if weights is None else (*operands, weights)
+    if not f32(*(v.type for v in wide), problem.anchor.types[0]):
         return "computes f32"
     if any(input_index(problem.body, v) < 0 for v in operands):
+        return "reads an operand through a computation"
+    if weights is not None and input_index(problem.body, in_memory(problem, weights)) < 0:
         return "reads an operand through a computation"
     if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
         return "needs vector registers"

@@ -15,10 +15,12 @@ from dataclasses import dataclass, field
 
 from tvm import tirx
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.access import Place
+from edgec.targets.conversions import widened
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
@@ -69,11 +71,12 @@ class Ahead:
     in L1, or few tiles use each, so that weights are asked for step by step.
     """
 
-    def __init__(self, w: Window, plan: TileChoice, block_in: int, lanes: int, l1d: int) -> None:
+    def __init__(self, w: Window, plan: TileChoice, block_in: int, vector: int, l1d: int) -> None:
+        """`vector`: bytes of a vector of weights."""
         self.blocks = ceil_div(ceil_div(w.channels_in // w.group, block_in), plan.passes)
         self.pixels = unit_pixels(w, plan)
         loops = self.blocks * w.taps
-        self.slice = ceil_div(loops * block_in * plan.vectors * lanes * 4, LINE)
+        self.slice = ceil_div(loops * block_in * plan.vectors * vector, LINE)
         share = ceil_div(self.slice * plan.rows * plan.columns, self.pixels)
         lines = ceil_div(share, loops)
         self.lines = lines if lines <= max(BURST, block_in // BURST_STEPS) and self.slice * LINE <= 3 * l1d // 4 else 0
@@ -92,7 +95,8 @@ class Conv:
         self.rank = len(problem.anchor.types[0].shape)
         self.problem = problem
         self.short = choice.get("kp") == 1 and w.channels_in // w.group * w.taps <= SHORT
-        self.ahead = Ahead(w, tile_of(choice), self.block_in, self.lanes, problem.target.cpu.l1d)
+        self.stored = dtype(self.weight.type.dtype)
+        self.ahead = Ahead(w, tile_of(choice), self.block_in, self.lanes * self.stored.bytes, problem.target.cpu.l1d)
 
     def view(self, value: Value) -> Type:
         """The type under which an operand is addressed: pixels in one row where the window is flat."""
@@ -219,21 +223,21 @@ class Conv:
     def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr) -> list[Stmt]:
         """Ask for the weights that the loop needs some steps later: hardware stops at page boundaries."""
         buffer, at = frame.places[self.weight].buffer, self.weights_at(t, cb, kh, kw, ci + AHEAD)
-        return [
-            tir.prefetch(buffer, *at, v * self.lanes) for v in range(len(t.widths)) if 4 * v * self.lanes % LINE == 0
-        ]
+        each = self.lanes * self.stored.bytes
+        return [tir.prefetch(buffer, *at, v * self.lanes) for v in range(len(t.widths)) if v * each % LINE == 0]
 
     def fetch_slice(self, frame: Frame, t: Tile, loop: Expr | int) -> list[Stmt]:
         """Ask for this tile's share of the next slice of weights, before innermost loop number `loop` of the tile."""
         if not self.ahead.lines:
             return []
-        buffer, each = frame.places[self.weight].buffer, LINE // 4
+        buffer, each = frame.places[self.weight].buffer, LINE // self.stored.bytes
         first = tirx.floordiv(tir.expr(t.done) * self.ahead.slice, self.ahead.pixels) + loop * self.ahead.lines
         at = self.weights_at(t, tir.expr(t.begin) + self.ahead.blocks, 0, 0, 0)
         return [tir.prefetch(buffer, *at, (first + i) * each) for i in range(self.ahead.lines)]
 
     def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
-        return vector(frame.places[self.weight].buffer, self.lanes, *self.weights_at(t, cb, kh, kw, ci), v * self.lanes)
+        at = (*self.weights_at(t, cb, kh, kw, ci), v * self.lanes)
+        return widened(vector(frame.places[self.weight].buffer, self.lanes, *at), self.stored.name)
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
         """x[n, base + ci, row, column]; a block of input channels never crosses a block of the layout."""

@@ -7,10 +7,11 @@ from dataclasses import replace
 from math import prod
 from typing import Literal
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, spread, vectors_fit
+from .common import blocked_layout, ceil_div, epilogue_fits, in_memory, layouts_in, operations, spread, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice, input_block, tile_choices, unit_pixels, units, vector_lanes
 
@@ -24,7 +25,7 @@ def match(problem: Problem) -> Literal[True] | str:
     """What both rows ask for."""
     node = problem.anchor
     x, w, _ = conv_operands(node)
-    if (fit := vectors_fit(problem, x, w)) is not True:
+    if (fit := vectors_fit(problem, x, weights=w)) is not True:
         return fit
     shape = conv_window(node)
     if isinstance(shape, str):
@@ -57,7 +58,8 @@ def flattens(problem: Problem) -> bool:
         or (shape.width.out == 1 and shape.height.out > 1)
     ):
         return False
-    rest = [v.shape for v in problem.body.inputs if v is not conv_operands(problem.anchor)[1]]
+    weights = in_memory(problem, conv_operands(problem.anchor)[1])
+    rest = [v.shape for v in problem.body.inputs if v != weights]
     return all(
         len(s) < 2 or s[-2:] in ((1, 1), (shape.height.out, shape.width.out))
         for s in rest
@@ -70,12 +72,13 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     lanes = cpu.lanes(32)
     rank = len(problem.anchor.types[0].shape)
     x, weight, _ = conv_operands(problem.anchor)
+    weight = in_memory(problem, weight)
     after = operations(problem)
     blocked = blocked_layout(rank, lanes)
     found = []
 
     def tiles_of(inner: int, stored: int) -> Iterator[TileChoice]:
-        return tile_choices(w, cpu, after, stored, lambda vectors: inner, problem.cold)
+        return tile_choices(w, cpu, after, stored, lambda vectors: inner, problem.cold, dtype(weight.type.dtype).bytes)
 
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
         inner = input_block(w.channels_in // w.group, lanes, w.group, plain=layout != blocked)

@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 
 from edgec.compiler.target import Cpu
 
-from .common import ceil_div, power_of_two
+from .common import WIDENING, ceil_div, power_of_two
 from .conv_shape import Window, segments
 from .cost import Traffic, level_of, microseconds, most_pixels, tile_cycles
 
+F32 = 4  # bytes
 MAX_VECTORS = 4
 UNIT_PIXELS = (48, 96, 192)  # of a unit whose reduction is split; the least pays for fetching its weights
 WHOLE_PIXELS = 4096  # ... and at most: the sums of a unit stay in the L2 cache
@@ -62,10 +63,17 @@ def divisor(inputs: int, most: int) -> int:
 
 
 def tile_choices(
-    w: Window, cpu: Cpu, epilogue: float, stored: int, inner: Callable[[int], int], cold: bool = False
+    w: Window,
+    cpu: Cpu,
+    epilogue: float,
+    stored: int,
+    inner: Callable[[int], int],
+    cold: bool = False,
+    weight: int = F32,
 ) -> Iterator[TileChoice]:
     """Every sensible tile of a window; `stored` counts the input channels in memory, padding included; `inner` gives
-    those of the innermost loop for a number of vectors; `cold`: weights come from memory each time."""
+    those of the innermost loop for a number of vectors; `cold`: weights come from memory each time; `weight`: bytes of
+    one in memory."""
     outputs = w.channels_out // w.group
     lanes = vector_lanes(w, cpu)
     most_vectors = MAX_VECTORS if w.pixels > 3 else 8
@@ -76,8 +84,10 @@ def tile_choices(
         for columns in _widths(w.width.out, most):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):
-                for tile in _orders(w, cpu, TileChoice(height, columns, vectors, lanes, inner(vectors), 1, 1, False)):
-                    yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, cold))
+                for tile in _orders(
+                    w, cpu, TileChoice(height, columns, vectors, lanes, inner(vectors), 1, 1, False), weight
+                ):
+                    yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, cold, weight))
 
 
 def _widths(out: int, most: int) -> list[int]:
@@ -106,10 +116,10 @@ def unit_pixels(w: Window, t: TileChoice) -> int:
     return w.width.out * (w.height.out if t.rows > 1 else min(t.block, w.height.out))
 
 
-def _orders(w: Window, cpu: Cpu, t: TileChoice) -> Iterator[TileChoice]:
+def _orders(w: Window, cpu: Cpu, t: TileChoice, weight: int) -> Iterator[TileChoice]:
     """The tile with every sensible blocking and order of its loops."""
     inputs = w.channels_in // w.group
-    slice_bytes = 4 * t.inner * w.taps * t.vectors * t.lanes
+    slice_bytes = weight * t.inner * w.taps * t.vectors * t.lanes
     blocks = ceil_div(inputs, t.inner)
     per_pass = max(1, (cpu.l1d // 2) // slice_bytes)
     passes = ceil_div(blocks, per_pass)
@@ -134,21 +144,22 @@ def _blocks(total: int, pixels: int, fit: int) -> set[int]:
     return {ceil_div(total, max(1, round(total / size))) for size in sizes}
 
 
-def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: float, stored: int, cold: bool) -> float:
+def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: float, stored: int, cold: bool, weight: int) -> float:
     """Modelled time in us."""
     inputs, outputs = w.channels_in // w.group, w.channels_out // w.group
     steps = inputs * w.taps
-    cycles = 0.0
+    cycles, widening = 0.0, WIDENING if weight < F32 else 0.0
     row_tiles = [(s.length, s.count) for s in segments(w.height, t.rows)] if t.rows > 1 else [(1, w.height.out)]
     shapes = [(h * s.length, n * s.count) for h, n in row_tiles for s in segments(w.width, t.columns)]
     full, rest = divmod(ceil_div(outputs, t.lanes), t.vectors)
     for wide, many in ((t.vectors, full), (rest, 1)):
         if wide and many:
             for pixels, count in shapes:
-                one = tile_cycles(cpu, pixels, wide, steps, t.inner, epilogue)
+                one = tile_cycles(cpu, pixels, wide, steps, t.inner, epilogue, widening)
                 cycles += many * count * (one + _waiting(cpu, pixels * wide, t.passes))
     cycles *= w.batch * w.group
-    return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(count for _, count in shapes) * w.batch, stored, cold))
+    tiles = sum(count for _, count in shapes) * w.batch
+    return microseconds(cpu, cycles, _traffic(w, cpu, t, tiles, stored, cold, weight))
 
 
 def _waiting(cpu: Cpu, vectors: int, passes: int) -> float:
@@ -161,10 +172,10 @@ def _touched(w: Window) -> float:
     return min(1.0, w.height.kernel / w.height.stride)
 
 
-def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, stored: int, cold: bool) -> Traffic:
+def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, stored: int, cold: bool, weight: int) -> Traffic:
     """`tiles` counts register tiles per tile of channels."""
     batch, channel_tiles, spaces = units(w, t)
-    weights_tile = 4.0 * (w.channels_in // w.group) * w.taps * t.vectors * t.lanes
+    weights_tile = float(weight) * (w.channels_in // w.group) * w.taps * t.vectors * t.lanes
     weights = weights_tile * channel_tiles
     data = 4.0 * w.batch * stored * w.height.size * w.width.size * _touched(w)
     out = 4.0 * w.batch * w.channels_out * w.pixels

@@ -12,7 +12,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
-from .common import ceil_div
+from .common import ceil_div, in_memory
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
 from .conv_emit import Conv, Tile, runs, widths
 from .conv_rows import tile_of
@@ -31,7 +31,8 @@ Make = Callable[[list[Expr | int], bool, list[Expr | int], bool], Stmt]
 
 def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
     """A convolution."""
-    return emit_units(Conv(problem, choice, w, conv_operands(problem.anchor)), problem, choice, symbol)
+    x, weight, bias = conv_operands(problem.anchor)
+    return emit_units(Conv(problem, choice, w, (x, in_memory(problem, weight), bias)), problem, choice, symbol)
 
 
 def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emitted:

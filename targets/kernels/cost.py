@@ -30,9 +30,12 @@ def most_pixels(cpu: Cpu, vectors: int) -> int:
     return max((pixels for pixels in range(1, 64) if fits_registers(cpu, pixels, vectors)), default=1)
 
 
-def step_cycles(cpu: Cpu, pixels: int, vectors: int) -> float:
-    """One step of the reduction over a tile: the slowest of multiply-adds, loads, latency and issue."""
-    work = pixels * vectors
+def step_cycles(cpu: Cpu, pixels: int, vectors: int, widening: float = 0.0) -> float:
+    """One step of the reduction over a tile: the slowest of multiply-adds, loads, latency and issue.
+
+    `widening` counts instructions that make f32 of a vector of weights, on the ports of multiply-adds.
+    """
+    work = (pixels + widening) * vectors
     return max(
         work / cpu.fma_per_cycle,
         (pixels + vectors) / (LOADS * cpu.load_per_cycle),
@@ -41,11 +44,13 @@ def step_cycles(cpu: Cpu, pixels: int, vectors: int) -> float:
     )
 
 
-def tile_cycles(cpu: Cpu, pixels: int, vectors: int, steps: int, inner: int, epilogue: float = 2.0) -> float:
+def tile_cycles(
+    cpu: Cpu, pixels: int, vectors: int, steps: int, inner: int, epilogue: float = 2.0, widening: float = 0.0
+) -> float:
     """A whole tile: `steps` of the reduction in loops of `inner` turns, then `epilogue` operations per vector."""
     loops = steps / max(inner, 1) * 2 * LOOP
     ends = pixels * vectors * (1.0 + epilogue) / cpu.fma_per_cycle + TILE
-    return steps * step_cycles(cpu, pixels, vectors) + loops + ends
+    return steps * step_cycles(cpu, pixels, vectors, widening) + loops + ends
 
 
 @dataclass

@@ -6,8 +6,10 @@ from typing import Any
 
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
+from edgec.targets.conversions import widened
 from edgec.targets.tir import Expr
 
+from .common import in_memory
 from .common_emit import F32, Frame, vector
 from .conv_planes import Planes, Spot
 from .conv_shape import Window, conv_operands
@@ -15,12 +17,14 @@ from .conv_shape import Window, conv_operands
 
 class Depthwise(Planes):
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
-        x, self.weight, self.bias = conv_operands(problem.anchor)
+        x, weight, self.bias = conv_operands(problem.anchor)
+        self.weight = in_memory(problem, weight)
         super().__init__(problem, choice, w, x)
 
     def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: int) -> Expr | None:
         spatial = (kh, kw) if self.rank == 4 else (kw,)
-        return vector(frame.places[self.weight].buffer, self.lanes, block, 0, *spatial, 0)
+        loaded = vector(frame.places[self.weight].buffer, self.lanes, block, 0, *spatial, 0)
+        return widened(loaded, self.weight.type.dtype)
 
     def start(self, frame: Frame, s: Spot) -> Expr:
         return tir.broadcast(tir.lit(0.0, F32), self.lanes)

@@ -13,6 +13,7 @@ from .common import (
     ceil_div,
     epilogue_fits,
     heavy,
+    in_memory,
     layouts_in,
     operations,
     spread,
@@ -30,7 +31,7 @@ START = 8.0  # cycles to start a tile or a row of a large window: the tile befor
 def match(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     x, w, _ = conv_operands(node)
-    if (fit := vectors_fit(problem, x, w)) is not True:
+    if (fit := vectors_fit(problem, x, weights=w)) is not True:
         return fit
     shape = conv_window(node)
     if isinstance(shape, str):
@@ -61,7 +62,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
         for rows in sorted({1, min(2, w.height.out)}) if unrolls(w) and 2 * columns <= most else (1,):
             us = cost(w, cpu, rows, columns, after)
             parts, us = banded(w, lanes, rows, us, problem.threads)
-            layouts = layouts_in(problem, {x: blocked, weight: packed}, blocked)
+            layouts = layouts_in(problem, {x: blocked, in_memory(problem, weight): packed}, blocked)
             config = (("mt", columns), ("rt", rows), ("hb", parts))
             found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, rows)))
     return sorted(found, key=lambda c: c.cost_us)[:3]

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Literal
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import epilogue_fits, operations, vectors_fit
+from .common import epilogue_fits, in_memory, input_index, operations, vectors_fit
 from .conv_rows import balanced, config
 from .conv_shape import Axis, Window
 from .conv_tiles import divisor, tile_choices
@@ -20,9 +21,9 @@ CONFLICT_PENALTY = 2.5  # ... and all of them in one cache set
 CACHE_WAY = 4096  # bytes
 
 
-def match(problem: Problem) -> Literal[True] | str:
+def match(problem: Problem, packed: bool = False) -> Literal[True] | str:
     a, b = problem.anchor.args
-    if (fit := vectors_fit(problem, a, b)) is not True:
+    if (fit := vectors_fit(problem, a, weights=b) if packed else vectors_fit(problem, a, b)) is not True:
         return fit
     if a == b:
         return "both operands are one value"
@@ -32,7 +33,7 @@ def match(problem: Problem) -> Literal[True] | str:
 def match_packed(problem: Problem) -> Literal[True] | str:
     if len(problem.anchor.args[1].shape) != 2:
         return "the right operand is a stack of matrices"
-    return match(problem)
+    return match(problem, packed=True)
 
 
 def geometry(problem: Problem, packed: bool) -> Window:
@@ -46,7 +47,10 @@ def geometry(problem: Problem, packed: bool) -> Window:
 def choices(row: str, problem: Problem) -> Sequence[Choice]:
     cpu, packed = problem.target.cpu, row == PACKED
     lanes, w = cpu.lanes(32), geometry(problem, packed)
+    right = in_memory(problem, problem.anchor.args[1])
+    stored = dtype(right.type.dtype).bytes
     after = operations(problem)
+    cold = problem.cold and input_index(problem.body, right) in problem.constants
     conflict = 4 * w.channels_in % CACHE_WAY == 0  # rows of the left operand fall into one cache set
     unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 
@@ -55,14 +59,14 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
         return tile_us * (1.0 if packed else unpacked) * (crowded if conflict else 1.0)
 
     def inner(vectors: int) -> int:
-        return divisor(w.channels_in, cpu.l1d // 2 // (4 * vectors * lanes)) if packed else w.channels_in
+        return divisor(w.channels_in, cpu.l1d // 2 // (stored * vectors * lanes)) if packed else w.channels_in
 
-    tiles = tile_choices(w, cpu, after, w.channels_in, inner, packed and problem.cold)
+    tiles = tile_choices(w, cpu, after, w.channels_in, inner, cold, stored)
     found = []
     for t in sorted(balanced(w, tiles, problem.threads), key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
         settings, scratch = config(problem, w, t)
-        right = f"JK{t.vectors * t.lanes}j" if packed else ""
-        layouts = tuple(right if v == problem.anchor.args[1] else "" for v in problem.body.inputs)
+        layout = f"JK{t.vectors * t.lanes}j" if packed else ""
+        layouts = tuple(layout if v == right else "" for v in problem.body.inputs)
         found.append(Choice(row, layouts, ("",), settings, us(t.cost_us, t.columns), scratch))
     return found
 
@@ -72,7 +76,8 @@ def emit_packed(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .matmul_emit import Packed
 
     a, b = problem.anchor.args
-    return emit_units(Packed(problem, choice, geometry(problem, True), (a, b, None)), problem, choice, symbol)
+    operands = a, in_memory(problem, b), None
+    return emit_units(Packed(problem, choice, geometry(problem, True), operands), problem, choice, symbol)
 
 
 def emit_dynamic(problem: Problem, choice: Choice, symbol: str) -> Emitted:

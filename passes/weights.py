@@ -1,0 +1,202 @@
+"""Stores constant weights in fewer bits than they are multiplied in: f16, or i8 with one scale per output channel.
+
+Kernels widen them in registers (a Cast of a constant joins its contraction's kernel), so arithmetic and activations
+stay f32 and only the bytes that are read change. f16 serves every layer that it can hold. i8 is coarser, and pays only
+where a layer waits for its weights: a layer keeps f32 where the cost model sees no gain.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Array, Graph, Node, Value
+from edgec.compiler.op import build, const, const_array, int_attr, is_const
+from edgec.compiler.pipeline import graph_pass, lossy
+from edgec.compiler.registry import Problem, choices
+from edgec.compiler.session import Session
+
+from .fuse import make_body
+
+RECURRENT = ("Edgec.RNN", "Edgec.GRU", "Edgec.LSTM")
+LARGEST = 127  # i8 is symmetric
+HALF = 65504.0  # the largest f16
+ROUGH = {"f16": 1e-3, "int8": 0.05}  # error beyond which weights stay as they are: norms of difference and weights
+GAIN = 1.1  # modelled time over that with i8, at least
+SAMPLE = 64  # weights of a channel that tell random ones from multiples of a scale
+STEPS = {
+    "canonicalize": "scales must be inside the weights",
+    "fold": "weights must be constants",
+    "quantize": "it reads the weights",
+    "integers": "it makes real numbers of weights that stay real",
+    "attention": "it looks through products",
+    "phases": "it makes convolutions of others",
+    "channels": "",
+}
+
+
+@graph_pass("weights", promise=lossy, after=STEPS)
+def weights(
+    graph: Graph, *, store: Literal["f16", "int8"] = "f16", least: int = 1024, session: Session
+) -> Graph:
+    """Stores weights of at least `least` elements as f16, or as int8 where a layer is bound by reading them."""
+    session.known_rules.add("weights")
+    return _Weights(graph, store, least, session).graph()
+
+
+class _Weights:
+    """One run. `narrow` keeps what stands for a constant, so that layers which share weights still do."""
+
+    def __init__(self, graph: Graph, store: str, least: int, session: Session) -> None:
+        self.old, self.store, self.least, self.session = graph, store, least, session
+        self.narrow: dict[tuple[Value, int], tuple[Value, Value | None] | str] = {}
+        self.users = graph.users()
+        self.kept: Counter[str] = Counter()
+        self.done = 0
+        held = sum(_bytes(n) for n in graph.nodes() if n.op == "Const")
+        self.cold = session.target is not None and held > session.target.cpu.l2
+        self.before = held
+
+    def graph(self) -> Graph:
+        new = self.old.map(self.stored)
+        saved = self.before - sum(_bytes(n) for n in new.nodes() if n.op == "Const")
+        if self.done:
+            self.session.note(f"{_layers(self.done)} of weights stored as {self.store}: {saved:,} bytes less")
+        for reason, count in self.kept.items():
+            self.session.note(f"{_layers(count)} of weights left as they are: {reason}")
+        return new
+
+    def stored(self, node: Node) -> Value | tuple[Value, ...] | None:
+        """What stands for a node that reads constant weights; None: nothing does, or it stays."""
+        place = _place(node)
+        if place is None:
+            return None
+        value = node.args[place]
+        raw = value.node.args[0] if value.node.op == "Cast" and is_const(value.node.args[0]) else value
+        if not is_const(raw) or raw.type.dtype not in ("f32", "f16") or raw.type.size < self.least:
+            return None
+        if node.op == "Gather" and any(_place(n) != 0 for n in self.users[value]):
+            return None  # the table is read as it is, too
+        if self.store == "int8" and node.op not in ("Conv", "MatMul"):
+            if node.op in RECURRENT:
+                self.refuse(node, "int8 is for convolutions and matrix products")
+            return None
+        axis = 0 if node.op == "Conv" else len(raw.shape) - 1
+        found = self.narrowed(raw, axis)
+        if isinstance(found, str):
+            return self.refuse(node, found)
+        made = _halves(node, *found[:1]) if self.store == "f16" else self.bytes(node, *found)
+        if made is None or not self.session.step("weights", node):
+            return None
+        self.done += 1
+        return made
+
+    def refuse(self, node: Node, reason: str) -> None:
+        self.kept[reason] += 1
+        if self.session.wants_why("weights"):
+            self.session.explain("weights", node, reason)
+
+    def narrowed(self, raw: Value, axis: int) -> tuple[Value, Value | None] | str:
+        """The constant and, for i8, its scales; why not, where it would be too rough."""
+        if (raw, axis) not in self.narrow:
+            self.narrow[raw, axis] = self._narrowed(raw, axis)
+        return self.narrow[raw, axis]
+
+    def _narrowed(self, raw: Value, axis: int) -> tuple[Value, Value | None] | str:
+        array = const_array(raw).astype(np.float32)
+        if not np.abs(array).max() <= (HALF if self.store == "f16" else np.finfo(np.float32).max):
+            return f"some are beyond the range of {self.store}"
+        codes, scale = (array.astype(np.float16), np.float32(1)) if self.store == "f16" else as_bytes(array, axis)
+        if not np.linalg.norm(codes * scale - array) <= ROUGH[self.store] * np.linalg.norm(array):
+            return f"{self.store} would be too rough"
+        made = const(codes, raw.node.name, raw.node.origin)
+        return made, None if self.store == "f16" else const(scale)
+
+    def bytes(self, node: Node, codes: Value, scale: Value | None) -> Value | None:
+        """The layer with i8 weights, where that is faster."""
+        assert scale is not None
+        factors = const_array(scale).reshape(-1)
+        args = [node.args[0], build("Cast", codes, to="f32")]
+        if node.op == "Conv":
+            bias = const_array(node.args[2]) / factors if is_const(node.args[2]) else np.full(1, np.inf)
+            if not (np.abs(bias) < np.finfo(np.float32).max).all():
+                self.refuse(node, "their bias is no constant, or too large for their scale")
+                return None
+            args.append(const(bias.astype(np.float32), node.args[2].name, node.args[2].node.origin))
+            factors = factors.reshape(-1, *(1,) * (len(node.args[1].shape) - 2))
+        sums = build(node.op, *args, origin=node.origin, label=node.name, **node.attrs)
+        made = build("Mul", sums, const(factors), origin=node.origin, label=node.name)
+        if not self.pays(node, made):
+            self.refuse(node, "the time to read them is not what limits these")
+            return None
+        return made
+
+    def pays(self, node: Node, made: Value) -> bool:
+        """Whether the cost model sees a gain; True where there is no target."""
+        target = self.session.target
+        if target is None:
+            return True
+        sums = made.node.args[0].node
+        times = []
+        for nodes, out in (([node], Value(node)), ([sums.args[1].node, sums, made.node], made)):
+            inside = set(nodes)
+            outer = list(dict.fromkeys(a for n in nodes for a in n.args if a.node not in inside))
+            constants = frozenset(k for k, a in enumerate(outer) if is_const(a))
+            problem = Problem(make_body(nodes, outer, (out,)), target, self.session.threads, constants, self.cold)
+            times.append(min((c.cost_us for c in choices(problem)), default=np.inf))
+        return times[0] >= GAIN * times[1]
+
+
+def _place(node: Node) -> int | None:
+    """Which argument holds the weights of a layer."""
+    if node.types[0].dtype != "f32":
+        return None
+    if node.op == "Gather":
+        return 0 if int_attr(node, "axis") == 0 and len(node.args[0].shape) == 2 else None
+    if node.op == "MatMul":
+        return 1 if len(node.args[1].shape) == 2 else None
+    return 1 if node.op == "Conv" or node.op in RECURRENT else None
+
+
+def _halves(node: Node, codes: Value) -> Value | tuple[Value, ...]:
+    """The layer with f16 weights: recurrences widen them by themselves, rows of a table are widened once taken."""
+    if node.op in RECURRENT:
+        return replace(node, args=(node.args[0], codes, *node.args[2:])).results
+    if node.op == "Gather":
+        taken = build("Gather", codes, *node.args[1:], origin=node.origin, label=f"{node.name}_f16", **node.attrs)
+        return build("Cast", taken, to="f32", origin=node.origin, label=node.name)
+    args = (node.args[0], build("Cast", codes, to="f32"), *node.args[2:])
+    return replace(node, args=args).results
+
+
+def as_bytes(array: Array, axis: int) -> tuple[Array, Array]:
+    """Codes and scales of the channels along an axis; exact where a channel holds multiples of some scale already."""
+    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    largest = np.abs(rows).max(axis=1).astype(np.float64)
+    scale = np.where(largest > 0, largest, 1.0) / LARGEST
+    sample = rows[:, np.argsort(-np.abs(rows).sum(axis=0), kind="stable")[:SAMPLE]].astype(np.float64)
+    open_ = np.ones(len(rows), bool)
+    for steps in range(LARGEST, 0, -1):
+        tried = np.where(largest > 0, largest, 1.0) / steps
+        off = np.abs(sample - np.rint(sample / tried[:, None]) * tried[:, None]).max(axis=1)
+        fits = open_ & (off <= largest * 2.0**-20)
+        scale[fits], open_[fits] = tried[fits], False
+        if not open_.any():
+            break
+    shape = [1] * array.ndim
+    shape[axis] = -1
+    scales = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32).reshape(shape)
+    codes = np.clip(np.rint(array / scales), -LARGEST, LARGEST).astype(np.int8)
+    return codes, scales
+
+
+def _layers(count: int) -> str:
+    return "1 layer" if count == 1 else f"{count} layers"
+
+
+def _bytes(node: Node) -> int:
+    return node.types[0].size * dtype(node.types[0].dtype).bytes
