@@ -28,14 +28,13 @@ from .conv_emit import Tile, flat_type, source, tap_bounds
 from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
 from .conv_tiles import flat, units
-from .conv_units import pixels
+from .conv_units import extent, pixels
 from .int8_dot import Step
 from .int8_store import TOGETHER, Pack, packs, part
-from .int8_tiles import QUAD, dot_of
+from .int8_tiles import BLOCK, QUAD, dot_of, tasks, widened
 
 I32 = "int32"
 AHEAD = 16  # steps between asking for weights and using them
-ONES = 0x01010101
 
 
 def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
@@ -49,13 +48,20 @@ def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emi
     batch, tiles, spaces = units(conv.w, plan)
 
     def unit(frame: Frame, number: Expr) -> Stmt:
-        if plan.channels_first:
+        wide = conv.step.dot.wide
+        if wide and plan.channels_first:
+            image, space = tir.split(number, batch, spaces)
+            tile: Expr | None = None
+        elif plan.channels_first:
             image, space, tile = tir.split(number, batch, spaces, tiles)
         else:
             image, tile, space = tir.split(number, batch, tiles, spaces)
-        return conv.unit(frame, image, tile, space)
+        before = [*conv.buffers(frame), conv.widen(frame, image, space) if wide else None]
+        if tile is None:
+            return tir.seq(before, tir.loop(tiles, lambda t: conv.unit(frame, image, t, space), "t"))
+        return tir.seq(before, conv.unit(frame, image, tile, space))
 
-    return emit_kernel(problem, choice, symbol, prod((batch, tiles, spaces)), unit, conv.view)
+    return emit_kernel(problem, choice, symbol, tasks(conv.w, conv.step.dot, plan), unit, conv.view)
 
 
 class Conv:
@@ -77,11 +83,12 @@ class Conv:
         self.rank = len(self.anchor.shape)
         self.zero = self.zero_of(full_attrs(problem.anchor))
         self.pixel, self.pixel_out = (self.pixel_bytes(t) for t in (self.x.type, problem.body.outputs[0].type))
-        self.quads = ceil_div(w.channels_in // w.group, QUAD)
-        self.rest = 0  # bytes of the last four of a pixel, where these lie in memory without padding
+        self.group = dot.group
+        self.groups = ceil_div(w.channels_in // w.group, self.group)
+        self.rest = 0  # bytes of the last group of a pixel, where these lie in memory without padding
         # The columns of a window follow each other without a gap, in memory as in the weights.
-        self.joined = w.width.kernel == 1 or (w.width.dilation == 1 and self.pixel == QUAD * self.quads)
-        self.far = self.quads * QUAD * w.taps * self.vectors * self.lanes > problem.target.cpu.l1d // 2
+        self.joined = w.width.kernel == 1 or (w.width.dilation == 1 and self.pixel == self.group * self.groups)
+        self.far = self.groups * w.taps * self.width > problem.target.cpu.l1d // 2
 
     def zero_of(self, attrs: Any) -> int:
         return int(attrs["zero"])
@@ -101,14 +108,39 @@ class Conv:
 
     # -- units ---------------------------------------------------------------------------------------------------
 
+    def buffers(self, frame: Frame) -> list[Stmt]:
+        """Statements before all others: operands as rows of elements."""
+        places = [*(frame.places[v] for v in (self.x, self.weight, self.bias)), frame.place]
+        buffers = [tir.flat(place.buffer) for place in places]
+        self.data, self.weights, self.biases, self.out = (buffer for buffer, _ in buffers)
+        self.origin = tir.i32(0)  # of the input, the element at which `data` begins
+        return [declared for _, declared in buffers]
+
+    def widen(self, frame: Frame, image: Expr, space: Expr) -> Stmt:
+        """What a block of pixels reads of the input, copied to scratch in 16 bits; from now on tiles read it there."""
+        w, narrow = self.w, self.data
+        first, count = extent(w, self.plan, space)
+        if flat(w):
+            low, high = tir.expr(image) * w.width.size + first, count
+        else:
+            top = tirx.max(source(w.height, first, 0), 0)
+            bottom = tirx.min(source(w.height, first + count - 1, w.height.kernel - 1) + 1, w.height.size)
+            low, high = (tir.expr(image) * w.height.size + top) * w.width.size, (bottom - top) * w.width.size
+        start, bind = tir.let(low * self.pixel, "start")
+        words = tirx.decl_buffer((widened(w, self.plan, self.pixel),), "int16", "words", data=frame.scratch.data)
+        self.data, self.origin = words, start
+
+        def copy(i: Expr) -> Stmt:
+            return tir.store(words, tirx.Cast("int16", tir.load(narrow, i)), i - start)
+
+        copied = tir.ranged(start, start + high * self.pixel, BLOCK, copy)
+        return tir.seq(bind, tirx.DeclBuffer(words, data=frame.scratch.data), copied)
+
     def unit(self, frame: Frame, image: Expr, tile: Expr, space: Expr) -> Stmt:
         """Full channel tiles, and a narrower one for the channels left over."""
         w, wide = self.w, self.vectors * self.lanes
         outputs, inputs = w.channels_out // w.group, w.channels_in // w.group
         first = tirx.floordiv(tile, ceil_div(outputs, wide)) * inputs if w.group > 1 else tir.i32(0)
-        places = [*(frame.places[v] for v in (self.x, self.weight, self.bias)), frame.place]
-        buffers = [tir.flat(place.buffer) for place in places]
-        self.data, self.weights, self.biases, self.out = (buffer for buffer, _ in buffers)
 
         def make(channels: int) -> Stmt:
             widths = self.widths(channels)
@@ -120,7 +152,7 @@ class Conv:
 
             return tir.seq(starts.prepare(frame), pixels(self, self.plan, space, one))
 
-        return tir.seq([declared for _, declared in buffers], full_or_rest(tile, outputs, wide, make))
+        return full_or_rest(tile, outputs, wide, make)
 
     def tile(self, frame: Frame, t: Tile, starts: Starts) -> Stmt:
         """Accumulate and store one tile."""
@@ -149,11 +181,11 @@ class Conv:
         w = self.w
         row = tir.expr(t.image) * w.height.size + source(w.height, t.rows[0], 0)
         offset = (row * w.width.size + source(w.width, t.columns[0], 0)) * self.pixel + t.source
-        return tir.let(offset, "base")
+        return tir.let(offset - self.origin, "base")
 
     def columns(self, frame: Frame, t: Tile, acc: tir.Buffer, base: Expr, kh: Expr | int) -> Stmt:
         """One row of taps."""
-        w, count = self.w.width, self.quads
+        w, count = self.w.width, self.groups
         if t.edge_column:
             return tir.seq(self.quad_loop(frame, t, acc, base, kh, tap, count) for tap in range(w.kernel))
         if self.joined:
@@ -170,28 +202,28 @@ class Conv:
             return None
         row = w.size * self.pixel
         tap = base + tir.expr(kh) * (h.dilation * row) + tir.expr(kw) * (w.dilation * self.pixel)
-        line = ((tir.expr(t.weights) * h.kernel + kh) * w.kernel + kw) * (self.quads * self.width)
+        line = ((tir.expr(t.weights) * h.kernel + kh) * w.kernel + kw) * (self.groups * self.width)
         at = [r * h.stride * row + c * w.stride * self.pixel for r, c in t.pixels]
 
-        def step(s: Expr, four: Callable[[Expr], Expr]) -> Stmt:
-            padding = tir.i32(_signed(self.zero * ONES)) if self.zero else None
+        def step(s: Expr, some: Callable[[Expr], Expr]) -> Stmt:
+            padding = self.step.same(self.zero) if self.zero else None
             numbers = [
-                four(tap + s * QUAD + offset) if inside else padding for offset, inside in zip(at, live, strict=True)
+                some(tap + s * self.group + offset) if inside else padding for offset, inside in zip(at, live, strict=True)
             ]
             return self.one_step(acc, len(t.widths), line + s * self.width, numbers)
 
         whole = count - 1 if self.rest else count
         size = sum(live) * len(t.widths) * self.step.dot.work
         if 1 < whole <= tir.WRITTEN_OUT:  # written out, it would need more registers than there are
-            loop = tir.loop(whole + frame.zero, lambda s: step(s, self.four), "s")
+            loop = tir.loop(whole + frame.zero, lambda s: step(s, self.some), "s")
         else:
-            loop = tir.steps(whole, lambda s: step(s, self.four), "s", size)
+            loop = tir.steps(whole, lambda s: step(s, self.some), "s", size)
         return tir.seq(loop, step(tir.i32(whole), self.fewer) if self.rest else None)
 
     @property
     def width(self) -> int:
         """Bytes of the weights of one step of a tile."""
-        return QUAD * self.vectors * self.lanes
+        return self.group * self.vectors * self.lanes
 
     def inside(self, t: Tile, r: int, c: int, kh: Expr | int, kw: Expr | int) -> bool:
         """Whether a pixel of the tile reads the input at this tap, as far as that is known."""
@@ -201,35 +233,34 @@ class Conv:
         )
 
     def one_step(self, acc: tir.Buffer, vectors: int, line: Expr, numbers: list[Expr | None]) -> Stmt:
-        """Add four channels of each pixel; None: the pixel is left out."""
+        """Add a group of channels of each pixel; None: the pixel is left out."""
         parts: list[Stmt | None] = []
         if self.far:
             parts += [tir.prefetch(self.weights, line + AHEAD * self.width + b) for b in range(0, self.width, 64)]
-        for half in range(self.step.parts):
-            lines = []
-            for v in range(vectors):
-                weights = vector(self.weights, QUAD * self.lanes, line + v * QUAD * self.lanes)
-                value, bind = tir.let(self.step.line(weights, half), "w")
-                lines.append(value)
-                parts.append(bind)
-            for p, number in enumerate(numbers):
-                if number is None:
-                    continue
-                x, bind = tir.let(self.step.number(number, half), "x")
-                parts.append(bind)
-                for v, value in enumerate(lines):
-                    here = (p * vectors + v) * self.lanes
-                    parts.append(put(acc, self.step.add(vector(acc, self.lanes, here), x, value), self.lanes, here))
+        lines = []
+        for v in range(vectors):
+            weights = vector(self.weights, self.group * self.lanes, line + v * self.group * self.lanes)
+            value, bind = tir.let(self.step.line(weights), "w")
+            lines.append(value)
+            parts.append(bind)
+        for p, number in enumerate(numbers):
+            if number is None:
+                continue
+            x, bind = tir.let(self.step.number(number), "x")
+            parts.append(bind)
+            for v, value in enumerate(lines):
+                here = (p * vectors + v) * self.lanes
+                parts.append(put(acc, self.step.add(vector(acc, self.lanes, here), x, value), self.lanes, here))
         return tir.seq(parts)
 
-    def four(self, offset: Expr) -> Expr:
-        """Four bytes of the input as a number."""
-        return tirx.reinterpret(I32, vector(self.data, QUAD, offset))
+    def some(self, offset: Expr) -> Expr:
+        """A group of the input's elements as a number."""
+        return tirx.reinterpret(I32, vector(self.data, self.group, offset))
 
     def fewer(self, offset: Expr) -> Expr:
         """The last `rest` bytes of a pixel, from `offset` on, as a number."""
         if self.w.channels_in >= QUAD:  # the four bytes that end there
-            ended = tirx.reinterpret("uint32", self.four(offset - (QUAD - self.rest)))
+            ended = tirx.reinterpret("uint32", self.some(offset - (QUAD - self.rest)))
             return tirx.reinterpret(I32, tirx.shift_right(ended, tir.lit(8 * (QUAD - self.rest), "uint32")))
         parts = [tirx.Cast(I32, tir.load(self.data, offset + i)) << tir.i32(8 * i) for i in range(self.rest)]
         return reduce(tirx.bitwise_or, parts)
@@ -304,12 +335,12 @@ class Starts:
             return tir.seq()
         acc, alloc = tir.local((self.vectors * lanes,), I32)
         slots = [v * lanes for v in range(self.vectors)]
-        steps = conv.quads * conv.w.width.kernel
+        steps = conv.groups * conv.w.width.kernel
         first = tir.expr(self.tile) * (conv.w.height.kernel * steps * conv.width)
 
         def row(kh: Expr) -> Stmt:
             def step(s: Expr) -> Stmt:
-                return conv.one_step(acc, self.vectors, first + (kh * steps + s) * conv.width, [tir.i32(ONES)])
+                return conv.one_step(acc, self.vectors, first + (kh * steps + s) * conv.width, [conv.step.same(1)])
 
             done = []
             for slot in slots:
@@ -374,7 +405,3 @@ def stretches(places: list[int], size: int) -> Iterator[tuple[int, int]]:
             count *= 2
         yield first, count
         first += count
-
-
-def _signed(bits: int) -> int:
-    return bits - (1 << 32) if bits >> 31 else bits

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
 from typing import Any, Literal
 
 from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, epilogue_fits, input_index, operations, spread
+from .common import blocked_layout, ceil_div, epilogue_fits, input_index, operations, spread
 from .conv_rows import config, flattens
 from .conv_shape import Window, conv_operands, conv_window, geometry
-from .conv_tiles import units
-from .int8_tiles import BLOCK, QUAD, dot_of, tile_choices
+from .conv_tiles import TileChoice
+from .int8_tiles import BLOCK, QUAD, Dot, dot_of, pixel_bytes, tasks, tile_choices, widened
 
 KEPT = 3
 
@@ -89,23 +88,28 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     rank = len(problem.anchor.types[0].shape)
     attrs: Any = full_attrs(problem.anchor)
     tiles = [
-        replace(t, cost_us=t.cost_us * spread(prod(units(w, t)), problem.threads))
+        replace(t, cost_us=t.cost_us * spread(tasks(w, dot, t), problem.threads))
         for t in tile_choices(w, cpu, dot, operations(problem), attrs["zero"] != 0, problem.cold)
     ]
     found = []
     for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
-        fixed = {x: bytes_layout(rank, w.channels_in), weight: weight_layout(rank, t.vectors * t.lanes)}
+        fixed = {x: bytes_layout(rank, w.channels_in), weight: weight_layout(rank, t)}
         layouts = tuple(fixed.get(v) or value_layout(problem, v) for v in problem.body.inputs)
-        settings, scratch = config(problem, w, t)
+        settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, pixel_bytes(w.channels_in))
         found.append(
             Choice(row, layouts, (value_layout(problem, problem.body.outputs[0]),), settings, t.cost_us, scratch)
         )
     return found
 
 
-def weight_layout(rank: int, block_out: int) -> str:
+def weight_layout(rank: int, t: TileChoice) -> str:
     """[O/32][kh][kw][I/4][32 outputs][4 inputs]: the order in which the loops read them."""
-    return f"{'OHWI' if rank == 4 else 'OWI'}{block_out}o{QUAD}i"
+    return f"{'OHWI' if rank == 4 else 'OWI'}{t.vectors * t.lanes}o{t.inner}i"
+
+
+def scratch_bytes(w: Window, dot: Dot, t: TileChoice, pixel: int) -> int:
+    """Room for what is widened of the input; the last step of a pixel may reach past the end."""
+    return 2 * ceil_div(widened(w, t, pixel) + dot.group, 2) * 2 if dot.wide else 0
 
 
 def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:

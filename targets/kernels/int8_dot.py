@@ -1,4 +1,4 @@
-"""TensorIR of one step of an integer sum: four bytes of a pixel, broadcast, times four bytes of each output channel."""
+"""TensorIR of one step of an integer sum: a few bytes of a pixel, broadcast, times as many of each output channel."""
 
 from __future__ import annotations
 
@@ -11,45 +11,38 @@ from edgec.targets.tir import Expr
 
 from .int8_tiles import VNNI, Dot
 
-EVEN = 0x00FF00FF
-
 
 @dataclass(frozen=True)
 class Step:
-    """`parts` products make a step. Weights and numbers are prepared for each, then added to a sum."""
+    """How numbers (a group of a pixel's elements) and lines (vectors of weights) are prepared, and added to a sum.
+
+    Elements of the input are u8, or i16 where it is widened first.
+    """
 
     dot: Dot
     lanes: int
 
     @property
-    def parts(self) -> int:
-        return 1 if self.dot is VNNI else 2
+    def element(self) -> str:
+        return "int16" if self.dot.wide else "uint8"
 
-    def line(self, weights: Expr, part: int) -> Expr:
-        """Weights, i8[4 * lanes], for a part: as they are, or their even or odd bytes as words."""
-        if self.dot is VNNI:
-            return weights
-        words, eight = tirx.reinterpret(f"int16x{2 * self.lanes}", weights), self._words(8)
-        return tirx.shift_right(words if part else tirx.shift_left(words, eight), eight)
+    def line(self, weights: Expr) -> Expr:
+        """Weights i8[group * lanes] as the multiplication takes them."""
+        return tirx.Cast(f"int16x{2 * self.lanes}", weights) if self.dot.wide else weights
 
-    def number(self, x: Expr, part: int) -> Expr:
-        """Four u8 as an i32, broadcast for a part."""
-        if self.dot is VNNI:
-            return tirx.reinterpret(f"int8x{4 * self.lanes}", tir.broadcast(x, self.lanes))
-        wide = tir.broadcast(x, self.lanes)
-        if part == 0:
-            even = tirx.bitwise_and(wide, tir.broadcast(tir.i32(EVEN), self.lanes))
-            return tirx.reinterpret(f"int16x{2 * self.lanes}", even)
-        unsigned = tirx.reinterpret(f"uint16x{2 * self.lanes}", wide)
-        odd = tirx.shift_right(unsigned, tir.broadcast(tir.lit(8, "uint16"), 2 * self.lanes))
-        return tirx.reinterpret(f"int16x{2 * self.lanes}", odd)
+    def same(self, value: int) -> Expr:
+        """A number that is a group of equal elements."""
+        bits = 16 if self.dot.wide else 8
+        number = sum(value << bits * k for k in range(self.dot.group))
+        return tir.i32(number - (1 << 32) if number >> 31 else number)
+
+    def number(self, x: Expr) -> Expr:
+        """A number, which fills an i32, broadcast."""
+        kind = f"int16x{2 * self.lanes}" if self.dot.wide else f"int8x{4 * self.lanes}"
+        return tirx.reinterpret(kind, tir.broadcast(x, self.lanes))
 
     def add(self, total: Expr, number: Expr, line: Expr) -> Expr:
+        kind = f"int32x{self.lanes}"
         if self.dot is VNNI:
-            return tirx.call_llvm_pure_intrin(
-                f"int32x{self.lanes}", "llvm.x86.avx512.vpdpbusd.512", total, number, line
-            )
-        return total + tirx.call_llvm_pure_intrin(f"int32x{self.lanes}", "llvm.x86.avx2.pmadd.wd", number, line)
-
-    def _words(self, value: int) -> Expr:
-        return tir.broadcast(tir.lit(value, "int16"), 2 * self.lanes)
+            return tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx512.vpdpbusd.512", total, number, line)
+        return total + tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx2.pmadd.wd", number, line)

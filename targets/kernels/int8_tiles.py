@@ -1,6 +1,6 @@
 """Which register tiles a dense integer convolution may use, and what each would cost. Plain arithmetic: no TVM.
 
-Four bytes of a pixel meet four of each output channel in one step. How that is done is the `Dot` of a target.
+Some bytes of a pixel meet as many of each output channel in one step. How that is done is the `Dot` of a target.
 """
 
 from __future__ import annotations
@@ -15,31 +15,33 @@ from .conv_shape import Window, segments
 from .conv_tiles import TileChoice, flat, units
 from .cost import LOADS, LOOP, TILE, Traffic, level_of, microseconds
 
-QUAD = 4  # bytes that one step of a lane multiplies and adds
+QUAD = 4  # channels of a pixel in memory, where there are no more
 BLOCK = 16  # channels of a block in memory
-PORTS = 3.0  # vector instructions per cycle where all kinds are mixed
-ROUND = 8.0  # instructions per vector of sums to make bytes of them
+WIDEN = 1.5  # cycles per 16 bytes that are widened
+ROUND = 3.0  # instructions per vector of sums to make bytes of them
 
 
 @dataclass(frozen=True)
 class Dot:
     """An instruction set's way to multiply and add bytes: u8 of a pixel, broadcast, with i8 of output channels.
 
-    Per vector of sums `work` instructions, of which `rate` issue per cycle; `number` more per pixel, `line` per vector
-    of weights. `spare` registers hold neither sums nor weights.
+    `group` bytes make a step. Per vector of sums it takes `work` instructions, of which `rate` issue per cycle, and
+    `line` more per vector of weights. `spare` registers hold neither sums nor weights. `wide`: a unit's input is
+    widened to 16 bits first, for all its tiles of output channels.
     """
 
-    name: str
+    group: int
     work: int
     rate: float
-    number: int
     line: int
     spare: int
     latency: int  # of a sum from step to step
+    issue: float  # instructions per cycle of all kinds
+    wide: bool
 
 
-VNNI = Dot("vnni", 1, 2.0, 0, 0, 1, 5)  # vpdpbusd
-WORDS = Dot("words", 4, PORTS, 2, 3, 2, 1)  # vpmaddwd of even and of odd bytes, widened to 16 bits
+VNNI = Dot(4, 1, 2.0, 0, 1, 5, 5.0, wide=False)  # vpdpbusd
+WORDS = Dot(2, 2, 3.0, 1, 2, 1, 4.0, wide=True)  # vpmaddwd
 
 
 def dot_of(cpu: Cpu) -> Dot | None:
@@ -52,12 +54,12 @@ def dot_of(cpu: Cpu) -> Dot | None:
 def step_cycles(cpu: Cpu, dot: Dot, pixels: int, vectors: int) -> float:
     """One step over a tile: the slowest of arithmetic, loads, latency and issue."""
     work = pixels * vectors
-    extra = pixels * dot.number + vectors * dot.line
+    extra = vectors * dot.line
     return max(
         (dot.work * work + extra) / dot.rate,
         (pixels + vectors) / (LOADS * cpu.load_per_cycle),
         1.25 * dot.latency,
-        (dot.work * work + extra + pixels + vectors + 2) / 5.0,
+        (dot.work * work + extra + pixels + vectors + 2) / dot.issue,
     )
 
 
@@ -76,7 +78,7 @@ def tile_choices(w: Window, cpu: Cpu, dot: Dot, epilogue: float, sums: bool, col
         for columns in _widths(w.width.out, most):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):
-                tile = TileChoice(height, columns, vectors, lanes, QUAD, 1, 1, False)
+                tile = TileChoice(height, columns, vectors, lanes, dot.group, 1, 1, False)
                 for ordered in _orders(w, cpu, tile):
                     yield replace(ordered, cost_us=cost(w, cpu, dot, ordered, epilogue, sums, cold))
 
@@ -102,14 +104,34 @@ def _orders(w: Window, cpu: Cpu, t: TileChoice) -> Iterator[TileChoice]:
             yield replace(t, block=block, channels_first=channels_first)
 
 
-def steps(w: Window) -> int:
+def steps(w: Window, t: TileChoice) -> int:
     """Steps of the whole reduction of one pixel."""
-    return ceil_div(w.channels_in // w.group, QUAD) * w.taps
+    return ceil_div(w.channels_in // w.group, t.inner) * w.taps
 
 
 def weight_bytes(w: Window, t: TileChoice) -> int:
     """Of one tile of output channels."""
-    return steps(w) * QUAD * t.vectors * t.lanes
+    return steps(w, t) * t.inner * t.vectors * t.lanes
+
+
+def tasks(w: Window, dot: Dot, t: TileChoice) -> int:
+    """Units; or blocks of pixels, where one task does all tiles of channels of what it has widened."""
+    batch, tiles, spaces = units(w, t)
+    return batch * spaces * (1 if dot.wide and t.channels_first else tiles)
+
+
+def widened(w: Window, t: TileChoice, pixel: int) -> int:
+    """Input elements, `pixel` each, that the tiles of a block of pixels read."""
+    if flat(w):
+        return min(w.width.out, t.columns * t.block) * pixel
+    rows = w.height.out if t.rows > 1 else min(t.block, w.height.out)
+    reach = (rows - 1) * w.height.stride + (w.height.kernel - 1) * w.height.dilation + 1
+    return min(reach, w.height.size) * w.width.size * pixel
+
+
+def pixel_bytes(channels: int) -> int:
+    """Of a pixel of a convolution's input."""
+    return ceil_div(channels, BLOCK) * BLOCK if channels > QUAD else QUAD
 
 
 def cost(w: Window, cpu: Cpu, dot: Dot, t: TileChoice, epilogue: float, sums: bool, cold: bool) -> float:
@@ -118,7 +140,7 @@ def cost(w: Window, cpu: Cpu, dot: Dot, t: TileChoice, epilogue: float, sums: bo
     rows = [(s.length, s.count) for s in segments(w.height, t.rows)] if t.rows > 1 else [(1, w.height.out)]
     shapes = [(h * s.length, n * s.count) for h, n in rows for s in segments(w.width, t.columns)]
     full, rest = divmod(ceil_div(outputs, t.lanes), t.vectors)
-    _, _, spaces = units(w, t)
+    spaces = units(w, t)[2]
     cycles = 0.0
     for wide, many in ((t.vectors, full), (rest, 1)):
         if not wide or not many:
@@ -126,10 +148,13 @@ def cost(w: Window, cpu: Cpu, dot: Dot, t: TileChoice, epilogue: float, sums: bo
         for pixels, count in shapes:
             ends = pixels * wide * (ROUND + epilogue) / cpu.fma_per_cycle + TILE
             loops = w.height.kernel * 2 * LOOP
-            cycles += many * count * (steps(w) * step_cycles(cpu, dot, pixels, wide) + loops + ends)
+            cycles += many * count * (steps(w, t) * step_cycles(cpu, dot, pixels, wide) + loops + ends)
         if sums:
-            cycles += many * spaces * steps(w) * step_cycles(cpu, dot, 1, wide)
+            cycles += many * spaces * steps(w, t) * step_cycles(cpu, dot, 1, wide)
     cycles *= w.batch * w.group
+    if dot.wide:
+        times = w.batch * spaces * (1 if t.channels_first else full + bool(rest)) * w.group
+        cycles += times * widened(w, t, pixel_bytes(w.channels_in)) / BLOCK * WIDEN
     return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(n for _, n in shapes) * w.batch, cold))
 
 
@@ -139,17 +164,17 @@ def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, cold: bool) -> Traf
     tile = float(weight_bytes(w, t))
     weights = tile * channel_tiles
     touched = min(1.0, w.height.kernel / w.height.stride)
-    stored = ceil_div(w.channels_in, BLOCK) * BLOCK if w.channels_in > QUAD else QUAD
-    data = float(w.batch * stored * w.height.size * w.width.size) * touched
+    data = float(w.batch * pixel_bytes(w.channels_in) * w.height.size * w.width.size) * touched
     out = float(w.batch * ceil_div(w.channels_out, BLOCK) * BLOCK * w.pixels)
     moved = Traffic()
     moved.add("far" if cold else level_of(cpu, weights + data + out), weights)
-    again = level_of(cpu, weights + data / spaces if t.channels_first else tile + data)
-    if tile <= cpu.l1d // 2:
-        moved.add(again, weights * (spaces * batch - 1) if t.channels_first else 0.0)
-    else:
-        moved.add(level_of(cpu, tile), weights * max(0, tiles - 1))
-    each = data / max(1, spaces * batch) if t.channels_first else data
+    # Weights again: for each block of pixels, and for each tile of pixels where they do not stay in L1.
+    blocks = spaces * batch
+    if t.channels_first:
+        moved.add(level_of(cpu, weights + data / spaces), weights * (blocks - 1))
+    if tile > cpu.l1d // 2:
+        moved.add(level_of(cpu, tile), weights * max(0, tiles - (blocks if t.channels_first else 1)))
+    each = (2 if t.inner == WORDS.group else 1) * data / max(1, spaces * batch) if t.channels_first else data
     moved.add(level_of(cpu, data + out), data + out)
     if each + tile > cpu.l1d // 2:
         moved.add(level_of(cpu, each + tile), data * (channel_tiles - 1))

@@ -24,7 +24,7 @@ class Packed(Conv):
         self, problem: Problem, choice: Choice, w: Window, operands: tuple[Value, Value, Value | None]
     ) -> None:
         super().__init__(problem, choice, w, operands)
-        self.rest = w.channels_in % QUAD
+        self.rest = 0 if self.step.dot.wide else w.channels_in % QUAD
 
     def zero_of(self, attrs: Any) -> int:
         return int(attrs["a_zero"])

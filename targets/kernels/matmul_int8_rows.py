@@ -12,11 +12,11 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import epilogue_fits, operations, spread
-from .conv_int8_rows import KEPT, operands_fit
+from .conv_int8_rows import KEPT, operands_fit, scratch_bytes
 from .conv_rows import config
 from .conv_shape import Axis, Window
-from .conv_tiles import units
-from .int8_tiles import BLOCK, QUAD, dot_of, tile_choices
+from .conv_tiles import TileChoice
+from .int8_tiles import BLOCK, dot_of, tasks, tile_choices
 
 PACKED = "matmul_int8_packed"
 CACHE_WAY = 4096  # bytes
@@ -51,22 +51,22 @@ def choices(problem: Problem) -> Sequence[Choice]:
         return (1.5 if columns > 8 else 1.15 if columns > 5 else 1.0) if conflict else 1.0
 
     tiles = [
-        replace(t, cost_us=t.cost_us * crowded(t.columns) * spread(prod(units(w, t)), problem.threads))
+        replace(t, cost_us=t.cost_us * crowded(t.columns) * spread(tasks(w, dot, t), problem.threads))
         for t in tile_choices(w, problem.target.cpu, dot, operations(problem), attrs["a_zero"] != 0, problem.cold)
     ]
     found = []
     for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
-        layouts = tuple(layout(problem, v, t.vectors * t.lanes) for v in problem.body.inputs)
-        settings, scratch = config(problem, w, t)
+        layouts = tuple(layout(problem, v, t) for v in problem.body.inputs)
+        settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, w.channels_in)
         found.append(Choice(PACKED, layouts, ("",), settings, t.cost_us, scratch))
     return found
 
 
-def layout(problem: Problem, value: Value, block: int) -> str:
+def layout(problem: Problem, value: Value, t: TileChoice) -> str:
     """[N/32][K/4][32 columns][4] for the right operand; one element per column in whole vectors; else row-major."""
     _, b, bias = problem.anchor.args
     if value == b:
-        return f"JK{block}j{QUAD}k"
+        return f"JK{t.vectors * t.lanes}j{t.inner}k"
     columns = len(value.shape) == 1 and value.type.size == problem.anchor.types[0].shape[-1]
     table = any(n.op == "Edgec.Table" and n.args[1] == value for n in problem.body.nodes())
     return f"A{BLOCK}a" if columns and not table and (value == bias or value.type.size > 1) else ""
