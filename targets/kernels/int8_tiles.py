@@ -17,6 +17,7 @@ from .cost import LOADS, LOOP, TILE, Traffic, level_of, microseconds
 
 QUAD = 4  # channels of a pixel in memory, where there are no more
 BLOCK = 16  # channels of a block in memory
+SPILLED = 0.7  # of the registers hold sums: straight code needs more than there are
 WIDEN = 1.5  # cycles per 16 bytes that are widened
 ROUND = 3.0  # instructions per vector of sums to make bytes of them
 
@@ -138,24 +139,27 @@ def cost(w: Window, cpu: Cpu, dot: Dot, t: TileChoice, epilogue: float, sums: bo
     """Modelled time in us."""
     outputs = w.channels_out // w.group
     rows = [(s.length, s.count) for s in segments(w.height, t.rows)] if t.rows > 1 else [(1, w.height.out)]
-    shapes = [(h * s.length, n * s.count) for h, n in rows for s in segments(w.width, t.columns)]
+    shapes = [(h * s.length, n * s.count, s.edge) for h, n in rows for s in segments(w.width, t.columns)]
+    single = w.channels_in // w.group <= t.inner  # one step per tap: edges are straight code, short of registers
     full, rest = divmod(ceil_div(outputs, t.lanes), t.vectors)
     spaces = units(w, t)[2]
     cycles = 0.0
     for wide, many in ((t.vectors, full), (rest, 1)):
         if not wide or not many:
             continue
-        for pixels, count in shapes:
+        for pixels, count, edge in shapes:
             ends = pixels * wide * (ROUND + epilogue) / cpu.fma_per_cycle + TILE
             loops = w.height.kernel * 2 * LOOP
-            cycles += many * count * (steps(w, t) * step_cycles(cpu, dot, pixels, wide) + loops + ends)
+            spilled = pixels * wide if edge and single and pixels * wide > SPILLED * cpu.vector_registers else 0
+            each = step_cycles(cpu, dot, pixels, wide) + 0.4 * spilled
+            cycles += many * count * (steps(w, t) * each + loops + ends)
         if sums:
             cycles += many * spaces * steps(w, t) * step_cycles(cpu, dot, 1, wide)
     cycles *= w.batch * w.group
     if dot.wide:
         times = w.batch * spaces * (1 if t.channels_first else full + bool(rest)) * w.group
         cycles += times * widened(w, t, pixel_bytes(w.channels_in)) / BLOCK * WIDEN
-    return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(n for _, n in shapes) * w.batch, cold))
+    return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(n for _, n, _ in shapes) * w.batch, cold))
 
 
 def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, cold: bool) -> Traffic:

@@ -194,7 +194,9 @@ def test_nothing_outside_counts_or_is_touched(case: Case | Product, where: str, 
             if i not in problem.constants:  # padding of activations may hold anything
                 held[i][pack(np.ones(v.shape, np.uint8), v.type.layout) == 0] = 0x5B
         held.append(np.full(physical_shape(out), 77, dtype(out.dtype).numpy))
+        held += [np.full(choice.scratch_bytes, 0x5B, np.uint8)] if choice.scratch_bytes else []
         fenced = [Fenced(a, at_end) for a in held]
         kernel((ctypes.c_void_p * len(fenced))(*(f.pointer for f in fenced)), 0, emitted.tasks)
         assert all(f.whole for f in fenced)
-        np.testing.assert_array_equal(unpack(fenced[-1].view, out.layout, out.shape), run(problem.body, arrays)[0])
+        got = unpack(fenced[len(arrays)].view, out.layout, out.shape)
+        np.testing.assert_array_equal(got, run(problem.body, arrays)[0])
