@@ -18,7 +18,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from . import amx_tiles as amx
-from .amx_border import copy_lines, copy_pixels
+from .amx_border import copy_lines, copy_pairs, copy_pixels
 from .amx_finish import Finish, Segment
 from .amx_rows import left_of, prepared, scratch, stored_channels, tiling_of, zero_of
 from .amx_shape import LANES, across, tiles
@@ -159,7 +159,8 @@ class Block:
         first, rows = (tirx.floordiv(n, self.k.across) * t.lines for n in (self.first, self.count))
         if left.w.height.out % t.lines:
             rows = tirx.min(rows, left.w.height.out - first)
-        return copy_lines(left, self.source, self.image, self.copied, first, rows, self.k.zero)
+        copy = copy_pairs if left.folded else copy_lines
+        return copy(left, self.source, self.image, self.copied, first, rows, self.k.zero)
 
     def pixels(self, tile: Expr) -> tuple[Expr, list[Segment]]:
         """Where a tile of pixels is read, and its stretches of the output."""
@@ -228,7 +229,7 @@ class Run:
         )
 
     def unit(self, v: Expr) -> tuple[Unit, list[Stmt]]:
-        panel, number = tirx.floordiv(v, self.units), tirx.floormod(v, self.units)
+        panel, number = tirx.truncdiv(v, self.units), tirx.truncmod(v, self.units)
         found = [self.b.pixels(self.b.first + number * self.k.t.pixels + i) for i in range(self.k.t.pixels)]
         binds: list[Stmt] = []
 
