@@ -35,10 +35,44 @@ def copy_lines(left: Left, source: Any, image: Expr, lines: Any, first: Expr, ro
     return tir.loop(count, line, "line")
 
 
+def copy_pairs(left: Left, source: Any, image: Expr, to: Any, first: Expr, rows: Expr, zero: int) -> Stmt:
+    """As `copy_lines`, for lines in pairs: a pixel of the first line, then the one below it."""
+    assert left.true is not None
+    height, width, pixel = left.true.height, left.true.width, left.pixel
+    pitch, inside, before = left.line * pixel, width.size * pixel // 2, width.pad * pixel
+    kind = str(to.dtype)
+
+    def pair(k: Expr) -> Stmt:
+        at = k * pitch
+        lines = [2 * (first + k) - height.pad + n for n in (0, 1)]
+
+        def part(begin: Expr, n: int) -> Stmt:
+            found, binds = [], []
+            for row in lines:
+                there = tirx.And(row >= 0, row < height.size)
+                clamped = tirx.max(tirx.min(row, height.size - 1), 0)
+                index = tir.ramp((image * height.size + clamped) * inside + begin, n)
+                value, bind = tir.let(tir.load(source, index), "line")
+                chosen = tirx.Select(tir.broadcast(there, n), value, tir.broadcast(tir.lit(zero, kind), n))
+                found.append(tirx.reinterpret(f"int32x{n // 4}" if n > 4 else "int32", chosen))
+                binds.append(bind)
+            order = [tir.i32(i + n // 4 * k) for i in range(n // 4) for k in (0, 1)]
+            both = tirx.reinterpret(f"{kind}x{2 * n}", tirx.Shuffle(found, order))
+            return tir.seq(binds, tir.store(to, both, tir.ramp(at + before + 2 * begin, 2 * n)))
+
+        return tir.seq(
+            fill(to, at, before, zero),
+            _pieces(inside, part),
+            fill(to, at + before + 2 * inside, pitch - before - 2 * inside, zero),
+        )
+
+    return tir.loop(rows + (left.w.height.kernel - 1), pair, "pair")
+
+
 def copy_pixels(left: Left, source: Any, image: Expr, to: Any) -> Stmt:
     """The pixels that the windows of an image read, one after the other."""
-    assert left.gathered is not None
-    height, width, pixel = left.gathered.height, left.gathered.width, left.pixel
+    assert left.true is not None
+    height, width, pixel = left.true.height, left.true.width, left.pixel
 
     def one(row: Expr, column: Expr) -> Stmt:
         line = image * height.size + row * height.stride

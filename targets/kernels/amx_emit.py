@@ -18,11 +18,10 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from . import amx_tiles as amx
-from .amx_border import copy_lines, copy_pixels
+from .amx_border import copy_lines, copy_pairs, copy_pixels
 from .amx_finish import Finish, Segment
-from .amx_rows import left_of, prepared, scratch, stored_channels, tiling_of, zero_of
+from .amx_rows import left_of, prepared, scratch, tiling_of, zero_of
 from .amx_shape import LANES, across, tiles
-from .amx_tail import tail_of
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, stretch
 from .conv_emit import flat_type
@@ -48,8 +47,6 @@ class Kernel:
         self.flat = not self.matrix and self.left.w.height.out == 1 and len(self.anchor.shape) == 4
         self.zero, self.signed = zero_of(problem.anchor), self.x.type.dtype == "i8"
         self.prepared = prepared(problem)
-        self.tail = tail_of(problem, len(self.anchor.shape) - 1 if self.matrix else 1)
-        self.padded = self.tail is not None and not self.matrix and stored_channels(self.anchor.shape[1]) % LANES == 0
         self.across, self.total = across(self.left, self.t), tiles(self.left, self.t)
         self.blocks = ceil_div(self.total, self.t.block)
         self.tiles_out = ceil_div(self.left.w.channels_out, LANES)
@@ -135,8 +132,8 @@ class Block:
     def work(self, share: Expr) -> Stmt:
         k, t = self.k, self.k.t
         full, rest = divmod(k.tiles_out, t.channels)
-        if k.left.w.channels_out % LANES and not rest and not k.padded:
-            full, rest = full - 1, t.channels  # a panel that cannot be stored whole
+        if k.left.w.channels_out % LANES and not rest:
+            full, rest = full - 1, t.channels  # the last panel has a narrower tile
         begin, many = stretch(share, t.panels, k.panels)
         end = begin + many
         parts: list[Stmt] = [*self.declared, self.copy()]
@@ -159,7 +156,8 @@ class Block:
         first, rows = (tirx.floordiv(n, self.k.across) * t.lines for n in (self.first, self.count))
         if left.w.height.out % t.lines:
             rows = tirx.min(rows, left.w.height.out - first)
-        return copy_lines(left, self.source, self.image, self.copied, first, rows, self.k.zero)
+        copy = copy_pairs if left.folded else copy_lines
+        return copy(left, self.source, self.image, self.copied, first, rows, self.k.zero)
 
     def pixels(self, tile: Expr) -> tuple[Expr, list[Segment]]:
         """Where a tile of pixels is read, and its stretches of the output."""
@@ -228,7 +226,7 @@ class Run:
         )
 
     def unit(self, v: Expr) -> tuple[Unit, list[Stmt]]:
-        panel, number = tirx.floordiv(v, self.units), tirx.floormod(v, self.units)
+        panel, number = tirx.truncdiv(v, self.units), tirx.truncmod(v, self.units)
         found = [self.b.pixels(self.b.first + number * self.k.t.pixels + i) for i in range(self.k.t.pixels)]
         binds: list[Stmt] = []
 

@@ -11,14 +11,14 @@ from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .amx_shape import LANES, NARROW, Left, Tiling, across, tilings
+from .amx_shape import LANES, NARROW, Left, Tiling, across, folded, tilings
 from .common import ceil_div, epilogue_fits, input_index, operations
 from .conv_int8_rows import bytes_layout, value_layout
 from .conv_rows import flattens
 from .conv_shape import Axis, Window, conv_window, geometry
 from .int8_tiles import BLOCK, QUAD
 
-KEPT = 3
+KEPT = 9
 CONV, MATMUL = "conv_int8_amx", "matmul_int8_amx"
 ISA = frozenset({"AMXTILE", "AMXINT8", "AVX512VNNI"})
 
@@ -61,6 +61,8 @@ def left_of(problem: Problem) -> Left:
         return Left(Window(1, inner, node.types[0].shape[-1], Axis(1, 1), Axis(rows, rows)), inner, False)
     w = geometry(problem)
     pixel = stored_channels(node.args[0].shape[1])
+    if (pairs := folded(w)) is not None:
+        return pairs
     if flattens(problem):
         return Left(w.flat(), pixel, False)
     bordered = outside(w.height) or outside(w.width)
@@ -92,7 +94,7 @@ def choices_conv(problem: Problem) -> Sequence[Choice]:
     x, w, _ = problem.anchor.args
     rank = len(x.shape)
     layout = bytes_layout(rank, x.shape[1])
-    deep = "4i" if layout.endswith("16c") else ""
+    deep = "4i" if layout.endswith("16c") else "2h" if left_of(problem).folded else ""
     fixed = {x: layout, w: f"{'OHWI' if rank == 4 else 'OWI'}{deep}16o4i"}
     layouts = tuple(fixed.get(v) or value_layout(problem, v) for v in problem.body.inputs)
     return _offers(CONV, problem, layouts, value_layout(problem, problem.body.outputs[0]))

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import gcd
 
 from edgec.compiler.target import Cpu
 
 from .common import ceil_div, spread
-from .conv_shape import Window
+from .conv_shape import Axis, Window
 from .cost import Traffic, level_of, microseconds
 
 LANES = 16  # output channels of a tile, and rows of a tile at most
@@ -33,18 +34,26 @@ class Left:
     """The left operand: `pixel` bytes for a pixel, of which `run` side by side meet as many weights.
 
     `w` is the window (of one line where pixels need not be told apart); `bordered` says that it is read from a copy
-    with zero points around it; `gathered` is the true window where the copy holds nothing but the pixels of a 1x1
-    window, one line of them.
+    with zero points around it. `true` is the window of the operand itself where the copy has another shape: one line of
+    the pixels that a 1x1 window reads (`gathered`), or lines in pairs, pixel by pixel (`folded`).
     """
 
     w: Window
     pixel: int
     bordered: bool
-    gathered: Window | None = None
+    true: Window | None = None
+
+    @property
+    def gathered(self) -> bool:
+        return self.true is not None and not self.bordered
+
+    @property
+    def folded(self) -> bool:
+        return self.true is not None and self.bordered
 
     @property
     def copied(self) -> bool:
-        return self.bordered or self.gathered is not None
+        return self.bordered or self.gathered
 
     @property
     def joined(self) -> bool:
@@ -98,6 +107,15 @@ class Tiling:
     cost_us: float = 0.0
 
 
+def folded(w: Window) -> Left | None:
+    """A window of stride 2 over few channels as one of stride 1 over pairs of lines: half the products, twice as deep."""
+    h = w.height
+    if w.channels_in > 4 or h.stride != 2 or h.kernel < 2 or h.dilation != 1 or w.width.dilation != 1:
+        return None
+    kernel = ceil_div(h.kernel, 2)
+    return Left(replace(w, height=Axis(h.out + kernel - 1, h.out, kernel)), 8, True, w)
+
+
 def across(left: Left, t: Tiling) -> int:
     """Tiles in a line."""
     return 1 if t.lines > 1 else ceil_div(left.w.width.out, t.rows)
@@ -139,8 +157,6 @@ def tilings(left: Left, cpu: Cpu, after: float, threads: int, cold: bool) -> Ite
         shapes = {(min(2, total), min(2, panels))}
         if total == 1:
             shapes.add((1, min(4, panels)))
-        if total > 2:
-            shapes.add((min(4, total), 1))
         for pixels, channels in sorted(shapes):
             for block in sorted(_blocks(left, cpu, replace(start, pixels=pixels))):
                 every = ceil_div(panels, channels)
@@ -151,11 +167,12 @@ def tilings(left: Left, cpu: Cpu, after: float, threads: int, cold: bool) -> Ite
 
 def _blocks(left: Left, cpu: Cpu, t: Tiling) -> set[int]:
     """Tiles of pixels for which weights go by: a unit, what fits half of L1, a quarter of L2, all."""
-    total, step = tiles(left, t), across(left, t) if left.w.height.out > 1 else t.pixels
+    total, wide = tiles(left, t), across(left, t) if left.w.height.out > 1 else t.pixels
+    step = wide * t.pixels // gcd(wide, t.pixels)
     if left.gathered:
         return {total}
-    bytes_of = left.line * left.w.height.stride * t.lines if left.w.height.out > 1 else t.rows * t.pixels
-    found = {step, total}
+    bytes_of = left.line * left.w.height.stride * t.lines * step // wide if left.w.height.out > 1 else t.rows * step
+    found = {min(step, total), total}
     for room in (cpu.l1d // 2, cpu.l2 // 4):
         found.add(min(total, max(1, room // max(1, bytes_of * left.pixel)) * step))
     return {ceil_div(ceil_div(total, step), ceil_div(total, n)) * step if n < total else total for n in found}
@@ -185,8 +202,8 @@ def _traffic(left: Left, cpu: Cpu, t: Tiling, blocks: int, cold: bool) -> Traffi
     w, moved = left.w, Traffic()
     panels = ceil_div(w.channels_out, LANES)
     weights = 64.0 * left.groups * panels
-    true = left.gathered or w
-    data = float(w.batch * left.pixel * true.height.size * true.width.size)
+    true = left.true or w
+    data = float(w.batch * left.pixel // (2 if left.folded else 1) * true.height.size * true.width.size)
     out = float(w.batch * w.pixels * LANES * panels)
     panel = 64.0 * left.groups * t.channels
     block = data / max(1, blocks * w.batch)

@@ -45,6 +45,10 @@ def test_pointwise(channels: int, zero: int, tmp_path: Path) -> None:
     [
         (3, "17, 30", "3, 3", {"strides": (2, 2), "pads": (1, 1, 1, 1)}),
         (3, "30, 35", "7, 7", {"strides": (2, 2), "pads": (3, 3, 3, 3)}),
+        (4, "9, 9", "4, 2", {"strides": (2, 2), "pads": (0, 1, 1, 0)}),
+        (2, "9, 9", "3, 3", {}),
+        (64, "4, 4", "3, 3", {"pads": (1, 1, 1, 1)}),
+        (64, "8, 5", "3, 3", {"pads": (1, 1, 1, 1)}),
         (64, "7, 7", "3, 3", {"pads": (1, 1, 1, 1)}),
         (16, "14, 14", "3, 3", {"pads": (1, 1, 1, 1)}),
         (32, "9, 20", "3, 3", {"pads": (0, 2, 1, 0), "strides": (2, 1)}),
@@ -60,6 +64,7 @@ def test_pointwise(channels: int, zero: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["u8", "i8"])
 def test_windows(kind: str, channels: int, size: str, window: str, attrs: dict[str, object], tmp_path: Path) -> None:
     block = 16 if channels > 4 else 4
-    layout = DEEP if channels > 4 else FLAT
+    folded = channels <= 4 and attrs.get("strides") == (2, 2)
+    layout = DEEP if channels > 4 else "OHWI2h16o4i" if folded else FLAT
     x, w = f"{kind}[2, {channels}, {size}]@NHWC{block}c", f"i8[24, {channels}, {window}]@{layout}"
     same_bits(conv(x, w, **attrs), "conv_int8_amx", tmp_path)
