@@ -14,7 +14,7 @@ from . import (  # noqa: F401
     conv_rows,
     deform_columns,
     depthwise_int8_rows,
-    depthwise_quads_rows,
+    depthwise_dots_rows,
     depthwise_rows,
     determinant,
     generic_map,
