@@ -1,4 +1,4 @@
-"""Which bodies end in `Edgec.Rescale` of sums of products of bytes, so that whole vectors become bytes (bytes_tail_emit.py)."""
+"""Which bodies end in `Edgec.Rescale` of sums of bytes, so that whole vectors become bytes (bytes_tail_emit.py)."""
 
 from __future__ import annotations
 

@@ -66,13 +66,16 @@ class Dots:
             for first, size, count in self.groups:
                 at = first + (unit - before) * size if count > 1 else tir.i32(first)
                 before += count
-                cases.append((None if before == units else unit < before, self._plane(frame, Group(image, at, size), band)))
+                plane = self._plane(frame, Group(image, at, size), band)
+                cases.append((None if before == units else unit < before, plane))
             return tir.seq(decls, chain(cases))
 
         return emit_kernel(self.problem, self.choice, symbol, self.w.batch * outer * bands, task)
 
     def _plane(self, frame: Frame, g: Group, band: Expr) -> Callable[[], Stmt]:
-        return lambda: tir.seq(self.prepared(frame, g), self.lines(lambda r, edge: self.across(frame, g, r, edge), band))
+        return lambda: tir.seq(
+            self.prepared(frame, g), self.lines(lambda r, edge: self.across(frame, g, r, edge), band)
+        )
 
     def rows_first(self, frame: Frame, image: Expr, band: Expr) -> Stmt:
         """A row of all groups before the next row."""
@@ -133,7 +136,9 @@ class Dots:
                     parts.append(bind)
                 for by, s in self.shifts.items():
                     for i in range(s.count):
-                        parts.append(self.keep(frame, self.shifted(row, by, i, lanes), g.place + self.slot(by, kh, i, k)))
+                        parts.append(
+                            self.keep(frame, self.shifted(row, by, i, lanes), g.place + self.slot(by, kh, i, k))
+                        )
                 if self.zero:
                     for x in row:
                         product, bind = tir.let(self.dot(tir.broadcast(tir.i32(0), lanes), zeros, x), "z")
@@ -141,7 +146,9 @@ class Dots:
                         start = start - product
             parts.append(self.keep(frame, start, g.place + self.other(0, k)))
             for n, v in enumerate(self.operands):
-                parts.append(put(frame.scratch, dealt(self.flat[v], block * 16, k, lanes), lanes, g.place + self.other(n + 1, k)))
+                parts.append(
+                    put(frame.scratch, dealt(self.flat[v], block * 16, k, lanes), lanes, g.place + self.other(n + 1, k))
+                )
         return tir.seq(parts)
 
     def repeated(self, lanes: int) -> Expr:
@@ -280,7 +287,9 @@ class Dots:
                 i, apart = divmod(first - s.first, self.taps)
                 if not apart and 0 <= i < s.count:
                     here = ((r * len(placed) + c) * 4 + k) * lanes
-                    total = self.dot(vector(acc, lanes, here), x, self.kept(frame, g.place + self.slot(s.by, kh, i, k), lanes))
+                    total = self.dot(
+                        vector(acc, lanes, here), x, self.kept(frame, g.place + self.slot(s.by, kh, i, k), lanes)
+                    )
                     parts.append(put(acc, total, lanes, here))
         return parts
 

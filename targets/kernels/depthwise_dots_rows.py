@@ -30,7 +30,7 @@ LINES = 1.3  # lines of a cache that are touched for a line of bytes
 
 @dataclass(frozen=True)
 class Method:
-    """`taps` of a dot product; `blocks`: most blocks of 16 channels of a vector; `tiles`: (rows, columns) of outputs."""
+    """`taps` of a dot product; `blocks`: most blocks of 16 channels in a vector; `tiles`: (rows, columns) of pixels."""
 
     taps: int
     blocks: int
