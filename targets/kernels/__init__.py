@@ -38,6 +38,7 @@ from . import (  # noqa: F401
     softmax_int8,
     sort_rows,
     suppression_rows,
+    table_int8,
     trees,
     window_generic,
     window_place,

@@ -12,14 +12,18 @@ from .common import after_anchor, epilogue_fits, input_index
 
 
 def rescales(problem: Problem) -> Literal[True] | str:
-    """True where what follows the anchor is Rescale of sums and bytes of its shape, by numbers of tensor or channel."""
+    """True where what follows the anchor is Rescale of sums and bytes of its shape, by numbers of tensor or channel, or Table."""
     if (fit := epilogue_fits(problem)) is not True:
         return fit
     shape = problem.anchor.types[0].shape
     nodes = after_anchor(problem)
-    if not nodes or problem.body.outputs[0].node.op != "Edgec.Rescale":
+    if not nodes or problem.body.outputs[0].node.op not in ("Edgec.Rescale", "Edgec.Table"):
         return "ends in bytes"
     for node in nodes:
+        if node.op == "Edgec.Table":
+            if node.args[0].shape != shape or input_index(problem.body, node.args[1]) < 0:
+                return "a table's argument has another shape"
+            continue
         if node.op != "Edgec.Rescale":
             return f"rescales, and knows no {node.op}"
         count = len(node.args) // 2
@@ -43,8 +47,13 @@ def channel_operands(problem: Problem) -> list[Value]:
     """Multipliers that have an element per channel."""
     found: dict[Value, None] = {}
     for node in after_anchor(problem):
-        found |= dict.fromkeys(m for m in node.args[len(node.args) // 2 :] if literal(m) is None)
+        if node.op == "Edgec.Rescale":
+            found |= dict.fromkeys(m for m in node.args[len(node.args) // 2 :] if literal(m) is None)
     return list(found)
+
+
+def tables(problem: Problem) -> list[Value]:
+    return [n.args[1] for n in after_anchor(problem) if n.op == "Edgec.Table"]
 
 
 def operand_layout(v: Value) -> str:

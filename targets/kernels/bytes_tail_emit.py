@@ -1,4 +1,4 @@
-"""What follows sums of products of bytes, on whole vectors: `Edgec.Rescale` of sums and of bytes beside them."""
+"""What follows sums of products of bytes, on whole vectors: `Edgec.Rescale` of sums and of bytes beside them, `Edgec.Table`."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from tvm import tirx
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.ops.common import limits
+from edgec.compiler.target import Cpu
 from edgec.targets import tir
-from edgec.targets.tir import Expr, Stmt
+from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .bytes_vector import nearest, pack, pair, quad
+from .int8_table import looked_up
 
 Words = list[Expr]  # four dealt vectors
 
@@ -23,7 +25,7 @@ class Tail:
     """The elementwise nodes of a body at one pixel, for `lanes` dealt lanes in each of four vectors.
 
     `sums`: the anchor's. `multiplier(value, k)`: vector k of an operand that has one element per channel.
-    `bytes_at(value)`: the vector of a tensor of the anchor's shape. `binds` must stand before the result.
+    `bytes_at(value)`: the vector of a tensor of the anchor's shape; `table(value)`: the elements of a table. `binds` must stand before the result.
     """
 
     def __init__(
@@ -32,7 +34,10 @@ class Tail:
         known: Mapping[Value, Words],
         multiplier: Callable[[Value, int], Expr],
         bytes_at: Callable[[Value], Expr],
+        table: Callable[[Value], Buffer],
+        cpu: Cpu,
     ) -> None:
+        self.table, self.cpu = table, cpu
         self.lanes, self.multiplier, self.bytes_at = lanes, multiplier, bytes_at
         self.words = dict(known)
         self.bytes: dict[Value, Expr] = {}
@@ -46,9 +51,15 @@ class Tail:
     def result(self, value: Value) -> Expr:
         """The bytes of a value."""
         if value not in self.bytes:
-            x = self.rescaled(value.node) if value.node.op == "Edgec.Rescale" else self.bytes_at(value)
-            self.bytes[value] = self.named(x)
+            self.bytes[value] = self.named(self.computed(value))
         return self.bytes[value]
+
+    def computed(self, value: Value) -> Expr:
+        node = value.node
+        if node.op == "Edgec.Table":
+            x, table = node.args
+            return looked_up(self.cpu, self.result(x), self.table(table), x.type.dtype == "i8")
+        return self.rescaled(node) if node.op == "Edgec.Rescale" else self.bytes_at(value)
 
     def wide(self, value: Value, zero: int) -> Words:
         """value - zero in 32 bits."""

@@ -317,6 +317,6 @@ class Dots:
             return tir.load(self.flat[value], tir.ramp(here, 16 * size))
 
         sums = [vector(acc, lanes, at + k * lanes) for k in range(4)]
-        tail = Tail(lanes, {self.anchor: sums}, multiplier, bytes_at)
+        tail = Tail(lanes, {self.anchor: sums}, multiplier, bytes_at, self.flat.__getitem__, self.problem.target.cpu)
         result = tail.result(frame.out)
         return tir.seq(tail.binds, tir.store(self.flat[frame.out], result, tir.ramp(here, 16 * size)))

@@ -15,7 +15,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .bytes_tail import channel_operands, operand_layout, rescales
+from .bytes_tail import channel_operands, operand_layout, rescales, tables
 from .common import after_anchor, byte_layout, ceil_div, spread
 from .conv_shape import Axis, Window, conv_operands, geometry, segments
 from .cost import TILE, microseconds, streamed
@@ -96,6 +96,7 @@ def layouts(problem: Problem, taps: int) -> tuple[str, ...]:
     data = byte_layout(x.shape)
     fixed = {x: data, weight: f"{'OIHW' if len(x.shape) == 4 else 'OIW'}16o{taps}w"}
     small: dict[Value, str] = {v: operand_layout(v) for v in (bias, *channel_operands(problem)) if v is not None}
+    small |= dict.fromkeys(tables(problem), "")
     return tuple({**small, **fixed}.get(v, data) for v in problem.body.inputs)
 
 

@@ -10,7 +10,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .bytes_tail import channel_operands, rescales
+from .bytes_tail import channel_operands, rescales, tables
 from .common import after_anchor, byte_layout, ceil_div, input_index, task_split
 from .conv_shape import Window, segments, window
 from .cost import microseconds, streamed
@@ -58,7 +58,7 @@ def most_blocks(cpu: Cpu) -> int:
 
 
 def layouts(problem: Problem) -> tuple[str, ...]:
-    return tuple(byte_layout(v.shape) for v in problem.body.inputs)
+    return tuple("" if v in tables(problem) else byte_layout(v.shape) for v in problem.body.inputs)
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
