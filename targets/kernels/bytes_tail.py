@@ -1,95 +1,64 @@
-"""What follows sums of products of bytes, on whole vectors: `Edgec.Rescale` of sums and of bytes beside them."""
+"""Which bodies end in `Edgec.Rescale` of sums of bytes, so that whole vectors become bytes (bytes_tail_emit.py)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import reduce
-from typing import Any
+from typing import Literal
 
-from tvm import tirx
+from edgec.compiler.ir import Value
+from edgec.compiler.op import const_array
+from edgec.compiler.registry import Problem
 
-from edgec.compiler.ir import Node, Value
-from edgec.compiler.op import const_array, full_attrs
-from edgec.compiler.ops.common import limits
-from edgec.targets import tir
-from edgec.targets.tir import Expr, Stmt
-
-from .bytes_vector import nearest, pack, pair, quad
-
-Words = list[Expr]  # four dealt vectors
+from .common import after_anchor, epilogue_fits, input_index
 
 
-class Tail:
-    """The elementwise nodes of a body at one pixel, for `lanes` dealt lanes in each of four vectors.
-
-    `sums`: the anchor's. `multiplier(value, k)`: vector k of an operand that has one element per channel.
-    `bytes_at(value)`: the vector of a tensor of the anchor's shape. `binds` must stand before the result.
-    """
-
-    def __init__(
-        self,
-        lanes: int,
-        known: Mapping[Value, Words],
-        multiplier: Callable[[Value, int], Expr],
-        bytes_at: Callable[[Value], Expr],
-    ) -> None:
-        self.lanes, self.multiplier, self.bytes_at = lanes, multiplier, bytes_at
-        self.words = dict(known)
-        self.bytes: dict[Value, Expr] = {}
-        self.binds: list[Stmt] = []
-
-    def named(self, x: Expr) -> Expr:
-        value, bind = tir.let(x, "t")
-        self.binds.append(bind)
-        return value
-
-    def result(self, value: Value) -> Expr:
-        """The bytes of a value."""
-        if value not in self.bytes:
-            x = self.rescaled(value.node) if value.node.op == "Edgec.Rescale" else self.bytes_at(value)
-            self.bytes[value] = self.named(x)
-        return self.bytes[value]
-
-    def wide(self, value: Value, zero: int) -> Words:
-        """value - zero in 32 bits."""
-        if value in self.words:
-            words = self.words[value]
-        else:
-            x = self.result(value)
-            signed = value.type.dtype == "i8"
-            if signed:  # as an unsigned number that is larger by 128
-                x, zero = tirx.bitwise_xor(x, tir.broadcast(tir.lit(-128, "int8"), 4 * self.lanes)), zero + 128
-            x = self.named(tirx.reinterpret(f"int8x{4 * self.lanes}", x))
-            nothing = tir.broadcast(tir.lit(0, "int8"), 4 * self.lanes)
-            none = tir.broadcast(tir.lit(0, "int16"), 2 * self.lanes)
-            words = [part for half in pair(x, nothing) for part in quad(self.named(half), none)]
-        return [w - tir.broadcast(tir.i32(zero), self.lanes) for w in words] if zero else words
-
-    def rescaled(self, node: Node) -> Expr:
-        attrs: Any = full_attrs(node)
-        count = len(attrs["zeros"])
-        parts: list[Words] = []
-        for term, multiplier, zero in zip(node.args[:count], node.args[count:], attrs["zeros"], strict=True):
-            words = [tirx.Cast(f"float32x{self.lanes}", w) for w in self.wide(term, zero)]
-            parts.append([w * self.multiplier(multiplier, k) for k, w in enumerate(words)])
-        many = count > 1
-        kind = f"float32x{self.lanes}"
-        top = tir.broadcast(tir.lit(attrs["high"] - attrs["zero"], "float32"), self.lanes)
-        rounded = []
-        for k in range(4):
-            terms = [fence(p[k], kind) if many else p[k] for p in parts]
-            total = self.named(reduce(lambda a, b: a + b, terms))
-            rounded.append(nearest(tirx.min(total, top)))
-        x = pack([self.named(r) for r in rounded], attrs["to"], attrs["zero"])
-        low = attrs["low"]
-        if low == limits(attrs["to"])[0]:
-            return x
-        element = {"u8": "uint8", "i8": "int8"}[attrs["to"]]
-        return tirx.max(x, tir.broadcast(tir.lit(low, element), 4 * self.lanes))
+def rescales(problem: Problem) -> Literal[True] | str:
+    """True where what follows the anchor is Rescale of sums and bytes of its shape, by numbers of tensor or channel, or Table."""
+    if (fit := epilogue_fits(problem)) is not True:
+        return fit
+    shape = problem.anchor.types[0].shape
+    nodes = after_anchor(problem)
+    if not nodes or problem.body.outputs[0].node.op not in ("Edgec.Rescale", "Edgec.Table"):
+        return "ends in bytes"
+    for node in nodes:
+        if node.op == "Edgec.Table":
+            if node.args[0].shape != shape or input_index(problem.body, node.args[1]) < 0:
+                return "a table's argument has another shape"
+            continue
+        if node.op != "Edgec.Rescale":
+            return f"rescales, and knows no {node.op}"
+        count = len(node.args) // 2
+        for term in node.args[:count]:
+            inside = term.node is problem.anchor or term.node in nodes or input_index(problem.body, term) >= 0
+            whole = term.type.dtype == "i32" if term.node is problem.anchor else term.type.dtype in ("u8", "i8")
+            if not inside or not whole or term.shape != shape:
+                return "a term has another shape or type"
+        for m in node.args[count:]:
+            if literal(m) is None and (not per_channel(m, shape) or input_index(problem.body, m) < 0):
+                return "a multiplier belongs neither to the tensor nor to channels"
+    return True
 
 
-def fence(x: Expr, kind: str) -> Expr:
-    return tirx.call_llvm_pure_intrin(kind, "llvm.arithmetic.fence", x)
+def per_channel(v: Value, shape: tuple[int, ...]) -> bool:
+    rank = len(shape) - 1
+    return v.type.size == shape[1] and v.shape[-rank:] == (shape[1],) + (1,) * (rank - 1)
+
+
+def channel_operands(problem: Problem) -> list[Value]:
+    """Multipliers that have an element per channel."""
+    found: dict[Value, None] = {}
+    for node in after_anchor(problem):
+        if node.op == "Edgec.Rescale":
+            found |= dict.fromkeys(m for m in node.args[len(node.args) // 2 :] if literal(m) is None)
+    return list(found)
+
+
+def tables(problem: Problem) -> list[Value]:
+    return [n.args[1] for n in after_anchor(problem) if n.op == "Edgec.Table"]
+
+
+def operand_layout(v: Value) -> str:
+    """Of an operand with an element per channel: blocks of 16, so that a vector may be read of the last."""
+    return {1: "A16a", 2: "CW16c", 3: "CHW16c", 4: "NCHW16c"}[len(v.shape)]
 
 
 def literal(value: Value) -> float | None:

@@ -70,6 +70,14 @@ def dot(total: Expr, x: Expr, w: Expr) -> Expr:
     return x86(f"int32x{lanes}", f"avx512.vpdpbusd.{32 * lanes}", total, x, w)
 
 
+def added_pairs(x: Expr, w: Expr) -> Expr:
+    """The sum of two products of 16-bit numbers in each lane."""
+    lanes = x.ty.dtype.lanes
+    x, w = (tirx.reinterpret(f"int16x{2 * lanes}", v) for v in (x, w))
+    name = {4: "sse2.pmadd.wd", 8: "avx2.pmadd.wd", 16: "avx512.pmaddw.d.512"}[lanes]
+    return x86(f"int32x{lanes}", name, x, w)
+
+
 def nearest(x: Expr) -> Expr:
     """The nearest integers, halves to even; the least one where x lies beyond them."""
     lanes = x.ty.dtype.lanes

@@ -11,6 +11,7 @@ from edgec.compiler.op import OPS
 from edgec.compiler.registry import Problem
 
 from .generic_choice import DEAR, DEAR_CYCLES
+from .generic_choice import byte_layout as byte_layout
 
 # elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
 LIGHT = frozenset(
@@ -141,11 +142,6 @@ def f32(*types: Type) -> bool:
 def blocked_layout(rank: int, lanes: int) -> str:
     """The activation layout with channels in blocks: NCW16c, NCHW16c."""
     return f"{'NCHW' if rank == 4 else 'NCW'}{lanes}c"
-
-
-def byte_layout(shape: tuple[int, ...]) -> str:
-    """The layout of activations of 8 bits: channels innermost, in blocks of 16, or of 4 where there are no more."""
-    return f"{'NHWC' if len(shape) == 4 else 'NWC'}{4 if shape[1] <= 4 else 16}c"
 
 
 def power_of_two(limit: int, n: int) -> int:

@@ -74,9 +74,13 @@ def choices(problem: Problem) -> Sequence[Choice]:
 def modelled(w: Window, cpu: Cpu, columns: int, after: float, shifted: bool) -> float:
     """As in f32, and each input is widened: three instructions, or two where its zero point is zero."""
     us = cost(w, cpu, 1, columns, after)
-    widened = w.height.out * w.height.kernel * sum(
-        s.count * ((s.length - 1) * min(w.width.stride, w.width.kernel) + w.width.kernel)
-        for s in segments(w.width, columns)
+    widened = (
+        w.height.out
+        * w.height.kernel
+        * sum(
+            s.count * ((s.length - 1) * min(w.width.stride, w.width.kernel) + w.width.kernel)
+            for s in segments(w.width, columns)
+        )
     )
     cycles = w.batch * ceil_div(w.channels_out, lanes_of(cpu)) * widened * (3.0 if shifted else 2.0)
     saved = streamed(cpu, 3.0 * w.batch * w.channels_in * (w.height.size * w.width.size + w.pixels))

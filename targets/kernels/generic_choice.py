@@ -33,12 +33,21 @@ def output_layouts(problem: Problem, blocked: bool = True) -> list[tuple[str, ..
     offers = [("",) * len(outputs)]
     lanes = problem.target.cpu.lanes(32)
     if blocked and lanes > 1 and all(_can_block(v.type) for v in outputs):
-        offers.append(tuple(BLOCKED[len(v.shape)].format(lanes) for v in outputs))
+        offers.append(tuple(_blocked(v.type, lanes) for v in outputs))
     return offers
 
 
 def _can_block(t: Type) -> bool:
-    return t.dtype == "f32" and len(t.shape) in BLOCKED
+    return t.dtype in ("f32", "u8", "i8") and len(t.shape) in BLOCKED
+
+
+def _blocked(t: Type, lanes: int) -> str:
+    return BLOCKED[len(t.shape)].format(lanes) if t.dtype == "f32" else byte_layout(t.shape)
+
+
+def byte_layout(shape: tuple[int, ...]) -> str:
+    """The layout of activations of 8 bits: channels innermost, in blocks of 16, or of 4 where there are no more."""
+    return f"{'NHWC' if len(shape) == 4 else 'NWC'}{4 if shape[1] <= 4 else 16}c"
 
 
 def choices(row: str, problem: Problem, cost_us: float, blocked: bool = True) -> list[Choice]:

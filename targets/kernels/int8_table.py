@@ -11,18 +11,24 @@ from edgec.targets.tir import Expr
 from .common_emit import vector
 
 WITHOUT_VBMI = frozenset({"cascadelake", "cooperlake"})  # of the CPUs that have AVX512VNNI
-_SHUFFLE = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b"}
+_SHUFFLE = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b", 16: "llvm.x86.ssse3.pshuf.b.128"}
 
 
 def looked_up(cpu: Cpu, x: Expr, table: tir.Buffer, signed: bool) -> Expr:
-    """Elements of a table at each of 32 or 64 bytes; `signed`: the table begins at -128."""
+    """Elements of a table at each of 16, 32 or 64 bytes; `signed`: the table begins at -128."""
     lanes = x.ty.dtype.lanes
+    if permutes(cpu) and lanes < 64:
+        whole = tirx.Shuffle([x] * (64 // lanes), [tir.i32(i) for i in range(64)])
+        return tirx.Shuffle([looked_up(cpu, whole, table, signed)], [tir.i32(i) for i in range(lanes)])
     place = tirx.reinterpret(f"int8x{lanes}", x)
     if signed:
         place = tirx.bitwise_xor(place, tir.broadcast(tir.lit(-128, "int8"), lanes))
-    if lanes == 64 and "AVX512VNNI" in cpu.isa and cpu.mcpu not in WITHOUT_VBMI:
-        return _permuted(place, table)
-    return _shuffled(place, table)
+    return _permuted(place, table) if permutes(cpu) else _shuffled(place, table)
+
+
+def permutes(cpu: Cpu) -> bool:
+    """Whether there are permutations of bytes."""
+    return cpu.vector_bits == 512 and "AVX512VNNI" in cpu.isa and cpu.mcpu not in WITHOUT_VBMI
 
 
 def _permuted(place: Expr, table: tir.Buffer) -> Expr:

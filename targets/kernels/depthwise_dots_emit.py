@@ -1,8 +1,9 @@
-"""TensorIR of depthwise convolutions of bytes by dot products of four: filters are dealt once per task."""
+"""TensorIR of depthwise convolutions of bytes by dot products of neighbours: filters are dealt once per task."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from tvm import tirx
@@ -13,52 +14,85 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .bytes_tail import Tail, literal
-from .bytes_vector import dealt, dot, joined, pair, quad
+from .bytes_tail import channel_operands, literal
+from .bytes_tail_emit import Tail
+from .bytes_vector import added_pairs, dealt, dot, joined, pair, quad
 from .common import ceil_div
 from .common_emit import Frame, chain, emit_kernel, put, vector
 from .conv_emit import runs, source
 from .conv_shape import Window, conv_operands
-from .depthwise_quads_rows import Shift, channel_operands, groups, scratch_vectors, shift, shifts
-
-Group = tuple[Expr, Expr, int]  # image, first block of 16 channels, number of blocks
+from .depthwise_dots_rows import Shift, groups, scratch_vectors, shift, shifts
 
 
-class Quads:
+@dataclass(frozen=True)
+class Group:
+    """`size` blocks of 16 channels of an image, from `block` on; `place`: where scratch memory holds what is dealt."""
+
+    image: Expr
+    block: Expr
+    size: int
+    place: Expr | int = 0
+
+
+class Dots:
     """A task is a band of rows of one group of channels of one image."""
 
-    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
-        self.problem, self.choice, self.w = problem, choice, w
+    def __init__(self, problem: Problem, choice: Choice, w: Window, taps: int, most: int) -> None:
+        self.problem, self.choice, self.w, self.taps, self.most = problem, choice, w, taps, most
         self.x, self.weight, self.bias = conv_operands(problem.anchor)
         self.anchor = problem.anchor.results[0]
         self.zero: int = full_attrs(problem.anchor)["zero"]  # type: ignore[assignment]
         self.blocks = ceil_div(w.channels_out, 16)
-        self.groups = groups(self.blocks)
+        self.groups = groups(self.blocks, most)
         self.operands = channel_operands(problem)
-        self.taken = ceil_div(w.width.kernel, 4)  # fours of a row of the filter
-        self.shifts = {s.by: s for s in shifts(w.width)}
+        self.taken = ceil_div(w.width.kernel, taps)  # groups of taps of a row of the filter
+        self.shifts = shifts(w.width, taps)
+        self.each_scratch = 4 * most * scratch_vectors(w, taps, len(self.operands))  # floats of one group
         self.flat: dict[Value, Buffer] = {}
 
     def emit(self, symbol: str) -> Emitted:
-        units = sum(count for _, _, count in self.groups)
-        bands = self.choice.get("hb")
+        units, bands = sum(count for _, _, count in self.groups), self.choice.get("hb")
+        outer = 1 if self.choice.get("ro") else units
 
         def task(frame: Frame, number: Expr) -> Stmt:
-            image, unit, band = tir.split(number, self.w.batch, units, bands)
             decls = self.flatten(frame)
+            image, unit, band = tir.split(number, self.w.batch, outer, bands)
+            if self.choice.get("ro"):
+                return tir.seq(
+                    decls, self.each(image, lambda g: self.prepared(frame, g)), self.rows_first(frame, image, band)
+                )
             cases: list[tuple[Expr | None, Callable[[], Stmt]]] = []
             before = 0
             for first, size, count in self.groups:
                 at = first + (unit - before) * size if count > 1 else tir.i32(first)
                 before += count
-                last = before == units
-                cases.append((None if last else unit < before, self._group(frame, (image, at, size), band)))
+                plane = self._plane(frame, Group(image, at, size), band)
+                cases.append((None if before == units else unit < before, plane))
             return tir.seq(decls, chain(cases))
 
-        return emit_kernel(self.problem, self.choice, symbol, self.w.batch * units * bands, task)
+        return emit_kernel(self.problem, self.choice, symbol, self.w.batch * outer * bands, task)
 
-    def _group(self, frame: Frame, g: Group, band: Expr) -> Callable[[], Stmt]:
-        return lambda: tir.seq(self.prepared(frame, g), self.plane(frame, g, band))
+    def _plane(self, frame: Frame, g: Group, band: Expr) -> Callable[[], Stmt]:
+        return lambda: tir.seq(
+            self.prepared(frame, g), self.lines(lambda r, edge: self.across(frame, g, r, edge), band)
+        )
+
+    def rows_first(self, frame: Frame, image: Expr, band: Expr) -> Stmt:
+        """A row of all groups before the next row."""
+        return self.lines(lambda r, edge: self.each(image, lambda g: self.across(frame, g, r, edge)), band)
+
+    def each(self, image: Expr, make: Callable[[Group], Stmt]) -> Stmt:
+        """`make` of every group, whose filters have places of their own."""
+        parts: list[Stmt] = []
+        done = 0
+        for first, size, count in self.groups:
+
+            def one(k: Expr, first: int = first, size: int = size, done: int = done) -> Stmt:
+                return make(Group(image, first + k * size, size, (done + k) * self.each_scratch))
+
+            parts.append(tir.loop(count, one, "group"))
+            done += count
+        return tir.seq(parts)
 
     def flatten(self, frame: Frame) -> list[Stmt]:
         """Flat views of all that is read in whole vectors, and of the result."""
@@ -74,11 +108,11 @@ class Quads:
     def slot(self, by: int, kh: int, i: int, k: int) -> int:
         """Where scratch memory holds vector k of four number i of a row of the filter, moved `by` bytes."""
         before = sum(self.shifts[b].count for b in sorted(self.shifts) if b < by) * self.w.height.kernel
-        return 64 // 4 * (4 * (before + kh * self.shifts[by].count + i) + k)
+        return 4 * self.most * (4 * (before + kh * self.shifts[by].count + i) + k)
 
     def other(self, number: int, k: int) -> int:
         """The same of what sums start from (0) and of operand number - 1."""
-        return 64 // 4 * (scratch_vectors(self.w, 0) - 4 + 4 * number + k)
+        return 4 * self.most * (scratch_vectors(self.w, self.taps, 0) - 4 + 4 * number + k)
 
     def keep(self, frame: Frame, x: Expr, at: int) -> Stmt:
         lanes = x.ty.dtype.lanes
@@ -88,10 +122,9 @@ class Quads:
         return tirx.reinterpret(f"int32x{lanes}", vector(frame.scratch, lanes, at))
 
     def prepared(self, frame: Frame, g: Group) -> Stmt:
-        _, block, size = g
-        lanes = 4 * size
+        block, lanes = g.block, 4 * g.size
         parts: list[Stmt] = []
-        zeros = tir.broadcast(tir.i32(self.zero * 0x01010101 - (self.zero >> 7 << 32)), lanes)
+        zeros = self.repeated(lanes)
         for k in range(4):
             start: Expr = tir.broadcast(tir.i32(0), lanes)
             if self.bias is not None:
@@ -103,27 +136,41 @@ class Quads:
                     parts.append(bind)
                 for by, s in self.shifts.items():
                     for i in range(s.count):
-                        parts.append(self.keep(frame, self.shifted(row, by, i, lanes), self.slot(by, kh, i, k)))
+                        parts.append(
+                            self.keep(frame, self.shifted(row, by, i, lanes), g.place + self.slot(by, kh, i, k))
+                        )
                 if self.zero:
                     for x in row:
-                        product, bind = tir.let(dot(tir.broadcast(tir.i32(0), lanes), zeros, x), "z")
+                        product, bind = tir.let(self.dot(tir.broadcast(tir.i32(0), lanes), zeros, x), "z")
                         parts.append(bind)
                         start = start - product
-            parts.append(self.keep(frame, start, self.other(0, k)))
+            parts.append(self.keep(frame, start, g.place + self.other(0, k)))
             for n, v in enumerate(self.operands):
-                parts.append(put(frame.scratch, dealt(self.flat[v], block * 16, k, lanes), lanes, self.other(n + 1, k)))
+                parts.append(
+                    put(frame.scratch, dealt(self.flat[v], block * 16, k, lanes), lanes, g.place + self.other(n + 1, k))
+                )
         return tir.seq(parts)
 
+    def repeated(self, lanes: int) -> Expr:
+        """The zero point in the place of every pixel of a group."""
+        if self.taps == 2:
+            return tir.broadcast(tir.i32(self.zero * 0x10001), lanes)
+        return tirx.reinterpret(f"int32x{lanes}", tir.broadcast(tir.lit(self.zero, "uint8"), 4 * lanes))
+
+    def dot(self, total: Expr, x: Expr, w: Expr) -> Expr:
+        return dot(total, x, w) if self.taps == 4 else total + added_pairs(x, w)
+
     def filter(self, block: Expr, kh: int, i: int, k: int, lanes: int) -> Expr:
-        """Vector k of four number i of row kh: the layout holds the fours of 16 channels side by side."""
+        """Vector k of group number i of row kh: the layout holds the groups of 16 channels side by side."""
         parts = []
         for lane in range(lanes // 4):
-            first = (((block + lane) * self.w.height.kernel + kh) * self.taken + i) * 64 + 16 * k
-            parts.append(tir.load(self.flat[self.weight], tir.ramp(first, 16)))
+            first = (((block + lane) * self.w.height.kernel + kh) * self.taken + i) * 16 + 4 * k
+            part = tir.load(self.flat[self.weight], tir.ramp(first * self.taps, 4 * self.taps))
+            parts.append(part if self.taps == 4 else tirx.Cast("int16x8", part))
         return tirx.reinterpret(f"int32x{lanes}", joined(parts))
 
     def shifted(self, row: list[Expr], by: int, i: int, lanes: int) -> Expr:
-        """Four number i of a row whose taps are moved `by` bytes."""
+        """Group number i of a row whose taps are moved by so many pixels."""
         if not by:
             return row[i]
 
@@ -132,31 +179,31 @@ class Quads:
             number = tir.broadcast(tir.lit(bits, "uint32"), lanes)
             return tirx.reinterpret(f"int32x{lanes}", unsigned << number if left else unsigned >> number)
 
-        own = moved(row[i], 8 * by, True) if i < self.taken else None
-        before = moved(row[i - 1], 32 - 8 * by, False) if i else None
+        bits = 32 // self.taps * by
+        own = moved(row[i], bits, True) if i < self.taken else None
+        before = moved(row[i - 1], 32 - bits, False) if i else None
         if own is None or before is None:
             return before if own is None else own
         return tirx.bitwise_or(own, before)
 
     # -- tiles -------------------------------------------------------------------------------------------------------
 
-    def plane(self, frame: Frame, g: Group, band: Expr) -> Stmt:
-        rows, columns = self.choice.get("rt"), self.choice.get("mt")
+    def lines(self, make: Callable[[list[Any], bool], Stmt], band: Expr) -> Stmt:
+        return tir.seq(runs(self.w.height, self.choice.get("rt"), make, (band, self.choice.get("hb"))))
 
-        def line(r: list[Any], edge_row: bool) -> Stmt:
-            return tir.seq(
-                runs(self.w.width, columns, lambda c, edge: self.tile(frame, g, (r, edge_row), (c, edge)))
-            )
+    def across(self, frame: Frame, g: Group, rows: list[Any], edge_row: bool) -> Stmt:
+        def make(columns: list[Any], edge: bool) -> Stmt:
+            return self.tile(frame, g, (rows, edge_row), (columns, edge))
 
-        return tir.seq(runs(self.w.height, rows, line, (band, self.choice.get("hb"))))
+        return tir.seq(runs(self.w.width, self.choice.get("mt"), make))
 
     def tile(self, frame: Frame, g: Group, down: tuple[list[Any], bool], across: tuple[list[Any], bool]) -> Stmt:
         (rows, edge_row), (columns, edge_column) = down, across
-        h, lanes, count = self.w.height, 4 * g[2], len(columns)
+        h, lanes, count = self.w.height, 4 * g.size, len(columns)
         acc, alloc = tir.local((len(rows) * count * 4 * lanes,), "int32")
         parts: list[Stmt] = [alloc]
         for k in range(4):
-            start, bind = tir.let(self.kept(frame, self.other(0, k), lanes), "start")
+            start, bind = tir.let(self.kept(frame, g.place + self.other(0, k), lanes), "start")
             parts.append(bind)
             parts += [put(acc, start, lanes, (p * 4 + k) * lanes) for p in range(len(rows) * count)]
         lines: dict[int, list[tuple[int, int]]] = {}  # input row relative to the tile's first -> (output row, tap)
@@ -187,7 +234,7 @@ class Quads:
         edge: bool,
     ) -> list[Stmt]:
         """One input row, or padding, into the output rows that it touches: (row of the tile, row of the window)."""
-        w, lanes = self.w.width, 4 * g[2]
+        w, lanes = self.w.width, 4 * g.size
         parts: list[Stmt] = []
 
         def named(x: Expr) -> Expr:
@@ -195,7 +242,7 @@ class Quads:
             parts.append(bind)
             return value
 
-        placed = [shift(w, c) for c in range(len(columns))]
+        placed = [shift(w, c, self.taps) for c in range(len(columns))]
         live = {c * w.stride + tap for c in range(len(columns)) for tap in range(w.kernel)}
         known: dict[Any, Any] = {}
 
@@ -207,42 +254,47 @@ class Quads:
                 known[at] = named(self.pixel(g, row, columns[0], at, edge))
             return known[at]
 
-        def both(at: int) -> tuple[Expr, Expr]:
-            if ("pair", at) not in known:
-                known["pair", at] = tuple(named(x) for x in pair(pixel(at), pixel(at + 1)))
-            found: tuple[Expr, Expr] = known["pair", at]
+        def halves(at: int) -> tuple[Expr, Expr]:
+            """Bytes in turn of two columns, or of one and nothing: 16 bits per channel."""
+            if ("half", at) not in known:
+                other = pixel(at + 1) if self.taps == 4 else tir.broadcast(tir.lit(0, "uint8"), 4 * lanes)
+                known["half", at] = tuple(named(x) for x in pair(pixel(at), other))
+            found: tuple[Expr, Expr] = known["half", at]
             return found
 
-        for first in sorted({s.first + 4 * i for s in placed for i in range(s.count)}):
+        for first in sorted({s.first + self.taps * i for s in placed for i in range(s.count)}):
             for half in range(2):
-                dealt_ = [named(x) for x in quad(both(first)[half], both(first + 2)[half])]
-                for j, x in enumerate(dealt_):
-                    parts += self.dots(frame, acc, x, (first, 2 * half + j), users, placed, lanes)
+                group = [named(x) for x in quad(halves(first)[half], halves(first + self.taps // 2)[half])]
+                for j, x in enumerate(group):
+                    parts += self.dots(frame, g, acc, x, (first, 2 * half + j), users, placed)
         return parts
 
     def dots(
         self,
         frame: Frame,
+        g: Group,
         acc: Buffer,
         x: Expr,
         at: tuple[int, int],
         users: list[tuple[int, int]],
         placed: list[Shift],
-        lanes: int,
     ) -> list[Stmt]:
-        first, k = at
+        """Vector k of the group that starts at a column, `at` both, into all sums whose taps lie there."""
+        (first, k), lanes = at, 4 * g.size
         parts = []
         for r, kh in users:
             for c, s in enumerate(placed):
-                i = (first - s.first) // 4
-                if (first - s.first) % 4 == 0 and 0 <= i < s.count:
+                i, apart = divmod(first - s.first, self.taps)
+                if not apart and 0 <= i < s.count:
                     here = ((r * len(placed) + c) * 4 + k) * lanes
-                    total = dot(vector(acc, lanes, here), x, self.kept(frame, self.slot(s.by, kh, i, k), lanes))
+                    total = self.dot(
+                        vector(acc, lanes, here), x, self.kept(frame, g.place + self.slot(s.by, kh, i, k), lanes)
+                    )
                     parts.append(put(acc, total, lanes, here))
         return parts
 
     def pixel(self, g: Group, row: Expr | None, column: Any, at: int, edge: bool) -> Expr:
-        image, block, size = g
+        image, block, size = g.image, g.block, g.size
         w = self.w.width
         if row is None or (edge and not 0 <= column * w.stride - w.pad + at < w.size):
             return tir.broadcast(tir.lit(self.zero, "uint8"), 16 * size)
@@ -250,7 +302,7 @@ class Quads:
         return tir.load(self.flat[self.x], tir.ramp((place * self.blocks + block) * 16, 16 * size))
 
     def finish(self, frame: Frame, g: Group, acc: Buffer, at: int, row: Any, column: Any) -> Stmt:
-        image, block, size = g
+        image, block, size = g.image, g.block, g.size
         lanes = 4 * size
         place = (image * self.w.height.out + tir.expr(row)) * self.w.width.out + tir.expr(column)
         here = (place * self.blocks + block) * 16
@@ -259,12 +311,12 @@ class Quads:
             number = literal(value)
             if number is not None:
                 return tir.broadcast(tir.lit(number, "float32"), lanes)
-            return vector(frame.scratch, lanes, self.other(1 + self.operands.index(value), k))
+            return vector(frame.scratch, lanes, g.place + self.other(1 + self.operands.index(value), k))
 
         def bytes_at(value: Value) -> Expr:
             return tir.load(self.flat[value], tir.ramp(here, 16 * size))
 
         sums = [vector(acc, lanes, at + k * lanes) for k in range(4)]
-        tail = Tail(lanes, {self.anchor: sums}, multiplier, bytes_at)
+        tail = Tail(lanes, {self.anchor: sums}, multiplier, bytes_at, self.flat.__getitem__, self.problem.target.cpu)
         result = tail.result(frame.out)
         return tir.seq(tail.binds, tir.store(self.flat[frame.out], result, tir.ramp(here, 16 * size)))

@@ -1,0 +1,175 @@
+"""Rows of depthwise convolutions of bytes by dot products: neighbours in a row are dealt to groups, one per channel.
+
+With VNNI four pixels side by side become vectors of four bytes for each channel, which one instruction multiplies by
+four taps and sums; without it two become vectors of two 16-bit numbers. Such a vector serves every output whose taps
+lie in it, by filters that are shifted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgec.compiler.ir import Value
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.target import Cpu
+
+from .bytes_tail import channel_operands, operand_layout, rescales, tables
+from .common import after_anchor, byte_layout, ceil_div, spread
+from .conv_shape import Axis, Window, conv_operands, geometry, segments
+from .cost import TILE, microseconds, streamed
+from .depthwise_int8_rows import depthwise
+from .depthwise_rows import bands
+
+MOST_TAPS = 7  # of each axis: filters stand in scratch memory, dealt, for every shift
+END = 5.5  # instructions per vector of 32-bit sums that becomes bytes
+STEP = 2  # groups of pixels start at every other column
+LINES = 1.3  # lines of a cache that are touched for a line of bytes
+
+
+@dataclass(frozen=True)
+class Method:
+    """`taps` of a dot product; `blocks`: most blocks of 16 channels in a vector; `tiles`: (rows, columns) of pixels."""
+
+    taps: int
+    blocks: int
+    tiles: tuple[tuple[int, int], ...]
+
+
+QUADS = Method(4, 4, ((2, 2), (1, 4), (1, 2), (2, 1), (1, 1), (1, 3)))
+PAIRS = Method(2, 2, ((1, 2), (2, 1), (1, 1)))
+METHODS = {"depthwise_int8_quads": QUADS, "depthwise_int8_pairs": PAIRS}
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    if (fit := depthwise(problem)) is not True:
+        return fit
+    w, x = geometry(problem), problem.anchor.args[0]
+    if x.type.dtype != "u8":
+        return "multiplies unsigned bytes"
+    if w.width.dilation != 1 or w.width.stride > 4 or max(w.height.kernel, w.width.kernel) > MOST_TAPS:
+        return "the window is dilated or too large"
+    return rescales(problem)
+
+
+@dataclass(frozen=True)
+class Shift:
+    """An output's taps among `count` groups of pixels: the first begins at column `first`, its taps `by` pixels in."""
+
+    first: int
+    by: int
+    count: int
+
+
+def shift(w: Axis, column: int, taps: int) -> Shift:
+    """Of the output number `column` of a tile."""
+    at = column * w.stride
+    by = at % STEP
+    return Shift(at - by, by, ceil_div(w.kernel + by, taps))
+
+
+def shifts(w: Axis, taps: int) -> dict[int, Shift]:
+    """One of each distance `by`."""
+    return {s.by: s for s in sorted((shift(w, c, taps) for c in range(STEP)), key=lambda s: s.by)}
+
+
+def groups(blocks: int, most: int) -> list[tuple[int, int, int]]:
+    """(first block, blocks of 16 channels, count) of the runs of equal groups that together are `blocks`."""
+    full, rest = divmod(blocks, most)
+    found = [(0, most, full)] if full else []
+    at = most * full
+    for size in (2, 1):
+        if rest & size:
+            found.append((at, size, 1))
+            at += size
+    return found
+
+
+def scratch_vectors(w: Window, taps: int, operands: int) -> int:
+    """Vectors of the filters for each shift, of what sums start from, and of operands of the channels; all in fours."""
+    return 4 * (w.height.kernel * sum(s.count for s in shifts(w.width, taps).values()) + 1 + operands)
+
+
+def layouts(problem: Problem, taps: int) -> tuple[str, ...]:
+    x, weight, bias = conv_operands(problem.anchor)
+    data = byte_layout(x.shape)
+    fixed = {x: data, weight: f"{'OIHW' if len(x.shape) == 4 else 'OIW'}16o{taps}w"}
+    small: dict[Value, str] = {v: operand_layout(v) for v in (bias, *channel_operands(problem)) if v is not None}
+    small |= dict.fromkeys(tables(problem), "")
+    return tuple({**small, **fixed}.get(v, data) for v in problem.body.inputs)
+
+
+def offers(name: str, problem: Problem) -> Sequence[Choice]:
+    method = METHODS[name]
+    w, cpu = geometry(problem), problem.target.cpu
+    data = byte_layout(problem.anchor.args[0].shape)
+    scratch = 16 * method.blocks * scratch_vectors(w, method.taps, len(channel_operands(problem)))
+    units = sum(count for _, _, count in groups(ceil_div(w.channels_out, 16), method.blocks))
+    # Where the planes fill a cache, a row of all channels comes before the next row: lines are read as they lie.
+    rows_first = units > 1 and moved(w) > cpu.l2 // 2
+    outer = w.batch * (1 if rows_first else units)
+    found = []
+    for rows, columns in method.tiles:
+        if rows > w.height.out or columns > w.width.out:
+            continue
+        us = modelled(w, cpu, method, (rows, columns), len(after_anchor(problem)))
+        cut = bands(w, outer, rows, us, problem.threads)
+        config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", int(rows_first)))
+        held = scratch * (units if rows_first else 1)
+        us *= spread(outer * cut, problem.threads)
+        found.append(Choice(name, layouts(problem, method.taps), (data,), config, us, held))
+    return sorted(found, key=lambda c: c.cost_us)[:3]
+
+
+def moved(w: Window) -> float:
+    """Bytes in and out."""
+    return float(w.batch * 16 * ceil_div(w.channels_out, 16) * (w.height.size * w.width.size + w.pixels))
+
+
+def modelled(w: Window, cpu: Cpu, method: Method, tile: tuple[int, int], ends: int) -> float:
+    cycles = 0.0
+    for _, size, count in groups(ceil_div(w.channels_out, 16), method.blocks):
+        ports = 2.0 if size == 4 else 3.0  # one of three serves no vectors of 512 bits
+        own = 60.0 + w.height.kernel * 16.0  # filters are dealt
+        for v in segments(w.height, tile[0]):
+            for s in segments(w.width, tile[1]):
+                work = tile_work(w, method, v.length, s.length) + v.length * s.length * 4 * END * ends
+                own += v.count * s.count * (work / ports + TILE / 3)
+        cycles += own * count
+    return microseconds(cpu, w.batch * cycles, streamed(cpu, LINES * moved(w)))
+
+
+def tile_work(w: Window, method: Method, rows: int, columns: int) -> float:
+    """Instructions of the sums of one tile."""
+    placed = [shift(w.width, k, method.taps) for k in range(columns)]
+    lines = min(rows * w.height.kernel, (rows - 1) * w.height.stride + w.height.kernel)
+    used = {s.first + method.taps * i for s in placed for i in range(s.count)}
+    parts = {x for f in used for x in range(f, f + method.taps, 2 if method.taps == 4 else 1)}
+    each = 1 if method.taps == 4 else 2  # a dot product without VNNI is not added by itself
+    dots = 4 * each * sum(s.count for s in placed) * rows * w.height.kernel
+    return float(lines * (2 * len(parts) + 4 * len(used)) + dots)
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .depthwise_dots_emit import Dots
+
+    return Dots(problem, choice, geometry(problem), METHODS[choice.row].taps, METHODS[choice.row].blocks).emit(symbol)
+
+
+def _row(name: str, summary: str, *isa: str) -> None:
+    kernel(
+        Row(
+            name,
+            frozenset({"Edgec.ConvInteger"}),
+            match,
+            lambda problem: offers(name, problem),
+            emit,
+            f"depthwise convolution of bytes: dot products of {summary} in a row",
+            isa=frozenset(isa),
+        )
+    )
+
+
+_row("depthwise_int8_quads", "four neighbours", "AVX512VNNI", "AVX512VL", "AVX512BW")
+_row("depthwise_int8_pairs", "two neighbours", "AVX2")

@@ -1,0 +1,125 @@
+"""Rows of pooling and of sums over whole images of bytes: whole pixels at a time, as many channels as a vector holds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Literal
+
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.target import Cpu
+
+from .bytes_tail import channel_operands, rescales, tables
+from .common import after_anchor, byte_layout, ceil_div, input_index, task_split
+from .conv_shape import Window, segments, window
+from .cost import microseconds, streamed
+
+POOL, SPATIAL = "pool_int8_pixels", "sum_int8_spatial"
+MOST_TAPS = 1500  # written out, at all kinds of edges together
+MOST_SUMMED = 257  # bytes whose sum fits 16 bits
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    x = node.args[0]
+    if x.type.dtype not in ("u8", "i8") or x.shape[1] <= 4 or input_index(problem.body, x) < 0:
+        return "needs bytes in memory, and more than four channels"
+    w = window(node)
+    if isinstance(w, str):
+        return w
+    kinds = [sum(s.count if s.edge else 1 for s in segments(axis, 1)) for axis in (w.height, w.width)]
+    if prod(kinds) * w.taps > MOST_TAPS or w.taps > MOST_SUMMED:
+        return "the window is too large"
+    if node.op == "MaxPool":
+        return True if not after_anchor(problem) and len(problem.body.outputs) == 1 else "takes maxima and does no more"
+    return tail_fits(problem)
+
+
+def tail_fits(problem: Problem) -> Literal[True] | str:
+    fit = rescales(problem)
+    return "multiplies by numbers of the tensor alone" if fit is True and channel_operands(problem) else fit
+
+
+def match_spatial(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    x, attrs = node.args[0], full_attrs(node)
+    axes: Any = attrs["axes"]
+    if len(x.shape) != 4 or {a % 4 for a in axes} != {2, 3} or not attrs["keepdims"]:
+        return "reduces other axes than the spatial ones, or drops them"
+    if input_index(problem.body, x) < 0 or x.shape[1] <= 4 or 0 in x.shape:
+        return "needs bytes in memory, and more than four channels"
+    return tail_fits(problem)
+
+
+def most_blocks(cpu: Cpu) -> int:
+    """Blocks of 16 channels in a vector of bytes."""
+    return min(4, cpu.vector_bits // 128)
+
+
+def layouts(problem: Problem) -> tuple[str, ...]:
+    return tuple("" if v in tables(problem) else byte_layout(v.shape) for v in problem.body.inputs)
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    w, cpu = geometry(problem), problem.target.cpu
+    blocks = ceil_div(w.channels_out, 16)
+    pixels = w.batch * w.pixels * ceil_div(blocks, most_blocks(cpu))
+    each = w.taps / cpu.load_per_cycle if problem.anchor.op == "MaxPool" else 2.0 * w.taps + 15
+    moved = 16.0 * w.batch * blocks * (w.height.size * w.width.size + w.pixels)
+    us = microseconds(cpu, pixels * (each + 4.0), streamed(cpu, moved))
+    rows = max((s.count for s in segments(w.height, 1)), default=1)
+    bands = max(1, min(rows, ceil_div(w.height.out, task_split(w.height.out, us / w.height.out, problem.threads))))
+    bands = bands if problem.threads > 1 else 1
+    return [Choice(POOL, layouts(problem), (byte_layout(problem.anchor.args[0].shape),), (("hb", bands),), us)]
+
+
+def geometry(problem: Problem) -> Window:
+    w = window(problem.anchor)
+    assert isinstance(w, Window)
+    return w
+
+
+def choices_spatial(problem: Problem) -> Sequence[Choice]:
+    x, cpu = problem.anchor.args[0], problem.target.cpu
+    vectors = x.shape[0] * ceil_div(ceil_div(x.shape[1], 16), most_blocks(cpu))
+    pixels = prod(x.shape[2:])
+    us = microseconds(cpu, vectors * (2.0 * pixels + 30), streamed(cpu, x.shape[0] * x.shape[1] * pixels))
+    layout = byte_layout(x.shape)
+    return [Choice(SPATIAL, layouts(problem), (layout,), (), us)]
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .pool_int8_emit import Pixels
+
+    return Pixels(problem, choice).pool(symbol, geometry(problem))
+
+
+def emit_spatial(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .pool_int8_emit import Pixels
+
+    return Pixels(problem, choice).spatial(symbol)
+
+
+kernel(
+    Row(
+        POOL,
+        frozenset({"MaxPool", "Edgec.SumPool"}),
+        match,
+        choices,
+        emit,
+        "pooling of bytes: whole pixels, a vector of channels at a time",
+        isa=frozenset({"AVX2"}),
+    )
+)
+kernel(
+    Row(
+        SPATIAL,
+        frozenset({"Edgec.Sum"}),
+        match_spatial,
+        choices_spatial,
+        emit_spatial,
+        "sums of bytes over the pixels of an image",
+        isa=frozenset({"AVX2"}),
+    )
+)
