@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tvm import tirx
 
 from edgec.targets import tir
-from edgec.targets.tir import Buffer, Expr, Stmt
+from edgec.targets.tir import Expr, Stmt
 
 from .arm_bytes import BLOCK, LANES, Method
 from .common import ceil_div
@@ -75,7 +75,7 @@ class Dots:
             if act is not None:
                 lane = shuffled(act.bytes, WORDS, [act.first + k] * 4, BYTES)
                 for v, line in enumerate(lines):
-                    parts.append(self._set(p, v, _call(WORDS, "sdot.v4i32.v16i8", self._get(p, v), line, lane)))
+                    parts.append(self._set(p, v, dot(self._get(p, v), line, lane)))
         return parts
 
     def _smmla(self, acts: Sequence[Act | None], k: int, weights: Weights) -> list[Stmt]:
@@ -118,6 +118,11 @@ class Dots:
         return put(self.acc, value, LANES, (team * self.per_team + i) * LANES)
 
 
+def dot(total: Expr, a: Expr, b: Expr) -> Expr:
+    """total + the sum of four products of bytes in each lane."""
+    return _call(WORDS, "sdot.v4i32.v16i8", total, a, b)
+
+
 def _call(kind: str, name: str, *args: Expr) -> Expr:
     return tirx.call_llvm_pure_intrin(kind, f"llvm.aarch64.neon.{name}", *args)
 
@@ -131,6 +136,3 @@ def alive(method: Method, acts: Sequence[Act | None], outside: Act) -> list[Act 
         if act is None and any(other is not None for other in team):
             found[p] = outside
     return found
-
-
-__all__ = ["Act", "Buffer", "Dots", "alive", "shuffled", "splat"]

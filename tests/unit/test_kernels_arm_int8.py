@@ -113,11 +113,14 @@ DEPTHWISE: dict[str, dict[str, Any]] = {
     "5x5": {"x": "1, 40, 7, 7", "w": "40, 1, 5, 5", "pads": (2, 2, 2, 2), "group": 40, "zero": 0},
     "small": {"x": "1, 16, 3, 3", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "zero": 127},
     "one axis": {"x": "1, 17, 33", "w": "17, 1, 3", "pads": (1, 1), "group": 17, "zero": 4},
+    "strided by 3": {"x": "1, 20, 12, 13", "w": "20, 1, 4, 7", "pads": (1, 3, 2, 3), "strides": (1, 3), "group": 20},
     "residual": {"x": "1, 16, 9, 12", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "then": "add"},
     "threads": {"x": "1, 8, 60, 60", "w": "8, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 8, "threads": 4},
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("method", ["smlal", "sdot"])
 @pytest.mark.parametrize("case", DEPTHWISE)
-def test_a_depthwise_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
-    same_bits(conv("smull", **DEPTHWISE[case]), "depthwise_int8_smlal", "smull", tmp_path, kept=2)
+def test_a_depthwise_convolution_gives_the_bits(case: str, method: str, tmp_path: Path) -> None:
+    core = "sdot" if method == "sdot" else "smull"
+    same_bits(conv(core, **DEPTHWISE[case]), f"depthwise_int8_{method}", core, tmp_path, kept=2)
