@@ -2,23 +2,25 @@
 
 Kernels widen them in registers (a Cast of a constant joins its contraction's kernel), so arithmetic and activations
 stay f32 and only the bytes that are read change. f16 serves every layer that it can hold. i8 is coarser, and pays only
-where a layer waits for its weights: a layer keeps f32 where the cost model sees no gain.
+where a layer waits for its weights: it keeps f32 where the cost model sees no gain, and where all weights of the model
+stay in the L2 cache, from which f32 comes as fast as i8 can be widened.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from edgec.compiler.dtypes import dtype
-from edgec.compiler.ir import Array, Graph, Node, Value
+from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import build, const, const_array, int_attr, is_const
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.registry import Problem, choices
 from edgec.compiler.session import Session
+from edgec.compiler.target import Target
 
 from .fuse import make_body
 
@@ -27,6 +29,7 @@ LARGEST = 127  # i8 is symmetric
 HALF = 65504.0  # the largest f16
 ROUGH = {"f16": 1e-3, "int8": 0.05}  # error beyond which weights stay as they are: norms of difference and weights
 GAIN = 1.1  # modelled time over that with i8, at least
+EXACT = 2.0**-20  # of the largest weight: what f32 leaves between a product of code and scale and the weight
 SAMPLE = 64  # weights of a channel that tell random ones from multiples of a scale
 STEPS = {
     "canonicalize": "scales must be inside the weights",
@@ -41,25 +44,32 @@ STEPS = {
 
 @graph_pass("weights", promise=lossy, after=STEPS)
 def weights(
-    graph: Graph, *, store: Literal["f16", "int8"] = "f16", least: int = 1024, session: Session
+    graph: Graph,
+    *,
+    store: Literal["f16", "int8"] = "f16",
+    least: int = 1024,
+    everywhere: bool = False,
+    session: Session,
 ) -> Graph:
-    """Stores weights of at least `least` elements as f16, or as int8 where a layer is bound by reading them."""
+    """Stores weights of at least `least` elements as f16, or as int8 where a layer is bound by reading them.
+
+    `everywhere`: as int8 in all layers, whether it is faster or not.
+    """
     session.known_rules.add("weights")
-    return _Weights(graph, store, least, session).graph()
+    return _Weights(graph, store, least, everywhere, session).graph()
 
 
 class _Weights:
     """One run. `narrow` keeps what stands for a constant, so that layers which share weights still do."""
 
-    def __init__(self, graph: Graph, store: str, least: int, session: Session) -> None:
+    def __init__(self, graph: Graph, store: str, least: int, everywhere: bool, session: Session) -> None:
         self.old, self.store, self.least, self.session = graph, store, least, session
+        self.target = None if everywhere else session.target
         self.narrow: dict[tuple[Value, int], tuple[Value, Value | None] | str] = {}
         self.users = graph.users()
         self.kept: Counter[str] = Counter()
         self.done = 0
-        held = sum(_bytes(n) for n in graph.nodes() if n.op == "Const")
-        self.cold = session.target is not None and held > session.target.cpu.l2
-        self.before = held
+        self.before = sum(_bytes(n) for n in graph.nodes() if n.op == "Const")
 
     def graph(self) -> Graph:
         new = self.old.map(self.stored)
@@ -77,9 +87,9 @@ class _Weights:
             return None
         value = node.args[place]
         raw = value.node.args[0] if value.node.op == "Cast" and is_const(value.node.args[0]) else value
-        if not is_const(raw) or raw.type.dtype not in ("f32", "f16") or raw.type.size < self.least:
+        if not is_const(raw) or raw.type.dtype not in ("f32", "f16") or raw.type.size < max(self.least, 1):
             return None
-        if node.op == "Gather" and any(_place(n) != 0 for n in self.users[value]):
+        if node.op == "Gather" and any(_place(n) != 0 for n in self.users.get(value, [])):
             return None  # the table is read as it is, too
         if self.store == "int8" and node.op not in ("Conv", "MatMul"):
             if node.op in RECURRENT:
@@ -88,8 +98,10 @@ class _Weights:
         axis = 0 if node.op == "Conv" else len(raw.shape) - 1
         found = self.narrowed(raw, axis)
         if isinstance(found, str):
-            return self.refuse(node, found)
-        made = _halves(node, *found[:1]) if self.store == "f16" else self.bytes(node, *found)
+            self.refuse(node, found)
+            return None
+        codes, scale = found
+        made = _halves(node, codes) if scale is None else self.coded(node, codes, scale)
         if made is None or not self.session.step("weights", node):
             return None
         self.done += 1
@@ -107,22 +119,25 @@ class _Weights:
         return self.narrow[raw, axis]
 
     def _narrowed(self, raw: Value, axis: int) -> tuple[Value, Value | None] | str:
-        array = const_array(raw).astype(np.float32)
+        array: Any = const_array(raw).astype(np.float32)
         if not np.abs(array).max() <= (HALF if self.store == "f16" else np.finfo(np.float32).max):
             return f"some are beyond the range of {self.store}"
-        codes, scale = (array.astype(np.float16), np.float32(1)) if self.store == "f16" else as_bytes(array, axis)
+        if self.store == "f16":
+            codes, scale = array.astype(np.float16), np.float32(1)
+        else:
+            codes, scale = as_bytes(array, axis)
         if not np.linalg.norm(codes * scale - array) <= ROUGH[self.store] * np.linalg.norm(array):
             return f"{self.store} would be too rough"
         made = const(codes, raw.node.name, raw.node.origin)
         return made, None if self.store == "f16" else const(scale)
 
-    def bytes(self, node: Node, codes: Value, scale: Value | None) -> Value | None:
+    def coded(self, node: Node, codes: Value, scale: Value) -> Value | None:
         """The layer with i8 weights, where that is faster."""
-        assert scale is not None
-        factors = const_array(scale).reshape(-1)
+        factors: Any = const_array(scale).reshape(-1)
         args = [node.args[0], build("Cast", codes, to="f32")]
         if node.op == "Conv":
-            bias = const_array(node.args[2]) / factors if is_const(node.args[2]) else np.full(1, np.inf)
+            given: Any = const_array(node.args[2]) if is_const(node.args[2]) else np.inf
+            bias = given / factors.astype(np.float64)
             if not (np.abs(bias) < np.finfo(np.float32).max).all():
                 self.refuse(node, "their bias is no constant, or too large for their scale")
                 return None
@@ -130,23 +145,22 @@ class _Weights:
             factors = factors.reshape(-1, *(1,) * (len(node.args[1].shape) - 2))
         sums = build(node.op, *args, origin=node.origin, label=node.name, **node.attrs)
         made = build("Mul", sums, const(factors), origin=node.origin, label=node.name)
-        if not self.pays(node, made):
-            self.refuse(node, "the time to read them is not what limits these")
-            return None
-        return made
+        if self.target is None or self.pays(node, made, self.target):
+            return made
+        self.refuse(node, "the time to read them is not what limits these")
+        return None
 
-    def pays(self, node: Node, made: Value) -> bool:
-        """Whether the cost model sees a gain; True where there is no target."""
-        target = self.session.target
-        if target is None:
-            return True
+    def pays(self, node: Node, made: Value, target: Target) -> bool:
+        """Whether weights come from far, and the cost model sees a gain."""
+        if self.before <= target.cpu.l2:
+            return False
         sums = made.node.args[0].node
         times = []
         for nodes, out in (([node], Value(node)), ([sums.args[1].node, sums, made.node], made)):
             inside = set(nodes)
             outer = list(dict.fromkeys(a for n in nodes for a in n.args if a.node not in inside))
             constants = frozenset(k for k, a in enumerate(outer) if is_const(a))
-            problem = Problem(make_body(nodes, outer, (out,)), target, self.session.threads, constants, self.cold)
+            problem = Problem(make_body(nodes, outer, (out,)), target, self.session.threads, constants, cold=True)
             times.append(min((c.cost_us for c in choices(problem)), default=np.inf))
         return times[0] >= GAIN * times[1]
 
@@ -173,19 +187,19 @@ def _halves(node: Node, codes: Value) -> Value | tuple[Value, ...]:
     return replace(node, args=args).results
 
 
-def as_bytes(array: Array, axis: int) -> tuple[Array, Array]:
+def as_bytes(array: Any, axis: int) -> tuple[Any, Any]:
     """Codes and scales of the channels along an axis; exact where a channel holds multiples of some scale already."""
-    rows = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
+    rows: Any = np.moveaxis(array, axis, 0).reshape(array.shape[axis], -1)
     largest = np.abs(rows).max(axis=1).astype(np.float64)
     scale = np.where(largest > 0, largest, 1.0) / LARGEST
     sample = rows[:, np.argsort(-np.abs(rows).sum(axis=0), kind="stable")[:SAMPLE]].astype(np.float64)
-    open_ = np.ones(len(rows), bool)
+    left = np.ones(len(rows), bool)
     for steps in range(LARGEST, 0, -1):
         tried = np.where(largest > 0, largest, 1.0) / steps
         off = np.abs(sample - np.rint(sample / tried[:, None]) * tried[:, None]).max(axis=1)
-        fits = open_ & (off <= largest * 2.0**-20)
-        scale[fits], open_[fits] = tried[fits], False
-        if not open_.any():
+        fits = left & (off <= largest * EXACT)
+        scale[fits], left[fits] = tried[fits], False
+        if not left.any():
             break
     shape = [1] * array.ndim
     shape[axis] = -1
