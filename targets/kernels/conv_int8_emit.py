@@ -172,9 +172,10 @@ class Conv:
         return tir.seq(bind, tir.loop(high - low, lambda kh: self.columns(frame, t, acc, base, kh), "kh", start=low))
 
     def row_by_row(self, t: Tile) -> bool:
-        """Whether the rows of taps that are outside are known when the kernel runs."""
+        """Whether rows of taps may be outside, and which is known when the kernel runs."""
         h = self.w.height
-        return not t.edge_row and len(t.rows) == 1 and not h.plain and not (h.kernel == 1 and h.pad == 0)
+        inside = h.inside(0, 0) and h.inside(h.out - 1, h.kernel - 1)
+        return not t.edge_row and len(t.rows) == 1 and not inside
 
     def base(self, t: Tile) -> tuple[Expr, Stmt | None]:
         """Offset of the first byte that the tile's first pixel reads at the first tap (which may lie outside)."""
@@ -208,7 +209,8 @@ class Conv:
         def step(s: Expr, some: Callable[[Expr], Expr]) -> Stmt:
             padding = self.step.same(self.zero) if self.zero else None
             numbers = [
-                some(tap + s * self.group + offset) if inside else padding for offset, inside in zip(at, live, strict=True)
+                some(tap + s * self.group + offset) if inside else padding
+                for offset, inside in zip(at, live, strict=True)
             ]
             return self.one_step(acc, len(t.widths), line + s * self.width, numbers)
 
