@@ -183,7 +183,8 @@ class Forms:
         if whole is None or np.any(_reach(w, axis) * max(x.zero - least, most - x.zero) + np.abs(whole) > LARGEST_SUM):
             return None
         attrs: dict[str, Any] = dict(node.attrs) if op == "Edgec.ConvInteger" else {}
-        zero: dict[str, Any] = {"zero" if op == "Edgec.ConvInteger" else "a_zero": x.zero}
+        whole, point = _shifted(whole, w, axis, x) if not any(attrs.get("pads") or ()) else (whole, x.zero)
+        zero: dict[str, Any] = {"zero" if op == "Edgec.ConvInteger" else "a_zero": point}
         weights = const(w, node.args[1].node.name, node.args[1].node.origin)
         made = build(
             op, x.value, weights, const(whole), label=f"{node.name}_sums" if node.name else "", **attrs, **zero
@@ -269,6 +270,15 @@ def _known(value: Value) -> Tensor | None:
 def _reach(w: Tensor, axis: int) -> Tensor:
     """The sum of the magnitudes of each output's weights."""
     return np.asarray(np.abs(w.astype(np.float64)).sum(tuple(a for a in range(w.ndim) if a != axis)))
+
+
+def _shifted(bias: Tensor, w: Tensor, axis: int, x: Stored) -> tuple[Tensor, int]:
+    """A bias that has taken in the zero point of the input, and 0; or both as they are, where sums might not fit."""
+    moved = bias - x.zero * w.astype(np.int64).sum(tuple(a for a in range(w.ndim) if a != axis))
+    least, most = limits(x.value.type.dtype)
+    if np.any(_reach(w, axis) * max(-least, most) + np.abs(moved) > LARGEST_SUM):
+        return bias, x.zero
+    return moved.astype(np.int32), 0
 
 
 def _whole(bias: Tensor, unit: Any) -> Tensor | None:

@@ -163,7 +163,7 @@ class Conv:
         h = self.w.height
         if t.edge_row:
             return tir.seq([self.columns(frame, t, acc, cb, tap) for tap in range(h.kernel)])
-        if len(t.rows) > 1 or h.plain or (h.kernel == 1 and h.pad == 0):
+        if len(t.rows) > 1 or h.plain or (h.kernel == 1 and h.pad == 0 and h.inside(h.out - 1, 0)):
             return tir.loop(h.kernel, lambda kh: self.columns(frame, t, acc, cb, kh), "kh")
         low, high = tap_bounds(h, t.rows[0])
         return tir.loop(high - low, lambda kh: self.columns(frame, t, acc, cb, kh), "kh", start=low)

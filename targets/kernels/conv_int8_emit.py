@@ -19,6 +19,7 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import physical_shape
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.compiler.target import Cpu
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
@@ -27,14 +28,15 @@ from .common_emit import Frame, emit_kernel, full_or_rest, put, store_tile, vect
 from .conv_emit import Tile, flat_type, source, tap_bounds
 from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
-from .conv_tiles import flat, units
-from .conv_units import extent, pixels
+from .conv_tiles import TileChoice, flat, unit_pixels, units
+from .conv_units import extent, pixels, place
 from .int8_dot import Step
 from .int8_store import TOGETHER, Pack, packs, part
 from .int8_tiles import BLOCK, QUAD, dot_of, tasks, widened
 
 I32 = "int32"
 AHEAD = 16  # steps between asking for weights and using them
+LINE = 64  # bytes of a cache line
 
 
 def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
@@ -88,7 +90,7 @@ class Conv:
         self.rest = 0  # bytes of the last group of a pixel, where these lie in memory without padding
         # The columns of a window follow each other without a gap, in memory as in the weights.
         self.joined = w.width.kernel == 1 or (w.width.dilation == 1 and self.pixel == self.group * self.groups)
-        self.far = self.groups * w.taps * self.width > problem.target.cpu.l1d // 2
+        self.ahead = Ahead(w, self.plan, self.groups * w.taps, self.width, self.cpu)
 
     def zero_of(self, attrs: Any) -> int:
         return int(attrs["zero"])
@@ -147,7 +149,10 @@ class Conv:
             starts = Starts(self, tile, len(widths))
 
             def one(rows: list[Any], edge_row: bool, columns: list[Any], edge_column: bool) -> Stmt:
-                t = Tile(image, rows, columns, widths, tile * wide, tile, first, edge_row, edge_column)
+                done = place(w, self.plan, space, rows[0], columns[0])
+                if not self.plan.channels_first:
+                    done = done + space * unit_pixels(w, self.plan)
+                t = Tile(image, rows, columns, widths, tile * wide, tile, first, edge_row, edge_column, done)
                 return self.tile(frame, t, starts)
 
             return tir.seq(starts.prepare(frame), pixels(self, self.plan, space, one))
@@ -172,9 +177,10 @@ class Conv:
         return tir.seq(bind, tir.loop(high - low, lambda kh: self.columns(frame, t, acc, base, kh), "kh", start=low))
 
     def row_by_row(self, t: Tile) -> bool:
-        """Whether the rows of taps that are outside are known when the kernel runs."""
+        """Whether rows of taps may be outside, and which is known when the kernel runs."""
         h = self.w.height
-        return not t.edge_row and len(t.rows) == 1 and not h.plain and not (h.kernel == 1 and h.pad == 0)
+        inside = h.inside(0, 0) and h.inside(h.out - 1, h.kernel - 1)
+        return not t.edge_row and len(t.rows) == 1 and not inside
 
     def base(self, t: Tile) -> tuple[Expr, Stmt | None]:
         """Offset of the first byte that the tile's first pixel reads at the first tap (which may lie outside)."""
@@ -208,9 +214,11 @@ class Conv:
         def step(s: Expr, some: Callable[[Expr], Expr]) -> Stmt:
             padding = self.step.same(self.zero) if self.zero else None
             numbers = [
-                some(tap + s * self.group + offset) if inside else padding for offset, inside in zip(at, live, strict=True)
+                some(tap + s * self.group + offset) if inside else padding
+                for offset, inside in zip(at, live, strict=True)
             ]
-            return self.one_step(acc, len(t.widths), line + s * self.width, numbers)
+            asked = self.ahead.ask(self.weights, t, line + s * self.width)
+            return tir.seq(asked, self.one_step(acc, len(t.widths), line + s * self.width, numbers))
 
         whole = count - 1 if self.rest else count
         size = sum(live) * len(t.widths) * self.step.dot.work
@@ -235,8 +243,6 @@ class Conv:
     def one_step(self, acc: tir.Buffer, vectors: int, line: Expr, numbers: list[Expr | None]) -> Stmt:
         """Add a group of channels of each pixel; None: the pixel is left out."""
         parts: list[Stmt | None] = []
-        if self.far:
-            parts += [tir.prefetch(self.weights, line + AHEAD * self.width + b) for b in range(0, self.width, 64)]
         lines = []
         for v in range(vectors):
             weights = vector(self.weights, self.group * self.lanes, line + v * self.group * self.lanes)
@@ -314,6 +320,34 @@ class Conv:
         """Of the output, in vector v of a pixel."""
         channel = t.channel + v * self.lanes + lane
         return (t.image, channel, row, column) if self.rank == 4 else (t.image, channel, column)
+
+
+class Ahead:
+    """How tiles ask for weights before they need them.
+
+    Those of a tile of channels, its slice, are used by all tiles of pixels in turn, which share the asking for the next
+    slice. A slice that does not stay in L1 is asked for step by step as well.
+    """
+
+    def __init__(self, w: Window, plan: TileChoice, steps: int, width: int, cpu: Cpu) -> None:
+        self.slice, self.width = steps * width, width
+        self.far = self.slice > cpu.l1d // 2
+        self.pixels = unit_pixels(w, plan) if plan.channels_first else w.pixels
+        _, tiles, _ = units(w, plan)
+        each = ceil_div(width * plan.rows * plan.columns, self.pixels)  # bytes of the next slice for each step
+        self.each = each if tiles > 1 and self.slice * tiles > cpu.l1d // 2 and each <= LINE else 0
+
+    def ask(self, weights: tir.Buffer, t: Tile, line: Expr) -> list[Stmt]:
+        """Before the step whose weights begin at `line`."""
+        asked = []
+        if self.far:
+            asked += [tir.prefetch(weights, line + AHEAD * self.width + b) for b in range(0, self.width, LINE)]
+        if self.each:
+            start = tir.expr(t.weights) * self.slice
+            share = tirx.floordiv(tir.expr(t.done) * self.slice, self.pixels)
+            step = tirx.floordiv(line - start, self.width)
+            asked.append(tir.prefetch(weights, start + self.slice + share + step * self.each, near=not self.far))
+        return asked
 
 
 class Starts:
