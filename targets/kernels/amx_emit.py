@@ -88,7 +88,9 @@ class Kernel:
         def add(g: Expr) -> Stmt:
             row = tir.load(weights, tir.ramp((tile * groups + g) * 64, 64))
             dot = "llvm.x86.avx512.vpdpbusd.512"
-            return tir.store(total, tirx.call_llvm_pure_intrin("int32x16", dot, tir.load(total, whole), ones, row), whole)
+            return tir.store(
+                total, tirx.call_llvm_pure_intrin("int32x16", dot, tir.load(total, whole), ones, row), whole
+            )
 
         correct = value - tir.load(total, whole) * tir.broadcast(tir.i32(self.zero), LANES)
         clear = tir.store(total, tir.broadcast(tir.i32(0), LANES), whole)
@@ -301,7 +303,7 @@ class Run:
         t, left = self.k.t, self.k.left
         lines, steps = self.channels * left.groups, left.groups // t.groups
         share = ceil_div(lines, steps * ceil_div(t.block, t.pixels))
-        if share > MOST_FETCHED:
+        if share > MOST_FETCHED and self.k.blocks > 1:
             return []
         first = (unit.number * steps + tirx.floordiv(tir.expr(group), t.groups)) * share
         begin = (unit.channel + self.channels) * left.groups
