@@ -224,7 +224,7 @@ class Run:
             self.products(first, None),
             tir.loop(total - 1, next_, "unit", start=1),
             also,
-            [piece for pieces in self.ends(last) for piece in pieces],
+            [piece for pieces in self.ends(last, False) for piece in pieces],
         )
 
     def unit(self, v: Expr) -> tuple[Unit, list[Stmt]]:
@@ -241,11 +241,11 @@ class Run:
         sources = [named(source) for source, _ in found]
         return Unit(number, channel, [segments for _, segments in found], sources), binds
 
-    def ends(self, unit: Unit) -> list[list[Stmt]]:
-        """What follows the sums of each tile of pixels of a unit, in pieces."""
+    def ends(self, unit: Unit, many: bool) -> list[list[Stmt]]:
+        """What follows the sums of each tile of pixels of a unit, in `many` pieces or as little code."""
         rows = self.k.t.rows
         return [
-            [s for segment in segments for s in self.finish.pieces(segment, i * rows, unit.channel)]
+            [s for segment in segments for s in self.finish.pieces(segment, i * rows, unit.channel, many)]
             for i, segments in enumerate(unit.segments)
         ]
 
@@ -258,7 +258,7 @@ class Run:
         loops, last = self.steps(unit)
         if before is None:
             return tir.seq(begin, loops, last, leave)
-        return tir.seq(begin, loops, mixed(last, leave, self.ends(before), many))
+        return tir.seq(begin, loops, mixed(last, leave, self.ends(before, True), many))
 
     def steps(self, unit: Unit) -> tuple[Stmt, list[Stmt]]:
         """All steps of the reduction: lines of the window, runs in a line, products in a run. The last ones apart."""
