@@ -1,4 +1,4 @@
-"""What follows the sums of a tile of pixels: four vectors that become one of bytes, or any other tail pixel by pixel."""
+"""What follows the sums of a tile of pixels: four vectors become one of bytes, or any other tail pixel by pixel."""
 
 from __future__ import annotations
 

@@ -109,7 +109,7 @@ class Tiling:
 
 
 def folded(w: Window) -> Left | None:
-    """A window of stride 2 over few channels as one of stride 1 over pairs of lines: half the products, twice as deep."""
+    """A window of stride 2 over few channels as one of stride 1 over pairs of lines: half as many, twice as deep."""
     h = w.height
     if w.channels_in > 4 or h.stride != 2 or h.kernel < 2 or h.dilation != 1 or w.width.dilation != 1:
         return None

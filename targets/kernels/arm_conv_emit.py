@@ -202,7 +202,9 @@ class Sums:
 
     # -- a tile ----------------------------------------------------------------------------------------------------
 
-    def tile(self, part: Part, row: Expr, columns: list[Expr | int], edge: bool, low: Expr, high: Expr) -> Stmt:
+    def tile(
+        self, part: Part, row: Expr, columns: list[Expr | int], edge: bool, low: Expr, high: Expr
+    ) -> Stmt:
         dots = Dots(self.method, len(columns), part.vectors)
         taps = self.taps_few if self.few else self.taps
 
@@ -212,7 +214,9 @@ class Sums:
         reduce = tir.loop(high - low, line, "kh", start=low)
         return tir.seq(dots.alloc, dots.start(part.start()), reduce, self.finish(part, dots, row, columns))
 
-    def taps(self, part: Part, dots: Dots, row: Expr, kh: Expr, columns: list[Expr | int], edge: bool) -> Stmt:
+    def taps(
+        self, part: Part, dots: Dots, row: Expr, kh: Expr, columns: list[Expr | int], edge: bool
+    ) -> Stmt:
         """A row of the window, blocks of 16 input channels."""
         axis = self.w.width
 
@@ -261,28 +265,22 @@ class Sums:
         def step(cb: Expr, live: int) -> Stmt:
             base = (tap * count + cb) * (groups * wide)
             binds, found = acts(cb, live)
-            return tir.seq(
-                binds, dots.step(found, live, lambda k, at: vector(part.weights, BLOCK, base + (k * wide + at)))
-            )
+            return tir.seq(binds, dots.step(found, live, lambda k, at: vector(part.weights, BLOCK, base + (k * wide + at))))
 
         parts: list[Stmt] = []
         if full:
-            parts.append(
-                tir.loop(full + part.frame.zero, lambda cb: step(cb, groups), "cb")
-                if full > 1
-                else step(tir.i32(0), groups)
-            )
+            parts.append(tir.loop(full + part.frame.zero, lambda cb: step(cb, groups), "cb") if full > 1 else step(tir.i32(0), groups))
         if rest:
             parts.append(step(tir.i32(full), ceil_div(rest, method.each)))
         return tir.seq(parts)
 
-    def taps_few(self, part: Part, dots: Dots, row: Expr, kh: Expr, columns: list[Expr | int], edge: bool) -> Stmt:
+    def taps_few(
+        self, part: Part, dots: Dots, row: Expr, kh: Expr, columns: list[Expr | int], edge: bool
+    ) -> Stmt:
         """A row of the window where a pixel has four bytes: 16 bytes hold four neighbours, each used where it is read."""
         axis, each = self.w.width, FEW // self.method.each
         first = 0 if edge else source(axis, columns[0], 0)
-        relative = [
-            source_number(axis, c if edge else i, kw, edge) for i, c in enumerate(columns) for kw in range(axis.kernel)
-        ]
+        relative = [source_number(axis, c if edge else i, kw, edge) for i, c in enumerate(columns) for kw in range(axis.kernel)]
         needed = sorted({c for c in relative if not edge or 0 <= c < axis.size})
         low, high = (0, axis.size - 1) if edge else (needed[0], needed[-1]) if needed else (0, 0)
         binds: list[Stmt] = []
@@ -303,7 +301,9 @@ class Sums:
         outside = Act(splat(self.zero)) if self.zero else None
         steps = []
         for kw in range(axis.kernel):
-            acts = [held.get(relative[i * axis.kernel + kw], outside) for i in range(len(columns))]
+            acts = [
+                held.get(relative[i * axis.kernel + kw], outside) for i in range(len(columns))
+            ]
             if any(a is not None for a in acts):
                 steps.append(self.blocks(part, dots, kh, kw, lambda cb, g, acts=acts: ([], acts)))
         return tir.seq(binds, steps)
@@ -323,10 +323,14 @@ class Sums:
             return tir.seq(parts)
         stage, alloc = tir.local((len(columns) * wide,), "int32", "stage")
         kept = [
-            put(stage, dots.total(p, v), LANES, p * wide + v * LANES) for p in range(len(columns)) for v in range(many)
+            put(stage, dots.total(p, v), LANES, p * wide + v * LANES)
+            for p in range(len(columns))
+            for v in range(many)
         ]
         left = tir.expr(columns[0])
-        loop = tir.loop(len(columns) + part.frame.zero, lambda p: self.store(part, stage, p * wide, row, left + p), "p")
+        loop = tir.loop(
+            len(columns) + part.frame.zero, lambda p: self.store(part, stage, p * wide, row, left + p), "p"
+        )
         return tir.seq(alloc, kept, loop)
 
     def store(self, part: Part, stage: Buffer, at: Expr | int, row: Expr, column: Expr | int) -> Stmt:

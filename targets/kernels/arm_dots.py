@@ -48,7 +48,9 @@ class Dots:
 
     def start(self, first: Sequence[Expr]) -> list[Stmt]:
         """All pixels from these vectors, one for each four channels."""
-        return [self._set(team, i, self._first(first, i)) for team in range(self.teams) for i in range(self.per_team)]
+        return [
+            self._set(team, i, self._first(first, i)) for team in range(self.teams) for i in range(self.per_team)
+        ]
 
     def _first(self, first: Sequence[Expr], i: int) -> Expr:
         if self.method.pixels == 1:

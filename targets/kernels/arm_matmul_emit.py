@@ -38,9 +38,7 @@ class Rows(Sums):
         if not self._last(cb):
             return vector(part.x, BLOCK, at + cb * BLOCK)
         turn = BLOCK - k % BLOCK
-        return shuffled(
-            vector(part.x, BLOCK, at + (k - BLOCK)), "int8x16", [(turn + i) % BLOCK for i in range(BLOCK)], "int8x16"
-        )
+        return shuffled(vector(part.x, BLOCK, at + (k - BLOCK)), "int8x16", [(turn + i) % BLOCK for i in range(BLOCK)], "int8x16")
 
     def _last(self, cb: Expr) -> bool:
         """Whether a block is the short one, whose number is known."""

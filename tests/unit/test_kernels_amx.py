@@ -127,7 +127,7 @@ def test_products_with_a_matrix(rows: str, inner: int, columns: int, zero: int, 
 @pytest.mark.parametrize("at", range(3))
 def test_every_tiling(at: int, tmp_path: Path) -> None:
     """Blocks of pixels, shares of the channels, tiles whose pixels others have as well."""
-    p = conv(f"u8[2, 48, 5, 37]@NHWC16c", f"i8[100, 48, 3, 3]@{DEEP}", pads=(1, 1, 1, 1))
+    p = conv("u8[2, 48, 5, 37]@NHWC16c", f"i8[100, 48, 3, 3]@{DEEP}", pads=(1, 1, 1, 1))
     p = replace(p, threads=4)
     offers = ROWS["conv_int8_amx"].choices(p)
     row = replace(ROWS["conv_int8_amx"], choices=lambda _: [offers[at % len(offers)]])
