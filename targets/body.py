@@ -124,7 +124,8 @@ class Body:
         apart = value in self.places or value in self.bound or value in self._shared
         if apart or inner.op != "Edgec.Rescale" or node.op != "Edgec.Rescale":
             return self._at(value, index)
-        return unpacked(*self.terms(inner, index), **full_attrs(inner))
+        attrs: Any = full_attrs(inner)
+        return unpacked(*self.terms(inner, index), **attrs)
 
     def _looked_up(self, node: Node, index: Index) -> Expr:
         x, table = node.args

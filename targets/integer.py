@@ -43,8 +43,7 @@ def total(*args: Expr, zeros: tuple[int, ...]) -> Expr:
     """The sum of a rescaling in f32, before limits and rounding."""
     count = len(zeros)
     terms = [
-        number(term, z) * multiplier
-        for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
+        number(term, z) * multiplier for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
     ]
     return reduce(lambda a, b: a + b, map(fenced, terms) if count > 1 else terms)
 
