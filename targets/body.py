@@ -23,7 +23,7 @@ from edgec.compiler.ops.common import limits
 from .access import Place
 from .casts import TYPED
 from .conversions import literal, narrow, widen
-from .integer import INTEGER
+from .integer import INTEGER, unpacked
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
@@ -98,7 +98,7 @@ class Body:
             return self.bound[value](index)
         node = value.node
         if node.op in INTEGER:
-            return INTEGER[node.op](*(self._at(a, align(index, a.shape)) for a in node.args), **full_attrs(node))
+            return INTEGER[node.op](*self.terms(node, index), **full_attrs(node))
         if node.op == "Edgec.Table":
             return self._looked_up(node, index)
         if node.op in SCALAR:
@@ -114,6 +114,18 @@ class Body:
         if node.op in MAPS:
             return MAPS[node.op](self, value, index)
         raise EdgecError(f"{node}: no scalar form; kind {OPS[node.op].kind}")
+
+    def terms(self, node: Node, index: Index) -> list[Expr]:
+        """The arguments of an operator on quantized tensors; a rescaling inside another one as f32."""
+        return [self._term(node, a, align(index, a.shape)) for a in node.args]
+
+    def _term(self, node: Node, value: Value, index: Index) -> Expr:
+        inner = value.node
+        apart = value in self.places or value in self.bound or value in self._shared
+        if apart or inner.op != "Edgec.Rescale" or node.op != "Edgec.Rescale":
+            return self._at(value, index)
+        attrs: Any = full_attrs(inner)
+        return unpacked(*self.terms(inner, index), **attrs)
 
     def _looked_up(self, node: Node, index: Index) -> Expr:
         x, table = node.args

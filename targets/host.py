@@ -77,4 +77,4 @@ def claim_tiles() -> bool:
     if platform.machine() != "x86_64" or not {"AMXTILE", "AMXINT8"} <= features():
         return False
     arch_prctl, request, tile_data = 158, 0x1023, 18
-    return ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0
+    return int(ctypes.CDLL(None).syscall(arch_prctl, request, tile_data)) == 0

@@ -7,7 +7,7 @@ from functools import reduce
 
 from tvm import tirx
 
-from .mathlib import fenced
+from .mathlib import at_least, at_most, fenced, kind
 from .tir import Expr, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
@@ -18,6 +18,13 @@ def difference(x: Expr, zero: int) -> Expr:
     """x - zero in 32 bits."""
     wide = tirx.Cast("int32", x)
     return wide - lit(zero, "int32") if zero else wide
+
+
+def number(x: Expr, zero: int) -> Expr:
+    """x - zero as f32; bytes that a rescaling left as such are whole numbers already."""
+    if kind(x) == "float32":
+        return x - lit(float(zero), "float32") if zero else x
+    return tirx.Cast("float32", difference(x, zero))
 
 
 def multiply(a: Expr, b: Expr, *, a_zero: int, b_zero: int) -> Expr:
@@ -36,10 +43,17 @@ def total(*args: Expr, zeros: tuple[int, ...]) -> Expr:
     """The sum of a rescaling in f32, before limits and rounding."""
     count = len(zeros)
     terms = [
-        tirx.Cast("float32", difference(term, z)) * multiplier
-        for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
+        number(term, z) * multiplier for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
     ]
     return reduce(lambda a, b: a + b, map(fenced, terms) if count > 1 else terms)
+
+
+def unpacked(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
+    """A rescaling whose bytes another one reads: as f32, which they need not leave."""
+    limits = (lit(float(limit - zero), "float32") for limit in (low, high))
+    bounded = at_most(at_least(total(*args, zeros=zeros), next(limits)), next(limits))
+    whole = fenced(bounded + lit(_ROUNDER, "float32")) - lit(_ROUNDER, "float32")
+    return whole + lit(float(zero), "float32") if zero else whole
 
 
 def rounded(x: Expr, plus: int = 0) -> Expr:

@@ -202,7 +202,7 @@ uint32_t ec_missing_isa(const ec_desc *desc)
 {
     while (desc->fallback != NULL)
         desc = desc->fallback;
-    return desc->isa & ~ec_cpu_isa();
+    return desc->isa & ~ec_claim_isa(desc->isa);
 }
 
 size_t ec_model_bytes(void)

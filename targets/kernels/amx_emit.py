@@ -88,7 +88,9 @@ class Kernel:
         def add(g: Expr) -> Stmt:
             row = tir.load(weights, tir.ramp((tile * groups + g) * 64, 64))
             dot = "llvm.x86.avx512.vpdpbusd.512"
-            return tir.store(total, tirx.call_llvm_pure_intrin("int32x16", dot, tir.load(total, whole), ones, row), whole)
+            return tir.store(
+                total, tirx.call_llvm_pure_intrin("int32x16", dot, tir.load(total, whole), ones, row), whole
+            )
 
         correct = value - tir.load(total, whole) * tir.broadcast(tir.i32(self.zero), LANES)
         clear = tir.store(total, tir.broadcast(tir.i32(0), LANES), whole)
@@ -222,7 +224,7 @@ class Run:
             self.products(first, None),
             tir.loop(total - 1, next_, "unit", start=1),
             also,
-            [piece for pieces in self.ends(last) for piece in pieces],
+            [piece for pieces in self.ends(last, False) for piece in pieces],
         )
 
     def unit(self, v: Expr) -> tuple[Unit, list[Stmt]]:
@@ -239,11 +241,11 @@ class Run:
         sources = [named(source) for source, _ in found]
         return Unit(number, channel, [segments for _, segments in found], sources), binds
 
-    def ends(self, unit: Unit) -> list[list[Stmt]]:
-        """What follows the sums of each tile of pixels of a unit, in pieces."""
+    def ends(self, unit: Unit, many: bool) -> list[list[Stmt]]:
+        """What follows the sums of each tile of pixels of a unit, in `many` pieces or as little code."""
         rows = self.k.t.rows
         return [
-            [s for segment in segments for s in self.finish.pieces(segment, i * rows, unit.channel)]
+            [s for segment in segments for s in self.finish.pieces(segment, i * rows, unit.channel, many)]
             for i, segments in enumerate(unit.segments)
         ]
 
@@ -256,7 +258,7 @@ class Run:
         loops, last = self.steps(unit)
         if before is None:
             return tir.seq(begin, loops, last, leave)
-        return tir.seq(begin, loops, mixed(last, leave, self.ends(before), many))
+        return tir.seq(begin, loops, mixed(last, leave, self.ends(before, True), many))
 
     def steps(self, unit: Unit) -> tuple[Stmt, list[Stmt]]:
         """All steps of the reduction: lines of the window, runs in a line, products in a run. The last ones apart."""
@@ -301,7 +303,7 @@ class Run:
         t, left = self.k.t, self.k.left
         lines, steps = self.channels * left.groups, left.groups // t.groups
         share = ceil_div(lines, steps * ceil_div(t.block, t.pixels))
-        if share > MOST_FETCHED:
+        if share > MOST_FETCHED and self.k.blocks > 1:
             return []
         first = (unit.number * steps + tirx.floordiv(tir.expr(group), t.groups)) * share
         begin = (unit.channel + self.channels) * left.groups

@@ -1,4 +1,4 @@
-"""What follows the sums of a tile of pixels: four vectors that become one of bytes, or any other tail pixel by pixel."""
+"""What follows the sums of a tile of pixels: four vectors become one of bytes, or any other tail pixel by pixel."""
 
 from __future__ import annotations
 
@@ -51,15 +51,18 @@ class Finish:
             last = min(LANES, self.pitch)
         self.widths = [LANES] * (channels - 1) + [last]
 
-    def pieces(self, segment: Segment, first: int, channel: Expr) -> list[Stmt]:
-        """Statements that end a segment of the tile whose sums begin in row `first`. `channel` is a tile of channels."""
+    def pieces(self, segment: Segment, first: int, channel: Expr, many: bool) -> list[Stmt]:
+        """Statements that end a segment of the tile whose sums begin in row `first`: `many`, where that can be, or one.
+
+        `channel` is a tile of channels.
+        """
         row = first + segment.slot
         if not self.packs:
             return [self.guarded(segment, self.plain(segment, row, channel))]
         base, bind = self.base(segment, channel)
         each = max(1, TOGETHER // self.channels)
-        if not isinstance(segment.done, tirx.IntImm):
-            return [self.guarded(segment, tir.seq(bind, self.rest(segment, base, row, channel, each)))]
+        if not many or not isinstance(segment.done, tirx.IntImm):
+            return [self.guarded(segment, tir.seq(bind, self.loop(segment, base, row, channel, each)))]
         made = [
             self.group(segment, base, row, channel, tir.i32(j), min(each, segment.count - j))
             for j in range(0, segment.count, each)
@@ -74,18 +77,22 @@ class Finish:
         pixel = (self.image * w.height.out + segment.row) * w.width.out + segment.column
         return tir.let(pixel * self.pitch + channel * LANES, "base")
 
-    def rest(self, segment: Segment, base: Expr, row: int, channel: Expr, each: int) -> Stmt:
+    def loop(self, segment: Segment, base: Expr, row: int, channel: Expr, each: int) -> Stmt:
         """The pixels that no other tile ends: groups of `each`, then one by one."""
-        count = tir.i32(segment.count) - segment.done
-        whole = tirx.truncdiv(count, each)
 
         def group(first: Expr, many: int) -> Stmt:
             return self.group(segment, base, row, channel, first, many)
 
-        parts = [tir.loop(whole, lambda q: group(segment.done + q * each, each), "pixels")]
+        if isinstance(segment.done, tirx.IntImm):
+            whole, rest = divmod(segment.count, each)
+            groups = tir.loop(whole + self.frame.zero, lambda q: group(q * each, each), "pixels") if whole else None
+            return tir.seq(groups, group(tir.i32(whole * each), rest) if rest else None)
+        count = tir.i32(segment.count) - segment.done
+        many = tirx.truncdiv(count, each)
+        parts = [tir.loop(many, lambda q: group(segment.done + q * each, each), "pixels")]
         if each > 1:
-            left = segment.done + whole * each
-            parts.append(tir.loop(count - whole * each, lambda q: group(left + q, 1), "pixel"))
+            left = segment.done + many * each
+            parts.append(tir.loop(count - many * each, lambda q: group(left + q, 1), "pixel"))
         return tir.seq(parts)
 
     def group(self, segment: Segment, base: Expr, row: int, channel: Expr, first: Expr, count: int) -> Stmt:

@@ -18,7 +18,7 @@ from .conv_rows import flattens
 from .conv_shape import Axis, Window, conv_window, geometry
 from .int8_tiles import BLOCK, QUAD
 
-KEPT = 9
+KEPT = 3
 CONV, MATMUL = "conv_int8_amx", "matmul_int8_amx"
 ISA = frozenset({"AMXTILE", "AMXINT8", "AVX512VNNI"})
 

@@ -23,7 +23,8 @@ SLACK = 1.1  # of the rate at which tiles are multiplied, reached
 LOADED = 2.0  # rows that are loaded in a cycle
 VECTOR_CYCLES = 2.2  # from sums to bytes, per vector
 HIDDEN = 0.4  # share of a unit's products during which the vectors of the last one pass
-UNIT_CYCLES = 30.0  # to start a unit, and to wait for its last product
+UNIT_CYCLES = 20.0  # to start a unit, and to wait for its last product
+TASK_CYCLES = 100.0  # to find a task's place, to begin its first unit and to end its last
 CALL_CYCLES = 200.0  # to configure tiles and to release them
 COPY_CYCLES = 2.5  # of a cache line
 NARROW = 12  # pixels of a line up to which pixels are gathered
@@ -108,7 +109,7 @@ class Tiling:
 
 
 def folded(w: Window) -> Left | None:
-    """A window of stride 2 over few channels as one of stride 1 over pairs of lines: half the products, twice as deep."""
+    """A window of stride 2 over few channels as one of stride 1 over pairs of lines: half as many, twice as deep."""
     h = w.height
     if w.channels_in > 4 or h.stride != 2 or h.kernel < 2 or h.dilation != 1 or w.width.dilation != 1:
         return None
@@ -144,8 +145,12 @@ def heights(left: Left) -> list[tuple[int, int]]:
         even = left.bordered and h.stride == w.stride == 1 and h.out > 1
         many = min(lines, h.out) if even else 1
         return [((many - 1) * left.line + w.out, many)]
-    cost = {n: ceil_div(w.out, n) * (product_cycles(n) + 2.0) for n in range(8, LANES + 1)}
-    return [(n, 1) for n in sorted(cost, key=lambda n: (cost[n], -n))[:2]]
+    at_once = 2 if h.out == 1 else 1  # tiles that a line should be a multiple of
+
+    def cycles(n: int) -> float:
+        return ceil_div(ceil_div(w.out, n), at_once) * (product_cycles(n) + 2.0)
+
+    return [(n, 1) for n in sorted(range(8, LANES + 1), key=lambda n: (cycles(n), -n))[:2]]
 
 
 def tilings(left: Left, cpu: Cpu, after: float, threads: int, cold: bool) -> Iterator[Tiling]:
@@ -188,7 +193,9 @@ def cost(left: Left, cpu: Cpu, t: Tiling, after: float, threads: int, cold: bool
     loads = (t.rows * t.pixels + t.groups * t.channels) / LOADED
     products = steps * SLACK * max(sums * product_cycles(t.rows), loads)
     vectors = w.pixels * panels / units * (VECTOR_CYCLES + 0.5 * after)
-    cycles = units * (products + sums * (t.rows + LANES / LOADED) + max(0.0, vectors - HIDDEN * products) + UNIT_CYCLES)
+    alone = max(0.0, vectors - HIDDEN * products)
+    cycles = units * (products + sums * (t.rows + LANES / LOADED) + alone + UNIT_CYCLES)
+    cycles += blocks * shares * (vectors - alone + TASK_CYCLES)  # the first and the last unit stand alone
     if left.gathered:
         cycles += w.pixels * (COPY_CYCLES * left.pixel / 64 + 4.0)
     elif left.bordered:

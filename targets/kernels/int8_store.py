@@ -17,7 +17,6 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.ops.common import limits
 from edgec.compiler.target import Cpu
 from edgec.targets import tir
-from edgec.targets.body import align
 from edgec.targets.integer import total
 from edgec.targets.mathlib import at_most
 from edgec.targets.tir import Expr, Stmt
@@ -64,7 +63,7 @@ class Pack:
         for table in inner_tables(value):
             self.keep(table)
         body = self.frame.body
-        body.bind(value, lambda at: total(*(body.at(a, align(at, a.shape)) for a in node.args), zeros=attrs["zeros"]))
+        body.bind(value, lambda at: total(*body.terms(node, at), zeros=attrs["zeros"]))
         stage, alloc = tir.local((TOGETHER * self.lanes,), F32, "total")
         self.parts += [alloc, *(self.fill(stage, value, k) for k in range(len(self.widths)))]
         totals = [vector(stage, self.lanes, min(k, len(self.widths) - 1) * self.lanes) for k in range(TOGETHER)]

@@ -48,6 +48,14 @@ static void open_refuses_a_missing_instruction_set(void)
     CHECK_EQ(open_changed(&desc), EC_ERR_ISA);
 }
 
+static void what_the_system_grants_is_what_the_cpu_offers(void)
+{
+    CHECK_EQ(ec_claim_isa(0), 0);
+    CHECK_EQ(ec_claim_isa(1u << 31), 0);
+    CHECK_EQ(ec_claim_isa(ec_cpu_isa()), ec_cpu_isa());
+    CHECK_EQ(ec_claim_isa(ec_cpu_isa() | 1u << 31), ec_cpu_isa()); /* asking again does no harm */
+}
+
 /* Three levels of one model, as the compiler links them: the most demanding first. */
 static void the_best_level_that_fits_is_taken(void)
 {
@@ -296,6 +304,7 @@ int main(void)
 {
     open_refuses_what_cannot_run();
     open_refuses_a_missing_instruction_set();
+    what_the_system_grants_is_what_the_cpu_offers();
     the_best_level_that_fits_is_taken();
     a_model_is_opened_at_its_level();
     a_closed_model_answers_with_errors();

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 from test_generic_harness import chain
@@ -10,7 +13,7 @@ from test_integer import FULL, same_bits
 
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build
-from edgec.compiler.registry import Problem
+from edgec.compiler.registry import ROWS, Problem
 from edgec.targets.host import claim_tiles
 
 pytestmark = pytest.mark.skipif(not claim_tiles(), reason="this CPU has no AMX")
@@ -68,3 +71,65 @@ def test_windows(kind: str, channels: int, size: str, window: str, attrs: dict[s
     layout = DEEP if channels > 4 else "OHWI2h16o4i" if folded else FLAT
     x, w = f"{kind}[2, {channels}, {size}]@NHWC{block}c", f"i8[24, {channels}, {window}]@{layout}"
     same_bits(conv(x, w, **attrs), "conv_int8_amx", tmp_path)
+
+
+def rescaled(sums: Value, m: Value, **attrs: object) -> Value:
+    return build("Edgec.Rescale", sums, m, zeros=(0,), **{**FULL, **attrs})
+
+
+TAILS: dict[str, tuple[list[str], Callable[..., Value]]] = {
+    "limits": (["f32[40, 1, 1]@CHW16c"], lambda s, m: rescaled(s, m, low=3, high=200)),
+    "signed": (["f32[1]"], lambda s, m: rescaled(s, m, to="i8", zero=-4, low=-100, high=90)),
+    "residual": (
+        ["u8[1, 40, 7, 21]@NHWC16c", "f32[40, 1, 1]@CHW16c", "f32[1]"],
+        lambda s, r, m, n: build("Edgec.Rescale", s, r, m, n, zeros=(0, 130), **FULL),
+    ),
+    "residual of bytes": (
+        ["u8[1, 40, 7, 21]@NHWC16c", "f32[40, 1, 1]@CHW16c", "f32[1]"],
+        lambda s, r, m, n: build("Edgec.Rescale", rescaled(s, m), r, n, n, zeros=(3, 130), **FULL),
+    ),
+    "table": (
+        ["f32[40, 1, 1]@CHW16c", "i8[256]"],
+        lambda s, m, t: build("Edgec.Table", rescaled(s, m), t),
+    ),
+    "floats": (
+        ["f32[40, 1, 1]@CHW16c"],
+        lambda s, m: build("Mul", build("Cast", s, to="f32"), m),
+    ),
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("name", TAILS)
+def test_tails(name: str, threads: int, tmp_path: Path) -> None:
+    kinds, tail = TAILS[name]
+
+    def body(a: Value, b: Value, c: Value, *rest: Value) -> Value:
+        return tail(build("Edgec.ConvInteger", a, b, c, zero=5, pads=(1, 1, 1, 1)), *rest)
+
+    first = ["u8[1, 32, 7, 21]@NHWC16c", f"i8[40, 32, 3, 3]@{DEEP}", "i32[40]@A16a"]
+    layout = "NCHW16c" if name == "floats" else "NHWC16c"
+    same_bits(chain([*first, *kinds], body, [layout], "x86-amx", threads), "conv_int8_amx", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns"), [("1", 64, 40), ("3, 11", 100, 70), ("49", 192, 96), ("1", 4, 3)]
+)
+@pytest.mark.parametrize("zero", [0, 9])
+def test_products_with_a_matrix(rows: str, inner: int, columns: int, zero: int, tmp_path: Path) -> None:
+    def body(a: Value, b: Value, c: Value, m: Value) -> Value:
+        return rescaled(build("Edgec.MatMulInteger", a, b, c, a_zero=zero), m)
+
+    kinds = [f"u8[{rows}, {inner}]", f"i8[{inner}, {columns}]@JK16j4k", f"i32[{columns}]@A16a", f"f32[{columns}]@A16a"]
+    same_bits(chain(kinds, body, [""], "x86-amx"), "matmul_int8_amx", tmp_path)
+
+
+@pytest.mark.parametrize("at", range(3))
+def test_every_tiling(at: int, tmp_path: Path) -> None:
+    """Blocks of pixels, shares of the channels, tiles whose pixels others have as well."""
+    p = conv("u8[2, 48, 5, 37]@NHWC16c", f"i8[100, 48, 3, 3]@{DEEP}", pads=(1, 1, 1, 1))
+    p = replace(p, threads=4)
+    offers = ROWS["conv_int8_amx"].choices(p)
+    row = replace(ROWS["conv_int8_amx"], choices=lambda _: [offers[at % len(offers)]])
+    with patch.dict(ROWS, {"conv_int8_amx": row}):
+        same_bits(p, "conv_int8_amx", tmp_path)

@@ -256,7 +256,8 @@ uint32_t ec_cpu_isa(void);
  * ones that this process may use from now on.  ec_open does so for what its model needs. */
 uint32_t ec_claim_isa(uint32_t isa);
 
-/* EC_ISA_* bits that the model (the last of its fallbacks, which needs least) needs and this CPU lacks. */
+/* EC_ISA_* bits that the model (the last of its fallbacks, which needs least) needs and this CPU lacks,
+ * or the operating system does not grant. */
 uint32_t ec_missing_isa(const ec_desc *desc);
 
 /* What ec_open would take on a CPU that offers `isa`: the first of desc and its fallbacks that needs no more, or NULL. */
