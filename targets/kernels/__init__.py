@@ -21,6 +21,7 @@ from . import (  # noqa: F401
     generic_other,
     generic_reduce,
     grid_sample,
+    image_int8,
     matmul_int8_rows,
     matmul_rows,
     ngrams,
