@@ -7,6 +7,7 @@ from . import (  # noqa: F401
     arm_matmul_rows,
     attention_rows,
     blend,
+    channels_int8,
     channels_rows,
     columns_rows,
     contract_generic,
