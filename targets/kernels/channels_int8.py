@@ -11,7 +11,7 @@ from edgec.compiler.layout import physical_shape
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .channels_rows import OPERATORS, sources, vectors
+from .channels_rows import OPERATORS, Source, sources, vectors
 from .common import byte_layout, ceil_div, task_split
 from .cost import LOOP, microseconds, streamed
 
@@ -73,14 +73,18 @@ def pieces(problem: Problem) -> list[Piece]:
 
 def _whole(problem: Problem, value: Value) -> list[bool]:
     """Whether a block is one of an input's as it lies; its last one need not be full."""
-    found = sources(problem, value)
-    assert not isinstance(found, str)
-    result = []
+    found, result = _sources(problem, value), []
     for k in range(0, len(found), LANES):
         arg, first = found[k]
         same = all(pair == (arg, first + i) for i, pair in enumerate(found[k : k + LANES]))
         result.append(same and first % LANES == 0)
     return result
+
+
+def _sources(problem: Problem, value: Value) -> list[Source]:
+    found = sources(problem, value)
+    assert not isinstance(found, str)
+    return found
 
 
 def _together(reads: Sequence[Sequence[tuple[int, int]]], whole: Sequence[bool], size: int) -> bool:
@@ -104,7 +108,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     pixels = body.outputs[0].shape[0] * prod(body.outputs[0].shape[2:])
     chunk = choice.get("chunk")
     blocks = [ceil_div(v.shape[1], LANES) for v in values]
-    wanted = {k: sources(problem, v) for k, v in enumerate(body.outputs)}
+    wanted = {k: _sources(problem, v) for k, v in enumerate(body.outputs)}
 
     def load(buffers: list[Buffer], pixel: Expr, arg: int, block: int, size: int) -> Expr:
         return tir.load(buffers[arg], tir.ramp((pixel * blocks[arg] + block) * LANES, size * LANES))

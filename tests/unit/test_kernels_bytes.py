@@ -1,4 +1,4 @@
-"""Kernels of bytes that are no dense contraction give the interpreter's bits, at every edge, in every group of channels."""
+"""Kernels of bytes that are no dense contraction give the interpreter's bits, at all edges and groups of channels."""
 
 from __future__ import annotations
 
