@@ -12,7 +12,7 @@ from .common import after_anchor, epilogue_fits, input_index
 
 
 def rescales(problem: Problem) -> Literal[True] | str:
-    """True where what follows the anchor is Rescale of sums and bytes of its shape, by numbers of tensor or channel, or Table."""
+    """True where Rescale and Table follow the anchor: sums and bytes of its shape, by numbers of tensor or channel."""
     if (fit := epilogue_fits(problem)) is not True:
         return fit
     shape = problem.anchor.types[0].shape

@@ -1,4 +1,4 @@
-"""What follows sums of products of bytes, on whole vectors: `Edgec.Rescale` of sums and of bytes beside them, `Edgec.Table`."""
+"""What follows sums of bytes, on whole vectors: `Edgec.Rescale` of sums and of bytes beside them, `Edgec.Table`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class Tail:
     """The elementwise nodes of a body at one pixel, for `lanes` dealt lanes in each of four vectors.
 
     `sums`: the anchor's. `multiplier(value, k)`: vector k of an operand that has one element per channel.
-    `bytes_at(value)`: the vector of a tensor of the anchor's shape; `table(value)`: the elements of a table. `binds` must stand before the result.
+    `bytes_at(value)`: the vector of a tensor of the anchor's shape; `table(value)`: the elements of a table.
+    `binds` must stand before the result.
     """
 
     def __init__(

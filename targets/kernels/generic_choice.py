@@ -21,6 +21,9 @@ RESIZE_CYCLES = {
     "linear": 130.0,
     "cubic": 440.0,
 }  # per vector: positions are computed for each element
+TABLE_CYCLES = 1.5  # per element that is looked up by itself
+TURN_CYCLES = 0.25  # per byte whose neighbours lie elsewhere afterwards
+SEAM_CYCLES = 0.5  # per byte of channels that are joined or cut within blocks
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
 SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
 
@@ -92,11 +95,24 @@ def arithmetic_cycles(problem: Problem) -> float:
     total = 0.0
     for node in problem.body.nodes():
         if OPS[node.op].kind in ("map", "elementwise"):
-            if node.op == "Resize":
+            whole = dtype(node.types[0].dtype).bytes == 1
+            if node.op == "Resize" and not (whole and full_attrs(node)["mode"] == "nearest"):
                 total += RESIZE_CYCLES[str(full_attrs(node)["mode"])] * node.types[0].size / lanes
+            if node.op == "Edgec.Layout" and whole:
+                total += TURN_CYCLES * node.types[0].size
+            if whole and node.op in ("Concat", "Slice", "Split") and any(n % 16 for n in _channels(node)):
+                total += SEAM_CYCLES * node.types[0].size
             each = 40.0 * lanes if _calls(node) else DEAR_CYCLES if node.op in DEAR else 1.0
+            if node.op == "Edgec.Table":
+                each = TABLE_CYCLES * lanes
             total += each * node.types[0].size / lanes
     return total
+
+
+def _channels(node: Node) -> list[int]:
+    """Sizes of the axis whose neighbours lie side by side in blocks of bytes."""
+    types = [*node.types, *(a.type for a in node.args)]
+    return [t.shape[1] for t in types if len(t.shape) in BLOCKED]
 
 
 def fold_us(problem: Problem, steps: int, reuse: float = 1.0) -> float:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import f32
 from .generic_choice import choices, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
@@ -71,7 +71,8 @@ def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
 
         space.trace(element)
         lanes = vector_lanes(problem)
-        if f32(*(v.type for v in (*problem.body.inputs, lead))) and (tiles := turn(space, lanes)):
+        kind, across = _turning(problem, lead, lanes)
+        if kind and (tiles := turn(space, across)):
 
             def value(space: Any = space, index: Any = index) -> Any:
                 return space.body.at(lead, index())
@@ -79,12 +80,23 @@ def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
             def store(x: Any, space: Any = space, index: Any = index) -> Any:
                 return io.store(space, lead, x, index())
 
-            result.append(turned(tiles, value, store, problem.threads))
+            result.append(turned(tiles, value, store, problem.threads, kind))
             continue
         vector = space.vector_group(lanes) if space.groups else None
         order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])
         result.append(Nest(space, order, lanes).run(build, problem.threads))
     return result
+
+
+def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
+    """The element type of tiles that are transposed in registers, and their side: of f32 and bytes.
+
+    A side of 16 bytes is a block of channels, whatever the width of vectors.
+    """
+    kinds = {v.type.dtype for v in (*problem.body.inputs, lead)}
+    if not kinds <= {"f32", "u8", "i8"}:
+        return "", lanes
+    return dtype(lead.type.dtype).tvm, lanes if lead.type.dtype == "f32" else min(16, 4 * lanes)
 
 
 def _walked(problem: Problem, lead: Value) -> Type:

@@ -50,8 +50,10 @@ def turn(space: Space, lanes: int) -> Turn | None:
     return Turn(space, found[0], across, lanes) if crossed and found else None
 
 
-def turned(t: Turn, element: Callable[[], Expr], store: Callable[[Expr], Stmt], threads: int) -> Region:
-    """`element()` is the result's element at the space's position; `store(x)` writes x there."""
+def turned(
+    t: Turn, element: Callable[[], Expr], store: Callable[[Expr], Stmt], threads: int, kind: str = "float32"
+) -> Region:
+    """`element()` is the result's element, of TVM's type `kind`, at the space's position; `store(x)` writes x there."""
     space, lanes = t.space, t.lanes
     outer = [g for g in space.groups if g not in (t.along, t.across)]
     wide = min(WIDE, t.along.extent // lanes)
@@ -75,7 +77,7 @@ def turned(t: Turn, element: Callable[[], Expr], store: Callable[[Expr], Stmt], 
         def step(k: Expr) -> Stmt:
             at, bind_at = tir.let(_start(k, lanes, t.across.extent), "across")
             space.body.limit(at, t.across.extent - lanes + 1)
-            return tir.seq(bind_at, [_tile(t, first + w * lanes, at, element, store) for w in range(wide)])
+            return tir.seq(bind_at, [_tile(t, first + w * lanes, at, element, store, kind) for w in range(wide)])
 
         return tir.seq(binds, bind, tir.loop(steps, step, "tile"))
 
@@ -90,9 +92,11 @@ def _start(k: Expr, size: int, extent: int) -> Expr:
     return k * size if extent % size == 0 else tirx.min(k * size, extent - size)
 
 
-def _tile(t: Turn, first: Expr, at: Expr, element: Callable[[], Expr], store: Callable[[Expr], Stmt]) -> Stmt:
+def _tile(
+    t: Turn, first: Expr, at: Expr, element: Callable[[], Expr], store: Callable[[Expr], Stmt], kind: str
+) -> Stmt:
     space, lanes = t.space, t.lanes
-    stage, alloc = tir.local((lanes * lanes,), "float32", "tile")
+    stage, alloc = tir.local((lanes * lanes,), kind, "tile")
     parts: list[Stmt] = [alloc]
     for row in range(lanes):
         space.set(t.across, at + row)
@@ -106,7 +110,7 @@ def _tile(t: Turn, first: Expr, at: Expr, element: Callable[[], Expr], store: Ca
     rows = [tir.load(stage, tir.ramp(row * lanes, lanes)) for row in range(lanes)]
     binds, columns = transposed(rows, lanes)
     parts += binds
-    result, alloc = tir.local((lanes * lanes,), "float32", "tile")
+    result, alloc = tir.local((lanes * lanes,), kind, "tile")
     parts.append(alloc)
     parts += [tir.store(result, column, tir.ramp(k * lanes, lanes)) for k, column in enumerate(columns)]
     for column in range(lanes):

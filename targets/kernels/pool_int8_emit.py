@@ -132,7 +132,14 @@ class Pixels:
         def bytes_at(value: Value) -> Expr:
             return tir.load(self.flat[value], tir.ramp(here, 4 * lanes))
 
-        tail = Tail(lanes, {self.anchor: [self.named(s) for s in sums]}, multiplier, bytes_at, self.flat.__getitem__, self.problem.target.cpu)
+        tail = Tail(
+            lanes,
+            {self.anchor: [self.named(s) for s in sums]},
+            multiplier,
+            bytes_at,
+            self.flat.__getitem__,
+            self.problem.target.cpu,
+        )
         result = tail.result(frame.out)
         return tir.seq(self.parts, tail.binds, tir.store(self.flat[frame.out], result, tir.ramp(here, 4 * lanes)))
 

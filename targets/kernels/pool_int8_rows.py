@@ -1,4 +1,4 @@
-"""Rows of pooling and of sums over whole images of bytes: whole pixels at a time, as many channels as a vector holds."""
+"""Rows of pooling and of sums over whole images of bytes: pixel by pixel, as many channels as a vector holds."""
 
 from __future__ import annotations
 

@@ -58,7 +58,9 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     count, cpu, chunk = _count(problem, choice.layouts_out[0]), problem.target.cpu, choice.get("chunk")
     lanes = cpu.lanes(8)
     whole, signed = count // lanes, kinds[0] == "i8"
-    params = [(name, stored(k), (n,)) for name, k, n in zip(("x", "table", "out"), kinds, (count, 256, count), strict=True)]
+    params = [
+        (name, stored(k), (n,)) for name, k, n in zip(("x", "table", "out"), kinds, (count, 256, count), strict=True)
+    ]
     count_tasks = max(1, ceil_div(whole, chunk))
 
     def body(buffers: list[Buffer], begin: Expr, end: Expr) -> Stmt:

@@ -1,0 +1,190 @@
+"""Kernels of bytes that are no dense contraction give the interpreter's bits, at all edges and groups of channels."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from test_generic_harness import TARGETS, chain, check, target, tensor
+from test_integer import FULL, numbers
+
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.op import build, const
+from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.targets.measure import with_layouts
+
+DOTS = {"x86-avx512": "depthwise_int8_quads", "x86": "depthwise_int8_pairs"}
+RELU = {"to": "u8", "zero": 5, "low": 5, "high": 250}
+
+
+def same(p: Problem, row: str, folder: Path, most: int = 1, arrays: Any = None) -> None:
+    """The row's first choices, in the layouts that they ask for, give the interpreter's bits."""
+    whole = ROWS[row]
+    assert (why := whole.accepts(p)) is True, why
+    for choice in whole.choices(p)[:most]:
+        laid = with_layouts(p, choice)
+
+        def only(_: Problem, choice: Choice = choice) -> list[Choice]:
+            return [choice]
+
+        ROWS[row] = replace(whole, choices=only)
+        try:
+            check(laid, row, folder, arrays or numbers([v.type for v in p.body.inputs]))
+        finally:
+            ROWS[row] = whole
+
+
+def depthwise(
+    shape: tuple[int, int, int, int], kernel: int, where: str, *, kind: str = "u8", then: str = "", **attrs: Any
+) -> Problem:
+    channels = shape[1]
+
+    def body(x: Value, w: Value, b: Value, m: Value, *more: Value) -> Value:
+        sums = build("Edgec.ConvInteger", x, w, b, group=channels, **attrs)
+        if then == "add":
+            return build("Edgec.Rescale", sums, more[0], m, const(np.float32(0.3)), zeros=(0, 9), **RELU)
+        made = build("Edgec.Rescale", sums, m, zeros=(0,), **(RELU if attrs.get("zero") else FULL))
+        return build("Edgec.Table", made, more[0]) if then == "table" else made
+
+    kinds = [
+        f"{kind}{list(shape)}",
+        f"i8[{channels}, 1, {kernel}, {kernel}]",
+        f"i32[{channels}]",
+        f"f32[{channels},1,1]",
+    ]
+    extra = {"add": [f"i8{list(shape)}"], "table": ["u8[256]"]}.get(then, [])
+    return chain(kinds + extra, body, [], where)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize(
+    ("shape", "kernel", "attrs"),
+    [
+        ((1, 112, 7, 9), 3, {"pads": (1, 1, 1, 1), "zero": 200}),
+        ((2, 20, 10, 9), 3, {"pads": (0, 1, 1, 0), "strides": (2, 2)}),
+        ((1, 33, 6, 5), 5, {"pads": (2, 2, 2, 2), "zero": 7}),
+        ((1, 48, 9, 8), 4, {"strides": (1, 3), "zero": 255}),
+        ((1, 16, 3, 3), 1, {}),
+    ],
+    ids=str,
+)
+def test_depthwise_by_dots(
+    shape: tuple[int, int, int, int], kernel: int, attrs: dict[str, Any], where: str, tmp_path: Path
+) -> None:
+    same(depthwise(shape, kernel, where, **attrs), DOTS[where], tmp_path, most=3 if kernel == 3 else 1)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("then", ["add", "table"])
+def test_what_follows_depthwise(then: str, where: str, tmp_path: Path) -> None:
+    same(depthwise((1, 112, 5, 6), 3, where, then=then, pads=(1, 1, 1, 1), zero=3), DOTS[where], tmp_path)
+
+
+def test_large_planes_go_row_by_row(tmp_path: Path) -> None:
+    p = depthwise((1, 80, 9, 9), 3, "x86-avx512", pads=(1, 1, 1, 1), zero=3)
+    small = replace(p, target=replace(p.target, cpu=replace(p.target.cpu, l2=4096)), threads=2)
+    assert ROWS[DOTS["x86-avx512"]].choices(small)[0].get("ro") == 1
+    same(small, DOTS["x86-avx512"], tmp_path)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("kind", ["u8", "i8"])
+def test_depthwise_in_floats(kind: str, where: str, tmp_path: Path) -> None:
+    attrs: dict[str, Any] = {"pads": (2, 1, 2, 3), "dilations": (2, 1), "strides": (1, 2), "zero": 9}
+    same(depthwise((2, 20, 9, 11), 3, where, kind=kind, **attrs), "depthwise_int8_floats", tmp_path)
+    same(depthwise((1, 24, 9, 9), 5, where, kind=kind, pads=(2, 2, 2, 2)), "depthwise_int8_floats", tmp_path)
+
+
+def pooled(op: str, kind: str, where: str, **attrs: Any) -> Problem:
+    def body(x: Value) -> Value:
+        y = build(op, x, **attrs)
+        scale = const(np.float32(0.11))
+        return (
+            y if op == "MaxPool" else build("Edgec.Rescale", y, scale, zeros=(0,), to="i8", zero=3, low=-99, high=127)
+        )
+
+    return chain([f"{kind}[2, 52, 9, 10]"], body, [], where)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("kind", ["u8", "i8"])
+def test_pooling(kind: str, where: str, tmp_path: Path) -> None:
+    window = {"kernel_shape": (3, 2), "strides": (2, 2), "pads": (1, 1, 0, 1)}
+    same(pooled("MaxPool", kind, where, **window), "pool_int8_pixels", tmp_path)
+    same(pooled("Edgec.SumPool", kind, where, zero=9, **window), "pool_int8_pixels", tmp_path)
+    same(pooled("Edgec.Sum", kind, where, axes=(2, 3), zero=9), "sum_int8_spatial", tmp_path)
+
+
+def test_sums_of_more_bytes_than_16_bits_hold(tmp_path: Path) -> None:
+    def body(x: Value) -> Value:
+        sums = build("Edgec.Sum", x, axes=(2, 3), zero=0)
+        return build("Edgec.Rescale", sums, const(np.float32(1 / 520)), zeros=(0,), to="u8", zero=0, low=0, high=255)
+
+    p = chain(["u8[1, 16, 20, 26]"], body)
+    same(p, "sum_int8_spatial", tmp_path, arrays=[np.full((1, 16, 20, 26), 255, np.uint8)])
+
+
+@pytest.mark.parametrize("where", TARGETS)
+def test_tables(where: str, tmp_path: Path) -> None:
+    for kinds in (["u8[1, 20, 9, 7]", "i8[256]"], ["i8[3, 117]", "u8[256]"], ["i8[5]", "u8[256]"]):
+        same(chain(kinds, lambda x, table: build("Edgec.Table", x, table), [], where), "table_int8", tmp_path, most=2)
+
+
+def moved(x: str, to: str, where: str) -> Problem:
+    inner = tensor(x)
+    t = replace(inner.type, layout=to)
+    node = Node("Edgec.Layout", (inner,), (t,), {"to": to}, "to")
+    return Problem(Graph("body", (inner,), (Value(node),)), target(where))
+
+
+@pytest.mark.parametrize("where", TARGETS)
+def test_images_become_bytes(where: str, tmp_path: Path) -> None:
+    for kind, zero in (("u8", np.uint8(114)), ("i8", np.int8(-5))):
+        p = chain(
+            ["f32[2, 3, 9, 7]"],
+            lambda x, z=zero: build("QuantizeLinear", x, const(np.float32(0.02)), const(z)),
+            [],
+            where,
+        )
+        x = (np.random.default_rng(0).standard_normal((2, 3, 9, 7)) * 3).astype(np.float32)
+        x.flat[:5] = [np.nan, np.inf, -np.inf, 1e30, -1e-40]
+        same(p, "image_int8", tmp_path, arrays=[x])
+        assert choices(p)[0].row == "image_int8", kind
+    same(moved("u8[2, 3, 9, 5]", "NHWC4c", where), "image_int8", tmp_path)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+def test_bytes_are_turned_in_registers(where: str, tmp_path: Path) -> None:
+    for x, to in (("u8[2, 32, 5, 7]", "NHWC16c"), ("u8[2, 52, 9, 7]@NHWC16c", ""), ("i8[1, 20, 9, 9]", "NHWC16c")):
+        check(moved(x, to, where), "generic_map", tmp_path)
+    scale, zero = const(np.float32(0.02)), const(np.uint8(114))
+    read = chain(["u8[1, 36, 9, 9]@NHWC16c"], lambda x: build("DequantizeLinear", x, scale, zero), [], where)
+    check(read, "generic_map", tmp_path, numbers([read.body.inputs[0].type]))
+    check(
+        chain(["f32[1, 20, 9, 9]"], lambda x: build("QuantizeLinear", x, scale, zero), ["NHWC16c"], where),
+        "generic_map",
+        tmp_path,
+    )
+
+
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("how", ["join", "whole blocks", "cut", "shuffle", "parts"])
+def test_channels(how: str, where: str, tmp_path: Path) -> None:
+    order = tuple(int(i) for i in np.random.default_rng(0).permutation(116))
+    shapes = {"join": (20, 70, 36), "whole blocks": (128, 64)}.get(how, (116,))
+
+    def body(*x: Value) -> Any:
+        if how == "cut":
+            return build("Slice", x[0], axes=(1,), starts=(58,), ends=(116,), steps=(1,))
+        if how == "shuffle":
+            return build("Edgec.Select", x[0], index=order)
+        if how == "parts":
+            return build("Split", x[0], axis=1, split=(40, 76)).node.results
+        return build("Concat", *x, axis=1)
+
+    p = chain([f"u8[2, {n}, 3, 5]" for n in shapes], body, [], where)
+    same(p, "channels_int8", tmp_path)
+    assert choices(p)[0].row == "channels_int8"
