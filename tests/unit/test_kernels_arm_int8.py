@@ -40,8 +40,8 @@ def conv(
     kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", per_channel]
     where = CORES[method][0]
     if then == "add":
-        inputs = [v for v in chain(kinds, lambda a, b, c, m: build("Edgec.ConvInteger", a, b, c, **attrs), (), where).body.outputs]
-        kinds += [f"i8{list(inputs[0].shape)}", "f32[1]"]
+        sums = chain(kinds, lambda a, b, c, m: build("Edgec.ConvInteger", a, b, c, **attrs), (), where).body.outputs[0]
+        kinds += [f"i8{list(sums.shape)}", "f32[1]"]
     if then == "table":
         kinds.append("i8[256]")
     return chain(kinds, body, (), where, threads)
@@ -115,6 +115,7 @@ DEPTHWISE: dict[str, dict[str, Any]] = {
     "one axis": {"x": "1, 17, 33", "w": "17, 1, 3", "pads": (1, 1), "group": 17, "zero": 4},
     "strided by 3": {"x": "1, 20, 12, 13", "w": "20, 1, 4, 7", "pads": (1, 3, 2, 3), "strides": (1, 3), "group": 20},
     "residual": {"x": "1, 16, 9, 12", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "then": "add"},
+    "table": {"x": "1, 22, 9, 12", "w": "22, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 22, "then": "table"},
     "threads": {"x": "1, 8, 60, 60", "w": "8, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 8, "threads": 4},
 }  # fmt: skip
 
