@@ -1,6 +1,6 @@
 """The row of depthwise int8 convolutions by sdot: 16 channels at a time, four neighbours in a row dealt to fours.
 
-Windows, shifts and tiles are those of depthwise_quads_rows.py, in vectors of 16 bytes.
+Windows, shifts and tiles are those of depthwise_dots_rows.py, in vectors of 16 bytes.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from .arm_bytes import BLOCK, METHODS, fits, result_layout
+from .bytes_tail import operand_layout
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, conv_window, geometry, segments
 from .cost import TILE, microseconds, streamed
+from .depthwise_dots_rows import MOST_TAPS, QUADS, scratch_vectors, tile_work
 from .depthwise_int8_rows import depthwise
-from .depthwise_quads_rows import MOST_ROWS, operand_layout, scratch_vectors, shift
 from .depthwise_rows import bands
 
 NAME = "depthwise_int8_sdot"
@@ -30,7 +31,7 @@ def match(problem: Problem) -> Literal[True] | str:
         return fit
     w = conv_window(problem.anchor)
     assert isinstance(w, Window)
-    if w.width.dilation != 1 or w.width.stride > 4 or w.height.kernel > MOST_ROWS or w.width.kernel > MOST_ROWS:
+    if w.width.dilation != 1 or w.width.stride > 4 or max(w.height.kernel, w.width.kernel) > MOST_TAPS:
         return "the window is dilated or too large"
     return True if bias in problem.body.inputs and bias.shape[0] > 1 else "needs a bias per channel"
 
@@ -50,13 +51,13 @@ def choices(problem: Problem) -> Sequence[Choice]:
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     units = w.batch * ceil_div(w.channels_out, BLOCK)
     found = []
-    for rows, columns in ((2, 2), (1, 4), (1, 2), (2, 1), (1, 1), (1, 3)):
+    for rows, columns in QUADS.tiles:
         if rows <= w.height.out and columns <= w.width.out:
             us = cost(w, cpu, rows, columns, after)
             cut = bands(w, units, rows, us, problem.threads)
-            config = (("mt", columns), ("rt", rows), ("hb", cut))
+            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0))
             us *= spread(units * cut, problem.threads)
-            found.append(Choice(NAME, layouts, (out,), config, us, BLOCK * scratch_vectors(w, 0)))
+            found.append(Choice(NAME, layouts, (out,), config, us, BLOCK * scratch_vectors(w, QUADS.taps, 0)))
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
 
@@ -65,16 +66,9 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
     cycles = w.height.kernel * 20.0
     for v in segments(w.height, rows):
         for s in segments(w.width, columns):
-            lines = min(v.length * w.height.kernel, (v.length - 1) * w.height.stride + w.height.kernel)
-            placed = [shift(w.width, k) for k in range(s.length)]
-            used = {c.first + 4 * i for c in placed for i in range(c.count)}
-            pairs = {x for f in used for x in (f, f + 2)}
-            sums = sum(4 * c.count for c in placed) * v.length * w.height.kernel
-            dealing = lines * (2 * len(pairs) + 4 * len(used))
             ends = v.length * s.length * 4 * (2.5 + 1.5 * after)
-            read = sums + lines * 2 * len(pairs)
-            work = max((dealing + sums) / cpu.fma_per_cycle, 0.75 * read / cpu.load_per_cycle)
-            cycles += v.count * s.count * (1.3 * (work + ends / cpu.fma_per_cycle) + TILE / 3)
+            work = tile_work(w, QUADS, v.length, s.length) + ends
+            cycles += v.count * s.count * (1.3 * work / cpu.fma_per_cycle + TILE / 3)
     blocks = w.batch * ceil_div(w.channels_out, BLOCK)
     moved = float(BLOCK * blocks * (w.height.size * w.width.size + w.pixels))
     return microseconds(cpu, blocks * cycles, streamed(cpu, moved))

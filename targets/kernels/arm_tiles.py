@@ -153,7 +153,7 @@ class Tiles:
         return tir.loop(axis.kernel + part.frame.zero, lambda kw: tir.seq(tap(kw)), "kw")
 
     def taps_few(self, part: Part, dots: Dots, row: Expr, kh: Expr, columns: list[Expr | int], edge: bool) -> Stmt:
-        """A row of the window where pixels have four bytes: 16 bytes are four neighbours, for all taps that read them."""
+        """A row of the window where pixels have four bytes: 16 bytes are four neighbours, read once for all taps."""
         axis, each = self.w.width, FEW // self.method.each
         first = 0 if edge else source(axis, columns[0], 0)
         relative = [
