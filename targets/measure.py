@@ -66,6 +66,7 @@ class Built:
             _aligned(pack(np.asarray(a), v.type.layout)) for a, v in zip(inputs, laid.body.inputs, strict=True)
         ]
         self.out = _aligned(np.full(physical_shape(self.out_type), 77, dtype(self.out_type.dtype).numpy))
+        self.out_at = len(self.arrays)
         self.arrays.append(self.out)
         if choice.scratch_bytes:
             self.arrays.append(_aligned(np.zeros(choice.scratch_bytes, np.uint8)))
@@ -80,7 +81,7 @@ class Built:
         with tempfile.TemporaryDirectory() as folder:
             here = Path(folder)
             (here / "k.o").write_bytes(self.object)
-            (here / "main.c").write_text(_driver([a.nbytes for a in self.arrays], len(self.arrays) - 1, self.tasks))
+            (here / "main.c").write_text(_driver([a.nbytes for a in self.arrays], self.out_at, self.tasks))
             _shell([compiler, "-O1", "-static", "-o", "k", "main.c", "k.o", "-lm"], here)
             data = b"".join(a.tobytes() for a in self.arrays)
             done = subprocess.run([emulator, "./k"], cwd=here, input=data, capture_output=True, check=False)

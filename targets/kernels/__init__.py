@@ -5,6 +5,7 @@ from . import (  # noqa: F401
     arm_conv_rows,
     arm_depthwise_rows,
     arm_matmul_rows,
+    arm_quads_rows,
     attention_rows,
     blend,
     channels_int8,

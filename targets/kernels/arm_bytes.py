@@ -161,7 +161,7 @@ def cost(w: Window, cpu: Cpu, method: Method, plan: Plan, after: float) -> float
         if vectors and many:
             for s in segments(w.width, plan.columns):
                 work = steps * (method.step_cycles(cpu, s.length, vectors) + LOOP)
-                ends = s.length * vectors * (2.5 + 1.5 * after) / (2 * cpu.fma_per_cycle) + TILE
+                ends = s.length * vectors * (2.5 + 1.5 * after) / cpu.fma_per_cycle + TILE
                 cycles += many * s.count * w.height.out * (work + ends)
             cycles += many * plan.spaces * steps * method.step_cycles(cpu, 1, vectors)
     return microseconds(cpu, cycles * w.batch, _traffic(w, cpu, plan))

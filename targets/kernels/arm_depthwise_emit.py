@@ -12,8 +12,8 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr
 
-from .arm_conv_emit import dense
 from .arm_depthwise_rows import LANES
+from .arm_tail import dense
 from .common import ceil_div
 from .common_emit import Frame, vector
 from .conv_planes import Planes, Spot

@@ -1,4 +1,4 @@
-"""The three ways in which AArch64 multiplies bytes, as TensorIR: how a tile's sums lie in registers, start, grow, end."""
+"""How AArch64 multiplies bytes, as TensorIR: a tile's sums in registers, and how they start, grow and end."""
 
 from __future__ import annotations
 
@@ -48,9 +48,7 @@ class Dots:
 
     def start(self, first: Sequence[Expr]) -> list[Stmt]:
         """All pixels from these vectors, one for each four channels."""
-        return [
-            self._set(team, i, self._first(first, i)) for team in range(self.teams) for i in range(self.per_team)
-        ]
+        return [self._set(team, i, self._first(first, i)) for team in range(self.teams) for i in range(self.per_team)]
 
     def _first(self, first: Sequence[Expr], i: int) -> Expr:
         if self.method.pixels == 1:
@@ -128,7 +126,7 @@ def _call(kind: str, name: str, *args: Expr) -> Expr:
 
 
 def alive(method: Method, acts: Sequence[Act | None], outside: Act) -> list[Act | None]:
-    """`acts` where a pixel that reads nothing reads `outside`, if another that it is multiplied with reads something."""
+    """A pixel that reads nothing reads `outside` where another reads something that is multiplied together with it."""
     size = method.pixels
     found = list(acts)
     for p, act in enumerate(acts):

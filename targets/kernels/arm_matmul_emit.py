@@ -11,8 +11,9 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr
 
 from .arm_bytes import BLOCK, Method
-from .arm_conv_emit import Part, Sums
+from .arm_conv_emit import Sums
 from .arm_dots import shuffled
+from .arm_tiles import Part
 from .common_emit import vector
 from .conv_shape import Window
 
@@ -38,7 +39,9 @@ class Rows(Sums):
         if not self._last(cb):
             return vector(part.x, BLOCK, at + cb * BLOCK)
         turn = BLOCK - k % BLOCK
-        return shuffled(vector(part.x, BLOCK, at + (k - BLOCK)), "int8x16", [(turn + i) % BLOCK for i in range(BLOCK)], "int8x16")
+        return shuffled(
+            vector(part.x, BLOCK, at + (k - BLOCK)), "int8x16", [(turn + i) % BLOCK for i in range(BLOCK)], "int8x16"
+        )
 
     def _last(self, cb: Expr) -> bool:
         """Whether a block is the short one, whose number is known."""

@@ -7,7 +7,6 @@ from functools import partial
 from math import prod
 from typing import Literal
 
-from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .arm_bytes import BLOCK, METHODS, Method, config, fits, plans

@@ -42,7 +42,8 @@ int main(void) {
         kern(args, 0, HALF);
         kern(args, HALF, TASKS);
         if (!at_end) memcpy(first, args[OUT], sizes[OUT]);
-        else if (fwrite(first, 1, sizes[OUT], stdout) != sizes[OUT] || fwrite(args[OUT], 1, sizes[OUT], stdout) != sizes[OUT]) return 2;
+        else if (fwrite(first, 1, sizes[OUT], stdout) != sizes[OUT]) return 2;
+        else if (fwrite(args[OUT], 1, sizes[OUT], stdout) != sizes[OUT]) return 2;
     }
     return 0;
 }

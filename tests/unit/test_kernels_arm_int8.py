@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
-from emulated import emulate
-from test_generic_harness import chain
+from emulated import emulate, needs_emulator
+from onnx import TensorProto, helper
+from test_generic_harness import chain, target
 from test_integer import numbers
 
+import edgec
+from edgec.compiler.bundle.emulate import Emulated
+from edgec.compiler.bundle.manifest import read_bundle
+from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build
-from edgec.compiler.registry import ROWS, Problem
+from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.targets.kernels.arm_bytes import METHODS, plans
+from edgec.targets.kernels.arm_conv_rows import window_of
 
 pytestmark = pytest.mark.arm
 CORES = {"sdot": ("rpi5", "cortex-a76"), "smmla": ("arm-i8mm", "max"), "smull": ("arm", "cortex-a53")}
@@ -40,8 +49,8 @@ def conv(
     kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", per_channel]
     where = CORES[method][0]
     if then == "add":
-        inputs = [v for v in chain(kinds, lambda a, b, c, m: build("Edgec.ConvInteger", a, b, c, **attrs), (), where).body.outputs]
-        kinds += [f"i8{list(inputs[0].shape)}", "f32[1]"]
+        sums = chain(kinds, lambda a, b, c, m: build("Edgec.ConvInteger", a, b, c, **attrs), (), where).body.outputs[0]
+        kinds += [f"i8{list(sums.shape)}", "f32[1]"]
     if then == "table":
         kinds.append("i8[256]")
     return chain(kinds, body, (), where, threads)
@@ -115,6 +124,7 @@ DEPTHWISE: dict[str, dict[str, Any]] = {
     "one axis": {"x": "1, 17, 33", "w": "17, 1, 3", "pads": (1, 1), "group": 17, "zero": 4},
     "strided by 3": {"x": "1, 20, 12, 13", "w": "20, 1, 4, 7", "pads": (1, 3, 2, 3), "strides": (1, 3), "group": 20},
     "residual": {"x": "1, 16, 9, 12", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "then": "add"},
+    "table": {"x": "1, 22, 9, 12", "w": "22, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 22, "then": "table"},
     "threads": {"x": "1, 8, 60, 60", "w": "8, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 8, "threads": 4},
 }  # fmt: skip
 
@@ -124,3 +134,47 @@ DEPTHWISE: dict[str, dict[str, Any]] = {
 def test_a_depthwise_convolution_gives_the_bits(case: str, method: str, tmp_path: Path) -> None:
     core = "sdot" if method == "sdot" else "smull"
     same_bits(conv(core, **DEPTHWISE[case]), f"depthwise_int8_{method}", core, tmp_path, kept=2)
+
+
+def test_rows_say_why_they_refuse() -> None:
+    dense = {"x": "1, 16, 8, 8", "w": "16, 16, 3, 3"}
+    assert ROWS["conv_int8_sdot"].accepts(conv("smull", **dense)) == "needs DOTPROD"
+    assert ROWS["conv_int8_smmla"].accepts(conv("sdot", **dense)) == "needs I8MM"
+    assert ROWS["conv_int8_smull"].accepts(conv("smull", "1, 16, 8, 8", "16, 4, 3, 3", group=4)) == "has groups"
+    depthwise = conv("smull", **{**DEPTHWISE["small"], "x": "1, 4, 8, 8", "w": "4, 1, 3, 3", "group": 4})
+    assert ROWS["depthwise_int8_smlal"].accepts(depthwise) == "needs one filter per channel, of more than 4"
+
+
+def test_a_tile_never_needs_more_registers_than_there_are() -> None:
+    for name, method in METHODS.items():
+        for case in DENSE.values():
+            problem = conv(name, **case)
+            for plan in plans(problem, method, window_of(problem)):
+                assert method.registers(plan.columns, plan.vectors) <= problem.target.cpu.vector_registers
+
+
+def test_the_best_multiplication_of_a_core_is_chosen() -> None:
+    def first(where: str, method: str, x: str, w: str, **attrs: Any) -> str:
+        return choices(replace(conv(method, x, w, **attrs), target=target(where)))[0].row
+
+    for where, want in (("rpi4", "smull"), ("cortex-a55", "sdot"), ("rpi5", "sdot"), ("arm-i8mm", "smmla")):
+        assert first(where, "sdot", "1, 64, 28, 28", "64, 64, 3, 3") == f"conv_int8_{want}"
+    assert first("arm-i8mm", "sdot", "1, 3, 28, 28", "64, 3, 3, 3") == "conv_int8_sdot"
+    for where, want in (("rpi4", "smlal"), ("rpi5", "sdot")):
+        assert first(where, "sdot", "1, 64, 28, 28", "64, 1, 3, 3", group=64) == f"depthwise_int8_{want}"
+
+
+def test_a_core_without_dot_products_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    needs_emulator()
+    rng = np.random.default_rng(0)
+    x, y = (helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, 8]) for n in "xy")
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "relu", [x], [y])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)]), tmp_path / "relu.onnx")
+    edgec.compile(tmp_path / "relu.onnx", target="rpi5", out=tmp_path / "out")
+    run_it = Emulated(read_bundle(tmp_path / "out"))
+    given = {"x": rng.standard_normal((1, 8)).astype(np.float32)}
+    monkeypatch.setenv("QEMU_CPU", "cortex-a76")
+    np.testing.assert_array_equal(run_it.trace(given, [])[0]["y"], np.maximum(given["x"], 0))
+    monkeypatch.setenv("QEMU_CPU", "cortex-a53")
+    with pytest.raises(EdgecError, match="instruction set"):
+        run_it.trace(given, [])

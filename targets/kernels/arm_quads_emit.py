@@ -1,0 +1,56 @@
+"""TensorIR of depthwise int8 convolutions by sdot: the tiles of depthwise_dots_emit.py with AArch64's vectors.
+
+A vector of 16 bytes is one block of channels, and what is dealt comes to lie in the order of the channels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.registry import Choice, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Buffer, Expr, Stmt
+
+from .arm_bytes import BLOCK, LANES
+from .arm_dots import dot, splat
+from .arm_quads_rows import groups
+from .arm_tail import store
+from .common_emit import Frame, put, vector
+from .conv_emit import source
+from .conv_shape import Window
+from .depthwise_dots_emit import Dots, Group
+from .depthwise_dots_rows import QUADS
+
+
+class Quads(Dots):
+    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+        super().__init__(problem, choice, w, QUADS.taps, 1)
+        self.groups = groups(w)
+        self.operands = []  # what follows reads them where they lie
+
+    def repeated(self, lanes: int) -> Expr:
+        return tirx.reinterpret(f"int32x{lanes}", splat(self.zero))
+
+    def dot(self, total: Expr, x: Expr, w: Expr) -> Expr:
+        return dot(total, *(tirx.reinterpret("int8x16", v) for v in (x, w)))
+
+    def pixel(self, g: Group, row: Expr | None, column: Any, at: int, edge: bool) -> Expr:
+        w = self.w.width
+        if row is None or (edge and not 0 <= column * w.stride - w.pad + at < w.size):
+            return splat(self.zero)
+        place = (g.image * self.w.height.size + row) * w.size + (source(w, column, 0) + at)
+        return vector(self.flat[self.x], BLOCK, (place * self.blocks + g.block) * BLOCK)
+
+    def finish(self, frame: Frame, g: Group, acc: Buffer, at: int, row: Any, column: Any) -> Stmt:
+        whole, rest = divmod(self.w.channels_out, BLOCK)
+        last = isinstance(g.block, tirx.IntImm) and int(g.block) == whole
+        stage, alloc = tir.local((BLOCK,), "int32", "stage")
+        copy = [put(stage, vector(acc, LANES, at + LANES * k), LANES, LANES * k) for k in range(4)]
+        spatial = (row, column) if len(self.anchor.shape) == 4 else (column,)
+
+        def index(lane: Expr) -> tuple[Expr, ...]:
+            return (g.image, g.block * BLOCK + lane, *spatial)
+
+        return tir.seq(alloc, copy, store(frame, self.anchor, stage, 0, rest if last else BLOCK, index))

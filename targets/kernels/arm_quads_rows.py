@@ -1,0 +1,93 @@
+"""The row of depthwise int8 convolutions by sdot: 16 channels at a time, four neighbours in a row dealt to fours.
+
+Windows, shifts and tiles are those of depthwise_dots_rows.py, in vectors of 16 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.target import Cpu
+
+from .arm_bytes import BLOCK, METHODS, fits, result_layout
+from .bytes_tail import operand_layout
+from .common import byte_layout, ceil_div, layouts_in, operations, spread
+from .conv_shape import Window, conv_window, geometry, segments
+from .cost import TILE, microseconds, streamed
+from .depthwise_dots_rows import MOST_TAPS, QUADS, scratch_vectors, tile_work
+from .depthwise_int8_rows import depthwise
+from .depthwise_rows import bands
+
+NAME = "depthwise_int8_sdot"
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    x, weight, bias = problem.anchor.args
+    if (fit := fits(problem, x, weight)) is not True:
+        return fit
+    if (fit := depthwise(problem)) is not True:
+        return fit
+    w = conv_window(problem.anchor)
+    assert isinstance(w, Window)
+    if w.width.dilation != 1 or w.width.stride > 4 or max(w.height.kernel, w.width.kernel) > MOST_TAPS:
+        return "the window is dilated or too large"
+    return True if bias in problem.body.inputs and bias.shape[0] > 1 else "needs a bias per channel"
+
+
+def groups(w: Window) -> list[tuple[int, int, int]]:
+    """(first block, its size, count) of the runs of equal blocks of 16 channels: whole ones, and one that is not."""
+    full, rest = divmod(w.channels_out, BLOCK)
+    return [(0, 1, full)] * bool(full) + [(full, 1, 1)] * bool(rest)
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    w, cpu = geometry(problem), problem.target.cpu
+    x, weight, bias = problem.anchor.args
+    out = result_layout(problem.body.outputs[0].type, cpu.lanes(32))
+    packed = f"{'OIHW' if len(x.shape) == 4 else 'OIW'}{BLOCK}o4w"
+    fixed = {x: byte_layout(x.shape), weight: packed, bias: operand_layout(bias)}
+    layouts, after = layouts_in(problem, fixed, out), operations(problem)
+    units = w.batch * ceil_div(w.channels_out, BLOCK)
+    found = []
+    for rows, columns in QUADS.tiles:
+        if rows <= w.height.out and columns <= w.width.out:
+            us = cost(w, cpu, rows, columns, after)
+            cut = bands(w, units, rows, us, problem.threads)
+            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0))
+            us *= spread(units * cut, problem.threads)
+            found.append(Choice(NAME, layouts, (out,), config, us, BLOCK * scratch_vectors(w, QUADS.taps, 0)))
+    return sorted(found, key=lambda c: c.cost_us)[:3]
+
+
+def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
+    """Modelled time in us."""
+    cycles = w.height.kernel * 20.0
+    for v in segments(w.height, rows):
+        for s in segments(w.width, columns):
+            ends = v.length * s.length * 4 * (2.5 + 1.5 * after)
+            work = tile_work(w, QUADS, v.length, s.length) + ends
+            cycles += v.count * s.count * (1.3 * work / cpu.fma_per_cycle + TILE / 3)
+    blocks = w.batch * ceil_div(w.channels_out, BLOCK)
+    moved = float(BLOCK * blocks * (w.height.size * w.width.size + w.pixels))
+    return microseconds(cpu, blocks * cycles, streamed(cpu, moved))
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .arm_quads_emit import Quads
+
+    return Quads(problem, choice, geometry(problem)).emit(symbol)
+
+
+kernel(
+    Row(
+        NAME,
+        frozenset({"Edgec.ConvInteger"}),
+        match,
+        choices,
+        emit,
+        "depthwise convolution of signed bytes on AArch64: dot products of four neighbours in a row",
+        METHODS["sdot"].isa,
+    )
+)
