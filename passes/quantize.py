@@ -18,10 +18,10 @@ from edgec.compiler.session import Session
     nested=False,
 )
 def quantize(
-    graph: Graph, *, method: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto", session: Session
+    graph: Graph, *, method: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto", equalize: bool = True, session: Session
 ) -> Graph:
     """Quantizes convolutions and matrix products, and what lies between them; needs calibration data."""
     source = session.settings.get("calibration")
     if source is None:
         raise EdgecError("quantize: no calibration data is given (--calib)")
-    return quantized(graph, source, Options(method=method), session)
+    return quantized(graph, source, Options(method, equalize), session)

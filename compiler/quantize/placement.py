@@ -65,10 +65,14 @@ class Group:
 
 @dataclass
 class Placement:
-    """What is quantized: `layers` in order, `groups` of values in 8 bits. `skipped` layers stay in float."""
+    """What is quantized: `layers` in order, `groups` of values in 8 bits.
+
+    `skipped` layers stay in float; functions of the results of `real` ones are computed on their sums, in float.
+    """
 
     graph: Graph
     skipped: Collection[str] = ()
+    real: Collection[str] = ()
     layers: list[Layer] = field(default_factory=list)
     points: set[Value] = field(default_factory=set)
     groups: list[Group] = field(default_factory=list)
@@ -115,9 +119,9 @@ def _known(value: Value) -> Array:
     return array
 
 
-def place(graph: Graph, skipped: Collection[str] = ()) -> Placement:
+def place(graph: Graph, skipped: Collection[str] = (), real: Collection[str] = ()) -> Placement:
     """Find the layers that are not `skipped`, the values in 8 bits, and the groups of these."""
-    plan = Placement(graph, skipped)
+    plan = Placement(graph, skipped, real)
     found = {layer.node: layer for layer in layers_of(graph)}
     plan.layers = [layer for layer in found.values() if layer.name not in skipped]
     able = _able(plan, found)
@@ -239,6 +243,10 @@ def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:
     source = plan.sources[value]
     if source != value and all(plan.sources[r] == source for n in readers for r in n.results):
         return True
+    if any(layer.value == value and (layer.name in plan.real or "*" in plan.real) for layer in plan.layers):
+        results = [r for n in readers for r in n.results]
+        if all(plan.sources[r] == value and r != value for r in results):
+            return True
     if len(readers) > 1 or plan.uses[value] > 1:
         return False
     reader = readers[0]

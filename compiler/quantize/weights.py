@@ -26,6 +26,13 @@ class Weights:
     def real(self) -> Array:
         return np.asarray(self.stored * _along(self.scale, self.stored, self.axis), np.float32)
 
+    def real_bias(self, input_scale: float) -> Array | None:
+        """The bias that the integers stand for."""
+        if self.bias is None:
+            return None
+        step = bias_scale(self.scale, input_scale, len(self.bias))
+        return np.asarray(self.bias.astype(np.float64) * step, np.float32)
+
 
 def _along(values: Array, like: Array, axis: int) -> Array:
     return values.reshape([-1 if k == axis else 1 for k in range(like.ndim)])

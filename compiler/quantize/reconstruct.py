@@ -1,0 +1,223 @@
+"""Chooses the integers of each layer's weights, and its bias, such that its results on calibration data stay the same.
+
+Layer after layer, in order: inputs are those of the quantized layers before it, the aim is the float model's result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir import Array, Node, Value
+from ..op import evaluate, full_attrs
+from ..ops.common import fill
+from .placement import FOLDED, Layer, Placement, channel_axis, constant
+from .ranges import Scale, rounded
+from .rounding import Moments, rounded_weights
+from .weights import Weights, nearest_weights, weight_scales, with_bias
+
+Progress = Callable[[str, int, int], None]
+POSITIONS = 2048  # of one sample, that a layer's moments are taken over
+MEMORY = 1 << 30  # bytes of values that are held at a time
+
+
+@dataclass
+class Walk:
+    """Values of all samples, in float and as the quantized layers make them."""
+
+    real: dict[Value, list[Array]]
+    rough: dict[Value, list[Array]]
+
+
+def reconstruct(
+    plan: Placement,
+    scales: Mapping[Value, Scale],
+    feeds: Sequence[Mapping[str, Array]],
+    tell: Progress,
+    learn: bool = True,
+    correct: bool = True,
+) -> dict[Node, Weights]:
+    """Weights of every layer. `learn`: rounded with regard to each other; `correct`: biases make up for the mean."""
+    walk = Walk({}, {})
+    weights: dict[Node, Weights] = {}
+    layers = {layer.node: layer for layer in plan.layers}
+    adds = {layer.value.node: layer for layer in plan.layers if layer.value.node != layer.node}
+    ends = {layer.value: layer for layer in plan.layers}
+    uses = plan.graph.uses()
+    for node in plan.graph.nodes():
+        if node.op == "Input":
+            _store(walk, Value(node), [feed[node.name] for feed in feeds], scales)
+            continue
+        if node.op == "Const":
+            continue
+        if node in layers:
+            weights[node] = _solve(layers[node], walk, scales[layers[node].input], learn)
+            tell("round", len(weights), len(layers))
+        _run(node, walk, _constants(node, layers, adds, weights, scales))
+        layer = ends.get(Value(node))
+        if layer is not None and correct and layer.bias is not None:
+            weights[layer.node] = _corrected(plan, layer, walk, weights[layer.node], scales[layer.input])
+        for value in node.results:
+            if value in scales:
+                walk.rough[value] = [rounded32(x, scales[value]) for x in walk.rough[value]]
+        for arg in node.args:
+            uses[arg] -= 1
+            if not uses[arg]:
+                walk.real.pop(arg, None), walk.rough.pop(arg, None)
+    return weights
+
+
+def _constants(
+    node: Node,
+    layers: Mapping[Node, Layer],
+    adds: Mapping[Node, Layer],
+    weights: Mapping[Node, Weights],
+    scales: Mapping[Value, Scale],
+) -> dict[int, Array]:
+    """What the arguments at some places really are."""
+    layer = layers.get(node) or adds.get(node)
+    if layer is None:
+        return {}
+    made = weights[layer.node]
+    bias = made.real_bias(scales[layer.input].scale)
+    if node in adds:
+        place = 1 - node.args.index(Value(layer.node))
+        assert bias is not None
+        return {place: bias.reshape(node.args[place].shape)}
+    return {1: made.real, **({2: bias} if bias is not None and len(node.args) > 2 else {})}
+
+
+def _run(node: Node, walk: Walk, instead: Mapping[int, Array]) -> None:
+    """Results of one node for all samples."""
+    known = {k: constant(a) for k, a in enumerate(node.args)}
+    count = max((len(walk.real[a]) for a in node.args if a in walk.real), default=1)
+
+    def results(values: Mapping[Value, list[Array]], other: Mapping[int, Array]) -> list[list[Array]]:
+        rows = []
+        for n in range(count):
+            args = [other.get(k, known[k]) if known[k] is not None else values[a][n] for k, a in enumerate(node.args)]
+            rows.append(evaluate(node, args))
+        return [list(column) for column in zip(*rows, strict=True)]
+
+    exact = results(walk.real, {})
+    same = not instead and all(walk.rough[a] is walk.real[a] for a in node.args if a in walk.real)
+    rough = exact if same else results(walk.rough, instead)
+    for value, real, made in zip(node.results, exact, rough, strict=True):
+        walk.real[value] = real
+        walk.rough[value] = made
+
+
+def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scale) -> Weights:
+    """The bias makes up for the mean error of the results, where these matter to what reads them.
+
+    Bias correction (Nagel et al., 2019), with means measured on calibration data, and errors weighted by the squared
+    slope of the functions behind.
+    """
+    value = layer.value
+    axis = channel_axis(layer)
+    others = tuple(k for k in range(len(value.shape)) if k != axis)
+    shapes = _behind(plan, value)
+    total, weight = np.zeros(value.shape[axis]), np.full(value.shape[axis], 1e-12)
+    for real, rough in zip(walk.real[value], walk.rough[value], strict=True):
+        slope = np.ones((), np.float32)
+        if shapes:
+            h = np.float32(1e-2 * (real.std() + 1e-6))
+            slope = sum(np.square((f(real + h) - f(real - h)) / (2 * h)) for f in shapes)
+        total += ((real - rough) * slope).sum(axis=others, dtype=np.float64)
+        weight += np.broadcast_to(slope, real.shape).sum(axis=others, dtype=np.float64)
+    shift = total / weight
+    bias = made.real_bias(x.scale)
+    assert bias is not None
+    new = with_bias(layer, made.stored, made.scale, bias + shift, x.scale)
+    moved = new.real_bias(x.scale)
+    assert moved is not None
+    change = (moved - bias).reshape([-1 if k == axis else 1 for k in range(len(value.shape))])
+    walk.rough[value] = [rough + change for rough in walk.rough[value]]
+    return new
+
+
+def _behind(plan: Placement, value: Value) -> list[Callable[[Array], Array]]:
+    """The functions through which alone a value is read: limits, or chains of elementwise operators."""
+    readers = plan.users.get(value, [])
+    if value in plan.graph.outputs or not readers:
+        return []
+    if len(readers) == 1 and readers[0].op in FOLDED:
+        node = readers[0]
+        return [lambda x: evaluate(node, [x])[0]]
+    if any(plan.sources[r] != value for n in readers for r in n.results):
+        return []
+    return [plan.function(end) for end in plan.ends(value)]
+
+
+def rounded32(x: Array, s: Scale) -> Array:
+    return np.asarray(rounded(x, s), np.float32)
+
+
+def _store(walk: Walk, value: Value, arrays: list[Array], scales: Mapping[Value, Scale]) -> None:
+    walk.real[value] = arrays
+    walk.rough[value] = [rounded32(x, scales[value]) for x in arrays] if value in scales else arrays
+
+
+def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
+    """The weights' integers."""
+    moments = _moments(layer, walk.real[layer.input], walk.rough[layer.input]) if learn else None
+    if moments is None:
+        return nearest_weights(layer, x.scale)
+    scale = weight_scales(layer, x.scale)
+    step = scale.astype(np.float64).reshape(moments.groups, -1)
+    steps = rounded_weights(_rows(layer, layer.weights.astype(np.float64)), step, moments)
+    return with_bias(layer, _unrows(layer, steps), scale, layer.bias, x.scale)
+
+
+def _rows(layer: Layer, w: Array) -> Array:
+    """[groups, outputs of a group, inputs of an output]"""
+    if layer.node.op == "MatMul":
+        return np.asarray(np.swapaxes(w.reshape(-1, *w.shape[-2:]), 1, 2).reshape(1, w.shape[-1], -1))
+    return np.asarray(w.reshape(_groups(layer), -1, w[0].size))
+
+
+def _unrows(layer: Layer, rows: Array) -> Array:
+    if layer.node.op == "MatMul":
+        return np.asarray(rows.reshape(rows.shape[1], -1).T.reshape(layer.weights.shape))
+    return np.asarray(rows.reshape(layer.weights.shape))
+
+
+def _groups(layer: Layer) -> int:
+    return int(str(full_attrs(layer.node).get("group", 1)))
+
+
+def _moments(layer: Layer, real: Sequence[Array], rough: Sequence[Array]) -> Moments | None:
+    if layer.node.op == "ConvTranspose" or (layer.node.op == "MatMul" and layer.weights.ndim > 2):
+        return None
+    found: Moments | None = None
+    for exact, made in zip(real, rough, strict=True):
+        a = columns(layer, exact)
+        b = a if made is exact else columns(layer, made)
+        found = found or Moments.empty(*b.shape[:2])
+        found.add(a.astype(np.float32), b.astype(np.float32))
+    return found
+
+
+def columns(layer: Layer, x: Array) -> Array:
+    """[groups, inputs of an output, positions] of what a layer multiplies with its weights, at some positions."""
+    if layer.node.op == "MatMul":
+        flat = x.reshape(-1, x.shape[-1])
+        return np.asarray(flat[:: -(-len(flat) // POSITIONS)].T[None])
+    attrs, kernel, rank = full_attrs(layer.node), layer.weights.shape[2:], x.ndim - 2
+    strides, dilations, pads = (
+        fill(attrs[k], n * rank, usual, k)  # type: ignore[arg-type]
+        for k, n, usual in (("strides", 1, 1), ("dilations", 1, 1), ("pads", 2, 0))
+    )
+    padded = np.pad(x, [(0, 0), (0, 0), *((pads[k], pads[k + rank]) for k in range(rank))])
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, 2 + rank)))
+    chosen = windows[(slice(None), slice(None), *(slice(None, None, s) for s in strides))]
+    chosen = chosen[(..., *(slice(None, None, d) for d in dilations))]
+    thin = int(np.ceil((np.prod(chosen.shape[2 : 2 + rank]) * len(x) / POSITIONS) ** (1 / rank)))
+    chosen = chosen[(slice(None), slice(None), *(slice(thin // 2, None, thin),) * rank)]
+    rows = np.moveaxis(chosen.reshape(*chosen.shape[:2], -1, int(np.prod(kernel))), 3, 2)  # N, C, taps, positions
+    groups = _groups(layer)
+    rows = np.moveaxis(rows, 0, 2).reshape(groups, -1, len(x) * rows.shape[3])
+    return np.asarray(rows)

@@ -1,0 +1,63 @@
+"""Numbers per channel over calibration data: how far channels reach, and how much energy they carry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir import Array, Graph, Value
+from .data import Calibration
+from .runner import running
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass
+class Channel:
+    """Of each channel: the largest magnitude (of all, and the mean of the samples'), mean, and variance."""
+
+    largest: Array
+    usual: Array
+    mean: Array
+    square: Array
+    count: int = 0
+
+    @property
+    def reach(self) -> Array:
+        """A range that one odd sample does not decide alone."""
+        return np.asarray((self.largest + self.usual / max(self.count, 1)) / 2)
+
+    @property
+    def variance(self) -> Array:
+        n = max(self.count, 1)
+        return np.asarray(np.maximum(self.square / n - np.square(self.mean / n), 0.0))
+
+
+def channel_statistics(
+    graph: Graph, axes: Mapping[Value, int], data: Calibration, tell: Progress, threads: int, most: int = 64
+) -> dict[Value, Channel]:
+    """Statistics of each value along its axis, over at most `most` samples."""
+    values = [v for v in axes if v.node.op != "Input"]
+    found: dict[Value, Channel] = {}
+    with running(graph, values, threads=threads) as run:
+        for number, feed in enumerate(data.feeds()):
+            if number == most:
+                break
+            for value, array in zip(values, run(feed), strict=True):
+                _add(found, value, np.moveaxis(array, axes[value], 0).reshape(value.shape[axes[value]], -1))
+            tell("channels", number + 1, min(most, data.count))
+    return found
+
+
+def _add(found: dict[Value, Channel], value: Value, rows: Array) -> None:
+    largest = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
+    mean, square = rows.mean(axis=1, dtype=np.float64), np.square(rows).mean(axis=1, dtype=np.float64)
+    if value not in found:
+        zero = np.zeros(len(rows))
+        found[value] = Channel(zero, zero, zero, zero)
+    old = found[value]
+    found[value] = Channel(
+        np.maximum(old.largest, largest), old.usual + largest, old.mean + mean, old.square + square, old.count + 1
+    )
