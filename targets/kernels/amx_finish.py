@@ -65,7 +65,7 @@ class Finish:
             return [self.guarded(segment, tir.seq(bind, self.loop(segment, base, row, channel, each)))]
         made = [
             self.group(segment, base, row, channel, tir.i32(j), min(each, segment.count - j))
-            for j in range(0, segment.count, each)
+            for j in range(int(segment.done), segment.count, each)
         ]
         return [tir.seq(bind, self.guarded(segment, made[0])), *(self.guarded(segment, one) for one in made[1:])]
 
@@ -84,9 +84,10 @@ class Finish:
             return self.group(segment, base, row, channel, first, many)
 
         if isinstance(segment.done, tirx.IntImm):
-            whole, rest = divmod(segment.count, each)
-            groups = tir.loop(whole + self.frame.zero, lambda q: group(q * each, each), "pixels") if whole else None
-            return tir.seq(groups, group(tir.i32(whole * each), rest) if rest else None)
+            done = int(segment.done)
+            whole, rest = divmod(segment.count - done, each)
+            groups = tir.loop(whole + self.frame.zero, lambda q: group(q * each + done, each), "pixels") if whole else None
+            return tir.seq(groups, group(tir.i32(whole * each + done), rest) if rest else None)
         count = tir.i32(segment.count) - segment.done
         many = tirx.truncdiv(count, each)
         parts = [tir.loop(many, lambda q: group(segment.done + q * each, each), "pixels")]
