@@ -153,6 +153,26 @@ def _convolution(row: Conv, target: Target) -> Layer:
     return Layer(times, text, Problem(body, target, 1, frozenset({1, 2})))
 
 
+def of_bytes(rows: Iterator[Conv], target: Target) -> list[Layer]:
+    """The same convolutions in 8 bits, with a rescaling in place of a Clip."""
+    return merged(_of_bytes(row, target) for row in rows)
+
+
+def _of_bytes(row: Conv, target: Target) -> Layer:
+    times, inputs, size, outputs, kernel, stride, group = row
+    types = (
+        Type("u8", (1, inputs, size, size)),
+        Type("i8", (outputs, inputs // group, kernel, kernel)),
+        Type("i32", (outputs,)),
+        Type("f32", (outputs, 1, 1)),
+    )
+    x, w, b, m = (Value(Node("Input", (), (t,), {}, name)) for t, name in zip(types, "xwbm", strict=True))
+    y = ops.build("Edgec.ConvInteger", x, w, b, strides=(stride, stride), pads=(kernel // 2,) * 4, group=group)
+    body = Graph("body", (x, w, b, m), (ops.build("Edgec.Rescale", y, m, zeros=(0,), to="u8", low=0, high=255),))
+    text = f"u8 {inputs}x{size} {kernel}x{kernel}/{stride} {outputs}{' dw' if group > 1 else ''}"
+    return Layer(times, text, Problem(body, target, 1, frozenset({1, 2, 3})))
+
+
 def products(rows: Iterator[Product], target: Target) -> list[Layer]:
     return merged(_product(row, target) for row in rows)
 
@@ -194,6 +214,9 @@ SETS: dict[str, Callable[[Target], list[Layer]]] = {
     "mobilenet_v2": lambda target: convolutions(mobilenet_v2(), target),
     "mobilenetv3": lambda target: convolutions(mobilenetv3(), target),
     "squeezenet": lambda target: convolutions(squeezenet(), target),
+    "resnet50_int8": lambda target: of_bytes(resnet(True, (3, 4, 6, 3)), target),
+    "mobilenet_v2_int8": lambda target: of_bytes(mobilenet_v2(), target),
+    "squeezenet_int8": lambda target: of_bytes(squeezenet(), target),
     "yolov3": lambda target: convolutions(yolov3(), target),
     "vit_tiny": lambda target: products(transformer(12, 197, 192, 3), target),
     "minilm": lambda target: products(transformer(6, 128, 384, 12), target),

@@ -8,7 +8,7 @@ taps outside are left out in both cases; then only the rest of it is taken off.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import reduce
 from math import prod
 from typing import Any
@@ -18,52 +18,24 @@ from tvm import tirx
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import physical_shape
 from edgec.compiler.op import full_attrs
-from edgec.compiler.registry import Choice, Emitted, Problem
-from edgec.compiler.target import Cpu
+from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel, full_or_rest, put, store_tile, vector
+from .common_emit import Frame, full_or_rest, put, store_tile, vector
 from .conv_emit import Tile, flat_type, source, tap_bounds
 from .conv_rows import tile_of
-from .conv_shape import Window, conv_operands
-from .conv_tiles import TileChoice, flat, unit_pixels, units
+from .conv_shape import Window
+from .conv_tiles import flat, unit_pixels
 from .conv_units import extent, pixels, place
+from .int8_ahead import Ahead
 from .int8_dot import Step
-from .int8_store import TOGETHER, Pack, packs, part
-from .int8_tiles import BLOCK, QUAD, dot_of, tasks, widened
+from .int8_starts import Starts
+from .int8_store import TOGETHER, Pack, packs, part, stretches
+from .int8_tiles import BLOCK, QUAD, dot_of, widened
 
 I32 = "int32"
-AHEAD = 16  # steps between asking for weights and using them
-LINE = 64  # bytes of a cache line
-
-
-def emit(problem: Problem, choice: Choice, symbol: str, w: Window) -> Emitted:
-    """A convolution."""
-    return emit_units(Conv(problem, choice, w, conv_operands(problem.anchor)), problem, choice, symbol)
-
-
-def emit_units(conv: Conv, problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    """The kernel: a task is one unit, a channel tile over one block of pixels of one image."""
-    plan = conv.plan
-    batch, tiles, spaces = units(conv.w, plan)
-
-    def unit(frame: Frame, number: Expr) -> Stmt:
-        wide = conv.step.dot.wide
-        if wide and plan.channels_first:
-            image, space = tir.split(number, batch, spaces)
-            tile: Expr | None = None
-        elif plan.channels_first:
-            image, space, tile = tir.split(number, batch, spaces, tiles)
-        else:
-            image, tile, space = tir.split(number, batch, tiles, spaces)
-        before = [*conv.buffers(frame), conv.widen(frame, image, space) if wide else None]
-        if tile is None:
-            return tir.seq(before, tir.loop(tiles, lambda t: conv.unit(frame, image, t, space), "t"))
-        return tir.seq(before, conv.unit(frame, image, tile, space))
-
-    return emit_kernel(problem, choice, symbol, tasks(conv.w, conv.step.dot, plan), unit, conv.view)
 
 
 class Conv:
@@ -152,12 +124,22 @@ class Conv:
                 done = place(w, self.plan, space, rows[0], columns[0])
                 if not self.plan.channels_first:
                     done = done + space * unit_pixels(w, self.plan)
-                t = Tile(image, rows, columns, widths, tile * wide, tile, first, edge_row, edge_column, done)
+                t = Tile(
+                    image, rows, columns, widths, tile * wide, self.slice_of(tile), first, edge_row, edge_column, done
+                )
                 return self.tile(frame, t, starts)
 
             return tir.seq(starts.prepare(frame), pixels(self, self.plan, space, one))
 
         return full_or_rest(tile, outputs, wide, make)
+
+    def slice_of(self, tile: Expr) -> Expr:
+        """Number of the slice of weights of a tile of channels."""
+        return tile
+
+    def addend(self, t: Tile, pixel: int) -> Expr | None:
+        """What is added to all sums of a pixel of a tile."""
+        return None
 
     def tile(self, frame: Frame, t: Tile, starts: Starts) -> Stmt:
         """Accumulate and store one tile."""
@@ -320,122 +302,3 @@ class Conv:
         """Of the output, in vector v of a pixel."""
         channel = t.channel + v * self.lanes + lane
         return (t.image, channel, row, column) if self.rank == 4 else (t.image, channel, column)
-
-
-class Ahead:
-    """How tiles ask for weights before they need them.
-
-    Those of a tile of channels, its slice, are used by all tiles of pixels in turn, which share the asking for the next
-    slice. A slice that does not stay in L1 is asked for step by step as well.
-    """
-
-    def __init__(self, w: Window, plan: TileChoice, steps: int, width: int, cpu: Cpu) -> None:
-        self.slice, self.width = steps * width, width
-        self.far = self.slice > cpu.l1d // 2
-        self.pixels = unit_pixels(w, plan) if plan.channels_first else w.pixels
-        _, tiles, _ = units(w, plan)
-        each = ceil_div(width * plan.rows * plan.columns, self.pixels)  # bytes of the next slice for each step
-        self.each = each if tiles > 1 and self.slice * tiles > cpu.l1d // 2 and each <= LINE else 0
-
-    def ask(self, weights: tir.Buffer, t: Tile, line: Expr) -> list[Stmt]:
-        """Before the step whose weights begin at `line`."""
-        asked = []
-        if self.far:
-            asked += [tir.prefetch(weights, line + AHEAD * self.width + b) for b in range(0, self.width, LINE)]
-        if self.each:
-            start = tir.expr(t.weights) * self.slice
-            share = tirx.floordiv(tir.expr(t.done) * self.slice, self.pixels)
-            step = tirx.floordiv(line - start, self.width)
-            asked.append(tir.prefetch(weights, start + self.slice + share + step * self.each, near=not self.far))
-        return asked
-
-
-class Starts:
-    """What the sums of a unit start from: the bias, less what the zero point adds through all taps.
-
-    `rows` keeps what it adds through each row of taps, for tiles that leave some out.
-    """
-
-    def __init__(self, conv: Conv, tile: Expr, vectors: int) -> None:
-        self.conv, self.tile, self.vectors = conv, tile, vectors
-        size = vectors * conv.lanes
-        self.full, self.alloc = tir.local((size,), I32, "start")
-        self.rows, self.alloc_rows = tir.local((conv.w.height.kernel * size,), I32, "row")
-
-    def prepare(self, frame: Frame) -> Stmt:
-        """Statements before the tiles of a unit."""
-        conv, lanes = self.conv, self.conv.lanes
-        if not conv.zero:
-            return tir.seq()
-        acc, alloc = tir.local((self.vectors * lanes,), I32)
-        slots = [v * lanes for v in range(self.vectors)]
-        steps = conv.groups * conv.w.width.kernel
-        first = tir.expr(self.tile) * (conv.w.height.kernel * steps * conv.width)
-
-        def row(kh: Expr) -> Stmt:
-            def step(s: Expr) -> Stmt:
-                return conv.one_step(acc, self.vectors, first + (kh * steps + s) * conv.width, [conv.step.same(1)])
-
-            done = []
-            for slot in slots:
-                added = vector(acc, lanes, slot) * tir.broadcast(tir.i32(conv.zero), lanes)
-                done.append(put(self.rows, added, lanes, kh * (self.vectors * lanes) + slot))
-                done.append(put(self.full, vector(self.full, lanes, slot) - added, lanes, slot))
-            zeros = [put(acc, tir.broadcast(tir.i32(0), lanes), lanes, slot) for slot in slots]
-            return tir.seq(zeros, tir.loop(steps + frame.zero, step, "s"), done)
-
-        start = [put(self.full, self.bias(v), lanes, v * lanes) for v in range(self.vectors)]
-        rows = tir.loop(conv.w.height.kernel, row, "kh")
-        return tir.seq(self.alloc, self.alloc_rows, alloc, start, rows)
-
-    def bias(self, v: int) -> Expr:
-        conv = self.conv
-        if conv.bias.type.size == 1:
-            return tir.broadcast(tir.load(conv.biases, 0), conv.lanes)
-        return vector(conv.biases, conv.lanes, (self.tile * conv.vectors + v) * conv.lanes)
-
-    def fill(self, t: Tile, acc: tir.Buffer) -> Stmt:
-        """Statements that set the sums of a tile."""
-        conv, lanes = self.conv, self.conv.lanes
-        parts: list[Stmt | None] = []
-        for v in range(self.vectors):
-            if conv.zero:
-                value, bind = self.without_rows(t, v)
-            else:
-                value, bind = tir.let(self.bias(v), "bias")
-            parts.append(bind)
-            parts += [put(acc, value, lanes, (p * self.vectors + v) * lanes) for p in range(len(t.pixels))]
-        return tir.seq(parts)
-
-    def without_rows(self, t: Tile, v: int) -> tuple[Expr, Stmt]:
-        """The start of a tile that leaves out rows of taps: what they would add is not taken off."""
-        conv, lanes = self.conv, self.conv.lanes
-        value = vector(self.full, lanes, v * lanes)
-        if not conv.row_by_row(t):
-            return tir.let(value, "start")
-        low, high = tap_bounds(conv.w.height, t.rows[0])
-        here, alloc = tir.local((lanes,), I32, "here")
-
-        def add(kh: Expr) -> Stmt:
-            row = vector(self.rows, lanes, kh * (self.vectors * lanes) + v * lanes)
-            return put(here, vector(here, lanes, 0) + row, lanes, 0)
-
-        kernel = tir.i32(conv.w.height.kernel)
-        low, high = tirx.min(low, kernel), tirx.min(high, kernel)  # windows may lie outside as a whole
-        parts = [alloc, put(here, value, lanes, 0), tir.loop(low, add, "kh")]
-        parts.append(tir.loop(kernel - high, add, "kh", start=high))
-        value, bind = tir.let(vector(here, lanes, 0), "start")
-        return value, tir.seq(parts, bind)
-
-
-def stretches(places: list[int], size: int) -> Iterator[tuple[int, int]]:
-    """(first, count) of the runs of places that follow each other in steps of `size`, in powers of two."""
-    first = 0
-    while first < len(places):
-        count = 1
-        while first + 2 * count <= len(places) and all(
-            places[first + k] == places[first] + k * size for k in range(2 * count)
-        ):
-            count *= 2
-        yield first, count
-        first += count

@@ -113,13 +113,13 @@ def scratch_bytes(w: Window, dot: Dot, t: TileChoice, pixel: int) -> int:
 
 
 def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from .conv_int8_emit import emit
+    from .conv_int8_units import emit
 
     return emit(problem, choice, symbol, geometry(problem))
 
 
 def emit_pointwise(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from .conv_int8_emit import emit
+    from .conv_int8_units import emit
 
     return emit(problem, choice, symbol, geometry(problem).flat())
 

@@ -6,7 +6,7 @@ saturates and so sets the lower limit; a higher one is one more instruction per 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from tvm import tirx
@@ -140,3 +140,16 @@ def part(whole: Expr, first: int, count: int) -> Expr:
     """`count` neighbouring lanes of a vector."""
     lanes = whole.ty.dtype.lanes
     return whole if count == lanes else tirx.Shuffle([whole], [tir.i32(first + i) for i in range(count)])
+
+
+def stretches(places: list[int], size: int) -> Iterator[tuple[int, int]]:
+    """(first, count) of the runs of places that follow each other in steps of `size`, in powers of two."""
+    first = 0
+    while first < len(places):
+        count = 1
+        while first + 2 * count <= len(places) and all(
+            places[first + k] == places[first] + k * size for k in range(2 * count)
+        ):
+            count *= 2
+        yield first, count
+        first += count

@@ -1,4 +1,4 @@
-"""The row of products of bytes with a constant matrix: `matmul_int8_packed`."""
+"""The rows of products of bytes: `matmul_int8_packed` (right operand packed before) and `matmul_int8_dynamic`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import epilogue_fits, operations, spread
+from .common import epilogue_fits, input_index, operations, spread
 from .conv_int8_rows import KEPT, operands_fit, scratch_bytes
 from .conv_rows import config
 from .conv_shape import Axis, Window
-from .conv_tiles import TileChoice
-from .int8_tiles import BLOCK, dot_of, tasks, tile_choices
+from .conv_tiles import TileChoice, units
+from .int8_tiles import BLOCK, VNNI, dot_of, tasks, tile_choices, weight_bytes
 
-PACKED = "matmul_int8_packed"
+PACKED, DYNAMIC = "matmul_int8_packed", "matmul_int8_dynamic"
+PACK = 8.0  # bytes of a right operand that are packed per cycle
 CACHE_WAY = 4096  # bytes
 
 
@@ -34,11 +35,30 @@ def match(problem: Problem) -> Literal[True] | str:
     return epilogue_fits(problem)
 
 
+def match_dynamic(problem: Problem) -> Literal[True] | str:
+    a, b, _ = problem.anchor.args
+    if b.type.dtype == "i8" and (fit := operands_fit(problem)) is not True:
+        return fit
+    if a.type.dtype != "u8":
+        return "multiplies u8 with bytes"
+    if any(input_index(problem.body, v) < 0 for v in problem.anchor.args) or a == b:
+        return "reads an operand through a computation"
+    if dot_of(problem.target.cpu) is not VNNI:
+        return "needs AVX512VNNI"
+    return epilogue_fits(problem)
+
+
 def geometry(problem: Problem) -> Window:
     """The product as a pointwise convolution: rows are pixels, K input channels, columns output channels."""
     out, inner = problem.anchor.types[0].shape, problem.anchor.args[0].shape[-1]
     rows = prod(out[:-1])
     return Window(1, inner, out[-1], Axis(1, 1), Axis(rows, rows))
+
+
+def stack(problem: Problem) -> Window:
+    """The same for a stack of products, each with a right operand of its own."""
+    out, inner = problem.anchor.types[0].shape, problem.anchor.args[0].shape[-1]
+    return Window(prod(out[:-2]), inner, out[-1], Axis(1, 1), Axis(out[-2], out[-2]))
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
@@ -62,6 +82,24 @@ def choices(problem: Problem) -> Sequence[Choice]:
     return found
 
 
+def choices_dynamic(problem: Problem) -> Sequence[Choice]:
+    """Units do all rows, so that columns are packed once."""
+    w, cpu = stack(problem), problem.target.cpu
+    attrs: Any = full_attrs(problem.anchor)
+    found = []
+    for t in tile_choices(w, cpu, VNNI, operations(problem), attrs["a_zero"] != 0, False):
+        _, tiles, spaces = units(w, t)
+        if spaces > 1 or t.channels_first:
+            continue
+        packed = w.batch * w.channels_in * w.channels_out / PACK
+        sums = w.batch * tiles * w.width.out * (w.channels_in / BLOCK + 8.0)
+        us = (t.cost_us + (packed + sums) / (cpu.ghz * 1e3)) * spread(w.batch * tiles, problem.threads)
+        scratch = weight_bytes(w, t) + 4 * w.width.out
+        layouts = tuple("" if v == problem.anchor.args[1] else layout(problem, v, t) for v in problem.body.inputs)
+        found.append(Choice(DYNAMIC, layouts, ("",), config(problem, w, t)[0], us, scratch))
+    return sorted(found, key=lambda c: c.cost_us)[:KEPT]
+
+
 def layout(problem: Problem, value: Value, t: TileChoice) -> str:
     """[N/32][K/4][32 columns][4] for the right operand; one element per column in whole vectors; else row-major."""
     _, b, bias = problem.anchor.args
@@ -73,11 +111,19 @@ def layout(problem: Problem, value: Value, t: TileChoice) -> str:
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from .conv_int8_emit import emit_units
+    from .conv_int8_units import emit_units
     from .matmul_int8_emit import Packed
 
     a, b, bias = problem.anchor.args
     return emit_units(Packed(problem, choice, geometry(problem), (a, b, bias)), problem, choice, symbol)
+
+
+def emit_dynamic(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_int8_units import emit_units
+    from .matmul_int8_emit import Dynamic
+
+    a, b, bias = problem.anchor.args
+    return emit_units(Dynamic(problem, choice, stack(problem), (a, b, bias)), problem, choice, symbol)
 
 
 kernel(
@@ -88,5 +134,15 @@ kernel(
         choices,
         emit,
         "product of bytes with a packed right operand: register tiles of rows x column vectors",
+    )
+)
+kernel(
+    Row(
+        DYNAMIC,
+        frozenset({"Edgec.MatMulInteger"}),
+        match_dynamic,
+        choices_dynamic,
+        emit_dynamic,
+        "product of two stacks of matrices of bytes, whose columns are packed as they are needed",
     )
 )

@@ -22,7 +22,7 @@ from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.targets.codegen_llvm import object_bytes
 from edgec.targets.measure import Measured, with_layouts
 
-ROW = {"conv_int8_tile", "conv_int8_pointwise", "matmul_int8_packed"}
+ROW = {"conv_int8_tile", "conv_int8_pointwise", "matmul_int8_packed", "matmul_int8_dynamic"}
 
 
 @dataclass(frozen=True)
@@ -160,6 +160,32 @@ class Product:
         return replace(p, constants=frozenset({1, 2, 3}))
 
 
+@dataclass(frozen=True)
+class Values:
+    """A product of two tensors that are both computed."""
+
+    a: tuple[int, ...]
+    b: tuple[int, ...]
+    kind: str = "u8"
+    zeros: tuple[int, int] = (120, 128)
+
+    def problem(self, where: str, threads: int = 1) -> Problem:
+        def body(a: Value, b: Value, bias: Value, m: Value) -> Value:
+            y = build("Edgec.MatMulInteger", a, b, bias, a_zero=self.zeros[0], b_zero=self.zeros[1])
+            return build("Edgec.Rescale", y, m, zeros=(0,), **FULL)
+
+        size = self.b[-1] if self.zeros[0] else 1
+        kinds = [_text("u8", self.a), _text(self.kind, self.b), f"i32[{size}]", "f32[1]"]
+        return replace(chain(kinds, body, [], where, threads), constants=frozenset({2, 3}))
+
+
+VALUES = [
+    Values((1, 3, 40, 64), (1, 3, 64, 100)),
+    Values((2, 1, 5, 7), (1, 3, 7, 33), zeros=(3, 0)),
+    Values((3, 70), (70, 17), "i8", (9, -5)),
+    Values((2, 4, 1, 130), (4, 130, 16), "i8", (0, 0)),
+    Values((2, 9, 3), (3, 50), zeros=(255, 255)),
+]
 PRODUCTS = [
     Product((3, 70), 21, zero=128),
     Product((2, 5, 7), 33, then="Add"),
@@ -177,9 +203,34 @@ def test_the_first_choice_of_a_product_gives_the_bits(case: Product, where: str)
     check(case.problem(where), fast(case.problem(where))[:1], parts=3)
 
 
+@pytest.mark.parametrize("case", VALUES, ids=str)
+def test_a_product_of_values_gives_the_bits(case: Values) -> None:
+    problem = case.problem("x86-avx512")
+    check(problem, [c for c in fast(problem) if c.row == "matmul_int8_dynamic"][:1], parts=3)
+
+
+@pytest.mark.parametrize("case", VALUES, ids=str)
+def test_a_product_of_values_stays_inside(case: Values, tmp_path: Path) -> None:
+    test_nothing_outside_counts_or_is_touched(case, "x86-avx512", tmp_path)
+
+
+def test_rows_say_why_they_refuse() -> None:
+    signed = chain(["i8[1, 16, 5, 5]", "i8[16, 16, 1, 1]", "i32[16]"], lambda *v: build("Edgec.ConvInteger", *v))
+    assert ROWS["conv_int8_pointwise"].accepts(signed) == "multiplies u8 with i8"
+    grouped = Case((1, 24, 9, 9), 24, (3, 3), group=3).problem("x86")
+    assert ROWS["conv_int8_tile"].accepts(grouped) == "groups are no multiples of 4 inputs and 16 outputs"
+    assert ROWS["conv_int8_tile"].accepts(POINTWISE[1].problem("x86")) == "conv_int8_pointwise does this"
+    assert "whole images" in str(ROWS["conv_int8_pointwise"].accepts(DENSE[1].problem("x86")))
+    assert ROWS["conv_int8_tile"].accepts(DENSE[1].problem("arm")) == "needs AVX512VNNI or AVX2"
+    assert ROWS["matmul_int8_packed"].accepts(VALUES[1].problem("x86-avx512")) == "multiplies u8 with i8"
+    assert ROWS["matmul_int8_packed"].accepts(VALUES[3].problem("x86")) == "the right operand is a stack of matrices"
+    assert ROWS["matmul_int8_packed"].accepts(VALUES[2].problem("x86")) == "the right operand has a zero point"
+    assert ROWS["matmul_int8_dynamic"].accepts(VALUES[0].problem("x86")) == "needs AVX512VNNI"
+
+
 @pytest.mark.parametrize("where", TARGETS)
 @pytest.mark.parametrize("case", [DENSE[0], DENSE[4], DENSE[13], POINTWISE[0], POINTWISE[1], *PRODUCTS[:5]], ids=str)
-def test_nothing_outside_counts_or_is_touched(case: Case | Product, where: str, tmp_path: Path) -> None:
+def test_nothing_outside_counts_or_is_touched(case: Case | Product | Values, where: str, tmp_path: Path) -> None:
     problem = case.problem(where)
     choice = fast(problem)[0]
     laid = with_layouts(problem, choice)
