@@ -86,7 +86,9 @@ class Finish:
         if isinstance(segment.done, tirx.IntImm):
             done = int(segment.done)
             whole, rest = divmod(segment.count - done, each)
-            groups = tir.loop(whole + self.frame.zero, lambda q: group(q * each + done, each), "pixels") if whole else None
+            groups = (
+                tir.loop(whole + self.frame.zero, lambda q: group(q * each + done, each), "pixels") if whole else None
+            )
             return tir.seq(groups, group(tir.i32(whole * each + done), rest) if rest else None)
         count = tir.i32(segment.count) - segment.done
         many = tirx.truncdiv(count, each)

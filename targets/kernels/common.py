@@ -9,6 +9,7 @@ from typing import Literal
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Problem
+from edgec.compiler.target import Cpu
 
 from .generic_choice import DEAR, DEAR_CYCLES
 from .generic_choice import byte_layout as byte_layout
@@ -17,6 +18,7 @@ from .generic_choice import byte_layout as byte_layout
 LIGHT = frozenset(
     {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
 ) | {"Edgec.Rescale"}
+WITHOUT_VBMI = frozenset({"cascadelake", "cooperlake"})  # of the CPUs that have AVX512VNNI
 TASK_US = 20.0  # a task of about this length keeps threads busy
 NARROW = frozenset({"f16", "i8"})  # how weights may be stored that are multiplied as f32
 WIDENING = 2.0  # instructions that make f32 of a vector of them
@@ -155,3 +157,8 @@ def power_of_two(limit: int, n: int) -> int:
 def rounds(n: int, size: int) -> float:
     """Padded over true size of an axis in blocks."""
     return ceil(n / size) * size / n
+
+
+def permutes(cpu: Cpu) -> bool:
+    """Whether one instruction takes bytes from anywhere in two vectors (AVX512_VBMI)."""
+    return cpu.vector_bits == 512 and "AVX512VNNI" in cpu.isa and cpu.mcpu not in WITHOUT_VBMI

@@ -8,9 +8,9 @@ from edgec.compiler.target import Cpu
 from edgec.targets import tir
 from edgec.targets.tir import Expr
 
+from .common import permutes
 from .common_emit import vector
 
-WITHOUT_VBMI = frozenset({"cascadelake", "cooperlake"})  # of the CPUs that have AVX512VNNI
 _SHUFFLE = {64: "llvm.x86.avx512.pshuf.b.512", 32: "llvm.x86.avx2.pshuf.b", 16: "llvm.x86.ssse3.pshuf.b.128"}
 
 
@@ -24,11 +24,6 @@ def looked_up(cpu: Cpu, x: Expr, table: tir.Buffer, signed: bool) -> Expr:
     if signed:
         place = tirx.bitwise_xor(place, tir.broadcast(tir.lit(-128, "int8"), lanes))
     return _permuted(place, table) if permutes(cpu) else _shuffled(place, table)
-
-
-def permutes(cpu: Cpu) -> bool:
-    """Whether there are permutations of bytes."""
-    return cpu.vector_bits == 512 and "AVX512VNNI" in cpu.isa and cpu.mcpu not in WITHOUT_VBMI
 
 
 def _permuted(place: Expr, table: tir.Buffer) -> Expr:

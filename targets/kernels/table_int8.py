@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Literal
 from edgec.compiler.layout import storage_bytes
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import byte_layout, ceil_div, task_split
+from .common import byte_layout, ceil_div, permutes, task_split
 from .cost import microseconds, streamed
-from .int8_table import permutes
 
 if TYPE_CHECKING:
     from ..tir import Buffer, Expr, Stmt
