@@ -190,7 +190,8 @@ class Block:
             if line and w.height.out % t.lines:
                 there = row + line < w.height.out
                 inside = there if valid is None else tirx.And(valid, there)
-            segments.append(Segment(row + line, column, line * left.line, width, done, inside))
+            known = int(done) if isinstance(done, tirx.IntImm) else done
+            segments.append(Segment(row + line, column, line * left.line, width, known, inside))
         return source, segments
 
 

@@ -32,7 +32,7 @@ class Segment:
     column: Expr
     slot: int
     count: int
-    done: Expr
+    done: Expr | int
     valid: Expr | None
 
 
@@ -61,11 +61,11 @@ class Finish:
             return [self.guarded(segment, self.plain(segment, row, channel))]
         base, bind = self.base(segment, channel)
         each = max(1, TOGETHER // self.channels)
-        if not many or not isinstance(segment.done, tirx.IntImm):
+        if not many or not isinstance(segment.done, int):
             return [self.guarded(segment, tir.seq(bind, self.loop(segment, base, row, channel, each)))]
         made = [
             self.group(segment, base, row, channel, tir.i32(j), min(each, segment.count - j))
-            for j in range(int(segment.done), segment.count, each)
+            for j in range(segment.done, segment.count, each)
         ]
         return [tir.seq(bind, self.guarded(segment, made[0])), *(self.guarded(segment, one) for one in made[1:])]
 
@@ -83,13 +83,11 @@ class Finish:
         def group(first: Expr, many: int) -> Stmt:
             return self.group(segment, base, row, channel, first, many)
 
-        if isinstance(segment.done, tirx.IntImm):
-            done = int(segment.done)
-            whole, rest = divmod(segment.count - done, each)
-            groups = (
-                tir.loop(whole + self.frame.zero, lambda q: group(q * each + done, each), "pixels") if whole else None
-            )
-            return tir.seq(groups, group(tir.i32(whole * each + done), rest) if rest else None)
+        if isinstance(segment.done, int):
+            first, (whole, rest) = segment.done, divmod(segment.count - segment.done, each)
+            turns = tir.loop(whole + self.frame.zero, lambda q: group(q * each + first, each), "pixels")
+            last = group(tir.i32(first + whole * each), rest) if rest else None
+            return tir.seq(turns if whole else None, last)
         count = tir.i32(segment.count) - segment.done
         many = tirx.truncdiv(count, each)
         parts = [tir.loop(many, lambda q: group(segment.done + q * each, each), "pixels")]
@@ -122,7 +120,7 @@ class Finish:
         def pixel(j: Expr) -> Stmt:
             return tir.seq(tir.vectorized(self.widths[v], write(j, v)) for v in range(self.channels))
 
-        return tir.loop(tir.i32(segment.count) - segment.done, pixel, "pixel", start=segment.done)
+        return tir.loop(tir.i32(segment.count) - segment.done, pixel, "pixel", start=tir.expr(segment.done))
 
     def at(self, segment: Segment, row: int, channel: Expr, j: Expr, v: int, lane: Expr) -> tuple[Expr, ...]:
         """The output's index in tile v of pixel j of a segment, where the anchor is the sum in scratch."""

@@ -7,14 +7,17 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from test_generic_harness import chain
-from test_integer import FULL, same_bits
+from test_integer import FULL, numbers, same_bits
 
+from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build
 from edgec.compiler.registry import ROWS, Problem
 from edgec.targets.host import claim_tiles
+from edgec.targets.measure import Measured
 
 pytestmark = pytest.mark.skipif(not claim_tiles(), reason="this CPU has no AMX")
 
@@ -122,6 +125,25 @@ def test_products_with_a_matrix(rows: str, inner: int, columns: int, zero: int, 
 
     kinds = [f"u8[{rows}, {inner}]", f"i8[{inner}, {columns}]@JK16j4k", f"i32[{columns}]@A16a", f"f32[{columns}]@A16a"]
     same_bits(chain(kinds, body, [""], "x86-amx"), "matmul_int8_amx", tmp_path)
+
+
+@pytest.mark.parametrize("pixels", ["7, 7", "5, 37"])
+def test_the_result_may_lie_over_the_tensor_that_is_added(pixels: str) -> None:
+    """Pixels that two tiles have are ended once."""
+
+    def body(a: Value, b: Value, c: Value, r: Value, n: Value) -> Value:
+        sums = build("Edgec.ConvInteger", a, b, c, zero=5)
+        return build("Edgec.Rescale", sums, r, n, n, zeros=(0, 130), **FULL)
+
+    kinds = [f"u8[1, 32, {pixels}]", "i8[100, 32, 1, 1]", "i32[100]", f"u8[1, 100, {pixels}]", "f32[1]"]
+    p = chain(kinds, body, [], "x86-amx")
+    given = numbers([v.type for v in p.body.inputs])
+    (want,) = run(p.body, given)
+    for choice in ROWS["conv_int8_amx"].choices(p):
+        kernel = Measured(p, choice, given)
+        kernel.out[...] = kernel.arrays[3]
+        kernel.args[3] = kernel.out.ctypes.data
+        np.testing.assert_array_equal(kernel.run(), want)
 
 
 @pytest.mark.parametrize("at", range(3))
