@@ -20,6 +20,8 @@ from .ir import Graph
 from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .plugins import load_plugins
 from .program import Program, chained
+from .quantize.data import Source
+from .quantize.settings import Score, quantizing, wanted
 from .session import Session
 from .target import Target, find_target
 from .tunings import Tunings, default_path
@@ -50,6 +52,11 @@ def compile_model(
     weights: str | None = None,
     tune: float | None = None,
     tune_db: str | Path | None = None,
+    quantize: str | None = None,
+    calib: Source | None = None,
+    calib_prep: str | None = None,
+    max_drop: float | None = None,
+    score: str | Score | None = None,
     progress: Progress | None = None,
     session: Session | None = None,
 ) -> Bundle:
@@ -66,8 +73,10 @@ def compile_model(
     folder = check_output(out if out is not None else label)
     session = session or Session()
     session.target = chosen
-    session.settings = {**session.settings, "threads": threads}
+    request = wanted(quantize, calib, max_drop, score, calib_prep)
+    session.settings = {**session.settings, "threads": threads, "quantize": request, "progress": tell}
     spec = _storing(passes or chosen.pipeline, chosen, weights)
+    spec = quantizing(spec, chosen.pipeline) if request else spec
     database = _use_tunings(session, tune, tune_db, tell)
 
     with import_module("edgec.targets.builder").Builder(ahead=tune is None) as builder:
@@ -94,13 +103,23 @@ def compile_graph(
     progress("optimize", 0, 1)
     stages = parse_pipeline(spec or target.pipeline, target.pipeline)
     weights = import_module("edgec.targets.codegen").Weights()
+    graph, rest = _quantized(graph, session, stages)
     programs = []
     for level in target.programs:
         session.target, session.arena = level, None
-        programs.append(_compile_level(graph, session, stages, builder, weights, progress))
+        programs.append(_compile_level(graph, session, rest, builder, weights, progress))
     session.target = target
     data, passes = weights.bytes(), show_pipeline(stages)
     return chained([replace(program, weights=data, passes=passes) for program in programs])
+
+
+def _quantized(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:
+    """The graph behind the pass `quantize`, which is the same for all levels, and the stages that are left."""
+    names = [stage.row.name for stage in stages]
+    if "quantize" not in names or session.target is None:
+        return graph, stages
+    place = names.index("quantize") + 1
+    return run_pipeline(graph, stages[:place], session), stages[place:]
 
 
 def _compile_level(

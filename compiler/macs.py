@@ -23,10 +23,15 @@ _COUNT: dict[str, Callable[[Node], int]] = {
 }
 
 
+def node_macs(node: Node) -> int:
+    """Of one node, without what it owns."""
+    return _COUNT[node.op](node) if node.op in _COUNT else 0
+
+
 def macs(graph: Graph) -> int:
     """Of all nodes, nested bodies included."""
     total = 0
     for node in graph.nodes():
         body = node.attrs.get("body")
-        total += macs(body) if isinstance(body, Graph) else _COUNT[node.op](node) if node.op in _COUNT else 0
+        total += macs(body) if isinstance(body, Graph) else node_macs(node)
     return total

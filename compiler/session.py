@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .ir import Node, QParams
 from .program import Arena
 from .registry import Choice, Problem
 from .target import Target
 from .tunings import Tunings
+
+if TYPE_CHECKING:
+    from .quantize.report import Report
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class Session:
                  are used, for (kernel, its offers, how often it runs)
     scales       what the bytes of inputs and outputs stand for, by name, where they are quantized
     arena        the memory plan, once the pass `plan` has run
+    quantization what became of each layer, once the pass `quantize` has run
     settings     what the user asked for that is neither pass nor target (threads, calibration data ...); read only
     """
 
@@ -59,6 +64,7 @@ class Session:
     notes: list[str] = field(default_factory=list)
     scales: dict[str, QParams] = field(default_factory=dict)
     arena: Arena | None = None
+    quantization: Report | None = None
     counters: dict[str, int] = field(default_factory=dict)
     known_rules: set[str] = field(default_factory=set)
     pass_name: str = ""

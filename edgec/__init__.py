@@ -7,7 +7,7 @@ outputs = model.run({"input": x})
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,7 +40,10 @@ def compile(
     tune: float | None = None,
     tune_db: str | Path | None = None,
     quantize: str | None = None,
-    calib: str | Path | Mapping[str, Any] | None = None,
+    calib: str | Path | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]] | None = None,
+    calib_prep: str | None = None,
+    max_drop: float | None = None,
+    score: str | Callable[[Callable[[Any], Any]], float] | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Bundle:
     """Compile an ONNX model into a bundle: libraries, header, manifest and report in one folder.
@@ -55,17 +58,22 @@ def compile(
     weights   f16 or int8: constant weights are stored so and widened as kernels read them; arithmetic stays f32
     tune      seconds to measure kernels on this machine before they are chosen
     tune_db   file of measured times that are used, and with `tune` written (default then: in the user's cache folder)
+    quantize  int8: convolutions and matrix products on 8 bits; quantized (QDQ) models compile so by themselves
+    calib     data to choose scales by: .npz, a folder of .npy, .npz or pictures, samples, or a function that makes them
+    calib_prep  how pictures become inputs, such as torch, or scale=0.0039,order=bgr,fit=stretch
+    max_drop  how much worse the quantized model may be: share of the samples that it answers otherwise than the float
+              model; points of `score`, where that is given. Layers stay f32 until it holds
+    score     function(run) -> number, larger is better, or script.py:function; run({name: array}) gives the outputs
     progress  called with (stage, done, total) as work goes on
 
     Raises EdgecError for whatever is wrong with model or options; UnsupportedModel lists every node that edgec refuses.
     """
-    if quantize is not None or calib is not None:
-        raise EdgecError("quantize: not available in this version of edgec; quantized (QDQ) models compile as they are")
     from edgec.compiler.driver import compile_model
 
     return compile_model(
         model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
-        weights=weights, tune=tune, tune_db=tune_db, progress=progress,
+        weights=weights, tune=tune, tune_db=tune_db, quantize=quantize, calib=calib, calib_prep=calib_prep,
+        max_drop=max_drop, score=score, progress=progress,
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.quantize.quantizer import Options, quantized
+from edgec.compiler.quantize.settings import Wanted
 from edgec.compiler.session import Session
 
 
@@ -18,10 +19,24 @@ from edgec.compiler.session import Session
     nested=False,
 )
 def quantize(
-    graph: Graph, *, method: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto", equalize: bool = True, session: Session
+    graph: Graph,
+    *,
+    method: Literal["auto", "minmax", "percentile", "entropy", "mse"] = "auto",
+    equalize: bool = True,
+    learn: bool = True,
+    correct: bool = True,
+    samples: int = 16,
+    session: Session,
 ) -> Graph:
-    """Quantizes convolutions and matrix products, and what lies between them; needs calibration data."""
-    source = session.settings.get("calibration")
-    if source is None:
-        raise EdgecError("quantize: no calibration data is given (--calib)")
-    return quantized(graph, source, Options(method, equalize), session)
+    """Quantizes convolutions and matrix products, and what lies between them; needs calibration data.
+
+    method    how ranges of activations are chosen; auto: the one with the least error, per tensor
+    equalize  channels that share a scale are evened out where that lowers the noise
+    learn     weights are rounded with regard to each other
+    correct   biases make up for mean errors
+    samples   how many calibration samples `learn` and `correct` use
+    """
+    wanted = session.settings.get("quantize")
+    if not isinstance(wanted, Wanted):
+        raise EdgecError("quantize: no calibration data is given; expected --quantize int8 --calib data.npz")
+    return quantized(graph, wanted, Options(method, equalize, learn, correct, samples), session)

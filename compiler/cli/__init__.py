@@ -31,6 +31,7 @@ COMMANDS = {
     row.name: row
     for row in (
         Command("compile", "turn an ONNX model into a library, a header and a report"),
+        Command("quantize", "put a model into 8 bits: ONNX in, ONNX with QuantizeLinear and DequantizeLinear out"),
         Command("run", "run a compiled model on arrays from a file"),
         Command("verify", "compare a compiled model with ONNX Runtime"),
         Command("bench", "time a compiled model, in C"),

@@ -36,6 +36,26 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_calibration_options(parser: argparse.ArgumentParser) -> None:
+    """--calib and what belongs to it: the data and the aim of quantization."""
+    parser.add_argument(
+        "--calib",
+        metavar="DATA",
+        help="calibration data: .npz by input name, a folder of .npy, .npz or pictures, or script.py:function",
+    )
+    parser.add_argument(
+        "--calib-prep", metavar="P", help="how pictures become inputs: tf, torch, bgr, or scale=,mean=,std=,order=,fit="
+    )
+    parser.add_argument(
+        "--max-drop",
+        type=float,
+        metavar="X",
+        help="keep layers in f32 until at most this share of the samples is answered otherwise (0.01), or the score "
+        "drops by at most so much",
+    )
+    parser.add_argument("--score", metavar="FILE.py:FN", help="function(run) -> number, larger is better; see --max-drop")
+
+
 def shapes_of(args: argparse.Namespace) -> dict[str, tuple[Any, ...]]:
     """--shape as a table; `x=` is a scalar, `s=2x3,4` a sequence of a matrix and a vector."""
     return {name: _shapes(text, f"--shape {name}={text}") for name, text in _pairs("--shape", args.shape)}

@@ -12,7 +12,7 @@ from ..bundle.manifest import Bundle
 from ..bundle.names import identifier
 from ..bundle.place import check_output, staged
 from ..errors import EdgecError
-from .common import add_model_options, binds_of, dims_of, progress_bar, shapes_of, show_json, size, table
+from .common import add_calibration_options, add_model_options, binds_of, dims_of, progress_bar, shapes_of, show_json, size, table
 
 EXAMPLES = """examples:
   edgec compile model.onnx --target rpi5 -o build/
@@ -22,9 +22,11 @@ EXAMPLES = """examples:
   edgec compile model.onnx --tune 30 -o build/                 30 s of measurements, remembered for later
   edgec compile model.onnx --tune-db tuned.json -o build/      what was measured elsewhere
   edgec compile model.onnx --weights f16 -o build/              half the weights' bytes, arithmetic as before
+  edgec compile model.onnx --quantize int8 --calib data.npz -o build/
+  edgec compile model.onnx --quantize int8 --calib pictures/ --calib-prep torch --max-drop 0.01 -o build/
   edgec compile model.onnx --max-ram 192K --max-flash 900K -o build/"""
 
-_LATER = ("quantize", "calib", "max_drop", "max_latency")
+_LATER = ("max_latency",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,6 +46,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="f16|int8",
         help="store constant weights so and widen them as they are read; int8 only where a layer waits for its weights",
     )
+    parser.add_argument("--quantize", metavar="int8", help="convolutions and matrix products on 8 bits; needs --calib")
+    add_calibration_options(parser)
     parser.add_argument(
         "--tune", type=float, metavar="SECONDS", help="measure the most promising kernels on this machine first"
     )
@@ -96,6 +100,11 @@ def _compile(args: argparse.Namespace, out: str | Path | None) -> Bundle:
             weights=args.weights,
             tune=args.tune,
             tune_db=args.tune_db,
+            quantize=args.quantize,
+            calib=args.calib,
+            calib_prep=args.calib_prep,
+            max_drop=args.max_drop,
+            score=args.score,
             progress=progress,
         )
 

@@ -176,7 +176,7 @@ class Channelled:
 def _moved(node: Node, source: Value, axis: int, numbers: Array) -> Channels | None:
     """Channels behind an operator of one argument; None where it does not commute with their factors."""
     attrs, rank = full_attrs(node), len(source.shape)
-    if node.op == "Relu" or (node.op == "Clip" and attrs["min"] in (0.0, -np.inf)):
+    if node.op == "Relu" or (node.op == "Clip" and attrs["min"] in (0.0, -np.inf) and attrs["max"] == np.inf):
         return axis, numbers
     if node.op in ("MaxPool", "AveragePool", "Resize", "Edgec.Layout") and axis == 1:
         return axis, numbers

@@ -8,7 +8,7 @@ factor is a multiplication of its own, and the function is computed on the sums:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,13 +16,15 @@ import numpy as np
 from ..ir import Array, Graph, Node, Value
 from ..op import build, const, full_attrs, rebuild
 from .channels import Channelled
-from .placement import Layer, Placement, channel_axis
+from .placement import Layer, Placement, channel_axis, constant
+from .ranges import LEVELS
 from .statistics import Channel
+from .weights import MOST
 
 DEEPEST = 2.0**-10  # factors of a tensor's channels differ by no more
-STRENGTH = 1.0
-ROOM = 1.5
-GAIN = 4.0  # of noise, for which a function is computed in float
+STRENGTHS = (0.5, 1.0)
+LESS = 0.8  # of the noise must be left at most, for factors to be moved
+MUCH_LESS = 0.3  # for a function to be computed in float
 
 
 @dataclass(frozen=True)
@@ -40,89 +42,78 @@ def axes_of(plan: Placement, channels: Channelled) -> dict[Value, int]:
     return axes
 
 
-def equalize(
-    plan: Placement, channels: Channelled, measured: Mapping[Value, Channel], strength: float = STRENGTH
-) -> Equalized:
-    """Factors for all channels that are free, moved into weights."""
-    factors, real = _factors(plan, channels, measured, strength)
+def equalize(plan: Placement, channels: Channelled, measured: Mapping[Value, Channel]) -> Equalized:
+    """Factors for the channels whose readers get less noise by them, moved into weights."""
+    factors = np.ones(len(channels.parent))
+    real: set[str] = set()
+    for values in _components(plan, channels, measured):
+        found, names = _chosen(plan, channels, measured, values)
+        if found is not None:
+            factors[found != 1] = found[found != 1]
+            real |= names
     return Equalized(_Mover(plan, channels, factors).graph(), frozenset(real))
 
 
-def _factors(
-    plan: Placement, channels: Channelled, measured: Mapping[Value, Channel], strength: float
-) -> tuple[Array, set[str]]:
-    """A factor for each channel number, 1 where it is pinned."""
-    real = _functions(plan, channels, measured)
+def _components(
+    plan: Placement, channels: Channelled, measured: Mapping[Value, Channel]
+) -> list[list[Value]]:
+    """Measured values in 8 bits, those with channels in common together, where all channels are free."""
+    owner: dict[int, int] = {}
+    parts: dict[int, list[Value]] = {}
+    for number, (value, (_, numbers)) in enumerate(channels.of.items()):
+        if value not in measured or value not in plan.points:
+            continue
+        roots = {int(r) for r in channels.root(numbers)}
+        parts[number] = [value]
+        for old in {owner[r] for r in roots if r in owner}:
+            parts[number] = parts.pop(old) + parts[number]
+            owner.update({r: number for r, o in owner.items() if o == old})
+        owner.update(dict.fromkeys(roots, number))
+    return [p for p in parts.values() if all(channels.free(channels.of[v][1]).all() for v in p)]
+
+
+def _chosen(
+    plan: Placement, channels: Channelled, measured: Mapping[Value, Channel], values: list[Value]
+) -> tuple[Array | None, set[str]]:
+    """Factors by channel number with the least noise, and the layers whose functions they make real; None for none."""
     count = len(channels.parent)
     roots = channels.root(np.arange(count))
-    reach, largest = np.zeros(count), np.zeros(count)
-    for value, (_, numbers) in channels.of.items():
-        if value in measured and value in plan.points:
-            far = _reach(value, measured[value])
-            np.maximum.at(reach, roots[numbers], far)
-            np.maximum.at(largest, roots[numbers], far.max(initial=0.0))
-    free = channels.free(np.arange(count)) & (largest[roots] > 0)
-    factor = np.ones(count)
-    share = np.maximum(reach[roots] / np.maximum(largest[roots], 1e-30), DEEPEST)
-    factor[free] = (share**strength * largest[roots])[free]
-    for value, (_, numbers) in channels.of.items():  # limits must be one number for all channels
-        if value.node.op == "Clip" and not _clips(value, factor[numbers], measured.get(value)):
-            channels.pinned.update(map(int, numbers))
-            return _factors(plan, channels, measured, strength)
-    return factor, real
+    reach = np.zeros(count)
+    for value in values:
+        np.maximum.at(reach, roots[channels.of[value][1]], measured[value].reach)
+    made = {v for v in channels.made if set(roots[channels.of[v][1]].tolist()) & set(np.flatnonzero(reach).tolist())}
+    layers = {layer.value: layer.name for layer in plan.layers}
+    functions = {layers[s] for v in made if (s := plan.sources.get(v, v)) != v and s in layers}
+    readers = [layer for layer in plan.layers if layer.input in values]
+    best, found = _noise(channels, measured, readers, np.ones(count)), None
+    best *= MUCH_LESS if functions else LESS
+    for strength in STRENGTHS:
+        share = np.maximum(reach[roots] / max(reach.max(), 1e-30), DEEPEST) ** strength
+        factors = np.where(reach[roots] > 0, share, 1.0)
+        noise = _noise(channels, measured, readers, factors)
+        if noise < best:
+            best, found = noise, factors
+    return found, functions if found is not None else set()
 
 
-def _reach(value: Value, measured: Channel) -> Array:
-    """How far channels reach; where limits become one number for all of them, with room for what did not come."""
-    if value.node.op != "Clip":
-        return measured.reach
-    return np.minimum(ROOM * measured.largest, float(str(full_attrs(value.node)["max"])))
-
-
-def _clips(value: Value, factors: Array, measured: Channel | None) -> bool:
-    """Whether one limit for all scaled channels cuts off nothing but what the old one cut off, or what never came."""
-    limit = float(str(full_attrs(value.node)["max"]))
-    if limit == np.inf or (factors == factors[0]).all():
-        return True
-    if measured is None:
-        return False
-    return bool((measured.largest <= limit / factors.max() * factors * 1.5).all())
-
-
-def _functions(plan: Placement, channels: Channelled, measured: Mapping[Value, Channel]) -> set[str]:
-    """Layers whose functions gain enough; the channels of the others are pinned."""
-    real: set[str] = set()
-    layers = {layer.value: layer for layer in plan.layers}
-    for value in channels.made:
-        source = plan.sources.get(value, value)
-        if source == value or source not in layers:
-            continue
-        numbers = channels.of[value][1]
-        if channels.free(numbers).all() and _gain(plan, channels, value, measured) > GAIN:
-            real.add(layers[source].name)
-        else:
-            channels.pinned.update(map(int, numbers))
-    return real
-
-
-def _gain(plan: Placement, channels: Channelled, value: Value, measured: Mapping[Value, Channel]) -> float:
-    """How many times less noise the layers that read the channels of a value get from it."""
-    roots = channels.root(channels.of[value][1])
-    before = after = 0.0
-    for layer in plan.layers:
-        x = layer.input
-        if x not in channels.of or not np.isin(channels.root(channels.of[x][1]), roots).any():
-            continue
-        reach, weight = measured[x].reach, importance(layer, measured[layer.value])
-        before += float((weight * reach.max() ** 2).sum())
-        after += float((weight * reach**2).sum())
-    return before / after if after > 0 else 1.0
-
-
-def importance(layer: Layer, result: Channel) -> Array:
-    """How much noise in an input channel disturbs the result, relative to what varies there."""
-    squares = np.square(per_input(layer, layer.weights.astype(np.float64)))
-    return np.asarray((squares / np.maximum(result.variance, 1e-12)[:, None]).sum(0))
+def _noise(
+    channels: Channelled, measured: Mapping[Value, Channel], readers: Sequence[Layer], factors: Array
+) -> float:
+    """Noise in the results of layers, relative to what varies there: of their inputs' 8 bits, and of their weights'."""
+    total = 0.0
+    for layer in readers:
+        x, y = measured[layer.input], measured[layer.value]
+        scale = factors[channels.of[layer.input][1]]
+        step = float((x.reach / scale).max()) / LEVELS * scale
+        moved = scaled_weights(layer, scale, np.ones(1)).astype(np.float64)
+        others = tuple(k for k in range(moved.ndim) if k != layer.axis)
+        unit = np.maximum(np.abs(moved).max(axis=others, keepdims=True) / MOST, 1e-30)
+        lost = scaled_weights(replace(layer, weights=(np.rint(moved / unit) * unit - moved)), 1 / scale, np.ones(1))
+        square = x.square / max(x.count, 1)
+        noise = np.square(per_input(layer, layer.weights.astype(np.float64))) * (step**2 / 12)
+        noise += np.square(per_input(layer, lost.astype(np.float64))) * square
+        total += float((noise.sum(1) / np.maximum(y.variance, 1e-12)).mean())
+    return total
 
 
 def per_input(layer: Layer, weights: Array) -> Array:
@@ -179,10 +170,6 @@ class _Mover:
         if node.op == "LayerNormalization" and Value(node) in self.channels.of:
             for k in (1, 2):
                 args[k] = _divided(args[k], self.of(Value(node)))
-        if node.op == "Clip" and Value(node) in self.channels.of:
-            factors = self.of(Value(node))
-            limit = float(str(full_attrs(node)["max"]))
-            return rebuild(node, args, max=limit / float(factors.max()))
         return node if tuple(args) == node.args else rebuild(node, args)
 
     def _layer(self, layer: Layer, args: list[Value]) -> list[Value]:
@@ -226,8 +213,6 @@ def _scaled(was: Value, array: Array | None, factors: Array) -> Value:
 
 
 def _divided(was: Value, factors: Array) -> Value:
-    from .placement import constant
-
     array = constant(was)
     assert array is not None
     return const((array / factors).astype(np.float32), was.name, was.node.origin)

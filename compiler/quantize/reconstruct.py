@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf, log10
 
 import numpy as np
 
@@ -21,6 +22,14 @@ from .weights import Weights, nearest_weights, weight_scales, with_bias
 Progress = Callable[[str, int, int], None]
 POSITIONS = 2048  # of one sample, that a layer's moments are taken over
 MEMORY = 1 << 30  # bytes of values that are held at a time
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Of a layer: its result's signal to noise in dB, and the share of its input that is outside its range."""
+
+    sqnr: float
+    saturated: float
 
 
 @dataclass
@@ -38,13 +47,15 @@ def reconstruct(
     tell: Progress,
     learn: bool = True,
     correct: bool = True,
-) -> dict[Node, Weights]:
+) -> tuple[dict[Node, Weights], dict[str, Outcome]]:
     """Weights of every layer. `learn`: rounded with regard to each other; `correct`: biases make up for the mean."""
+    outcomes: dict[str, Outcome] = {}
     walk = Walk({}, {})
     weights: dict[Node, Weights] = {}
     layers = {layer.node: layer for layer in plan.layers}
     adds = {layer.value.node: layer for layer in plan.layers if layer.value.node != layer.node}
     ends = {layer.value: layer for layer in plan.layers}
+    saturated: dict[Node, float] = {}
     uses = plan.graph.uses()
     for node in plan.graph.nodes():
         if node.op == "Input":
@@ -54,11 +65,14 @@ def reconstruct(
             continue
         if node in layers:
             weights[node] = _solve(layers[node], walk, scales[layers[node].input], learn)
+            saturated[node] = _saturated(walk.real[node.args[0]], scales[node.args[0]])
             tell("round", len(weights), len(layers))
         _run(node, walk, _constants(node, layers, adds, weights, scales))
         layer = ends.get(Value(node))
         if layer is not None and correct and layer.bias is not None:
             weights[layer.node] = _corrected(plan, layer, walk, weights[layer.node], scales[layer.input])
+        if layer is not None:
+            outcomes[layer.name] = _outcome(walk, layer, saturated.pop(layer.node))
         for value in node.results:
             if value in scales:
                 walk.rough[value] = [rounded32(x, scales[value]) for x in walk.rough[value]]
@@ -66,7 +80,20 @@ def reconstruct(
             uses[arg] -= 1
             if not uses[arg]:
                 walk.real.pop(arg, None), walk.rough.pop(arg, None)
-    return weights
+    return weights, outcomes
+
+
+def _saturated(arrays: Sequence[Array], s: Scale) -> float:
+    """Share of elements outside the range of 8 bits."""
+    outside = sum(int(((a < s.low - s.scale / 2) | (a > s.high + s.scale / 2)).sum()) for a in arrays)
+    return outside / max(sum(a.size for a in arrays), 1)
+
+
+def _outcome(walk: Walk, layer: Layer, saturated: float) -> Outcome:
+    pairs = list(zip(walk.real[layer.value], walk.rough[layer.value], strict=True))
+    signal = sum(float(np.square(a, dtype=np.float64).sum()) for a, _ in pairs)
+    noise = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in pairs)
+    return Outcome(10 * log10(signal / noise) if signal > 0 < noise else inf, saturated)
 
 
 def _constants(
@@ -162,11 +189,11 @@ def _store(walk: Walk, value: Value, arrays: list[Array], scales: Mapping[Value,
 
 def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
     """The weights' integers."""
-    moments = _moments(layer, walk.real[layer.input], walk.rough[layer.input]) if learn else None
+    moments = _moments(layer, walk.rough[layer.input]) if learn else None
     if moments is None:
         return nearest_weights(layer, x.scale)
     scale = weight_scales(layer, x.scale)
-    step = scale.astype(np.float64).reshape(moments.groups, -1)
+    step = scale.astype(np.float64).reshape(len(moments.products), -1)
     steps = rounded_weights(_rows(layer, layer.weights.astype(np.float64)), step, moments)
     return with_bias(layer, _unrows(layer, steps), scale, layer.bias, x.scale)
 
@@ -188,19 +215,18 @@ def _groups(layer: Layer) -> int:
     return int(str(full_attrs(layer.node).get("group", 1)))
 
 
-def _moments(layer: Layer, real: Sequence[Array], rough: Sequence[Array]) -> Moments | None:
+def _moments(layer: Layer, rough: Sequence[Array]) -> Moments | None:
     if layer.node.op == "ConvTranspose" or (layer.node.op == "MatMul" and layer.weights.ndim > 2):
         return None
     found: Moments | None = None
-    for exact, made in zip(real, rough, strict=True):
-        a = columns(layer, exact)
-        b = a if made is exact else columns(layer, made)
-        found = found or Moments.empty(*b.shape[:2])
-        found.add(a.astype(np.float32), b.astype(np.float32))
+    for made in rough:
+        columns = _columns(layer, made)
+        found = found or Moments.empty(*columns.shape[:2])
+        found.add(np.ascontiguousarray(columns, np.float32))
     return found
 
 
-def columns(layer: Layer, x: Array) -> Array:
+def _columns(layer: Layer, x: Array) -> Array:
     """[groups, inputs of an output, positions] of what a layer multiplies with its weights, at some positions."""
     if layer.node.op == "MatMul":
         flat = x.reshape(-1, x.shape[-1])

@@ -1,0 +1,70 @@
+"""What a user asks of quantization, checked; how it enters a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import isfinite
+from typing import Any
+
+from ..errors import EdgecError
+from ..pipeline import parse_pipeline, show_pipeline
+from .data import Source, load_function
+
+KINDS = ("int8",)
+Score = Callable[[Callable[[Any], Any]], float]
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Calibration data, and how much worse than the float model the quantized one may be.
+
+    max_drop  share of the float model's answers (0.01: one in a hundred) that may be lost; with `score`, points of it
+    score     function(run) -> number, larger is better; `run` takes a feed and gives the outputs by name
+    prepare   how pictures become inputs
+    """
+
+    calib: Source
+    max_drop: float | None = None
+    score: Score | None = None
+    prepare: str = ""
+
+
+def wanted(
+    quantize: str | None, calib: Source | None, max_drop: object, score: object, prepare: str | None
+) -> Wanted | None:
+    """The request; None where nothing is to be quantized."""
+    if quantize is None:
+        for flag, value in (("calib", calib), ("max_drop", max_drop), ("score", score), ("calib_prep", prepare)):
+            if value is not None:
+                raise EdgecError(f"{flag}: is given without quantize; expected quantize=int8 (--quantize int8)")
+        return None
+    if quantize not in KINDS:
+        raise EdgecError(f"quantize: {quantize!r} is no way to quantize; expected {' or '.join(KINDS)}")
+    if calib is None:
+        raise EdgecError("quantize: no calibration data is given; expected calib=data.npz (--calib)")
+    if max_drop is not None and (
+        isinstance(max_drop, bool)
+        or not isinstance(max_drop, (int, float))
+        or not isfinite(max_drop)
+        or max_drop < 0
+    ):
+        raise EdgecError(f"max_drop: {max_drop!r}; expected a number that is not negative")
+    if isinstance(score, str):
+        score = load_function(score, "--score")
+    if score is not None and not callable(score):
+        raise EdgecError(f"score: {score!r}; expected a function, or script.py:function")
+    if score is not None and max_drop is None:
+        raise EdgecError("score: is given without max_drop; expected how much of the score may be lost (--max-drop)")
+    drop = None if max_drop is None else float(max_drop)  # type: ignore[arg-type]
+    return Wanted(calib, drop, score, prepare or "")
+
+
+def quantizing(spec: str, default: str) -> str:
+    """The pipeline with `quantize` where constants have been folded."""
+    stages = parse_pipeline(spec, default)
+    names = [stage.row.name for stage in stages]
+    if "quantize" in names:
+        return show_pipeline(stages)
+    place = names.index("fold") + 1 if "fold" in names else 0
+    return show_pipeline([*stages[:place], *parse_pipeline("quantize"), *stages[place:]])
