@@ -88,6 +88,7 @@ DENSE: dict[str, dict[str, Any]] = {
     "one axis": {"x": "1, 20, 50", "w": "40, 20, 9", "pads": (4, 4), "strides": (2,)},
     "residual": {"x": "1, 16, 8, 8", "w": "32, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add"},
     "table": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "table"},
+    "twenty outputs": {"x": "1, 27, 10, 1", "w": "20, 27, 5, 2", "pads": (0, 0, 1, 1), "strides": (2, 2), "then": "add"},
     "threads": {"x": "1, 16, 40, 40", "w": "16, 16, 3, 3", "pads": (1, 1, 1, 1), "threads": 4},
     "threads, pointwise": {"x": "1, 16, 40, 40", "w": "24, 16, 1, 1", "threads": 3},
 }  # fmt: skip
