@@ -118,7 +118,7 @@ def plans(problem: Problem, method: Method, w: Window) -> Iterator[Plan]:
     after = operations(problem)
     wanted = ceil_div(w.channels_out, LANES)
     for vectors in sorted({min(n, wanted + wanted % 2) for n in (2, 3, 4, 5, 8)}):
-        if method.name == "smmla" and vectors % 2 and vectors < 3:
+        if method.name == "smull" and vectors % 2:  # 16 bytes of weights are two vectors
             continue
         most = max((p for p in range(1, 17) if method.registers(p, vectors) <= cpu.vector_registers), default=0)
         for columns in _widths(w.width.out, most, method.pixels):

@@ -21,7 +21,7 @@ from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
-from edgec.compiler.op import build
+from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Problem, choices
 from edgec.targets.kernels.arm_bytes import METHODS, plans
 from edgec.targets.kernels.arm_conv_rows import window_of
@@ -34,7 +34,7 @@ FULL = {"to": "i8", "zero": -7, "low": -128, "high": 127}
 def conv(
     method: str, x: str, w: str, then: str = "rescale", zero: int = -128, threads: int = 1, **attrs: Any
 ) -> Problem:
-    """A convolution and what follows it: a Rescale, one with a residual tensor, a Table."""
+    """A convolution and what follows it: a Rescale, one with a residual tensor, a Table, real numbers."""
     outputs = int(w.partition(",")[0])
 
     def body(a: Value, b: Value, bias: Value, m: Value, *more: Value) -> Value:
@@ -42,6 +42,8 @@ def conv(
         if then == "add":
             return build("Edgec.Rescale", sums, more[0], m, more[1], zeros=(0, 5), to="i8", zero=9, low=-100, high=90)
         y = build("Edgec.Rescale", sums, m, zeros=(0,), **FULL)
+        if then == "real":
+            return build("DequantizeLinear", y, const(np.float32(0.25)), const(np.int8(-7)))
         return build("Edgec.Table", y, more[0]) if then == "table" else y
 
     rank = x.count(",") + 1
@@ -88,6 +90,8 @@ DENSE: dict[str, dict[str, Any]] = {
     "one axis": {"x": "1, 20, 50", "w": "40, 20, 9", "pads": (4, 4), "strides": (2,)},
     "residual": {"x": "1, 16, 8, 8", "w": "32, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add"},
     "table": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "table"},
+    "real numbers": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "real"},
+    "20 outputs": {"x": "1, 27, 10, 1", "w": "20, 27, 5, 2", "pads": (0, 0, 1, 1), "strides": (2, 2), "then": "add"},
     "threads": {"x": "1, 16, 40, 40", "w": "16, 16, 3, 3", "pads": (1, 1, 1, 1), "threads": 4},
     "threads, pointwise": {"x": "1, 16, 40, 40", "w": "24, 16, 1, 1", "threads": 3},
 }  # fmt: skip
