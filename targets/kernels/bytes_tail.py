@@ -38,6 +38,32 @@ def rescales(problem: Problem) -> Literal[True] | str:
     return True
 
 
+def stages(problem: Problem) -> Literal[True] | str:
+    """True where what follows the anchor ends in bytes, and what it reads has channels side by side, or none."""
+    if (fit := epilogue_fits(problem)) is not True:
+        return fit
+    shape = problem.anchor.types[0].shape
+    if problem.body.outputs[0].type.dtype not in ("u8", "i8"):
+        return "ends in bytes"
+    if any(n.op == "Edgec.Table" for n in after_anchor(problem)):
+        return "looks nothing up"
+    for v in problem.body.inputs:
+        if v in problem.anchor.args or of_channels(v, shape):
+            continue
+        if v.shape == shape and v.type.dtype in ("u8", "i8"):
+            continue
+        if len(v.shape) >= len(shape) - 1 and v.shape[1 - len(shape)] != 1:
+            return f"{v.name!r} has channels, and they do not lie side by side"
+    return True
+
+
+def of_channels(v: Value, shape: tuple[int, ...]) -> bool:
+    """Whether a value has an element for each channel, of the tensor or of each image."""
+    rank = len(shape) - 1
+    whole = v.shape[-rank:] == (shape[1],) + (1,) * (rank - 1)
+    return whole and (len(v.shape) == rank or v.shape[0] in (1, shape[0]))
+
+
 def per_channel(v: Value, shape: tuple[int, ...]) -> bool:
     rank = len(shape) - 1
     return v.type.size == shape[1] and v.shape[-rank:] == (shape[1],) + (1,) * (rank - 1)
@@ -47,7 +73,7 @@ def channel_operands(problem: Problem) -> list[Value]:
     """Multipliers that have an element per channel."""
     found: dict[Value, None] = {}
     for node in after_anchor(problem):
-        if node.op == "Edgec.Rescale":
+        if node.op == "Edgec.Rescale" and rescales(problem) is True:
             found |= dict.fromkeys(m for m in node.args[len(node.args) // 2 :] if literal(m) is None)
     return list(found)
 

@@ -11,7 +11,7 @@ from edgec.compiler.op import OPS
 from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
-from .generic_choice import DEAR, DEAR_CYCLES
+from .generic_choice import DEAR, DEAR_CYCLES, DIVISION, divides
 from .generic_choice import byte_layout as byte_layout
 
 # elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
@@ -78,7 +78,7 @@ def operations(problem: Problem) -> float:
 
 def instructions(nodes: Iterable[Node]) -> float:
     """Instructions per vector of elementwise nodes, about."""
-    return sum(DEAR_CYCLES if n.op in DEAR else 1.0 for n in nodes)
+    return sum(DEAR_CYCLES if n.op in DEAR else DIVISION if divides(n) else 1.0 for n in nodes)
 
 
 def depends(node: Node, on: Node) -> bool:

@@ -14,7 +14,8 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .bytes_tail import channel_operands, literal
+from .bytes_stage import Stage
+from .bytes_tail import channel_operands, literal, rescales
 from .bytes_tail_emit import Tail
 from .bytes_vector import added_pairs, dealt, dot, joined, pair, quad
 from .common import ceil_div
@@ -216,8 +217,12 @@ class Dots:
             r, kh = users[0]
             row = None if at == 10**6 else source(h, rows[r], kh)
             parts += self.line(frame, g, acc, row, users, columns, edge_column)
+        sums = [[vector(acc, lanes, (p * 4 + k) * lanes) for k in range(4)] for p in range(len(rows) * count)]
+        if rescales(self.problem) is not True:
+            stage = Stage(self.problem, frame, self.flat)
+            return tir.seq(parts, stage.finish(sums, rows, columns, g.image, g.block))
         parts += [
-            self.finish(frame, g, acc, (r * count + c) * 4 * lanes, row, column)
+            self.finish(frame, g, sums[r * count + c], row, column)
             for r, row in enumerate(rows)
             for c, column in enumerate(columns)
         ]
@@ -301,7 +306,7 @@ class Dots:
         place = (image * self.w.height.size + row) * w.size + (source(w, column, 0) + at)
         return tir.load(self.flat[self.x], tir.ramp((place * self.blocks + block) * 16, 16 * size))
 
-    def finish(self, frame: Frame, g: Group, acc: Buffer, at: int, row: Any, column: Any) -> Stmt:
+    def finish(self, frame: Frame, g: Group, sums: list[Expr], row: Any, column: Any) -> Stmt:
         image, block, size = g.image, g.block, g.size
         lanes = 4 * size
         place = (image * self.w.height.out + tir.expr(row)) * self.w.width.out + tir.expr(column)
@@ -316,7 +321,6 @@ class Dots:
         def bytes_at(value: Value) -> Expr:
             return tir.load(self.flat[value], tir.ramp(here, 16 * size))
 
-        sums = [vector(acc, lanes, at + k * lanes) for k in range(4)]
         tail = Tail(lanes, {self.anchor: sums}, multiplier, bytes_at, self.flat.__getitem__, self.problem.target.cpu)
         result = tail.result(frame.out)
         return tir.seq(tail.binds, tir.store(self.flat[frame.out], result, tir.ramp(here, 16 * size)))

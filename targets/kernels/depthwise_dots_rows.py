@@ -15,8 +15,8 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .bytes_tail import channel_operands, operand_layout, rescales, tables
-from .common import after_anchor, byte_layout, ceil_div, spread
+from .bytes_tail import channel_operands, of_channels, operand_layout, rescales, stages
+from .common import after_anchor, byte_layout, ceil_div, instructions, spread
 from .conv_shape import Axis, Window, conv_operands, geometry, segments
 from .cost import TILE, microseconds, streamed
 from .depthwise_int8_rows import depthwise
@@ -24,6 +24,7 @@ from .depthwise_rows import bands
 
 MOST_TAPS = 7  # of each axis: filters stand in scratch memory, dealt, for every shift
 END = 5.5  # instructions per vector of 32-bit sums that becomes bytes
+STAGED = 6.0  # ... that waits in memory for other code
 STEP = 2  # groups of pixels start at every other column
 LINES = 1.3  # lines of a cache that are touched for a line of bytes
 
@@ -50,7 +51,7 @@ def match(problem: Problem) -> Literal[True] | str:
         return "multiplies unsigned bytes"
     if w.width.dilation != 1 or w.width.stride > 4 or max(w.height.kernel, w.width.kernel) > MOST_TAPS:
         return "the window is dilated or too large"
-    return rescales(problem)
+    return True if rescales(problem) is True else stages(problem)
 
 
 @dataclass(frozen=True)
@@ -95,9 +96,13 @@ def layouts(problem: Problem, taps: int) -> tuple[str, ...]:
     x, weight, bias = conv_operands(problem.anchor)
     data = byte_layout(x.shape)
     fixed = {x: data, weight: f"{'OIHW' if len(x.shape) == 4 else 'OIW'}16o{taps}w"}
-    small: dict[Value, str] = {v: operand_layout(v) for v in (bias, *channel_operands(problem)) if v is not None}
-    small |= dict.fromkeys(tables(problem), "")
-    return tuple({**small, **fixed}.get(v, data) for v in problem.body.inputs)
+    fixed |= {} if bias is None else {bias: operand_layout(bias)}
+    shape = problem.anchor.types[0].shape
+
+    def of(v: Value) -> str:
+        return fixed.get(v) or (operand_layout(v) if of_channels(v, shape) else data if v.shape == shape else "")
+
+    return tuple(of(v) for v in problem.body.inputs)
 
 
 def offers(name: str, problem: Problem) -> Sequence[Choice]:
@@ -109,11 +114,13 @@ def offers(name: str, problem: Problem) -> Sequence[Choice]:
     # Where the planes fill a cache, a row of all channels comes before the next row: lines are read as they lie.
     rows_first = units > 1 and moved(w) > cpu.l2 // 2
     outer = w.batch * (1 if rows_first else units)
+    nodes = after_anchor(problem)
+    after = END * len(nodes) if rescales(problem) is True else STAGED + instructions(nodes)
     found = []
     for rows, columns in method.tiles:
         if rows > w.height.out or columns > w.width.out:
             continue
-        us = modelled(w, cpu, method, (rows, columns), len(after_anchor(problem)))
+        us = modelled(w, cpu, method, (rows, columns), after)
         cut = bands(w, outer, rows, us, problem.threads)
         config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", int(rows_first)))
         held = scratch * (units if rows_first else 1)
@@ -127,14 +134,14 @@ def moved(w: Window) -> float:
     return float(w.batch * 16 * ceil_div(w.channels_out, 16) * (w.height.size * w.width.size + w.pixels))
 
 
-def modelled(w: Window, cpu: Cpu, method: Method, tile: tuple[int, int], ends: int) -> float:
+def modelled(w: Window, cpu: Cpu, method: Method, tile: tuple[int, int], after: float) -> float:
     cycles = 0.0
     for _, size, count in groups(ceil_div(w.channels_out, 16), method.blocks):
         ports = 2.0 if size == 4 else 3.0  # one of three serves no vectors of 512 bits
         own = 60.0 + w.height.kernel * 16.0  # filters are dealt
         for v in segments(w.height, tile[0]):
             for s in segments(w.width, tile[1]):
-                work = tile_work(w, method, v.length, s.length) + v.length * s.length * 4 * END * ends
+                work = tile_work(w, method, v.length, s.length) + v.length * s.length * 4 * after
                 own += v.count * s.count * (work / ports + TILE / 3)
         cycles += own * count
     return microseconds(cpu, w.batch * cycles, streamed(cpu, LINES * moved(w)))

@@ -16,6 +16,7 @@ from .cost import streamed
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
 DEAR_CYCLES = 16.0  # per vector
+DIVISION = 8.0  # per vector of f32
 RESIZE_CYCLES = {
     "nearest": 20.0,
     "linear": 130.0,
@@ -78,6 +79,11 @@ def vector_lanes(problem: Problem) -> int:
     return problem.target.cpu.lanes(32)
 
 
+def divides(node: Node) -> bool:
+    """Whether it divides floats."""
+    return node.op in ("Div", "QuantizeLinear") and dtype(node.args[0].type.dtype).is_float
+
+
 def _calls(node: Node) -> bool:
     """Whether it calls the C library; of integers it does not."""
     return node.op in SCALAR_CALLS and dtype(node.types[0].dtype).is_float
@@ -102,7 +108,9 @@ def arithmetic_cycles(problem: Problem) -> float:
                 total += TURN_CYCLES * node.types[0].size
             if whole and node.op in ("Concat", "Slice", "Split") and any(n % 16 for n in _channels(node)):
                 total += SEAM_CYCLES * node.types[0].size
-            each = 40.0 * lanes if _calls(node) else DEAR_CYCLES if node.op in DEAR else 1.0
+            each = (
+                40.0 * lanes if _calls(node) else DEAR_CYCLES if node.op in DEAR else DIVISION if divides(node) else 1.0
+            )
             if node.op == "Edgec.Table":
                 each = TABLE_CYCLES * lanes
             total += each * node.types[0].size / lanes

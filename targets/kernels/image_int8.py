@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 NAME = "image_int8"
 MOST_CHANNELS = 4
-DIVISION = 10.0  # cycles of a vector
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -44,7 +43,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     x, cpu = problem.body.inputs[0], problem.target.cpu
     lanes = cpu.lanes(32)
     nodes = [n for n in problem.body.nodes() if OPS[n.op].kind == "elementwise"]
-    each = 2.0 + instructions(nodes) + DIVISION * sum(n.op in ("QuantizeLinear", "Div") for n in nodes)
+    each = 2.0 + instructions(nodes)
     pixels = x.shape[0] * prod(x.shape[2:])
     moved = storage_bytes(x.type) + 4.0 * pixels
     us = microseconds(cpu, ceil_div(pixels, lanes) * x.shape[1] * each, streamed(cpu, moved))

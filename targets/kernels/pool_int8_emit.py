@@ -20,11 +20,11 @@ from .bytes_tail import literal
 from .bytes_tail_emit import Tail
 from .bytes_vector import pair, quad
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel, put, vector
-from .conv_emit import runs, source
+from .common_emit import Frame, emit_kernel, put, stretch, vector
+from .conv_emit import runs, source, tap_bounds
 from .conv_shape import Window
 from .depthwise_dots_rows import groups
-from .pool_int8_rows import MOST_SUMMED, most_blocks
+from .pool_int8_rows import MOST_SUMMED, most_blocks, written_out
 
 Sums = list[Expr]  # four vectors, dealt
 
@@ -70,6 +70,8 @@ class Pixels:
 
         def task(frame: Frame, number: Expr) -> Stmt:
             image, band = tir.split(number, w.batch, bands)
+            if not written_out(w):
+                return tir.seq(self.flatten(frame), self.greatest(frame, w, image, band))
 
             def line(rows: list[Any], edge_row: bool) -> Stmt:
                 def pixel(columns: list[Any], edge: bool) -> Stmt:
@@ -90,6 +92,41 @@ class Pixels:
             return tir.seq(self.flatten(frame), runs(w.height, 1, line, (band, bands)))
 
         return emit_kernel(self.problem, self.choice, symbol, w.batch * bands, task)
+
+    def greatest(self, frame: Frame, w: Window, image: Expr, band: Expr) -> Stmt:
+        """Maxima over loops of taps, for large windows."""
+        kind = {True: "int8", False: "uint8"}[self.signed]
+        first, count = stretch(band, ceil_div(w.height.out, self.choice.get("hb")), w.height.out)
+
+        def pixel(row: Expr, column: Expr) -> Stmt:
+            (top, bottom), (left, right) = tap_bounds(w.height, row), tap_bounds(w.width, column)
+
+            def one(block: Expr, size: int) -> Stmt:
+                acc, alloc = tir.local((16 * size,), kind, "greatest")
+                start = tir.broadcast(tir.lit(int(limits(self.x.type.dtype)[0]), kind), 16 * size)
+
+                def tap(kh: Expr, kw: Expr) -> Stmt:
+                    place = (image * w.height.size + source(w.height, row, kh)) * w.width.size
+                    at = ((place + source(w.width, column, kw)) * self.blocks + block) * 16
+                    x = tir.load(self.flat[self.x], tir.ramp(at, 16 * size))
+                    return put(acc, tirx.max(vector(acc, 16 * size, 0), x), 16 * size, 0)
+
+                def line(kh: Expr) -> Stmt:
+                    return tir.loop(right - left, lambda kw: tap(kh, kw), "kw", start=left)
+
+                out = ((image * w.height.out + row) * w.width.out + column) * self.blocks + block
+                return tir.seq(
+                    alloc,
+                    put(acc, start, 16 * size, 0),
+                    tir.loop(bottom - top, line, "kh", start=top),
+                    tir.store(self.flat[frame.out], vector(acc, 16 * size, 0), tir.ramp(out * 16, 16 * size)),
+                )
+
+            return self.vectors(one)
+
+        return tir.loop(
+            count, lambda row: tir.loop(w.width.out, lambda column: pixel(row, column), "column"), "row", start=first
+        )
 
     def window(self, frame: Frame, places: list[Expr], out: Expr, block: Expr, size: int) -> Stmt:
         """One output pixel, whose window has these blocks of 16 channels as the first of each of its pixels."""

@@ -28,12 +28,17 @@ def match(problem: Problem) -> Literal[True] | str:
     w = window(node)
     if isinstance(w, str):
         return w
-    kinds = [sum(s.count if s.edge else 1 for s in segments(axis, 1)) for axis in (w.height, w.width)]
-    if prod(kinds) * w.taps > MOST_TAPS or w.taps > MOST_SUMMED:
+    if node.op != "MaxPool" and not written_out(w):
         return "the window is too large"
     if node.op == "MaxPool":
         return True if not after_anchor(problem) and len(problem.body.outputs) == 1 else "takes maxima and does no more"
     return tail_fits(problem)
+
+
+def written_out(w: Window) -> bool:
+    """Whether the code holds each tap, at each kind of edge."""
+    kinds = [sum(s.count if s.edge else 1 for s in segments(axis, 1)) for axis in (w.height, w.width)]
+    return prod(kinds) * w.taps <= MOST_TAPS and w.taps <= MOST_SUMMED
 
 
 def tail_fits(problem: Problem) -> Literal[True] | str:
@@ -68,7 +73,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     each = w.taps / cpu.load_per_cycle if problem.anchor.op == "MaxPool" else 2.0 * w.taps + 15
     moved = 16.0 * w.batch * blocks * (w.height.size * w.width.size + w.pixels)
     us = microseconds(cpu, pixels * (each + 4.0), streamed(cpu, moved))
-    rows = max((s.count for s in segments(w.height, 1)), default=1)
+    rows = max((s.count for s in segments(w.height, 1)), default=1) if written_out(w) else w.height.out
     bands = max(1, min(rows, ceil_div(w.height.out, task_split(w.height.out, us / w.height.out, problem.threads))))
     bands = bands if problem.threads > 1 else 1
     return [Choice(POOL, layouts(problem), (byte_layout(problem.anchor.args[0].shape),), (("hb", bands),), us)]

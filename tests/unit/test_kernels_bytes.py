@@ -17,6 +17,7 @@ from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.targets.measure import with_layouts
 
 DOTS = {"x86-avx512": "depthwise_int8_quads", "x86": "depthwise_int8_pairs"}
+SCALE = const(np.float32(0.02))
 RELU = {"to": "u8", "zero": 5, "low": 5, "high": 250}
 
 
@@ -83,6 +84,24 @@ def test_what_follows_depthwise(then: str, where: str, tmp_path: Path) -> None:
     same(depthwise((1, 112, 5, 6), 3, where, then=then, pads=(1, 1, 1, 1), zero=3), DOTS[where], tmp_path)
 
 
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize(("channels", "images"), [(36, 2), (112, 1)])
+def test_any_code_follows_depthwise(channels: int, images: int, where: str, tmp_path: Path) -> None:
+    def body(x: Value, w: Value, b: Value, m: Value, r: Value, y: Value) -> Value:
+        sums = build("Edgec.ConvInteger", x, w, b, pads=(1, 1, 1, 1), group=channels, zero=109)
+        real = build("Mul", build("Cast", sums, to="f32"), m)
+        made = build("QuantizeLinear", build("Mul", real, build("Relu", real)), SCALE, const(np.uint8(9)))
+        return build("Edgec.Rescale", made, y, r, const(np.float32(0.5)), zeros=(9, 3), **FULL)
+
+    shape = f"u8[{images}, {channels}, 6, 9]"
+    filters = [f"i8[{channels}, 1, 3, 3]", f"i32[{channels}]"]
+    p = chain([shape, *filters, f"f32[{channels}, 1, 1]", f"f32[1, {channels}, 1, 1]", shape], body, [], where)
+    arrays = numbers([v.type for v in p.body.inputs])
+    arrays[3] /= 100  # some results lie between the limits
+    arrays[4] *= 200
+    same(p, DOTS[where], tmp_path, arrays=arrays)
+
+
 def test_large_planes_go_row_by_row(tmp_path: Path) -> None:
     p = depthwise((1, 80, 9, 9), 3, "x86-avx512", pads=(1, 1, 1, 1), zero=3)
     small = replace(p, target=replace(p.target, cpu=replace(p.target.cpu, l2=4096)), threads=2)
@@ -116,6 +135,12 @@ def test_pooling(kind: str, where: str, tmp_path: Path) -> None:
     same(pooled("MaxPool", kind, where, **window), "pool_int8_pixels", tmp_path)
     same(pooled("Edgec.SumPool", kind, where, zero=9, **window), "pool_int8_pixels", tmp_path)
     same(pooled("Edgec.Sum", kind, where, axes=(2, 3), zero=9), "sum_int8_spatial", tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["u8", "i8"])
+def test_large_windows_are_loops(kind: str, tmp_path: Path) -> None:
+    p = chain([f"{kind}[2, 52, 9, 10]"], lambda x: build("MaxPool", x, kernel_shape=(9, 13), pads=(4, 6, 4, 6)))
+    same(p, "pool_int8_pixels", tmp_path)
 
 
 def test_sums_of_more_bytes_than_16_bits_hold(tmp_path: Path) -> None:
