@@ -92,7 +92,8 @@ class Schedule:
         elif node.op in ("Edgec.View", "Edgec.Turn", "Edgec.Sized"):
             self._share(Value(node), node.args[0], 0)
         elif node.op == "Edgec.Part":
-            at = stretch_offset(node.args[0].type, int_attr(node, "axis"), int_attr(node, "start"))
+            source = replace(node.args[0].type, layout=node.types[0].layout)  # the same bytes, perhaps in other blocks
+            at = stretch_offset(source, int_attr(node, "axis"), int_attr(node, "start"))
             self._share(Value(node), node.args[0], at)
         elif node.op == "Edgec.Join":
             self._join(node)
