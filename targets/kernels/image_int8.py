@@ -1,11 +1,13 @@
-"""image_int8: bytes made of an image of up to four channels, from planes to pixels of four bytes each."""
+"""image_int8: bytes made of an image of up to four channels, from planes or pixels to pixels of four bytes each."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Value
 from edgec.compiler.layout import storage_bytes
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
@@ -24,7 +26,7 @@ def match(problem: Problem) -> Literal[True] | str:
     body = problem.body
     if len(body.outputs) != 1 or len(body.inputs) != 1 or body.outputs[0] in body.inputs:
         return "makes one value of one"
-    x, out = body.inputs[0], body.outputs[0]
+    x, out = pixels_of(problem), body.outputs[0]
     if out.type.dtype not in ("u8", "i8") or x.type.dtype not in ("f32", "u8", "i8") or x.shape != out.shape:
         return "makes bytes of f32 or bytes"
     if len(x.shape) not in (3, 4) or x.shape[1] > MOST_CHANNELS or 0 in x.shape:
@@ -32,15 +34,26 @@ def match(problem: Problem) -> Literal[True] | str:
     if problem.target.cpu.lanes(32) < 4:
         return "needs vector registers"
     for node in body.nodes():
-        if OPS[node.op].kind not in ("elementwise", "source") and node.op != "Edgec.Layout":
+        if OPS[node.op].kind not in ("elementwise", "source") and node.op != "Edgec.Layout" and node != x.node:
             return f"the body holds {node.op}"
         if OPS[node.op].kind == "elementwise" and node.types[0].shape != x.shape:
             return "a part has another shape"
     return True
 
 
+def pixels_of(problem: Problem) -> Value:
+    """The image as the body's operators see it: the argument, or its transpose where that holds pixels."""
+    x = problem.body.inputs[0]
+    for node in problem.body.nodes():
+        if node.op == "Transpose" and node.args == (x,):
+            perm: Any = node.attrs["perm"]
+            if tuple(perm) == (0, len(x.shape) - 1, *range(1, len(x.shape) - 1)):
+                return Value(node)
+    return x
+
+
 def choices(problem: Problem) -> Sequence[Choice]:
-    x, cpu = problem.body.inputs[0], problem.target.cpu
+    x, cpu = pixels_of(problem), problem.target.cpu
     lanes = cpu.lanes(32)
     nodes = [n for n in problem.body.nodes() if OPS[n.op].kind == "elementwise"]
     each = 2.0 + instructions(nodes)
@@ -60,7 +73,8 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from ..conversions import stored
     from .common_emit import stretch
 
-    x, out = problem.body.inputs[0], problem.body.outputs[0]
+    x, out = pixels_of(problem), problem.body.outputs[0]
+    planes = x in problem.body.inputs
     images, channels, pixels = x.shape[0], x.shape[1], prod(x.shape[2:])
     lanes, chunk = problem.target.cpu.lanes(32), choice.get("chunk")
     whole = pixels // lanes
@@ -74,12 +88,29 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
             for c in range(channels):
 
                 def element(_: object, c: int = c) -> Expr:
-                    return tir.load(buffers[0], (image * channels + c) * pixels + at)
+                    plane = (image * channels + c) * pixels + at
+                    return tir.load(buffers[0], plane if planes else (image * pixels + at) * channels + c)
 
                 body.bind(x, element)
                 byte = body.at(out, (image, c, *[0] * (len(x.shape) - 2)))
                 total = total | (tirx.Cast("int32", tirx.Cast("uint8", byte)) << tir.i32(8 * c))
             return tir.store(buffers[1], total, image * pixels + at)
+
+        def many(body: Body, first: Expr) -> Stmt:
+            """Bytes of pixels as they lie, then each pixel's in its place."""
+            kind, room = dtype(out.type.dtype).tvm, lanes * MOST_CHANNELS
+            stage, alloc = tir.local((room,), kind, "stage")
+
+            def element(v: Expr) -> Stmt:
+                body.bind(x, lambda _: tir.load(buffers[0], first * channels + v))
+                return tir.store(stage, body.at(out, (0,) * len(x.shape)), v)
+
+            whole = tir.load(stage, tir.ramp(0, room))
+            order = [p * channels + min(c, channels - 1) for p in range(lanes) for c in range(MOST_CHANNELS)]
+            dealt = tirx.Shuffle([whole], [tir.i32(n) for n in order])
+            word = tirx.reinterpret(f"int32x{lanes}", dealt)
+            quarters = [tir.vectorized(lanes, lambda v, n=n: element(n * lanes + v)) for n in range(channels)]
+            return tir.seq(alloc, quarters, tir.store(buffers[1], word, tir.ramp(first, lanes)))
 
         def task(number: Expr) -> Stmt:
             image, part = tir.split(number, images, parts)
@@ -87,6 +118,8 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
             body = Body(problem.body, {})
 
             def vector(k: Expr) -> Stmt:
+                if not planes:
+                    return many(body, image * pixels + (first + k) * lanes)
                 return tir.vectorized(lanes, lambda v: pixel(body, image, (first + k) * lanes + v))
 
             rest = tir.loop(pixels - whole * lanes, lambda k: pixel(body, image, whole * lanes + k), "rest")

@@ -178,6 +178,15 @@ def test_images_become_bytes(where: str, tmp_path: Path) -> None:
         x.flat[:5] = [np.nan, np.inf, -np.inf, 1e30, -1e-40]
         same(p, "image_int8", tmp_path, arrays=[x])
         assert choices(p)[0].row == "image_int8", kind
+    zero = const(np.uint8(114))
+    for channels in (1, 3, 4):
+        p = chain(
+            [f"f32[2, 9, 7, {channels}]"],
+            lambda x: build("QuantizeLinear", build("Transpose", x, perm=(0, 3, 1, 2)), SCALE, zero),
+            [],
+            where,
+        )
+        same(p, "image_int8", tmp_path)
     same(moved("u8[2, 3, 9, 5]", "NHWC4c", where), "image_int8", tmp_path)
 
 
