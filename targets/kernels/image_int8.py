@@ -109,7 +109,11 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
             order = [p * channels + min(c, channels - 1) for p in range(lanes) for c in range(MOST_CHANNELS)]
             dealt = tirx.Shuffle([whole], [tir.i32(n) for n in order])
             word = tirx.reinterpret(f"int32x{lanes}", dealt)
-            quarters = [tir.vectorized(lanes, lambda v, n=n: element(n * lanes + v)) for n in range(channels)]
+
+            def part(n: int) -> Stmt:
+                return tir.vectorized(lanes, lambda v: element(n * lanes + v))
+
+            quarters = [part(n) for n in range(channels)]
             return tir.seq(alloc, quarters, tir.store(buffers[1], word, tir.ramp(first, lanes)))
 
         def task(number: Expr) -> Stmt:
