@@ -198,9 +198,7 @@ def _moved(node: Node, source: Value, axis: int, numbers: Array) -> Channels | N
 
 
 def _sliced(node: Node, axis: int, numbers: Array) -> Array:
-    for a, start, end, step in zip(
-        *(ints_attr(node, k) for k in ("axes", "starts", "ends", "steps")), strict=True
-    ):
+    for a, start, end, step in zip(*(ints_attr(node, k) for k in ("axes", "starts", "ends", "steps")), strict=True):
         if a % len(node.types[0].shape) == axis:
             stop = None if step < 0 and end < 0 else end
             return np.asarray(numbers[start:stop:step])

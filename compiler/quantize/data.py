@@ -86,12 +86,14 @@ class Calibration:
             loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
             held = {k: loaded[k] for k in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise EdgecError(f"{path}: cannot be read as arrays: {error}; expected .npz, .npy or pictures") from error
+            raise EdgecError(f"{path}: is no file of arrays; expected .npz, .npy or pictures") from error
         yield self._named(held)
 
     def _only(self, what: str) -> tuple[str]:
         if len(self.inputs) != 1:
-            raise EdgecError(f"{what} for {len(self.inputs)} inputs ({', '.join(self.inputs)}); expected arrays by name")
+            raise EdgecError(
+                f"{what} for {len(self.inputs)} inputs ({', '.join(self.inputs)}); expected arrays by name"
+            )
         return (next(iter(self.inputs)),)
 
     def _named(self, given: Any) -> Mapping[str, Any]:

@@ -54,9 +54,7 @@ def equalize(plan: Placement, channels: Channelled, measured: Mapping[Value, Cha
     return Equalized(_Mover(plan, channels, factors).graph(), frozenset(real))
 
 
-def _components(
-    plan: Placement, channels: Channelled, measured: Mapping[Value, Channel]
-) -> list[list[Value]]:
+def _components(plan: Placement, channels: Channelled, measured: Mapping[Value, Channel]) -> list[list[Value]]:
     """Measured values in 8 bits, those with channels in common together, where all channels are free."""
     owner: dict[int, int] = {}
     parts: dict[int, list[Value]] = {}
@@ -96,9 +94,7 @@ def _chosen(
     return found, functions if found is not None else set()
 
 
-def _noise(
-    channels: Channelled, measured: Mapping[Value, Channel], readers: Sequence[Layer], factors: Array
-) -> float:
+def _noise(channels: Channelled, measured: Mapping[Value, Channel], readers: Sequence[Layer], factors: Array) -> float:
     """Noise in the results of layers, relative to what varies there: of their inputs' 8 bits, and of their weights'."""
     total = 0.0
     for layer in readers:

@@ -16,10 +16,12 @@ from .weights import Weights, bias_scale
 
 def quantized_graph(plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> Graph:
     """The graph of `plan` with a scale for each of its points and weights for each of its layers."""
-    return _Writer(plan, scales, weights).graph()
+    return Writer(plan, scales, weights).graph()
 
 
-class _Writer:
+class Writer:
+    """Rebuilds a graph; `new` maps values of the old one to those that stand for them."""
+
     def __init__(self, plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> None:
         self.plan, self.scales, self.weights = plan, scales, weights
         self.new: dict[Value, Value] = {}

@@ -21,7 +21,7 @@ from .weights import Weights, nearest_weights, weight_scales, with_bias
 
 Progress = Callable[[str, int, int], None]
 POSITIONS = 2048  # of one sample, that a layer's moments are taken over
-MEMORY = 1 << 30  # bytes of values that are held at a time
+OUTPUTS = ""  # the name under which the outcome of the whole model stands
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def reconstruct(
         if layer is not None and correct and layer.bias is not None:
             weights[layer.node] = _corrected(plan, layer, walk, weights[layer.node], scales[layer.input])
         if layer is not None:
-            outcomes[layer.name] = _outcome(walk, layer, saturated.pop(layer.node))
+            outcomes[layer.name] = Outcome(_sqnr(walk, layer.value), saturated.pop(layer.node))
         for value in node.results:
             if value in scales:
                 walk.rough[value] = [rounded32(x, scales[value]) for x in walk.rough[value]]
@@ -80,6 +80,7 @@ def reconstruct(
             uses[arg] -= 1
             if not uses[arg]:
                 walk.real.pop(arg, None), walk.rough.pop(arg, None)
+    outcomes[OUTPUTS] = Outcome(min(_sqnr(walk, v) for v in plan.graph.outputs), 0.0)
     return weights, outcomes
 
 
@@ -89,11 +90,11 @@ def _saturated(arrays: Sequence[Array], s: Scale) -> float:
     return outside / max(sum(a.size for a in arrays), 1)
 
 
-def _outcome(walk: Walk, layer: Layer, saturated: float) -> Outcome:
-    pairs = list(zip(walk.real[layer.value], walk.rough[layer.value], strict=True))
+def _sqnr(walk: Walk, value: Value) -> float:
+    pairs = list(zip(walk.real[value], walk.rough[value], strict=True))
     signal = sum(float(np.square(a, dtype=np.float64).sum()) for a, _ in pairs)
     noise = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in pairs)
-    return Outcome(10 * log10(signal / noise) if signal > 0 < noise else inf, saturated)
+    return 10 * log10(signal / noise) if signal > 0 < noise else inf
 
 
 def _constants(

@@ -15,6 +15,7 @@ from ..ir import Array
 from .weights import MOST
 
 DAMPING = 0.01
+FLOOR = 1e-4
 BLOCK = 128
 SMALL = 64  # inputs of an output up to which integers are tried one by one
 
@@ -47,7 +48,10 @@ class Moments:
 def rounded_weights(rows: Array, step: Array, moments: Moments) -> Array:
     """Integers for [groups, outputs, inputs] of weights with a step per output."""
     own = moments.covariance()
-    damping = DAMPING * np.maximum(np.einsum("gkk->gk", own).mean(1), 1e-12)
+    whole = np.einsum("gkk->gk", moments.products).mean(1) / max(
+        moments.count, 1
+    )  # the means included: never too small
+    damping = np.maximum(DAMPING * np.einsum("gkk->gk", own).mean(1), FLOOR * whole) + 1e-12
     own = own + damping[:, None, None] * np.eye(own.shape[-1])
     steps = np.stack([_gptq(a, s, h) for a, s, h in zip(rows, step, own, strict=True)])
     return _descended(steps, rows, step, own) if own.shape[-1] <= SMALL else steps

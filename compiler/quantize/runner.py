@@ -9,23 +9,27 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import EdgecError
 from ..interpret import run as interpret
-from ..ir import Array, Graph, Node, Value
+from ..ir import Array, Graph, Value
 from ..op import build, is_const
 from ..session import Session
+
+if TYPE_CHECKING:
+    from ..runtime import Model
 
 Feed = Mapping[str, Array]
 Run = Callable[[Feed], list[Array]]
 
 
 @contextmanager
-def running(graph: Graph, values: Sequence[Value], *, threads: int = 1) -> Iterator[Run]:
+def running(graph: Graph, values: Sequence[Value], *, threads: int = 1, passes: str = "") -> Iterator[Run]:
     """A function from a feed of the graph's inputs to the arrays of `values`, in order."""
     shown = _showing(graph, values)
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        model = _compiled(shown, Path(folder) / "run", threads)
+        model = _compiled(shown, Path(folder) / "run", threads, passes)
         if model is None:
             yield lambda feed: list(interpret(shown, [feed[v.name] for v in shown.inputs]))
             return
@@ -48,7 +52,7 @@ def _showing(graph: Graph, values: Sequence[Value]) -> Graph:
     return replace(graph, outputs=tuple(outputs), output_names=tuple(f"v{k}" for k in range(len(outputs))))
 
 
-def _compiled(graph: Graph, folder: Path, threads: int):  # type: ignore[no-untyped-def]
+def _compiled(graph: Graph, folder: Path, threads: int, passes: str) -> Model | None:
     from ..bundle.write import write_bundle
     from ..driver import compile_graph
     from ..runtime import load
@@ -58,11 +62,7 @@ def _compiled(graph: Graph, folder: Path, threads: int):  # type: ignore[no-unty
         host = find_target("host")
         session = Session(target=host, settings={"threads": threads})
         with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
-            program = compile_graph(replace(graph, name="calibrated"), session, builder)
+            program = compile_graph(replace(graph, name="calibrated"), session, builder, passes)
         return load(write_bundle(program, host, folder).folder, threads)
     except EdgecError:
         return None
-
-
-def inner_names(nodes: Sequence[Node]) -> list[str]:
-    return [node.name for node in nodes]

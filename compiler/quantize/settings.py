@@ -44,10 +44,7 @@ def wanted(
     if calib is None:
         raise EdgecError("quantize: no calibration data is given; expected calib=data.npz (--calib)")
     if max_drop is not None and (
-        isinstance(max_drop, bool)
-        or not isinstance(max_drop, (int, float))
-        or not isfinite(max_drop)
-        or max_drop < 0
+        isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not isfinite(max_drop) or max_drop < 0
     ):
         raise EdgecError(f"max_drop: {max_drop!r}; expected a number that is not negative")
     if isinstance(score, str):
