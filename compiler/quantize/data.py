@@ -13,11 +13,12 @@ import numpy as np
 
 from ..dtypes import dtype
 from ..errors import EdgecError, nearest
-from ..ir import Array, Graph, Type
+from ..ir import Graph, Type
+from ..ops.common import Tensor
 from .images import IMAGES, images, preparation
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]"
-Feed = dict[str, Array]
+Feed = dict[str, Tensor]
 
 
 @dataclass
@@ -141,7 +142,7 @@ class Calibration:
             f"{self._where}: input {name!r} has shape {list(array.shape)}; expected N samples of {list(t.shape)}"
         )
 
-    def _checked(self, name: str, given: Array, number: int) -> Array:
+    def _checked(self, name: str, given: Tensor, number: int) -> Tensor:
         want = dtype(self.inputs[name].dtype).numpy
         array = np.asarray(given)
         if want.kind in "iub" and array.dtype.kind == "f":

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import EdgecError
-from ..ir import Array
 from ..macs import node_macs
+from ..ops.common import Tensor
 from .data import Calibration
 from .placement import Placement
 from .runner import running
@@ -22,8 +22,8 @@ from .settings import Score
 from .switch import SWITCHES, switched_graph
 
 Progress = Callable[[str, int, int], None]
-Feed = Mapping[str, Array]
-Answer = Callable[[Feed], list[Array]]
+Feed = Mapping[str, Tensor]
+Answer = Callable[[Feed], list[Tensor]]
 POOR = 20.0  # dB of the outputs below which layers go back to f32 unasked
 SPENT = 0.15  # share of the multiplications that may be spent on that
 PROBES = 4  # samples that a layer's own effect is measured on
@@ -34,9 +34,9 @@ class Trial:
     """A model with switches: `run(feed, on)`, with `on` as many numbers as layers."""
 
     names: Sequence[str]
-    run: Callable[[Feed, Array], list[Array]]
+    run: Callable[[Feed, Tensor], list[Tensor]]
 
-    def answer(self, on: Array) -> Callable[[Feed], dict[str, Array]]:
+    def answer(self, on: Tensor) -> Callable[[Feed], dict[str, Tensor]]:
         """The outputs by name with these layers in 8 bits."""
         return lambda feed: dict(zip(self.names, self.run(feed, on), strict=True))
 
@@ -50,7 +50,7 @@ def trials(plan: Placement, scales, weights, threads: int) -> Iterator[Trial]:  
         yield Trial(names, lambda feed, on: run({**feed, SWITCHES: on.astype(np.float32)}))
 
 
-def changes(trial: Trial, feeds: Sequence[Feed], count: int, tell: Progress) -> Array:
+def changes(trial: Trial, feeds: Sequence[Feed], count: int, tell: Progress) -> Tensor:
     """What each layer alone does to the outputs: error energy over their energy."""
     exact = [trial.run(feed, np.zeros(count)) for feed in feeds]
     found = np.zeros(count)
@@ -62,7 +62,7 @@ def changes(trial: Trial, feeds: Sequence[Feed], count: int, tell: Progress) -> 
     return found
 
 
-def distance(got: Sequence[Array], want: Sequence[Array]) -> float:
+def distance(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
     """Error energy over energy, of the worst output."""
     worst = 0.0
     for a, b in zip(got, want, strict=True):
@@ -72,29 +72,29 @@ def distance(got: Sequence[Array], want: Sequence[Array]) -> float:
     return worst
 
 
-def disagreement(got: Sequence[Array], want: Sequence[Array]) -> float:
+def disagreement(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
     """Of one sample: whether the first output's largest element is another, where that is one row of scores; else the
     error energy over the energy."""
     first = want[0]
-    if first.size > 1 and first.size == first.shape[-1] or (first.ndim == 4 and first.size == first.shape[1] > 1):
+    if (first.size > 1 and first.size == first.shape[-1]) or (first.ndim == 4 and first.size == first.shape[1] > 1):
         return float(np.argmax(got[0]) != np.argmax(first))
     return distance(got, want)
 
 
-def drop_of(trial: Trial, data: Calibration, score: Score | None, count: int) -> Callable[[Array], float]:
+def drop_of(trial: Trial, data: Calibration, score: Score | None, count: int) -> Callable[[Tensor], float]:
     """How much worse the model is with some layers in 8 bits; the float model is run once."""
     if score is not None:
         best = _number(score, trial, np.zeros(count))
         return lambda on: best - _number(score, trial, on)
     exact = [trial.run(feed, np.zeros(count)) for feed in data.feeds()]
 
-    def share(on: Array) -> float:
+    def share(on: Tensor) -> float:
         return float(np.mean([disagreement(trial.run(f, on), e) for f, e in zip(data.feeds(), exact, strict=True)]))
 
     return share
 
 
-def _number(score: Score, trial: Trial, on: Array) -> float:
+def _number(score: Score, trial: Trial, on: Tensor) -> float:
     try:
         found = float(score(trial.answer(on)))
     except Exception as error:  # whatever the user's function raises
@@ -105,15 +105,15 @@ def _number(score: Score, trial: Trial, on: Array) -> float:
 
 
 def kept(
-    plan: Placement, harm: Array, drop: Callable[[Array], float], allowed: float, tell: Progress
-) -> tuple[Array, float]:
+    plan: Placement, harm: Tensor, drop: Callable[[Tensor], float], allowed: float, tell: Progress
+) -> tuple[Tensor, float]:
     """1 for each layer that stays in 8 bits, and the drop then."""
     count = len(plan.layers)
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
     order = np.argsort(-harm / np.maximum(cost, 1.0) ** 0.5, kind="stable")
     tried: dict[int, float] = {}
 
-    def with_skipped(number: int) -> Array:
+    def with_skipped(number: int) -> Tensor:
         on = np.ones(count)
         on[order[:number]] = 0.0
         return on
@@ -137,7 +137,7 @@ def kept(
     return with_skipped(high), tried.get(high, 0.0)
 
 
-def rescued(plan: Placement, harm: Array) -> Array:
+def rescued(plan: Placement, harm: Tensor) -> Tensor:
     """1 for each layer that stays in 8 bits when nobody says what may be lost: those that do most harm per
     multiplication go, until the outputs are no longer poor or too much would be in f32."""
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..ir import Array, Graph, Node, Value
+from ..ir import Graph, Node, Value
 from ..op import build, const, rebuild
+from ..ops.common import Tensor
 from .placement import Placement
 from .ranges import Scale
 from .weights import Weights, bias_scale
@@ -68,7 +69,7 @@ class Writer:
         return _real(w.bias, bias_scale(w.scale, x.scale, len(w.bias)), 0, was)
 
 
-def _real(stored: Array, scale: Array, axis: int, was: Value) -> Value:
+def _real(stored: Tensor, scale: Tensor, axis: int, was: Value) -> Value:
     """What integers stand for, under the name of the constant that they replace."""
     name, origin = was.name, was.node.origin
     zero = const(np.zeros(scale.shape, stored.dtype))

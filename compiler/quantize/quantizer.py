@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from ..ir import Array, Graph, Node, Value
+from ..ir import Graph, Node, Value
 from ..macs import node_macs
+from ..ops.common import Tensor
 from ..session import Session
 from .calibrate import observed, scales
 from .channels import Channelled
@@ -77,12 +78,11 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
 def _state(graph: Graph, data: Calibration, options: Options, session: Session, tell: Progress) -> State:
     """Channels evened out, then ranges, then integers."""
     plan = place(graph)
-    real: frozenset[str] = frozenset()
     if options.equalize:
         channels = Channelled(plan)
         measured = channel_statistics(graph, axes_of(plan, channels), data, tell, session.threads)
         made = equalize(plan, channels, measured)
-        real, plan = made.real, place(made.graph, real=made.real)
+        plan = place(made.graph, real=made.real)
     observers = observed(plan, data, tell, session.threads)
     found = scales(plan, observers, options.method)
     feeds = _chosen(data, options.samples)
@@ -131,7 +131,7 @@ def _known_scales(state: State, data: Calibration, session: Session, tell: Progr
     return {v: state.scales.get(v, s) for v, s in found.items()}
 
 
-def _chosen(data: Calibration, most: int) -> list[Mapping[str, Array]]:
+def _chosen(data: Calibration, most: int) -> list[Mapping[str, Tensor]]:
     """Samples, evenly spread over the data."""
     step = max(1, -(-data.count // most))
     return [feed for number, feed in enumerate(data.feeds()) if number % step == 0]
@@ -155,7 +155,7 @@ def _looked_at(data: Calibration, tell: Progress) -> list[str]:
 
 def _record(layer: Layer, state: State) -> Record:
     made = Record(layer.name, layer.node.op, layer.node.origin, node_macs(layer.node), "f32")
-    found = {l.name: l for l in state.plan.layers}.get(layer.name)
+    found = {one.name: one for one in state.plan.layers}.get(layer.name)
     if found is None:
         return made
     s, w, outcome = state.scales[found.input], state.weights[found.node], state.outcomes.get(layer.name)

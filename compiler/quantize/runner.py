@@ -13,15 +13,16 @@ from typing import TYPE_CHECKING
 
 from ..errors import EdgecError
 from ..interpret import run as interpret
-from ..ir import Array, Graph, Value
+from ..ir import Graph, Value
 from ..op import build, is_const
+from ..ops.common import Tensor
 from ..session import Session
 
 if TYPE_CHECKING:
     from ..runtime import Model
 
-Feed = Mapping[str, Array]
-Run = Callable[[Feed], list[Array]]
+Feed = Mapping[str, Tensor]
+Run = Callable[[Feed], list[Tensor]]
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def running(graph: Graph, values: Sequence[Value], *, threads: int = 1, passes: 
         with model:
             names = [name for name, _ in shown.results]
 
-            def run(feed: Feed) -> list[Array]:
+            def run(feed: Feed) -> list[Tensor]:
                 outputs = model.run(feed)
                 return [outputs[name] for name in names]
 

@@ -53,7 +53,7 @@ def wanted(
         raise EdgecError(f"score: {score!r}; expected a function, or script.py:function")
     if score is not None and max_drop is None:
         raise EdgecError("score: is given without max_drop; expected how much of the score may be lost (--max-drop)")
-    drop = None if max_drop is None else float(max_drop)  # type: ignore[arg-type]
+    drop = None if max_drop is None else float(max_drop)
     return Wanted(calib, drop, score, prepare or "")
 
 

@@ -8,8 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..ir import Array, Graph, Node, Type, Value
-from ..op import build, const
+from ..ir import Graph, Node, Type, Value
+from ..op import build, const, rebuild
+from ..ops.common import Tensor
 from .placement import Placement
 from .qdq import Writer
 from .ranges import Scale
@@ -55,16 +56,15 @@ class _Switched(Writer):
             args[place] = build("Add", args[place], moved)
         return node if tuple(args) == node.args else replace(node, args=tuple(args))
 
-    def _both(self, node: Node, args: Sequence[Value], real: Array, bias: Array | None) -> Node:
+    def _both(self, node: Node, args: Sequence[Value], real: Tensor, bias: Tensor | None) -> Node:
         """The layer, and what its rounded weights add to it."""
         off = [const((self.weights[node].real - real).astype(np.float32))]
         if len(args) > 2:
             off.append(const(self._bias_error(node, bias)))
-        exact = build(node.op, *args, origin=node.origin, label=node.name, **node.attrs)
-        error = build(node.op, args[0], *off, **node.attrs)
+        exact, error = Value(rebuild(node, args)), Value(replace(rebuild(node, [args[0], *off]), name=""))
         return build("Add", exact, build("Mul", error, self._switch(self.number[node]))).node
 
-    def _bias_error(self, node: Node, bias: Array | None) -> Array:
+    def _bias_error(self, node: Node, bias: Tensor | None) -> Tensor:
         made, x = self.weights[node], self.scales[node.args[0]]
         assert made.bias is not None and bias is not None
         step = bias_scale(made.scale, x.scale, len(made.bias)).astype(np.float64)
