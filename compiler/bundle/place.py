@@ -112,7 +112,8 @@ def replaced(path: Path, data: bytes) -> None:
     """Write a file, which appears as a whole or not at all."""
     path = Path(os.path.abspath(path))
     try:
-        with tempfile.NamedTemporaryFile(prefix=f".{path.name[:_LONGEST_NAME]}-", dir=path.parent, delete=False) as file:
+        prefix = f".{path.name[:_LONGEST_NAME]}-"
+        with tempfile.NamedTemporaryFile(prefix=prefix, dir=path.parent, delete=False) as file:
             temporary = Path(file.name)
             file.write(data)
         os.chmod(temporary, 0o666 & ~_umask())

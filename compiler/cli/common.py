@@ -53,7 +53,9 @@ def add_calibration_options(parser: argparse.ArgumentParser) -> None:
         help="keep layers in f32 until at most this share of the samples is answered otherwise (0.01), or the score "
         "drops by at most so much",
     )
-    parser.add_argument("--score", metavar="FILE.py:FN", help="function(run) -> number, larger is better; see --max-drop")
+    parser.add_argument(
+        "--score", metavar="FILE.py:FN", help="function(run) -> number, larger is better; see --max-drop"
+    )
 
 
 def shapes_of(args: argparse.Namespace) -> dict[str, tuple[Any, ...]]:

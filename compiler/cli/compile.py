@@ -12,7 +12,17 @@ from ..bundle.manifest import Bundle
 from ..bundle.names import identifier
 from ..bundle.place import check_output, staged
 from ..errors import EdgecError
-from .common import add_calibration_options, add_model_options, binds_of, dims_of, progress_bar, shapes_of, show_json, size, table
+from .common import (
+    add_calibration_options,
+    add_model_options,
+    binds_of,
+    dims_of,
+    progress_bar,
+    shapes_of,
+    show_json,
+    size,
+    table,
+)
 
 EXAMPLES = """examples:
   edgec compile model.onnx --target rpi5 -o build/

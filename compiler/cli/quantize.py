@@ -7,8 +7,16 @@ import time
 from pathlib import Path
 
 from ..errors import EdgecError
-from .common import add_calibration_options, add_model_options, binds_of, dims_of, progress_bar, shapes_of, show_json
-from .common import table
+from .common import (
+    add_calibration_options,
+    add_model_options,
+    binds_of,
+    dims_of,
+    progress_bar,
+    shapes_of,
+    show_json,
+    table,
+)
 
 EXAMPLES = """examples:
   edgec quantize model.onnx --calib data.npz -o model.int8.onnx

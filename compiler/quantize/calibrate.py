@@ -8,7 +8,7 @@ from ..ir import Value
 from .data import Calibration
 from .observe import Observer
 from .placement import Group, Placement
-from .ranges import Method, Scale, choose
+from .ranges import Method, Scale, Shape, choose
 from .runner import running
 
 Progress = Callable[[str, int, int], None]
@@ -43,7 +43,7 @@ def scales(plan: Placement, observers: dict[Value, Observer], method: Method) ->
     return found
 
 
-def _shapes(plan: Placement, group: Group) -> list[Callable[..., object]]:
+def _shapes(plan: Placement, group: Group) -> list[Shape]:
     """The functions through which alone a value is read."""
     if len(group.values) != 1:
         return []

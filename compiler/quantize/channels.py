@@ -12,11 +12,12 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Array, Node, Value
+from ..ir import Node, Value
 from ..op import full_attrs, int_attr, ints_attr
+from ..ops.common import Tensor
 from .placement import Layer, Placement, channel_axis, constant, data_args
 
-Channels = tuple[int, Array]  # the axis, and a number for each channel along it
+Channels = tuple[int, Tensor]  # the axis, and a number for each channel along it
 
 
 class Channelled:
@@ -35,7 +36,7 @@ class Channelled:
         for value in plan.graph.outputs:
             self._pin(value)
 
-    def root(self, numbers: Array) -> Array:
+    def root(self, numbers: Tensor) -> Tensor:
         """The representative of each channel."""
         found = numbers
         while True:
@@ -44,7 +45,7 @@ class Channelled:
                 return found
             found = above
 
-    def free(self, numbers: Array) -> Array:
+    def free(self, numbers: Tensor) -> Tensor:
         """Whether the factor of a channel may be chosen."""
         pinned = self.root(np.asarray(sorted(self.pinned), np.int64)) if self.pinned else np.zeros(0, np.int64)
         return ~np.isin(self.root(numbers), pinned)
@@ -56,7 +57,7 @@ class Channelled:
         self.of[value] = (axis, numbers)
         self.made.append(value)
 
-    def _join(self, a: Array, b: Array) -> None:
+    def _join(self, a: Tensor, b: Tensor) -> None:
         for x, y in zip(self.root(a), self.root(b), strict=True):
             x, y = int(self.root(np.asarray([x]))[0]), int(self.root(np.asarray([y]))[0])
             self.parent[max(x, y)] = min(x, y)
@@ -102,9 +103,9 @@ class Channelled:
     def _normalized(self, node: Node) -> None:
         scale, shift = constant(node.args[1]), constant(node.args[2])
         rank = len(node.types[0].shape)
-        if scale is not None and shift is not None and scale.ndim == 1 and shift.ndim == 1:
-            if int_attr(node, "axis") % rank == rank - 1:
-                self._make(Value(node), rank - 1)
+        vectors = scale is not None and shift is not None and scale.ndim == 1 and shift.ndim == 1
+        if vectors and int_attr(node, "axis") % rank == rank - 1:
+            self._make(Value(node), rank - 1)
 
     def _function(self, value: Value) -> None:
         """A function of a layer's result makes channels where it is read in 8 bits."""
@@ -155,7 +156,7 @@ class Channelled:
         self.of[result] = known[0]
         return True
 
-    def _anonymous(self, value: Value, axis: int) -> Array:
+    def _anonymous(self, value: Value, axis: int) -> Tensor:
         """Numbers for channels that have no factor."""
         start = len(self.parent)
         numbers = np.arange(start, start + value.shape[axis])
@@ -173,7 +174,7 @@ class Channelled:
         return False
 
 
-def _moved(node: Node, source: Value, axis: int, numbers: Array) -> Channels | None:
+def _moved(node: Node, source: Value, axis: int, numbers: Tensor) -> Channels | None:
     """Channels behind an operator of one argument; None where it does not commute with their factors."""
     attrs, rank = full_attrs(node), len(source.shape)
     if node.op == "Relu" or (node.op == "Clip" and attrs["min"] in (0.0, -np.inf) and attrs["max"] == np.inf):
@@ -197,17 +198,15 @@ def _moved(node: Node, source: Value, axis: int, numbers: Array) -> Channels | N
     return None
 
 
-def _sliced(node: Node, axis: int, numbers: Array) -> Array:
-    for a, start, end, step in zip(
-        *(ints_attr(node, k) for k in ("axes", "starts", "ends", "steps")), strict=True
-    ):
+def _sliced(node: Node, axis: int, numbers: Tensor) -> Tensor:
+    for a, start, end, step in zip(*(ints_attr(node, k) for k in ("axes", "starts", "ends", "steps")), strict=True):
         if a % len(node.types[0].shape) == axis:
             stop = None if step < 0 and end < 0 else end
             return np.asarray(numbers[start:stop:step])
     return numbers
 
 
-def _reshaped(old: Sequence[int], new: Sequence[int], axis: int, numbers: Array) -> Channels | None:
+def _reshaped(old: Sequence[int], new: Sequence[int], axis: int, numbers: Tensor) -> Channels | None:
     """The channel axis stays whole, or becomes one with the axes behind it."""
     before = prod(old[:axis])
     for place in range(len(new)):

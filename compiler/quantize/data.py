@@ -13,11 +13,12 @@ import numpy as np
 
 from ..dtypes import dtype
 from ..errors import EdgecError, nearest
-from ..ir import Array, Graph, Type
+from ..ir import Graph, Type
+from ..ops.common import Tensor
 from .images import IMAGES, images, preparation
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]"
-Feed = dict[str, Array]
+Feed = dict[str, Tensor]
 
 
 @dataclass
@@ -86,12 +87,14 @@ class Calibration:
             loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
             held = {k: loaded[k] for k in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise EdgecError(f"{path}: cannot be read as arrays: {error}; expected .npz, .npy or pictures") from error
+            raise EdgecError(f"{path}: is no file of arrays; expected .npz, .npy or pictures") from error
         yield self._named(held)
 
     def _only(self, what: str) -> tuple[str]:
         if len(self.inputs) != 1:
-            raise EdgecError(f"{what} for {len(self.inputs)} inputs ({', '.join(self.inputs)}); expected arrays by name")
+            raise EdgecError(
+                f"{what} for {len(self.inputs)} inputs ({', '.join(self.inputs)}); expected arrays by name"
+            )
         return (next(iter(self.inputs)),)
 
     def _named(self, given: Any) -> Mapping[str, Any]:
@@ -139,7 +142,7 @@ class Calibration:
             f"{self._where}: input {name!r} has shape {list(array.shape)}; expected N samples of {list(t.shape)}"
         )
 
-    def _checked(self, name: str, given: Array, number: int) -> Array:
+    def _checked(self, name: str, given: Tensor, number: int) -> Tensor:
         want = dtype(self.inputs[name].dtype).numpy
         array = np.asarray(given)
         if want.kind in "iub" and array.dtype.kind == "f":

@@ -13,8 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..ir import Array, Graph, Node, Value
+from ..ir import Graph, Node, Value
 from ..op import build, const, full_attrs, rebuild
+from ..ops.common import Tensor
 from .channels import Channelled
 from .placement import Layer, Placement, channel_axis, constant
 from .ranges import LEVELS
@@ -54,9 +55,7 @@ def equalize(plan: Placement, channels: Channelled, measured: Mapping[Value, Cha
     return Equalized(_Mover(plan, channels, factors).graph(), frozenset(real))
 
 
-def _components(
-    plan: Placement, channels: Channelled, measured: Mapping[Value, Channel]
-) -> list[list[Value]]:
+def _components(plan: Placement, channels: Channelled, measured: Mapping[Value, Channel]) -> list[list[Value]]:
     """Measured values in 8 bits, those with channels in common together, where all channels are free."""
     owner: dict[int, int] = {}
     parts: dict[int, list[Value]] = {}
@@ -74,7 +73,7 @@ def _components(
 
 def _chosen(
     plan: Placement, channels: Channelled, measured: Mapping[Value, Channel], values: list[Value]
-) -> tuple[Array | None, set[str]]:
+) -> tuple[Tensor | None, set[str]]:
     """Factors by channel number with the least noise, and the layers whose functions they make real; None for none."""
     count = len(channels.parent)
     roots = channels.root(np.arange(count))
@@ -96,9 +95,7 @@ def _chosen(
     return found, functions if found is not None else set()
 
 
-def _noise(
-    channels: Channelled, measured: Mapping[Value, Channel], readers: Sequence[Layer], factors: Array
-) -> float:
+def _noise(channels: Channelled, measured: Mapping[Value, Channel], readers: Sequence[Layer], factors: Tensor) -> float:
     """Noise in the results of layers, relative to what varies there: of their inputs' 8 bits, and of their weights'."""
     total = 0.0
     for layer in readers:
@@ -116,7 +113,7 @@ def _noise(
     return total
 
 
-def per_input(layer: Layer, weights: Array) -> Array:
+def per_input(layer: Layer, weights: Tensor) -> Tensor:
     """Root of the sum of squares of the weights that lead from each input channel to each output channel."""
     w = weights
     if layer.node.op == "MatMul":
@@ -126,18 +123,18 @@ def per_input(layer: Layer, weights: Array) -> Array:
     if layer.node.op == "ConvTranspose":
         out = np.zeros((w.shape[1] * group, w.shape[0]))
         for g, rows in enumerate(np.split(np.arange(w.shape[0]), group)):
-            out[np.ix_(range(g * w.shape[1], (g + 1) * w.shape[1]), rows)] = squares[rows].T
+            out[np.ix_(np.arange(g * w.shape[1], (g + 1) * w.shape[1]), rows)] = squares[rows].T
         return out
     out = np.zeros((w.shape[0], w.shape[1] * group))
     for g, rows in enumerate(np.split(np.arange(w.shape[0]), group)):
-        out[np.ix_(rows, range(g * w.shape[1], (g + 1) * w.shape[1]))] = squares[rows]
+        out[np.ix_(rows, np.arange(g * w.shape[1], (g + 1) * w.shape[1]))] = squares[rows]
     return out
 
 
 class _Mover:
     """Rebuilds the graph with factors in its weights."""
 
-    def __init__(self, plan: Placement, channels: Channelled, factors: Array) -> None:
+    def __init__(self, plan: Placement, channels: Channelled, factors: Tensor) -> None:
         self.plan, self.channels = plan, channels
         self.factors = factors[channels.root(np.arange(len(factors)))]
         self.layers = {layer.node: layer for layer in plan.layers}
@@ -154,7 +151,7 @@ class _Mover:
         outputs = tuple(self.new[v] for v in graph.outputs)
         return replace(graph, outputs=outputs, output_names=tuple(name for name, _ in graph.results))
 
-    def of(self, value: Value) -> Array:
+    def of(self, value: Value) -> Tensor:
         found = self.channels.of.get(value)
         return np.ones(1) if found is None else self.factors[found[1]]
 
@@ -190,7 +187,7 @@ class _Mover:
         return build("Mul", now, inverse, origin=was.node.origin, label=f"{was.name}.even")
 
 
-def scaled_weights(layer: Layer, read: Array, made: Array) -> Array:
+def scaled_weights(layer: Layer, read: Tensor, made: Tensor) -> Tensor:
     """Weights times a factor per input channel and one per output channel."""
     w = layer.weights.astype(np.float64)
     inputs = w.shape[-2] if layer.node.op == "MatMul" else layer.input.shape[1]
@@ -206,13 +203,13 @@ def scaled_weights(layer: Layer, read: Array, made: Array) -> Array:
     return np.asarray(w * made.reshape(-1, 1, *tail) * columns.reshape(*columns.shape, *tail), np.float32)
 
 
-def _scaled(was: Value, array: Array | None, factors: Array) -> Value:
+def _scaled(was: Value, array: Tensor | None, factors: Tensor) -> Value:
     assert array is not None
     made = (array * factors).astype(np.float32)
     return const(made, was.name, was.node.origin)
 
 
-def _divided(was: Value, factors: Array) -> Value:
+def _divided(was: Value, factors: Tensor) -> Value:
     array = constant(was)
     assert array is not None
     return const((array / factors).astype(np.float32), was.name, was.node.origin)

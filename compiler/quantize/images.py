@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import EdgecError, nearest
-from ..ir import Array, Type
+from ..ir import Type
+from ..ops.common import Tensor
 
 IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm")
 
@@ -71,7 +72,7 @@ def _setting(key: str, value: str, text: str) -> Any:
     return numbers[0] if key == "scale" else numbers
 
 
-def images(path: Path, t: Type, p: Preparation) -> Array:
+def images(path: Path, t: Type, p: Preparation) -> Tensor:
     """A picture in the shape of an input: N, channels and size, in either order."""
     try:
         from PIL import Image
@@ -86,7 +87,7 @@ def images(path: Path, t: Type, p: Preparation) -> Array:
         picture = Image.open(path).convert("L" if channels == 1 or p.order == "gray" else "RGB")
     except OSError as error:
         raise EdgecError(f"{path}: cannot be read as a picture: {error}") from error
-    pixels = np.asarray(_fitted(picture, width, height, p.fit), np.float32).reshape(height, width, -1)
+    pixels: Tensor = np.asarray(_fitted(picture, width, height, p.fit), np.float32).reshape(height, width, -1)
     if p.order == "bgr":
         pixels = pixels[..., ::-1]
     pixels = (pixels * np.float32(p.scale) - np.asarray(p.mean, np.float32)) / np.asarray(p.std, np.float32)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..ir import Array
+from ..ops.common import Tensor
 
 HALF = 8192  # bins on each side of zero
 MOST = 1 << 16  # elements of one sample that are counted; least and largest are of all
@@ -16,13 +16,13 @@ MOST = 1 << 16  # elements of one sample that are counted; least and largest are
 class Observer:
     """Bins have a width that is a power of two and lie about zero: when the range doubles, pairs of them merge."""
 
-    counts: Array = field(default_factory=lambda: np.zeros(2 * HALF))
+    counts: Tensor = field(default_factory=lambda: np.zeros(2 * HALF))
     width: float = 0.0
     least: float = np.inf
     largest: float = -np.inf
     samples: int = 0
 
-    def see(self, values: Array) -> None:
+    def see(self, values: Tensor) -> None:
         """Count the elements of an array."""
         flat = np.asarray(values, np.float32).reshape(-1)
         if not flat.size:
@@ -61,7 +61,7 @@ class Observer:
             merged = self.counts.reshape(-1, 2).sum(1)
             self.counts = np.concatenate([np.zeros(HALF // 2), merged, np.zeros(HALF // 2)])
 
-    def histogram(self, most: int = 2048) -> tuple[Array, Array]:
+    def histogram(self, most: int = 2048) -> tuple[Tensor, Tensor]:
         """Centres of bins that hold elements, and counts; no more than about `most`."""
         width = self.width or 1.0
         kept = np.flatnonzero(self.counts)

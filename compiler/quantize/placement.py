@@ -1,7 +1,7 @@
 """Decides which values of a float graph are kept in 8 bits, and which of them share a scale.
 
-A layer (convolution or matrix product by constants) reads 8 bits. What lies between layers stays in 8 bits where it can:
-sums, products, poolings, functions of one tensor, and maps, which only move elements and so keep the scale. Values that
+A layer (convolution or matrix product by constants) reads 8 bits. What lies between layers stays in 8 bits where it
+can: sums, products, poolings, functions of one tensor, and maps, which only move elements and so keep the scale. Values that
 a kernel holds in its accumulators never get a scale: before Relu or Clip, before a bias, on one side of a sum.
 """
 
@@ -13,8 +13,9 @@ from functools import cached_property
 
 import numpy as np
 
-from ..ir import Array, Graph, Node, Value
+from ..ir import Graph, Node, Value
 from ..op import OPS, const_array, evaluate, full_attrs, int_attr, is_const
+from ..ops.common import Tensor
 
 # Each element of the result is one of the argument, or zero.
 MAPS = frozenset(
@@ -32,9 +33,9 @@ class Layer:
     """A node with constant weights: `value` is what its kernel computes first, its bias included."""
 
     node: Node
-    weights: Array
+    weights: Tensor
     axis: int  # of the weights, along which each output channel has a scale
-    bias: Array | None  # what is added per output channel
+    bias: Tensor | None  # what is added per output channel
     value: Value  # the node's result, or that of the Add behind a matrix product
 
     @property
@@ -46,7 +47,7 @@ class Layer:
         return self.node.args[0]
 
 
-def constant(value: Value) -> Array | None:
+def constant(value: Value) -> Tensor | None:
     """The array of a constant, also of one that is stored in a narrower type; None for what is computed."""
     if is_const(value):
         return const_array(value)
@@ -86,7 +87,7 @@ class Placement:
     def uses(self) -> dict[Value, int]:
         return self.graph.uses()
 
-    def function(self, end: Value) -> Callable[[Array], Array]:
+    def function(self, end: Value) -> Callable[[Tensor], Tensor]:
         """The chain of elementwise operators from the source of `end` to it, on any array of elements."""
         source, chain, seen = self.sources[end], list[Node](), set[Node]()
 
@@ -99,8 +100,8 @@ class Placement:
 
         walk(end)
 
-        def run(x: Array) -> Array:
-            values: dict[Value, Array] = {source: x}
+        def run(x: Tensor) -> Tensor:
+            values: dict[Value, Tensor] = {source: x}
             for node in chain:
                 args = [values[a] if a in values else np.reshape(_known(a), ()) for a in node.args]
                 values[Value(node)] = evaluate(node, args)[0]
@@ -113,7 +114,7 @@ class Placement:
         return [v for v in self.sources if self.sources[v] == source and v != source and v in self.points]
 
 
-def _known(value: Value) -> Array:
+def _known(value: Value) -> Tensor:
     array = constant(value)
     assert array is not None
     return array
@@ -210,7 +211,7 @@ def _moves(node: Node) -> bool:
 
 
 def _computes(plan: Placement, value: Value) -> bool:
-    """Whether a kernel computes the value itself, so that limits of its range cost nothing; and nothing else reads it."""
+    """Whether a kernel computes the value itself, so that limits of its range cost nothing, and only one node reads it."""
     node = value.node
     if plan.uses.get(value) != 1 or plan.sources.get(value) != value or node.op == "Input":
         return False
@@ -237,7 +238,7 @@ def _wanted(plan: Placement, able: set[Value]) -> set[Value]:
 
 def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:
     """Whether a wanted value stays inside a kernel: it has no scale."""
-    readers, node = plan.users.get(value, []), value.node
+    readers = plan.users.get(value, [])
     if value in plan.graph.outputs or not readers:
         return False
     source = plan.sources[value]

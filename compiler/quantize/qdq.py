@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..ir import Array, Graph, Node, Value
+from ..ir import Graph, Node, Value
 from ..op import build, const, rebuild
+from ..ops.common import Tensor
 from .placement import Placement
 from .ranges import Scale
 from .weights import Weights, bias_scale
@@ -16,10 +17,12 @@ from .weights import Weights, bias_scale
 
 def quantized_graph(plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> Graph:
     """The graph of `plan` with a scale for each of its points and weights for each of its layers."""
-    return _Writer(plan, scales, weights).graph()
+    return Writer(plan, scales, weights).graph()
 
 
-class _Writer:
+class Writer:
+    """Rebuilds a graph; `new` maps values of the old one to those that stand for them."""
+
     def __init__(self, plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> None:
         self.plan, self.scales, self.weights = plan, scales, weights
         self.new: dict[Value, Value] = {}
@@ -66,7 +69,7 @@ class _Writer:
         return _real(w.bias, bias_scale(w.scale, x.scale, len(w.bias)), 0, was)
 
 
-def _real(stored: Array, scale: Array, axis: int, was: Value) -> Value:
+def _real(stored: Tensor, scale: Tensor, axis: int, was: Value) -> Value:
     """What integers stand for, under the name of the constant that they replace."""
     name, origin = was.name, was.node.origin
     zero = const(np.zeros(scale.shape, stored.dtype))

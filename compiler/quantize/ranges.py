@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 
 from ..errors import EdgecError, nearest
-from ..ir import Array
+from ..ops.common import Tensor
 from .observe import Observer
 
 Method = Literal["auto", "minmax", "percentile", "entropy", "mse"]
-Shape = Callable[[Array], Array]
+Shape = Callable[[Tensor], Tensor]
 PERCENTILE = 99.99
 LEVELS = 255
 
@@ -44,7 +44,7 @@ def scale_of(low: float, high: float, method: str = "") -> Scale:
     return Scale(scale, int(np.clip(np.rint(-low / scale), 0, LEVELS)), method)
 
 
-def rounded(x: Array, s: Scale) -> Array:
+def rounded(x: Tensor, s: Scale) -> Tensor:
     """What 8 bits leave of real numbers."""
     steps = np.clip(np.rint(x / s.scale) + s.zero, 0, LEVELS)
     return np.asarray((steps - s.zero) * s.scale)
@@ -67,27 +67,27 @@ def choose(observer: Observer, method: Method, shapes: Sequence[Shape] = (), per
     return found[int(np.argmin(errors))]
 
 
-def error(centres: Array, counts: Array, s: Scale, shapes: Sequence[Shape] = ()) -> float:
+def error(centres: Tensor, counts: Tensor, s: Scale, shapes: Sequence[Shape] = ()) -> float:
     """Mean squared error of the elements, or of the functions of them."""
     got = rounded(centres, s)
     off = [f(got.astype(np.float32)) - f(centres.astype(np.float32)) for f in shapes] or [got - centres]
     return float(sum((np.square(o) * counts).sum() for o in off) / counts.sum())
 
 
-def _minmax(centres: Array, counts: Array, low: float, high: float) -> Scale:
+def _minmax(centres: Tensor, counts: Tensor, low: float, high: float) -> Scale:
     return scale_of(low, high, "minmax")
 
 
-def _percentile(centres: Array, counts: Array, low: float, high: float, percentile: float = PERCENTILE) -> Scale:
+def _percentile(centres: Tensor, counts: Tensor, low: float, high: float, percentile: float = PERCENTILE) -> Scale:
     """The range that holds so many percent of the elements; half of the others lie on either side of it."""
     total = np.cumsum(counts) / counts.sum()
     outside = (1 - percentile / 100) / 2
     first = centres[np.searchsorted(total, outside)]
-    last = centres[min(np.searchsorted(total, 1 - outside), len(centres) - 1)]
+    last = centres[min(int(np.searchsorted(total, 1 - outside)), len(centres) - 1)]
     return scale_of(max(float(first), low), min(float(last), high), "percentile")
 
 
-def _entropy(centres: Array, counts: Array, low: float, high: float) -> Scale:
+def _entropy(centres: Tensor, counts: Tensor, low: float, high: float) -> Scale:
     """The range with the least Kullback-Leibler divergence of what 8 bits leave (Migacz, "8-bit inference with
     TensorRT", 2017)."""
     best, found = np.inf, scale_of(low, high, "entropy")
@@ -113,12 +113,12 @@ def _entropy(centres: Array, counts: Array, low: float, high: float) -> Scale:
     return found
 
 
-def _mse(centres: Array, counts: Array, low: float, high: float) -> Scale:
+def _mse(centres: Tensor, counts: Tensor, low: float, high: float) -> Scale:
     """The range with the least mean squared error."""
     return _least_error(centres, counts, low, high, ())
 
 
-def _least_error(centres: Array, counts: Array, low: float, high: float, shapes: Sequence[Shape]) -> Scale:
+def _least_error(centres: Tensor, counts: Tensor, low: float, high: float, shapes: Sequence[Shape]) -> Scale:
     """One end of the range after the other, in coarse steps and then in fine ones around the best."""
     parts, best, found = [1.0, 1.0], np.inf, scale_of(low, high, "mse")
     ends = [side for side, end in enumerate((low, high)) if end != 0.0]
@@ -134,7 +134,7 @@ def _least_error(centres: Array, counts: Array, low: float, high: float, shapes:
     return found
 
 
-METHODS: dict[str, Callable[[Array, Array, float, float], Scale]] = {
+METHODS: dict[str, Callable[[Tensor, Tensor, float, float], Scale]] = {
     "minmax": _minmax,
     "percentile": _percentile,
     "entropy": _entropy,

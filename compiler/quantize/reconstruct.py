@@ -11,9 +11,9 @@ from math import inf, log10
 
 import numpy as np
 
-from ..ir import Array, Node, Value
+from ..ir import Node, Value
 from ..op import evaluate, full_attrs
-from ..ops.common import fill
+from ..ops.common import Tensor, fill
 from .placement import FOLDED, Layer, Placement, channel_axis, constant
 from .ranges import Scale, rounded
 from .rounding import Moments, rounded_weights
@@ -21,7 +21,7 @@ from .weights import Weights, nearest_weights, weight_scales, with_bias
 
 Progress = Callable[[str, int, int], None]
 POSITIONS = 2048  # of one sample, that a layer's moments are taken over
-MEMORY = 1 << 30  # bytes of values that are held at a time
+OUTPUTS = ""  # the name under which the outcome of the whole model stands
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Outcome:
 class Walk:
     """Values of all samples, in float and as the quantized layers make them."""
 
-    real: dict[Value, list[Array]]
-    rough: dict[Value, list[Array]]
+    real: dict[Value, list[Tensor]]
+    rough: dict[Value, list[Tensor]]
 
 
 def reconstruct(
     plan: Placement,
     scales: Mapping[Value, Scale],
-    feeds: Sequence[Mapping[str, Array]],
+    feeds: Sequence[Mapping[str, Tensor]],
     tell: Progress,
     learn: bool = True,
     correct: bool = True,
@@ -72,7 +72,7 @@ def reconstruct(
         if layer is not None and correct and layer.bias is not None:
             weights[layer.node] = _corrected(plan, layer, walk, weights[layer.node], scales[layer.input])
         if layer is not None:
-            outcomes[layer.name] = _outcome(walk, layer, saturated.pop(layer.node))
+            outcomes[layer.name] = Outcome(_sqnr(walk, layer.value), saturated.pop(layer.node))
         for value in node.results:
             if value in scales:
                 walk.rough[value] = [rounded32(x, scales[value]) for x in walk.rough[value]]
@@ -80,20 +80,21 @@ def reconstruct(
             uses[arg] -= 1
             if not uses[arg]:
                 walk.real.pop(arg, None), walk.rough.pop(arg, None)
+    outcomes[OUTPUTS] = Outcome(min(_sqnr(walk, v) for v in plan.graph.outputs), 0.0)
     return weights, outcomes
 
 
-def _saturated(arrays: Sequence[Array], s: Scale) -> float:
+def _saturated(arrays: Sequence[Tensor], s: Scale) -> float:
     """Share of elements outside the range of 8 bits."""
     outside = sum(int(((a < s.low - s.scale / 2) | (a > s.high + s.scale / 2)).sum()) for a in arrays)
     return outside / max(sum(a.size for a in arrays), 1)
 
 
-def _outcome(walk: Walk, layer: Layer, saturated: float) -> Outcome:
-    pairs = list(zip(walk.real[layer.value], walk.rough[layer.value], strict=True))
+def _sqnr(walk: Walk, value: Value) -> float:
+    pairs = list(zip(walk.real[value], walk.rough[value], strict=True))
     signal = sum(float(np.square(a, dtype=np.float64).sum()) for a, _ in pairs)
     noise = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in pairs)
-    return Outcome(10 * log10(signal / noise) if signal > 0 < noise else inf, saturated)
+    return 10 * log10(signal / noise) if signal > 0 < noise else inf
 
 
 def _constants(
@@ -102,7 +103,7 @@ def _constants(
     adds: Mapping[Node, Layer],
     weights: Mapping[Node, Weights],
     scales: Mapping[Value, Scale],
-) -> dict[int, Array]:
+) -> dict[int, Tensor]:
     """What the arguments at some places really are."""
     layer = layers.get(node) or adds.get(node)
     if layer is None:
@@ -116,16 +117,16 @@ def _constants(
     return {1: made.real, **({2: bias} if bias is not None and len(node.args) > 2 else {})}
 
 
-def _run(node: Node, walk: Walk, instead: Mapping[int, Array]) -> None:
+def _run(node: Node, walk: Walk, instead: Mapping[int, Tensor]) -> None:
     """Results of one node for all samples."""
-    known = {k: constant(a) for k, a in enumerate(node.args)}
+    known = {k: array for k, a in enumerate(node.args) if (array := constant(a)) is not None}
     count = max((len(walk.real[a]) for a in node.args if a in walk.real), default=1)
 
-    def results(values: Mapping[Value, list[Array]], other: Mapping[int, Array]) -> list[list[Array]]:
+    def results(values: Mapping[Value, list[Tensor]], other: Mapping[int, Tensor]) -> list[list[Tensor]]:
         rows = []
         for n in range(count):
-            args = [other.get(k, known[k]) if known[k] is not None else values[a][n] for k, a in enumerate(node.args)]
-            rows.append(evaluate(node, args))
+            fixed = {**known, **other}
+            rows.append(evaluate(node, [fixed[k] if k in fixed else values[a][n] for k, a in enumerate(node.args)]))
         return [list(column) for column in zip(*rows, strict=True)]
 
     exact = results(walk.real, {})
@@ -148,10 +149,7 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
     shapes = _behind(plan, value)
     total, weight = np.zeros(value.shape[axis]), np.full(value.shape[axis], 1e-12)
     for real, rough in zip(walk.real[value], walk.rough[value], strict=True):
-        slope = np.ones((), np.float32)
-        if shapes:
-            h = np.float32(1e-2 * (real.std() + 1e-6))
-            slope = sum(np.square((f(real + h) - f(real - h)) / (2 * h)) for f in shapes)
+        slope = _slope(shapes, real)
         total += ((real - rough) * slope).sum(axis=others, dtype=np.float64)
         weight += np.broadcast_to(slope, real.shape).sum(axis=others, dtype=np.float64)
     shift = total / weight
@@ -165,7 +163,14 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
     return new
 
 
-def _behind(plan: Placement, value: Value) -> list[Callable[[Array], Array]]:
+def _slope(shapes: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
+    """The squared slopes of functions at each element, 1 where there are none."""
+    h = 1e-2 * (float(x.std()) + 1e-6)
+    slopes = [np.square((f(x + np.float32(h)) - f(x - np.float32(h))) / np.float32(2 * h)) for f in shapes]
+    return np.asarray(sum(slopes[1:], slopes[0]) if slopes else np.ones((), np.float32))
+
+
+def _behind(plan: Placement, value: Value) -> list[Callable[[Tensor], Tensor]]:
     """The functions through which alone a value is read: limits, or chains of elementwise operators."""
     readers = plan.users.get(value, [])
     if value in plan.graph.outputs or not readers:
@@ -178,11 +183,11 @@ def _behind(plan: Placement, value: Value) -> list[Callable[[Array], Array]]:
     return [plan.function(end) for end in plan.ends(value)]
 
 
-def rounded32(x: Array, s: Scale) -> Array:
+def rounded32(x: Tensor, s: Scale) -> Tensor:
     return np.asarray(rounded(x, s), np.float32)
 
 
-def _store(walk: Walk, value: Value, arrays: list[Array], scales: Mapping[Value, Scale]) -> None:
+def _store(walk: Walk, value: Value, arrays: list[Tensor], scales: Mapping[Value, Scale]) -> None:
     walk.real[value] = arrays
     walk.rough[value] = [rounded32(x, scales[value]) for x in arrays] if value in scales else arrays
 
@@ -198,14 +203,14 @@ def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
     return with_bias(layer, _unrows(layer, steps), scale, layer.bias, x.scale)
 
 
-def _rows(layer: Layer, w: Array) -> Array:
+def _rows(layer: Layer, w: Tensor) -> Tensor:
     """[groups, outputs of a group, inputs of an output]"""
     if layer.node.op == "MatMul":
         return np.asarray(np.swapaxes(w.reshape(-1, *w.shape[-2:]), 1, 2).reshape(1, w.shape[-1], -1))
     return np.asarray(w.reshape(_groups(layer), -1, w[0].size))
 
 
-def _unrows(layer: Layer, rows: Array) -> Array:
+def _unrows(layer: Layer, rows: Tensor) -> Tensor:
     if layer.node.op == "MatMul":
         return np.asarray(rows.reshape(rows.shape[1], -1).T.reshape(layer.weights.shape))
     return np.asarray(rows.reshape(layer.weights.shape))
@@ -215,7 +220,7 @@ def _groups(layer: Layer) -> int:
     return int(str(full_attrs(layer.node).get("group", 1)))
 
 
-def _moments(layer: Layer, rough: Sequence[Array]) -> Moments | None:
+def _moments(layer: Layer, rough: Sequence[Tensor]) -> Moments | None:
     if layer.node.op == "ConvTranspose" or (layer.node.op == "MatMul" and layer.weights.ndim > 2):
         return None
     found: Moments | None = None
@@ -226,7 +231,7 @@ def _moments(layer: Layer, rough: Sequence[Array]) -> Moments | None:
     return found
 
 
-def _columns(layer: Layer, x: Array) -> Array:
+def _columns(layer: Layer, x: Tensor) -> Tensor:
     """[groups, inputs of an output, positions] of what a layer multiplies with its weights, at some positions."""
     if layer.node.op == "MatMul":
         flat = x.reshape(-1, x.shape[-1])
@@ -240,7 +245,7 @@ def _columns(layer: Layer, x: Array) -> Array:
     reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, 2 + rank)))
     chosen = windows[(slice(None), slice(None), *(slice(None, None, s) for s in strides))]
-    chosen = chosen[(..., *(slice(None, None, d) for d in dilations))]
+    chosen = chosen[(slice(None),) * (2 + rank) + tuple(slice(None, None, d) for d in dilations)]
     thin = int(np.ceil((np.prod(chosen.shape[2 : 2 + rank]) * len(x) / POSITIONS) ** (1 / rank)))
     chosen = chosen[(slice(None), slice(None), *(slice(thin // 2, None, thin),) * rank)]
     rows = np.moveaxis(chosen.reshape(*chosen.shape[:2], -1, int(np.prod(kernel))), 3, 2)  # N, C, taps, positions

@@ -10,9 +10,12 @@ from typing import Any, ClassVar
 
 @dataclass
 class Record:
-    """One layer. `sqnr`: of its result in dB, all layers before it in 8 bits too; `change`: error of the model's outputs
-    relative to their energy when this layer alone is in 8 bits; `saturated`: share of its input's elements outside the
-    range."""
+    """One layer.
+
+    sqnr       of its result in dB, with all layers before it in 8 bits too
+    change     error of the model's outputs relative to their energy when this layer alone is in 8 bits
+    saturated  share of its input's elements that are outside the range
+    """
 
     name: str
     op: str

@@ -9,30 +9,35 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..errors import EdgecError
 from ..interpret import run as interpret
-from ..ir import Array, Graph, Node, Value
+from ..ir import Graph, Value
 from ..op import build, is_const
+from ..ops.common import Tensor
 from ..session import Session
 
-Feed = Mapping[str, Array]
-Run = Callable[[Feed], list[Array]]
+if TYPE_CHECKING:
+    from ..runtime import Model
+
+Feed = Mapping[str, Tensor]
+Run = Callable[[Feed], list[Tensor]]
 
 
 @contextmanager
-def running(graph: Graph, values: Sequence[Value], *, threads: int = 1) -> Iterator[Run]:
+def running(graph: Graph, values: Sequence[Value], *, threads: int = 1, passes: str = "") -> Iterator[Run]:
     """A function from a feed of the graph's inputs to the arrays of `values`, in order."""
     shown = _showing(graph, values)
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        model = _compiled(shown, Path(folder) / "run", threads)
+        model = _compiled(shown, Path(folder) / "run", threads, passes)
         if model is None:
             yield lambda feed: list(interpret(shown, [feed[v.name] for v in shown.inputs]))
             return
         with model:
             names = [name for name, _ in shown.results]
 
-            def run(feed: Feed) -> list[Array]:
+            def run(feed: Feed) -> list[Tensor]:
                 outputs = model.run(feed)
                 return [outputs[name] for name in names]
 
@@ -48,7 +53,7 @@ def _showing(graph: Graph, values: Sequence[Value]) -> Graph:
     return replace(graph, outputs=tuple(outputs), output_names=tuple(f"v{k}" for k in range(len(outputs))))
 
 
-def _compiled(graph: Graph, folder: Path, threads: int):  # type: ignore[no-untyped-def]
+def _compiled(graph: Graph, folder: Path, threads: int, passes: str) -> Model | None:
     from ..bundle.write import write_bundle
     from ..driver import compile_graph
     from ..runtime import load
@@ -58,11 +63,7 @@ def _compiled(graph: Graph, folder: Path, threads: int):  # type: ignore[no-unty
         host = find_target("host")
         session = Session(target=host, settings={"threads": threads})
         with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
-            program = compile_graph(replace(graph, name="calibrated"), session, builder)
+            program = compile_graph(replace(graph, name="calibrated"), session, builder, passes)
         return load(write_bundle(program, host, folder).folder, threads)
     except EdgecError:
         return None
-
-
-def inner_names(nodes: Sequence[Node]) -> list[str]:
-    return [node.name for node in nodes]

@@ -44,10 +44,7 @@ def wanted(
     if calib is None:
         raise EdgecError("quantize: no calibration data is given; expected calib=data.npz (--calib)")
     if max_drop is not None and (
-        isinstance(max_drop, bool)
-        or not isinstance(max_drop, (int, float))
-        or not isfinite(max_drop)
-        or max_drop < 0
+        isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not isfinite(max_drop) or max_drop < 0
     ):
         raise EdgecError(f"max_drop: {max_drop!r}; expected a number that is not negative")
     if isinstance(score, str):
@@ -56,7 +53,7 @@ def wanted(
         raise EdgecError(f"score: {score!r}; expected a function, or script.py:function")
     if score is not None and max_drop is None:
         raise EdgecError("score: is given without max_drop; expected how much of the score may be lost (--max-drop)")
-    drop = None if max_drop is None else float(max_drop)  # type: ignore[arg-type]
+    drop = None if max_drop is None else float(max_drop)
     return Wanted(calib, drop, score, prepare or "")
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir import Array, Graph, Value
+from ..ir import Graph, Value
+from ..ops.common import Tensor
 from .data import Calibration
 from .runner import running
 
@@ -18,19 +19,19 @@ Progress = Callable[[str, int, int], None]
 class Channel:
     """Of each channel: the largest magnitude (of all, and the mean of the samples'), mean, and variance."""
 
-    largest: Array
-    usual: Array
-    mean: Array
-    square: Array
+    largest: Tensor
+    usual: Tensor
+    mean: Tensor
+    square: Tensor
     count: int = 0
 
     @property
-    def reach(self) -> Array:
+    def reach(self) -> Tensor:
         """A range that one odd sample does not decide alone."""
         return np.asarray((self.largest + self.usual / max(self.count, 1)) / 2)
 
     @property
-    def variance(self) -> Array:
+    def variance(self) -> Tensor:
         n = max(self.count, 1)
         return np.asarray(np.maximum(self.square / n - np.square(self.mean / n), 0.0))
 
@@ -51,7 +52,7 @@ def channel_statistics(
     return found
 
 
-def _add(found: dict[Value, Channel], value: Value, rows: Array) -> None:
+def _add(found: dict[Value, Channel], value: Value, rows: Tensor) -> None:
     largest = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
     mean, square = rows.mean(axis=1, dtype=np.float64), np.square(rows).mean(axis=1, dtype=np.float64)
     if value not in found:

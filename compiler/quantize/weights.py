@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..ir import Array
+from ..ops.common import Tensor
 from .placement import Layer
 
 MOST = 127
@@ -17,16 +17,16 @@ ROOM = 2.0**30  # a bias takes at most half of the range of the sums
 class Weights:
     """real weights = stored * scale along `axis`; real bias = bias * (scale of the input * scale)."""
 
-    stored: Array
-    scale: Array
+    stored: Tensor
+    scale: Tensor
     axis: int
-    bias: Array | None
+    bias: Tensor | None
 
     @property
-    def real(self) -> Array:
+    def real(self) -> Tensor:
         return np.asarray(self.stored * _along(self.scale, self.stored, self.axis), np.float32)
 
-    def real_bias(self, input_scale: float) -> Array | None:
+    def real_bias(self, input_scale: float) -> Tensor | None:
         """The bias that the integers stand for."""
         if self.bias is None:
             return None
@@ -34,18 +34,18 @@ class Weights:
         return np.asarray(self.bias.astype(np.float64) * step, np.float32)
 
 
-def _along(values: Array, like: Array, axis: int) -> Array:
+def _along(values: Tensor, like: Tensor, axis: int) -> Tensor:
     return values.reshape([-1 if k == axis else 1 for k in range(like.ndim)])
 
 
-def weight_scales(layer: Layer, input_scale: float) -> Array:
+def weight_scales(layer: Layer, input_scale: float) -> Tensor:
     """The largest magnitude of each channel stands for 127; never so small that the bias leaves its range."""
     others = tuple(k for k in range(layer.weights.ndim) if k != layer.axis)
     scale = np.abs(layer.weights.astype(np.float64)).max(axis=others, initial=0.0) / MOST
     if layer.bias is not None:
         bias = np.abs(layer.bias.astype(np.float64)).reshape(-1, len(scale)).max(axis=0)
         scale = np.maximum(scale, bias / (ROOM * input_scale))
-    return np.maximum(scale, 1e-30).astype(np.float32)
+    return np.asarray(np.maximum(scale, 1e-30), np.float32)
 
 
 def nearest_weights(layer: Layer, input_scale: float) -> Weights:
@@ -55,7 +55,7 @@ def nearest_weights(layer: Layer, input_scale: float) -> Weights:
     return with_bias(layer, stored, scale, layer.bias, input_scale)
 
 
-def with_bias(layer: Layer, stored: Array, scale: Array, bias: Array | None, input_scale: float) -> Weights:
+def with_bias(layer: Layer, stored: Tensor, scale: Tensor, bias: Tensor | None, input_scale: float) -> Weights:
     """Weights in steps, and a real bias in steps of the sums."""
     whole = np.clip(stored, -MOST, MOST).astype(np.int8)
     if bias is None:
@@ -65,7 +65,7 @@ def with_bias(layer: Layer, stored: Array, scale: Array, bias: Array | None, inp
     return Weights(whole, scale, layer.axis, steps.astype(np.int32))
 
 
-def bias_scale(scale: Array, input_scale: float, channels: int) -> Array:
+def bias_scale(scale: Tensor, input_scale: float, channels: int) -> Tensor:
     """The scales of the sums, as f32; those of a transposed convolution repeat for each of its groups."""
     step = np.float32(input_scale) * scale.astype(np.float32)
     return np.asarray(np.tile(step, channels // len(step)), np.float32)

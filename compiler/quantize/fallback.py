@@ -1,0 +1,150 @@
+"""Which layers go back to f32 so that a quantized model answers as the float one does: the fewest and cheapest.
+
+Layers are ordered by what each alone does to the outputs, per multiplication that it would cost to leave it in f32; as
+many from the front as are needed are found by bisection, each trial a run of the model with switches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import EdgecError
+from ..macs import node_macs
+from ..ops.common import Tensor
+from .data import Calibration
+from .placement import Placement
+from .runner import running
+from .settings import Score
+from .switch import SWITCHES, switched_graph
+
+Progress = Callable[[str, int, int], None]
+Feed = Mapping[str, Tensor]
+Answer = Callable[[Feed], list[Tensor]]
+POOR = 20.0  # dB of the outputs below which layers go back to f32 unasked
+SPENT = 0.15  # share of the multiplications that may be spent on that
+PROBES = 4  # samples that a layer's own effect is measured on
+
+
+@dataclass
+class Trial:
+    """A model with switches: `run(feed, on)`, with `on` as many numbers as layers."""
+
+    names: Sequence[str]
+    run: Callable[[Feed, Tensor], list[Tensor]]
+
+    def answer(self, on: Tensor) -> Callable[[Feed], dict[str, Tensor]]:
+        """The outputs by name with these layers in 8 bits."""
+        return lambda feed: dict(zip(self.names, self.run(feed, on), strict=True))
+
+
+@contextmanager
+def trials(plan: Placement, scales, weights, threads: int) -> Iterator[Trial]:  # type: ignore[no-untyped-def]
+    """The model with switches, compiled."""
+    graph = switched_graph(plan, scales, weights)
+    names = [name for name, _ in plan.graph.results]
+    with running(graph, graph.outputs, threads=threads, passes="-integers") as run:
+        yield Trial(names, lambda feed, on: run({**feed, SWITCHES: on.astype(np.float32)}))
+
+
+def changes(trial: Trial, feeds: Sequence[Feed], count: int, tell: Progress) -> Tensor:
+    """What each layer alone does to the outputs: error energy over their energy."""
+    exact = [trial.run(feed, np.zeros(count)) for feed in feeds]
+    found = np.zeros(count)
+    for k in range(count):
+        on = np.zeros(count)
+        on[k] = 1.0
+        found[k] = np.mean([distance(trial.run(f, on), e) for f, e in zip(feeds, exact, strict=True)])
+        tell("sensitivity", k + 1, count)
+    return found
+
+
+def distance(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
+    """Error energy over energy, of the worst output."""
+    worst = 0.0
+    for a, b in zip(got, want, strict=True):
+        if b.dtype.kind == "f" and b.size:
+            energy = float(np.square(b, dtype=np.float64).sum())
+            worst = max(worst, float(np.square(a.astype(np.float64) - b).sum()) / max(energy, 1e-30))
+    return worst
+
+
+def disagreement(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
+    """Of one sample: whether the first output's largest element is another, where that is one row of scores; else the
+    error energy over the energy."""
+    first = want[0]
+    if (first.size > 1 and first.size == first.shape[-1]) or (first.ndim == 4 and first.size == first.shape[1] > 1):
+        return float(np.argmax(got[0]) != np.argmax(first))
+    return distance(got, want)
+
+
+def drop_of(trial: Trial, data: Calibration, score: Score | None, count: int) -> Callable[[Tensor], float]:
+    """How much worse the model is with some layers in 8 bits; the float model is run once."""
+    if score is not None:
+        best = _number(score, trial, np.zeros(count))
+        return lambda on: best - _number(score, trial, on)
+    exact = [trial.run(feed, np.zeros(count)) for feed in data.feeds()]
+
+    def share(on: Tensor) -> float:
+        return float(np.mean([disagreement(trial.run(f, on), e) for f, e in zip(data.feeds(), exact, strict=True)]))
+
+    return share
+
+
+def _number(score: Score, trial: Trial, on: Tensor) -> float:
+    try:
+        found = float(score(trial.answer(on)))
+    except Exception as error:  # whatever the user's function raises
+        raise EdgecError(f"score: {type(error).__name__}: {error}") from error
+    if not np.isfinite(found):
+        raise EdgecError(f"score: gave {found}; expected a number")
+    return found
+
+
+def kept(
+    plan: Placement, harm: Tensor, drop: Callable[[Tensor], float], allowed: float, tell: Progress
+) -> tuple[Tensor, float]:
+    """1 for each layer that stays in 8 bits, and the drop then."""
+    count = len(plan.layers)
+    cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
+    order = np.argsort(-harm / np.maximum(cost, 1.0) ** 0.5, kind="stable")
+    tried: dict[int, float] = {}
+
+    def with_skipped(number: int) -> Tensor:
+        on = np.ones(count)
+        on[order[:number]] = 0.0
+        return on
+
+    def at(number: int) -> float:
+        if number not in tried:
+            tried[number] = drop(with_skipped(number))
+            tell("fallback", len(tried), 0)
+        return tried[number]
+
+    low, high = 0, count  # everything in f32 is the float model
+    if at(0) <= allowed:
+        return with_skipped(0), tried[0]
+    step = 1
+    while low + step < count and at(low + step) > allowed:
+        low, step = low + step, step * 2
+    high = min(low + step, count)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if at(middle) <= allowed else (middle, high)
+    return with_skipped(high), tried.get(high, 0.0)
+
+
+def rescued(plan: Placement, harm: Tensor) -> Tensor:
+    """1 for each layer that stays in 8 bits when nobody says what may be lost: those that do most harm per
+    multiplication go, until the outputs are no longer poor or too much would be in f32."""
+    cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
+    on, left = np.ones(len(harm)), float(harm.sum())
+    for k in np.argsort(-harm / np.maximum(cost, 1.0), kind="stable"):
+        if left <= 10 ** (-POOR / 10):
+            break
+        if cost[on == 0].sum() + cost[k] <= SPENT * cost.sum():
+            on[k], left = 0.0, left - float(harm[k])
+    return on

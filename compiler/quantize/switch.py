@@ -1,0 +1,83 @@
+"""One graph in which every layer's 8 bits can be switched on and off while it runs: what each of them alone does to the
+outputs costs a run, not a compilation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from ..ir import Graph, Node, Type, Value
+from ..op import build, const, rebuild
+from ..ops.common import Tensor
+from .placement import Placement
+from .qdq import Writer
+from .ranges import Scale
+from .weights import Weights, bias_scale
+
+SWITCHES = "edgec.switches"
+
+
+def switched_graph(plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> Graph:
+    """The graph with an input more: a number per layer, 1 where it is in 8 bits, 0 where it is not."""
+    return _Switched(plan, scales, weights).graph()
+
+
+class _Switched(Writer):
+    def __init__(self, plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> None:
+        super().__init__(plan, scales, weights)
+        self.switches = Value(Node("Input", (), (Type("f32", (len(plan.layers),)),), {}, SWITCHES))
+        self.number = {layer.node: k for k, layer in enumerate(plan.layers)}
+        self.owner = _owners(plan, self.number)
+
+    def graph(self) -> Graph:
+        made = super().graph()
+        return replace(made, inputs=(*made.inputs, self.switches))
+
+    def _switch(self, number: int) -> Value:
+        one = build("Slice", self.switches, starts=(number,), ends=(number + 1,), axes=(0,), steps=(1,))
+        return build("Reshape", one, shape=())
+
+    def _stored(self, was: Value, now: Value) -> Value:
+        rough = super()._stored(was, now)
+        return build("Add", now, build("Mul", build("Sub", rough, now), self._switch(self.owner.get(was, 0))))
+
+    def _node(self, node: Node) -> Node:
+        args = [self.new[a] for a in node.args]
+        layer = self.layers.get(node)
+        if layer is not None:
+            return self._both(node, args, layer.weights, layer.bias)
+        if node in self.adds:
+            layer = self.adds[node]
+            place = 1 - node.args.index(Value(layer.node))
+            off = self._bias_error(layer.node, layer.bias)
+            moved = build("Mul", const(off), self._switch(self.number[layer.node]))
+            args[place] = build("Add", args[place], moved)
+        return node if tuple(args) == node.args else replace(node, args=tuple(args))
+
+    def _both(self, node: Node, args: Sequence[Value], real: Tensor, bias: Tensor | None) -> Node:
+        """The layer, and what its rounded weights add to it."""
+        off = [const((self.weights[node].real - real).astype(np.float32))]
+        if len(args) > 2:
+            off.append(const(self._bias_error(node, bias)))
+        exact, error = Value(rebuild(node, args)), Value(replace(rebuild(node, [args[0], *off]), name=""))
+        return build("Add", exact, build("Mul", error, self._switch(self.number[node]))).node
+
+    def _bias_error(self, node: Node, bias: Tensor | None) -> Tensor:
+        made, x = self.weights[node], self.scales[node.args[0]]
+        assert made.bias is not None and bias is not None
+        step = bias_scale(made.scale, x.scale, len(made.bias)).astype(np.float64)
+        return np.asarray(made.bias * step - bias, np.float32)
+
+
+def _owners(plan: Placement, number: Mapping[Node, int]) -> dict[Value, int]:
+    """The first layer that a value leads to: it switches the value's 8 bits."""
+    owner: dict[Value, int] = {}
+    for node in reversed(list(plan.graph.nodes())):
+        behind = [owner[v] for v in node.results if v in owner]
+        mine = number.get(node, min(behind, default=-1))
+        for arg in node.args[:1] if node in number else node.args:
+            if mine >= 0:
+                owner[arg] = min(owner.get(arg, mine), mine)
+    return owner
