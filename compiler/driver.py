@@ -113,6 +113,15 @@ def compile_graph(
     return chained([replace(program, weights=data, passes=passes) for program in programs])
 
 
+def build_graph(graph: Graph, target: Target, folder: Path, threads: int = 1, passes: str = "") -> Bundle:
+    """A bundle of a graph, for use in this process; `passes` is a pipeline, the target's by default."""
+    from .bundle.write import write_bundle
+
+    session = Session(target=target, settings={"threads": threads})
+    with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
+        return write_bundle(compile_graph(graph, session, builder, passes), target, folder)
+
+
 def _quantized(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:
     """The graph behind the pass `quantize`, which is the same for all levels, and the stages that are left."""
     names = [stage.row.name for stage in stages]
