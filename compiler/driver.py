@@ -113,6 +113,16 @@ def compile_graph(
     return chained([replace(program, weights=data, passes=passes) for program in programs])
 
 
+def compile_here(graph: Graph, folder: Path, threads: int, passes: str = "") -> Bundle:
+    """A bundle of a graph for this machine; `passes` as in `compile_graph`."""
+    from .bundle.write import write_bundle
+
+    host = find_target("host")
+    session = Session(target=host, settings={"threads": threads})
+    with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
+        return write_bundle(compile_graph(graph, session, builder, passes), host, folder)
+
+
 def _quantized(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:
     """The graph behind the pass `quantize`, which is the same for all levels, and the stages that are left."""
     names = [stage.row.name for stage in stages]

@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +15,6 @@ from ..interpret import run as interpret
 from ..ir import Graph, Value
 from ..op import build, is_const
 from ..ops.common import Tensor
-from ..session import Session
 
 if TYPE_CHECKING:
     from ..runtime import Model
@@ -54,16 +52,10 @@ def _showing(graph: Graph, values: Sequence[Value]) -> Graph:
 
 
 def _compiled(graph: Graph, folder: Path, threads: int, passes: str) -> Model | None:
-    from ..bundle.write import write_bundle
-    from ..driver import compile_graph
+    from ..driver import compile_here
     from ..runtime import load
-    from ..target import find_target
 
     try:
-        host = find_target("host")
-        session = Session(target=host, settings={"threads": threads})
-        with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
-            program = compile_graph(replace(graph, name="calibrated"), session, builder, passes)
-        return load(write_bundle(program, host, folder).folder, threads)
+        return load(compile_here(replace(graph, name="calibrated"), folder, threads, passes).folder, threads)
     except EdgecError:
         return None
