@@ -113,13 +113,14 @@ def compile_graph(
     return chained([replace(program, weights=data, passes=passes) for program in programs])
 
 
-def build_graph(graph: Graph, target: Target, folder: Path, threads: int = 1, passes: str = "") -> Bundle:
-    """A bundle of a graph, for use in this process; `passes` is a pipeline, the target's by default."""
+def compile_here(graph: Graph, folder: Path, threads: int, passes: str = "") -> Bundle:
+    """A bundle of a graph for this machine; `passes` as in `compile_graph`."""
     from .bundle.write import write_bundle
 
-    session = Session(target=target, settings={"threads": threads})
+    host = find_target("host")
+    session = Session(target=host, settings={"threads": threads})
     with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
-        return write_bundle(compile_graph(graph, session, builder, passes), target, folder)
+        return write_bundle(compile_graph(graph, session, builder, passes), host, folder)
 
 
 def _quantized(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:

@@ -142,7 +142,7 @@ def rescued(plan: Placement, harm: Tensor) -> Tensor:
     multiplication go, until the outputs are no longer poor or too much would be in f32."""
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
     on, left = np.ones(len(harm)), float(harm.sum())
-    for k in np.argsort(-harm / np.maximum(cost, 1.0), kind="stable"):
+    for k in np.argsort(-harm / np.maximum(cost, 1.0) ** 0.5, kind="stable"):
         if left <= 10 ** (-POOR / 10):
             break
         if cost[on == 0].sum() + cost[k] <= SPENT * cost.sum():

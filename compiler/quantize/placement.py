@@ -1,8 +1,8 @@
 """Decides which values of a float graph are kept in 8 bits, and which of them share a scale.
 
 A layer (convolution or matrix product by constants) reads 8 bits. What lies between layers stays in 8 bits where it
-can: sums, products, poolings, functions of one tensor, and maps, which only move elements and so keep the scale. Values that
-a kernel holds in its accumulators never get a scale: before Relu or Clip, before a bias, on one side of a sum.
+can: sums, products, poolings, functions of one tensor, and maps, which only move elements and so keep the scale. Values
+that a kernel holds in its accumulators never get a scale: before Relu or Clip, before a bias, on one side of a sum.
 """
 
 from __future__ import annotations
@@ -211,7 +211,7 @@ def _moves(node: Node) -> bool:
 
 
 def _computes(plan: Placement, value: Value) -> bool:
-    """Whether a kernel computes the value itself, so that limits of its range cost nothing, and only one node reads it."""
+    """Whether a kernel computes the value, so that limits of its range cost nothing, and only one node reads it."""
     node = value.node
     if plan.uses.get(value) != 1 or plan.sources.get(value) != value or node.op == "Input":
         return False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import inf
 
 from ..ir import Graph, Node, Value
 from ..macs import node_macs
@@ -21,7 +22,7 @@ from .reconstruct import OUTPUTS, Outcome, reconstruct
 from .report import Record, Report
 from .settings import Wanted
 from .statistics import channel_statistics
-from .weights import Weights
+from .weights import Weights, nearest_weights
 
 Progress = Callable[[str, int, int], None]
 SAMPLES = 16  # that layers are reconstructed on
@@ -39,16 +40,18 @@ class Options:
     samples: int = SAMPLES
 
 
-@dataclass
+@dataclass(frozen=True)
 class State:
-    """The work so far."""
+    """The work so far; `effects` is what layers alone do to the outputs, `reasons` why they are in f32."""
 
-    graph: Graph
     plan: Placement
-    scales: Mapping[Value, Scale] = field(default_factory=dict)
+    scales: Mapping[Value, Scale]
     weights: Mapping[Node, Weights] = field(default_factory=dict)
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
-    sqnr: float | None = None
+    sqnr: float = inf
+    drop: float | None = None
+    effects: Mapping[str, float] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) -> Graph:
@@ -62,79 +65,102 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         session.note("nothing is quantized: the model has no convolution or matrix product of f32 by constant weights")
         return graph
     data = calibration(wanted.calib, graph, wanted.prepare)
-    notes = _looked_at(data, tell)
-    state = _state(graph, data, options, session, tell)
-    session.quantization = report = Report(samples=data.count, output_sqnr=state.sqnr)
-    reasons, changed = _fallen_back(state, data, wanted, session, tell, report)
-    for note in notes:
+    for note in _looked_at(data, tell):
         session.note(note)
+    job = Job(data, wanted, options, session, tell)
+    state = job.begun(graph)
+    if state.sqnr < POOR:
+        state = job.rescued(state)
+    if wanted.max_drop is not None:
+        state = job.within(state, wanted.max_drop)
+    session.quantization = report = Report([], data.count, state.sqnr, state.drop)
     report.layers = [_record(layer, state) for layer in everything]
-    for record in report.layers:
-        record.reason = reasons.get(record.name, record.reason)
-        record.change = changed.get(record.name)
     return quantized_graph(state.plan, state.scales, state.weights)
 
 
-def _state(graph: Graph, data: Calibration, options: Options, session: Session, tell: Progress) -> State:
-    """Channels evened out, then ranges, then integers."""
-    plan = place(graph)
-    if options.equalize:
-        channels = Channelled(plan)
-        measured = channel_statistics(graph, axes_of(plan, channels), data, tell, session.threads)
-        made = equalize(plan, channels, measured)
-        plan = place(made.graph, real=made.real)
-    observers = observed(plan, data, tell, session.threads)
-    found = scales(plan, observers, options.method)
-    feeds = _chosen(data, options.samples)
-    weights, outcomes = reconstruct(plan, found, feeds, tell, options.learn, options.correct)
-    return State(plan.graph, plan, found, weights, outcomes, outcomes[OUTPUTS].sqnr)
+@dataclass
+class Job:
+    """What all steps need."""
 
+    data: Calibration
+    wanted: Wanted
+    options: Options
+    session: Session
+    tell: Progress
 
-def _fallen_back(
-    state: State, data: Calibration, wanted: Wanted, session: Session, tell: Progress, report: Report
-) -> tuple[dict[str, str], dict[str, float]]:
-    """Puts layers of `state` back into f32 until the drop is allowed; reasons, and the effect of each layer alone."""
-    poor = report.output_sqnr is not None and report.output_sqnr < POOR
-    if wanted.max_drop is None and not poor:
-        return {}, {}
-    layers = state.plan.layers
-    with trials(state.plan, state.scales, state.weights, session.threads) as trial:
-        harm = changes(trial, _chosen(data, PROBES), len(layers), tell)
-        if wanted.max_drop is None:
-            on = rescued(state.plan, harm)
-        else:
-            drop = drop_of(trial, data, wanted.score, len(layers))
-            on, report.drop = kept(state.plan, harm, drop, wanted.max_drop, tell)
-    effect = {layer.name: float(h) for layer, h in zip(layers, harm, strict=True)}
-    skipped = [layer.name for layer, kept_in in zip(layers, on, strict=True) if not kept_in]
-    if skipped:
-        state.plan = place(state.graph, skipped, state.plan.real)
-        state.scales = _known_scales(state, data, session, tell)
-    if wanted.max_drop is None:
-        session.note(
-            f"{len(skipped)} of {len(layers)} layers stay in f32: the outputs were off by {report.output_sqnr:.1f} dB"
+    def begun(self, graph: Graph) -> State:
+        """Channels evened out, then ranges, then integers."""
+        plan, threads = place(graph), self.session.threads
+        if self.options.equalize:
+            channels = Channelled(plan)
+            measured = channel_statistics(graph, axes_of(plan, channels), self.data, self.tell, threads)
+            made = equalize(plan, channels, measured)
+            plan = place(made.graph, real=made.real)
+        observers = observed(plan, self.data, self.tell, threads)
+        return self.reconstructed(State(plan, scales(plan, observers, self.options.method)))
+
+    def reconstructed(self, state: State) -> State:
+        """The state with integers for its weights."""
+        feeds = self.samples(self.options.samples)
+        learn, correct = self.options.learn, self.options.correct
+        weights, outcomes = reconstruct(state.plan, state.scales, feeds, self.tell, learn, correct)
+        return replace(state, weights=weights, outcomes=outcomes, sqnr=outcomes[OUTPUTS].sqnr)
+
+    def rescued(self, state: State) -> State:
+        """Layers that spoil the outputs go back to f32; the others are then reconstructed on what is better now.
+
+        What each does is measured with weights rounded to nearest: the others make up for the noise of all layers.
+        """
+        plan = state.plan
+        plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in plan.layers}
+        with trials(plan, state.scales, plain, self.session.threads) as trial:
+            harm = changes(trial, self.samples(PROBES), len(plan.layers), self.tell)
+        on = rescued(plan, harm)
+        why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
+        made = self.reconstructed(self.without(state, harm, on, why))
+        self.session.note(
+            f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were off by "
+            f"{state.sqnr:.1f} dB, now by {made.sqnr:.1f} dB"
         )
-    elif len(skipped) == len(layers):
-        session.note(f"max_drop {wanted.max_drop:g} is kept by f32 everywhere only: no layer is quantized")
-    elif skipped:
-        session.note(f"{len(skipped)} of {len(layers)} layers stay in f32 to keep max_drop {wanted.max_drop:g}")
-    why = "in f32: by itself in int8 it changes the outputs by {:.2g} of their energy, the most per multiplication"
-    return {name: why.format(effect[name]) for name in skipped}, effect
+        return made
 
+    def within(self, state: State, allowed: float) -> State:
+        """As few and cheap layers back in f32 as keep the drop that is allowed."""
+        plan, count = state.plan, len(state.plan.layers)
+        with trials(plan, state.scales, state.weights, self.session.threads) as trial:
+            harm = changes(trial, self.samples(PROBES), count, self.tell)
+            measure = drop_of(trial, self.data, self.wanted.score, count)
+            on, drop = kept(plan, harm, measure, allowed, self.tell)
+        if not on.any():
+            self.session.note(f"max_drop {allowed:g} is kept by f32 everywhere only: no layer is quantized")
+        elif not on.all():
+            self.session.note(f"{int((on == 0).sum())} of {count} layers stay in f32 to keep max_drop {allowed:g}")
+        why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
+        return replace(self.without(state, harm, on, why), drop=drop)
 
-def _known_scales(state: State, data: Calibration, session: Session, tell: Progress) -> Mapping[Value, Scale]:
-    """The scales of the values that are in 8 bits now; those of new ones are measured."""
-    missing = [g for g in state.plan.groups if not all(v in state.scales for v in g.values)]
-    if not missing:
-        return {v: state.scales[v] for g in state.plan.groups for v in g.values}
-    found = scales(state.plan, observed(state.plan, data, tell, session.threads), "auto")
-    return {v: state.scales.get(v, s) for v, s in found.items()}
+    def without(self, state: State, harm: Tensor, on: Tensor, why: str) -> State:
+        """The state with the layers in f32 for which `on` is 0."""
+        layers = state.plan.layers
+        effects = {layer.name: float(h) for layer, h in zip(layers, harm, strict=True)}
+        skipped = [layer.name for layer, stays in zip(layers, on, strict=True) if not stays]
+        reasons = {**state.reasons, **{name: why.format(effects[name]) for name in skipped}}
+        plan = place(state.plan.graph, [*state.plan.skipped, *skipped], state.plan.real)
+        made = replace(state, plan=plan, reasons=reasons, effects={**state.effects, **effects})
+        return replace(made, scales=self.known(made))
 
+    def known(self, state: State) -> Mapping[Value, Scale]:
+        """The scales of the values that are in 8 bits now; those of new ones are measured."""
+        values = [v for group in state.plan.groups for v in group.values]
+        if all(v in state.scales for v in values):
+            return {v: state.scales[v] for v in values}
+        observers = observed(state.plan, self.data, self.tell, self.session.threads)
+        found = scales(state.plan, observers, self.options.method)
+        return {v: state.scales.get(v, found[v]) for v in values}
 
-def _chosen(data: Calibration, most: int) -> list[Mapping[str, Tensor]]:
-    """Samples, evenly spread over the data."""
-    step = max(1, -(-data.count // most))
-    return [feed for number, feed in enumerate(data.feeds()) if number % step == 0]
+    def samples(self, most: int) -> list[Mapping[str, Tensor]]:
+        """Samples, evenly spread over the data."""
+        step = max(1, -(-self.data.count // most))
+        return [feed for number, feed in enumerate(self.data.feeds()) if number % step == 0]
 
 
 def _looked_at(data: Calibration, tell: Progress) -> list[str]:
@@ -154,17 +180,19 @@ def _looked_at(data: Calibration, tell: Progress) -> list[str]:
 
 
 def _record(layer: Layer, state: State) -> Record:
-    made = Record(layer.name, layer.node.op, layer.node.origin, node_macs(layer.node), "f32")
-    found = {one.name: one for one in state.plan.layers}.get(layer.name)
+    name = layer.name
+    made = Record(name, layer.node.op, layer.node.origin, node_macs(layer.node), "f32")
+    made.reason, made.change = state.reasons.get(name, ""), state.effects.get(name)
+    found = next((one for one in state.plan.layers if one.name == name), None)
     if found is None:
         return made
-    s, w, outcome = state.scales[found.input], state.weights[found.node], state.outcomes.get(layer.name)
+    s, w = state.scales[found.input], state.weights[found.node]
     made.precision, made.scale, made.zero, made.method = "int8", s.scale, s.zero, s.method
     made.weight_scales = float(w.scale.min()), float(w.scale.max())
-    if layer.name in state.plan.real:
+    if name in state.plan.real:
         made.reason = "its channels differ: the function of its result is computed in f32, with a factor per channel"
-    if outcome is not None:
-        made.sqnr, made.saturated = outcome.sqnr, outcome.saturated
+    if name in state.outcomes:
+        made.sqnr, made.saturated = state.outcomes[name].sqnr, state.outcomes[name].saturated
     return made
 
 

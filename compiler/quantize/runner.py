@@ -52,13 +52,11 @@ def _showing(graph: Graph, values: Sequence[Value]) -> Graph:
 
 
 def _compiled(graph: Graph, folder: Path, threads: int, passes: str) -> Model | None:
-    from ..driver import build_graph
+    from ..driver import compile_here
     from ..runtime import load
-    from ..target import find_target
 
     try:
-        graph = replace(graph, name="calibrated")
-        bundle = build_graph(graph, find_target("host"), folder, threads, passes)
+        return load(compile_here(replace(graph, name="calibrated"), folder, threads, passes).folder, threads)
     except EdgecError:
         return None
     return load(bundle.folder, threads)

@@ -72,7 +72,9 @@ def test_every_command_has_help_with_examples(name: str, capsys: pytest.CaptureF
             ["compile", "m.onnx", "--bind", "sr=fast"],
             "--bind sr=fast: expected a number, true, false, or numbers with commas",
         ),
-        (["compile", "m.onnx", "--quantize", "int8"], "--quantize: not available in this version of edgec"),
+        (["compile", "m.onnx", "--quantize", "int8"], "quantize: no calibration data is given"),
+        (["compile", "m.onnx", "--calib", "x.npz"], "calib: is given without quantize"),
+        (["compile", "m.onnx", "--quantize", "int4", "--calib", "x"], "quantize: 'int4' is no way to quantize"),
         (["compile", "m.onnx", "--max-ram", "lots"], "--max-ram lots: expected a size, such as 192K or 2M"),
     ],
 )
@@ -102,13 +104,6 @@ def test_values_on_the_command_line() -> None:
     assert common.shapes_of(args) == {"in:0": (1, 2), "s": ()}
     assert common.dims_of(args) == {"n": 3}
     assert common.binds_of(args) == {"a": 1, "b": 0.5, "c": [1, 2], "d": True}
-
-
-def test_quantize_in_python_says_that_it_is_to_come() -> None:
-    import edgec as package
-
-    with pytest.raises(EdgecError, match="quantize: not available in this version"):
-        package.compile("model.onnx", quantize="int8")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
