@@ -22,6 +22,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Array
 from edgec.compiler.layout import storage_bytes
 from edgec.compiler.program import Port, Program, Ref, Step
+from edgec.targets.host import claim_tiles
 
 _PAGE = mmap.PAGESIZE
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -33,6 +34,7 @@ class Stray(Exception):
 
 def play(program: Program, feeds: Mapping[str, Array], seed: int = 0) -> dict[str, Array]:
     """Outputs by name. The program runs twice, in other orders and on other garbage, and must answer the same."""
+    claim_tiles()
     with _Library(program) as kernels:
         first, second = (_run(program, kernels, feeds, random.Random(seed + turn), turn) for turn in (0, 1))
     for name, array in first.items():

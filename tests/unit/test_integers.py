@@ -31,7 +31,7 @@ def inputs(graph: Graph, seed: int) -> Any:
 
 def cases() -> Iterator[Any]:
     for seed in range(400):
-        for target in ("x86-avx512", "x86"):
+        for target in ("x86-amx", "x86-avx512", "x86"):
             yield pytest.param(seed, target, marks=[pytest.mark.long] if seed >= 12 else [])
 
 
