@@ -25,7 +25,7 @@ def quantize(
     equalize: bool = True,
     learn: bool = True,
     correct: bool = True,
-    samples: int = 16,
+    samples: int = 32,
     session: Session,
 ) -> Graph:
     """Quantizes convolutions and matrix products, and what lies between them; needs calibration data.

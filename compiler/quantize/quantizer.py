@@ -25,7 +25,7 @@ from .statistics import channel_statistics
 from .weights import Weights, nearest_weights
 
 Progress = Callable[[str, int, int], None]
-SAMPLES = 16  # that layers are reconstructed on
+SAMPLES = 32  # that layers are reconstructed on
 FEW = 8
 
 

@@ -72,9 +72,18 @@ def test_every_command_has_help_with_examples(name: str, capsys: pytest.CaptureF
             ["compile", "m.onnx", "--bind", "sr=fast"],
             "--bind sr=fast: expected a number, true, false, or numbers with commas",
         ),
-        (["compile", "m.onnx", "--quantize", "int8"], "quantize: no calibration data is given"),
-        (["compile", "m.onnx", "--calib", "x.npz"], "calib: is given without quantize"),
-        (["compile", "m.onnx", "--quantize", "int4", "--calib", "x"], "quantize: 'int4' is no way to quantize"),
+        (
+            ["compile", "m.onnx", "--quantize", "int8"],
+            "quantize: no calibration data is given; expected calib=data.npz (--calib)",
+        ),
+        (
+            ["compile", "m.onnx", "--calib", "x.npz"],
+            "calib: is given without quantize; expected quantize=int8 (--quantize int8)",
+        ),
+        (
+            ["compile", "m.onnx", "--quantize", "int4", "--calib", "x"],
+            "quantize: 'int4' is no way to quantize; expected int8",
+        ),
         (["compile", "m.onnx", "--max-ram", "lots"], "--max-ram lots: expected a size, such as 192K or 2M"),
     ],
 )
