@@ -132,8 +132,10 @@ def _counted(indices: Line, at: Expr, size: int) -> tuple[Expr, Stmt]:
     raw, bind = tir.let(indices.load(at), "index")
     position = tirx.Select(raw < 0, raw + size, raw)
     inside = tirx.And(position >= 0, position < size)
-    found, name = tir.let(tirx.Cast("int32", tirx.Select(inside, position, tir.lit(size, str(raw.ty.dtype)))), "at")
-    return found, tir.seq(bind, name)
+    cell = tir.Cell("int32", "found")  # TVM would put the selection into every use, which doubles with each index
+    keep = cell.set(tirx.Cast("int32", tirx.Select(inside, position, tir.lit(size, str(raw.ty.dtype)))))
+    found, name = tir.let(cell.now, "at")
+    return found, tir.seq(bind, cell.made, keep, name)
 
 
 def _row(t: Tensors, rows: Rows, block: Expr, m: Expr) -> tuple[Expr, Stmt]:

@@ -7,8 +7,8 @@ element is left out; elsewhere an answer may be off by the tolerance of `edgec v
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,23 @@ def bands(graph: Graph, feeds: Mapping[str, Array], runs: int = 3, seed: int = 1
     return {name: _band(want, [other[name] for other in shaken]) for name, want in wanted.items()}
 
 
+def near(value: Value, args: Sequence[Array], runs: int = 8) -> Band:
+    """What a node's result may be, given arguments that are rounded."""
+    rng = np.random.default_rng(1)
+    node = value.node
+    shaken = []
+    for _ in range(runs):
+        noisy = [_off(a, x, rng) for a, x in zip(node.args, args, strict=True)]
+        shaken.append(evaluate(node, noisy)[value.index])
+    band = _band(evaluate(node, args)[value.index], shaken)
+    return replace(band, free=~np.isfinite(band.allowed))
+
+
+def _off(value: Value, array: Array, rng: np.random.Generator) -> Array:
+    unit = _UNITS.get(value.type.dtype, 0.0)
+    return _moved(array, _ELEMENTWISE * unit * np.abs(array.astype(np.float64)), rng) if unit else array
+
+
 def _band(want: Array, shaken: list[Array]) -> Band:
     if any(other.shape != want.shape for other in shaken):
         return Band(want, np.zeros(want.shape), np.ones(want.shape, bool), sized=False)
@@ -119,4 +136,10 @@ def _noisy(node: Node, value: Value, array: Array, rng: np.random.Generator) -> 
         if kind != "elementwise":
             largest = np.max(np.abs(wide[np.isfinite(wide)]), initial=0.0)
             noise = noise + _SUMS * min(unit, 2**-24) * largest
-        return np.asarray(wide + noise * rng.choice([-1.0, 1.0, 0.5, -0.5], array.shape)).astype(array.dtype)
+        return _moved(array, noise, rng)
+
+
+def _moved(array: Array, noise: Any, rng: np.random.Generator) -> Array:
+    with np.errstate(all="ignore"):
+        wide = array.astype(np.float64) + noise * rng.choice([-1.0, 1.0, 0.5, -0.5], array.shape)
+        return np.asarray(wide).astype(array.dtype)

@@ -18,7 +18,7 @@ from edgec.compiler import toolchain as tools
 from edgec.compiler.eir_file import read_eir
 from edgec.compiler.importer.table import CONVERTERS
 from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.op import OPS, build, const
+from edgec.compiler.op import OPS, build, const, evaluate
 from edgec.compiler.pipeline import Stage, find_pass
 from edgec.compiler.program import Port, Program, Ref, Step, Stored
 from edgec.compiler.target import find_target
@@ -32,7 +32,7 @@ from tests.fuzz.keep import keep, kept
 from tests.fuzz.options import OPTIONAL, Options, drawn_options, read_options
 from tests.fuzz.play import Stray, play
 from tests.fuzz.shrink import shrink
-from tests.fuzz.stable import bands
+from tests.fuzz.stable import bands, near
 from tests.fuzz.worker import Worker
 
 pytest.importorskip("onnxruntime")
@@ -136,6 +136,16 @@ def test_a_wrong_pass_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_wrong_meaning_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(table.OPS, "Tanh", replace(table.OPS["Tanh"], meaning=lambda x: x))
     assert "Tanh 't' of f32[3, 8]" in failure_of(chain(), "onnx runtime").what
+
+
+def test_numbers_that_cancel_are_no_difference() -> None:
+    x = Value(Node("Input", (), (Type("f32", (1, 2)),), {}, "x"))
+    given = [np.log(np.asarray([[0.3, 0.7]], np.float32))]
+    for op, off, wrong in (("ReduceLogSumExp", 5e-8, 1e-4), ("ReduceSum", 1e-4, 1e-3)):
+        value = build(op, x, axes=(1,))
+        (want,) = evaluate(value.node, given)
+        assert not near(value, given).fault(want + np.float32(off))
+        assert near(value, given).fault(want + np.float32(wrong))
 
 
 def test_a_wrong_import_is_found(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,12 @@ def test_rows_of_one_index(threads: int, tmp_path: Path) -> None:
 def test_slices(depth: int, threads: int, tmp_path: Path) -> None:
     rest = ", ".join(str(n) for n in (3, *(8, 3, 50)[depth:]))
     scatter(tmp_path, "ScatterND", "f32[8, 3, 50]", (3, depth), f"f32[{rest}]", 3, threads)
+
+
+def test_positions_of_many_axes_do_not_take_TVM_long(tmp_path: Path) -> None:
+    started = time.process_time()
+    scatter(tmp_path, "ScatterND", "f32[2, 3, 4, 3, 2]", (2, 3, 5), "f32[2, 3]", 2, reduction="add")
+    assert time.process_time() - started < 5
 
 
 def test_wide_slices_are_shared_by_tasks(tmp_path: Path) -> None:
