@@ -1,4 +1,4 @@
-"""What a graph would cost on the target: the modelled time of its kernels, conversions included, before any is built."""
+"""What a graph would cost on the target: the modelled time of its kernels, before any of them is built."""
 
 from __future__ import annotations
 

@@ -59,6 +59,3 @@ def _compiled(graph: Graph, folder: Path, threads: int, passes: str) -> Model | 
         return load(compile_here(replace(graph, name="calibrated"), folder, threads, passes).folder, threads)
     except EdgecError:
         return None
-    return load(bundle.folder, threads)
-
-

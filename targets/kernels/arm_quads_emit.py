@@ -11,7 +11,7 @@ from tvm import tirx
 
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
-from edgec.targets.tir import Buffer, Expr, Stmt
+from edgec.targets.tir import Expr, Stmt
 
 from .arm_bytes import BLOCK, LANES
 from .arm_dots import dot, splat
@@ -43,11 +43,11 @@ class Quads(Dots):
         place = (g.image * self.w.height.size + row) * w.size + (source(w, column, 0) + at)
         return vector(self.flat[self.x], BLOCK, (place * self.blocks + g.block) * BLOCK)
 
-    def finish(self, frame: Frame, g: Group, acc: Buffer, at: int, row: Any, column: Any) -> Stmt:
+    def finish(self, frame: Frame, g: Group, sums: list[Expr], row: Any, column: Any) -> Stmt:
         whole, rest = divmod(self.w.channels_out, BLOCK)
         last = isinstance(g.block, tirx.IntImm) and int(g.block) == whole
         stage, alloc = tir.local((BLOCK,), "int32", "stage")
-        copy = [put(stage, vector(acc, LANES, at + LANES * k), LANES, LANES * k) for k in range(4)]
+        copy = [put(stage, x, LANES, LANES * k) for k, x in enumerate(sums)]
         spatial = (row, column) if len(self.anchor.shape) == 4 else (column,)
 
         def index(lane: Expr) -> tuple[Expr, ...]:
