@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -10,6 +10,7 @@ from ..ir import Graph, Node, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
 from ..session import Session
+from .affordable import Verdict, affordable
 from .calibrate import observed, scales
 from .channels import Channelled
 from .data import Calibration, calibration
@@ -73,8 +74,9 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         state = job.rescued(state)
     if wanted.max_drop is not None:
         state = job.within(state, wanted.max_drop)
+    state, verdict = job.affordable(graph, state)
     session.quantization = report = Report([], data.count, state.sqnr, state.drop)
-    report.layers = [_record(layer, state) for layer in everything]
+    report.layers = [_record(layer, state, verdict) for layer in everything]
     return quantized_graph(state.plan, state.scales, state.weights)
 
 
@@ -138,15 +140,42 @@ class Job:
         why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
         return replace(self.without(state, harm, on, why), drop=drop)
 
+    def affordable(self, graph: Graph, state: State) -> tuple[State, Verdict | None]:
+        """The state without layers that the target computes faster in f32; it keeps the weights that it has."""
+        target = self.session.target
+        if target is None or not state.plan.layers:
+            return state, None
+        inner = replace(self.session, target=target.programs[0])
+        found: dict[Collection[str], State] = {}
+
+        def graph_without(names: Collection[str]) -> Graph:
+            found[tuple(names)] = made = self.skipping(state, names)
+            return quantized_graph(made.plan, made.scales, made.weights)
+
+        verdict = affordable(graph, [layer.name for layer in state.plan.layers], graph_without, inner)
+        if not verdict.slower:
+            return state, verdict
+        self.session.note(
+            f"{len(verdict.slower)} of {len(state.plan.layers)} layers stay in f32, which is faster there"
+        )
+        made = found.get(tuple(verdict.slower)) or self.skipping(state, verdict.slower)
+        return replace(made, reasons={**state.reasons, **verdict.slower}), verdict
+
+    def skipping(self, state: State, names: Collection[str]) -> State:
+        """The state with more layers in f32."""
+        if not names:
+            return state
+        plan = place(state.plan.graph, [*state.plan.skipped, *names], state.plan.real)
+        made = replace(state, plan=plan)
+        return replace(made, scales=self.known(made))
+
     def without(self, state: State, harm: Tensor, on: Tensor, why: str) -> State:
         """The state with the layers in f32 for which `on` is 0."""
         layers = state.plan.layers
         effects = {layer.name: float(h) for layer, h in zip(layers, harm, strict=True)}
         skipped = [layer.name for layer, stays in zip(layers, on, strict=True) if not stays]
         reasons = {**state.reasons, **{name: why.format(effects[name]) for name in skipped}}
-        plan = place(state.plan.graph, [*state.plan.skipped, *skipped], state.plan.real)
-        made = replace(state, plan=plan, reasons=reasons, effects={**state.effects, **effects})
-        return replace(made, scales=self.known(made))
+        return self.skipping(replace(state, reasons=reasons, effects={**state.effects, **effects}), skipped)
 
     def known(self, state: State) -> Mapping[Value, Scale]:
         """The scales of the values that are in 8 bits now; those of new ones are measured."""
@@ -179,9 +208,11 @@ def _looked_at(data: Calibration, tell: Progress) -> list[str]:
     return notes
 
 
-def _record(layer: Layer, state: State) -> Record:
+def _record(layer: Layer, state: State, verdict: Verdict | None) -> Record:
     name = layer.name
     made = Record(name, layer.node.op, layer.node.origin, node_macs(layer.node), "f32")
+    if verdict is not None:
+        made.cost_f32, made.cost_int8 = verdict.real.layers.get(name), verdict.stored.layers.get(name)
     made.reason, made.change = state.reasons.get(name, ""), state.effects.get(name)
     found = next((one for one in state.plan.layers if one.name == name), None)
     if found is None:

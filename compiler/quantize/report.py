@@ -15,6 +15,7 @@ class Record:
     sqnr       of its result in dB, with all layers before it in 8 bits too
     change     error of the model's outputs relative to their energy when this layer alone is in 8 bits
     saturated  share of its input's elements that are outside the range
+    cost_f32, cost_int8  modelled microseconds of its kernel on the target, in f32 and as it is
     """
 
     name: str
@@ -29,6 +30,8 @@ class Record:
     sqnr: float | None = None
     change: float | None = None
     saturated: float | None = None
+    cost_f32: float | None = None
+    cost_int8: float | None = None
     reason: str = ""
 
     def row(self) -> dict[str, Any]:
@@ -46,6 +49,8 @@ class Record:
             "sqnr_db": None if self.sqnr in (None, inf) else round(self.sqnr or 0.0, 2),
             "change_of_output": self.change,
             "saturated": self.saturated,
+            "cost_us_f32": None if self.cost_f32 is None else round(self.cost_f32, 3),
+            "cost_us": None if self.cost_int8 is None else round(self.cost_int8, 3),
             "reason": self.reason,
         }
 
