@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,14 +23,14 @@ Feed = dict[str, Tensor]
 
 @dataclass
 class Calibration:
-    """`feeds()` may be asked for several times, and yields a feed per sample; `notes` say what was assumed."""
+    """`feeds()` may be asked for several times, and yields a feed per sample; then `count` and `pictures` are known."""
 
     source: Source
     inputs: Mapping[str, Type]
     prepare: str = ""
     most: int | None = None
-    notes: list[str] = field(default_factory=list)
     count: int = 0
+    pictures: bool = False
 
     def feeds(self) -> Iterator[Feed]:
         """Every sample, checked."""
@@ -60,11 +60,17 @@ class Calibration:
         if isinstance(source, Mapping):
             yield self._named(source)
             return
-        made = source() if callable(source) else source
-        if iter(made) is made and not callable(source):
-            made = self.source = list(made)  # read more than once
-        for one in made:
+        if isinstance(source, Iterator):
+            source = self.source = list(self._made(source))  # read more than once
+        for one in self._made(source):
             yield self._named(one)
+
+    def _made(self, source: Any) -> Iterator[Any]:
+        """What the user's Python makes, one after the other; whatever it raises is its own fault."""
+        try:
+            yield from source() if callable(source) else source
+        except Exception as error:
+            raise EdgecError(f"{self._where}: {type(error).__name__}: {error}") from error
 
     def _from_path(self, path: Path) -> Iterator[Mapping[str, Any]]:
         if path.is_dir():
@@ -80,7 +86,7 @@ class Calibration:
 
     def _from_file(self, path: Path) -> Iterator[Mapping[str, Any]]:
         if path.suffix.lower() in IMAGES:
-            (name,) = self._only(f"{path}: one picture")
+            (name,), self.pictures = self._only(f"{path}: one picture"), True
             yield {name: images(path, self.inputs[name], preparation(self.prepare))}
             return
         try:
@@ -147,7 +153,10 @@ class Calibration:
         array = np.asarray(given)
         if want.kind in "iub" and array.dtype.kind == "f":
             raise EdgecError(f"{self._where}: input {name!r} is {array.dtype}; expected {self.inputs[name].dtype}")
-        made = np.ascontiguousarray(array.astype(want))
+        with np.errstate(over="ignore", invalid="ignore"):
+            made = np.ascontiguousarray(array.astype(want))
+        if want.kind in "iub" and (made != array).any():
+            raise EdgecError(f"{self._where}: input {name!r} holds numbers that are no {self.inputs[name].dtype}")
         if made.dtype.kind == "f" and not np.isfinite(made).all():
             raise EdgecError(f"{self._where}: sample {number} of input {name!r} holds NaN or infinity")
         return made

@@ -96,12 +96,12 @@ def drop_of(trial: Trial, data: Calibration, score: Score | None, count: int) ->
 
 def _number(score: Score, trial: Trial, on: Tensor) -> float:
     try:
-        found = float(score(trial.answer(on)))
+        found = score(trial.answer(on))
     except Exception as error:  # whatever the user's function raises
         raise EdgecError(f"score: {type(error).__name__}: {error}") from error
-    if not np.isfinite(found):
-        raise EdgecError(f"score: gave {found}; expected a number")
-    return found
+    if np.ndim(found) or np.asarray(found).dtype.kind not in "fiub" or not np.isfinite(found):
+        raise EdgecError(f"score: gave {found!r}; expected a number")
+    return float(found)
 
 
 def kept(

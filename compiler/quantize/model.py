@@ -38,8 +38,8 @@ def quantize_model(
     if calib is None:
         raise EdgecError("quantize: no calibration data is given; expected --calib data.npz")
     request = wanted("int8", calib, max_drop, score, calib_prep)
-    session = Session(settings={"quantize": request, "progress": progress, "method": method})
-    spec = quantizing(passes or PASSES, PASSES)
+    session = Session(settings={"quantize": request, "progress": progress})
+    spec = quantizing(passes or PASSES, PASSES, method)
     graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
     graph = run_pipeline(graph, spec, session)
     report = session.quantization

@@ -199,6 +199,8 @@ def _looked_at(data: Calibration, tell: Progress) -> list[str]:
         zero = zero and not any(a.any() for a in feed.values())
         tell("read", number + 1, 0)
     notes = []
+    if data.prepare and not data.pictures:
+        notes.append("the calibration data holds no pictures: calib_prep is not used")
     if zero:
         notes.append("the calibration data is all zeros: ranges are those of the answers to zero, and of little use")
     if data.count == 1:

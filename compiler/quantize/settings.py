@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
-from ..errors import EdgecError
-from ..pipeline import parse_pipeline, show_pipeline
+from ..errors import EdgecError, nearest
+from ..pipeline import Stage, parse_pipeline, show_pipeline
 from .data import Source, load_function
+from .images import preparation
+from .ranges import METHODS
 
 KINDS = ("int8",)
 Score = Callable[[Callable[[Any], Any]], float]
@@ -47,6 +49,8 @@ def wanted(
         isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not isfinite(max_drop) or max_drop < 0
     ):
         raise EdgecError(f"max_drop: {max_drop!r}; expected a number that is not negative")
+    if prepare:
+        preparation(prepare)
     if isinstance(score, str):
         score = load_function(score, "--score")
     if score is not None and not callable(score):
@@ -57,11 +61,21 @@ def wanted(
     return Wanted(calib, drop, score, prepare or "")
 
 
-def quantizing(spec: str, default: str) -> str:
+def quantizing(spec: str, default: str, method: str = "auto") -> str:
     """The pipeline with `quantize` where constants have been folded."""
+    if method not in METHODS and method != "auto":
+        raise EdgecError(f"calibration method {method!r}{nearest(method, ['auto', *METHODS])}")
     stages = parse_pipeline(spec, default)
     names = [stage.row.name for stage in stages]
-    if "quantize" in names:
-        return show_pipeline(stages)
-    place = names.index("fold") + 1 if "fold" in names else 0
-    return show_pipeline([*stages[:place], *parse_pipeline("quantize"), *stages[place:]])
+    if "quantize" not in names:
+        place = names.index("fold") + 1 if "fold" in names else 0
+        stages[place:place] = parse_pipeline("quantize")
+    return show_pipeline([_by(method, stage) if stage.row.name == "quantize" else stage for stage in stages])
+
+
+def _by(method: str, stage: Stage) -> Stage:
+    if method == "auto":
+        return stage
+    if "method" in stage.options:
+        raise EdgecError(f"method: {method!r} is given, and the pipeline has {stage}")
+    return replace(stage, options={"method": method, **stage.options})

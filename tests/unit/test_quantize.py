@@ -1,0 +1,247 @@
+"""Post-training quantization of small float models: what is in 8 bits, with which integers, and what they answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+import edgec
+from edgec.compiler.compare_steps import beyond_a_step
+from edgec.compiler.exporter import export_model, save_model
+from edgec.compiler.importer import import_model
+from edgec.compiler.interpret import interpret
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.op import const_array
+from edgec.compiler.pipeline import run_pipeline
+from edgec.compiler.quantize.model import PASSES
+from edgec.compiler.quantize.placement import LAYERS, Placement, place
+from edgec.compiler.quantize.report import Report
+from edgec.compiler.quantize.settings import wanted
+from edgec.compiler.session import Session
+from tests.unit.float_models import MODELS, Array, Net, canonical, data, quantized
+
+SQNR = {"residual": 35.0, "depthwise": 35.0, "head": 34.0, "gated": 31.0, "joined": 36.0}  # dB of fresh inputs
+ALL = pytest.mark.parametrize("name", MODELS)
+
+
+@cache
+def made(name: str) -> tuple[Graph, Report]:
+    graph, report, _ = quantized(MODELS[name](), data())
+    return graph, report
+
+
+@cache
+def placed(name: str) -> Placement:
+    return place(canonical(MODELS[name]()))
+
+
+def points(plan: Placement) -> set[str]:
+    return {v.name for v in plan.points}
+
+
+def groups(plan: Placement) -> list[set[str]]:
+    return [{v.name for v in group.values} for group in plan.groups if len(group.values) > 1]
+
+
+FRESH = data(4, seed=7)
+
+
+def feeds(samples: Array = FRESH) -> Iterator[dict[str, Array]]:
+    return ({"x": sample[None]} for sample in samples)
+
+
+def answers(graph: Graph, samples: Array = FRESH) -> Array:
+    return np.concatenate([interpret(graph, feed)["y"] for feed in feeds(samples)])
+
+
+def sqnr(real: Array, rough: Array) -> float:
+    noise = np.square(real.astype(np.float64) - rough).sum()
+    return float(10 * np.log10(np.square(real.astype(np.float64)).sum() / noise))
+
+
+def layers(graph: Graph) -> list[Node]:
+    return [node for node in graph.nodes() if node.op in LAYERS]
+
+
+def stored(value: Value) -> tuple[Array, Array, Array]:
+    """Integers, scales and zero points behind a DequantizeLinear of constants."""
+    assert value.node.op == "DequantizeLinear"
+    whole, scale, zero = (const_array(a) for a in value.node.args)
+    return whole, scale, zero
+
+
+def test_what_a_kernel_adds_up_or_cuts_off_has_no_scale() -> None:
+    assert points(placed("residual")) == {"x", "Relu_1", "Relu_4"}
+    assert points(placed("depthwise")) == {"x", "Relu_1", "Relu_3"}
+
+
+def test_a_bias_behind_a_product_has_no_scale_of_its_own() -> None:
+    assert points(placed("head")) == {"x", "Relu_1", "AveragePool_2", "Flatten_3", "Relu_5"}
+
+
+def test_a_gate_is_a_function_of_one_value() -> None:
+    assert points(placed("gated")) == {"x", "Conv_0", "Mul_2", "Conv_3", "Mul_5"}
+
+
+def test_outputs_of_the_model_stay_real() -> None:
+    for name in MODELS:
+        plan = placed(name)
+        assert not plan.points & set(plan.graph.outputs)
+
+
+def test_maps_and_concatenations_share_a_scale() -> None:
+    assert groups(placed("head")) == [{"AveragePool_2", "Flatten_3"}]
+    assert groups(placed("joined")) == [{"Relu_1", "Relu_3", "Concat_4"}]
+    graph, _ = made("joined")
+    scales = {node.name: node.args[1:] for node in graph.nodes() if node.op == "QuantizeLinear"}
+    assert scales["Relu_1.q"] == scales["Relu_3.q"] == scales["Concat_4.q"] != scales["x.q"]
+
+
+def test_what_is_concatenated_and_read_elsewhere_keeps_its_own_scale() -> None:
+    net = Net()
+    a, b = net.node("Relu", net.conv("x", 8, 8)), net.node("Relu", net.conv("x", 8, 8, 1))
+    joint = net.conv(net.node("Concat", a, b, axis=1), 16, 8, 1)
+    plan = place(canonical(net.model(joint, net.conv(a, 8, 8))))
+    assert groups(plan) == [{b, "Concat_4"}]
+
+
+def test_of_two_layers_in_a_sum_the_last_adds_the_other() -> None:
+    net = Net()
+    a, b = net.conv("x", 8, 8), net.conv("x", 8, 8, 1)
+    plan = place(canonical(net.model(net.conv(net.node("Add", a, b), 8, 8))))
+    assert points(plan) == {"x", a, "Add_2"}
+
+
+def test_a_skipped_layer_reads_and_makes_reals() -> None:
+    plan = place(canonical(MODELS["residual"]()), skipped=["Conv_2"])
+    assert [layer.name for layer in plan.layers] == ["Conv_0", "Conv_5"]
+    assert points(plan) == {"x", "Relu_4"}  # Relu_1 is read by floats alone
+
+
+@ALL
+def test_weights_are_symmetric_with_a_scale_per_channel(name: str) -> None:
+    for node in layers(made(name)[0]):
+        whole, scale, zero = stored(node.args[1])
+        axis = 0 if node.op == "Conv" else whole.ndim - 1
+        assert whole.dtype == np.int8 and whole.min() >= -127 and not zero.any()
+        assert scale.shape == (whole.shape[axis],) and node.args[1].node.attrs["axis"] == axis
+        others = tuple(k for k in range(whole.ndim) if k != axis)
+        assert (np.abs(whole.astype(int)).max(axis=others) >= 100).all()  # each channel fills its range
+
+
+@ALL
+def test_a_bias_has_the_scale_of_the_sums(name: str) -> None:
+    graph, found = made(name)[0], 0
+    for node in layers(graph):
+        bias = node.args[2] if len(node.args) > 2 else next(iter(_added(graph, node)), None)
+        if bias is not None:
+            whole, scale, zero = stored(bias)
+            x = const_array(node.args[0].node.args[1])
+            assert whole.dtype == np.int32 and not zero.any()
+            np.testing.assert_array_equal(scale, (x * stored(node.args[1])[1]).astype(np.float32))
+            found += 1
+    assert found >= 2
+
+
+def _added(graph: Graph, node: Node) -> list[Value]:
+    """The constant that is added to a product."""
+    adds = [n for n in graph.nodes() if n.op == "Add" and Value(node) in n.args]
+    return [a for add in adds for a in add.args if a.node.op == "DequantizeLinear"]
+
+
+@ALL
+def test_answers_are_near_those_of_the_float_graph(name: str) -> None:
+    real = answers(canonical(MODELS[name]()))
+    assert sqnr(real, answers(made(name)[0])) > SQNR[name]
+
+
+@ALL
+def test_the_report_says_how_far_off_the_outputs_are(name: str) -> None:
+    graph, report = made(name)
+    real, rough = answers(canonical(MODELS[name]()), data()), answers(graph, data())
+    assert report.output_sqnr == pytest.approx(sqnr(real, rough), abs=0.2)
+    assert report.samples == 8 and report.macs_share == 1.0 and report.drop is None
+    assert [r.precision for r in report.layers] == ["int8"] * len(layers(graph))
+    assert all(r.sqnr and r.sqnr >= report.output_sqnr - 3 for r in report.layers)
+    assert all(r.saturated is not None and r.saturated < 0.01 for r in report.layers)
+
+
+@ALL
+def test_no_float_layer_is_left_behind_integers(name: str) -> None:
+    graph = made(name)[0]
+    whole = run_pipeline(graph, "integers", Session())
+    assert not layers(whole)
+    assert sum(n.op in ("Edgec.ConvInteger", "Edgec.MatMulInteger") for n in whole.nodes()) == 3
+    assert beyond_a_step(answers(whole), answers(graph)) <= 0.01
+
+
+@ALL
+def test_the_exported_model_is_valid_and_onnx_runtime_agrees(name: str) -> None:
+    ort = pytest.importorskip("onnxruntime")
+    graph = made(name)[0]
+    model = export_model(graph)
+    onnx.checker.check_model(model, full_check=True)
+    assert [i.name for i in model.graph.input] == ["x"] and [o.name for o in model.graph.output] == ["y"]
+    assert model.opset_import[0].version == 13
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    got = np.concatenate([session.run(["y"], feed)[0] for feed in feeds()])
+    assert beyond_a_step(got, answers(graph)) <= 0.01
+
+
+def test_the_exported_model_is_read_back_to_the_same_answers(tmp_path: Path) -> None:
+    graph = made("residual")[0]
+    save_model(graph, tmp_path / "net.onnx")
+    again = import_model(tmp_path / "net.onnx")
+    np.testing.assert_array_equal(answers(again), answers(graph))
+
+
+def test_several_outputs_keep_their_names_and_order() -> None:
+    net = Net()
+    a = net.node("Relu", net.conv("x", 8, 8))
+    model = net.model(net.conv(a, 8, 4), a, net.conv(a, 8, 2))
+    graph, _, _ = quantized(model, data())
+    assert [name for name, _ in graph.results] == ["y", "y1", "y2"]
+    model = export_model(graph)
+    assert [o.name for o in model.graph.output] == ["y", "y1", "y2"]
+    onnx.checker.check_model(model, full_check=True)
+
+
+def test_learned_rounding_beats_the_nearest_integers() -> None:
+    model, plain = MODELS["residual"](), "canonicalize, fold, quantize{learn=false, correct=false}"
+    _, nearest, _ = quantized(model, data(), plain)
+    assert made("residual")[1].output_sqnr > (nearest.output_sqnr or 0) + 0.3  # type: ignore[operator]
+
+
+def test_channels_of_different_size_are_evened_out() -> None:
+    net = Net()
+    w = net.random.normal(size=(16, 8, 1, 1)) * np.geomspace(0.01, 1, 16)[:, None, None, None]
+    v = net.random.normal(size=(8, 16, 1, 1)) / np.geomspace(0.01, 1, 16)[None, :, None, None]
+    a = net.node("Relu", net.node("Conv", "x", net.constant(w)))
+    model = net.model(net.node("Conv", a, net.constant(v)))
+    spec = "canonicalize, fold, quantize{{equalize={}}}"
+    _, even, _ = quantized(model, data(), spec.format("true"))
+    _, uneven, _ = quantized(model, data(), spec.format("false"))
+    assert (even.output_sqnr or 0) > (uneven.output_sqnr or 0) + 6
+
+
+def test_a_model_without_layers_is_left_as_it_is() -> None:
+    net = Net()
+    session = Session(settings={"quantize": wanted("int8", data(), None, None, None)})
+    graph = run_pipeline(import_model(net.model(net.node("Relu", "x"))), PASSES, session)
+    assert [n.op for n in graph.nodes()] == ["Input", "Relu"]
+    assert any("no convolution or matrix product" in note for note in session.notes)
+
+
+def test_compiled_answers_are_those_of_the_graph(tmp_path: Path) -> None:
+    calib: Any = data()
+    bundle = edgec.compile(MODELS["residual"](), out=tmp_path / "net", quantize="int8", calib=calib)
+    assert any(step["dtype"] == "u8" for step in bundle.steps)
+    with edgec.load(bundle.folder) as model:
+        got = np.concatenate([model.run(feed)["y"] for feed in feeds()])
+    assert beyond_a_step(got, answers(made("residual")[0])) <= 0.01
