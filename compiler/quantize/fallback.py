@@ -139,12 +139,13 @@ def kept(
 
 def rescued(plan: Placement, harm: Tensor) -> Tensor:
     """1 for each layer that stays in 8 bits when nobody says what may be lost: those that do most harm per
-    multiplication go, until the outputs are no longer poor or too much would be in f32."""
+    multiplication go, until the outputs are no longer poor or too much would be in f32. Layers that could not make the
+    outputs poor if all were like them stay."""
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
-    on, left = np.ones(len(harm)), float(harm.sum())
+    on, left, bearable = np.ones(len(harm)), float(harm.sum()), 10 ** (-POOR / 10)
     for k in np.argsort(-harm / np.maximum(cost, 1.0) ** 0.5, kind="stable"):
-        if left <= 10 ** (-POOR / 10):
+        if left <= bearable:
             break
-        if cost[on == 0].sum() + cost[k] <= SPENT * cost.sum():
+        if harm[k] * len(harm) > bearable and cost[on == 0].sum() + cost[k] <= SPENT * cost.sum():
             on[k], left = 0.0, left - float(harm[k])
     return on

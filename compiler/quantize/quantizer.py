@@ -19,8 +19,9 @@ from .fallback import POOR, PROBES, changes, drop_of, kept, rescued, trials
 from .placement import Layer, Placement, layers_of, place
 from .qdq import quantized_graph
 from .ranges import Method, Scale
-from .reconstruct import OUTPUTS, Outcome, reconstruct
+from .reconstruct import OUTPUTS, Outcome, reconstruct, worst_sqnr
 from .report import Record, Report
+from .runner import running
 from .settings import Wanted
 from .statistics import channel_statistics
 from .weights import Weights, nearest_weights
@@ -75,9 +76,12 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     if wanted.max_drop is not None:
         state = job.within(state, wanted.max_drop)
     state, verdict = job.affordable(graph, state)
-    session.quantization = report = Report([], data.count, state.sqnr, state.drop)
+    made = quantized_graph(state.plan, state.scales, state.weights)
+    if any(name not in {layer.name for layer in state.plan.layers} for name in state.outcomes if name != OUTPUTS):
+        state = replace(state, sqnr=job.measured(graph, made))
+    session.quantization = report = Report([], data.count, state.sqnr if state.plan.layers else None, state.drop)
     report.layers = [_record(layer, state, verdict) for layer in everything]
-    return quantized_graph(state.plan, state.scales, state.weights)
+    return made
 
 
 @dataclass
@@ -185,6 +189,15 @@ class Job:
         observers = observed(state.plan, self.data, self.tell, self.session.threads)
         found = scales(state.plan, observers, self.options.method)
         return {v: state.scales.get(v, found[v]) for v in values}
+
+    def measured(self, real: Graph, rough: Graph) -> float:
+        """Signal to noise of the outputs, as the graphs compute them."""
+        found = []
+        for graph in (real, rough):
+            with running(graph, graph.outputs, threads=self.session.threads) as run:
+                found.append([run(feed) for feed in self.samples(self.options.samples)])
+        exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
+        return worst_sqnr(exact, got)
 
     def samples(self, most: int) -> list[Mapping[str, Tensor]]:
         """Samples, evenly spread over the data."""

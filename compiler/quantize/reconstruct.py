@@ -80,7 +80,8 @@ def reconstruct(
             uses[arg] -= 1
             if not uses[arg]:
                 walk.real.pop(arg, None), walk.rough.pop(arg, None)
-    outcomes[OUTPUTS] = Outcome(min(_sqnr(walk, v) for v in plan.graph.outputs), 0.0)
+    real, rough = ([side[v] for v in plan.graph.outputs] for side in (walk.real, walk.rough))
+    outcomes[OUTPUTS] = Outcome(worst_sqnr(real, rough), 0.0)
     return weights, outcomes
 
 
@@ -91,10 +92,19 @@ def _saturated(arrays: Sequence[Tensor], s: Scale) -> float:
 
 
 def _sqnr(walk: Walk, value: Value) -> float:
-    pairs = list(zip(walk.real[value], walk.rough[value], strict=True))
-    signal = sum(float(np.square(a, dtype=np.float64).sum()) for a, _ in pairs)
-    noise = sum(float(np.square(a - b, dtype=np.float64).sum()) for a, b in pairs)
-    return 10 * log10(signal / noise) if signal > 0 < noise else inf
+    return worst_sqnr([walk.real[value]], [walk.rough[value]])
+
+
+def worst_sqnr(real: Sequence[Sequence[Tensor]], rough: Sequence[Sequence[Tensor]]) -> float:
+    """Signal to noise in dB of the worst value; of each value the arrays of all samples. Only floats count."""
+    worst = inf
+    for wanted, found in zip(real, rough, strict=True):
+        pairs = [(a.astype(np.float64), b) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
+        signal = sum(float(np.square(a).sum()) for a, _ in pairs)
+        noise = sum(float(np.square(a - b).sum()) for a, b in pairs)
+        if signal > 0 < noise:
+            worst = min(worst, 10 * log10(signal / noise))
+    return worst
 
 
 def _constants(

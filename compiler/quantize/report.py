@@ -46,7 +46,7 @@ class Record:
             "zero_point": self.zero,
             "method": self.method,
             "weight_scales": list(self.weight_scales) if self.weight_scales else None,
-            "sqnr_db": None if self.sqnr in (None, inf) else round(self.sqnr or 0.0, 2),
+            "sqnr_db": _decibels(self.sqnr),
             "change_of_output": self.change,
             "saturated": self.saturated,
             "cost_us_f32": None if self.cost_f32 is None else round(self.cost_f32, 3),
@@ -80,7 +80,7 @@ class Report:
             "layers_int8": count,
             "layers_f32": len(self.layers) - count,
             "macs_int8": round(self.macs_share, 4),
-            "output_sqnr_db": None if self.output_sqnr is None else round(self.output_sqnr, 2),
+            "output_sqnr_db": _decibels(self.output_sqnr),
             "drop": self.drop,
             "notes": self.notes,
         }
@@ -93,7 +93,7 @@ class Report:
             f"{found['layers_int8']} of {len(self.layers)} layers and {100 * self.macs_share:.1f} % of the "
             f"multiplications in int8, by {self.samples} calibration samples"
         )
-        if self.output_sqnr is not None:
+        if _decibels(self.output_sqnr) is not None:
             lines.append(f"outputs differ from the float model's by {self.output_sqnr:.1f} dB (SQNR)")
         if self.drop is not None:
             lines.append(f"drop {self.drop:.4g}")
@@ -114,3 +114,8 @@ class Report:
             )
             for r in self.layers
         ]
+
+
+def _decibels(value: float | None) -> float | None:
+    """Rounded; None where nothing differs, which is no number of JSON."""
+    return None if value is None or value == inf else round(value, 2)
