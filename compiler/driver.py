@@ -85,7 +85,9 @@ def compile_model(
         program = compile_graph(replace(graph, name=label), session, builder, spec, tell)
     if database is not None and session.tunings is not None:
         session.tunings.write(database)
-    program = replace(program, model_sha256=_digest(model), notes=tuple(dict.fromkeys(session.notes)))
+    report = session.quantization.table() if session.quantization else None
+    notes = tuple(dict.fromkeys(session.notes))
+    program = replace(program, model_sha256=_digest(model), notes=notes, quantization=report)
     tell("link", 0, 1)
     bundle = write_bundle(program, chosen, folder)
     tell("link", 1, 1)

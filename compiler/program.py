@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from .ir import QParams, Type
 
@@ -127,6 +127,7 @@ class Program:
     passes: str = ""
     model_sha256: str = ""
     notes: tuple[str, ...] = field(default=())
+    quantization: Mapping[str, Any] | None = None  # what became of each layer, where calibration data chose scales
     fallback: Program | None = None  # the same model for lesser CPUs: same ports, same weights, steps of its own
 
     @property

@@ -30,6 +30,7 @@ def manifest(program: Program, target: Target, version: str, code_bytes: int, fi
         "code_bytes": code_bytes,
         **_level(program),
         "fallbacks": [_level(level) for level in program.levels[1:]],
+        "quantization": dict(program.quantization) if program.quantization else None,
         "notes": list(program.notes),
         "files": sorted(files),
     }

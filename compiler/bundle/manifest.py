@@ -16,6 +16,11 @@ steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes
                 kernel "branch": goes on `jump` steps further, or back, where its flag is zero (If and Loop)
 level           the target of these steps: `target`, or where it has several levels the most demanding one
 fallbacks       [{level, isa, inputs, outputs, arena, steps}]: the same for each lesser level, the next one first
+quantization    null, or of a model that calibration data put into 8 bits: {samples, layers_int8, layers_f32, macs_int8
+                (share of the MACs), output_sqnr_db, drop (see --max-drop), cost_us_f32, cost_us (modelled), layers}
+                layers: [{name, op, origin, macs, precision ("int8", "f32"), scale and zero_point of its input, method
+                that chose them, weight_scales [least, largest], sqnr_db of its result, change_of_output when it alone
+                is in int8, saturated (share of its input out of range), cost_us_f32, cost_us, reason}]; null: not known
 notes files     remarks of the compiler; all files of the bundle
 """
 
@@ -138,6 +143,11 @@ _STEP: dict[str, type] = {"name": str, "kernel": str, "config": str, "origin": l
 _ARENA: dict[str, type] = {"bytes": int, "lower_bound": int, "map": list}
 _BUFFER: dict[str, type] = {"value": str, "offset": int, "bytes": int, "first": int, "last": int}
 _LEVEL: dict[str, type] = {"inputs": list, "outputs": list, "arena": dict, "steps": list}
+_QUANTIZATION: dict[str, type] = {"samples": int, "layers_int8": int, "layers_f32": int, "layers": list}
+_QUANTIZATION |= {"macs_int8": float}
+_SUMS = ("output_sqnr_db", "drop", "cost_us_f32", "cost_us")
+_LAYER: dict[str, type] = {"name": str, "op": str, "macs": int, "precision": str, "reason": str}
+_NUMBERS = ("scale", "zero_point", "sqnr_db", "saturated", "cost_us_f32", "cost_us")
 _TOP: dict[str, type] = {"name": str, "abi": int, "triple": str, "target": str, "threads": int}
 _TOP |= {"weights_bytes": int, "code_bytes": int}
 
@@ -145,6 +155,8 @@ _TOP |= {"weights_bytes": int, "code_bytes": int}
 def _fault(table: dict[str, Any]) -> str:
     """The first key that is missing or of another kind, or nothing."""
     if fault := _misfit(table, _TOP | _LEVEL, "") or _fault_of_level(table, ""):
+        return fault
+    if fault := _fault_of_quantization(table.get("quantization")):
         return fault
     if identifier(table["name"]) != table["name"]:
         return f"name is {table['name']!r}"
@@ -168,6 +180,23 @@ def _fault_of_level(table: dict[str, Any], at: str) -> str:
     return next((fault for where, row, kinds in rows if (fault := _misfit(row, kinds, where))), "")
 
 
+def _fault_of_quantization(table: Any) -> str:
+    if table is None:
+        return ""
+    if fault := _misfit(table, _QUANTIZATION, "quantization"):
+        return fault
+    for at, row, kinds, numbers in (
+        ("quantization", table, {}, _SUMS),
+        *((f"quantization.layers[{i}]", row, _LAYER, _NUMBERS) for i, row in enumerate(table["layers"])),
+    ):
+        if fault := _misfit(row, kinds, at):
+            return fault
+        for key in numbers:
+            if not isinstance(row.get(key, ""), (int, float, type(None))):
+                return f"{at}.{key} is no number"
+    return ""
+
+
 def _misfit(row: Any, kinds: dict[str, type], where: str) -> str:
     if not isinstance(row, dict):
         return f"{where} is not a table"
@@ -178,4 +207,4 @@ def _misfit(row: Any, kinds: dict[str, type], where: str) -> str:
     return ""
 
 
-_WORDS = {str: "text", int: "a whole number", list: "a list", dict: "a table"}
+_WORDS = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "a table"}

@@ -6,6 +6,8 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
+from ..quantize.report import HEAD, lines, rows
+
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; max-width: 90em; color: #222 }
 table { border-collapse: collapse; margin: 1em 0 }
@@ -32,6 +34,7 @@ def report(manifest: dict[str, Any]) -> str:
         "<h2>Inputs and outputs</h2>",
         _table(("", "name", "type", "shape", "bytes"), _ports(manifest)),
         *_level(manifest, ""),
+        *_quantization(manifest["quantization"]),
         *(part for row in manifest["fallbacks"] for part in _level(row, f" on {row['level']}")),
         *(f"<p>{html.escape(note)}</p>" for note in manifest["notes"]),
     ]
@@ -47,6 +50,14 @@ def _level(table: dict[str, Any], on: str) -> list[str]:
         f"<h2>Memory{html.escape(on)}</h2><p>Arena offsets to the right, steps downwards.</p>",
         _map(table),
     ]
+
+
+def _quantization(found: dict[str, Any] | None) -> list[str]:
+    """What became of each layer, where calibration data put layers into 8 bits."""
+    if not found:
+        return []
+    said = (f"<p>{html.escape(line)}</p>" for line in lines(found))
+    return ["<h2>Quantization</h2>", *said, _table(HEAD, rows(found["layers"]))]
 
 
 def _facts(manifest: dict[str, Any]) -> str:

@@ -78,6 +78,8 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
             rows,
         )
     )
+    if manifest.get("quantization"):
+        _show_quantization(manifest["quantization"])
     arena = manifest["arena"]
     print(
         f"\n{manifest['name']} for {manifest['target']} ({manifest['triple']}), compiled by edgec {manifest['edgec']}"
@@ -91,6 +93,13 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
     for name, length in files.items():
         print(f"{name:<11} {size(length)}")
     return 0
+
+
+def _show_quantization(found: dict[str, Any]) -> None:
+    from ..quantize.report import HEAD, lines, rows
+
+    print(f"\n{table(HEAD, rows(found['layers']))}\n")
+    print("\n".join(lines(found)))
 
 
 def memory_over_time(rows: list[dict[str, Any]], steps: int) -> list[int]:

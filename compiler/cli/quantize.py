@@ -45,6 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from ..quantize.model import quantize_model
+    from ..quantize.report import HEAD, lines, rows
 
     out = Path(args.output) if args.output else Path(args.model).with_suffix(".int8.onnx")
     if args.output is None and out.exists():
@@ -65,13 +66,14 @@ def run(args: argparse.Namespace) -> int:
             bind=binds_of(args),
             progress=progress,
         )
+    found = report.table()
     if args.json:
-        show_json({**report.summary(), "layers": [layer.row() for layer in report.layers]})
+        show_json({**found, "notes": report.notes})
         return 0
     if args.layers:
-        print(table(report.HEAD, report.rows()))
+        print(table(HEAD, rows(found["layers"])))
         print()
-    for line in report.lines():
+    for line in [*(f"note: {note}" for note in report.notes), *lines(found)]:
         print(line)
     print(f"{out}: written in {time.perf_counter() - started:.1f} s")
     return 0

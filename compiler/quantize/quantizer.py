@@ -80,6 +80,8 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     if any(name not in {layer.name for layer in state.plan.layers} for name in state.outcomes if name != OUTPUTS):
         state = replace(state, sqnr=job.measured(graph, made))
     session.quantization = report = Report([], data.count, state.sqnr if state.plan.layers else None, state.drop)
+    if verdict is not None:
+        report.cost_f32, report.cost_int8 = verdict.real.total, verdict.stored.total
     report.layers = [_record(layer, state, verdict) for layer in everything]
     return made
 

@@ -1,11 +1,16 @@
-"""What became of each layer, and why: for the manifest, the report and the command line."""
+"""What became of each layer, and why: for the manifest, the report and the command line.
+
+Tables are written once, as plain data, and shown from there: `edgec inspect` has nothing else.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, ClassVar
+from typing import Any
+
+HEAD = ("layer", "op", "MACs", "in", "scale", "zero", "SQNR dB", "saturated %", "us in f32", "us", "reason")
 
 
 @dataclass
@@ -49,22 +54,23 @@ class Record:
             "sqnr_db": _decibels(self.sqnr),
             "change_of_output": self.change,
             "saturated": self.saturated,
-            "cost_us_f32": None if self.cost_f32 is None else round(self.cost_f32, 3),
-            "cost_us": None if self.cost_int8 is None else round(self.cost_int8, 3),
+            "cost_us_f32": _rounded(self.cost_f32),
+            "cost_us": _rounded(self.cost_int8),
             "reason": self.reason,
         }
 
 
 @dataclass
 class Report:
-    """Records of all layers in order; `drop` is what --max-drop is held against, where it was asked for."""
-
-    HEAD: ClassVar[Sequence[str]] = ("layer", "op", "MACs", "in", "scale", "zero", "SQNR dB", "saturated %", "reason")
+    """Records of all layers in order; `drop` is what --max-drop is held against, where it was asked for; costs are
+    modelled microseconds of the whole model."""
 
     layers: list[Record] = field(default_factory=list)
     samples: int = 0
     output_sqnr: float | None = None
     drop: float | None = None
+    cost_f32: float | None = None
+    cost_int8: float | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -73,7 +79,8 @@ class Report:
         total = sum(r.macs for r in self.layers)
         return sum(r.macs for r in self.layers if r.precision == "int8") / total if total else 0.0
 
-    def summary(self) -> dict[str, Any]:
+    def table(self) -> dict[str, Any]:
+        """The key `quantization` of a manifest."""
         count = sum(r.precision == "int8" for r in self.layers)
         return {
             "samples": self.samples,
@@ -82,40 +89,55 @@ class Report:
             "macs_int8": round(self.macs_share, 4),
             "output_sqnr_db": _decibels(self.output_sqnr),
             "drop": self.drop,
-            "notes": self.notes,
+            "cost_us_f32": _rounded(self.cost_f32),
+            "cost_us": _rounded(self.cost_int8),
+            "layers": [r.row() for r in self.layers],
         }
 
-    def lines(self) -> list[str]:
-        """For people."""
-        found = self.summary()
-        lines = [f"note: {note}" for note in self.notes]
-        lines.append(
-            f"{found['layers_int8']} of {len(self.layers)} layers and {100 * self.macs_share:.1f} % of the "
-            f"multiplications in int8, by {self.samples} calibration samples"
-        )
-        if _decibels(self.output_sqnr) is not None:
-            lines.append(f"outputs differ from the float model's by {self.output_sqnr:.1f} dB (SQNR)")
-        if self.drop is not None:
-            lines.append(f"drop {self.drop:.4g}")
-        return lines
 
-    def rows(self) -> list[tuple[object, ...]]:
-        return [
-            (
-                r.name,
-                r.op,
-                r.macs,
-                r.precision,
-                "" if r.scale is None else f"{r.scale:.4g}",
-                "" if r.zero is None else str(r.zero),
-                "" if r.sqnr is None else f"{r.sqnr:.1f}",
-                "" if r.saturated is None else f"{100 * r.saturated:.2f}",
-                r.reason,
-            )
-            for r in self.layers
-        ]
+def lines(found: Mapping[str, Any]) -> list[str]:
+    """The sums of a table, for people."""
+    layers, share = found["layers_int8"] + found["layers_f32"], 100 * found["macs_int8"]
+    said = [
+        f"{found['layers_int8']} of {layers} layers and {share:.1f} % of the multiplications in int8, "
+        f"by {found['samples']} calibration samples"
+    ]
+    if found["output_sqnr_db"] is not None:
+        said.append(f"outputs differ from the float model's by {found['output_sqnr_db']:.1f} dB (SQNR)")
+    if found["drop"] is not None:
+        said.append(f"drop {found['drop']:.4g}")
+    if found["cost_us"] is not None and found["cost_us_f32"] is not None:
+        said.append(f"modelled {found['cost_us']:,.0f} us, {found['cost_us_f32']:,.0f} us in f32")
+    return said
+
+
+def rows(layers: Iterable[Mapping[str, Any]]) -> list[tuple[object, ...]]:
+    """The layers of a table under HEAD."""
+    shown = (
+        ("scale", ".4g", 1),
+        ("zero_point", ".0f", 1),
+        ("sqnr_db", ".1f", 1),
+        ("saturated", ".2f", 100),
+        ("cost_us_f32", ",.1f", 1),
+        ("cost_us", ",.1f", 1),
+    )
+    return [
+        (
+            r["name"],
+            r["op"],
+            r["macs"],
+            r["precision"],
+            *("" if r[key] is None else format(factor * r[key], form) for key, form, factor in shown),
+            r["reason"],
+        )
+        for r in layers
+    ]
 
 
 def _decibels(value: float | None) -> float | None:
     """Rounded; None where nothing differs, which is no number of JSON."""
     return None if value is None or value == inf else round(value, 2)
+
+
+def _rounded(cost: float | None) -> float | None:
+    return None if cost is None else round(cost, 3)
