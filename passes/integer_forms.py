@@ -16,6 +16,7 @@ import numpy as np
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, ints_attr, is_const
 from edgec.compiler.ops.common import Tensor, limits
+from edgec.compiler.ops.integer import SUFFIX
 from edgec.compiler.ops.pooling import covered
 
 LARGEST_SUM = 2**31 - 1
@@ -187,7 +188,7 @@ class Forms:
         zero: dict[str, Any] = {"zero" if op == "Edgec.ConvInteger" else "a_zero": point}
         weights = const(w, node.args[1].node.name, node.args[1].node.origin)
         made = build(
-            op, x.value, weights, const(whole), label=f"{node.name}_sums" if node.name else "", **attrs, **zero
+            op, x.value, weights, const(whole), label=f"{node.name}{SUFFIX}" if node.name else "", **attrs, **zero
         )
         multiplier = unit.reshape(shape) if unit.ndim else unit
         nodes = tuple(a.node for a in node.args)

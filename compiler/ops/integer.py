@@ -22,6 +22,7 @@ BYTES = frozenset({"u8", "i8"})
 SUMS = frozenset({"Edgec.ConvInteger", "Edgec.MatMulInteger", "Edgec.MulInteger", "Edgec.SumPool", "Edgec.Sum"})
 ON_BYTES = SUMS | {"Edgec.Rescale", "Edgec.Table", "Edgec.SoftmaxInteger"}
 TERMS = frozenset({"u8", "i8", "i16", "u16", "i32"})
+SUFFIX = "_sums"  # behind a layer's name where integers compute it
 
 
 def _point(name: str, zero: int, what: str) -> None:

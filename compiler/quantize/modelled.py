@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ..errors import EdgecError
 from ..ir import Graph, Node
 from ..op import OPS, body_of
+from ..ops.integer import SUFFIX
 from ..pipeline import parse_pipeline, run_pipeline
 from ..session import Session
 
@@ -34,7 +35,8 @@ def modelled(graph: Graph, session: Session) -> Costs:
         if node.op == "Edgec.Kernel":
             cost = _cost(node)
             total += cost
-            layers |= dict.fromkeys((n.name for n in body_of(node).nodes() if OPS[n.op].kind == "contract"), cost)
+            inside = (n.name for n in body_of(node).nodes() if OPS[n.op].kind == "contract")
+            layers |= dict.fromkeys((name.removesuffix(SUFFIX) for name in inside), cost)
     return Costs(total, layers)
 
 

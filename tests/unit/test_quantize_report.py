@@ -47,7 +47,7 @@ def test_the_manifest_says_what_became_of_each_layer(bundle: Path) -> None:
     assert found["layers_int8"] >= 1 and 0 < found["macs_int8"] <= 1 and 0 < found["drop"] < 0.05
     assert found["output_sqnr_db"] > 30 and 0 < found["cost_us"] < found["cost_us_f32"]
     for row in found["layers"]:
-        assert list(row) == LAYER_KEYS and row["cost_us_f32"] > 0
+        assert list(row) == LAYER_KEYS and row["cost_us_f32"] > 0 and row["cost_us"] > 0
         assert (row["precision"] == "int8") == (row["scale"] is not None)
         assert row["precision"] == "int8" or row["reason"].startswith("in f32: ")
     (first,) = (row for row in found["layers"] if row["name"] == "Conv_0")

@@ -1,0 +1,51 @@
+"""What int8 would slow down on the target stays in f32, by the modelled times of layers and of the whole."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import pytest
+
+from edgec.compiler.ir import Graph
+from edgec.compiler.quantize import affordable as module
+from edgec.compiler.quantize.affordable import affordable
+from edgec.compiler.quantize.modelled import Costs, modelled
+from edgec.compiler.session import Session
+from edgec.compiler.target import find_target
+from tests.unit.float_models import MODELS, canonical, data, quantized
+
+NAMES = ("a", "b")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_every_layer_has_a_cost_in_both(name: str) -> None:
+    session = Session(target=find_target("x86"))
+    real, stored = (modelled(g, session) for g in (canonical(MODELS[name]()), quantized(MODELS[name](), data())[0]))
+    assert len(real.layers) == 3 and set(stored.layers) == set(real.layers)
+    for costs in (real, stored):
+        assert 0 < sum(costs.layers.values()) <= costs.total
+
+
+def judged(costs: dict[Collection[str], Costs], monkeypatch: pytest.MonkeyPatch) -> module.Verdict:
+    """A verdict where the graph without some layers costs so much; `None` is the model in f32."""
+    monkeypatch.setattr(module, "modelled", lambda graph, session: costs[graph.name])
+    return affordable(Graph("real", (), ()), NAMES, lambda names: Graph("+".join(names) or "all", (), ()), Session())
+
+
+def test_a_layer_that_is_slower_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, stored = Costs(20, {"a": 10, "b": 10}), Costs(16, {"a": 3, "b": 13})
+    found = judged({"real": real, "all": stored, "b": Costs(14, {"a": 3, "b": 10})}, monkeypatch)
+    assert found.slower == {"b": "in f32: modelled 13 us in int8, 10 us in f32"} and found.stored.total == 14
+
+
+def test_it_stays_where_conversions_cost_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, stored = Costs(20, {"a": 10, "b": 10}), Costs(16, {"a": 3, "b": 13})
+    found = judged({"real": real, "all": stored, "b": Costs(17, {"a": 3, "b": 10})}, monkeypatch)
+    assert not found.slower and found.stored.total == 16
+
+
+def test_a_model_that_is_no_faster_stays_in_f32(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, stored = Costs(20, {"a": 10, "b": 10}), Costs(21, {"a": 9, "b": 9})
+    found = judged({"real": real, "all": stored}, monkeypatch)
+    assert set(found.slower) == set(NAMES) and found.stored.total == 20
+    assert found.slower["a"] == "in f32: the model is no faster in int8, 21 us modelled, than in f32, 20 us"
