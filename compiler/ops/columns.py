@@ -43,7 +43,7 @@ def columns_to_image(
     """Every element of a column is added to the pixel that it came from; those of the padding are dropped."""
     rank = len(image_shape)
     s, p, d, counts = blocks(image_shape, block_shape, strides, pads, dilations)
-    columns = widened(x).reshape(x.shape[0], -1, *block_shape, *counts)
+    columns = widened(x).reshape(x.shape[0], x.shape[1] // prod(block_shape), *block_shape, *counts)
     reach = [max(n + p[k] + p[k + rank], 1) for k, n in enumerate(image_shape)]
     y = np.zeros((*columns.shape[:2], *reach), columns.dtype)
     for tap in product(*(range(n) for n in block_shape)):

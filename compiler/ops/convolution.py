@@ -134,8 +134,9 @@ def conv_transpose(
     xs, ws = _factors(x, w)
     full = _full_size(x.shape[2:], w.shape[2:], s, d, fill(output_padding, rank, 0, "output_padding"))
     n, out = x.shape[0], w.shape[1]
+    inner = w.shape[0] // group
     columns = np.matmul(
-        ws.reshape(group, w.shape[0] // group, -1).transpose(0, 2, 1), xs.reshape(n, group, w.shape[0] // group, -1)
+        ws.reshape(group, inner, prod(w.shape[1:])).transpose(0, 2, 1), xs.reshape(n, group, inner, prod(x.shape[2:]))
     ).reshape(n, group * out, prod(w.shape[2:]), *x.shape[2:])
     y = np.zeros((n, group * out, *full), xs.dtype)
     for k, tap in enumerate(_taps(w.shape[2:], d, s, x.shape[2:])):

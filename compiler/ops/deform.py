@@ -66,19 +66,20 @@ def deform_columns(x: Tensor, offset: Tensor, *mask: Tensor, **attrs: Ints | int
     """
     w = Window(**attrs)  # type: ignore[arg-type]
     sizes, images = offset.shape[2:], x.shape[0] * w.offset_group
+    points = w.size * prod(sizes)
     moved = widened(offset).reshape(images, w.size, w.rank, *sizes)
     at = np.indices(w.kernel_shape).reshape(w.rank, w.size, *(1,) * w.rank)
     axes = []
     for k, out in enumerate(np.indices(sizes)):
         place = out * w.strides[k] - w.pads[k] + at[k] * w.dilations[k]
-        position = (moved[:, :, k] + place.astype(moved.dtype)).reshape(images, -1)
+        position = (moved[:, :, k] + place.astype(moved.dtype)).reshape(images, points)
         axes.append(taps(position, x.shape[2 + k], "linear", "zeros", True))
     if mask:
-        weight = widened(mask[0]).reshape(images, -1)
+        weight = widened(mask[0]).reshape(images, points)
         axes[0] = [(p, factor * weight) for p, factor in axes[0]]
-    y = sampled(x.reshape(images, -1, *x.shape[2:]), axes, wide_kind(dtype_of(x)), True)
-    y = y.reshape(x.shape[0], w.group, -1, w.size, *sizes)
-    return np.swapaxes(y, 2, 3).reshape(x.shape[0], -1, *sizes).astype(x.dtype)
+    y = sampled(x.reshape(images, x.shape[1] // w.offset_group, *x.shape[2:]), axes, wide_kind(dtype_of(x)), True)
+    y = y.reshape(x.shape[0], w.group, x.shape[1] // w.group, w.size, *sizes)
+    return np.swapaxes(y, 2, 3).reshape(x.shape[0], x.shape[1] * w.size, *sizes).astype(x.dtype)
 
 
 op(

@@ -6,6 +6,7 @@ Samples are linear along either axis, so a mean is a sum over rows of sums over 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -126,7 +127,7 @@ def _greatest(image: Tensor, axes: list[Axis], found: list[tuple[list[Tensor], A
             for r, wr in _pairs(axes[0], at_row):
                 for s, ws in _pairs(axes[1], at_column):
                     values = image[:, r][:, :, s] * (wr[:, None] * ws)
-                    products.append(values.reshape(len(image), -1))
+                    products.append(values.reshape(len(image), prod(values.shape[1:])))
             y[:, i, j] = np.max(np.concatenate(products, 1), 1)
     return y
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from functools import reduce
 from itertools import product
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -122,7 +123,7 @@ def sampled(x: Tensor, axes: list[list[tuple[Tensor, Tensor]]], kind: str, skip:
 def grid_sample(x: Tensor, grid: Tensor, mode: str, padding_mode: str, align_corners: int) -> Tensor:
     """The grid's numbers are x, y, z: of the last axis first."""
     sizes, rank = x.shape[2:], x.ndim - 2
-    points = widened(grid).reshape(grid.shape[0], -1, rank)
+    points = widened(grid).reshape(grid.shape[0], prod(grid.shape[1:-1]), rank)
     axes = [
         taps(pixels(points[..., rank - 1 - k], n, bool(align_corners)), n, mode, padding_mode, bool(align_corners))
         for k, n in enumerate(sizes)

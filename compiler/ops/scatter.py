@@ -102,7 +102,8 @@ def scatter_nd(data: Tensor, indices: Tensor, updates: Tensor, reduction: str, s
     """The last axis of `indices` addresses the first axes of the result; updates are slices of the rest."""
     y = _begin(data, shape)
     depth = indices.shape[-1]
-    flat, slices = indices.reshape(-1, depth), updates.reshape(-1, *y.shape[depth:])
+    count = prod(indices.shape[:-1])
+    flat, slices = indices.reshape(count, depth), updates.reshape(count, *y.shape[depth:])
     counted = [_counted(flat[:, k], y.shape[k]) for k in range(depth)]
     kept = np.logical_and.reduce([inside for _, inside in counted])
     return _write(y, tuple(place[kept] for place, _ in counted), slices[kept], reduction)

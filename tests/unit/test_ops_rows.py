@@ -11,7 +11,7 @@ from edgec.compiler import ops  # noqa: F401
 from edgec.compiler.errors import EdgecError, IRError
 from edgec.compiler.interpret import interpret, run, trace
 from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.op import OPS, build, const, infer
+from edgec.compiler.op import OPS, build, const, evaluate, infer
 
 F = "f32"
 
@@ -70,6 +70,26 @@ REFUSED: list[tuple[str, list[Type], dict[str, Any], str]] = [
 def test_inference_refuses(op: str, types: list[Type], attrs: dict[str, Any], text: str) -> None:
     with pytest.raises(IRError, match=text):
         infer(op, types, attrs)
+
+
+OF_NO_IMAGE = [
+    ("GridSample", [(0, 2, 4, 4), (0, 3, 3, 2)], {}),
+    ("ConvTranspose", [(0, 2, 4, 4), (2, 3, 1, 1), (3,)], {}),
+    ("Col2Im", [(0, 4, 9)], {"image_shape": (4, 4), "block_shape": (2, 2)}),
+    ("ArgMax", [(0, 0)], {"axis": 1, "keepdims": 0}),
+    (
+        "Edgec.DeformColumns",
+        [(0, 2, 4, 4), (0, 2, 4, 4)],
+        {"kernel_shape": (1, 1), "strides": (1, 1), "pads": (0, 0, 0, 0), "dilations": (1, 1)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("op", "shapes", "attrs"), OF_NO_IMAGE)
+def test_what_has_no_elements(op: str, shapes: list[tuple[int, ...]], attrs: dict[str, Any]) -> None:
+    y = build(op, *(source(*shape, name=f"x{k}") for k, shape in enumerate(shapes)), **attrs)
+    (found,) = evaluate(y.node, [np.zeros(shape, np.float32) for shape in shapes])
+    assert (found.shape, found.dtype.kind) == (y.shape, "i" if op == "ArgMax" else "f")
 
 
 def test_every_row_has_a_kind_and_defaults_that_it_accepts() -> None:
