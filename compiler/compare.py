@@ -58,12 +58,20 @@ class Difference:
         return self.error <= self.tolerance
 
 
+_ROUNDED = (
+    "the bundle computes in int8 by calibration data and its model in f32: they are near for inputs like that data "
+    "(--inputs); to compare exactly, compile what `edgec quantize` writes"
+)
+
+
 @dataclass(frozen=True)
 class Comparison:
-    """All compared values in the order they are computed; `skipped`: steps without a counterpart in the reference."""
+    """All compared values in the order they are computed; `skipped`: steps without a counterpart in the reference;
+    `note`: why the two may differ though both are right."""
 
     differences: tuple[Difference, ...]
     skipped: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def ok(self) -> bool:
@@ -97,7 +105,8 @@ def verify(
     arbiter = _Arbiter(model, ports, binds or {})
     found = [_compare(executor, reference, arbiter, feed, layers) for feed in feeds]
     worst = [max(same, key=lambda d: d.error) for same in zip(*(f.differences for f in found), strict=True)]
-    return Comparison(tuple(worst), found[0].skipped)
+    rounded = (compiled.manifest.get("quantization") or {}).get("layers_int8", 0) and not reference.quantized
+    return Comparison(tuple(worst), found[0].skipped, _ROUNDED if rounded else "")
 
 
 def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:

@@ -52,7 +52,8 @@ def run(args: argparse.Namespace) -> int:
     rows = [(d.where, d.value, d.error, d.tolerance, _state(d)) for d in result.differences]
     if args.json:
         keys = ("where", "value", "error", "tolerance", "state")
-        show_json({"ok": result.ok, "skipped": result.skipped, "rows": [dict(zip(keys, r, strict=True)) for r in rows]})
+        table_rows = [dict(zip(keys, r, strict=True)) for r in rows]
+        show_json({"ok": result.ok, "skipped": result.skipped, "note": result.note, "rows": table_rows})
     else:
         shown = [(w, v, f"{e:.2e}", f"{t:.0e}", s) for w, v, e, t, s in rows]
         print(table(("", "value", "relative error", "allowed", ""), shown))
@@ -60,4 +61,6 @@ def run(args: argparse.Namespace) -> int:
             print(f"{len(result.skipped)} steps compute what ONNX Runtime does not show as such: not compared")
         first = next((d for d in result.differences if not d.ok), None)
         print(f"first to differ: {first.where} {first.value}" if first else "all within tolerance")
+        if first and result.note:
+            print(f"note: {result.note}")
     return 0 if result.ok else 1

@@ -331,8 +331,10 @@ def test_arguments_from_python(here: Path) -> None:
         ({"threads": "2"}, "threads: '2' is not a number of workers"),
         ({"shapes": {"x": 5}}, "--shape x: 5 is no shape; expected sizes"),
         ({"shapes": {"x": (1, "4")}}, "--shape x: .* is no shape; expected sizes"),
-        ({"quantize": "int8"}, "quantize: not available in this version"),
-        ({"calib": "x.npz"}, "quantize: not available in this version"),
+        ({"quantize": "int8"}, "quantize: no calibration data is given"),
+        ({"calib": "x.npz"}, "calib: is given without quantize"),
+        ({"quantize": "int8", "calib": [], "max_drop": "1"}, "max_drop: '1'; expected a number that is not negative"),
+        ({"quantize": "int8", "calib": [], "max_drop": 1, "score": 3}, "score: 3; expected a function"),
     ]
     for words, message in options:
         with pytest.raises(edgec.EdgecError, match=message):

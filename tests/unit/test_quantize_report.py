@@ -94,6 +94,18 @@ def test_quantize_prints_its_layers(folder: Path, tmp_path: Path, capsys: pytest
     assert found["cost_us"] is None and found["layers"][0]["cost_us"] is None  # no target is known
 
 
+def test_verify_says_why_a_float_model_differs(
+    folder: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    assert main(["verify", str(folder / "net.onnx"), "--bundle", str(bundle)]) == 1
+    assert "to compare exactly, compile what `edgec quantize` writes" in capsys.readouterr().out
+    words = ["quantize", str(folder / "net.onnx"), "-o", str(tmp_path / "q.onnx"), "--calib", str(folder / "data.npz")]
+    assert main(words) == 0
+    edgec.compile(tmp_path / "q.onnx", out=tmp_path / "q")
+    assert main(["verify", str(tmp_path / "q.onnx"), "--bundle", str(tmp_path / "q"), "--runs", "3"]) == 0
+
+
 def test_what_is_not_known_is_left_open() -> None:
     table = Report([Record("a", "Conv", (), 10, "f32", reason="why")], 3, float("inf"), None).table()
     assert json.loads(json.dumps(table, allow_nan=False))["output_sqnr_db"] is None
