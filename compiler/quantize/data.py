@@ -23,7 +23,8 @@ Feed = dict[str, Tensor]
 
 @dataclass
 class Calibration:
-    """`feeds()` may be asked for several times, and yields a feed per sample; then `count` and `pictures` are known."""
+    """`feeds()` may be asked for several times, and yields a feed per sample; then `count`, `pictures`
+    and `left`, rows that fill no batch, are known."""
 
     source: Source
     inputs: Mapping[str, Type]
@@ -31,6 +32,7 @@ class Calibration:
     most: int | None = None
     count: int = 0
     pictures: bool = False
+    left: int = 0
 
     def feeds(self) -> Iterator[Feed]:
         """Every sample, checked."""
@@ -57,7 +59,7 @@ class Calibration:
         if isinstance(source, (str, Path)):
             yield from self._from_path(Path(source))
             return
-        if isinstance(source, Mapping):
+        if isinstance(source, (Mapping, np.ndarray)):
             yield self._named(source)
             return
         if isinstance(source, Iterator):
@@ -139,6 +141,7 @@ class Calibration:
         if t.shape and array.shape[1:] == t.shape[1:] and array.ndim:
             batch = t.shape[0]
             if batch and len(array) >= batch:
+                self.left = max(self.left, len(array) % batch)
                 return array[: len(array) // batch * batch].reshape(-1, *t.shape)
             if not len(array):
                 return array.reshape(0, *t.shape)

@@ -216,6 +216,8 @@ def _looked_at(data: Calibration, tell: Progress) -> list[str]:
     notes = []
     if data.prepare and not data.pictures:
         notes.append("the calibration data holds no pictures: calib_prep is not used")
+    if data.left:
+        notes.append(f"the last {data.left} of the calibration data's samples fill no batch: they are not used")
     if zero:
         notes.append("the calibration data is all zeros: ranges are those of the answers to zero, and of little use")
     if data.count == 1:

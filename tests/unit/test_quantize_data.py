@@ -48,7 +48,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 FORMS: dict[str, Callable[[Path], Any]] = {
     "npz": lambda f: f / "good.npz",
     "folder": lambda f: str(f / "singly"),
-    "array": lambda f: {"x": data()},
+    "array": lambda f: data(),
+    "table": lambda f: {"x": data()},
     "list": lambda f: list(data()),
     "dicts": lambda f: [{"x": sample} for sample in data()],
     "batches": lambda f: [{"x": data()[:5]}, {"x": data()[5:]}],
@@ -254,6 +255,12 @@ def test_inputs_of_different_numbers_of_samples() -> None:
         list(Calibration([np.zeros((5, 3))], kinds).feeds())
     shared = Calibration({"x": np.zeros((5, 3)), "y": np.zeros((1, 2))}, kinds)
     assert len(list(shared.feeds())) == 5
+
+
+def test_samples_of_a_batch() -> None:
+    given = Calibration(np.arange(22).reshape(11, 2), {"x": Type("f32", (4, 2))})
+    np.testing.assert_array_equal(np.concatenate([f["x"] for f in given.feeds()]), np.arange(16).reshape(8, 2))
+    assert (given.count, given.left) == (2, 3)
 
 
 @pytest.mark.parametrize(
