@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
+from ..errors import EdgecError
 from ..ir import Value
 from .data import Calibration
 from .observe import Observer
@@ -24,6 +27,11 @@ def observed(plan: Placement, data: Calibration, tell: Progress, threads: int = 
         for number, feed in enumerate(data.feeds()):
             arrays = run(feed)
             for value, array in zip(inner, arrays, strict=True):
+                if not np.isfinite(array).all():
+                    raise EdgecError(
+                        f"quantize: {value.name or value.node.op} is NaN or infinite in the float model, on "
+                        f"calibration sample {number}: it cannot be kept in 8 bits"
+                    )
                 observers[value].see(array)
             for value in values:
                 if value.node.op == "Input":

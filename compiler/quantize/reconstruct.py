@@ -175,7 +175,7 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
 
 def _slope(shapes: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
     """The squared slopes of functions at each element, 1 where there are none."""
-    h = 1e-2 * (float(x.std()) + 1e-6)
+    h = 1e-2 * (float(x.std(dtype=np.float64)) + 1e-6)
     slopes = [np.square((f(x + np.float32(h)) - f(x - np.float32(h))) / np.float32(2 * h)) for f in shapes]
     return np.asarray(sum(slopes[1:], slopes[0]) if slopes else np.ones((), np.float32))
 

@@ -34,7 +34,8 @@ class Moments:
 
     def add(self, columns: Tensor) -> None:
         """Of one sample: [groups, inputs, positions]."""
-        self.products += np.matmul(columns, columns.transpose(0, 2, 1))
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.products += np.matmul(columns, columns.transpose(0, 2, 1))
         self.inputs += columns.sum(2)
         self.count += columns.shape[2]
 
@@ -46,7 +47,10 @@ class Moments:
 
 
 def rounded_weights(rows: Tensor, step: Tensor, moments: Moments) -> Tensor:
-    """Integers for [groups, outputs, inputs] of weights with a step per output."""
+    """Integers for [groups, outputs, inputs] of weights with a step per output; the nearest ones where products are
+    beyond f32."""
+    if not np.isfinite(moments.products).all():
+        return np.asarray(np.rint(rows / step[..., None]))
     own = moments.covariance()
     whole = np.einsum("gkk->gk", moments.products).mean(1) / max(
         moments.count, 1

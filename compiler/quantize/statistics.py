@@ -47,14 +47,15 @@ def channel_statistics(
             if number == most:
                 break
             for value, array in zip(values, run(feed), strict=True):
-                _add(found, value, np.moveaxis(array, axes[value], 0).reshape(value.shape[axes[value]], -1))
+                known = np.where(np.isfinite(array), array, np.float32(0))
+                _add(found, value, np.moveaxis(known, axes[value], 0).reshape(value.shape[axes[value]], -1))
             tell("channels", number + 1, min(most, data.count))
     return found
 
 
 def _add(found: dict[Value, Channel], value: Value, rows: Tensor) -> None:
     largest = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
-    mean, square = rows.mean(axis=1, dtype=np.float64), np.square(rows).mean(axis=1, dtype=np.float64)
+    mean, square = rows.mean(axis=1, dtype=np.float64), np.square(rows, dtype=np.float64).mean(axis=1)
     if value not in found:
         zero = np.zeros(len(rows))
         found[value] = Channel(zero, zero, zero, zero)

@@ -13,6 +13,7 @@ import pytest
 
 import edgec
 from edgec.compiler.compare_steps import beyond_a_step
+from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model, save_model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
@@ -228,6 +229,30 @@ def test_channels_of_different_size_are_evened_out() -> None:
     _, even, _ = quantized(model, data(), spec.format("true"))
     _, uneven, _ = quantized(model, data(), spec.format("false"))
     assert (even.output_sqnr or 0) > (uneven.output_sqnr or 0) + 6
+
+
+@pytest.mark.parametrize(("op", "factor"), [("Log", 1.0), ("Exp", 100.0)])
+def test_values_that_are_no_numbers_are_refused(op: str, factor: float) -> None:
+    net = Net()
+    a = net.node(op, net.node("Mul", net.conv("x", 8, 8), net.constant(factor)))
+    with pytest.raises(
+        EdgecError, match=f"quantize: {a} is NaN or infinite in the float model, on calibration sample 0"
+    ):
+        quantized(net.model(net.conv(a, 8, 8)), data())
+
+
+def test_numbers_whose_squares_are_beyond_f32() -> None:
+    net = Net()
+    a = net.node("Conv", "x", net.constant(net.random.normal(size=(4, 8, 1, 1)) * 1e25))
+    model = net.model(net.node("Conv", a, net.constant(net.random.normal(size=(4, 4, 1, 1)) * 1e-25)))
+    graph, _, _ = quantized(model, data(), PASSES + "{equalize=false}")
+    assert sqnr(answers(canonical(model)), answers(graph)) > 30
+
+
+def test_layers_of_zeros() -> None:
+    net = Net()
+    model = net.model(net.node("Conv", "x", net.constant(np.zeros((4, 8, 1, 1))), net.constant([1, 0, -2, 0])))
+    np.testing.assert_allclose(answers(quantized(model, data())[0]), answers(canonical(model)), rtol=1e-6)
 
 
 def test_a_model_without_layers_is_left_as_it_is() -> None:
