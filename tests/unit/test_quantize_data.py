@@ -290,3 +290,39 @@ def test_a_quantized_model_stays_as_it_is(folder: Path, tmp_path: Path, capsys: 
     assert "the model is quantized already" in refused(["quantize", once, "-o", str(tmp_path / "two"), *calib], capsys)
     again = edgec.compile(once, out=tmp_path / "again", quantize="int8", calib=str(folder / "good.npz"))
     assert any("quantized already: its own scales stay" in note for note in again.manifest["notes"])
+
+
+def test_where_the_model_is_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    onnx.save(depthwise(), "net.onnx")
+    words = ["quantize", "net.onnx", "--calib", str(folder / "good.npz")]
+    assert main(words) == 0
+    first = Path("net.int8.onnx").read_bytes()
+    assert "net.int8.onnx: exists; give -o to write over it" in refused(words, capsys)
+    assert main([*words, "-o", "net.int8.onnx"]) == 0
+    assert Path("net.int8.onnx").read_bytes() == first
+    assert "nowhere/q.onnx" in refused([*words, "-o", "nowhere/q.onnx"], capsys)
+    assert "missing.onnx" in refused(["quantize", "missing.onnx", *words[2:]], capsys)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.int8.onnx", "net.onnx"]
+
+
+def test_a_model_with_nothing_to_quantize(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = Net()
+    onnx.save(net.model(net.node("Relu", "x")), tmp_path / "relu.onnx")
+    words = ["quantize", str(tmp_path / "relu.onnx"), "-o", str(tmp_path / "q.onnx")]
+    said = refused([*words, "--calib", str(folder / "good.npz")], capsys)
+    assert "relu.onnx: quantize: nothing is quantized: the model has no convolution or matrix product of f32" in said
+
+
+def test_open_sizes_are_settled_first(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = depthwise()
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_param = "n"
+    onnx.save(model, tmp_path / "open.onnx")
+    words = ["quantize", str(tmp_path / "open.onnx"), "-o", str(tmp_path / "q.onnx"), "--json"]
+    words += ["--calib", str(folder / "good.npz")]
+    assert main([*words, "--dim", "n=2"]) == 0
+    assert json.loads(capsys.readouterr().out)["samples"] == 4
+    sizes = onnx.load(tmp_path / "q.onnx").graph.input[0].type.tensor_type.shape.dim
+    assert [d.dim_value for d in sizes] == [2, 8, 12, 12]

@@ -157,3 +157,16 @@ def test_a_trial_answers_by_name() -> None:
     trial = Trial(["a", "b"], lambda feed, on: [feed["x"] * on.sum(), on])
     found = trial.answer(np.ones(3))({"x": np.float32(2)})
     assert found["a"] == 6 and len(found["b"]) == 3
+
+
+def test_a_model_that_is_poor_everywhere_says_so() -> None:
+    """One channel of the input hides the others, and its only layer is all that there is to quantize."""
+    net, calib = Net(), data()
+    calib[:, 0] *= 1000
+    weights = net.random.normal(size=(8, 8, 3, 3))
+    weights[:, 0] = 0
+    _, report, session = quantized(net.model(net.node("Conv", "x", net.constant(weights))), calib)
+    assert precision(report) == {"Conv_0": "int8"} and report.output_sqnr is not None and report.output_sqnr < 20
+    assert any("in int8 the outputs are off by" in note and "no few layers' fault" in note for note in session.notes)
+    _, report, _ = quantized(net.model("Conv_0"), calib, max_drop=0.01)
+    assert precision(report) == {"Conv_0": "f32"}
