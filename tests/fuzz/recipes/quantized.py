@@ -52,3 +52,11 @@ def chain(d: Draw, op: str) -> None:
     dequantize(d, "DequantizeLinear")
     (conv if len(d.values[-1].shape) == 4 else matmul)(d, "Conv" if len(d.values[-1].shape) == 4 else "MatMul")
     quantize(d, "QuantizeLinear")
+
+
+@recipe("Edgec.Table", family="quantized", weight=0.5)
+def table(d: Draw, op: str) -> None:
+    x = d.pick(lambda t: t.dtype in ("u8", "i8"), lambda: Type(d.choice(("u8", "i8")), d.shape()))
+    kind = d.choice(("u8", "i8"))
+    low, high = (int(limit) for limit in limits(kind))
+    d.emit(op, x, d.constant(d.arrays.integers(low, high, 256, endpoint=True), kind))
