@@ -109,7 +109,7 @@ def _cumulate(name: str, fn: np.ufunc, identity: int) -> None:
     def meaning(x: Tensor, axis: int, exclusive: int, reverse: int) -> Tensor:
         wide = widened(np.flip(x, axis) if reverse else x)
         total = fn.accumulate(wide, axis, dtype=wide.dtype)
-        if exclusive:
+        if exclusive and total.size:
             total = np.roll(total, 1, axis)
             total[tuple(0 if k == axis % x.ndim else slice(None) for k in range(x.ndim))] = identity
         return (np.flip(total, axis) if reverse else total).astype(x.dtype)

@@ -376,6 +376,7 @@ def test_normalizations() -> None:
     check("LRN", f32(1, 5, 3, 3), size=3)
     check("CumSum", f32(3, 4), K(np.int64(1)), exclusive=1, reverse=1)
     check("CumSum", f32(3, 4), K(np.int64(0)))
+    check("CumSum", f32(3, 0), K(np.int64(1)), exclusive=1)
 
 
 @pytest.mark.parametrize("mode", ["TF", "IDF", "TFIDF"])
