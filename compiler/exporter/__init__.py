@@ -21,8 +21,9 @@ __all__ = ["NoForm", "export_model", "save_model"]
 _IR_VERSIONS = {21: 10, 19: 9, 15: 8, 13: 7}
 
 
-def export_model(graph: Graph) -> onnx.ModelProto:
-    """The model in the least opset, 13 or later, that says all of it; `NoForm` names what ONNX cannot say."""
+def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
+    """The model in an opset, by default the least, 13 or later, that says all of it; `NoForm` names what ONNX cannot
+    say."""
     wanted = {v: name for name, v in reversed(graph.results)}
     writer = Writer({v.name for v in graph.inputs} | {name for name, _ in graph.results})
     names: dict[Value, str] = {v: v.name for v in graph.inputs}
@@ -41,7 +42,7 @@ def export_model(graph: Graph) -> onnx.ModelProto:
     given = [_info(v.name, v.type) for v in graph.inputs]
     results = [_info(name, v.type) for name, v in graph.results]
     body = helper.make_graph(writer.nodes, graph.name, given, results, writer.constants)
-    opset = least_opset(writer.nodes)
+    opset = opset or least_opset(writer.nodes)
     version = next(ir for least, ir in _IR_VERSIONS.items() if opset >= least)
     return helper.make_model(
         body, opset_imports=[helper.make_opsetid("", opset)], ir_version=version, producer_name="edgec"
