@@ -35,10 +35,8 @@ def lying(node: Node) -> Stored | None:
     """The tensor behind a DequantizeLinear with one scale, as it lies."""
     if node.op != "DequantizeLinear" or is_const(node.args[0]) or node.types[0].dtype != "f32":
         return None
-    x, scale, zero = node.args
-    if not (is_const(scale) and is_const(zero)) or scale.type.size != 1 or x.type.dtype not in BYTES:
-        return None
-    return Stored(x, float(const_array(scale).item()), int(const_array(zero).item()))
+    x, pair = node.args[0], pair_of(node)
+    return Stored(x, pair.scale[0], pair.zero[0]) if pair is not None and x.type.dtype in BYTES else None
 
 
 def scales_of_ports(g: Graph) -> dict[str, QParams]:
@@ -49,19 +47,19 @@ def scales_of_ports(g: Graph) -> dict[str, QParams]:
         here = value
         while (readers := users.get(here, [])) and readers[0].op in UNMOVED:
             here = Value(readers[0])
-        known = [_pair(r) for r in readers if r.op == "DequantizeLinear" and r.args[0] == here]
+        known = [pair_of(r) for r in readers if r.op == "DequantizeLinear" and r.args[0] == here]
         if known and known[0] is not None:
             found[value.name] = known[0]
     for name, value in g.results:
         node = value.node
         while node.op in UNMOVED:
             node = node.args[0].node
-        if node.op == "QuantizeLinear" and (pair := _pair(node)) is not None:
+        if node.op == "QuantizeLinear" and (pair := pair_of(node)) is not None:
             found[name] = pair
     return found
 
 
-def _pair(node: Node) -> QParams | None:
+def pair_of(node: Node) -> QParams | None:
     """Scale and zero point of a QuantizeLinear or DequantizeLinear that has one of each."""
     _, scale, zero = node.args
     if not (is_const(scale) and is_const(zero)) or scale.type.size != 1:

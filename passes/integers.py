@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.ir import Attr, Graph, Node, Value
-from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, is_const
+from edgec.compiler.op import build, const, const_array, full_attrs, int_attr
 from edgec.compiler.ops.common import limits
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session
 
-from .integer_ends import lying, multiplier_of, numpy_type, real_constants, scales_of_ports, sums
+from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
 from .integer_forms import BYTES, LARGEST_SUM, Forms, Linear, Stored, Term
 from .integer_tables import function_of_one, tabulated
 
@@ -62,13 +62,10 @@ class _Integers:
             if self._integer(node):
                 continue
             if node.op == "DequantizeLinear" and (found := self.stored(node)) is not None:
-                scale, zero = (
-                    const(np.float32(found.scale)),
-                    const(np.asarray(found.zero, numpy_type(found.value.type.dtype))),
-                )
-                self.new[Value(node)] = build(
-                    "DequantizeLinear", found.value, scale, zero, origin=node.origin, label=node.name
-                )
+                scale = const(np.float32(found.scale))
+                zero = const(np.asarray(found.zero, numpy_type(found.value.type.dtype)))
+                real = build("DequantizeLinear", found.value, scale, zero, origin=node.origin, label=node.name)
+                self.new[Value(node)] = real
             else:
                 args = tuple(map(self._as_is, node.args))
                 same = node if args == node.args else replace(node, args=args)
@@ -141,14 +138,12 @@ class _Integers:
     # -- QuantizeLinear ------------------------------------------------------------------------------------------------
 
     def _quantized(self, node: Node) -> Held | None:
-        scale, zero = node.args[1:]
-        if not (is_const(scale) and is_const(zero)) or scale.type.size != 1 or zero.type.dtype not in BYTES:
+        pair, made = pair_of(node), node.types[0].dtype
+        if pair is None or made not in BYTES or node.args[1].type.dtype != "f32" or not pair.scale[0] > 0:
             return None
-        if scale.type.dtype != "f32" or not float(const_array(scale).item()) > 0:
-            return None
-        to = self.hold or zero.type.dtype
-        offset = int(limits(to)[0]) - int(limits(zero.type.dtype)[0])
-        target = _Target(float(const_array(scale).item()), int(const_array(zero).item()) + offset, to, node)
+        to = self.hold or made
+        offset = int(limits(to)[0]) - int(limits(made)[0])
+        target = _Target(pair.scale[0], pair.zero[0] + offset, to, node)
         found = self._bytes_of(node.args[0], target)
         if found is None or not self.session.step("integers", node):
             return None
