@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING, Any
 from .bundle.manifest import Bundle
 from .bundle.names import check_name, identifier
 from .bundle.place import check_output
+from .calibration.data import Source
+from .calibration.request import SETTING, requested
 from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph
 from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .plugins import load_plugins
 from .program import Program, chained
-from .quantize.data import Source
 from .quantize.settings import Score, quantizing, wanted
 from .session import Session
 from .target import Target, find_target
@@ -73,10 +74,17 @@ def compile_model(
     folder = check_output(out if out is not None else label)
     session = session or Session()
     session.target = chosen
-    request = wanted(quantize, calib, max_drop, score, calib_prep)
-    session.settings = {**session.settings, "threads": threads, "quantize": request, "progress": tell}
+    request = wanted(quantize, max_drop, score)
+    settings = {
+        SETTING: requested(calib, calib_prep, "quantize" if request else None),
+        "quantize": request,
+        "progress": tell,
+    }
+    session.settings = {**session.settings, "threads": threads, **settings}
     spec = _storing(passes or chosen.pipeline, chosen, weights)
     spec = quantizing(spec, chosen.pipeline) if request else spec
+    if calib is not None and not any(stage.row.calibrated for stage in parse_pipeline(spec, chosen.pipeline)):
+        raise EdgecError("calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)")
     database = _use_tunings(session, tune, tune_db, tell)
 
     with import_module("edgec.targets.builder").Builder(ahead=tune is None) as builder:
@@ -105,7 +113,7 @@ def compile_graph(
     progress("optimize", 0, 1)
     stages = parse_pipeline(spec or target.pipeline, target.pipeline)
     weights = import_module("edgec.targets.codegen").Weights()
-    graph, rest = _quantized(graph, session, stages)
+    graph, rest = _calibrated(graph, session, stages)
     programs = []
     for level in target.programs:
         session.target, session.arena = level, None
@@ -125,12 +133,11 @@ def compile_here(graph: Graph, folder: Path, threads: int, passes: str = "") -> 
         return write_bundle(compile_graph(graph, session, builder, passes), host, folder)
 
 
-def _quantized(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:
-    """The graph behind the pass `quantize`, which is the same for all levels, and the stages that are left."""
-    names = [stage.row.name for stage in stages]
-    if "quantize" not in names or session.target is None:
+def _calibrated(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:
+    """The graph behind the last pass that uses calibration data, the same for all levels; and the stages left."""
+    place = max((k + 1 for k, stage in enumerate(stages) if stage.row.calibrated), default=0)
+    if not place:
         return graph, stages
-    place = names.index("quantize") + 1
     return run_pipeline(graph, stages[:place], session), stages[place:]
 
 

@@ -60,6 +60,7 @@ class Pass:
     required: bool = False
     takes_session: bool = False
     nested: bool = True
+    calibrated: bool = False
 
     @property
     def doc(self) -> str:
@@ -93,6 +94,7 @@ def graph_pass(
     needs: Sequence[str] | Mapping[str, str] = (),
     required: bool = False,
     nested: bool = True,
+    calibrated: bool = False,
 ) -> Callable[[F], F]:
     """Register `fn(graph, *, option: type = default, ...) -> Graph` as a pass.
 
@@ -101,6 +103,7 @@ def graph_pass(
     needs     passes that must be there, and earlier
     required  the graph cannot be compiled without it: it runs whatever `--limit` says
     nested    it runs on the graphs that If and Loop own as well, after the graph around them; else it does that itself
+    calibrated  it uses calibration data; a target of several levels gets one result of it
 
     A keyword argument `session: Session` gets the session. A pass that changes the graph without asking
     `session.step` counts as one rewrite.
@@ -111,7 +114,7 @@ def graph_pass(
             raise ValueError(f"pass {name!r} is defined twice: in {PASSES[name].fn.__module__} and in {fn.__module__}")
         takes = "session" in inspect.signature(fn).parameters
         PASSES[name] = Pass(
-            name, fn, promise, options_of(fn), _reasons(after), _reasons(needs), required, takes, nested
+            name, fn, promise, options_of(fn), _reasons(after), _reasons(needs), required, takes, nested, calibrated
         )
         return fn
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.quantize.quantizer import Options, quantized
@@ -17,6 +16,7 @@ from edgec.compiler.session import Session
     promise=lossy,
     after={"canonicalize": "scales and shifts must be inside the weights", "fold": "weights must be constants"},
     nested=False,
+    calibrated=True,
 )
 def quantize(
     graph: Graph,
@@ -37,6 +37,5 @@ def quantize(
     samples   how many calibration samples `learn` and `correct` use
     """
     wanted = session.settings.get("quantize")
-    if not isinstance(wanted, Wanted):
-        raise EdgecError("quantize: no calibration data is given; expected --quantize int8 --calib data.npz")
-    return quantized(graph, wanted, Options(method, equalize, learn, correct, samples), session)
+    options = Options(method, equalize, learn, correct, samples)
+    return quantized(graph, wanted if isinstance(wanted, Wanted) else Wanted(), options, session)

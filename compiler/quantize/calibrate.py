@@ -6,13 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from ..calibration.data import Calibration
+from ..calibration.runner import running
 from ..errors import EdgecError
 from ..ir import Value
-from .data import Calibration
 from .observe import Observer
 from .placement import Group, Placement
 from .ranges import Method, Scale, Shape, choose
-from .runner import running
 
 Progress = Callable[[str, int, int], None]
 

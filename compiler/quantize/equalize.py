@@ -13,13 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from ..calibration.statistics import Channel
 from ..ir import Graph, Node, Value
 from ..op import build, const, full_attrs, rebuild
 from ..ops.common import Tensor
 from .channels import Channelled
 from .placement import Layer, Placement, channel_axis, constant
 from .ranges import LEVELS
-from .statistics import Channel
 from .weights import MOST
 
 DEEPEST = 2.0**-10  # factors of a tensor's channels differ by no more

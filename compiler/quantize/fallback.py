@@ -12,12 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..calibration.data import Calibration
+from ..calibration.runner import running
 from ..errors import EdgecError
 from ..macs import node_macs
 from ..ops.common import Tensor
-from .data import Calibration
 from .placement import Placement
-from .runner import running
 from .settings import Score
 from .switch import SWITCHES, switched_graph
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..calibration.request import SETTING, requested
 from ..errors import EdgecError
 from ..exporter import save_model
 from ..importer import import_model
@@ -35,10 +36,8 @@ def quantize_model(
 ) -> Report:
     """Write the quantized model to `out`; the report says what became of each layer."""
     load_plugins()
-    if calib is None:
-        raise EdgecError("quantize: no calibration data is given; expected --calib data.npz")
-    request = wanted("int8", calib, max_drop, score, calib_prep)
-    session = Session(settings={"quantize": request, "progress": progress})
+    settings = {SETTING: requested(calib, calib_prep, "quantize"), "quantize": wanted("int8", max_drop, score)}
+    session = Session(settings={**settings, "progress": progress})
     spec = quantizing(passes or PASSES, PASSES, method)
     graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
     graph = run_pipeline(graph, spec, session)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
+from ..calibration.data import Calibration
+from ..calibration.request import Progress, needed_calibration, progress_of
+from ..calibration.runner import running
+from ..calibration.statistics import channel_statistics
 from ..ir import Graph, Node, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
@@ -13,7 +17,6 @@ from ..session import Session
 from .affordable import Verdict, affordable
 from .calibrate import observed, scales
 from .channels import Channelled
-from .data import Calibration, calibration
 from .equalize import axes_of, equalize
 from .fallback import POOR, PROBES, changes, drop_of, kept, rescued, trials
 from .placement import Layer, Placement, layers_of, place
@@ -21,12 +24,9 @@ from .qdq import quantized_graph
 from .ranges import Method, Scale
 from .reconstruct import OUTPUTS, Outcome, reconstruct, worst_sqnr
 from .report import Record, Report
-from .runner import running
 from .settings import Wanted
-from .statistics import channel_statistics
 from .weights import Weights, nearest_weights
 
-Progress = Callable[[str, int, int], None]
 SAMPLES = 32  # that layers are reconstructed on
 FEW = 8
 
@@ -58,7 +58,7 @@ class State:
 
 def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) -> Graph:
     """The graph in 8 bits; the session gets the report."""
-    tell = _progress(session)
+    tell = progress_of(session)
     if any(n.op in ("QuantizeLinear", "DequantizeLinear") for n in graph.nodes()):
         session.note("the model is quantized already: its own scales stay, the calibration data is not used")
         return graph
@@ -66,7 +66,7 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     if not everything:
         session.note("nothing is quantized: the model has no convolution or matrix product of f32 by constant weights")
         return graph
-    data = calibration(wanted.calib, graph, wanted.prepare)
+    data = needed_calibration(session, graph, "quantize")
     for note in _looked_at(data, tell):
         session.note(note)
     job = Job(data, wanted, options, session, tell)
@@ -250,12 +250,3 @@ def _record(layer: Layer, state: State, verdict: Verdict | None) -> Record:
     if name in state.outcomes:
         made.sqnr, made.saturated = state.outcomes[name].sqnr, state.outcomes[name].saturated
     return made
-
-
-def _progress(session: Session) -> Progress:
-    tell = session.settings.get("progress")
-    return tell if callable(tell) else _silent
-
-
-def _silent(stage: str, done: int, total: int) -> None:
-    pass

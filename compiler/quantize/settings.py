@@ -7,10 +7,9 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Any
 
+from ..calibration.data import load_function
 from ..errors import EdgecError, nearest
 from ..pipeline import Stage, parse_pipeline, show_pipeline
-from .data import Source, load_function
-from .images import preparation
 from .ranges import METHODS
 
 KINDS = ("int8",)
@@ -19,38 +18,29 @@ Score = Callable[[Callable[[Any], Any]], float]
 
 @dataclass(frozen=True)
 class Wanted:
-    """Calibration data, and how much worse than the float model the quantized one may be.
+    """How much worse than the float model the quantized one may be.
 
     max_drop  share of the float model's answers (0.01: one in a hundred) that may be lost; with `score`, points of it
     score     function(run) -> number, larger is better; `run` takes a feed and gives the outputs by name
-    prepare   how pictures become inputs
     """
 
-    calib: Source
     max_drop: float | None = None
     score: Score | None = None
-    prepare: str = ""
 
 
-def wanted(
-    quantize: str | None, calib: Source | None, max_drop: object, score: object, prepare: str | None
-) -> Wanted | None:
+def wanted(quantize: str | None, max_drop: object, score: object) -> Wanted | None:
     """The request; None where nothing is to be quantized."""
     if quantize is None:
-        for flag, value in (("calib", calib), ("max_drop", max_drop), ("score", score), ("calib_prep", prepare)):
+        for flag, value in (("max_drop", max_drop), ("score", score)):
             if value is not None:
                 raise EdgecError(f"{flag}: is given without quantize; expected quantize=int8 (--quantize int8)")
         return None
     if quantize not in KINDS:
         raise EdgecError(f"quantize: {quantize!r} is no way to quantize; expected {' or '.join(KINDS)}")
-    if calib is None:
-        raise EdgecError("quantize: no calibration data is given; expected calib=data.npz (--calib)")
     if max_drop is not None and (
         isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not isfinite(max_drop) or max_drop < 0
     ):
         raise EdgecError(f"max_drop: {max_drop!r}; expected a number that is not negative")
-    if prepare:
-        preparation(prepare)
     if isinstance(score, str):
         score = load_function(score, "--score")
     if score is not None and not callable(score):
@@ -58,7 +48,7 @@ def wanted(
     if score is not None and max_drop is None:
         raise EdgecError("score: is given without max_drop; expected how much of the score may be lost (--max-drop)")
     drop = None if max_drop is None else float(max_drop)
-    return Wanted(calib, drop, score, prepare or "")
+    return Wanted(drop, score)
 
 
 def quantizing(spec: str, default: str, method: str = "auto") -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from edgec.compiler.calibration.request import SETTING, requested
 from edgec.compiler.importer import import_model
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import run_pipeline
@@ -121,7 +122,7 @@ def quantized(
     model: onnx.ModelProto, calib: Any, passes: str = PASSES, max_drop: float | None = None, score: Any = None
 ) -> tuple[Graph, Report, Session]:
     """The QDQ graph, what became of its layers, and what was noted."""
-    session = Session(settings={"quantize": wanted("int8", calib, max_drop, score, None)})
+    session = Session(settings={SETTING: requested(calib, None), "quantize": wanted("int8", max_drop, score)})
     graph = run_pipeline(import_model(model), passes, session)
     assert session.quantization is not None
     return graph, session.quantization, session

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 import edgec
+from edgec.compiler.calibration.request import SETTING, requested
 from edgec.compiler.compare_steps import beyond_a_step
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model, save_model
@@ -23,7 +24,6 @@ from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.placement import LAYERS, Placement, place
 from edgec.compiler.quantize.report import Report
-from edgec.compiler.quantize.settings import wanted
 from edgec.compiler.session import Session
 from tests.unit.float_models import MODELS, Array, Net, canonical, data, quantized
 
@@ -257,7 +257,7 @@ def test_layers_of_zeros() -> None:
 
 def test_a_model_without_layers_is_left_as_it_is() -> None:
     net = Net()
-    session = Session(settings={"quantize": wanted("int8", data(), None, None, None)})
+    session = Session(settings={SETTING: requested(data(), None)})
     graph = run_pipeline(import_model(net.model(net.node("Relu", "x"))), PASSES, session)
     assert [n.op for n in graph.nodes()] == ["Input", "Relu"]
     assert any("no convolution or matrix product" in note for note in session.notes)

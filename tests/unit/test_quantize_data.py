@@ -12,11 +12,11 @@ import onnx
 import pytest
 
 import edgec
+from edgec.compiler.calibration.data import Calibration
+from edgec.compiler.calibration.images import images, preparation
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Type
-from edgec.compiler.quantize.data import Calibration
-from edgec.compiler.quantize.images import images, preparation
 from edgec.compiler.quantize.model import quantize_model
 from tests.unit.float_models import SHAPE, Array, Net, data, depthwise, quantized
 
@@ -206,11 +206,11 @@ def test_bad_options(
     [
         (["--quantize", "foo", "--calib", "good.npz"], "quantize: 'foo' is no way to quantize; expected int8"),
         (["--quantize", "int8"], "quantize: no calibration data is given"),
-        (["--calib", "good.npz"], "calib: is given without quantize; expected quantize=int8 (--quantize int8)"),
+        (["--calib", "good.npz"], "calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)"),
         (["--max-drop", "0.1"], "max_drop: is given without quantize"),
         (["--score", "make.py:nothing"], "score: is given without quantize"),
-        (["--calib-prep", "torch"], "calib_prep: is given without quantize"),
-        (["--passes", "+quantize@fuse"], "quantize: no calibration data is given"),
+        (["--calib-prep", "torch"], "calib_prep: is given without calibration data"),
+        (["--passes", "+quantize@fold"], "quantize: no calibration data is given"),
     ],
 )
 def test_options_that_need_each_other(
