@@ -223,7 +223,7 @@ def test_options_that_need_each_other(
 
 def test_quantize_needs_data(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["quantize", str(folder / "net.onnx"), "-o", str(tmp_path / "q.onnx")]
-    assert "no calibration data is given; expected --calib data.npz" in refused(words, capsys)
+    assert "no calibration data is given; expected calib=data.npz (--calib data.npz)" in refused(words, capsys)
     words += ["--calib", str(folder / "good.npz"), "--method", "minmx"]
     assert "calibration method 'minmx'; did you mean 'minmax'?" in refused(words, capsys)
 
