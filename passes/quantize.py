@@ -26,6 +26,7 @@ def quantize(
     learn: bool = True,
     correct: bool = True,
     samples: int = 32,
+    slower: bool = False,
     session: Session,
 ) -> Graph:
     """Quantizes convolutions and matrix products, and what lies between them; needs calibration data.
@@ -35,7 +36,8 @@ def quantize(
     learn     weights are rounded with regard to each other
     correct   biases make up for mean errors
     samples   how many calibration samples `learn` and `correct` use
+    slower    int8 stays where the target is modelled to be no faster with it
     """
     wanted = session.settings.get("quantize")
-    options = Options(method, equalize, learn, correct, samples)
+    options = Options(method, equalize, learn, correct, samples, slower)
     return quantized(graph, wanted if isinstance(wanted, Wanted) else Wanted(), options, session)

@@ -40,6 +40,7 @@ class Options:
     learn: bool = True
     correct: bool = True
     samples: int = SAMPLES
+    slower: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,7 +156,7 @@ class Job:
     def affordable(self, graph: Graph, state: State) -> tuple[State, Verdict | None]:
         """The state without layers that the target computes faster in f32; it keeps the weights that it has."""
         target = self.session.target
-        if target is None or not state.plan.layers:
+        if target is None or not state.plan.layers or self.options.slower:
             return state, None
         inner = replace(self.session, target=target.programs[0])
         found: dict[Collection[str], State] = {}
