@@ -21,6 +21,7 @@ _FLAGS = {
     "avx512vl": "AVX512VL",
     "avx512dq": "AVX512DQ",
     "avx512_vnni": "AVX512VNNI",
+    "avx512vbmi": "AVX512VBMI",
     "amx_tile": "AMXTILE",
     "amx_int8": "AMXINT8",
     "asimd": "NEON",

@@ -34,7 +34,7 @@ uint32_t ec_cpu_isa(void)
     isa |= pick(b, 5, EC_ISA_AVX2);
     if ((state & avx512) == avx512) {
         isa |= pick(b, 16, EC_ISA_AVX512F) | pick(b, 17, EC_ISA_AVX512DQ) | pick(b, 30, EC_ISA_AVX512BW);
-        isa |= pick(b, 31, EC_ISA_AVX512VL) | pick(c, 11, EC_ISA_AVX512VNNI);
+        isa |= pick(b, 31, EC_ISA_AVX512VL) | pick(c, 11, EC_ISA_AVX512VNNI) | pick(c, 1, EC_ISA_AVX512VBMI);
     }
     if ((state & amx) == amx)
         isa |= pick(d, 24, EC_ISA_AMXTILE) | pick(d, 25, EC_ISA_AMXINT8);

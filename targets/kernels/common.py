@@ -18,7 +18,6 @@ from .generic_choice import byte_layout as byte_layout
 LIGHT = frozenset(
     {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
 ) | {"Edgec.Rescale"}
-WITHOUT_VBMI = frozenset({"cascadelake", "cooperlake"})  # of the CPUs that have AVX512VNNI
 TASK_US = 20.0  # a task of about this length keeps threads busy
 NARROW = frozenset({"f16", "i8"})  # how weights may be stored that are multiplied as f32
 WIDENING = 2.0  # instructions that make f32 of a vector of them
@@ -160,5 +159,5 @@ def rounds(n: int, size: int) -> float:
 
 
 def permutes(cpu: Cpu) -> bool:
-    """Whether one instruction takes bytes from anywhere in two vectors (AVX512_VBMI)."""
-    return cpu.vector_bits == 512 and "AVX512VNNI" in cpu.isa and cpu.mcpu not in WITHOUT_VBMI
+    """Whether one instruction takes bytes from anywhere in two vectors."""
+    return cpu.vector_bits == 512 and "AVX512VBMI" in cpu.isa

@@ -126,6 +126,7 @@ enum {
     EC_ISA_F16C = 1 << 8,
     EC_ISA_AMXTILE = 1 << 9, /* Linux grants tiles to a process that asks: ec_open does */
     EC_ISA_AMXINT8 = 1 << 10,
+    EC_ISA_AVX512VBMI = 1 << 11,
     EC_ISA_NEON = 1 << 16,
     EC_ISA_DOTPROD = 1 << 17, /* SDOT, UDOT */
     EC_ISA_FP16 = 1 << 18,    /* half-precision arithmetic */
