@@ -295,6 +295,7 @@ static void the_cpu_is_what_the_compiler_library_says(void)
     CHECK_CPU("avx512vl", EC_ISA_AVX512VL);
     CHECK_CPU("avx512dq", EC_ISA_AVX512DQ);
     CHECK_CPU("avx512vnni", EC_ISA_AVX512VNNI);
+    CHECK_CPU("avx512vbmi", EC_ISA_AVX512VBMI);
 #elif defined(__aarch64__)
     CHECK((ec_cpu_isa() & EC_ISA_NEON) != 0);
 #endif
