@@ -9,7 +9,6 @@ from ..ir import Graph
 from ..session import Session
 from .modelled import Costs, modelled
 
-
 SURE = 0.85  # share of the modelled f32 time under which int8 is faster, as far as the model can tell
 
 

@@ -14,6 +14,7 @@ from ..ir import Graph, Node, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
 from ..session import Session
+from .absorb import absorbed
 from .affordable import Verdict, affordable
 from .calibrate import observed, scales
 from .channels import Channelled
@@ -101,12 +102,21 @@ class Job:
         """Channels evened out, then ranges, then integers."""
         plan, threads = place(graph), self.session.threads
         if self.options.equalize:
-            channels = Channelled(plan)
-            measured = channel_statistics(graph, axes_of(plan, channels), self.data, self.tell, threads)
-            made = equalize(plan, channels, measured)
-            plan = place(made.graph, real=made.real)
+            plan = self.evened(plan)
         observers = observed(plan, self.data, self.tell, threads)
         return self.reconstructed(State(plan, scales(plan, observers, self.options.method)))
+
+    def evened(self, plan: Placement) -> Placement:
+        """Channels that share a scale made alike, as far as the numbers stay what they are."""
+        channels, threads = Channelled(plan), self.session.threads
+        measured = channel_statistics(plan.graph, axes_of(plan, channels), self.data, self.tell, threads)
+        moved = absorbed(plan, measured)
+        if moved.layers:
+            plan = place(moved.graph)
+            channels = Channelled(plan)
+            measured = channel_statistics(plan.graph, axes_of(plan, channels), self.data, self.tell, threads)
+        made = equalize(plan, channels, measured)
+        return place(made.graph, real=made.real)
 
     def reconstructed(self, state: State) -> State:
         """The state with integers for its weights."""
