@@ -1,7 +1,8 @@
 """Which layers go back to f32 so that a quantized model answers as the float one does: the fewest and cheapest.
 
 Layers are ordered by what each alone does to the outputs, per multiplication that it would cost to leave it in f32; as
-many from the front as are needed are found by bisection, each trial a run of the model with switches.
+many from the front as are needed are found by bisection, each trial a run of the model with switches. What integers
+answer differs a little from what switches do, so that the caller measures the outcome, and takes some more if need be.
 """
 
 from __future__ import annotations
@@ -36,9 +37,9 @@ class Trial:
     names: Sequence[str]
     run: Callable[[Feed, Tensor], list[Tensor]]
 
-    def answer(self, on: Tensor) -> Callable[[Feed], dict[str, Tensor]]:
-        """The outputs by name with these layers in 8 bits."""
-        return lambda feed: dict(zip(self.names, self.run(feed, on), strict=True))
+    def answer(self, on: Tensor) -> Answer:
+        """The model with these layers in 8 bits."""
+        return lambda feed: self.run(feed, on)
 
 
 @contextmanager
@@ -81,22 +82,22 @@ def disagreement(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
     return distance(got, want)
 
 
-def drop_of(trial: Trial, data: Calibration, score: Score | None, count: int) -> Callable[[Tensor], float]:
-    """How much worse the model is with some layers in 8 bits; the float model is run once."""
+def drop_of(names: Sequence[str], real: Answer, data: Calibration, score: Score | None) -> Callable[[Answer], float]:
+    """How much worse a model is than the `real` one, which is run once; `names` are those of the outputs."""
     if score is not None:
-        best = _number(score, trial, np.zeros(count))
-        return lambda on: best - _number(score, trial, on)
-    exact = [trial.run(feed, np.zeros(count)) for feed in data.feeds()]
+        best = _number(score, names, real)
+        return lambda answer: best - _number(score, names, answer)
+    exact = [real(feed) for feed in data.feeds()]
 
-    def share(on: Tensor) -> float:
-        return float(np.mean([disagreement(trial.run(f, on), e) for f, e in zip(data.feeds(), exact, strict=True)]))
+    def share(answer: Answer) -> float:
+        return float(np.mean([disagreement(answer(f), e) for f, e in zip(data.feeds(), exact, strict=True)]))
 
     return share
 
 
-def _number(score: Score, trial: Trial, on: Tensor) -> float:
+def _number(score: Score, names: Sequence[str], answer: Answer) -> float:
     try:
-        found = score(trial.answer(on))
+        found = score(lambda feed: dict(zip(names, answer(feed), strict=True)))
     except Exception as error:  # whatever the user's function raises
         raise EdgecError(f"score: {type(error).__name__}: {error}") from error
     if np.ndim(found) or np.asarray(found).dtype.kind not in "fiub" or not np.isfinite(found):
@@ -104,29 +105,33 @@ def _number(score: Score, trial: Trial, on: Tensor) -> float:
     return float(found)
 
 
-def kept(
-    plan: Placement, harm: Tensor, drop: Callable[[Tensor], float], allowed: float, tell: Progress
-) -> tuple[Tensor, float]:
-    """1 for each layer that stays in 8 bits, and the drop then."""
-    count = len(plan.layers)
+def worst_first(plan: Placement, harm: Tensor) -> Tensor:
+    """The layers' numbers, those first that do most harm for what they cost in f32."""
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
-    order = np.argsort(-harm / np.maximum(cost, 1.0) ** 0.5, kind="stable")
-    tried: dict[int, float] = {}
+    return np.argsort(-harm / np.maximum(cost, 1.0) ** 0.5, kind="stable")
 
-    def with_skipped(number: int) -> Tensor:
-        on = np.ones(count)
-        on[order[:number]] = 0.0
-        return on
+
+def with_skipped(order: Tensor, number: int) -> Tensor:
+    """1 for each layer that stays in 8 bits when the first ones of an order do not."""
+    on = np.ones(len(order))
+    on[order[:number]] = 0.0
+    return on
+
+
+def fewest(order: Tensor, drop: Callable[[Tensor], float], allowed: float, tell: Progress) -> int:
+    """How many of an order go back to f32."""
+    count = len(order)
+    tried: dict[int, float] = {}
 
     def at(number: int) -> float:
         if number not in tried:
-            tried[number] = drop(with_skipped(number))
+            tried[number] = drop(with_skipped(order, number))
             tell("fallback", len(tried), 0)
         return tried[number]
 
     low, high = 0, count  # everything in f32 is the float model
     if at(0) <= allowed:
-        return with_skipped(0), tried[0]
+        return 0
     step = 1
     while low + step < count and at(low + step) > allowed:
         low, step = low + step, step * 2
@@ -134,7 +139,7 @@ def kept(
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if at(middle) <= allowed else (middle, high)
-    return with_skipped(high), tried.get(high, 0.0)
+    return high
 
 
 def rescued(plan: Placement, harm: Tensor) -> Tensor:
@@ -143,7 +148,7 @@ def rescued(plan: Placement, harm: Tensor) -> Tensor:
     outputs poor if all were like them stay."""
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
     on, left, bearable = np.ones(len(harm)), float(harm.sum()), 10 ** (-POOR / 10)
-    for k in np.argsort(-harm / np.maximum(cost, 1.0) ** 0.5, kind="stable"):
+    for k in worst_first(plan, harm):
         if left <= bearable:
             break
         if harm[k] * len(harm) > bearable and cost[on == 0].sum() + cost[k] <= SPENT * cost.sum():

@@ -6,6 +6,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
+import numpy as np
+
 from ..calibration.data import Calibration
 from ..calibration.request import Progress, needed_calibration, progress_of
 from ..calibration.runner import running
@@ -19,7 +21,7 @@ from .affordable import Verdict, affordable
 from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
-from .fallback import POOR, PROBES, changes, drop_of, kept, rescued, trials
+from .fallback import POOR, PROBES, changes, drop_of, fewest, rescued, trials, with_skipped, worst_first
 from .placement import Layer, Placement, layers_of, place
 from .qdq import quantized_graph
 from .ranges import Method, Scale
@@ -76,8 +78,11 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     if state.sqnr < POOR:
         state = job.rescued(state)
     if wanted.max_drop is not None:
-        state = job.within(state, wanted.max_drop)
-    state, verdict = job.affordable(graph, state)
+        state, verdict = job.within(graph, state, wanted.max_drop)
+    else:
+        state, verdict = job.affordable(graph, state)
+    if verdict is not None and verdict.slower:
+        session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there")
     made = quantized_graph(state.plan, state.scales, state.weights)
     if any(name not in {layer.name for layer in state.plan.layers} for name in state.outcomes if name != OUTPUTS):
         state = replace(state, sqnr=job.measured(graph, made))
@@ -149,19 +154,31 @@ class Job:
         )
         return made
 
-    def within(self, state: State, allowed: float) -> State:
-        """As few and cheap layers back in f32 as keep the drop that is allowed."""
+    def within(self, graph: Graph, state: State, allowed: float) -> tuple[State, Verdict | None]:
+        """As few and cheap layers back in f32 as keep the drop that is allowed, measured on what will be compiled."""
         plan, count = state.plan, len(state.plan.layers)
+        names = [name for name, _ in graph.results]
         with trials(plan, state.scales, state.weights, self.session.threads) as trial:
             harm = changes(trial, self.samples(PROBES), count, self.tell)
-            measure = drop_of(trial, self.data, self.wanted.score, count)
-            on, drop = kept(plan, harm, measure, allowed, self.tell)
-        if not on.any():
-            self.session.note(f"max_drop {allowed:g} is kept by f32 everywhere only: no layer is quantized")
-        elif not on.all():
-            self.session.note(f"{int((on == 0).sum())} of {count} layers stay in f32 to keep max_drop {allowed:g}")
+            drop = drop_of(names, trial.answer(np.zeros(count)), self.data, self.wanted.score)
+            order = worst_first(plan, harm)
+            number = fewest(order, lambda on: drop(trial.answer(on)), allowed, self.tell)
         why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
-        return replace(self.without(state, harm, on, why), drop=drop)
+        more = max(1, count // 16)
+        while True:
+            made, verdict = self.affordable(graph, self.without(state, harm, with_skipped(order, number), why))
+            integers = quantized_graph(made.plan, made.scales, made.weights)
+            with running(integers, integers.outputs, threads=self.session.threads) as run:
+                found = drop(run)
+            self.tell("confirm", number, count)
+            if found <= allowed or number == count:
+                break
+            number, more = min(count, number + more), 2 * more
+        if number == count:
+            self.session.note(f"max_drop {allowed:g} is kept by f32 everywhere only: no layer is quantized")
+        elif number:
+            self.session.note(f"{number} of {count} layers stay in f32 to keep max_drop {allowed:g}")
+        return replace(made, drop=found), verdict
 
     def affordable(self, graph: Graph, state: State) -> tuple[State, Verdict | None]:
         """The state without layers that the target computes faster in f32; it keeps the weights that it has."""
@@ -178,9 +195,6 @@ class Job:
         verdict = affordable(graph, [layer.name for layer in state.plan.layers], graph_without, inner)
         if not verdict.slower:
             return state, verdict
-        self.session.note(
-            f"{len(verdict.slower)} of {len(state.plan.layers)} layers stay in f32, which is faster there"
-        )
         made = found.get(tuple(verdict.slower)) or self.skipping(state, verdict.slower)
         return replace(made, reasons={**state.reasons, **verdict.slower}), verdict
 

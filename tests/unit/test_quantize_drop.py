@@ -13,7 +13,7 @@ import pytest
 from edgec.compiler.cli import main
 from edgec.compiler.exporter import export_model
 from edgec.compiler.interpret import interpret
-from edgec.compiler.quantize.fallback import Trial, disagreement, kept, rescued
+from edgec.compiler.quantize.fallback import disagreement, drop_of, fewest, rescued, worst_first
 from edgec.compiler.quantize.placement import place
 from tests.unit.float_models import Net, canonical, data, head, quantized
 
@@ -142,8 +142,8 @@ def test_as_few_layers_as_needed(needed: int) -> None:
         return 0.0 if (on == 0).sum() >= needed else 1.0
 
     harm = np.array([1.0, 4.0, 3.0, 2.0])
-    on, found = kept(plan, harm, drop, 0.5, lambda *_: None)
-    assert (on == 0).sum() == needed and found == 0.0 and len(trials) <= 4
+    found = fewest(worst_first(plan, harm), drop, 0.5, lambda *_: None)
+    assert found == needed and len(trials) <= 4
 
 
 def test_unasked_only_what_spoils_the_outputs_goes() -> None:
@@ -153,10 +153,124 @@ def test_unasked_only_what_spoils_the_outputs_goes() -> None:
     assert rescued(plan, np.array([1e-4, 0.5, 1e-4, 1e-4])).all()  # it has most of the multiplications
 
 
-def test_a_trial_answers_by_name() -> None:
-    trial = Trial(["a", "b"], lambda feed, on: [feed["x"] * on.sum(), on])
-    found = trial.answer(np.ones(3))({"x": np.float32(2)})
-    assert found["a"] == 6 and len(found["b"]) == 3
+def test_a_score_sees_outputs_by_name() -> None:
+    drop = drop_of(["a", "b"], lambda feed: [feed["x"], 3 * feed["x"]], None, lambda run: float(run({"x": 2.0})["b"]))  # type: ignore[arg-type, list-item]
+    assert drop(lambda feed: [feed["x"], feed["x"]]) == 4  # type: ignore[list-item]
+
+
+def test_the_outcome_itself_keeps_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More layers go back where integers lose more than the trials did."""
+    drops = iter([0.0, 1.0, 0.0])  # of a trial, of what it leads to, and with a layer more in f32
+    monkeypatch.setattr("edgec.compiler.quantize.quantizer.drop_of", lambda *_: lambda answer: next(drops))
+    _, report, session = quantized(heavy(), data(), max_drop=0.5)
+    assert set(precision(report).values()) == {"int8"} and report.drop is not None and 0 < report.drop < 0.5
+    assert not session.notes
+
+
+def test_a_score_decides() -> None:
+    model = heavy()
+    real = [interpret(canonical(model), {"x": sample[None]})["y"] for sample in data()]
+
+    def agreement(run: Any) -> float:
+        """100, less the mean error in percent."""
+        found = [run({"x": sample[None]})["y"] for sample in data()]
+        return 100 - 100 * float(
+            np.mean([np.abs(a - b).mean() / np.abs(b).mean() for a, b in zip(found, real, strict=True)])
+        )
+
+    _, lax, _ = quantized(model, data(), max_drop=20.0, score=agreement)
+    assert set(precision(lax).values()) == {"int8"} and lax.drop is not None
+    _, strict, _ = quantized(model, data(), max_drop=0.75 * lax.drop, score=agreement)
+    assert precision(strict) == {**dict.fromkeys(GOOD, "int8"), BAD: "f32"}
+    assert strict.drop is not None and strict.drop <= 0.75 * lax.drop
+
+
+def test_a_score_by_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(heavy(), tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=data())
+    (tmp_path / "score.py").write_text(
+        "import numpy as np\n"
+        f"x = np.load({str(tmp_path / 'data.npz')!r})['x']\n"
+        "first = []\n"
+        "def closeness(run):\n"
+        "    y = np.stack([run({'x': sample[None]})['y'] for sample in x])\n"
+        "    first.append(y)  # the float model is asked first\n"
+        "    return -float(np.square(y - first[0]).sum() / np.square(first[0]).sum())\n"
+    )
+    words = ["quantize", str(tmp_path / "net.onnx"), "-o", str(tmp_path / "q.onnx"), "--json", "--max-drop", "0.0015"]
+    words += ["--calib", str(tmp_path / "data.npz"), "--score", f"{tmp_path / 'score.py'}:closeness"]
+    assert main(words) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {row["name"]: row["precision"] for row in said["layers"]} == {**dict.fromkeys(GOOD, "int8"), BAD: "f32"}
+    assert said["layers_f32"] == 1 and 0 < said["drop"] <= 0.0015
+
+
+def test_outputs_that_are_no_floats_are_left_out() -> None:
+    net = Net()
+    a = net.node("Relu", net.conv("x", 8, 8))
+    b = net.conv(a, 8, 8)
+    model = net.model(b, net.node("Greater", b, a), net.node("ArgMax", b, axis=1, keepdims=0))
+    for info, kind in zip(model.graph.output[1:], (onnx.TensorProto.BOOL, onnx.TensorProto.INT64), strict=True):
+        info.type.tensor_type.elem_type = kind
+    graph, report, _ = quantized(model, data(), max_drop=0.01)
+    assert report.output_sqnr is not None and report.output_sqnr > 35
+    assert [v.type.dtype for v in graph.outputs] == ["f32", "bool", "i64"]
+
+
+def test_a_row_of_scores_is_right_or_wrong() -> None:
+    a, b = np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 2.0, 2.1]])
+    assert disagreement([b], [a]) == 0.0 and disagreement([a[:, ::-1]], [a]) == 1.0
+    field = np.ones((1, 2, 4, 4))
+    assert disagreement([field * 1.1], [field]) == pytest.approx(0.01)
+
+
+def test_a_classifier_is_held_against_its_classes() -> None:
+    _, report, _ = quantized(head(), data(16), max_drop=0.25)
+    assert report.drop is not None and (16 * report.drop).is_integer()
+
+
+@pytest.mark.parametrize("needed", range(5))
+def test_as_few_layers_as_needed(needed: int) -> None:
+    """Trials are few, and the count found is the least that keeps the drop."""
+    plan, trials = place(canonical(heavy())), []
+
+    def drop(on: Any) -> float:
+        trials.append(on)
+        return 0.0 if (on == 0).sum() >= needed else 1.0
+
+    harm = np.array([1.0, 4.0, 3.0, 2.0])
+    found = fewest(worst_first(plan, harm), drop, 0.5, lambda *_: None)
+    assert found == needed and len(trials) <= 4
+
+
+def test_unasked_only_what_spoils_the_outputs_goes() -> None:
+    plan = place(canonical(heavy()))
+    assert rescued(plan, np.array([1e-4, 1e-4, 1e-4, 1e-4])).all()
+    assert list(rescued(plan, np.array([1e-4, 1e-4, 0.5, 1e-4]))) == [1, 1, 0, 1]
+    assert rescued(plan, np.array([1e-4, 0.5, 1e-4, 1e-4])).all()  # it has most of the multiplications
+
+
+def test_a_score_sees_outputs_by_name() -> None:
+    drop = drop_of(["a", "b"], lambda feed: [feed["x"], 3 * feed["x"]], None, lambda run: float(run({"x": 2.0})["b"]))  # type: ignore[arg-type, list-item]
+    assert drop(lambda feed: [feed["x"], feed["x"]]) == 4  # type: ignore[list-item]
+
+
+def test_the_outcome_itself_keeps_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More layers go back where integers lose more than the trials did."""
+    counts = []
+
+    def drop_of_integers(names: Any, real: Any, calib: Any, score: Any) -> Any:
+        def drop(answer: Any) -> float:
+            trial = "on" in (answer.__code__.co_freevars or ())
+            counts.append(trial)
+            return 0.0 if trial or counts.count(False) > 1 else 1.0
+
+        return drop
+
+    monkeypatch.setattr("edgec.compiler.quantize.quantizer.drop_of", drop_of_integers)
+    _, report, session = quantized(heavy(), data(), max_drop=0.5)
+    assert list(precision(report).values()).count("f32") == 1 and report.drop == 0.0
+    assert any("1 of 4 layers stay in f32 to keep max_drop" in note for note in session.notes)
 
 
 def test_a_model_that_is_poor_everywhere_says_so() -> None:
