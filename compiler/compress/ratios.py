@@ -1,0 +1,173 @@
+"""How many channels of each family go: those first whose loss is least for the time that they cost, until the share of
+the multiplications that is asked for is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ir import Node
+from ..macs import node_macs
+from ..ops.common import Tensor
+from ..target import Target
+from .groups import Channels, Coupling
+from .saliency import Curve, Numbering
+
+USUAL = 8  # channels, where no target says how many its kernels work on at a time
+
+
+def multiple(target: Target | None) -> int:
+    """Widths are multiples of it: the numbers in a vector register, which kernels' tiles of channels are made of."""
+    return USUAL if target is None else max(USUAL, target.cpu.lanes())
+
+
+def widths(width: int, unit: int, exact: bool) -> list[int]:
+    """What a family may be cut to, widest first. Narrow ones also to halves and quarters of a unit, unless the unit is
+    the user's (`exact`)."""
+    found = set(range(unit, width, unit))
+    if not exact and width <= 2 * unit:
+        found |= set(range(max(unit // 2, 1), width, max(unit // 2, 1)))
+    if not exact and width <= unit:
+        found |= set(range(max(unit // 4, 1), width, max(unit // 4, 1)))
+    return sorted(found, reverse=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """One layer: what it costs, and how much of its inputs and outputs belong to each family (the last: to none)."""
+
+    node: Node
+    macs: int
+    cost: float
+    inputs: Tensor | None
+    outputs: Tensor | None
+
+    def share(self, kept: Tensor) -> float:
+        """Of its multiplications that are left when so much of each family is."""
+        made = 1.0
+        for part in (self.inputs, self.outputs):
+            if part is not None:
+                made *= float(part @ kept)
+        return made
+
+
+def works(known: Coupling, numbering: Numbering, costs: Mapping[Node, float]) -> list[Work]:
+    """Every layer that removing channels makes smaller."""
+    family_of = np.searchsorted(np.asarray(numbering.starts), np.arange(numbering.count), side="right") - 1
+
+    def parts(channels: Channels | None) -> Tensor | None:
+        if channels is None:
+            return None
+        classes = numbering.of[channels.numbers]
+        found = np.zeros(len(numbering.starts) + 1)
+        np.add.at(found, np.where(classes >= 0, family_of[classes], len(numbering.starts)), 1.0)
+        return None if found[-1] == len(classes) else np.asarray(found / len(classes))
+
+    made = []
+    for node, layer in known.layers.items():
+        inputs, outputs = parts(None if layer.depthwise else layer.inputs), parts(layer.outputs)
+        if inputs is not None or outputs is not None:
+            macs = node_macs(node)
+            made.append(Work(node, macs, costs.get(node, float(macs)), inputs, outputs))
+    return made
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How many classes of each family go; what that is expected to cost in error; the share of multiplications gone."""
+
+    gone: tuple[int, ...]
+    error: float
+    share: float
+
+
+def planned(
+    share: float,
+    curves: Sequence[Curve],
+    weights: Tensor,
+    layers: Sequence[Work],
+    unit: int,
+    exact: bool,
+) -> Plan:
+    """Cut families, the best loss per time first, until `share` of the multiplications is gone; then give back what
+    is not needed for it."""
+    search = _Search(curves, weights, layers, unit, exact)
+    while search.gone_share() < share and search.cut():
+        pass
+    if search.gone_share() >= share:
+        search.give_back(share)
+    gone = tuple(c.family.width - k for c, k in zip(curves, search.kept, strict=True))
+    return Plan(gone, float(search.errors().sum()), search.gone_share())
+
+
+class _Search:
+    def __init__(
+        self, curves: Sequence[Curve], weights: Tensor, layers: Sequence[Work], unit: int, exact: bool
+    ) -> None:
+        self.curves, self.weights = curves, weights
+        self.kept = [c.family.width for c in curves]
+        self.steps = [[w for w in widths(n, unit, exact) if n - w < len(c.errors)] for c, n in self._sized()]
+        self.inputs, self.outputs = (
+            np.stack([p if p is not None else self._none() for p in side]) if layers else np.zeros((0, len(curves) + 1))
+            for side in ([w.inputs for w in layers], [w.outputs for w in layers])
+        )
+        self.macs = np.asarray([w.macs for w in layers], np.float64)
+        self.cost = np.asarray([w.cost for w in layers], np.float64)
+
+    def _none(self) -> Tensor:
+        """Of a layer none of whose inputs (or outputs) go."""
+        return np.eye(len(self.curves) + 1)[-1]
+
+    def _sized(self) -> list[tuple[Curve, int]]:
+        return [(c, c.family.width) for c in self.curves]
+
+    def left(self, kept: Sequence[int]) -> Tensor:
+        """Of each layer, the share that is left."""
+        shares = np.asarray([k / c.family.width for c, k in zip(self.curves, kept, strict=True)] + [1.0])
+        return np.asarray((self.inputs @ shares) * (self.outputs @ shares))
+
+    def gone_share(self, kept: Sequence[int] | None = None) -> float:
+        total = float(self.macs.sum())
+        return 1 - float(self.macs @ self.left(kept or self.kept)) / total if total else 0.0
+
+    def error(self, family: int, kept: int) -> float:
+        curve = self.curves[family]
+        return float(curve.errors[curve.family.width - kept] * self.weights[family])
+
+    def errors(self) -> Tensor:
+        return np.asarray([self.error(k, kept) for k, kept in enumerate(self.kept)])
+
+    def cut(self) -> bool:
+        """Cut the family whose loss per time is least; False where none is left."""
+        now, best, choice = float(self.cost @ self.left(self.kept)), np.inf, None
+        for family in range(len(self.curves)):
+            for width in self.steps[family]:
+                if width >= self.kept[family]:
+                    continue
+                kept = [*self.kept[:family], width, *self.kept[family + 1 :]]
+                saved = now - float(self.cost @ self.left(kept))
+                lost = max(self.error(family, width) - self.error(family, self.kept[family]), 0.0)
+                price = (lost + 1e-15) / saved if saved > 0 else np.inf
+                if price < best:
+                    best, choice = price, (family, width)
+        if choice is None:
+            return False
+        self.kept[choice[0]] = choice[1]
+        return True
+
+    def give_back(self, share: float) -> None:
+        """Widen families again, the greatest loss first, while enough stays gone."""
+        changed = True
+        while changed:
+            changed = False
+            for family in map(int, np.argsort(-self.errors(), kind="stable")):
+                whole = self.curves[family].family.width
+                for width in [whole, *self.steps[family]]:
+                    if width <= self.kept[family]:
+                        break
+                    kept = [*self.kept[:family], width, *self.kept[family + 1 :]]
+                    if self.gone_share(kept) >= share:
+                        self.kept, changed = kept, True
+                        break
