@@ -24,7 +24,7 @@ def prune(
     saliency: Literal["auto", "weight", "activation", "reconstruction"] = "auto",
     repair: bool = True,
     round: int | None = None,
-    samples: int = 256,
+    samples: int = 512,
     session: Session,
 ) -> Graph:
     """Removes channels; what is left makes up for them where there are calibration data.

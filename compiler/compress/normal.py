@@ -40,6 +40,17 @@ class Normal:
             self.y += y.sum(2, dtype=np.float64)
         self.count += x.shape[2]
 
+    def joined(self, other: Normal) -> Normal:
+        """Of the positions of both."""
+        return Normal(
+            self.xx + other.xx,
+            self.xy + other.xy,
+            self.yy + other.yy,
+            self.x + other.x,
+            self.y + other.y,
+            self.count + other.count,
+        )
+
     @property
     def usable(self) -> bool:
         """Whether there is something in it, and nothing beyond the numbers."""

@@ -25,7 +25,6 @@ from .saliency import Curve, Saliency, curves, numbered, readers_of
 from .sensitivity import sensitivities
 from .walk import Feeds, samples
 
-MEASURED = 64  # samples that saliency is taken from
 METHOD = "channels"
 
 
@@ -37,7 +36,7 @@ class Options:
     saliency: Literal["auto", "weight", "activation", "reconstruction"] = "auto"
     repair: bool = True
     round: int | None = None
-    samples: int = 256
+    samples: int = 512
 
 
 def pruned(graph: Graph, options: Options, session: Session) -> Graph:
@@ -119,13 +118,12 @@ class _Work:
     def planned(self) -> Plan:
         """How many of each family go."""
         numbering = numbered(self.known, self.families)
-        few = None if self.feeds is None else self.feeds[:: -(-len(self.feeds) // MEASURED)]
-        readers = readers_of(self.known, numbering, few, self.tell)
+        readers = readers_of(self.known, numbering, self.feeds, self.tell)
         self.curves = curves(self.known, self.families, numbering, readers, self._kind())
         weights = np.ones(len(self.families))
-        if few is not None:
+        if self.feeds is not None:
             threads = self.session.threads
-            weights = sensitivities(self.known, self.curves, numbering, readers, few, self.tell, threads)
+            weights = sensitivities(self.known, self.curves, numbering, readers, self.feeds, self.tell, threads)
         unit = self.options.round or multiple(self.session.target)
         layers = works(self.known, numbering, self._layer_costs())
         return planned(self.options.share, self.curves, weights, layers, unit, self.options.round is not None)

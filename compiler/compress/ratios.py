@@ -24,14 +24,12 @@ def multiple(target: Target | None) -> int:
 
 
 def widths(width: int, unit: int, exact: bool) -> list[int]:
-    """What a family may be cut to, widest first. Narrow ones also to halves and quarters of a unit, unless the unit is
-    the user's (`exact`)."""
-    found = set(range(unit, width, unit))
+    """What a family may be cut to, widest first. Narrow ones also to parts of a unit, for the sake of the layers that
+    read them, unless the unit is the user's (`exact`)."""
+    step = unit
     if not exact and width <= 2 * unit:
-        found |= set(range(max(unit // 2, 1), width, max(unit // 2, 1)))
-    if not exact and width <= unit:
-        found |= set(range(max(unit // 4, 1), width, max(unit // 4, 1)))
-    return sorted(found, reverse=True)
+        step = max(unit // (8 if width <= unit else 4), 1)
+    return list(range((width - 1) // step * step, 0, -step))
 
 
 @dataclass(frozen=True, eq=False)

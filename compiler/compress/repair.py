@@ -196,20 +196,23 @@ def _best(layer: _Layer, fit: Normal, held: Normal) -> tuple[Tensor, Tensor, Fit
     if not (fit.usable and held.usable):
         return layer.rows, layer.bias, Fit(inf, inf)
     before = best = held.error(layer.rows, layer.bias)
-    rows, bias = layer.rows, layer.bias
-    for damping in FEWER if rows.shape[2] >= LARGE else DAMPINGS:
-        new = solved(fit, layer.rows, layer.bias, damping, layer.mask, layer.shifted)
-        error = held.error(*_stored(layer, *new))
+    chosen: float | None = None
+    for damping in FEWER if layer.rows.shape[2] >= LARGE else DAMPINGS:
+        error = held.error(*_solved(layer, fit, damping))
         if error < best:
-            rows, bias, best = *new, error
-        elif best < before:
+            chosen, best = damping, error
+        elif chosen is not None:
             break
     scale = max(held.spread(), 1e-30)
+    rows, bias = layer.rows, layer.bias
+    if chosen is not None:  # all samples serve better than some
+        rows, bias = _solved(layer, fit.joined(held), chosen)
     return rows, bias, Fit(before / scale, best / scale)
 
 
-def _stored(layer: _Layer, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-    """As the graph will have them."""
+def _solved(layer: _Layer, sums: Normal, damping: float) -> tuple[Tensor, Tensor]:
+    """New rows and bias, as the graph will have them."""
+    rows, bias = solved(sums, layer.rows, layer.bias, damping, layer.mask, layer.shifted)
     kind = layer.weights.dtype
     return rows.astype(kind).astype(np.float64), bias.astype(kind).astype(np.float64)
 

@@ -48,6 +48,7 @@ class Moments:
 
     covariance: Tensor
     mean: Tensor
+    count: int  # positions that they are of
 
 
 @dataclass
@@ -137,7 +138,7 @@ def _moments(node: Node, inputs: Sequence[Tensor]) -> list[Moments]:
         count += len(places)
     assert square is not None and mean is not None
     square, mean = square / count, mean / count
-    return [Moments(square[g] - np.outer(mean[g], mean[g]), mean[g]) for g in range(groups)]
+    return [Moments(square[g] - np.outer(mean[g], mean[g]), mean[g], count) for g in range(groups)]
 
 
 def curves(
@@ -237,7 +238,8 @@ class _State:
         assert reader.moments is not None
         own = reader.moments.covariance
         floor = float(np.square(reader.moments.mean).mean())
-        weight = DAMPING * float(np.diag(own).mean()) + 1e-6 * floor + 1e-12
+        few = len(own) / reader.moments.count  # what is fitted on few positions serves others less
+        weight = max(DAMPING, few) * float(np.diag(own).mean()) + 1e-6 * floor + 1e-12
         inverse = np.linalg.inv(own + weight * np.eye(len(own)))
         return _State((inverse + inverse.T) / 2, reader.rows.copy(), at, 1 / reader.variance)
 

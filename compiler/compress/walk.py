@@ -14,7 +14,7 @@ from ..ops.common import Tensor
 
 Feeds = Sequence[Mapping[str, Tensor]]
 Key = tuple[Value, bool]  # a value, and whether it is the changed graph's own
-MOST = 256
+MOST = 512
 MACS = 3e11  # multiplications that a walk may take
 BYTES = 1 << 30  # that the values of all samples may take at a time
 
