@@ -144,7 +144,7 @@ def _of_values(known: Coupling, node: Node) -> Outcome:
 
 
 def _elementwise(known: Coupling, node: Node) -> Outcome:
-    """Arguments are aligned at their last axes; whatever has the same size along the channels' axis is cut with them."""
+    """Arguments are aligned at their last axes; what has the same size along the channels' axis is cut with them."""
     rank = len(node.types[0].shape)
     of = {k: known.of[a] for k, a in enumerate(node.args) if a in known.of}
     axes = {c.axis + rank - len(node.args[k].shape) for k, c in of.items()}

@@ -7,11 +7,9 @@ from dataclasses import dataclass, replace
 from math import isfinite
 from typing import Literal
 
-import numpy as np
-
 from ..calibration.request import calibration_of, needed_calibration, progress_of
 from ..errors import EdgecError
-from ..ir import Graph, Node, Value
+from ..ir import Graph, Node
 from ..macs import node_macs
 from ..ops.common import Tensor
 from ..quantize.modelled import Costs, modelled
@@ -21,8 +19,7 @@ from .groups import Channels, Coupling, Family, coupled, label
 from .ratios import Plan, multiple, planned, works
 from .repair import Fit, refitted
 from .report import Record, Report
-from .saliency import Curve, Saliency, curves, numbered, readers_of
-from .sensitivity import sensitivities
+from .saliency import Saliency, curves, numbered, readers_of
 from .walk import Feeds, samples
 
 METHOD = "channels"
@@ -69,7 +66,9 @@ def pruned(graph: Graph, options: Options, session: Session) -> Graph:
 
 def _checked(options: Options) -> None:
     if not 0 <= options.share < 1:
-        raise EdgecError(f"prune: channels={options.share:g}: expected a share of the multiplications, from 0 to below 1")
+        raise EdgecError(
+            f"prune: channels={options.share:g}: expected a share of the multiplications, from 0 to below 1"
+        )
     if options.round is not None and options.round < 1:
         raise EdgecError(f"prune: round={options.round}: expected a number of channels, 1 or more")
     if options.samples < 1:
@@ -120,13 +119,9 @@ class _Work:
         numbering = numbered(self.known, self.families)
         readers = readers_of(self.known, numbering, self.feeds, self.tell)
         self.curves = curves(self.known, self.families, numbering, readers, self._kind())
-        weights = np.ones(len(self.families))
-        if self.feeds is not None:
-            threads = self.session.threads
-            weights = sensitivities(self.known, self.curves, numbering, readers, self.feeds, self.tell, threads)
         unit = self.options.round or multiple(self.session.target)
         layers = works(self.known, numbering, self._layer_costs())
-        return planned(self.options.share, self.curves, weights, layers, unit, self.options.round is not None)
+        return planned(self.options.share, self.curves, layers, unit, self.options.round is not None)
 
     def _kind(self) -> Saliency:
         if self.options.saliency != "auto":
@@ -182,9 +177,7 @@ def _records(
     for node, layer in known.layers.items():
         new = cut.nodes[node] if cut is not None else node
         fit = fits.get(new)
-        made = Record(
-            label(node), METHOD, node.args[1].shape, new.args[1].shape, node_macs(node), node_macs(new)
-        )
+        made = Record(label(node), METHOD, node.args[1].shape, new.args[1].shape, node_macs(node), node_macs(new))
         made.error = fit.after if fit is not None and isfinite(fit.after) else None
         made.cost_before = before.layers.get(node.name) if before else None
         made.cost_after = now.layers.get(node.name) if now else None

@@ -84,14 +84,13 @@ class Plan:
 def planned(
     share: float,
     curves: Sequence[Curve],
-    weights: Tensor,
     layers: Sequence[Work],
     unit: int,
     exact: bool,
 ) -> Plan:
     """Cut families, the best loss per time first, until `share` of the multiplications is gone; then give back what
     is not needed for it."""
-    search = _Search(curves, weights, layers, unit, exact)
+    search = _Search(curves, layers, unit, exact)
     while search.gone_share() < share and search.cut():
         pass
     if search.gone_share() >= share:
@@ -101,10 +100,8 @@ def planned(
 
 
 class _Search:
-    def __init__(
-        self, curves: Sequence[Curve], weights: Tensor, layers: Sequence[Work], unit: int, exact: bool
-    ) -> None:
-        self.curves, self.weights = curves, weights
+    def __init__(self, curves: Sequence[Curve], layers: Sequence[Work], unit: int, exact: bool) -> None:
+        self.curves = curves
         self.kept = [c.family.width for c in curves]
         self.steps = [[w for w in widths(n, unit, exact) if n - w < len(c.errors)] for c, n in self._sized()]
         self.inputs, self.outputs = (
@@ -132,7 +129,7 @@ class _Search:
 
     def error(self, family: int, kept: int) -> float:
         curve = self.curves[family]
-        return float(curve.errors[curve.family.width - kept] * self.weights[family])
+        return float(curve.errors[curve.family.width - kept])
 
     def errors(self) -> Tensor:
         return np.asarray([self.error(k, kept) for k, kept in enumerate(self.kept)])

@@ -22,8 +22,9 @@ from ..ir import Graph, Node, Value
 from ..op import const, rebuild
 from ..ops.common import Tensor
 from ..quantize.placement import constant
-from .columns import columns, positions, result_axis, results, rows_of, weights_of
-from .normal import Normal, solved
+from .bend import Bend, bend_of
+from .columns import result_axis, rows_of, weights_of
+from .fitting import Fit, Layer, fitted
 from .walk import Feeds, Step, Walk, samples, steps
 
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
@@ -52,14 +53,6 @@ class Refit:
     mask: npt.NDArray[np.bool_] | None = None
 
 
-@dataclass(frozen=True)
-class Fit:
-    """A layer's error on held-out samples as a share of the aim's variance there, before and after."""
-
-    before: float
-    after: float
-
-
 def repaired(before: Graph, after: Graph, refits: Sequence[Refit], data: Calibration, tell: Progress) -> Graph:
     """`after` with other weights and biases in the refitted layers, none of which has a larger error by it."""
     return refitted(before, after, refits, samples(data, before), tell)[0]
@@ -79,10 +72,12 @@ def refitted(
     def visit(step: Step, arrays: list[Sequence[Tensor]]) -> Mapping[int, Tensor]:
         refit = asked.get(step.node)
         if refit is not None:
-            fits[refit.node] = _refit(refit, adds.get(refit.node), arrays[0], arrays[-1], instead)
+            fits[refit.node] = _refit(refit, adds.get(refit.node), bends[refit.node], arrays[0], arrays[-1], instead)
             tell("repair", len(fits), len(asked))
         return instead.get(step.node, {})
 
+    users = before.users()
+    bends = {node: bend_of(users, refit.aim, before.outputs) for node, refit in asked.items()}
     plan = list(steps(before, after, {r.node: r.aim for r in refits}, set(adds.values())))
     Walk(plan, feeds).run(visit)
     return _with_constants(after, instead), fits
@@ -106,19 +101,38 @@ def _other(add: Node, node: Node) -> Value:
     return add.args[1 - add.args.index(Value(node))]
 
 
-@dataclass(frozen=True)
-class _Layer:
-    """Weights as rows [groups, outputs, inputs], and the bias [groups, outputs]; `shifted`: there is one to change."""
+def _refit(
+    refit: Refit,
+    add: Node | None,
+    bend: Bend | None,
+    inputs: Sequence[Tensor],
+    aims: Sequence[Tensor],
+    instead: dict[Node, dict[int, Tensor]],
+) -> Fit:
+    """Find the constants that the layer reads from now on; none where its own serve as well."""
+    node = refit.node
+    if refit.kept is not None:
+        aims = [np.take(a, refit.kept, result_axis(node)) for a in aims]
+    if aims[0].shape != node.types[0].shape:
+        raise EdgecError(f"repair: {node}: the aim {list(aims[0].shape)} does not fit its result {node.types[0]}")
+    layer = _layer(refit, add)
+    if layer is None:
+        return Fit(inf, inf)
+    raw = add is not None and refit.aim.node.op == "MatMul"
+    rows, bias, made = fitted(layer, inputs, aims, layer.bias if raw else None, bend)
+    if rows is layer.rows:
+        return made
+    shift = bias.reshape(-1).astype(layer.weights.dtype)
+    instead[node] = {1: weights_of(node, rows, layer.weights)}
+    if node.op != "MatMul":
+        instead[node][2] = shift
+    elif add is not None:
+        other = _other(add, node)
+        instead[add] = {add.args.index(other): shift.reshape(other.shape if other.type.size == shift.size else -1)}
+    return made
 
-    node: Node
-    weights: Tensor
-    rows: Tensor
-    bias: Tensor
-    mask: Tensor | None
-    shifted: bool
 
-
-def _layer(refit: Refit, add: Node | None) -> _Layer | None:
+def _layer(refit: Refit, add: Node | None) -> Layer | None:
     node = refit.node
     weights = constant(node.args[1])
     rows = rows_of(node, weights) if weights is not None else None
@@ -134,87 +148,7 @@ def _layer(refit: Refit, add: Node | None) -> _Layer | None:
     bias = np.broadcast_to(given.reshape(-1), rows.shape[0] * rows.shape[1]).reshape(rows.shape[:2])
     mask = None if refit.mask is None else rows_of(node, refit.mask)
     shifted = node.op != "MatMul" or add is not None
-    return _Layer(node, weights, rows.astype(np.float64), bias.astype(np.float64), mask, shifted)
-
-
-def _refit(
-    refit: Refit,
-    add: Node | None,
-    inputs: Sequence[Tensor],
-    aims: Sequence[Tensor],
-    instead: dict[Node, dict[int, Tensor]],
-) -> Fit:
-    """Find the constants that the layer reads from now on; none where its own serve as well."""
-    node = refit.node
-    if refit.kept is not None:
-        aims = [np.take(a, refit.kept, result_axis(node)) for a in aims]
-    if aims[0].shape != node.types[0].shape:
-        raise EdgecError(f"repair: {node}: the aim {list(aims[0].shape)} does not fit its result {node.types[0]}")
-    layer = _layer(refit, add)
-    if layer is None:
-        return Fit(inf, inf)
-    raw = add is not None and refit.aim.node.op == "MatMul"
-    fit, held = _sums(layer, inputs, aims, layer.bias if raw else None)
-    rows, bias, made = _best(layer, fit, held)
-    if rows is layer.rows:
-        return made
-    shift = bias.reshape(-1).astype(layer.weights.dtype)
-    instead[node] = {1: weights_of(node, rows, layer.weights)}
-    if node.op != "MatMul":
-        instead[node][2] = shift
-    elif add is not None:
-        other = _other(add, node)
-        instead[add] = {add.args.index(other): shift.reshape(other.shape if other.type.size == shift.size else -1)}
-    return made
-
-
-def _sums(
-    layer: _Layer, inputs: Sequence[Tensor], aims: Sequence[Tensor], raised: Tensor | None
-) -> tuple[Normal, Normal]:
-    """Normal equations of the samples to fit on, and of those held out; aims are `raised` by a bias they lack."""
-    groups, outputs, width = layer.rows.shape
-    made = Normal.empty(groups, width, outputs), Normal.empty(groups, width, outputs)
-    total = positions(layer.node)
-    wanted = min(max(PER_INPUT * width, LEAST), MOST)
-    each = min(total, -(-wanted // len(inputs)))
-    for number, (x, y) in enumerate(zip(inputs, aims, strict=True)):
-        chosen = np.arange(total)
-        if each < total:
-            chosen = np.sort(np.random.default_rng(number).choice(total, each, replace=False))
-        parts = [chosen[1::2], chosen[::2]] if len(inputs) < HELD else [chosen]
-        for part, places in enumerate(parts):
-            held = number % HELD == HELD - 1 if len(parts) == 1 else part == 0
-            aim = results(layer.node, y, places)
-            if raised is not None:
-                aim = aim + raised[:, :, None].astype(np.float32)
-            made[int(held)].add(columns(layer.node, x, layer.node.types[0].shape, places), aim)
-    return made
-
-
-def _best(layer: _Layer, fit: Normal, held: Normal) -> tuple[Tensor, Tensor, Fit]:
-    """The rows and bias that serve the held-out samples best; the layer's own where nothing is better."""
-    if not (fit.usable and held.usable):
-        return layer.rows, layer.bias, Fit(inf, inf)
-    before = best = held.error(layer.rows, layer.bias)
-    chosen: float | None = None
-    for damping in FEWER if layer.rows.shape[2] >= LARGE else DAMPINGS:
-        error = held.error(*_solved(layer, fit, damping))
-        if error < best:
-            chosen, best = damping, error
-        elif chosen is not None:
-            break
-    scale = max(held.spread(), 1e-30)
-    rows, bias = layer.rows, layer.bias
-    if chosen is not None:  # all samples serve better than some
-        rows, bias = _solved(layer, fit.joined(held), chosen)
-    return rows, bias, Fit(before / scale, best / scale)
-
-
-def _solved(layer: _Layer, sums: Normal, damping: float) -> tuple[Tensor, Tensor]:
-    """New rows and bias, as the graph will have them."""
-    rows, bias = solved(sums, layer.rows, layer.bias, damping, layer.mask, layer.shifted)
-    kind = layer.weights.dtype
-    return rows.astype(kind).astype(np.float64), bias.astype(kind).astype(np.float64)
+    return Layer(node, weights, rows.astype(np.float64), bias.astype(np.float64), mask, shifted)
 
 
 def _with_constants(graph: Graph, instead: Mapping[Node, Mapping[int, Tensor]]) -> Graph:

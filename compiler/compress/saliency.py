@@ -27,6 +27,8 @@ from .walk import Feeds, Step, Walk
 Saliency = Literal["weight", "activation", "reconstruction"]
 DAMPING = 1e-2
 ROUNDS = 48  # in which a family's classes are chosen
+LOOKS = 12  # how often what is lost is measured on the way
+HELD = 4  # one in so many samples is held out
 LEAST = 8  # a family keeps at least one class in so many
 POSITIONS = (2048, 12288)
 
@@ -44,11 +46,13 @@ class Curve:
 
 @dataclass
 class Moments:
-    """Of one group of a reader: covariance and mean of its columns, and the variance of what it makes of them."""
+    """Of one group of a reader: covariance and mean of its columns over `count` positions of samples, and covariance
+    over those of samples that are held out."""
 
     covariance: Tensor
     mean: Tensor
-    count: int  # positions that they are of
+    count: int
+    held: Tensor
 
 
 @dataclass
@@ -65,7 +69,7 @@ class Reader:
         """Of its results, summed."""
         if self.moments is None:
             return float(np.square(self.rows).sum()) + 1e-30
-        return float(np.einsum("oi,oi->", self.rows @ self.moments.covariance, self.rows)) + 1e-30
+        return _energy(self.rows, self.moments.held) + 1e-30
 
 
 @dataclass(frozen=True)
@@ -125,20 +129,39 @@ def _moments(node: Node, inputs: Sequence[Tensor]) -> list[Moments]:
     total, groups = positions(node), groups_of(node) if node.op != "MatMul" else 1
     width = node.args[1].type.size // (node.types[0].shape[-1] if node.op == "MatMul" else 1)
     each = min(total, -(-min(max(4 * width, POSITIONS[0]), POSITIONS[1]) // len(inputs)))
-    square: Tensor | None = None
-    mean: Tensor | None = None
-    count = 0
+    sums = [_Sums(), _Sums()]
     for number, x in enumerate(inputs):
         places = np.arange(total)
         if each < total:
             places = np.sort(np.random.default_rng(number).choice(total, each, replace=False))
-        made = columns(node, x, node.types[0].shape, places)
-        product, sums = np.matmul(made, made.transpose(0, 2, 1)).astype(np.float64), made.sum(2, dtype=np.float64)
-        square, mean = (product, sums) if square is None or mean is None else (square + product, mean + sums)
-        count += len(places)
-    assert square is not None and mean is not None
-    square, mean = square / count, mean / count
-    return [Moments(square[g] - np.outer(mean[g], mean[g]), mean[g], count) for g in range(groups)]
+        sums[number % HELD == HELD - 1].add(columns(node, x, node.types[0].shape, places))
+    if not sums[1].count:
+        sums[1] = sums[0]
+    (mean, own), (_, held) = (s.moments() for s in sums)
+    return [Moments(own[g], mean[g], sums[0].count, held[g]) for g in range(groups)]
+
+
+@dataclass
+class _Sums:
+    """Of columns [groups, inputs, positions]."""
+
+    square: Tensor | float = 0.0
+    total: Tensor | float = 0.0
+    count: int = 0
+
+    def add(self, x: Tensor) -> None:
+        self.square = self.square + np.matmul(x, x.transpose(0, 2, 1)).astype(np.float64)
+        self.total = self.total + x.sum(2, dtype=np.float64)
+        self.count += x.shape[2]
+
+    def moments(self) -> tuple[Tensor, Tensor]:
+        """Means, and covariances."""
+        mean = np.asarray(self.total) / self.count
+        return mean, np.asarray(self.square) / self.count - mean[:, :, None] * mean[:, None, :]
+
+
+def _energy(rows: Tensor, covariance: Tensor) -> float:
+    return float(np.einsum("oi,oi->", rows @ covariance, rows))
 
 
 def curves(
@@ -199,35 +222,33 @@ def _from_makers(known: Coupling, family: Family) -> Curve:
 def _eliminated(family: Family, parts: Parts) -> Curve:
     """The cheapest classes first, the others making up for them."""
     states = [_State.of(reader, at) for reader, at in parts]
-    alive, order, errors = list(range(family.width)), list[int](), [0.0]
-    at_once = max(1, family.width // ROUNDS)
-    while len(alive) > max(1, family.width // LEAST):
+    alive, order = list(range(family.width)), list[int]()
+    counts, errors, plain = [0], [0.0], [0.0]
+    at_once, end = max(1, family.width // ROUNDS), max(1, family.width // LEAST)
+    for number in range(family.width):
+        if len(alive) <= end:
+            break
         scores = np.sum([state.scores(alive) for state in states], axis=0)
-        chosen = [alive[k] for k in np.argsort(scores, kind="stable")[: min(at_once, len(alive) - 1)]]
-        lost = sum(state.remove(chosen) for state in states)
-        errors += [errors[-1] + lost * (k + 1) / len(chosen) for k in range(len(chosen))]
+        chosen = [alive[k] for k in np.argsort(scores, kind="stable")[: min(at_once, len(alive) - end)]]
+        for state in states:
+            state.remove(chosen)
         order += chosen
         alive = [k for k in alive if k not in chosen]
-    plain = np.sum([_plain(reader, at, order) for reader, at in parts], axis=0)
-    return Curve(family, tuple(order), np.asarray(errors), plain)
-
-
-def _plain(reader: Reader, at: Tensor, order: Sequence[int]) -> Tensor:
-    """Errors when nothing makes up for the first classes of an order but the bias."""
-    assert reader.moments is not None
-    found = [0.0]
-    for k in range(1, len(order) + 1):
-        gone = at[list(order[:k])].reshape(-1)
-        rows = reader.rows[:, gone]
-        part = reader.moments.covariance[np.ix_(gone, gone)]
-        found.append(float(np.einsum("oi,oi->", rows @ part, rows)) / reader.variance)
-    return np.asarray(found)
+        if family.width <= LOOKS or number % (ROUNDS // LOOKS) == 0 or len(alive) <= end:
+            counts.append(len(order))
+            errors.append(sum(state.error() for state in states))
+            plain.append(sum(state.plain(order) for state in states))
+    steps = np.arange(len(order) + 1)
+    lost = np.maximum.accumulate(np.interp(steps, counts, errors))
+    return Curve(family, tuple(order), lost, np.interp(steps, counts, plain))
 
 
 @dataclass
 class _State:
     """Of one reader: the inverse of its covariance without the columns that are gone, and its rows by then."""
 
+    reader: Reader
+    held: Tensor
     inverse: Tensor
     rows: Tensor
     at: Tensor
@@ -241,7 +262,8 @@ class _State:
         few = len(own) / reader.moments.count  # what is fitted on few positions serves others less
         weight = max(DAMPING, few) * float(np.diag(own).mean()) + 1e-6 * floor + 1e-12
         inverse = np.linalg.inv(own + weight * np.eye(len(own)))
-        return _State((inverse + inverse.T) / 2, reader.rows.copy(), at, 1 / reader.variance)
+        held = reader.moments.held
+        return _State(reader, held, (inverse + inverse.T) / 2, reader.rows.copy(), at, 1 / reader.variance)
 
     def scores(self, classes: Sequence[int]) -> Tensor:
         """What each class alone would cost now."""
@@ -250,14 +272,19 @@ class _State:
         rows = self.rows[:, at].transpose(1, 0, 2)  # classes, outputs, columns
         return np.asarray(np.einsum("cot,cot->c", np.matmul(rows, blocks), rows) * self.scale)
 
-    def remove(self, classes: Sequence[int]) -> float:
-        """The others make up for some classes; what they cannot is lost."""
+    def remove(self, classes: Sequence[int]) -> None:
+        """The others make up for some classes."""
         gone = self.at[list(classes)].reshape(-1)
-        block = np.linalg.inv(self.inverse[np.ix_(gone, gone)])
-        rows = self.rows[:, gone]
-        lost = float(np.einsum("oi,oi->", rows @ block, rows)) * self.scale
-        across = block @ self.inverse[gone]
-        self.rows -= rows @ across
+        across = np.linalg.inv(self.inverse[np.ix_(gone, gone)]) @ self.inverse[gone]
+        self.rows -= self.rows[:, gone] @ across
         self.inverse -= self.inverse[:, gone] @ across
         self.rows[:, gone] = 0.0
-        return max(lost, 0.0)
+
+    def error(self) -> float:
+        """What is lost by now, on samples that are held out."""
+        return _energy(self.rows - self.reader.rows, self.held) * self.scale
+
+    def plain(self, classes: Sequence[int]) -> float:
+        """What is lost there when nothing makes up for some classes but the bias."""
+        gone = self.at[list(classes)].reshape(-1)
+        return _energy(self.reader.rows[:, gone], self.held[np.ix_(gone, gone)]) * self.scale
