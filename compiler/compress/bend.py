@@ -1,9 +1,9 @@
 """The function through which alone a value is read, and aims that count only what it shows.
 
 For least squares behind a function f, the error of a result p with the aim y is taken as s^2 (p - y)^2, with s the
-slope of f between them; where slopes differ, aims move towards the results instead of weighting them, which majorizes that
-error (Zhang, Zou, He and Sun, "Accelerating very deep convolutional networks for classification and detection", 2015,
-do so for Relu).
+slope of f between them; where slopes differ, aims move towards the results instead of weighting them, which majorizes
+that error (Zhang, Zou, He and Sun, "Accelerating very deep convolutional networks for classification and detection",
+2015, do so for Relu).
 """
 
 from __future__ import annotations

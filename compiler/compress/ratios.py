@@ -34,21 +34,15 @@ def widths(width: int, unit: int, exact: bool) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """One layer: what it costs, and how much of its inputs and outputs belong to each family (the last: to none)."""
+    """One layer: what it costs, and how many of its inputs and outputs belong to each family (the last: to none);
+    None: they do not matter to it. `blocked`: its kernels read whole units of channels."""
 
     node: Node
     macs: int
     cost: float
     inputs: Tensor | None
     outputs: Tensor | None
-
-    def share(self, kept: Tensor) -> float:
-        """Of its multiplications that are left when so much of each family is."""
-        made = 1.0
-        for part in (self.inputs, self.outputs):
-            if part is not None:
-                made *= float(part @ kept)
-        return made
+    blocked: bool
 
 
 def works(known: Coupling, numbering: Numbering, costs: Mapping[Node, float]) -> list[Work]:
@@ -61,14 +55,14 @@ def works(known: Coupling, numbering: Numbering, costs: Mapping[Node, float]) ->
         classes = numbering.of[channels.numbers]
         found = np.zeros(len(numbering.starts) + 1)
         np.add.at(found, np.where(classes >= 0, family_of[classes], len(numbering.starts)), 1.0)
-        return None if found[-1] == len(classes) else np.asarray(found / len(classes))
+        return None if found[-1] == len(classes) else found
 
     made = []
     for node, layer in known.layers.items():
         inputs, outputs = parts(None if layer.depthwise else layer.inputs), parts(layer.outputs)
         if inputs is not None or outputs is not None:
             macs = node_macs(node)
-            made.append(Work(node, macs, costs.get(node, float(macs)), inputs, outputs))
+            made.append(Work(node, macs, costs.get(node, float(macs)), inputs, outputs, node.op != "MatMul"))
     return made
 
 
@@ -101,31 +95,39 @@ def planned(
 
 class _Search:
     def __init__(self, curves: Sequence[Curve], layers: Sequence[Work], unit: int, exact: bool) -> None:
-        self.curves = curves
+        self.curves, self.unit = curves, unit
         self.kept = [c.family.width for c in curves]
-        self.steps = [[w for w in widths(n, unit, exact) if n - w < len(c.errors)] for c, n in self._sized()]
-        self.inputs, self.outputs = (
-            np.stack([p if p is not None else self._none() for p in side]) if layers else np.zeros((0, len(curves) + 1))
-            for side in ([w.inputs for w in layers], [w.outputs for w in layers])
-        )
+        self.steps = [
+            [w for w in widths(c.family.width, unit, exact) if c.family.width - w < len(c.errors)] for c in curves
+        ]
+        none = np.eye(len(curves) + 1)[-1]  # channels that all stay
+        self.inputs = np.stack([none if w.inputs is None else w.inputs for w in layers])
+        self.outputs = np.stack([none if w.outputs is None else w.outputs for w in layers])
+        self.blocked = np.asarray([w.blocked for w in layers])
         self.macs = np.asarray([w.macs for w in layers], np.float64)
         self.cost = np.asarray([w.cost for w in layers], np.float64)
 
-    def _none(self) -> Tensor:
-        """Of a layer none of whose inputs (or outputs) go."""
-        return np.eye(len(self.curves) + 1)[-1]
-
-    def _sized(self) -> list[tuple[Curve, int]]:
-        return [(c, c.family.width) for c in self.curves]
-
-    def left(self, kept: Sequence[int]) -> Tensor:
-        """Of each layer, the share that is left."""
+    def channels(self, kept: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """How many inputs and outputs each layer has left."""
         shares = np.asarray([k / c.family.width for c, k in zip(self.curves, kept, strict=True)] + [1.0])
-        return np.asarray((self.inputs @ shares) * (self.outputs @ shares))
+        return self.inputs @ shares, self.outputs @ shares
 
     def gone_share(self, kept: Sequence[int] | None = None) -> float:
-        total = float(self.macs.sum())
-        return 1 - float(self.macs @ self.left(kept or self.kept)) / total if total else 0.0
+        """Of the multiplications."""
+        read, made = self.channels(self.kept if kept is None else kept)
+        left = float(self.macs @ (read / self.inputs.sum(1) * made / self.outputs.sum(1)))
+        return 1 - left / max(float(self.macs.sum()), 1.0)
+
+    def time(self, kept: Sequence[int]) -> float:
+        """Modelled: kernels work on whole units of channels."""
+        read, made = self.channels(kept)
+        whole = np.where(self.blocked, self._units(read), read) * self._units(made)
+        all_read = self.inputs.sum(1)
+        full = np.where(self.blocked, self._units(all_read), all_read) * self._units(self.outputs.sum(1))
+        return float(self.cost @ (whole / full))
+
+    def _units(self, channels: Tensor) -> Tensor:
+        return np.asarray(np.ceil(channels / self.unit - 1e-9))
 
     def error(self, family: int, kept: int) -> float:
         curve = self.curves[family]
@@ -135,21 +137,20 @@ class _Search:
         return np.asarray([self.error(k, kept) for k, kept in enumerate(self.kept)])
 
     def cut(self) -> bool:
-        """Cut the family whose loss per time is least; False where none is left."""
-        now, best, choice = float(self.cost @ self.left(self.kept)), np.inf, None
-        for family in range(len(self.curves)):
-            for width in self.steps[family]:
-                if width >= self.kept[family]:
-                    continue
-                kept = [*self.kept[:family], width, *self.kept[family + 1 :]]
-                saved = now - float(self.cost @ self.left(kept))
-                lost = max(self.error(family, width) - self.error(family, self.kept[family]), 0.0)
-                price = (lost + 1e-15) / saved if saved > 0 else np.inf
-                if price < best:
-                    best, choice = price, (family, width)
-        if choice is None:
+        """Cut the family whose loss is least for the time that it saves, or where no cut saves any, for the
+        multiplications; False where none is left."""
+        moves = [(k, w) for k, steps in enumerate(self.steps) for w in steps if w < self.kept[k]]
+        now = self.time(self.kept), self.gone_share()
+        prices: list[tuple[float, float]] = []
+        for family, width in moves:
+            kept = [*self.kept[:family], width, *self.kept[family + 1 :]]
+            lost = max(self.error(family, width) - self.error(family, self.kept[family]), 0.0) + 1e-12
+            saved, fewer = now[0] - self.time(kept), self.gone_share(kept) - now[1]
+            prices.append((lost / saved if saved > 1e-9 * now[0] else np.inf, lost / max(fewer, 1e-12)))
+        if not moves:
             return False
-        self.kept[choice[0]] = choice[1]
+        family, width = moves[min(range(len(moves)), key=lambda k: prices[k])]
+        self.kept[family] = width
         return True
 
     def give_back(self, share: float) -> None:

@@ -24,7 +24,8 @@ from ..ops.common import Tensor
 from ..quantize.placement import constant
 from .bend import Bend, bend_of
 from .columns import result_axis, rows_of, weights_of
-from .fitting import Fit, Layer, fitted
+from .fitting import Fit as Fit
+from .fitting import Layer, fitted
 from .walk import Feeds, Step, Walk, samples, steps
 
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
