@@ -94,8 +94,9 @@ def compile_model(
     if database is not None and session.tunings is not None:
         session.tunings.write(database)
     report = session.quantization.table() if session.quantization else None
+    compression = session.compression.table() if session.compression else None
     notes = tuple(dict.fromkeys(session.notes))
-    program = replace(program, model_sha256=_digest(model), notes=notes, quantization=report)
+    program = replace(program, model_sha256=_digest(model), notes=notes, quantization=report, compression=compression)
     tell("link", 0, 1)
     bundle = write_bundle(program, chosen, folder)
     tell("link", 1, 1)

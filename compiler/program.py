@@ -128,6 +128,7 @@ class Program:
     model_sha256: str = ""
     notes: tuple[str, ...] = field(default=())
     quantization: Mapping[str, Any] | None = None  # what became of each layer, where calibration data chose scales
+    compression: Mapping[str, Any] | None = None  # what became of each layer, where passes made layers smaller
     fallback: Program | None = None  # the same model for lesser CPUs: same ports, same weights, steps of its own
 
     @property

@@ -14,6 +14,7 @@ from .target import Target
 from .tunings import Tunings
 
 if TYPE_CHECKING:
+    from .compress.report import Report as Compression
     from .quantize.report import Report
 
 
@@ -45,6 +46,7 @@ class Session:
     scales       what the bytes of inputs and outputs stand for, by name, where they are quantized
     arena        the memory plan, once the pass `plan` has run
     quantization what became of each layer, once the pass `quantize` has run
+    compression  what became of each layer, once a pass has removed channels, split weights or made them sparse
     settings     what the user asked for that is neither pass nor target (threads, calibration data ...); read only
     """
 
@@ -65,6 +67,7 @@ class Session:
     scales: dict[str, QParams] = field(default_factory=dict)
     arena: Arena | None = None
     quantization: Report | None = None
+    compression: Compression | None = None
     counters: dict[str, int] = field(default_factory=dict)
     known_rules: set[str] = field(default_factory=set)
     pass_name: str = ""

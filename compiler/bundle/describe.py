@@ -31,6 +31,7 @@ def manifest(program: Program, target: Target, version: str, code_bytes: int, fi
         **_level(program),
         "fallbacks": [_level(level) for level in program.levels[1:]],
         "quantization": dict(program.quantization) if program.quantization else None,
+        "compression": dict(program.compression) if program.compression else None,
         "notes": list(program.notes),
         "files": sorted(files),
     }

@@ -21,6 +21,9 @@ quantization    null, or of a model that calibration data put into 8 bits: {samp
                 layers: [{name, op, origin, macs, precision ("int8", "f32"), scale and zero_point of its input, method
                 that chose them, weight_scales [least, largest], sqnr_db of its result, change_of_output when it alone
                 is in int8, saturated (share of its input out of range), cost_us_f32, cost_us, reason}]; null: not known
+compression     null, or of a model that passes made smaller: {layers: [{layer, method ("channels", ...), shape_before
+                and shape of its weights, macs_before, macs, error of its result as a share of the variance, on samples
+                that it was not fitted on, cost_us_before, cost_us (modelled), reason}]}; null: not known
 notes files     remarks of the compiler; all files of the bundle
 """
 
@@ -148,6 +151,9 @@ _QUANTIZATION |= {"macs_int8": float}
 _SUMS = ("output_sqnr_db", "drop", "cost_us_f32", "cost_us")
 _LAYER: dict[str, type] = {"name": str, "op": str, "macs": int, "precision": str, "reason": str}
 _NUMBERS = ("scale", "zero_point", "sqnr_db", "saturated", "cost_us_f32", "cost_us")
+_SMALLER: dict[str, type] = {"layer": str, "method": str, "shape_before": list, "shape": list, "reason": str}
+_SMALLER |= {"macs_before": int, "macs": int}
+_SMALLER_NUMBERS = ("error", "cost_us_before", "cost_us")
 _TOP: dict[str, type] = {"name": str, "abi": int, "triple": str, "target": str, "threads": int}
 _TOP |= {"weights_bytes": int, "code_bytes": int}
 
@@ -156,7 +162,7 @@ def _fault(table: dict[str, Any]) -> str:
     """The first key that is missing or of another kind, or nothing."""
     if fault := _misfit(table, _TOP | _LEVEL, "") or _fault_of_level(table, ""):
         return fault
-    if fault := _fault_of_quantization(table.get("quantization")):
+    if fault := _fault_of_quantization(table.get("quantization")) or _fault_of_compression(table.get("compression")):
         return fault
     if identifier(table["name"]) != table["name"]:
         return f"name is {table['name']!r}"
@@ -189,12 +195,24 @@ def _fault_of_quantization(table: Any) -> str:
         ("quantization", table, {}, _SUMS),
         *((f"quantization.layers[{i}]", row, _LAYER, _NUMBERS) for i, row in enumerate(table["layers"])),
     ):
-        if fault := _misfit(row, kinds, at):
+        if fault := _misfit(row, kinds, at) or _not_numbers(row, numbers, at):
             return fault
-        for key in numbers:
-            if not isinstance(row.get(key, ""), (int, float, type(None))):
-                return f"{at}.{key} is no number"
     return ""
+
+
+def _fault_of_compression(table: Any) -> str:
+    if table is None:
+        return ""
+    if fault := _misfit(table, {"layers": list}, "compression"):
+        return fault
+    rows = [(f"compression.layers[{i}]", row) for i, row in enumerate(table["layers"])]
+    faults = (_misfit(row, _SMALLER, at) or _not_numbers(row, _SMALLER_NUMBERS, at) for at, row in rows)
+    return next((fault for fault in faults if fault), "")
+
+
+def _not_numbers(row: dict[str, Any], keys: tuple[str, ...], at: str) -> str:
+    bad = (key for key in keys if not isinstance(row.get(key, ""), (int, float, type(None))))
+    return next((f"{at}.{key} is no number" for key in bad), "")
 
 
 def _misfit(row: Any, kinds: dict[str, type], where: str) -> str:

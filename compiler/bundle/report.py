@@ -6,6 +6,7 @@ import html
 from collections.abc import Iterable
 from typing import Any
 
+from ..compress import report as compressed
 from ..quantize.report import HEAD, lines, rows
 
 _STYLE = """
@@ -35,6 +36,7 @@ def report(manifest: dict[str, Any]) -> str:
         _table(("", "name", "type", "shape", "bytes"), _ports(manifest)),
         *_level(manifest, ""),
         *_quantization(manifest["quantization"]),
+        *_compression(manifest["compression"]),
         *(part for row in manifest["fallbacks"] for part in _level(row, f" on {row['level']}")),
         *(f"<p>{html.escape(note)}</p>" for note in manifest["notes"]),
     ]
@@ -58,6 +60,14 @@ def _quantization(found: dict[str, Any] | None) -> list[str]:
         return []
     said = (f"<p>{html.escape(line)}</p>" for line in lines(found))
     return ["<h2>Quantization</h2>", *said, _table(HEAD, rows(found["layers"]))]
+
+
+def _compression(found: dict[str, Any] | None) -> list[str]:
+    """What became of each layer, where passes made layers smaller."""
+    if not found:
+        return []
+    said = (f"<p>{html.escape(line)}</p>" for line in compressed.lines(found))
+    return ["<h2>Compression</h2>", *said, _table(compressed.HEAD, compressed.rows(found["layers"]))]
 
 
 def _facts(manifest: dict[str, Any]) -> str:

@@ -80,6 +80,8 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
     )
     if manifest.get("quantization"):
         _show_quantization(manifest["quantization"])
+    if manifest.get("compression"):
+        _show_compression(manifest["compression"])
     arena = manifest["arena"]
     print(
         f"\n{manifest['name']} for {manifest['target']} ({manifest['triple']}), compiled by edgec {manifest['edgec']}"
@@ -97,6 +99,13 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
 
 def _show_quantization(found: dict[str, Any]) -> None:
     from ..quantize.report import HEAD, lines, rows
+
+    print(f"\n{table(HEAD, rows(found['layers']))}\n")
+    print("\n".join(lines(found)))
+
+
+def _show_compression(found: dict[str, Any]) -> None:
+    from ..compress.report import HEAD, lines, rows
 
     print(f"\n{table(HEAD, rows(found['layers']))}\n")
     print("\n".join(lines(found)))

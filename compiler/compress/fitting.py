@@ -1,0 +1,190 @@
+"""New weights and bias for one layer, from what it reads and what it is to compute."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from math import inf
+
+import numpy as np
+
+from ..ir import Node
+from ..ops.common import Tensor
+from .bend import Bend, bent_aims
+from .columns import columns, positions, results
+from .normal import Normal, solved
+
+DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+FEWER = (1e-3, 1e-2, 1e-1)
+LARGE = 2048  # inputs of an output from which fewer dampings are tried
+PER_INPUT = (
+    8  # positions per input of an output that a layer is fitted on, within these limits, where there are so many
+)
+LEAST, MOST = 4096, 16384
+HELD = 4  # one in so many samples is held out
+ROUNDS = 12  # of aims behind a function
+ROOM = 6e7  # numbers that columns may be kept in for that
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A layer's error on held-out samples as a share of the aim's variance there, before and after."""
+
+    before: float
+    after: float
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Weights as rows [groups, outputs, inputs], and the bias [groups, outputs]; `shifted`: there is one to change."""
+
+    node: Node
+    weights: Tensor
+    rows: Tensor
+    bias: Tensor
+    mask: Tensor | None
+    shifted: bool
+
+
+Found = tuple[Tensor, Tensor, Fit]
+
+
+def fitted(
+    layer: Layer, inputs: Sequence[Tensor], aims: Sequence[Tensor], raised: Tensor | None, bend: Bend | None
+) -> Found:
+    """Rows and bias that serve held-out samples best; the layer's own where nothing is better. Aims are `raised` by a
+    bias that they lack; where only `bend` of the result is read, that is what is to be as it was."""
+    bent = bend is not None and layer.mask is None
+    fit, held = _drawn(layer, inputs, aims, raised, bent)
+    found = _straight(layer, fit.sums, held.sums)
+    if bend is not None and fit.columns:
+        return _bent(layer, fit, held, bend, found)
+    return found[:3]
+
+
+@dataclass
+class _Drawn:
+    """What is known of some samples: sums, and the columns and aims themselves where they are asked for."""
+
+    sums: Normal
+    columns: list[Tensor] = field(default_factory=list)
+    aims: list[Tensor] = field(default_factory=list)
+
+
+def _drawn(
+    layer: Layer, inputs: Sequence[Tensor], aims: Sequence[Tensor], raised: Tensor | None, keep: bool
+) -> tuple[_Drawn, _Drawn]:
+    """Of samples to fit on, and of those held out."""
+    groups, outputs, width = layer.rows.shape
+    made = _Drawn(Normal.empty(groups, width, outputs)), _Drawn(Normal.empty(groups, width, outputs))
+    total = positions(layer.node)
+    wanted = min(max(PER_INPUT * width, LEAST), MOST)
+    each = min(total, -(-wanted // len(inputs)))
+    keep = keep and groups * max(width, outputs) * each * len(inputs) <= ROOM
+    for number, (x, y) in enumerate(zip(inputs, aims, strict=True)):
+        chosen = np.arange(total)
+        if each < total:
+            chosen = np.sort(np.random.default_rng(number).choice(total, each, replace=False))
+        parts = [chosen[1::2], chosen[::2]] if len(inputs) < HELD else [chosen]
+        for part, places in enumerate(parts):
+            held = number % HELD == HELD - 1 if len(parts) == 1 else part == 0
+            aim = results(layer.node, y, places)
+            if raised is not None:
+                aim = aim + raised[:, :, None].astype(np.float32)
+            read = columns(layer.node, x, layer.node.types[0].shape, places)
+            made[int(held)].sums.add(read, aim)
+            if keep:
+                made[int(held)].columns.append(read)
+                made[int(held)].aims.append(aim)
+    return made
+
+
+def _straight(layer: Layer, fit: Normal, held: Normal) -> tuple[Tensor, Tensor, Fit, float | None]:
+    """By the results themselves; with the damping."""
+    if not (fit.usable and held.usable):
+        return layer.rows, layer.bias, Fit(inf, inf), None
+    before = best = held.error(layer.rows, layer.bias)
+    chosen: float | None = None
+    for damping in FEWER if layer.rows.shape[2] >= LARGE else DAMPINGS:
+        error = held.error(*_stored(layer, *_solved(layer, fit, damping)))
+        if error < best:
+            chosen, best = damping, error
+        elif chosen is not None:
+            break
+    scale = max(held.spread(), 1e-30)
+    rows, bias = layer.rows, layer.bias
+    if chosen is not None:  # all samples serve better than some
+        rows, bias = _stored(layer, *_solved(layer, fit.joined(held), chosen))
+    return rows, bias, Fit(before / scale, best / scale), chosen
+
+
+def _solved(layer: Layer, sums: Normal, damping: float) -> tuple[Tensor, Tensor]:
+    return solved(sums, layer.rows, layer.bias, damping, layer.mask, layer.shifted)
+
+
+def _stored(layer: Layer, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+    """As the graph will have them."""
+    kind = layer.weights.dtype
+    return rows.astype(kind).astype(np.float64), bias.astype(kind).astype(np.float64)
+
+
+def _bent(
+    layer: Layer, fit: _Drawn, held: _Drawn, bend: Bend, found: tuple[Tensor, Tensor, Fit, float | None]
+) -> Found:
+    """By what a function makes of the results: what it does not tell apart is no error."""
+    if found[3] is None:
+        return found[:3]
+    xs, ys = (np.concatenate(parts, axis=2) for parts in (held.columns, held.aims))
+    real = bend(ys)
+
+    def error(rows: Tensor, bias: Tensor) -> float:
+        return float(np.square(bend(_made(xs, rows, bias)) - real, dtype=np.float64).sum())
+
+    scale = max(float(np.square(real - real.mean(2, keepdims=True), dtype=np.float64).sum()), 1e-30)
+    before = error(layer.rows, layer.bias)
+    start = _solved(layer, fit.sums, found[3])
+    errors = [error(*start)]
+    for rows, bias in _rounds(layer, fit.sums, fit.columns, fit.aims, bend, start, found[3]):
+        errors.append(error(rows, bias))
+        if errors[-1] > 0.999 * errors[-2]:
+            break
+    count = int(np.argmin(errors))
+    if errors[count] >= before:
+        return layer.rows, layer.bias, Fit(before / scale, before / scale)
+    rows, bias = found[:2]
+    both = fit.columns + held.columns, fit.aims + held.aims
+    tries = _rounds(layer, fit.sums.joined(held.sums), *both, bend, (rows, bias), found[3])
+    for _ in range(count):
+        rows, bias = next(tries)
+    return *_stored(layer, rows, bias), Fit(before / scale, errors[count] / scale)
+
+
+def _made(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
+    return np.asarray(np.matmul(rows.astype(np.float32), x) + bias[:, :, None].astype(np.float32))
+
+
+def _rounds(
+    layer: Layer,
+    sums: Normal,
+    read: Sequence[Tensor],
+    aims: Sequence[Tensor],
+    bend: Bend,
+    start: tuple[Tensor, Tensor],
+    damping: float,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Solutions for aims that are moved to where the function does not tell them from the results, again and again."""
+    x, y = np.concatenate(read, axis=2), np.concatenate(aims, axis=2)
+    rows, bias = start
+    real = bend(y)
+    for _ in range(ROUNDS):
+        aim = bent_aims(bend, real, y, _made(x, rows, bias))
+        moved = Normal(
+            sums.xx,
+            np.matmul(x, aim.transpose(0, 2, 1)).astype(np.float64),
+            sums.yy,
+            sums.x,
+            aim.sum(2, dtype=np.float64),
+            sums.count,
+        )
+        rows, bias = _solved(layer, moved, damping)
+        yield rows, bias

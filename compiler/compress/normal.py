@@ -1,0 +1,109 @@
+"""Least squares from normal equations: sums over positions, from which weights and their error follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..ops.common import Tensor
+
+
+@dataclass
+class Normal:
+    """Sums over positions, per group, of inputs x, aims y and their products, in f64."""
+
+    xx: Tensor
+    xy: Tensor
+    yy: Tensor
+    x: Tensor
+    y: Tensor
+    count: int = 0
+
+    @staticmethod
+    def empty(groups: int, inputs: int, outputs: int) -> Normal:
+        return Normal(
+            np.zeros((groups, inputs, inputs)),
+            np.zeros((groups, inputs, outputs)),
+            np.zeros((groups, outputs)),
+            np.zeros((groups, inputs)),
+            np.zeros((groups, outputs)),
+        )
+
+    def add(self, x: Tensor, y: Tensor) -> None:
+        """Columns [groups, inputs, positions] and aims [groups, outputs, positions]."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.xx += np.matmul(x, x.transpose(0, 2, 1))
+            self.xy += np.matmul(x, y.transpose(0, 2, 1))
+            self.yy += np.square(y, dtype=np.float64).sum(2)
+            self.x += x.sum(2, dtype=np.float64)
+            self.y += y.sum(2, dtype=np.float64)
+        self.count += x.shape[2]
+
+    def joined(self, other: Normal) -> Normal:
+        """Of the positions of both."""
+        return Normal(
+            self.xx + other.xx,
+            self.xy + other.xy,
+            self.yy + other.yy,
+            self.x + other.x,
+            self.y + other.y,
+            self.count + other.count,
+        )
+
+    @property
+    def usable(self) -> bool:
+        """Whether there is something in it, and nothing beyond the numbers."""
+        return bool(self.count) and all(np.isfinite(a).all() for a in (self.xx, self.xy, self.yy))
+
+    def error(self, rows: Tensor, bias: Tensor) -> float:
+        """Sum of squares of rows x + bias - y, for rows [groups, outputs, inputs]."""
+        quadratic = np.einsum("goi,goi->", np.matmul(rows, self.xx), rows)
+        linear = np.einsum("goi,gio->", rows, self.xy)
+        shift = 2 * (bias * (np.einsum("goi,gi->go", rows, self.x) - self.y)).sum()
+        found = float(quadratic - 2 * linear + self.yy.sum() + shift + self.count * np.square(bias).sum())
+        return max(found, 0.0)
+
+    def spread(self) -> float:
+        """Sum of squares of the aims around their means."""
+        return max(float(self.yy.sum() - np.square(self.y).sum() / max(self.count, 1)), 0.0)
+
+
+def solved(
+    sums: Normal, rows: Tensor, bias: Tensor, damping: float, mask: Tensor | None = None, shifted: bool = True
+) -> tuple[Tensor, Tensor]:
+    """Rows and bias with the least error, the change of the rows damped by a share of their inputs' mean square.
+
+    `mask`: where rows may be nonzero. `shifted`: the bias may change; else it stays.
+    """
+    n = max(sums.count, 1)
+    xx, aim = sums.xx / n, sums.xy / n
+    if shifted:
+        mx, my = sums.x / n, sums.y / n
+        xx = xx - mx[:, :, None] * mx[:, None, :]
+        aim = aim - mx[:, :, None] * my[:, None, :]
+    else:
+        aim = aim - (sums.x / n)[:, :, None] * bias[:, None, :]
+    if mask is not None:
+        rows = np.where(mask, rows, 0.0)
+    left = aim - np.matmul(xx, rows.transpose(0, 2, 1))
+    weight = damping * np.einsum("gii->gi", xx).mean(1) + 1e-12
+    system = xx + weight[:, None, None] * np.eye(xx.shape[-1])
+    made = rows + (np.linalg.solve(system, left).transpose(0, 2, 1) if mask is None else _masked(system, left, mask))
+    if not shifted:
+        return made, bias
+    return made, sums.y / n - np.einsum("goi,gi->go", made, sums.x / n)
+
+
+def _masked(system: Tensor, left: Tensor, mask: Tensor) -> Tensor:
+    """Changes [groups, outputs, inputs] that are zero outside the mask: a system per row, rows of one mask together."""
+    change = np.zeros(mask.shape)
+    for g in range(len(mask)):
+        patterns, which = np.unique(mask[g], axis=0, return_inverse=True)
+        which = which.reshape(-1)
+        for number, pattern in enumerate(patterns):
+            at, outputs = np.flatnonzero(pattern), np.flatnonzero(which == number)
+            if len(at):
+                found = np.linalg.solve(system[g][np.ix_(at, at)], left[g][np.ix_(at, outputs)])
+                change[g][np.ix_(outputs, at)] = found.T
+    return change

@@ -1,0 +1,165 @@
+"""Gives layers new weights and biases such that a changed graph computes on calibration data what it computed before.
+
+Layer after layer, in order: inputs are those that the repaired layers before really give, the aim is the value of the
+graph before; least squares (He, Zhang and Sun, "Channel pruning for accelerating very deep neural networks", 2017). The
+change is damped towards the present weights, by as much as serves samples best that the weights were not fitted on; a
+layer that it does not serve there keeps what it has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+
+import numpy as np
+import numpy.typing as npt
+
+from ..calibration.data import Calibration
+from ..calibration.request import Progress
+from ..errors import EdgecError
+from ..ir import Graph, Node, Value
+from ..op import const, rebuild
+from ..ops.common import Tensor
+from ..quantize.placement import constant
+from .bend import Bend, bend_of
+from .columns import result_axis, rows_of, weights_of
+from .fitting import Fit as Fit
+from .fitting import Layer, fitted
+from .walk import Feeds, Step, Walk, samples, steps
+
+DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
+FEWER = (1e-3, 1e-2, 1e-1)
+LARGE = 2048  # inputs of an output from which fewer dampings are tried
+PER_INPUT = (
+    8  # positions per input of an output that a layer is fitted on, within these limits, where there are so many
+)
+LEAST, MOST = 4096, 16384
+HELD = 4  # one in so many samples is held out
+
+
+@dataclass(frozen=True, eq=False)
+class Refit:
+    """A layer of the changed graph that is to compute `aim` of the graph before.
+
+    node  Conv, ConvTranspose or MatMul with constant weights
+    aim   of a MatMul its result, or the sum with its bias
+    kept  channels of `aim` that the layer's result still has; None: all
+    mask  where a weight may be nonzero, in the weights' shape; None: everywhere
+    """
+
+    node: Node
+    aim: Value
+    kept: tuple[int, ...] | None = None
+    mask: npt.NDArray[np.bool_] | None = None
+
+
+def repaired(before: Graph, after: Graph, refits: Sequence[Refit], data: Calibration, tell: Progress) -> Graph:
+    """`after` with other weights and biases in the refitted layers, none of which has a larger error by it."""
+    return refitted(before, after, refits, samples(data, before), tell)[0]
+
+
+def refitted(
+    before: Graph, after: Graph, refits: Sequence[Refit], feeds: Feeds, tell: Progress
+) -> tuple[Graph, dict[Node, Fit]]:
+    """As `repaired`, on given samples; with what became of each refit's node."""
+    asked = {refit.node: refit for refit in refits}
+    if not asked:
+        return after, {}
+    adds = _biases(after, asked)
+    instead: dict[Node, dict[int, Tensor]] = {}
+    fits: dict[Node, Fit] = {}
+
+    def visit(step: Step, arrays: list[Sequence[Tensor]]) -> Mapping[int, Tensor]:
+        refit = asked.get(step.node)
+        if refit is not None:
+            fits[refit.node] = _refit(refit, adds.get(refit.node), bends[refit.node], arrays[0], arrays[-1], instead)
+            tell("repair", len(fits), len(asked))
+        return instead.get(step.node, {})
+
+    users = before.users()
+    bends = {node: bend_of(users, refit.aim, before.outputs) for node, refit in asked.items()}
+    plan = list(steps(before, after, {r.node: r.aim for r in refits}, set(adds.values())))
+    Walk(plan, feeds).run(visit)
+    return _with_constants(after, instead), fits
+
+
+def _biases(graph: Graph, asked: Mapping[Node, Refit]) -> dict[Node, Node]:
+    """The sums with a constant vector that are a MatMul's bias."""
+    uses, users, found = graph.uses(), graph.users(), dict[Node, Node]()
+    for node in asked:
+        value = Value(node)
+        reader = users[value][0] if uses.get(value) == 1 and value in users else None
+        if node.op != "MatMul" or reader is None or reader.op != "Add" or reader.types[0].shape != value.shape:
+            continue
+        other = constant(_other(reader, node))
+        if other is not None and other.size in (1, value.shape[-1]) and other.shape[-1:] in ((), (1,), (other.size,)):
+            found[node] = reader
+    return found
+
+
+def _other(add: Node, node: Node) -> Value:
+    return add.args[1 - add.args.index(Value(node))]
+
+
+def _refit(
+    refit: Refit,
+    add: Node | None,
+    bend: Bend | None,
+    inputs: Sequence[Tensor],
+    aims: Sequence[Tensor],
+    instead: dict[Node, dict[int, Tensor]],
+) -> Fit:
+    """Find the constants that the layer reads from now on; none where its own serve as well."""
+    node = refit.node
+    if refit.kept is not None:
+        aims = [np.take(a, refit.kept, result_axis(node)) for a in aims]
+    if aims[0].shape != node.types[0].shape:
+        raise EdgecError(f"repair: {node}: the aim {list(aims[0].shape)} does not fit its result {node.types[0]}")
+    layer = _layer(refit, add)
+    if layer is None:
+        return Fit(inf, inf)
+    raw = add is not None and refit.aim.node.op == "MatMul"
+    rows, bias, made = fitted(layer, inputs, aims, layer.bias if raw else None, bend)
+    if rows is layer.rows:
+        return made
+    shift = bias.reshape(-1).astype(layer.weights.dtype)
+    instead[node] = {1: weights_of(node, rows, layer.weights)}
+    if node.op != "MatMul":
+        instead[node][2] = shift
+    elif add is not None:
+        other = _other(add, node)
+        instead[add] = {add.args.index(other): shift.reshape(other.shape if other.type.size == shift.size else -1)}
+    return made
+
+
+def _layer(refit: Refit, add: Node | None) -> Layer | None:
+    node = refit.node
+    weights = constant(node.args[1])
+    rows = rows_of(node, weights) if weights is not None else None
+    if weights is None or rows is None:
+        return None
+    given: Tensor | None = np.zeros(rows.shape[:2])
+    if node.op != "MatMul":
+        given = constant(node.args[2])
+    elif add is not None:
+        given = constant(_other(add, node))
+    if given is None:
+        return None
+    bias = np.broadcast_to(given.reshape(-1), rows.shape[0] * rows.shape[1]).reshape(rows.shape[:2])
+    mask = None if refit.mask is None else rows_of(node, refit.mask)
+    shifted = node.op != "MatMul" or add is not None
+    return Layer(node, weights, rows.astype(np.float64), bias.astype(np.float64), mask, shifted)
+
+
+def _with_constants(graph: Graph, instead: Mapping[Node, Mapping[int, Tensor]]) -> Graph:
+    """The graph with other constants at some places."""
+    new: dict[Value, Value] = {}
+    for node in graph.nodes():
+        args = [new[a] for a in node.args]
+        for place, array in instead.get(node, {}).items():
+            old = node.args[place].node
+            args[place] = const(array, old.name, old.origin)
+        made = node if tuple(args) == node.args else rebuild(node, args)
+        new.update(zip(node.results, made.results, strict=True))
+    return graph.with_values(tuple(new[v] for v in graph.inputs), tuple(new[v] for v in graph.outputs))

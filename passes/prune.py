@@ -1,0 +1,42 @@
+"""Makes a float graph smaller by what can be left out of it: channels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgec.compiler.compress.pruner import Options, pruned
+from edgec.compiler.ir import Graph
+from edgec.compiler.pipeline import graph_pass, lossy
+from edgec.compiler.session import Session
+
+
+@graph_pass(
+    "prune",
+    promise=lossy,
+    after={"canonicalize": "scales and shifts must be inside the weights", "fold": "weights must be constants"},
+    nested=False,
+    calibrated=True,
+)
+def prune(
+    graph: Graph,
+    *,
+    channels: float = 0.0,
+    saliency: Literal["auto", "weight", "activation", "reconstruction"] = "auto",
+    repair: bool = True,
+    round: int | None = None,
+    samples: int = 512,
+    session: Session,
+) -> Graph:
+    """Removes channels; what is left makes up for them where there are calibration data.
+
+    channels  share of the multiplications that is removed, of the convolutions and matrix products that can be cut:
+              0.3 leaves 70 % of them
+    saliency  what a channel is worth: by the weights that read it, by these and what they read, or by the error that
+              its readers cannot make up for; auto: the last, without calibration data the first
+    repair    layers get new weights, by least squares on calibration data
+    round     widths are multiples of it; default: what the target's kernels work on at a time, or less in narrow layers
+    samples   at most so many calibration samples are used
+    """
+    if channels != 0:
+        graph = pruned(graph, Options(channels, saliency, repair, round, samples), session)
+    return graph
