@@ -11,6 +11,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .budget import Limit, budget
 from .bundle.manifest import Bundle
 from .bundle.names import check_name, identifier
 from .bundle.place import check_output
@@ -58,6 +59,9 @@ def compile_model(
     calib_prep: str | None = None,
     max_drop: float | None = None,
     score: str | Score | None = None,
+    max_latency: Limit = None,
+    max_flash: Limit = None,
+    max_ram: Limit = None,
     progress: Progress | None = None,
     session: Session | None = None,
 ) -> Bundle:
@@ -72,6 +76,7 @@ def compile_model(
     load_plugins()  # before the import: a plugin may bring operators
     label = check_name(name) if name else identifier(_stem(model))
     folder = check_output(out if out is not None else label)
+    limits = budget(max_latency, max_flash, max_ram)
     session = session or Session()
     session.target = chosen
     request = wanted(quantize, max_drop, score)
@@ -98,7 +103,7 @@ def compile_model(
     notes = tuple(dict.fromkeys(session.notes))
     program = replace(program, model_sha256=_digest(model), notes=notes, quantization=report, compression=compression)
     tell("link", 0, 1)
-    bundle = write_bundle(program, chosen, folder)
+    bundle = write_bundle(program, chosen, folder, limits)
     tell("link", 1, 1)
     return replace(bundle, compile_seconds=time.perf_counter() - started)
 

@@ -44,6 +44,9 @@ def compile(
     calib_prep: str | None = None,
     max_drop: float | None = None,
     score: str | Callable[[Callable[[Any], Any]], float] | None = None,
+    max_latency: str | float | None = None,
+    max_flash: str | float | None = None,
+    max_ram: str | float | None = None,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Bundle:
     """Compile an ONNX model into a bundle: libraries, header, manifest and report in one folder.
@@ -64,6 +67,8 @@ def compile(
     max_drop  how much worse the quantized model may be: share of the samples that it answers otherwise than the float
               model; points of `score`, where that is given. Layers stay f32 until it holds
     score     function(run) -> number, larger is better, or script.py:function; run({name: array}) gives the outputs
+    max_latency, max_flash, max_ram  what the bundle may take: modelled time ("20ms", or seconds), weights and code
+              ("900K", or bytes), arena; a larger one is not written
     progress  called with (stage, done, total) as work goes on
 
     Raises EdgecError for whatever is wrong with model or options; UnsupportedModel lists every node that edgec refuses.
@@ -73,7 +78,8 @@ def compile(
     return compile_model(
         model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
         weights=weights, tune=tune, tune_db=tune_db, quantize=quantize, calib=calib, calib_prep=calib_prep,
-        max_drop=max_drop, score=score, progress=progress,
+        max_drop=max_drop, score=score, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
+        progress=progress,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .. import toolchain as tools
+from ..budget import ANY, Budget, measures
 from ..errors import EdgecError
 from ..program import Program, chained
 from ..target import Target
@@ -29,11 +30,11 @@ _CORE = ("control.c", "core.c", "cpu.c")
 _LIMIT = 2**32
 
 
-def write_bundle(program: Program, target: Target, out: str | Path) -> Bundle:
+def write_bundle(program: Program, target: Target, out: str | Path, limits: Budget = ANY) -> Bundle:
     """Link `program` and write its bundle to the folder `out`, which is replaced as a whole at the end.
 
     Symbols of the kernels get the model's name as a prefix where they lack it. Errors of the tools and of the file
-    system are `EdgecError`s; an old bundle in `out` then stays as it was.
+    system, and a bundle beyond the limits, are `EdgecError`s; an old bundle in `out` then stays as it was.
     """
     check_name(program.name)
     program = _fitted(program)
@@ -47,6 +48,8 @@ def write_bundle(program: Program, target: Target, out: str | Path) -> Bundle:
         shutil.copyfile(runtime / "libedgec.a", folder / "libedgec.a")
         code_bytes = _libraries(program, target, chain, folder, runtime)
         table = _texts(program, target, folder, code_bytes, units)
+        if over := limits.said(measures(Bundle(out, table))):
+            raise EdgecError(f"{program.name}: {over}; `edgec compress` looks for a form that fits")
     return Bundle(out, table)
 
 

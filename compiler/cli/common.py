@@ -36,6 +36,16 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_budget_options(parser: argparse.ArgumentParser) -> None:
+    """--max-latency, --max-flash, --max-ram: what the compiled model may take."""
+    for name, example, what in (
+        ("latency", "TIME", "inference takes longer (20ms), as modelled"),
+        ("flash", "SIZE", "weights and code are larger (900K)"),
+        ("ram", "SIZE", "arena is larger (192K, 2M)"),
+    ):
+        parser.add_argument(f"--max-{name}", metavar=example, help=f"no model whose {what}")
+
+
 def add_calibration_options(parser: argparse.ArgumentParser) -> None:
     """--calib and what belongs to it: the data and the aim of quantization."""
     parser.add_argument(

@@ -5,14 +5,10 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from dataclasses import replace
-from pathlib import Path
 
 from ..bundle.manifest import Bundle
-from ..bundle.names import identifier
-from ..bundle.place import check_output, staged
-from ..errors import EdgecError
 from .common import (
+    add_budget_options,
     add_calibration_options,
     add_model_options,
     binds_of,
@@ -35,8 +31,6 @@ EXAMPLES = """examples:
   edgec compile model.onnx --quantize int8 --calib data.npz -o build/
   edgec compile model.onnx --quantize int8 --calib pictures/ --calib-prep torch --max-drop 0.01 -o build/
   edgec compile model.onnx --max-ram 192K --max-flash 900K -o build/"""
-
-_LATER = ("max_latency",)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,23 +60,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="measured times to use; --tune adds to them (default then: a file of the user's)",
     )
-    parser.add_argument("--max-ram", metavar="SIZE", help="refuse a model whose arena is larger (192K, 2M)")
-    parser.add_argument("--max-flash", metavar="SIZE", help="refuse a model whose weights and code are larger")
-    for name in _LATER:
-        parser.add_argument(f"--{name.replace('_', '-')}", metavar="...", help=argparse.SUPPRESS)
+    add_budget_options(parser)
     parser.add_argument("--json", action="store_true", help="print what was compiled as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
-    for name in _LATER:
-        if getattr(args, name) is not None:
-            raise EdgecError(f"--{name.replace('_', '-')}: not available in this version of edgec")
-    limits = {"arena": _bytes("--max-ram", args.max_ram), "flash": _bytes("--max-flash", args.max_flash)}
     started = time.perf_counter()
-    if all(limit is None for limit in limits.values()):
-        bundle = _compile(args, args.out)
-    else:
-        bundle = _compile_within(args, limits)
+    bundle = _compile(args)
     seconds = time.perf_counter() - started
     for note in bundle.manifest.get("notes", []):
         print(f"edgec: note: {note}", file=sys.stderr)
@@ -93,14 +77,14 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _compile(args: argparse.Namespace, out: str | Path | None) -> Bundle:
+def _compile(args: argparse.Namespace) -> Bundle:
     from edgec import compile as compile_model
 
     with progress_bar() as progress:
         return compile_model(
             args.model,
             args.target,
-            out,
+            args.out,
             name=args.name,
             shapes=shapes_of(args),
             dims=dims_of(args),
@@ -115,19 +99,11 @@ def _compile(args: argparse.Namespace, out: str | Path | None) -> Bundle:
             calib_prep=args.calib_prep,
             max_drop=args.max_drop,
             score=args.score,
+            max_latency=args.max_latency,
+            max_flash=args.max_flash,
+            max_ram=args.max_ram,
             progress=progress,
         )
-
-
-def _compile_within(args: argparse.Namespace, limits: dict[str, int | None]) -> Bundle:
-    """A bundle that breaks a limit does not take the place of an older one."""
-    stem = identifier(Path(args.model).stem)
-    out = check_output(args.out or args.name or stem)
-    with staged(out) as folder:
-        args.name = args.name or stem
-        bundle = _compile(args, folder)
-        _check_limits(bundle, limits)
-    return replace(bundle, folder=out)
 
 
 def _show(bundle: Bundle, seconds: float) -> None:
@@ -139,24 +115,3 @@ def _show(bundle: Bundle, seconds: float) -> None:
     print(f"weights  {size(bundle.weights_bytes)}")
     print(f"code     {size(bundle.code_bytes)}")
     print(f"{len(steps)} steps for {bundle.manifest['target']}, compiled in {seconds:.2f} s: {bundle.folder}")
-
-
-def _bytes(flag: str, text: str | None) -> int | None:
-    """`192K`, `2M`, `900` in bytes."""
-    if text is None:
-        return None
-    number, unit = (text[:-1], text[-1].upper()) if text[-1:].upper() in ("K", "M", "G") else (text, "")
-    try:
-        return int(float(number) * {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}[unit])
-    except (ValueError, OverflowError):
-        raise EdgecError(f"{flag} {text}: expected a size, such as 192K or 2M") from None
-
-
-def _check_limits(bundle: Bundle, limits: dict[str, int | None]) -> None:
-    for what, flag, got in (
-        ("arena", "--max-ram", bundle.arena_bytes),
-        ("flash", "--max-flash", bundle.weights_bytes + bundle.code_bytes),
-    ):
-        limit = limits[what]
-        if limit is not None and got > limit:
-            raise EdgecError(f"{bundle.name}: needs {got:,} bytes of {what}, {flag} allows {limit:,}")

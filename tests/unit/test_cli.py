@@ -74,17 +74,17 @@ def test_every_command_has_help_with_examples(name: str, capsys: pytest.CaptureF
         ),
         (
             ["compile", "m.onnx", "--quantize", "int8"],
-            "quantize: no calibration data is given; expected calib=data.npz (--calib)",
+            "quantize: no calibration data is given; expected calib=data.npz (--calib data.npz)",
         ),
         (
             ["compile", "m.onnx", "--calib", "x.npz"],
-            "calib: is given without quantize; expected quantize=int8 (--quantize int8)",
+            "calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)",
         ),
         (
             ["compile", "m.onnx", "--quantize", "int4", "--calib", "x"],
             "quantize: 'int4' is no way to quantize; expected int8",
         ),
-        (["compile", "m.onnx", "--max-ram", "lots"], "--max-ram lots: expected a size, such as 192K or 2M"),
+        (["compile", "m.onnx", "--max-ram", "lots"], "max_ram: 'lots'; expected a size such as 192K or 1.5M"),
     ],
 )
 def test_mistakes_get_one_line_and_exit_code_1(

@@ -65,9 +65,9 @@ def test_limits_are_kept_and_the_old_bundle_too(
     assert main([*words, "--dim", "n=2", "--name", "other", "--max-ram", "8"]) == 1
     capsys.readouterr()
     assert main([*words, "--name", "other", "--max-ram", "8"]) == 1
-    assert "bytes of arena, --max-ram allows 8" in capsys.readouterr().err
+    assert "above max_ram 8 bytes; `edgec compress`" in capsys.readouterr().err
     assert main([*words, "--name", "other", "--max-flash", "8"]) == 1
-    assert "bytes of flash, --max-flash allows 8" in capsys.readouterr().err
+    assert "above max_flash 8 bytes; `edgec compress`" in capsys.readouterr().err
     assert (out / "tiny.json").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
