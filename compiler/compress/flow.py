@@ -352,10 +352,10 @@ def _reshaped(known: Coupling, node: Node) -> Outcome:
     x, old, new = known.of.get(node.args[0]), node.args[0].shape, node.types[0].shape
     if x is None or 0 in old:
         return _unknown(known, node)
+    if len(x.numbers) == 1:
+        return None  # the only one, which never goes
     sizes = [n for n in new if n != 1]
     first, last = _block(old, sizes, x.axis)
-    if first is None or last is None or len(x.numbers) < 2:
-        return f"{label(node)!r} mixes them with other axes"
     inside = old[first[0] : first[1]]
     numbers = x.numbers.reshape([-1 if k + first[0] == x.axis else 1 for k in range(len(inside))])
     table = np.broadcast_to(numbers, inside).reshape(sizes[last[0] : last[1]])
@@ -365,13 +365,9 @@ def _reshaped(known: Coupling, node: Node) -> Outcome:
     return Channels(places[last[0] + best], _joined(known, table, best))
 
 
-def _block(
-    old: Sequence[int], sizes: Sequence[int], axis: int
-) -> tuple[tuple[int, int] | None, tuple[int, int] | None]:
+def _block(old: Sequence[int], sizes: Sequence[int], axis: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """The smallest run of axes around one that a reshape turns into a run of axes; both runs."""
-    starts = {prod(sizes[:k]): k for k in reversed(range(len(sizes) + 1))}
-    begin = next((k for k in reversed(range(axis + 1)) if prod(old[:k]) in starts), None)
-    end = next((k for k in range(axis + 1, len(old) + 1) if prod(old[:k]) in starts), None)
-    if begin is None or end is None:
-        return None, None
+    starts = {prod(sizes[:k]): k for k in range(len(sizes) + 1)}
+    begin = next(k for k in reversed(range(axis + 1)) if prod(old[:k]) in starts)
+    end = next(k for k in range(axis + 1, len(old) + 1) if prod(old[:k]) in starts)
     return (begin, end), (starts[prod(old[:begin])], starts[prod(old[:end])])
