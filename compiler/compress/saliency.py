@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 
 from ..calibration.request import Progress
-from ..ir import Node, Value
+from ..ir import Graph, Node, Value
 from ..ops.common import Tensor
 from ..quantize.placement import constant
 from .columns import columns, groups_of, positions, rows_of
@@ -63,10 +63,13 @@ class Reader:
     rows: Tensor
     classes: Tensor
     moments: Moments | None = None
+    stream: float | None = None  # variance of the sum that its results are added to, summed
 
     @property
     def variance(self) -> float:
-        """Of its results, summed."""
+        """What its error is held against: the variance of its results, or of what they become a part of."""
+        if self.stream is not None:
+            return self.stream + 1e-30
         if self.moments is None:
             return float(np.square(self.rows).sum()) + 1e-30
         return _energy(self.rows, self.moments.held) + 1e-30
@@ -110,11 +113,13 @@ def readers_of(known: Coupling, numbering: Numbering, feeds: Feeds | None, tell:
 
 
 def _measure(known: Coupling, found: Mapping[Node, list[Reader]], feeds: Feeds, tell: Progress) -> None:
-    ends = known.graph.with_values(known.graph.inputs, tuple(Value(n) for n in found))
+    ends = known.graph
     plan = [Step(n, True, tuple((a, True) for a in n.args)) for n in ends.nodes()]
-    done = [0]
+    done, adds = [0], _sums_behind(known.graph, found)
 
     def visit(step: Step, arrays: list[Sequence[Tensor]]) -> Mapping[int, Tensor]:
+        for reader in adds.get(step.node, []):
+            reader.stream = _spread(step.node, arrays)
         if step.node in found:
             for reader, moments in zip(found[step.node], _moments(step.node, arrays[0]), strict=True):
                 reader.moments = moments
@@ -123,6 +128,33 @@ def _measure(known: Coupling, found: Mapping[Node, list[Reader]], feeds: Feeds, 
         return {}
 
     Walk(plan, feeds).run(visit)
+
+
+def _sums_behind(graph: Graph, found: Mapping[Node, list[Reader]]) -> dict[Node, list[Reader]]:
+    """The sums of computed values that layers' results go into alone, a constant bias passed."""
+    users, behind = graph.users(), dict[Node, list[Reader]]()
+    for node, readers in found.items():
+        value = Value(node)
+        for _ in range(2):
+            reading = users.get(value, [])
+            if len(reading) != 1 or reading[0].op != "Add" or reading[0].types[0] != value.type:
+                break
+            value = Value(reading[0])
+            if all(constant(a) is None and a.shape == value.shape for a in value.node.args):
+                behind.setdefault(value.node, []).extend(readers)
+                break
+    return behind
+
+
+def _spread(node: Node, arrays: Sequence[Sequence[Tensor]]) -> float:
+    """Variance of a sum over positions and samples, added up over its channels."""
+    axis = 1 if len(node.types[0].shape) > 2 else -1
+    total, square, count = 0.0, 0.0, 0
+    for a, b in zip(*arrays, strict=True):
+        rows = np.moveaxis(a + b, axis, 0).reshape(node.types[0].shape[axis], -1)
+        total = total + rows.sum(1, dtype=np.float64)
+        square, count = square + np.square(rows, dtype=np.float64).sum(1), count + rows.shape[1]
+    return float(np.sum(np.asarray(square) / count - np.square(np.asarray(total) / count)))
 
 
 def _moments(node: Node, inputs: Sequence[Tensor]) -> list[Moments]:
