@@ -48,7 +48,7 @@ def pruned(graph: Graph, options: Options, session: Session) -> Graph:
     work = _Work(known, families, options, session)
     plan = work.planned()
     cut, gone = work.cut(plan)
-    if cut.graph is graph:
+    if not gone.any():
         session.note("no channels are removed: none of the cuts that the target's kernels allow is small enough")
         return graph
     after, fits = work.repaired(cut, gone)
