@@ -15,6 +15,7 @@ from ..target import Target
 from .groups import Channels, Coupling
 from .saliency import Curve, Numbering
 
+PARTS = 0.1  # what a multiplication that is gone counts beside the modelled time, which falls by whole units only
 USUAL = 8  # channels, where no target says how many its kernels work on at a time
 
 
@@ -137,19 +138,18 @@ class _Search:
         return np.asarray([self.error(k, kept) for k, kept in enumerate(self.kept)])
 
     def cut(self) -> bool:
-        """Cut the family whose loss is least for the time that it saves, or where no cut saves any, for the
-        multiplications; False where none is left."""
+        """Cut the family whose loss is least for what it saves; False where none is left."""
         moves = [(k, w) for k, steps in enumerate(self.steps) for w in steps if w < self.kept[k]]
-        now = self.time(self.kept), self.gone_share()
-        prices: list[tuple[float, float]] = []
+        if not moves:
+            return False
+        time, share, total = self.time(self.kept), self.gone_share(), float(self.cost.sum())
+        prices: list[float] = []
         for family, width in moves:
             kept = [*self.kept[:family], width, *self.kept[family + 1 :]]
             lost = max(self.error(family, width) - self.error(family, self.kept[family]), 0.0) + 1e-12
-            saved, fewer = now[0] - self.time(kept), self.gone_share(kept) - now[1]
-            prices.append((lost / saved if saved > 1e-9 * now[0] else np.inf, lost / max(fewer, 1e-12)))
-        if not moves:
-            return False
-        family, width = moves[min(range(len(moves)), key=lambda k: prices[k])]
+            saved = (time - self.time(kept)) / total + PARTS * (self.gone_share(kept) - share)
+            prices.append(lost / max(saved, 1e-12))
+        family, width = moves[int(np.argmin(prices))]
         self.kept[family] = width
         return True
 
