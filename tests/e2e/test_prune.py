@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ def test_a_quarter_of_the_channels_goes(model: Model, tmp_path: Path) -> None:
         return
     assert macs(pruned) < macs(graph)
     assert [v.type for v in pruned.outputs] == [v.type for v in graph.outputs]
-    folder = compile_here(pruned, tmp_path / "out", 1).folder
+    folder = compile_here(replace(pruned, name="pruned"), tmp_path / "out", 1).folder
     feed = _feed(graph, 9)
     want, got = interpret(pruned, feed), edgec.load(folder).run(feed)
     for name, array in want.items():
