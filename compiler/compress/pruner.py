@@ -42,26 +42,29 @@ def pruned(graph: Graph, options: Options, session: Session) -> Graph:
     known = coupled(graph)
     families = [f for f in known.families() if f.width > 1]
     if not families:
-        session.note(f"no channels are removed: {_nothing(known)}")
-        _report(session).layers += _records(known, None, known.graph, {}, None, None)
-        return graph
+        return _left(known, _nothing(known), session)
     work = _Work(known, families, options, session)
     plan = work.planned()
     cut, gone = work.cut(plan)
     if not gone.any():
-        session.note("no channels are removed: none of the cuts that the target's kernels allow is small enough")
-        return graph
+        return _left(known, "none of the cuts that the target's kernels allow is small enough", session)
+    before, now = work.costs, work.modelled(cut.graph)
+    if before is not None and now is not None and now.total >= before.total:
+        why = f"the model would be no faster, {now.total:.0f} us modelled, than it is, {before.total:.0f} us"
+        return _left(known, why, session)
     after, fits = work.repaired(cut, gone)
-    costs = work.costs, work.modelled(after)
-    if costs[0] is not None and costs[1] is not None and costs[1].total >= costs[0].total:
-        session.note(
-            f"no channels are removed: the model would be no faster, {costs[1].total:.0f} us modelled, than it is, "
-            f"{costs[0].total:.0f} us"
-        )
-        return graph
-    _report(session).layers += _records(known, cut, after, fits, *costs)
-    session.note(work.said(plan, costs[0], costs[1]))
+    _report(session).layers += _records(known, cut, fits, before, now)
+    session.note(work.said(plan, before, now))
     return after
+
+
+def _left(known: Coupling, why: str, session: Session) -> Graph:
+    """The graph as it is, with the reason."""
+    session.note(f"no channels are removed: {why}")
+    _report(session).layers += [
+        replace(r, reason=r.reason or f"left as it is: {why}") for r in _records(known, None, {}, None, None)
+    ]
+    return known.graph
 
 
 def _checked(options: Options) -> None:
@@ -167,7 +170,6 @@ def _leader(family: Family) -> Node | str:
 def _records(
     known: Coupling,
     cut: Cut | None,
-    after: Graph,
     fits: Mapping[Node, Fit],
     before: Costs | None,
     now: Costs | None,
@@ -182,6 +184,8 @@ def _records(
         made.cost_before = before.layers.get(node.name) if before else None
         made.cost_after = now.layers.get(node.name) if now else None
         made.reason = _reason(known, layer.outputs, new.types[0].shape == node.types[0].shape)
+        if cut is not None and not made.reason and new.args[1].shape == node.args[1].shape:
+            made.reason = "its outputs stay: others cost less error for the time"
         found.append(made)
     return found
 
@@ -190,4 +194,4 @@ def _reason(known: Coupling, outputs: Channels | None, whole: bool) -> str:
     if not whole:
         return ""
     why = known.why(outputs)
-    return f"its outputs stay: {why}" if why else "its outputs stay: others cost less error for the time"
+    return f"its outputs stay: {why}" if why else ""

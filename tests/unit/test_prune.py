@@ -195,3 +195,16 @@ def test_lines_and_rows() -> None:
     table = report.table()
     assert lines(table) == ["channels: 1 of 2 layers, 25.0 % of their multiplications less"]
     assert rows(table["layers"])[0] == ("a", "channels", "8x4x3x3", "4x4x3x3", 100, 50, "1.23", "2.0", "1.0", "")
+
+
+def test_a_model_that_would_be_no_faster_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgec.compiler.compress import pruner
+    from edgec.compiler.quantize.modelled import Costs
+
+    monkeypatch.setattr(pruner, "modelled", lambda graph, session: Costs(5.0, {}))
+    graph, session = _imported(residual()), _session("x86")
+    after = run_pipeline(graph, "prune{channels=0.4}", session)
+    assert after.outputs == graph.outputs and session.compression is not None
+    why = "the model would be no faster, 5 us modelled, than it is, 5 us"
+    assert session.notes[-1] == f"prune: no channels are removed: {why}"
+    assert session.compression.layers[0].reason == f"left as it is: {why}"
