@@ -21,6 +21,7 @@ PER_INPUT = (
     8  # positions per input of an output that a layer is fitted on, within these limits, where there are so many
 )
 LEAST, MOST = 4096, 16384
+DOUBT = 2.0  # how much less an error must be, in shares of it that go with the root of the positions held out
 HELD = 4  # one in so many samples is held out
 ROUNDS = 12  # of aims behind a function
 ROOM = 6e7  # numbers that columns may be kept in for that
@@ -103,7 +104,8 @@ def _straight(layer: Layer, fit: Normal, held: Normal) -> tuple[Tensor, Tensor, 
     """By the results themselves; with the damping."""
     if not (fit.usable and held.usable):
         return layer.rows, layer.bias, Fit(inf, inf), None
-    before = best = held.error(layer.rows, layer.bias)
+    before = held.error(layer.rows, layer.bias)
+    best = before * max(1 - DOUBT / held.count**0.5, 0.0)
     chosen: float | None = None
     for damping in FEWER if layer.rows.shape[2] >= LARGE else DAMPINGS:
         error = held.error(*_stored(layer, *_solved(layer, fit, damping)))
@@ -113,7 +115,9 @@ def _straight(layer: Layer, fit: Normal, held: Normal) -> tuple[Tensor, Tensor, 
             break
     scale = max(held.spread(), 1e-30)
     rows, bias = layer.rows, layer.bias
-    if chosen is not None:  # all samples serve better than some
+    if chosen is None:
+        best = before
+    else:  # all samples serve better than some
         rows, bias = _stored(layer, *_solved(layer, fit.joined(held), chosen))
     return rows, bias, Fit(before / scale, best / scale), chosen
 

@@ -28,15 +28,6 @@ from .fitting import Fit as Fit
 from .fitting import Layer, fitted
 from .walk import Feeds, Step, Walk, samples, steps
 
-DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
-FEWER = (1e-3, 1e-2, 1e-1)
-LARGE = 2048  # inputs of an output from which fewer dampings are tried
-PER_INPUT = (
-    8  # positions per input of an output that a layer is fitted on, within these limits, where there are so many
-)
-LEAST, MOST = 4096, 16384
-HELD = 4  # one in so many samples is held out
-
 
 @dataclass(frozen=True, eq=False)
 class Refit:
