@@ -66,7 +66,7 @@ def search(g: Graph, session: Session) -> Assignment:
     assert session.target is not None
     found = Assignment(session.target, session.threads)
     offers, refused = {}, []
-    known = problems(g, session.target, session.threads)
+    known = problems(g, session.target, session.threads, bool(session.settings.get("cold")))
     options_of = tuned(known, session)
     for node, problem in known.items():
         offers[node] = [*_placements(node, options_of[node]), *options_of[node]]

@@ -1,0 +1,205 @@
+"""The whole way from a float graph to one whose layers are split: forms, errors, choice, weights, repair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from ..calibration.data import Calibration
+from ..calibration.request import Progress, calibration_of, progress_of
+from ..errors import EdgecError
+from ..ir import Graph, Node
+from ..macs import macs
+from ..ops.common import Tensor
+from ..quantize.placement import Layer
+from ..session import Session
+from .costs import LayerCosts
+from .decompose import METHODS
+from .forms import Form, Splittable, candidates, splittable
+from .frontier import Offer, chosen
+from .moments import Spreads, spreads
+from .pieces import weights_of
+from .sensitivity import sensitivities
+from .split import Split, split, split_graph
+
+POOR = 0.6  # a form that loses more of its layer's energy is none
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the pass `low-rank` is asked for."""
+
+    macs: float | None = None
+    total: float | None = None
+    energy: float | None = None
+    method: str = "auto"
+    min_gain: float = 1.0
+    samples: int = 32
+    repair: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("macs", "total", "energy"):
+            share = getattr(self, name)
+            if share is not None and not 0 < share < 1:
+                raise EdgecError(f"low-rank: {name}={share:g}; expected a share between 0 and 1")
+        given = [name for name in ("macs", "total", "energy") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise EdgecError(f"low-rank: {' and '.join(given)} are given; expected one of them")
+        if not self.min_gain > 0:
+            raise EdgecError(f"low-rank: min-gain={self.min_gain:g}; expected a factor, such as 1.1")
+        if self.samples < 1:
+            raise EdgecError(f"low-rank: samples={self.samples}; expected at least 1")
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        return tuple(METHODS) if self.method == "auto" else (self.method,)
+
+
+def low_rank(graph: Graph, options: Options, session: Session) -> Graph:
+    """The graph with layers in pieces where that wins; the session gets the report."""
+    data, tell = calibration_of(session, graph), progress_of(session)
+    layers, reasons = candidates(graph)
+    job = Job(graph, options, session, data, tell, reasons=dict(reasons))
+    if not layers:
+        session.note("nothing is split: the model has no convolution or matrix product that could be" + _few(reasons))
+        return graph
+    return job.run(layers)
+
+
+def _few(reasons: Mapping[Node, str]) -> str:
+    some = list(dict.fromkeys(reasons.values()))[:3]
+    return f" ({'; '.join(some)})" if some else ""
+
+
+@dataclass
+class Job:
+    """What all steps need, and why layers stay as they are."""
+
+    graph: Graph
+    options: Options
+    session: Session
+    data: Calibration | None
+    tell: Progress
+    reasons: dict[Node, str] = field(default_factory=dict)
+    errors: dict[tuple[Node, Form], float] = field(default_factory=dict)
+
+    def run(self, layers: Sequence[Layer]) -> Graph:
+        """All steps."""
+        able = self._forms(layers)
+        feeds = self.samples()
+        with spreads(self.graph, [s.layer for s in able], feeds, self.session.threads) as spread:
+            offers = self._offers(able, spread, self._weights(able, feeds))
+            picked = self._picked(able, offers)
+            splits = self._splits(picked, spread)
+        made, pieces = split_graph(self.graph, splits)
+        if feeds is not None and self.options.repair:
+            made = self._repaired(made, splits, pieces)
+        self._report(layers, able, splits)
+        return made
+
+    def _forms(self, layers: Sequence[Layer]) -> list[Splittable]:
+        costs = LayerCosts.of(self.session, self.graph)
+        if costs is None:
+            self.session.note("no target is given: splits are not held against what kernels cost")
+        found = []
+        for number, layer in enumerate(layers):
+            options = self.options
+            one = splittable(layer, options.methods, costs, options.min_gain, self.session.target)
+            if isinstance(one, str):
+                self.reasons[layer.node] = one
+            elif not one.forms:
+                self.reasons[layer.node] = _slower(one)
+            else:
+                found.append(one)
+            self.tell("shapes", number + 1, len(layers))
+        return found
+
+    def samples(self) -> list[Mapping[str, Tensor]] | None:
+        """Samples, evenly spread over the data."""
+        if self.data is None:
+            self.session.note("no calibration data is given: weights are split as they are, and not repaired")
+            return None
+        count = sum(1 for _ in self.data.feeds())
+        step = -(-count // self.options.samples)
+        return [feed for number, feed in enumerate(self.data.feeds()) if number % step == 0]
+
+    def _weights(self, able: Sequence[Splittable], feeds: Sequence[Mapping[str, Tensor]] | None) -> dict[Node, float]:
+        layers = [s.layer for s in able]
+        if feeds is None or self.options.energy is not None:
+            return {layer.node: 1.0 for layer in layers}
+        return sensitivities(self.graph, layers, feeds, self.session.threads, self.tell)
+
+    def _offers(
+        self, able: Sequence[Splittable], spread: Spreads, weights: Mapping[Node, float]
+    ) -> dict[Node, list[Offer[Form]]]:
+        forms = {s.layer.node: s for s in able}
+        offers: dict[Node, list[Offer[Form]]] = {}
+        for layer, found in spread([s.layer for s in able]):
+            one = forms[layer.node]
+            methods = {form.method.name: form.method for form in one.forms}
+            solvers = {name: m.solver(weights_of(layer), found.covariance) for name, m in methods.items()}
+            offers[layer.node] = []
+            for form in one.forms:
+                error = self.errors[layer.node, form] = solvers[form.method.name].error(form.rank)
+                if error <= POOR:
+                    offers[layer.node].append(Offer(form, one.macs - form.macs, error * weights[layer.node]))
+            self.tell("errors", len(offers), len(able))
+        return offers
+
+    def _picked(
+        self, able: Sequence[Splittable], offers: Mapping[Node, Sequence[Offer[Form]]]
+    ) -> list[tuple[Layer, Form]]:
+        options = self.options
+        if options.macs is None and options.total is None:
+            return self._accurate(able, offers, 0.99 if options.energy is None else options.energy)
+        if options.macs is not None:
+            asked, whole = 1 - options.macs, sum(s.macs for s in able)
+            what = "the multiplications of the layers that can be split"
+        else:
+            asked, whole, what = 1 - (options.total or 0.0), macs(self.graph), "all multiplications"
+        found = chosen(offers, asked * whole)
+        saved = sum(o.saved for o in found.values())
+        if saved < asked * whole:
+            self.session.note(f"{asked:.0%} of {what} cannot be saved by forms that win, only {saved / whole:.1%}")
+        return [(s.layer, found[s.layer.node].form) for s in able if s.layer.node in found]
+
+    def _accurate(
+        self, able: Sequence[Splittable], offers: Mapping[Node, Sequence[Offer[Form]]], energy: float
+    ) -> list[tuple[Layer, Form]]:
+        """Of each layer the cheapest form that keeps so much of the energy of its results."""
+        found = []
+        for one in able:
+            good = [o.form for o in offers[one.layer.node] if self.errors[one.layer.node, o.form] <= 1 - energy]
+            if good:
+                found.append((one.layer, min(good, key=lambda f: (f.cost or 0.0, f.macs))))
+            else:
+                self.reasons[one.layer.node] = f"no form that wins keeps {energy:g} of its results' energy"
+        return found
+
+    def _splits(self, picked: Sequence[tuple[Layer, Form]], spread: Spreads) -> list[Split]:
+        forms = {layer.node: form for layer, form in picked}
+        splits = []
+        for layer, found in spread([layer for layer, _ in picked]):
+            if self.session.step(f"split_{forms[layer.node].method.name}", layer.node):
+                splits.append(split(layer, forms[layer.node], found))
+            self.tell("split", len(splits), len(picked))
+        return splits
+
+    def _repaired(self, made: Graph, splits: Sequence[Split], pieces: Mapping[Node, Sequence[Node]]) -> Graph:
+        return made
+
+    def _report(self, layers: Sequence[Layer], able: Sequence[Splittable], splits: Sequence[Split]) -> None:
+        before = sum(s.macs for s in able if any(s.layer is one.layer for one in splits))
+        after, whole = sum(one.form.macs for one in splits), macs(self.graph)
+        if splits:
+            left, all_left = after / before, (whole - before + after) / whole
+            said = f"{left:.1%} of their multiplications remain, {all_left:.1%} of the model's"
+            self.session.note(f"{len(splits)} of {len(layers)} layers are split: {said}")
+        else:
+            self.session.note("no layer is split")
+
+
+def _slower(one: Splittable) -> str:
+    if one.slower is None or one.cost is None or one.slower.cost is None:
+        return "no form has fewer multiplications"
+    return f"modelled {one.slower.cost:.1f} us as {one.slower}, {one.cost:.1f} us as it is"
