@@ -26,7 +26,7 @@ def low_rank(
     energy: float | None = None,
     method: Literal["auto", "svd", "spatial", "tucker", "cp"] = "auto",
     min_gain: float = 1.0,
-    samples: int = 32,
+    samples: int = 256,
     repair: bool = True,
     session: Session,
 ) -> Graph:
@@ -37,7 +37,7 @@ def low_rank(
     energy    or: share of the energy of its results that each layer keeps at least (the default, with 0.99)
     method    how layers are split; auto: the best of all, per layer
     min_gain  by which factor a split must be faster than the layer, as modelled for the target
-    samples   how many calibration samples are used
+    samples   how many calibration samples are used at most; large models take fewer
     repair    the pieces' last layers are solved again, on what the split layers before them give
     """
     return split_layers(graph, Options(macs, total, energy, method, min_gain, samples, repair), session)

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from math import log
 
 from ..calibration.data import Calibration
 from ..calibration.request import Progress, calibration_of, progress_of
 from ..errors import EdgecError
-from ..ir import Graph, Node
+from ..ir import Graph, Node, Value
 from ..macs import macs
 from ..ops.common import Tensor
-from ..quantize.placement import Layer
+from ..quantize.placement import LAYERS, Layer
 from ..session import Session
 from .costs import LayerCosts
 from .decompose import METHODS
 from .forms import Form, Splittable, candidates, splittable
-from .frontier import Offer, chosen
-from .moments import Spreads, spreads
+from .frontier import Offer, chosen, frontier
+from .moments import Spread, Spreads, spreads
 from .pieces import weights_of
-from .sensitivity import sensitivities
+from .repair import Refit, refitted
+from .sensitivity import Probe, harms, probe
 from .split import Split, split, split_graph
+from .walk import samples
 
+TRIED = (0.02, 0.06, 0.18)  # errors of the forms whose harm to the outputs is measured
 POOR = 0.6  # a form that loses more of its layer's energy is none
 
 
@@ -34,7 +38,7 @@ class Options:
     energy: float | None = None
     method: str = "auto"
     min_gain: float = 1.0
-    samples: int = 32
+    samples: int = 256
     repair: bool = True
 
     def __post_init__(self) -> None:
@@ -88,12 +92,12 @@ class Job:
         able = self._forms(layers)
         feeds = self.samples()
         with spreads(self.graph, [s.layer for s in able], feeds, self.session.threads) as spread:
-            offers = self._offers(able, spread, self._weights(able, feeds))
+            offers = self._offers(able, spread, feeds)
             picked = self._picked(able, offers)
             splits = self._splits(picked, spread)
         made, pieces = split_graph(self.graph, splits)
         if feeds is not None and self.options.repair:
-            made = self._repaired(made, splits, pieces)
+            made = self._repaired(made, pieces, feeds)
         self._report(layers, able, splits)
         return made
 
@@ -119,32 +123,35 @@ class Job:
         if self.data is None:
             self.session.note("no calibration data is given: weights are split as they are, and not repaired")
             return None
-        count = sum(1 for _ in self.data.feeds())
-        step = -(-count // self.options.samples)
-        return [feed for number, feed in enumerate(self.data.feeds()) if number % step == 0]
-
-    def _weights(self, able: Sequence[Splittable], feeds: Sequence[Mapping[str, Tensor]] | None) -> dict[Node, float]:
-        layers = [s.layer for s in able]
-        if feeds is None or self.options.energy is not None:
-            return {layer.node: 1.0 for layer in layers}
-        return sensitivities(self.graph, layers, feeds, self.session.threads, self.tell)
+        return list(samples(self.data, self.graph, self.options.samples))
 
     def _offers(
-        self, able: Sequence[Splittable], spread: Spreads, weights: Mapping[Node, float]
+        self, able: Sequence[Splittable], spread: Spreads, feeds: Sequence[Mapping[str, Tensor]] | None
     ) -> dict[Node, list[Offer[Form]]]:
+        """What the forms of each layer save, and the error of the outputs that each alone makes."""
         forms = {s.layer.node: s for s in able}
         offers: dict[Node, list[Offer[Form]]] = {}
+        probes: dict[Node, list[Probe]] = {}
         for layer, found in spread([s.layer for s in able]):
             one = forms[layer.node]
-            methods = {form.method.name: form.method for form in one.forms}
-            solvers = {name: m.solver(weights_of(layer), found.covariance) for name, m in methods.items()}
-            offers[layer.node] = []
+            solvers = {f.method.name: f.method.solver(weights_of(layer), found.covariance) for f in one.forms}
             for form in one.forms:
-                error = self.errors[layer.node, form] = solvers[form.method.name].error(form.rank)
-                if error <= POOR:
-                    offers[layer.node].append(Offer(form, one.macs - form.macs, error * weights[layer.node]))
+                self.errors[layer.node, form] = solvers[form.method.name].error(form.rank)
+            errors = [(f, self.errors[layer.node, f]) for f in one.forms]
+            offers[layer.node] = [Offer(f, one.macs - f.macs, error) for f, error in errors if error <= POOR]
+            tried = self._tried(offers[layer.node]) if feeds is not None and self.options.energy is None else []
+            probes[layer.node] = [probe(layer, split(layer, f, found, solvers[f.method.name])) for f in tried]
             self.tell("errors", len(offers), len(able))
-        return offers
+        if feeds is None or not any(probes.values()):
+            return offers
+        harm = harms(self.graph, probes, feeds, self.session.threads, self.tell)
+        return {n: [replace(o, error=harm[n](o.error)) for o in some] for n, some in offers.items()}
+
+    def _tried(self, offers: Sequence[Offer[Form]]) -> list[Form]:
+        """Forms of the frontier with errors about as wanted."""
+        front = frontier(offers)
+        nearest = [min(front, key=lambda o: abs(log(max(o.error, 1e-9) / aim))) for aim in TRIED if front]
+        return list(dict.fromkeys(o.form for o in nearest))
 
     def _picked(
         self, able: Sequence[Splittable], offers: Mapping[Node, Sequence[Offer[Form]]]
@@ -181,12 +188,14 @@ class Job:
         splits = []
         for layer, found in spread([layer for layer, _ in picked]):
             if self.session.step(f"split_{forms[layer.node].method.name}", layer.node):
-                splits.append(split(layer, forms[layer.node], found))
+                splits.append(split(layer, forms[layer.node], found if self.options.repair else Spread.unknown(layer)))
             self.tell("split", len(splits), len(picked))
         return splits
 
-    def _repaired(self, made: Graph, splits: Sequence[Split], pieces: Mapping[Node, Sequence[Node]]) -> Graph:
-        return made
+    def _repaired(self, made: Graph, became: Mapping[Node, Node], feeds: Sequence[Mapping[str, Tensor]]) -> Graph:
+        """Last pieces and every layer behind a split one are solved again for what the layer computed before."""
+        refits = [Refit(now, Value(old)) for old, now in became.items() if old.op in LAYERS and now is not old]
+        return refitted(self.graph, made, refits, feeds, self.tell)[0]
 
     def _report(self, layers: Sequence[Layer], able: Sequence[Splittable], splits: Sequence[Split]) -> None:
         before = sum(s.macs for s in able if any(s.layer is one.layer for one in splits))

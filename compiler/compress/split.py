@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import prod
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from ..ir import Graph, Node, Type, Value
 from ..op import const, const_array, evaluate
 from ..ops.common import Tensor
 from ..quantize.placement import Layer
+from .decompose import Solver
 from .forms import Form
 from .moments import Spread
 from .pieces import Piece, chain, weights_of
@@ -27,35 +29,41 @@ class Split:
     error: float
 
 
-def split(layer: Layer, form: Form, spread: Spread) -> Split:
+def split(layer: Layer, form: Form, spread: Spread, solver: Solver | None = None) -> Split:
     """The pieces of a form. Their bias makes up for what they lose of the results' mean."""
-    solver = form.method.solver(weights_of(layer), spread.covariance)
+    solver = solver or form.method.solver(weights_of(layer), spread.covariance)
     weights = tuple(np.ascontiguousarray(w, np.float32) for w in solver.factors(form.rank))
     bias = layer.bias
     if bias is not None:
         whole = weights_of(layer)
-        mean = spread.mean.reshape(whole.shape[1:])
-        bias = bias + whole.reshape(len(whole), -1) @ spread.mean - applied(form.pieces, weights, mean)
-        bias = bias.astype(np.float32)
+        lost = whole.reshape(len(whole), -1) @ spread.mean
+        lost = lost - applied(form.pieces, weights, spread.mean.reshape(1, *whole.shape[1:]))[0]
+        bias = (bias + lost).astype(np.float32)
     return Split(layer, form, weights, bias, solver.error(form.rank))
 
 
-def applied(pieces: Sequence[Piece], weights: Sequence[Tensor], window: Tensor) -> Tensor:
-    """[outputs] of pieces at one position that reads `window`, [inputs, *window]."""
-    x = Value(Node("Input", (), (Type("f32", (1, *window.shape)),), {}, "x"))
+def applied(pieces: Sequence[Piece], weights: Sequence[Tensor], windows: Tensor) -> Tensor:
+    """[N, outputs] of pieces at one position each, which reads a window of [N, inputs, *window]."""
+    x = Value(Node("Input", (), (Type("f32", windows.shape),), {}, "x"))
     rank = len(pieces[0].window)
     plain = [
         p if p.matrix else replace(p, strides=(1,) * rank, pads=(0,) * 2 * rank, dilations=(1,) * rank) for p in pieces
     ]
-    found: Tensor = np.asarray(window[None], np.float32)
+    found: Tensor = np.asarray(windows, np.float32)
     for node in chain(x, plain, weights):
         found = evaluate(node, [found, *map(const_array, node.args[1:])])[0].astype(np.float32)
-    return found.reshape(-1).astype(np.float64)
+    return found.reshape(len(windows), -1).astype(np.float64)
 
 
-def split_graph(graph: Graph, splits: Sequence[Split]) -> tuple[Graph, dict[Node, tuple[Node, ...]]]:
-    """The graph with layers in pieces, and these in order by the layer's node."""
-    made: dict[Node, tuple[Node, ...]] = {}
+def composed(pieces: Sequence[Piece], weights: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """Weights of the one layer of a shape that pieces together are."""
+    size = prod(shape[1:])
+    return applied(pieces, weights, np.eye(size, dtype=np.float32).reshape(size, *shape[1:])).T.reshape(shape)
+
+
+def split_graph(graph: Graph, splits: Sequence[Split]) -> tuple[Graph, dict[Node, Node]]:
+    """The graph with layers in pieces; and what every node has become, of a layer its last piece."""
+    made: dict[Node, Node] = {}
     wanted = {s.layer.node: s for s in splits}
     adds = {s.layer.value.node: s for s in splits if s.layer.value.node != s.layer.node and s.bias is not None}
 
@@ -63,13 +71,12 @@ def split_graph(graph: Graph, splits: Sequence[Split]) -> tuple[Graph, dict[Node
         if old in wanted:
             one = wanted[old]
             bias = one.bias if old.op != "MatMul" else None
-            made[old] = tuple(chain(args[0], one.form.pieces, one.weights, bias, one.layer.node.name, old.origin))
-            return made[old][-1].results
+            return chain(args[0], one.form.pieces, one.weights, bias, one.layer.node.name, old.origin)[-1].results
         if old in adds:
             return replace(old, args=_with_bias(old, adds[old], args)).results
         return None
 
-    return rebuilt(graph, instead), made
+    return rebuilt(graph, instead, made), made
 
 
 def _with_bias(add: Node, one: Split, args: tuple[Value, ...]) -> tuple[Value, ...]:
@@ -81,8 +88,13 @@ def _with_bias(add: Node, one: Split, args: tuple[Value, ...]) -> tuple[Value, .
     return (args[0], other) if place else (other, args[1])
 
 
-def rebuilt(graph: Graph, fn: Callable[[Node, tuple[Value, ...]], Sequence[Value] | None]) -> Graph:
-    """As `Graph.map`, but `fn` sees each node of the graph itself, and its rebuilt arguments."""
+def rebuilt(
+    graph: Graph,
+    fn: Callable[[Node, tuple[Value, ...]], Sequence[Value] | None],
+    made: dict[Node, Node] | None = None,
+) -> Graph:
+    """As `Graph.map`, but `fn` sees each node of the graph itself, and its rebuilt arguments; `made` gets what each
+    node has become."""
     new: dict[Value, Value] = {}
     for old in graph.nodes():
         args = tuple(new[a] for a in old.args)
@@ -90,6 +102,8 @@ def rebuilt(graph: Graph, fn: Callable[[Node, tuple[Value, ...]], Sequence[Value
         if results is None:
             results = (old if args == old.args else replace(old, args=args)).results
         new.update(zip(old.results, results, strict=True))
+        if made is not None:
+            made[old] = results[0].node
     return _with(graph, new)
 
 
