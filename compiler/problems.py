@@ -10,6 +10,8 @@ from .op import OPS, body_of, is_const
 from .registry import Problem
 from .target import Target
 
+COLD = "cold"  # a setting of the session: weights come from memory at each run, whatever a graph alone would say
+
 
 def problems(g: Graph, target: Target, threads: int, cold: bool = False) -> dict[Node, Problem]:
     """What each `Edgec.Kernel` of a graph must compute, in order. `cold`: the graph is part of a model that is."""

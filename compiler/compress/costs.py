@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 
 from ..ir import Graph, Node, Type, Value
 from ..op import build
+from ..problems import COLD
 from ..quantize.modelled import modelled
 from ..session import Session
 from .pieces import Piece, chain
-
-COLD = "cold"  # a setting of the session: weights come from memory at each run, whatever a graph alone would say
 
 
 @dataclass

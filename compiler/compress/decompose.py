@@ -53,12 +53,12 @@ def method(row: Method) -> Method:
     return row
 
 
-def steps(most: int, step: int, count: int = 24) -> list[int]:
+def steps(most: int, step: int, count: int = 16) -> list[int]:
     """Multiples of a step below `most`; where that is too coarse, of what divides it."""
     while step > 1 and most < 4 * step:
         step //= 2
     found = list(range(step, most, step))
-    thin = -(-len(found) // count)
+    thin = max(1, -(-len(found) // count))
     return found[thin - 1 :: thin]
 
 
@@ -69,9 +69,10 @@ def energy_of(weights: Tensor, covariance: Tensor) -> float:
 
 
 def eigenvectors(symmetric: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues, largest first, and eigenvectors as columns."""
+    """Eigenvalues, largest first, and eigenvectors as columns, the largest element of each positive."""
     values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
-    return np.maximum(values[::-1], 0.0), vectors[:, ::-1]
+    largest = vectors[np.abs(vectors).argmax(axis=0), np.arange(vectors.shape[1])]
+    return np.maximum(values[::-1], 0.0), (vectors * np.where(largest < 0, -1.0, 1.0))[:, ::-1]
 
 
 def forward(lower: Tensor, right: Tensor) -> Tensor:

@@ -17,7 +17,8 @@ from ..ops.common import Tensor
 from .decompose import Method, Rank, energy_of, method, steps
 from .pieces import Piece
 
-SWEEPS = 25
+SWEEPS = (4, 25)  # over the factors: at least, and at most
+WORK = 1e10  # multiplications that they may take
 DAMPING = 1e-6
 
 
@@ -69,7 +70,8 @@ def _alternated(tensor: Tensor, r: int) -> list[Tensor]:
         vectors = np.linalg.eigh(flat @ flat.T)[1][:, ::-1][:, :r]
         factors[axis][:, : vectors.shape[1]] = vectors
     letters = "oat"
-    for _ in range(SWEEPS):
+    sweeps = min(max(int(WORK / (3 * r * tensor.size)), SWEEPS[0]), SWEEPS[1])
+    for _ in range(sweeps):
         for axis in range(3):
             x, y = (k for k in range(3) if k != axis)
             gram = (factors[x].T @ factors[x]) * (factors[y].T @ factors[y])

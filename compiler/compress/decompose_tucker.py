@@ -56,7 +56,7 @@ def _fits(piece: Piece) -> Literal[True] | str:
 
 def _ranks(piece: Piece, step: int) -> list[Rank]:
     """Pairs with both channel counts cut alike, give or take, and pairs without the last layer."""
-    inner, outer = steps(piece.inputs, step, 12), steps(piece.outputs, step, 12)
+    inner, outer = steps(piece.inputs, step, 8), steps(piece.outputs, step, 8)
     pairs: list[Rank] = [(q, p) for q in inner for p in outer if 0.6 <= (p / piece.outputs) / (q / piece.inputs) <= 1.7]
     return pairs + [(q, piece.outputs) for q in inner]
 

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import log
+from math import isfinite, log
 
 from ..calibration.data import Calibration
 from ..calibration.request import Progress, calibration_of, progress_of
 from ..errors import EdgecError
 from ..ir import Graph, Node, Value
-from ..macs import macs
+from ..macs import macs, node_macs
 from ..ops.common import Tensor
-from ..quantize.placement import LAYERS, Layer
-from ..session import Session
+from ..quantize.modelled import modelled
+from ..quantize.placement import LAYERS, Layer, constant, layers_of
+from ..session import Session, place
 from .costs import LayerCosts
 from .decompose import METHODS
 from .forms import Form, Splittable, candidates, splittable
 from .frontier import Offer, chosen, frontier
 from .moments import Spread, Spreads, spreads
 from .pieces import weights_of
-from .repair import Refit, refitted
+from .repair import Fit, Refit, refitted
+from .report import Record, Report
 from .sensitivity import Probe, harms, probe
 from .split import Split, split, split_graph
 from .walk import samples
 
 TRIED = (0.02, 0.06, 0.18)  # errors of the forms whose harm to the outputs is measured
-POOR = 0.6  # a form that loses more of its layer's energy is none
+POOR = 0.9  # a form that loses more of its layer's energy is none
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,9 @@ def low_rank(graph: Graph, options: Options, session: Session) -> Graph:
     data, tell = calibration_of(session, graph), progress_of(session)
     layers, reasons = candidates(graph)
     job = Job(graph, options, session, data, tell, reasons=dict(reasons))
+    if any(n.op in ("QuantizeLinear", "DequantizeLinear") for n in graph.nodes()):
+        session.note("the model is quantized already; split the float model")
+        return graph
     if not layers:
         session.note("nothing is split: the model has no convolution or matrix product that could be" + _few(reasons))
         return graph
@@ -85,21 +90,36 @@ class Job:
     data: Calibration | None
     tell: Progress
     reasons: dict[Node, str] = field(default_factory=dict)
+    stays: dict[Node, float | None] = field(default_factory=dict)  # costs of layers no form of which wins
     errors: dict[tuple[Node, Form], float] = field(default_factory=dict)
 
     def run(self, layers: Sequence[Layer]) -> Graph:
         """All steps."""
         able = self._forms(layers)
-        feeds = self.samples()
+        feeds = self._samples()
         with spreads(self.graph, [s.layer for s in able], feeds, self.session.threads) as spread:
             offers = self._offers(able, spread, feeds)
             picked = self._picked(able, offers)
             splits = self._splits(picked, spread)
-        made, pieces = split_graph(self.graph, splits)
-        if feeds is not None and self.options.repair:
-            made = self._repaired(made, pieces, feeds)
-        self._report(layers, able, splits)
+        made, became = split_graph(self.graph, splits)
+        if splits and (why := self._no_faster(made)):
+            self.reasons |= {one.layer.node: why for one in splits}
+            self.session.note(f"no layer is split: {why}")
+            made, splits = self.graph, []
+        fits: dict[Node, Fit] = {}
+        if splits and feeds is not None and self.options.repair:
+            made, fits = self._repaired(made, became, feeds)
+        self._report(layers, able, {one.layer.node: one for one in splits}, {n: fits.get(became[n]) for n in became})
         return made
+
+    def _no_faster(self, made: Graph) -> str:
+        """Why the model as a whole does not win, conversions between its kernels included; nothing where it does."""
+        target = self.session.target
+        if target is None:
+            return ""
+        inner = Session(target.programs[0], self.session.settings, tunings=self.session.tunings)
+        before, after = modelled(self.graph, inner).total, modelled(made, inner).total
+        return f"the model would take {after:.0f} us modelled, {before:.0f} us as it is" if after >= before else ""
 
     def _forms(self, layers: Sequence[Layer]) -> list[Splittable]:
         costs = LayerCosts.of(self.session, self.graph)
@@ -112,13 +132,13 @@ class Job:
             if isinstance(one, str):
                 self.reasons[layer.node] = one
             elif not one.forms:
-                self.reasons[layer.node] = _slower(one)
+                self.reasons[layer.node], self.stays[layer.node] = _slower(one), one.cost
             else:
                 found.append(one)
             self.tell("shapes", number + 1, len(layers))
         return found
 
-    def samples(self) -> list[Mapping[str, Tensor]] | None:
+    def _samples(self) -> list[Mapping[str, Tensor]] | None:
         """Samples, evenly spread over the data."""
         if self.data is None:
             self.session.note("no calibration data is given: weights are split as they are, and not repaired")
@@ -192,20 +212,50 @@ class Job:
             self.tell("split", len(splits), len(picked))
         return splits
 
-    def _repaired(self, made: Graph, became: Mapping[Node, Node], feeds: Sequence[Mapping[str, Tensor]]) -> Graph:
+    def _repaired(
+        self, made: Graph, became: Mapping[Node, Node], feeds: Sequence[Mapping[str, Tensor]]
+    ) -> tuple[Graph, dict[Node, Fit]]:
         """Last pieces and every layer behind a split one are solved again for what the layer computed before."""
-        refits = [Refit(now, Value(old)) for old, now in became.items() if old.op in LAYERS and now is not old]
-        return refitted(self.graph, made, refits, feeds, self.tell)[0]
+        values = {layer.node: layer.value for layer in layers_of(self.graph)}
+        refits = [
+            Refit(now, values.get(old, Value(old)))
+            for old, now in became.items()
+            if old.op in LAYERS and now is not old and constant(now.args[1]) is not None
+        ]
+        return refitted(self.graph, made, refits, feeds, self.tell)
 
-    def _report(self, layers: Sequence[Layer], able: Sequence[Splittable], splits: Sequence[Split]) -> None:
-        before = sum(s.macs for s in able if any(s.layer is one.layer for one in splits))
-        after, whole = sum(one.form.macs for one in splits), macs(self.graph)
+    def _report(
+        self,
+        layers: Sequence[Layer],
+        able: Sequence[Splittable],
+        splits: Mapping[Node, Split],
+        fits: Mapping[Node, Fit | None],
+    ) -> None:
+        """Records of all layers, and a note of what was saved."""
+        self.session.compression = report = self.session.compression or Report()
+        known = {s.layer.node: s for s in able}
+        for node in (n for n in self.graph.nodes() if n in self.reasons or n in known):
+            report.layers.append(self._record(node, known.get(node), splits.get(node), fits.get(node)))
         if splits:
+            before, after = sum(known[n].macs for n in splits), sum(s.form.macs for s in splits.values())
+            whole = macs(self.graph)
             left, all_left = after / before, (whole - before + after) / whole
             said = f"{left:.1%} of their multiplications remain, {all_left:.1%} of the model's"
             self.session.note(f"{len(splits)} of {len(layers)} layers are split: {said}")
-        else:
+        elif not any(note.startswith("low-rank: no layer is split") for note in self.session.notes):
             self.session.note("no layer is split")
+
+    def _record(self, node: Node, able: Splittable | None, made: Split | None, fit: Fit | None) -> Record:
+        name, shape, count = place(node), node.args[1].shape, node_macs(node)
+        cost = able.cost if able is not None else self.stays.get(node)
+        if made is None:
+            reason = self.reasons.get(node, "others save as much at a smaller error")
+            return Record(name, "low-rank", shape, shape, count, count, None, cost, cost, reason)
+        first = made.form.pieces[0]
+        after = first.shape[::-1] if first.matrix else first.shape
+        error = fit.after if fit is not None and isfinite(fit.after) else made.error
+        form = made.form
+        return Record(name, "low-rank", shape, after, count, form.macs, error, cost, form.cost, str(form))
 
 
 def _slower(one: Splittable) -> str:

@@ -90,14 +90,14 @@ def chain(
     """The nodes in order; without `weights` these are zeros that take no memory. The last has the name and bias."""
     nodes: list[Node] = []
     for k, piece in enumerate(pieces):
-        w = np.broadcast_to(np.float32(0), piece.shape) if weights is None else weights[k]
+        w = np.broadcast_to(np.float32(0), piece.shape) if weights is None else _stored(weights[k])
         last = k + 1 == len(pieces)
         label = name if last or not name else f"{name}_low_rank{k + 1 if len(pieces) > 2 else ''}"
         if piece.matrix:
-            x = build("MatMul", x, const(_stored(w.T)), origin=origin, label=label)
+            x = build("MatMul", x, const(w.T if weights is None else _stored(w.T)), origin=origin, label=label)
         else:
             b = bias if last and bias is not None else np.zeros(piece.outputs, np.float32)
-            x = build("Conv", x, const(_stored(w)), const(_stored(b)), origin=origin, label=label, **piece.attrs)
+            x = build("Conv", x, const(w), const(_stored(b)), origin=origin, label=label, **piece.attrs)
         nodes.append(x.node)
     return nodes
 
@@ -108,4 +108,4 @@ def chain_macs(x: Value, pieces: Sequence[Piece]) -> int:
 
 
 def _stored(array: Tensor) -> Tensor:
-    return array if 0 in array.strides else np.ascontiguousarray(array, np.float32)
+    return np.ascontiguousarray(array, np.float32)
