@@ -10,11 +10,13 @@ from .op import OPS, body_of, is_const
 from .registry import Problem
 from .target import Target
 
+COLD = "cold"  # a setting of the session: weights come from memory at each run, whatever a graph alone would say
 
-def problems(g: Graph, target: Target, threads: int) -> dict[Node, Problem]:
-    """What each `Edgec.Kernel` of a graph must compute, in order."""
+
+def problems(g: Graph, target: Target, threads: int, cold: bool = False) -> dict[Node, Problem]:
+    """What each `Edgec.Kernel` of a graph must compute, in order. `cold`: the graph is part of a model that is."""
     weights = sum(storage_bytes(n.types[0]) for n in g.nodes() if n.op == "Const")
-    cold = weights > max(target.cpu.l2, target.cpu.l3)
+    cold = cold or weights > max(target.cpu.l2, target.cpu.l3)
     found = {}
     for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
         constants = frozenset(i for i, a in enumerate(node.args) if is_const(a))

@@ -18,7 +18,7 @@ from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, turned
 from edgec.compiler.op import body_of, int_attr, ints_attr, is_const, viewed
-from edgec.compiler.problems import distinct, problems
+from edgec.compiler.problems import COLD, distinct, problems
 from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target
@@ -66,7 +66,7 @@ def search(g: Graph, session: Session) -> Assignment:
     assert session.target is not None
     found = Assignment(session.target, session.threads)
     offers, refused = {}, []
-    known = problems(g, session.target, session.threads)
+    known = problems(g, session.target, session.threads, bool(session.settings.get(COLD)))
     options_of = tuned(known, session)
     for node, problem in known.items():
         offers[node] = [*_placements(node, options_of[node]), *options_of[node]]

@@ -27,7 +27,7 @@ def modelled(graph: Graph, session: Session) -> Costs:
     from ..driver import load_kernels
 
     if session.target is None:
-        raise EdgecError("quantize: modelled times need a target; give --target")
+        raise EdgecError("modelled times need a target; give --target")
     load_kernels()
     inner = Session(target=session.target, settings=session.settings, verify=0, tunings=session.tunings)
     total, layers = 0.0, dict[str, float]()
