@@ -20,11 +20,14 @@ from .matmul_rows import geometry as product
 
 CONV, MATMUL = "conv_f32_sparse", "matmul_f32_sparse"
 KEPT = 2
-ROW = 20.0  # cycles to begin and end the sum of an output channel: how many weights it has is hard to foresee
+ROW = 8.0  # cycles to begin and end the sum of an output channel
+UNFORESEEN = 10.0  # ... and more the first time: how many weights it has is not known before
+AHEAD = 400  # instructions that a core looks ahead, so that short sums overlap
 TURN = 2.5  # cycles per vector that is turned
 KEEPS = 0.75  # of the L1 cache holds inputs while weights and sums go by
 LOADS = 0.9  # of the rate of loads, most of which are of vectors side by side
-ABREAST = (1, 2, 4)
+ABREAST = (1, 2)
+MOST_VECTORS = 8  # of pixels: more leave the L1 cache no room
 SLICES = (1, 2, 3, 4, 6, 8)
 
 
@@ -121,7 +124,7 @@ def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
     lanes = cpu.lanes(32)
     total = ceil_div(w.width.out, lanes)
     for abreast in ABREAST:
-        for vectors in range(1, min(total, (cpu.vector_registers - 4) // abreast) + 1):
+        for vectors in range(1, min(total, MOST_VECTORS, (cpu.vector_registers - 4) // abreast) + 1):
             if vectors < total and (ceil_div(total, vectors) == ceil_div(total, vectors + 1)) :
                 continue  # as many blocks of fewer pixels
             blocks = w.batch * ceil_div(w.width.out, vectors * lanes)
@@ -139,13 +142,14 @@ def cost(w: Window, cpu: Cpu, plan: Plan, stored: Compressed, turns: int, after:
     whole, rest = divmod(total, plan.vectors)
     units = [(v, n * w.batch) for v, n in ((plan.vectors, whole), (rest, 1)) if v and n]
     inputs, outputs = ceil_div(w.channels_in, lanes), ceil_div(w.channels_out, lanes)
-    slice_bytes = min(plan.slice, w.channels_in) * plan.vectors * line
+    slice_bytes = (min(plan.slice, w.channels_in) + lanes) * plan.vectors * line
+    each = stored.count / (w.channels_out * passes)  # weights of a sum
     cycles, moved = 0.0, Traffic()
     for v, count in units:
-        rows = w.channels_out * passes * (ROW + 2 * v)
+        rows = w.channels_out * passes * (ROW + UNFORESEEN / sum(n for _, n in units) + 2 * v)
         squares = v * (inputs * plan.parts * (TURN if turns else 1.0) + outputs * (TURN if turns else 1.0) ) * lanes
         ends = v * outputs * lanes * (1.0 + after) / cpu.fma_per_cycle
-        cycles += count * (stored.count * step_cycles(cpu, v, plan.abreast) + rows + squares + ends + TILE)
+        cycles += count * (stored.count * step_cycles(cpu, v, plan.abreast, each) + rows + squares + ends + TILE)
         far = max(0.0, 1.0 - KEEPS * cpu.l1d / slice_bytes)
         moved.near += count * stored.count * v * line * far
         if passes > 1 and w.channels_out * v * line > cpu.l1d // 2:
@@ -156,16 +160,20 @@ def cost(w: Window, cpu: Cpu, plan: Plan, stored: Compressed, turns: int, after:
         moved.near += 2 * data * plan.parts
     moved.add("far" if cold else level_of(cpu, weights + data + out), weights)
     moved.add(level_of(cpu, weights), weights * (sum(n for _, n in units) - 1))
-    moved.add(level_of(cpu, data + out), data * plan.parts + out)
-    return microseconds(cpu, cycles, moved)
+    moved.add(level_of(cpu, data + out), out)
+    read = Traffic()  # while nothing is computed
+    read.add(level_of(cpu, data + out), data * plan.parts)
+    return microseconds(cpu, cycles + read.cycles(cpu), moved)
 
 
-def step_cycles(cpu: Cpu, vectors: int, abreast: int) -> float:
-    """One weight: it and its place are read, and each vector of pixels, which x86 does while it multiplies."""
+def step_cycles(cpu: Cpu, vectors: int, abreast: int, each: float) -> float:
+    """One of `each` weights of a sum: it and its place are read, and each vector of pixels, which x86 does while it
+    multiplies."""
+    overlap = max(1.0, AHEAD / (each * (vectors + 4) + 1))
     return max(
         vectors / cpu.fma_per_cycle,
         (vectors + 2) / (LOADS * cpu.load_per_cycle),
-        SLACK * cpu.fma_latency / abreast,
+        SLACK * cpu.fma_latency / (abreast * overlap),
         (2 * vectors + 4) / (2 * cpu.fma_per_cycle + ISSUE),
     )
 
