@@ -133,7 +133,9 @@ def figures(rounds: Array) -> list[float]:
 def _copies(job: Job) -> list[list[Array]]:
     """Arguments of a kernel: inputs, outputs, scratch; several sets of constants where they are cold in the model."""
     body, problem = job.problem.body, job.problem
-    arrays = [_argument(problem, v) for v in body.inputs] + [_aligned(np.zeros(_elements(v.type))) for v in body.outputs]
+    arrays = [_argument(problem, v) for v in body.inputs] + [
+        _aligned(np.zeros(_elements(v.type))) for v in body.outputs
+    ]
     if job.choice.scratch_bytes:
         arrays.append(_aligned(np.zeros(job.choice.scratch_bytes, np.uint8)))
     weights = sum(storage_bytes(body.inputs[i].type) for i in problem.constants)

@@ -41,6 +41,7 @@ from . import (  # noqa: F401
     softmax_int8,
     sort_rows,
     sparse_block_rows,
+    sparse_int8_rows,
     sparse_rows,
     suppression_rows,
     table_int8,

@@ -5,12 +5,11 @@ Tiles and layouts are those of dense products; steps whose weights are all zero 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from edgec.compiler.compressed import Compressed, compress
-from edgec.compiler.ir import Array
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, vectors_fit
@@ -102,16 +101,24 @@ def emit(row: str, problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .conv_units import emit_units
     from .sparse_block_emit import Blocks, Rows
 
-    made = (Rows if row == MATMUL else Blocks)(
-        problem, choice, window_of(row, problem), conv_operands(problem.anchor)
-    )
+    made = (Rows if row == MATMUL else Blocks)(problem, choice, window_of(row, problem), conv_operands(problem.anchor))
     return emit_units(made, problem, choice, symbol)
 
 
-def _row(name: str, op: str, match: object, summary: str) -> None:
-    kernel(Row(name, frozenset({op}), match, lambda p: choices(name, p), lambda *a: emit(name, *a), summary))  # type: ignore[arg-type]
+def _row(name: str, op: str, match: Callable[[Problem], Literal[True] | str], summary: str) -> None:
+    kernel(
+        Row(
+            name,
+            frozenset({op}),
+            match,
+            lambda p: choices(name, p),
+            lambda p, choice, symbol: emit(name, p, choice, symbol),
+            summary,
+        )
+    )
 
 
-_row(CONV, "Conv", match_window, "1x1 convolution whose weights are zero in blocks of output channels: zeros are left out")
-_row(POINTWISE, "Conv", match_pointwise, "... of stride 1: tiles over the pixels of a whole image")
-_row(MATMUL, "MatMul", match, "matrix product whose right operand is zero in blocks of columns: zeros are left out")
+_ZEROS = "whose weights are zero in blocks of output channels: zeros are left out"
+_row(CONV, "Conv", match_window, f"1x1 convolution {_ZEROS}")
+_row(POINTWISE, "Conv", match_pointwise, f"1x1 convolution of stride 1 {_ZEROS}")
+_row(MATMUL, "MatMul", match, f"matrix product {_ZEROS}")

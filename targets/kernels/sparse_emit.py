@@ -26,6 +26,7 @@ from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile,
 from .conv_emit import flat_type
 from .conv_shape import Window
 from .sparse_gather import Gather
+from .sparse_stored import StoredBlocks
 from .turned import PART, Turning
 
 
@@ -54,27 +55,22 @@ class Sparse:
         self.anchor = problem.anchor.results[0]
         self.matrix = problem.anchor.op == "MatMul"
         self.planar = not self.matrix and not problem.body.outputs[0].type.layout
-        self.shape = self.weight.type.shape
-        sparse = layout(self.weight.type.layout, len(self.shape)).sparse
+        sparse = layout(self.weight.type.layout, len(self.weight.shape)).sparse
         assert sparse is not None
-        self.sparse, self.slice = sparse, sparse.slice
-        self.passes = ceil_div(w.channels_in, sparse.slice)
+        self.slice = sparse.slice
+        self.passes = ceil_div(w.channels_in, self.slice)
         self.blocks = ceil_div(w.channels_out, self.lanes)
         self.sums_at = ceil_div(min(self.slice, w.channels_in), self.lanes) * self.lanes * self.pixels
-        self.starts: Buffer = None
-        self.index: Buffer = None
+        self.stored: StoredBlocks
 
     def emit(self, symbol: str) -> Emitted:
         spaces = ceil_div(self.w.width.out, self.pixels)
-        word = f"int{self.problem.target.pointer_bits}"
         heads: list[Stmt] = []
 
         def make(frame: Frame, number: Expr) -> Stmt:
-            buffer = frame.places[self.weight].buffer
-            rows, at = self.sparse.rows(self.shape), self.sparse.index_at(self.shape)
-            self.starts, first = tir.section(buffer, "int32", rows + 1, self.sparse.starts_at(), word)
-            self.index, second = tir.section(buffer, "uint16", self.sparse.count, at, word)
-            heads.extend((first, second))
+            stored = StoredBlocks(self.weight, frame.places[self.weight].buffer, self.problem.target.pointer_bits)
+            self.stored = stored
+            heads.extend(stored.heads)
             image, space, part = tir.split(number, self.w.batch, spaces, self.parts)
             each = ceil_div(self.blocks, self.parts)
             many = tir.i32(each) if self.blocks % each == 0 else tirx.min(tir.i32(each), self.blocks - part * each)
@@ -154,8 +150,6 @@ class Sparse:
         with sums of its own."""
         lanes, many, vectors, scratch = self.lanes, self.abreast, self.vectors(u), u.frame.scratch
         acc, alloc = tir.local((many * vectors * lanes,), F32)
-        begin, start = tir.let(tir.load(self.starts, row), "begin")
-        end, stop = tir.let(tir.load(self.starts, row + 1), "end")
 
         def slot(k: int, v: int) -> int:
             return (k * vectors + v) * lanes
@@ -163,13 +157,11 @@ class Sparse:
         def first(k: int, v: int) -> Expr:
             return vector(scratch, lanes, o * self.pixels + self.sums_at + v * lanes) if more and not k else self.zero
 
-        def step(turn: Expr) -> Stmt:
+        def step(at: Expr) -> Stmt:
             parts: list[Stmt] = []
             for k in range(many):
-                at = begin + turn * many + k
-                weight = tir.load(u.frame.places[self.weight].buffer, at)
-                w, bind = tir.let(tir.broadcast(weight, lanes), "w")
-                plane, place = tir.let(tirx.Cast("int32", tir.load(self.index, at)) * self.pixels, "plane")
+                w, bind = tir.let(tir.broadcast(tir.load(self.stored.values, at + k), lanes), "w")
+                plane, place = tir.let(self.stored.place(at + k) * self.pixels, "plane")
                 parts += [bind, place]
                 for v in range(vectors):
                     product = w * vector(scratch, lanes, plane + v * lanes)
@@ -180,8 +172,7 @@ class Sparse:
         for k in range(1, many):
             totals = [total + vector(acc, lanes, slot(k, v)) for v, total in enumerate(totals)]
         starts = [put(acc, first(k, v), lanes, slot(k, v)) for k in range(many) for v in range(vectors)]
-        work = tir.loop(tirx.floordiv(end - begin, many), step, "k")
-        return tir.seq(alloc, start, stop, starts, work, self.keep(u, o, totals))
+        return tir.seq(alloc, starts, self.stored.each(row, step, many), self.keep(u, o, totals))
 
     # -- results -------------------------------------------------------------------------------------------------
 
@@ -190,9 +181,7 @@ class Sparse:
         if self.planar:
             return tir.loop(count, lambda k: self.line(u, channel + k, o + k), "o")
         whole, rest = divmod(u.pixels, self.lanes)
-        squares = (
-            [tir.loop(whole, lambda v: self.square(u, v, self.lanes, channel, o, count), "v")] if whole else []
-        )
+        squares = [tir.loop(whole, lambda v: self.square(u, v, self.lanes, channel, o, count), "v")] if whole else []
         return tir.seq(squares, self.square(u, tir.i32(whole), rest, channel, o, count) if rest else None)
 
     def line(self, u: Unit, channel: Expr, o: Expr) -> Stmt:

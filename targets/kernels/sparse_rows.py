@@ -45,8 +45,8 @@ class Plan:
         return ceil_div(w.channels_in, self.slice)
 
 
-def weights_of(problem: Problem, operand: Value) -> Array | Literal[False] | str:
-    """The zeros and other numbers of the anchor's weights, or why they are not known."""
+def weights_of(problem: Problem, operand: Value) -> Array | str:
+    """The zeros and other numbers of the anchor's weights, or why they cannot be left out."""
     array = problem.zeros(operand)
     if array is None:
         return "needs constant weights with many zeros"
@@ -56,7 +56,7 @@ def weights_of(problem: Problem, operand: Value) -> Array | Literal[False] | str
 
 def letters_of(problem: Problem) -> str:
     """The axes of the weights."""
-    if problem.anchor.op == "MatMul":
+    if problem.anchor.op in ("MatMul", "Edgec.MatMulInteger"):
         return "KJ"
     return "OIHW" if len(problem.anchor.types[0].shape) == 4 else "OIW"
 
@@ -90,6 +90,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     assert array is not None
     lanes = cpu.lanes(32)
     planar = [""] if row == MATMUL else [blocked_layout(4, lanes), ""]
+
     @cache
     def packed(part: int, pad: int) -> Compressed:
         return compress(array, letters_of(problem), 1, 1, part, pad)
@@ -107,7 +108,13 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
                 layouts = layouts_in(problem, fixed, out)
                 if row == MATMUL:
                     layouts = tuple(fixed.get(v, "") for v in problem.body.inputs)
-                config = (("pv", plan.vectors), ("pb", plan.abreast), ("ks", plan.slice), ("vl", lanes), ("parts", plan.parts))
+                config = (
+                    ("pv", plan.vectors),
+                    ("pb", plan.abreast),
+                    ("ks", plan.slice),
+                    ("vl", lanes),
+                    ("parts", plan.parts),
+                )
                 us *= spread(w.batch * ceil_div(w.width.out, plan.vectors * lanes) * plan.parts, problem.threads)
                 found.append(Choice(row, layouts, (out,), config, us, scratch_bytes(w, lanes, plan)))
     return found
@@ -125,10 +132,12 @@ def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
     total = ceil_div(w.width.out, lanes)
     for abreast in ABREAST:
         for vectors in range(1, min(total, MOST_VECTORS, (cpu.vector_registers - 4) // abreast) + 1):
-            if vectors < total and (ceil_div(total, vectors) == ceil_div(total, vectors + 1)) :
+            if vectors < total and (ceil_div(total, vectors) == ceil_div(total, vectors + 1)):
                 continue  # as many blocks of fewer pixels
             blocks = w.batch * ceil_div(w.width.out, vectors * lanes)
-            parts = min(ceil_div(w.channels_out, lanes), ceil_div(2 * threads, blocks)) if threads > 1 else 1
+            outputs = ceil_div(w.channels_out, lanes)
+            parts = min(outputs, ceil_div(2 * threads, blocks)) if threads > 1 else 1
+            parts = ceil_div(outputs, ceil_div(outputs, parts))  # none is empty
             for slices in SLICES:
                 if slices == 1 or w.channels_in // slices >= 2 * lanes:
                     yield Plan(vectors, abreast, ceil_div(ceil_div(w.channels_in, slices), lanes) * lanes, parts)
@@ -147,7 +156,7 @@ def cost(w: Window, cpu: Cpu, plan: Plan, stored: Compressed, turns: int, after:
     cycles, moved = 0.0, Traffic()
     for v, count in units:
         rows = w.channels_out * passes * (ROW + UNFORESEEN / sum(n for _, n in units) + 2 * v)
-        squares = v * (inputs * plan.parts * (TURN if turns else 1.0) + outputs * (TURN if turns else 1.0) ) * lanes
+        squares = v * (inputs * plan.parts * (TURN if turns else 1.0) + outputs * (TURN if turns else 1.0)) * lanes
         ends = v * outputs * lanes * (1.0 + after) / cpu.fma_per_cycle
         cycles += count * (stored.count * step_cycles(cpu, v, plan.abreast, each) + rows + squares + ends + TILE)
         far = max(0.0, 1.0 - KEEPS * cpu.l1d / slice_bytes)

@@ -32,7 +32,9 @@ class Turning:
 
     def _together(self, parts: Sequence[Expr]) -> Expr:
         """Parts side by side."""
-        whole = parts[0] if len(parts) == 1 else tirx.Shuffle(list(parts), [tir.i32(k) for k in range(len(parts) * PART)])
+        whole = (
+            parts[0] if len(parts) == 1 else tirx.Shuffle(list(parts), [tir.i32(k) for k in range(len(parts) * PART)])
+        )
         return self._kept(whole)
 
     def _woven(self, a: Expr, b: Expr, half: int, run: int) -> Expr:
