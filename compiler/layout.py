@@ -5,7 +5,7 @@ innermost: `NCHW16c` stores [N, C/16, H, W, 16]. The last block is padded: with 
 packed constants. "" is row-major. A constant filter may also lie in Winograd's domain: in `F4:OHWI16o` the axes of its
 taps are transformed from 3 to 4 + 2 elements before it is laid out. The axis letters of a layout, in logical order, are
 those of the first alphabet that holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else
-ABEFGMPQ. Constants with many zeros may be stored without them (compressed.py).
+ABEFGMPQ. Constants with many zeros may be stored without them (sparse.py).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from math import prod
 
 import numpy as np
 
-from .compressed import Compressed, compressed
+from .sparse import SparseForm, named_form
 from .dtypes import dtype
 from .errors import IRError
 from .ir import Array, Type
@@ -37,7 +37,7 @@ class Layout:
     order: tuple[int, ...]
     blocks: tuple[tuple[int, int], ...]
     tile: int = 0
-    sparse: Compressed | None = None
+    sparse: SparseForm | None = None
 
     def block(self, axis: int) -> int:
         """Product of the block sizes of an axis (1 where it is not split)."""
@@ -58,7 +58,7 @@ def layout(text: str, rank: int) -> Layout:
     """Parse a layout for tensors of `rank` axes."""
     if not text:
         return Layout(tuple(range(rank)), ())
-    if (sparse := compressed(text)) and len(sparse.letters) == rank:
+    if (sparse := named_form(text)) and len(sparse.letters) == rank:
         return Layout(sparse.order, (), sparse=sparse)
     match = re.fullmatch(r"(?:F(\d):)?([A-Z]+)((?:\d+[a-z])*)", text)
     tile = int(match[1] or 0) if match else 0

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from edgec.compiler.compressed import Compressed, compress
+from edgec.compiler.sparse import SparseForm, sparse_form
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, vectors_fit
@@ -71,7 +71,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     plain = [] if row == MATMUL else ["", "NHWC"] if rank == 4 else [""]
     found = []
     for vectors in WIDTHS if w.channels_out > lanes else WIDTHS[:1]:
-        packed = compress(array, letters_of(problem), vectors * lanes)
+        packed = sparse_form(array, letters_of(problem), vectors * lanes)
         stored = w.channels_in if blocked == "" else ceil_div(w.channels_in, lanes) * lanes
         tiles = tiles_of(problem, w, vectors, packed, stored)
         for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
@@ -87,7 +87,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     return found
 
 
-def tiles_of(problem: Problem, w: Window, vectors: int, packed: Compressed, stored: int) -> Iterator[TileChoice]:
+def tiles_of(problem: Problem, w: Window, vectors: int, packed: SparseForm, stored: int) -> Iterator[TileChoice]:
     """Tiles with the cost of a product over as many inputs as a block of outputs has weights for on average."""
     cpu = problem.target.cpu
     rows = ceil_div(w.channels_out, vectors * cpu.lanes(32))

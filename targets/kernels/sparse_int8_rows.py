@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from edgec.compiler.compressed import Compressed, compress
+from edgec.compiler.sparse import SparseForm, sparse_form
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
@@ -77,7 +77,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     for vectors in WIDTHS:
         if (vectors - 1) * lanes >= w.channels_out:
             break
-        packed = compress(array, letters_of(problem), vectors * lanes, dot.group)
+        packed = sparse_form(array, letters_of(problem), vectors * lanes, dot.group)
         tiles = tiles_of(problem, w, dot, vectors, packed, pixel)
         for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
             settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, pixel)
@@ -86,7 +86,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
 
 
 def layouts(
-    row: str, problem: Problem, w: Window, t: TileChoice, packed: Compressed
+    row: str, problem: Problem, w: Window, t: TileChoice, packed: SparseForm
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     x, weight, _ = problem.anchor.args
     fixed = {weight: str(packed)}
@@ -98,7 +98,7 @@ def layouts(
 
 
 def tiles_of(
-    problem: Problem, w: Window, dot: Dot, vectors: int, packed: Compressed, pixel: int
+    problem: Problem, w: Window, dot: Dot, vectors: int, packed: SparseForm, pixel: int
 ) -> Iterator[TileChoice]:
     """Tiles with the cost of a product over as many inputs as a block of outputs has weights for on average, and of
     reading all of them."""

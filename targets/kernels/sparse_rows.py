@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from edgec.compiler.compressed import Compressed, compress, fits
+from edgec.compiler.sparse import SparseForm, fits, sparse_form
 from edgec.compiler.ir import Array, Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
@@ -92,8 +92,8 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     planar = [""] if row == MATMUL else [blocked_layout(4, lanes), ""]
 
     @cache
-    def packed(part: int, pad: int) -> Compressed:
-        return compress(array, letters_of(problem), 1, 1, part, pad)
+    def packed(part: int, pad: int) -> SparseForm:
+        return sparse_form(array, letters_of(problem), 1, 1, part, pad)
 
     found = []
     for x in planar:
@@ -143,7 +143,7 @@ def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
                     yield Plan(vectors, abreast, ceil_div(ceil_div(w.channels_in, slices), lanes) * lanes, parts)
 
 
-def cost(w: Window, cpu: Cpu, plan: Plan, stored: Compressed, turns: int, after: float, cold: bool) -> float:
+def cost(w: Window, cpu: Cpu, plan: Plan, stored: SparseForm, turns: int, after: float, cold: bool) -> float:
     """Modelled time in us; `turns`: how many of input and output are turned."""
     lanes = cpu.lanes(32)
     line, passes = 4.0 * lanes, plan.passes(w)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.compiler.compressed import Compressed, compress
+from edgec.compiler.sparse import SparseForm, sparse_form
 from edgec.compiler.errors import IRError
 from edgec.compiler.ir import Type
 from edgec.compiler.layout import layout, pack, physical_shape, storage_bytes, unpack
 
 
-def sections(form: Compressed, packed: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
+def sections(form: SparseForm, packed: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
     """Values, starts and places of a packed constant."""
     raw, at, to = packed.tobytes(), form.starts_at(), form.index_at(shape)
     starts = np.frombuffer(raw[at:to], np.int32)
@@ -22,7 +22,7 @@ def sections(form: Compressed, packed: Any, shape: tuple[int, ...]) -> tuple[Any
 
 def test_single_weights_lie_row_by_row() -> None:
     array = np.array([[0, 2, 0, 3], [0, 0, 0, 0], [4, 0, 0, 0]], np.float32).reshape(3, 4, 1, 1)
-    form = compress(array, "OIHW", 1)
+    form = sparse_form(array, "OIHW", 1)
     assert str(form) == "S1x1k4p1n3:OIHW"
     values, starts, index = sections(form, pack(array, str(form)), array.shape)
     assert values.tolist() == [2, 3, 4] and starts.tolist() == [0, 2, 2, 3] and index.tolist() == [1, 3, 0]
@@ -30,7 +30,7 @@ def test_single_weights_lie_row_by_row() -> None:
 
 def test_rows_are_filled_up_and_slices_follow_each_other() -> None:
     array = np.array([[1, 2, 0, 3], [0, 0, 5, 0]], np.float32).reshape(2, 4, 1, 1)
-    form = compress(array, "OIHW", 1, 1, part=2, pad=2)
+    form = sparse_form(array, "OIHW", 1, 1, part=2, pad=2)
     values, starts, index = sections(form, pack(array, str(form)), array.shape)
     assert values.tolist() == [1, 2, 3, 0, 5, 0]
     assert starts.tolist() == [0, 2, 2, 4, 6]
@@ -40,7 +40,7 @@ def test_rows_are_filled_up_and_slices_follow_each_other() -> None:
 def test_blocks_of_outputs_and_inputs() -> None:
     array = np.zeros((5, 6), np.int8)  # [inputs, outputs]
     array[4, 5] = 7
-    form = compress(array, "KJ", 4, 4)
+    form = sparse_form(array, "KJ", 4, 4)
     assert form.count == 1
     values, starts, index = sections(form, pack(array, str(form)), array.shape)
     want = np.zeros((4, 4), np.int8)
@@ -52,7 +52,7 @@ def test_blocks_of_outputs_and_inputs() -> None:
 def test_the_size_is_known_from_the_text(share: float) -> None:
     rng = np.random.default_rng(1)
     array = rng.standard_normal((20, 33, 1, 1)).astype(np.float32) * (rng.random((20, 33, 1, 1)) < share)
-    text = str(compress(array, "OIHW", 16))
+    text = str(sparse_form(array, "OIHW", 16))
     packed, t = pack(array, text), Type("f32", array.shape, text)
     assert packed.shape == physical_shape(t) and packed.nbytes == storage_bytes(t)
     with pytest.raises(IRError, match="do not come back"):
@@ -67,4 +67,4 @@ def test_a_text_that_fits_another_constant_is_refused() -> None:
         with pytest.raises(IRError, match="names no form of blocks"):
             layout(text, 2)
     with pytest.raises(IRError, match="no matrix that can be compressed"):
-        compress(np.ones((4, 4, 3, 3), np.float32), "OIHW", 1)
+        sparse_form(np.ones((4, 4, 3, 3), np.float32), "OIHW", 1)

@@ -25,7 +25,7 @@ _TEXT = re.compile(r"S(\d+)x(\d+)k(\d+)p(\d+)n(\d+):([A-Z]+)")
 
 
 @dataclass(frozen=True)
-class Compressed:
+class SparseForm:
     """`outputs` x `inputs` are the elements of a block, `slice` are blocks along the inputs, `count` blocks are stored,
     each row's a multiple of `pad`."""
 
@@ -85,7 +85,7 @@ class Compressed:
         return np.frombuffer(whole, array.dtype)
 
 
-def compressed(text: str) -> Compressed | None:
+def named_form(text: str) -> SparseForm | None:
     """The layout of a text, where it is one of these."""
     match = _TEXT.fullmatch(text)
     if not match:
@@ -94,14 +94,14 @@ def compressed(text: str) -> Compressed | None:
     outputs, inputs, part, pad, count = map(int, sizes)
     if letters not in _ROWS or not (outputs and inputs and part and pad) or count % pad:
         raise IRError(f"layout {text!r}: names no form of blocks")
-    return Compressed(outputs, inputs, part, pad, count, letters)
+    return SparseForm(outputs, inputs, part, pad, count, letters)
 
 
-def compress(array: Array, letters: str, outputs: int, inputs: int = 1, part: int = 0, pad: int = 1) -> Compressed:
+def sparse_form(array: Array, letters: str, outputs: int, inputs: int = 1, part: int = 0, pad: int = 1) -> SparseForm:
     """The layout that keeps what a constant has in blocks of this size, in slices of `part` of them; 0: in one."""
     part = part or -(-array.shape[1 - _ROWS[letters]] // inputs)
     live, _ = _blocks(array, letters, outputs, inputs, part)
-    return Compressed(outputs, inputs, part, pad, int(_padded(live, pad).sum()), letters)
+    return SparseForm(outputs, inputs, part, pad, int(_padded(live, pad).sum()), letters)
 
 
 def fits(shape: tuple[int, ...], letters: str) -> bool:
