@@ -17,10 +17,10 @@ from math import prod
 
 import numpy as np
 
-from .sparse import SparseForm, named_form
 from .dtypes import dtype
 from .errors import IRError
 from .ir import Array, Type
+from .sparse import SparseForm, named_form
 from .winograd import POINTS, TAPS, transform_filters
 
 ALPHABETS = ("NCDHW", "OIDHW", "BKJ", "ABEFGMPQ")

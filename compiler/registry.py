@@ -21,9 +21,9 @@ class Problem:
     """What one kernel must compute: a fused body (inputs in argument order), for one target.
 
     `constants` are the positions of body inputs that are known when the model is compiled; `cold` says that the model
-    has too many to find them in a cache when it runs again; `sparse` are those of them that hold many zeros. `anchor` is the node that decides the row: the contraction,
-    window, reduction, or for chains of maps the last node. Types of `body.inputs` and `body.outputs` carry the layouts
-    once the layout pass has run.
+    has too many to find them in a cache when it runs again; `sparse` are those of them that hold many zeros. `anchor`
+    is the node that decides the row: the contraction, window, reduction, or for chains of maps the last node. Types of
+    `body.inputs` and `body.outputs` carry the layouts once the layout pass has run.
     """
 
     body: Graph

@@ -40,6 +40,11 @@ class SparseForm:
         return f"S{self.outputs}x{self.inputs}k{self.slice}p{self.pad}n{self.count}:{self.letters}"
 
     @property
+    def name(self) -> str:
+        """The text without the number of blocks, which differs from constant to constant."""
+        return f"S{self.outputs}x{self.inputs}k{self.slice}p{self.pad}:{self.letters}"
+
+    @property
     def order(self) -> tuple[int, ...]:
         return tuple(range(len(self.letters)))
 

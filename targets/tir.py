@@ -162,7 +162,7 @@ def flat(buffer: Buffer) -> tuple[Buffer, Stmt]:
 
 
 def section(buffer: Buffer, dtype: str, elements: int, offset: int, word: str = "int64") -> tuple[Buffer, Stmt]:
-    """Part of a buffer's memory, from a byte on, as another type: (buffer, statement that must stand before its use)."""
+    """Part of a buffer's memory, from a byte on, as another type: (buffer, statement before its first use)."""
     pointer = tirx.Var(f"{buffer.name}_{dtype}", PointerType(PrimType(dtype)))
     other = tirx.decl_buffer((max(1, elements),), dtype, pointer.name, data=pointer)
     where = address(buffer, word) + lit(offset, word)

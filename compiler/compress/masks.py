@@ -55,7 +55,7 @@ def of_units(scores: Tensor, pattern: Pattern) -> Tensor:
     """Sums of scores over the units that go together [rows, columns]; those at the edges may be smaller."""
     rows, columns = pattern.outputs, pattern.inputs
     padded = np.pad(scores, [(0, -scores.shape[0] % rows), (0, -scores.shape[1] % columns)])
-    return padded.reshape(padded.shape[0] // rows, rows, -1, columns).sum((1, 3))
+    return np.asarray(padded.reshape(padded.shape[0] // rows, rows, -1, columns).sum((1, 3)))
 
 
 def spread(units: Tensor, pattern: Pattern, shape: tuple[int, ...]) -> Tensor:
@@ -74,9 +74,8 @@ def without_lowest(scores: Tensor, count: int, pattern: Pattern) -> Tensor:
 
 def best_of_groups(scores: Tensor, pattern: Pattern) -> Tensor:
     """The mask that keeps the best n of each m inputs; of a last, shorter group as large a share, rounded up."""
-    outputs, inputs = scores.shape
     keep = np.zeros(scores.shape, bool)
-    for start in range(0, inputs, pattern.m):
+    for start in range(0, scores.shape[1], pattern.m):
         part = scores[:, start : start + pattern.m]
         kept = -(-pattern.n * part.shape[1] // pattern.m)
         best = np.argsort(-part, axis=1, kind="stable")[:, :kept]

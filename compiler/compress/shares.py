@@ -17,7 +17,9 @@ def counts(costs: Sequence[Tensor], macs: Sequence[float], share: float) -> list
 
     `costs` are those of each layer's units as shares of its results, `macs` what each unit of a layer multiplies.
     """
-    limits = [(_within(share - BELOW * (1 - share), c.size), _within(share + ABOVE * (1 - share), c.size)) for c in costs]
+    limits = [
+        (_within(share - BELOW * (1 - share), c.size), _within(share + ABOVE * (1 - share), c.size)) for c in costs
+    ]
     total = sum(c.size * m for c, m in zip(costs, macs, strict=True))
     wanted = share * total - sum(n * m for (n, _), m in zip(limits, macs, strict=True))
     free = [np.sort(c, axis=None)[n:most] for c, (n, most) in zip(costs, limits, strict=True)]

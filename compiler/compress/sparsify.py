@@ -33,6 +33,7 @@ from .walk import Feeds, Step, Walk, samples
 
 METHOD = "sparsity"
 LEAST = 1024  # weights of a layer
+GAIN = 1.1  # modelled times a layer must at least be faster by zeros
 
 
 @dataclass(frozen=True)
@@ -54,12 +55,16 @@ class Sparsity:
     def pattern(self) -> Pattern:
         """The pattern; a line that says what is wrong with the options."""
         if not 0 <= self.share < 1:
-            raise EdgecError(f"prune: sparsity={self.share:g}: expected a share of the multiplications, from 0 to below 1")
+            raise EdgecError(
+                f"prune: sparsity={self.share:g}: expected a share of the multiplications, from 0 to below 1"
+            )
         if self.samples < 1:
             raise EdgecError(f"prune: samples={self.samples}: expected a number of samples, 1 or more")
         found = pattern_of(self.n, self.m, self.block)
         if found.m and self.share:
-            raise EdgecError(f"prune: sparsity={self.share:g} does not go with n={self.n}, m={self.m}; give one of them")
+            raise EdgecError(
+                f"prune: sparsity={self.share:g} does not go with n={self.n}, m={self.m}; give one of them"
+            )
         if not found.m and not self.share:
             raise EdgecError(f"prune: block={self.block}: says no share; expected sparsity=0.8 or the like")
         return found
@@ -124,7 +129,7 @@ class _Work:
         return None if target is None else modelled(graph, replace(self.session, target=target.programs[0]))
 
     def withdraw(self, masks: Mapping[Node, Tensor]) -> None:
-        """Keep the layers that become faster by zeros where the masks say; all are withdrawn where the whole does not."""
+        """Keep the layers that become faster by zeros where the masks say, if the whole does."""
         self.masks = dict(masks)
         if self.before is None or not self.layers:
             return
@@ -133,7 +138,7 @@ class _Work:
         assert after is not None
         for node in list(self.layers):
             old, new = self.before.layers.get(node.name), after.layers.get(node.name)
-            if old is not None and new is not None and new >= old:
+            if old is not None and new is not None and old < GAIN * new:
                 self.drop(node, f"stays dense: modelled {new:.1f} us with zeros, {old:.1f} us without")
         if self.layers and after.total >= self.before.total:
             why = f"stays dense: the model would be no faster, {after.total:.0f} us modelled"

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
-from edgec.compiler.sparse import SparseForm, sparse_form
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.sparse import SparseForm, sparse_form
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, vectors_fit
 from .conv_rows import balanced, config, flattens

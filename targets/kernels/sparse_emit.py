@@ -1,10 +1,10 @@
 """TensorIR of products by a sparse matrix, with pixels in the lanes of vectors.
 
-A unit is a block of pixels. Its inputs are laid into scratch with all pixels of a channel side by side; then each output
-channel adds up the channels that it has weights for: one weight, broadcast, times some vectors of pixels. The form is
-that of Elsen et al., "Fast Sparse ConvNets", 2020. Sums wait in scratch until what follows the product is computed from
-them, turned into vectors of channels where the output lies so. Where the inputs of a unit outgrow the L1 cache, they come
-in slices, and the sums of all channels stay in scratch.
+A unit is a block of pixels. Its inputs are laid into scratch with all pixels of a channel side by side; then each
+output channel adds up the channels that it has weights for: one weight, broadcast, times some vectors of pixels. The
+form is that of Elsen et al., "Fast Sparse ConvNets", 2020. Sums wait in scratch until what follows the product is
+computed from them, turned into vectors of channels where the output lies so. Where the inputs of a unit outgrow the L1
+cache, they come in slices, and the sums of all channels stay in scratch.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile,
 from .conv_emit import flat_type
 from .conv_shape import Window
 from .sparse_gather import Gather
+from .sparse_rows import PART
 from .sparse_stored import StoredBlocks
-from .turned import PART, Turning
+from .turned import Turning
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import F32, Frame, put, vector
-from .turned import PART, Turning
+from .sparse_rows import PART
+from .turned import Turning
 
 
 @dataclass(frozen=True)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from edgec.compiler.sparse import SparseForm, sparse_form
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.sparse import SparseForm, sparse_form
 
 from .common import ceil_div, operations, spread
 from .conv_int8_rows import bytes_layout, scratch_bytes, value_layout

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from edgec.compiler.sparse import SparseForm, fits, sparse_form
 from edgec.compiler.ir import Array, Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.sparse import SparseForm, fits, sparse_form
 from edgec.compiler.target import Cpu
 
-from .common import blocked_layout, ceil_div, epilogue_fits, input_index, layouts_in, operations, spread, vectors_fit
+from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, spread, vectors_fit
 from .conv_rows import flattens
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .cost import ISSUE, SLACK, TILE, Traffic, level_of, microseconds
@@ -26,6 +26,7 @@ AHEAD = 400  # instructions that a core looks ahead, so that short sums overlap
 TURN = 2.5  # cycles per vector that is turned
 KEEPS = 0.75  # of the L1 cache holds inputs while weights and sums go by
 LOADS = 0.9  # of the rate of loads, most of which are of vectors side by side
+PART = 4  # numbers that are turned together
 ABREAST = (1, 2)
 MOST_VECTORS = 8  # of pixels: more leave the L1 cache no room
 SLICES = (1, 2, 3, 4, 6, 8)
@@ -66,6 +67,8 @@ def match(problem: Problem) -> Literal[True] | str:
     x, weight = anchor.args[:2]
     if (fit := vectors_fit(problem, x, weight)) is not True:
         return fit
+    if problem.target.cpu.lanes(32) % PART:
+        return f"needs vectors of a multiple of {PART} numbers"
     if len(weight.shape) != (2 if anchor.op == "MatMul" else 4):
         return "needs a matrix of weights"
     if isinstance(found := weights_of(problem, weight), str):

@@ -9,7 +9,7 @@ from tvm import tirx
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
-PART = 4  # lanes of a part of a register; elements that stay within theirs move in one cycle
+from .sparse_rows import PART
 
 
 class Turning:

@@ -162,6 +162,16 @@ def test_many_zeros_cost_less_and_few_do_not() -> None:
         assert ("sparse" in choices(problem)[0].row) == wins
 
 
+def test_measured_times_hold_for_any_number_of_zeros() -> None:
+    from edgec.compiler.tunings import candidate
+
+    names = []
+    for filled in ("fifth", "one"):
+        problem, _ = Case((1, 384, 14, 14), 64, filled).problem("x86-avx512")
+        names.append({candidate(c) for c in ROWS["conv_f32_pointwise_sparse_blocks"].choices(problem)})
+    assert all("S16x1k384p1:OIHW" in name or "S32x1k384p1:OIHW" in name for group in names for name in group)
+
+
 def test_rows_say_why_they_refuse() -> None:
     problem, _ = Case((1, 64, 9, 7), 72, strides=(2, 2)).problem("x86-avx512")
     accepts = {name: ROWS[name].accepts(problem) for name in ROWS if "sparse" in name}

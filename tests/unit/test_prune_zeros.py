@@ -92,7 +92,7 @@ def test_the_cheapest_for_the_time_go_first_and_no_layer_goes_far_from_the_other
 
 def correlated(inputs: int) -> Any:
     rng = np.random.default_rng(3)
-    mixed = rng.standard_normal((inputs, inputs // 2)) @ rng.standard_normal((inputs // 2, inputs)) / inputs
+    mixed = rng.standard_normal((inputs, inputs // 6)) @ rng.standard_normal((inputs // 6, inputs)) / inputs
     return mixed @ mixed.T + 0.01 * np.eye(inputs)
 
 
@@ -113,7 +113,7 @@ def test_second_order_is_better_than_magnitude_on_correlated_inputs(pattern: Pat
         given = without_lowest(losses(rows, curvature), gone, pattern)
     made, keep = pruned_rows(rows, curvature, pattern, given)
     assert (made[~keep] == 0).all() and keep.sum() == plain.sum()
-    assert error(rows, made, own) < 0.75 * error(rows, rows * plain, own)
+    assert error(rows, made, own) < 0.5 * error(rows, rows * plain, own)
 
 
 # -- the pass --------------------------------------------------------------------------------------------------------

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.compiler.sparse import SparseForm, sparse_form
 from edgec.compiler.errors import IRError
 from edgec.compiler.ir import Type
 from edgec.compiler.layout import layout, pack, physical_shape, storage_bytes, unpack
+from edgec.compiler.sparse import SparseForm, sparse_form
+from edgec.compiler.text import parse, show
 
 
 def sections(form: SparseForm, packed: Any, shape: tuple[int, ...]) -> tuple[Any, Any, Any]:
@@ -57,6 +58,16 @@ def test_the_size_is_known_from_the_text(share: float) -> None:
     assert packed.shape == physical_shape(t) and packed.nbytes == storage_bytes(t)
     with pytest.raises(IRError, match="do not come back"):
         unpack(packed, text, array.shape)
+
+
+def test_the_layout_reads_back_from_the_text_form() -> None:
+    text = """graph @g(%x: f32[1, 4, 2, 2]) {
+  %w = Const() {data="randn:1"} : f32[3, 4, 1, 1]@S1x1k4p1n12:OIHW
+  %y = Conv(%x, %w) {} : f32[1, 3, 2, 2]
+  return %y
+}
+"""
+    assert "S1x1k4p1n12:OIHW" in show(parse(text))
 
 
 def test_a_text_that_fits_another_constant_is_refused() -> None:
