@@ -9,7 +9,7 @@ import numpy as np
 
 from ..ops.common import Tensor
 
-BELOW, ABOVE = 0.5, 0.4  # a layer's share may be so much of what the model keeps below that of the model, or above it
+BELOW, ABOVE = 0.25, 0.2  # a layer's share may be so much of what the model keeps below that of the model, or above it
 
 
 def counts(costs: Sequence[Tensor], macs: Sequence[float], share: float) -> list[int]:
