@@ -5,7 +5,7 @@ innermost: `NCHW16c` stores [N, C/16, H, W, 16]. The last block is padded: with 
 packed constants. "" is row-major. A constant filter may also lie in Winograd's domain: in `F4:OHWI16o` the axes of its
 taps are transformed from 3 to 4 + 2 elements before it is laid out. The axis letters of a layout, in logical order, are
 those of the first alphabet that holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else
-ABEFGMPQ.
+ABEFGMPQ. Constants with many zeros may be stored without them (sparse.py).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import numpy as np
 from .dtypes import dtype
 from .errors import IRError
 from .ir import Array, Type
+from .sparse import SparseForm, named_form
 from .winograd import POINTS, TAPS, transform_filters
 
 ALPHABETS = ("NCDHW", "OIDHW", "BKJ", "ABEFGMPQ")
@@ -29,12 +30,14 @@ ALPHABETS = ("NCDHW", "OIDHW", "BKJ", "ABEFGMPQ")
 class Layout:
     """`order`: logical axis of each outer dimension; `blocks`: (logical axis, size) of each inner one, in order.
 
-    `tile`: output tile of Winograd's transform of the two last axes; 0 where there is none.
+    `tile`: output tile of Winograd's transform of the two last axes; 0 where there is none. `sparse`: how a constant
+    lies without its zeros.
     """
 
     order: tuple[int, ...]
     blocks: tuple[tuple[int, int], ...]
     tile: int = 0
+    sparse: SparseForm | None = None
 
     def block(self, axis: int) -> int:
         """Product of the block sizes of an axis (1 where it is not split)."""
@@ -42,6 +45,8 @@ class Layout:
 
     def physical(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Dimensions in memory, outermost first, padding included."""
+        if self.sparse:
+            return (self.sparse.elements(shape),)
         if self.tile:
             shape = (*shape[:-2], self.tile + TAPS - 1, self.tile + TAPS - 1)
         outer = tuple(-(-shape[a] // self.block(a)) for a in self.order)
@@ -53,6 +58,8 @@ def layout(text: str, rank: int) -> Layout:
     """Parse a layout for tensors of `rank` axes."""
     if not text:
         return Layout(tuple(range(rank)), ())
+    if (sparse := named_form(text)) and len(sparse.letters) == rank:
+        return Layout(sparse.order, (), sparse=sparse)
     match = re.fullmatch(r"(?:F(\d):)?([A-Z]+)((?:\d+[a-z])*)", text)
     tile = int(match[1] or 0) if match else 0
     letters = match[2] if match else ""
@@ -75,6 +82,8 @@ def physical_shape(t: Type) -> tuple[int, ...]:
 def pack(array: Array, text: str) -> Array:
     """Lay a logical array out: the result has the physical shape; padding is zero."""
     lay = layout(text, array.ndim)
+    if lay.sparse:
+        return lay.sparse.pack(array)
     if lay.tile:
         array = transform_filters(array, lay.tile)
     if not lay.blocks:
@@ -98,8 +107,8 @@ def pack(array: Array, text: str) -> Array:
 def unpack(array: Array, text: str, shape: tuple[int, ...]) -> Array:
     """The inverse of `pack`; `shape` is the logical shape."""
     lay = layout(text, len(shape))
-    if lay.tile:
-        raise IRError(f"layout {text!r}: filters do not come back from Winograd's domain")
+    if lay.tile or lay.sparse:
+        raise IRError(f"layout {text!r}: constants do not come back from it")
     indices = np.indices(lay.physical(shape), sparse=True)
     outer = len(lay.order)
     where: list[Array] = [indices[lay.order.index(a)] for a in range(len(shape))]
@@ -130,7 +139,7 @@ def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...] |
     """The physical dimensions longer than one as (logical axis, its elements per step), merged where adjacent."""
     lay = layout(text, len(shape))
     dims = [(a, lay.block(a), -(-shape[a] // lay.block(a))) for a in lay.order]
-    if lay.tile or any(shape[a] % lay.block(a) for a in lay.order):
+    if lay.tile or lay.sparse or any(shape[a] % lay.block(a) for a in lay.order):
         return text  # padded or transformed: equal to itself only
     left = {a: lay.block(a) for a in lay.order}
     for axis, size in lay.blocks:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from .ir import Attr, Data, Graph, Node, Type
+import numpy as np
+
+from .ir import Attr, Data, Graph, Node, Type, Value
 from .layout import storage_bytes
 from .op import OPS, body_of, is_const
 from .registry import Problem
 from .target import Target
 
 COLD = "cold"  # a setting of the session: weights come from memory at each run, whatever a graph alone would say
+MOST_FILLED = 0.7  # of a constant whose zeros may be left out
+LEAST = 256  # its elements
 
 
 def problems(g: Graph, target: Target, threads: int, cold: bool = False) -> dict[Node, Problem]:
@@ -20,8 +24,21 @@ def problems(g: Graph, target: Target, threads: int, cold: bool = False) -> dict
     found = {}
     for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
         constants = frozenset(i for i, a in enumerate(node.args) if is_const(a))
-        found[node] = Problem(body_of(node), target, threads, constants, cold)
+        found[node] = Problem(body_of(node), target, threads, constants, cold, tuple(_sparse(node.args)))
     return found
+
+
+def _sparse(args: Sequence[Value]) -> Iterator[tuple[int, Data]]:
+    """Matrices of many zeros among constant arguments."""
+    for i, value in enumerate(args):
+        data = value.node.attrs.get("data") if is_const(value) else None
+        if isinstance(data, Data) and len(value.shape) > 1 and value.type.size >= LEAST and filled(data) <= MOST_FILLED:
+            yield i, data
+
+
+def filled(data: Data) -> float:
+    """Share of a constant's elements that are not zero."""
+    return float(np.count_nonzero(data.array)) / max(data.array.size, 1)
 
 
 def distinct(known: Mapping[Node, Problem]) -> list[tuple[Problem, list[Node]]]:
@@ -36,13 +53,14 @@ def signature(problem: Problem) -> str:
     """Equal for problems that take equally long: operator, shapes, attributes, and which operators are fused to it.
 
     `Conv f32[1, 3, 8, 8] *f32[4, 3, 3, 3] *f32[4] -> f32[1, 4, 6, 6] {strides=(1, 1)} with Relu, Add(f32[1, 4, 6, 6])`;
-    a star marks a constant.
+    a star marks a constant; of one with many zeros it says how many numbers are none.
     """
     body, anchor = problem.body, problem.anchor
     position = {value: i for i, value in enumerate(body.inputs)}
+    share: dict[int | None, str] = {i: f" {100 * filled(data):.0f} % filled" for i, data in problem.sparse}
 
     def shown(t: Type, at: int | None) -> str:
-        return f"{'*' if at in problem.constants else ''}{t.dtype}{list(t.shape)}"
+        return f"{'*' if at in problem.constants else ''}{t.dtype}{list(t.shape)}{share.get(at, '')}"
 
     args = [shown(a.type, position.get(a)) for a in anchor.args]
     attrs = ", ".join(f"{k}={_value(v)}" for k, v in sorted(anchor.attrs.items()))

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .ir import Graph, Node, Value
+from .ir import Array, Data, Graph, Node, Value
 from .op import OPS
 from .target import Target
 
@@ -21,9 +21,9 @@ class Problem:
     """What one kernel must compute: a fused body (inputs in argument order), for one target.
 
     `constants` are the positions of body inputs that are known when the model is compiled; `cold` says that the model
-    has too many to find them in a cache when it runs again. `anchor` is the node that decides the row: the contraction,
-    window, reduction, or for chains of maps the last node. Types of `body.inputs` and `body.outputs` carry the layouts
-    once the layout pass has run.
+    has too many to find them in a cache when it runs again; `sparse` are those of them that hold many zeros. `anchor`
+    is the node that decides the row: the contraction, window, reduction, or for chains of maps the last node. Types of
+    `body.inputs` and `body.outputs` carry the layouts once the layout pass has run.
     """
 
     body: Graph
@@ -31,6 +31,11 @@ class Problem:
     threads: int = 1
     constants: frozenset[int] = frozenset()
     cold: bool = False
+    sparse: tuple[tuple[int, Data], ...] = ()
+
+    def zeros(self, value: Value) -> Array | None:
+        """What a body input holds, where that is a constant of many zeros."""
+        return next((data.array for i, data in self.sparse if self.body.inputs[i] == value), None)
 
     @property
     def anchor(self) -> Node:

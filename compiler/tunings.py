@@ -23,6 +23,7 @@ from typing import Any
 from .errors import EdgecError
 from .problems import signature
 from .registry import Choice, Problem
+from .sparse import named_form
 from .target import Target
 from .toolchain import cache_folder
 
@@ -35,9 +36,14 @@ def default_path() -> Path:
 
 
 def candidate(choice: Choice) -> str:
-    """The name of a choice in the database."""
-    layouts = [", ".join("any" if x is None else x or "rows" for x in side) for side in _sides(choice)]
+    """The name of a choice in the database; constants without their zeros go by their form, whatever their number."""
+    layouts = [", ".join(_shown(x) for x in side) for side in _sides(choice)]
     return f"{choice}: {' -> '.join(layouts)}"
+
+
+def _shown(layout: str | None) -> str:
+    form = named_form(layout or "")
+    return form.name if form else "any" if layout is None else layout or "rows"
 
 
 def _sides(choice: Choice) -> tuple[Sequence[str | None], Sequence[str | None]]:

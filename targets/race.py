@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.dtypes import dtype
-from edgec.compiler.ir import Array, Type
-from edgec.compiler.layout import physical_shape, storage_bytes
+from edgec.compiler.ir import Array, Type, Value
+from edgec.compiler.layout import layout, pack, physical_shape, storage_bytes
 from edgec.compiler.registry import Choice, Problem
 
 from .build_jobs import Job, build_job, named
@@ -133,7 +133,9 @@ def figures(rounds: Array) -> list[float]:
 def _copies(job: Job) -> list[list[Array]]:
     """Arguments of a kernel: inputs, outputs, scratch; several sets of constants where they are cold in the model."""
     body, problem = job.problem.body, job.problem
-    arrays = [_filled(v.type) for v in body.inputs] + [_aligned(np.zeros(_elements(v.type))) for v in body.outputs]
+    arrays = [_argument(problem, v) for v in body.inputs] + [
+        _aligned(np.zeros(_elements(v.type))) for v in body.outputs
+    ]
     if job.choice.scratch_bytes:
         arrays.append(_aligned(np.zeros(job.choice.scratch_bytes, np.uint8)))
     weights = sum(storage_bytes(body.inputs[i].type) for i in problem.constants)
@@ -146,6 +148,14 @@ def _copies(job: Job) -> list[list[Array]]:
 def _elements(t: Type) -> int:
     """Doubles that hold a value."""
     return -(-storage_bytes(t) // 8)
+
+
+def _argument(problem: Problem, value: Value) -> Array:
+    """Numbers for an input; a constant that lies without its zeros has those that it has."""
+    zeros = problem.zeros(value)
+    if zeros is None or not layout(value.type.layout, len(value.shape)).sparse:
+        return _filled(value.type)
+    return _aligned(pack(zeros, value.type.layout))
 
 
 def _filled(t: Type) -> Array:

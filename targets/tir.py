@@ -161,6 +161,14 @@ def flat(buffer: Buffer) -> tuple[Buffer, Stmt]:
     return other, tirx.DeclBuffer(other, data=buffer.data)
 
 
+def section(buffer: Buffer, dtype: str, elements: int, offset: int, word: str = "int64") -> tuple[Buffer, Stmt]:
+    """Part of a buffer's memory, from a byte on, as another type: (buffer, statement before its first use)."""
+    pointer = tirx.Var(f"{buffer.name}_{dtype}", PointerType(PrimType(dtype)))
+    other = tirx.decl_buffer((max(1, elements),), dtype, pointer.name, data=pointer)
+    where = address(buffer, word) + lit(offset, word)
+    return other, seq(tirx.Bind(pointer, tirx.reinterpret(pointer.ty, where)), tirx.DeclBuffer(other, data=pointer))
+
+
 def ranged(start: Expr | int, end: Expr | int, lanes: int, body: Callable[[Expr], Stmt]) -> Stmt:
     """`body(i)` for start <= i < end: in vectors, and one by one what is left."""
     first, last = expr(start), expr(end)

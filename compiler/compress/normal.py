@@ -8,6 +8,9 @@ import numpy as np
 
 from ..ops.common import Tensor
 
+SYSTEMS = 8  # patterns of zeros for each of which a system is solved by itself
+TURNS, EXACT = 100, 1e-8  # of conjugate gradients; of the squared residual, what is left of it
+
 
 @dataclass
 class Normal:
@@ -96,14 +99,37 @@ def solved(
 
 
 def _masked(system: Tensor, left: Tensor, mask: Tensor) -> Tensor:
-    """Changes [groups, outputs, inputs] that are zero outside the mask: a system per row, rows of one mask together."""
+    """Changes [groups, outputs, inputs] that are zero outside the mask: a system per row."""
+    patterns = [np.unique(m, axis=0, return_inverse=True) for m in mask]
+    if max((len(p) for p, _ in patterns), default=0) > SYSTEMS:
+        return _descended(system, left, mask)
     change = np.zeros(mask.shape)
-    for g in range(len(mask)):
-        patterns, which = np.unique(mask[g], axis=0, return_inverse=True)
-        which = which.reshape(-1)
-        for number, pattern in enumerate(patterns):
-            at, outputs = np.flatnonzero(pattern), np.flatnonzero(which == number)
+    for g, (found, which) in enumerate(patterns):
+        for number, pattern in enumerate(found):
+            at, outputs = np.flatnonzero(pattern), np.flatnonzero(which.reshape(-1) == number)
             if len(at):
-                found = np.linalg.solve(system[g][np.ix_(at, at)], left[g][np.ix_(at, outputs)])
-                change[g][np.ix_(outputs, at)] = found.T
+                made = np.linalg.solve(system[g][np.ix_(at, at)], left[g][np.ix_(at, outputs)])
+                change[g][np.ix_(outputs, at)] = made.T
+    return change
+
+
+def _descended(system: Tensor, left: Tensor, mask: Tensor) -> Tensor:
+    """The same for many patterns: conjugate gradients, all rows at once, scaled by the diagonal."""
+    scale = np.where(mask, 1 / np.einsum("gii->gi", system)[:, None, :], 0.0)
+    change = np.zeros(mask.shape)
+    rest = left.transpose(0, 2, 1) * mask
+    step = rest * scale
+    size = (rest * step).sum(2, keepdims=True)
+    enough = EXACT * size
+    for _ in range(TURNS):
+        if (size <= enough).all():
+            break
+        curved = np.matmul(step, system) * mask
+        along = (step * curved).sum(2, keepdims=True)
+        far = np.divide(size, along, out=np.zeros_like(size), where=along > 0)
+        change += far * step
+        rest -= far * curved
+        turned = rest * scale
+        before, size = size, (rest * turned).sum(2, keepdims=True)
+        step = turned + np.divide(size, before, out=np.zeros_like(size), where=before > 0) * step
     return change

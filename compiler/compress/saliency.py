@@ -121,7 +121,7 @@ def _measure(known: Coupling, found: Mapping[Node, list[Reader]], feeds: Feeds, 
         for reader in adds.get(step.node, []):
             reader.stream = _spread(step.node, arrays)
         if step.node in found:
-            for reader, moments in zip(found[step.node], _moments(step.node, arrays[0]), strict=True):
+            for reader, moments in zip(found[step.node], moments_of(step.node, arrays[0]), strict=True):
                 reader.moments = moments
             done[0] += 1
             tell("moments", done[0], len(found))
@@ -157,7 +157,7 @@ def _spread(node: Node, arrays: Sequence[Sequence[Tensor]]) -> float:
     return float(np.sum(np.asarray(square) / count - np.square(np.asarray(total) / count)))
 
 
-def _moments(node: Node, inputs: Sequence[Tensor]) -> list[Moments]:
+def moments_of(node: Node, inputs: Sequence[Tensor]) -> list[Moments]:
     total, groups = positions(node), groups_of(node) if node.op != "MatMul" else 1
     width = node.args[1].type.size // (node.types[0].shape[-1] if node.op == "MatMul" else 1)
     each = min(total, -(-min(max(4 * width, POSITIONS[0]), POSITIONS[1]) // len(inputs)))

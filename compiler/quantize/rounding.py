@@ -1,8 +1,7 @@
 """Rounds weights with regard to each other: the error of one is made up for by those that are rounded later.
 
-GPTQ (Frantar et al., "GPTQ: accurate post-training quantization for generative pre-trained transformers", 2023), which
-is Optimal Brain Quantization in one order for all rows; a few sweeps of coordinate descent over the integers follow
-where there are few of them.
+GPTQ (compensate.py), which is Optimal Brain Quantization in one order for all rows; a few sweeps of coordinate descent
+over the integers follow where there are few of them. Weights of layers that were made sparse stay zero.
 """
 
 from __future__ import annotations
@@ -12,11 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ops.common import Tensor
+from .compensate import compensated
 from .weights import MOST
 
 DAMPING = 0.01
 FLOOR = 1e-4
-BLOCK = 128
+SPARSE = 0.25  # of a layer's weights are zero on purpose, where so many are
 SMALL = 64  # inputs of an output up to which integers are tried one by one
 
 
@@ -51,36 +51,38 @@ def rounded_weights(rows: Tensor, step: Tensor, moments: Moments) -> Tensor:
     beyond f32."""
     if not np.isfinite(moments.products).all():
         return np.asarray(np.rint(rows / step[..., None]))
+    own = damped(moments)
+    zeros = rows == 0
+    zeros &= zeros.mean() >= SPARSE
+    steps = np.stack([_gptq(*of_group) for of_group in zip(rows, step, own, zeros, strict=True)])
+    return _descended(steps, rows, step, own, zeros) if own.shape[-1] <= SMALL else steps
+
+
+def damped(moments: Moments) -> Tensor:
+    """Their covariance, such that it has an inverse."""
     own = moments.covariance()
     whole = np.einsum("gkk->gk", moments.products).mean(1) / max(
         moments.count, 1
     )  # the means included: never too small
     damping = np.maximum(DAMPING * np.einsum("gkk->gk", own).mean(1), FLOOR * whole) + 1e-12
-    own = own + damping[:, None, None] * np.eye(own.shape[-1])
-    steps = np.stack([_gptq(a, s, h) for a, s, h in zip(rows, step, own, strict=True)])
-    return _descended(steps, rows, step, own) if own.shape[-1] <= SMALL else steps
+    return np.asarray(own + damping[:, None, None] * np.eye(own.shape[-1]))
 
 
-def _gptq(aim: Tensor, step: Tensor, own: Tensor) -> Tensor:
+def _gptq(aim: Tensor, step: Tensor, own: Tensor, zeros: Tensor) -> Tensor:
     """One group: columns of the largest second moment first."""
     order = np.argsort(-np.diag(own), kind="stable")
-    w = aim[:, order].copy()
-    upper = np.linalg.cholesky(np.linalg.inv(own[np.ix_(order, order)])).T
-    q = np.zeros_like(w)
-    for start in range(0, w.shape[1], BLOCK):
-        end = min(start + BLOCK, w.shape[1])
-        errors = np.zeros((w.shape[0], end - start))
-        for k in range(start, end):
-            q[:, k] = np.clip(np.rint(w[:, k] / step), -MOST, MOST)
-            errors[:, k - start] = (w[:, k] - q[:, k] * step) / upper[k, k]
-            w[:, k + 1 : end] -= errors[:, k - start, None] * upper[k, k + 1 : end]
-        w[:, end:] -= errors @ upper[start:end, end:]
-    back = np.empty_like(q)
-    back[:, order] = q
+
+    def settle(k: int, end: int, w: Tensor, upper: Tensor) -> Tensor:
+        whole = np.clip(np.rint(w[:, k] / step), -MOST, MOST)
+        return np.asarray(np.where(zeros[:, order[k]], 0.0, whole * step))
+
+    made = compensated(aim[:, order], own[np.ix_(order, order)], settle)
+    back = np.empty_like(made)
+    back[:, order] = np.rint(made / step[:, None])
     return back
 
 
-def _descended(steps: Tensor, aim: Tensor, step: Tensor, own: Tensor, sweeps: int = 3) -> Tensor:
+def _descended(steps: Tensor, aim: Tensor, step: Tensor, own: Tensor, zeros: Tensor, sweeps: int = 3) -> Tensor:
     """Every integer in turn at its best, the others being as they are."""
     q = steps.copy()
     gradient = np.matmul(q * step[..., None] - aim, own)
@@ -88,6 +90,7 @@ def _descended(steps: Tensor, aim: Tensor, step: Tensor, own: Tensor, sweeps: in
         for k in range(q.shape[2]):
             second = own[:, k, k][:, None]
             best = np.clip(np.rint(q[..., k] - gradient[..., k] / (second * step)), -MOST, MOST)
+            best = np.where(zeros[..., k], 0.0, best)
             change = (best - q[..., k]) * step
             gradient += change[..., None] * own[:, None, k]
             q[..., k] = best

@@ -137,6 +137,12 @@ class Conv:
         """Number of the slice of weights of a tile of channels."""
         return tile
 
+    def each_line(self, frame: Frame, tile: Expr, kh: Expr, step: Callable[[Expr], Stmt]) -> Stmt:
+        """`step(line)` for the weights of a tile of channels in a row of taps, which begin at `line`."""
+        steps = self.groups * self.w.width.kernel
+        first = (self.slice_of(tile) * self.w.height.kernel + kh) * steps
+        return tir.loop(steps + frame.zero, lambda s: step((first + s) * self.width), "s")
+
     def addend(self, t: Tile, pixel: int) -> Expr | None:
         """What is added to all sums of a pixel of a tile."""
         return None

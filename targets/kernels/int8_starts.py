@@ -37,12 +37,10 @@ class Starts:
             return tir.seq()
         acc, alloc = tir.local((self.vectors * lanes,), I32)
         slots = [v * lanes for v in range(self.vectors)]
-        steps = conv.groups * conv.w.width.kernel
-        first = tir.expr(conv.slice_of(self.tile)) * (conv.w.height.kernel * steps * conv.width)
 
         def row(kh: Expr) -> Stmt:
-            def step(s: Expr) -> Stmt:
-                return conv.one_step(acc, self.vectors, first + (kh * steps + s) * conv.width, [conv.step.same(1)])
+            def step(line: Expr) -> Stmt:
+                return conv.one_step(acc, self.vectors, line, [conv.step.same(1)])
 
             done = []
             for slot in slots:
@@ -50,7 +48,7 @@ class Starts:
                 done.append(put(self.rows, added, lanes, kh * (self.vectors * lanes) + slot))
                 done.append(put(self.full, vector(self.full, lanes, slot) - added, lanes, slot))
             zeros = [put(acc, tir.broadcast(tir.i32(0), lanes), lanes, slot) for slot in slots]
-            return tir.seq(zeros, tir.loop(steps + frame.zero, step, "s"), done)
+            return tir.seq(zeros, conv.each_line(frame, self.tile, kh, step), done)
 
         start = [put(self.full, self.bias(v), lanes, v * lanes) for v in range(self.vectors)]
         rows = tir.loop(conv.w.height.kernel, row, "kh")

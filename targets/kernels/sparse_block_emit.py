@@ -1,0 +1,43 @@
+"""TensorIR of f32 products whose weights are zero in blocks: the tiles of dense ones, steps of zeros left out."""
+
+from __future__ import annotations
+
+from edgec.targets import tir
+from edgec.targets.tir import Buffer, Expr, Stmt
+
+from .common_emit import Frame, put, vector
+from .conv_emit import Conv, Tile, source
+from .matmul_emit import Packed
+from .sparse_stored import StoredBlocks
+
+
+class Blocks(Conv):
+    """A 1x1 convolution; a tile loops over the inputs for which its output channels have weights."""
+
+    def reduce(self, frame: Frame, t: Tile, acc: Buffer, first: Expr, count: Expr) -> Stmt:
+        stored = StoredBlocks(self.weight, frame.places[self.weight].buffer, self.problem.target.pointer_bits)
+        h, w, x = self.w.height, self.w.width, frame.places[self.x]
+
+        def step(k: Expr) -> Stmt:
+            channel, bind = tir.let(stored.place(k), "channel")
+            parts = [bind]
+            lines = []
+            for v in range(len(t.widths)):
+                line, bind = tir.let(vector(stored.values, self.lanes, (k * self.vectors + v) * self.lanes), "w")
+                lines.append(line)
+                parts.append(bind)
+            for p, (r, c) in enumerate(t.pixels):
+                row, column = source(h, t.rows[r], 0), source(w, t.columns[c], 0)
+                number, bind = tir.let(self.element(x, t.image, channel, tir.i32(0), row, column), "x")
+                parts.append(bind)
+                for v, line in enumerate(lines):
+                    here = self.slot(t, p, v)
+                    total = vector(acc, self.lanes, here) + tir.broadcast(number, self.lanes) * line
+                    parts.append(put(acc, total, self.lanes, here))
+            return tir.seq(parts)
+
+        return tir.seq(stored.heads, stored.each(t.weights, step))
+
+
+class Rows(Blocks, Packed):
+    """A matrix product; its rows are pixels."""
