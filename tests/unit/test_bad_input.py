@@ -332,7 +332,7 @@ def test_arguments_from_python(here: Path) -> None:
         ({"shapes": {"x": 5}}, "--shape x: 5 is no shape; expected sizes"),
         ({"shapes": {"x": (1, "4")}}, "--shape x: .* is no shape; expected sizes"),
         ({"quantize": "int8"}, "quantize: no calibration data is given"),
-        ({"calib": "x.npz"}, "calib: is given without quantize"),
+        ({"calib": "x.npz"}, "calib: is given, and no pass uses it"),
         ({"quantize": "int8", "calib": [], "max_drop": "1"}, "max_drop: '1'; expected a number that is not negative"),
         ({"quantize": "int8", "calib": [], "max_drop": 1, "score": 3}, "score: 3; expected a function"),
     ]
