@@ -121,7 +121,7 @@ class _Work:
         """How many of each family go."""
         numbering = numbered(self.known, self.families)
         readers = readers_of(self.known, numbering, self.feeds, self.tell)
-        self.curves = curves(self.known, self.families, numbering, readers, self._kind())
+        self.curves = curves(self.known, self.families, numbering, readers, self._kind(), self.tell)
         unit = self.options.round or multiple(self.session.target)
         layers = works(self.known, numbering, self._layer_costs())
         return planned(self.options.share, self.curves, layers, unit, self.options.round is not None)

@@ -27,7 +27,8 @@ from .walk import Feeds, Step, Walk
 Saliency = Literal["weight", "activation", "reconstruction"]
 DAMPING = 1e-2
 ROUNDS = 48  # in which a family's classes are chosen
-LOOKS = 12  # how often what is lost is measured on the way
+LARGE = 1024  # columns from which inverses are in f32; damping by their number keeps that sound
+LOOKS = 8  # how often what is lost is measured on the way
 HELD = 4  # one in so many samples is held out
 LEAST = 8  # a family keeps at least one class in so many
 POSITIONS = (2048, 12288)
@@ -197,7 +198,12 @@ def _energy(rows: Tensor, covariance: Tensor) -> float:
 
 
 def curves(
-    known: Coupling, families: Sequence[Family], numbering: Numbering, readers: Sequence[Reader], kind: Saliency
+    known: Coupling,
+    families: Sequence[Family],
+    numbering: Numbering,
+    readers: Sequence[Reader],
+    kind: Saliency,
+    tell: Progress,
 ) -> list[Curve]:
     """A curve for each family."""
     made = []
@@ -215,6 +221,7 @@ def curves(
             made.append(_eliminated(family, mine))
         else:
             made.append(_sorted(family, mine, kind))
+        tell("saliency", len(made), len(families))
     return made
 
 
@@ -293,9 +300,10 @@ class _State:
         floor = float(np.square(reader.moments.mean).mean())
         few = len(own) / reader.moments.count  # what is fitted on few positions serves others less
         weight = max(DAMPING, few) * float(np.diag(own).mean()) + 1e-6 * floor + 1e-12
-        inverse = np.linalg.inv(own + weight * np.eye(len(own)))
-        held = reader.moments.held
-        return _State(reader, held, (inverse + inverse.T) / 2, reader.rows.copy(), at, 1 / reader.variance)
+        kind = np.float32 if len(own) >= LARGE else np.float64
+        inverse = np.linalg.inv((own + weight * np.eye(len(own))).astype(kind))
+        held, rows = reader.moments.held.astype(kind), reader.rows.astype(kind)
+        return _State(reader, held, (inverse + inverse.T) / 2, rows, at, 1 / reader.variance)
 
     def scores(self, classes: Sequence[int]) -> Tensor:
         """What each class alone would cost now."""
@@ -314,7 +322,7 @@ class _State:
 
     def error(self) -> float:
         """What is lost by now, on samples that are held out."""
-        return _energy(self.rows - self.reader.rows, self.held) * self.scale
+        return _energy(self.rows - self.reader.rows.astype(self.rows.dtype), self.held) * self.scale
 
     def plain(self, classes: Sequence[int]) -> float:
         """What is lost there when nothing makes up for some classes but the bias."""
