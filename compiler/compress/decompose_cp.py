@@ -9,6 +9,7 @@ weighted by the covariance of the inputs' channels; the last layer is solved by 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Literal
 
 import numpy as np
@@ -18,7 +19,8 @@ from .decompose import Method, Rank, energy_of, method, steps
 from .pieces import Piece
 
 SWEEPS = (4, 25)  # over the factors: at least, and at most
-WORK = 1e10  # multiplications that they may take
+WORK = 4e9  # multiplications that they may take
+LARGEST = 1 << 18  # weights up to which they arrive in reasonable time
 DAMPING = 1e-6
 
 
@@ -79,7 +81,7 @@ def _alternated(tensor: Tensor, r: int) -> list[Tensor]:
             text = f"oat,{letters[x]}r->{''.join(c for c in letters if c != letters[x])}r"
             half = np.einsum(text, tensor, factors[x], optimize=True)
             left = [c for c in letters if c != letters[x]]
-            right = np.einsum(f"{''.join(left)}r,{letters[y]}r->{letters[axis]}r", half, factors[y])
+            right = (half * factors[y]).sum(1) if left[0] == letters[axis] else (half * factors[y][:, None]).sum(0)
             factors[axis] = np.linalg.solve(gram, right.T).T
             if axis:
                 factors[axis] /= np.maximum(np.linalg.norm(factors[axis], axis=0), 1e-30)
@@ -89,6 +91,8 @@ def _alternated(tensor: Tensor, r: int) -> list[Tensor]:
 def _fits(piece: Piece) -> Literal[True] | str:
     if all(n == 1 for n in piece.window):
         return "its window has one position: that is svd"
+    if prod(piece.shape) > LARGEST:
+        return "it is too large for alternating least squares"
     return True if min(piece.outputs, piece.inputs) > 1 else "has one channel"
 
 
