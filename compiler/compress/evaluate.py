@@ -36,7 +36,7 @@ from ..quantize.settings import Score, Wanted
 from ..runtime import Model, load
 from ..session import Session
 from ..target import Target, find_target
-from .judge import compared, measured_here, paired, runs_here, samples
+from .judge import compared, fed, measured_here, paired, runs_here, samples
 from .methods import BEFORE, Candidate
 from .report import Report
 
@@ -236,7 +236,7 @@ def judge(study: Study, job: Job, model: Model, reference: Model) -> dict[str, A
     score = _score(study)
     if score is None:
         return {**found, "drop": share}
-    value = number(score, model.run)
+    value = number(score, lambda feed: model.run(fed(model, feed)))
     return {**found, "score": value, "drop": 0.0 if job.base is None else job.base - value}
 
 

@@ -12,7 +12,7 @@ from .. import runtime_abi as abi
 from .. import toolchain as tools
 from ..ops.common import Tensor
 from ..quantize.fallback import disagreement
-from ..runtime import Model
+from ..runtime import Model, Port
 from ..target import Target
 
 SECONDS = 1.0  # that a pair of models is timed for
@@ -20,6 +20,18 @@ ROUNDS = 4, 300  # at least and at most
 RUNS = 3  # of one model in a round
 
 Feed = dict[str, Tensor]
+
+
+def fed(model: Model, feed: Feed) -> Feed:
+    """A feed of the float model as a model takes it: where inputs are bytes, by their scales."""
+    return {port.name: _as_bytes(port, feed[port.name]) if port.scale else feed[port.name] for port in model.inputs}
+
+
+def _as_bytes(port: Port, x: Tensor) -> Tensor:
+    assert port.scale is not None
+    kind = np.dtype(port.dtype)
+    steps = np.rint(np.asarray(x, np.float32) / np.float32(port.scale)) + (port.zero_point or 0)
+    return np.asarray(np.clip(steps, np.iinfo(kind).min, np.iinfo(kind).max).astype(kind))
 
 
 def samples(stacked: Mapping[str, Tensor]) -> Iterator[Feed]:
@@ -48,7 +60,7 @@ def paired(model: Model, reference: Model, feed: Feed) -> tuple[float, float]:
         if number >= ROUNDS[0] and time.perf_counter() > end:
             break
         for k, one in enumerate((model, reference)):
-            best[k] = min(best[k], one.benchmark(RUNS, inputs=feed).min)
+            best[k] = min(best[k], one.benchmark(RUNS, inputs=fed(one, feed)).min)
     return best[0], best[1]
 
 
@@ -58,7 +70,7 @@ def compared(model: Model, reference: Model, feeds: Iterable[Feed]) -> tuple[flo
     names = [port.name for port in reference.outputs]
     signal, noise = dict.fromkeys(names, 0.0), dict.fromkeys(names, 0.0)
     for feed in feeds:
-        want, got = reference.run(feed), model.run(feed)
+        want, got = reference.run(feed), model.run(fed(model, feed))
         shares.append(disagreement([got[name] for name in names], [want[name] for name in names]))
         for name in names:
             if want[name].dtype.kind == "f":

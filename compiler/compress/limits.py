@@ -18,13 +18,15 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one model: milliseconds, bytes, and how much worse than the float model it answers; `sqnr` in dB."""
+    """Of one model: milliseconds, bytes, and how much worse than the float model it answers; `sqnr` in dB; whether its
+    inputs are bytes, unlike the float model's."""
 
     latency: float
     flash: int
     ram: int
     drop: float = 0.0
     sqnr: float = inf
+    bytes_in: bool = False
 
     def of(self, what: str) -> float:
         value = getattr(self, what)
@@ -59,13 +61,13 @@ class Limits:
         return missed
 
     def key(self, found: Figures, fastest: float, without: str = "") -> tuple[float, ...]:
-        """The smaller, the better: limits are met, no slower than the float model (`fastest` milliseconds), and then
-        the least drop, or where only the drop is limited the least latency."""
+        """The smaller, the better: limits are met, inputs as they were, no slower than the float model (`fastest`
+        milliseconds), and then the least drop, or where only the drop is limited the least latency."""
         missed = self.excess(found, without)
         slower = float(found.latency > NOISE * fastest)
         drop = max(found.drop, 0.0)
         aim = (drop, -found.sqnr, found.latency) if self.resources else (found.latency, drop, -found.sqnr)
-        return (max(missed.values(), default=0.0), slower, *aim)
+        return (sum(missed.values()), float(found.bytes_in), slower, *aim)
 
 
 def limits_of(latency: object, flash: object, ram: object, drop: object) -> Limits:

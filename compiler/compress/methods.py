@@ -15,12 +15,13 @@ BEFORE = "canonicalize, fold"
 class Method:
     """A row.
 
-    text       the pass, with {strength} and what follows from it ({rest} is 1 - strength)
-    draft      options that make it quick and rough; cost: those that only shapes need, no calibration data
+    text       the pass, with {strength} and what follows from it ({rest} is 1 - strength), and {more} options
+    draft      options that make it quick and rough; cost: those with which only shapes are right
     strengths  that candidates are made of, weakest first; probes: those that are tried alone
     group      at most one of a group is in a candidate
     serves     the limits that it is tried for; none: all
     allowed    it goes only as far as the drop that is left allows
+    bytes_in   inputs change their type: whoever calls the model must know
     """
 
     name: str
@@ -33,14 +34,13 @@ class Method:
     group: str
     serves: frozenset[str] = frozenset()
     allowed: bool = False
+    bytes_in: bool = False
 
     def stage(self, strength: float, level: str) -> str:
         """Pipeline text."""
         options = {"full": "", "draft": self.draft, "cost": self.cost}[level]
-        text = self.text.format(strength=f"{strength:.4g}", rest=f"{1 - strength:.4g}")
-        if not options:
-            return text
-        return f"{text[:-1]}, {options}}}" if text.endswith("}") else f"{text}{{{options}}}"
+        more = f", {options}" if options else ""
+        return self.text.format(strength=f"{strength:.4g}", rest=f"{1 - strength:.4g}", more=more)
 
 
 # In the order in which passes run.
@@ -50,7 +50,7 @@ METHODS = {
         Method(
             "channels",
             "channels are removed, and the layers that read them make up for it",
-            "prune{{channels={strength}}}",
+            "prune{{channels={strength}{more}}}",
             draft="samples=128",
             cost="saliency=weight, repair=false",
             strengths=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
@@ -60,7 +60,7 @@ METHODS = {
         Method(
             "low-rank",
             "layers become two or three with fewer multiplications",
-            "low-rank{{macs={rest}}}",
+            "low-rank{{macs={rest}{more}}}",
             draft="samples=64",
             cost="repair=false",
             strengths=(0.2, 0.4, 0.6),
@@ -70,7 +70,7 @@ METHODS = {
         Method(
             "sparsity",
             "weights become zero where kernels are faster by it",
-            "prune{{sparsity={strength}}}",
+            "prune{{sparsity={strength}{more}}}",
             draft="samples=128",
             cost="repair=false",
             strengths=(0.5, 0.7, 0.8, 0.9),
@@ -81,7 +81,7 @@ METHODS = {
         Method(
             "int8",
             "layers on 8 bits where that is faster",
-            "quantize",
+            "quantize{{slower=false{more}}}",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
             strengths=(1.0,),
@@ -92,7 +92,7 @@ METHODS = {
         Method(
             "int8-small",
             "layers on 8 bits, faster or not",
-            "quantize{{slower=true}}",
+            "quantize{{slower=true{more}}}",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
             strengths=(1.0,),
@@ -101,9 +101,21 @@ METHODS = {
             serves=frozenset({"flash", "ram"}),
         ),
         Method(
+            "int8-inputs",
+            "layers on 8 bits, faster or not, and inputs as bytes",
+            "quantize{{slower=true{more}}}, byte-inputs",
+            draft="samples=8",
+            cost="equalize=false, learn=false, correct=false, samples=1",
+            strengths=(1.0,),
+            probes=(1.0,),
+            group="int8",
+            serves=frozenset({"ram"}),
+            bytes_in=True,
+        ),
+        Method(
             "int8-within",
             "layers on 8 bits, but for those that would exceed the drop",
-            "quantize",
+            "quantize{{slower=false{more}}}",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
             strengths=(1.0,),
@@ -144,6 +156,11 @@ class Candidate:
     def stages(self, level: str = "full") -> tuple[str, ...]:
         """Passes that follow BEFORE, as pipeline text."""
         return tuple(METHODS[name].stage(strength, level) for name, strength in self.strengths)
+
+    @property
+    def bytes_in(self) -> bool:
+        """Whether inputs become bytes."""
+        return any(METHODS[name].bytes_in for name, _ in self.strengths)
 
     @property
     def within(self) -> bool:

@@ -80,7 +80,7 @@ class Predictor:
             drop = min(drop, candidate.allowed)
         noise = self._error(candidate, lambda k: k.noise)
         sqnr = -10 * log10(noise) if noise > 0 else inf
-        return Figures(latency, int(costs.weights + code), costs.arena, drop, sqnr)
+        return Figures(latency, int(costs.weights + code), costs.arena, drop, sqnr, candidate.bytes_in)
 
     def error_of(self, name: str, strength: float) -> float:
         """The drop of one method alone."""

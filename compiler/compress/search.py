@@ -111,7 +111,7 @@ class Search:
 
     def figures(self, m: Measures) -> Figures:
         latency = m.latency / m.reference * self.fastest if m.reference else m.latency
-        return Figures(latency, m.weights + m.code, m.arena, m.drop, m.sqnr)
+        return Figures(latency, m.weights + m.code, m.arena, m.drop, m.sqnr, m.job.candidate.bytes_in)
 
     def key(self, figures: Figures) -> tuple[float, ...]:
         return self.limits.key(figures, self.fastest)
