@@ -150,7 +150,7 @@ def compile_for(
     session = Session(target=target, settings={"threads": threads})
     with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
         program = compile_graph(graph, session, builder, passes)
-    return write_bundle(replace(program, **(told or {})), target, folder, beside or {})
+    return write_bundle(replace(program, **(told or {})), target, folder, beside=beside or {})
 
 
 @dataclass(frozen=True)

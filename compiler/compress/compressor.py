@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 
+from ..budget import Limit, long_time
 from ..bundle.manifest import Bundle
 from ..bundle.names import check_name, identifier
 from ..bundle.place import check_output, staged
@@ -29,7 +30,6 @@ from ..plugins import load_plugins
 from ..quantize.settings import Score
 from ..session import Session
 from ..target import find_target
-from ..units import read_seconds
 from .evaluate import Measures, Study
 from .limits import FLAGS, Figures, Limits, limits_of, missed
 from .methods import BEFORE, methods_of
@@ -74,9 +74,9 @@ class Options:
 
 
 def options_of(
-    max_latency: str | float | None,
-    max_flash: str | int | None,
-    max_ram: str | int | None,
+    max_latency: Limit,
+    max_flash: Limit,
+    max_ram: Limit,
     max_drop: float | None,
     score: str | Score | None,
     methods: Sequence[str] | None,
@@ -92,7 +92,7 @@ def options_of(
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
     methods_of(methods, list(limits.given()))
-    return Options(limits, score, methods, threads, read_seconds("--time", seconds, "s"))
+    return Options(limits, score, methods, threads, long_time("time", seconds))
 
 
 def compress_model(
@@ -101,9 +101,9 @@ def compress_model(
     target: str = "host",
     calib: Source | None = None,
     calib_prep: str | None = None,
-    max_latency: str | float | None = None,
-    max_flash: str | int | None = None,
-    max_ram: str | int | None = None,
+    max_latency: Limit = None,
+    max_flash: Limit = None,
+    max_ram: Limit = None,
     max_drop: float | None = None,
     score: str | Score | None = None,
     methods: Sequence[str] | None = None,

@@ -19,7 +19,7 @@ SECONDS = 1.0  # that a pair of models is timed for
 ROUNDS = 4, 300  # at least and at most
 RUNS = 3  # of one model in a round
 
-Feed = dict[str, Tensor]
+Feed = Mapping[str, Tensor]
 
 
 def fed(model: Model, feed: Feed) -> Feed:

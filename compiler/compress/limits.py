@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TypeVar
 
+from ..budget import Limit, budget, show_bytes, show_seconds
 from ..errors import EdgecError
-from ..units import duration, read_bytes, read_seconds
 
 FLAGS = {"latency": "--max-latency", "flash": "--max-flash", "ram": "--max-ram", "drop": "--max-drop"}
 SMALL_DROP = 0.01  # a drop that is off by so much is as bad as one of a resource that is off by its whole limit
@@ -39,8 +39,8 @@ class Limits:
     """None: no limit. `drop` in points of the score; without one, as share of the answers."""
 
     latency: float | None = None
-    flash: int | None = None
-    ram: int | None = None
+    flash: float | None = None
+    ram: float | None = None
     drop: float | None = None
 
     def given(self) -> dict[str, float]:
@@ -70,20 +70,13 @@ class Limits:
         return (sum(missed.values()), float(found.bytes_in), slower, *aim)
 
 
-def limits_of(latency: object, flash: object, ram: object, drop: object) -> Limits:
-    """Limits from numbers and text, checked. A latency without a unit is in milliseconds."""
-    if isinstance(drop, bool) or not (
-        drop is None or (isinstance(drop, (int, float)) and isfinite(drop) and drop >= 0)
-    ):
-        raise EdgecError(f"--max-drop {drop}: expected a number that is not negative")
-    seconds = None if latency is None else read_seconds(FLAGS["latency"], latency, "ms")  # type: ignore[arg-type]
-    sizes = {
-        what: None if value is None else read_bytes(FLAGS[what], value)  # type: ignore[arg-type]
-        for what, value in (("flash", flash), ("ram", ram))
-    }
-    made = Limits(
-        None if seconds is None else 1000 * seconds, sizes["flash"], sizes["ram"], None if drop is None else float(drop)
-    )
+def limits_of(latency: Limit, flash: Limit, ram: Limit, drop: float | None) -> Limits:
+    """Limits as users write them, checked; numbers are seconds and bytes."""
+    if isinstance(drop, bool) or not (drop is None or (isinstance(drop, (int, float)) and isfinite(drop) and drop >= 0)):
+        raise EdgecError(f"max_drop: {drop!r}; expected a number that is not negative")
+    found = budget(latency, flash, ram)
+    milliseconds = None if found.latency is None else 1000 * found.latency
+    made = Limits(milliseconds, found.flash, found.ram, None if drop is None else float(drop))
     if not made.given():
         raise EdgecError(f"no limit is given; expected one or more of {', '.join(FLAGS.values())}")
     return made
@@ -92,8 +85,8 @@ def limits_of(latency: object, flash: object, ram: object, drop: object) -> Limi
 def shown(what: str, value: float) -> str:
     """A figure for people."""
     if what == "latency":
-        return duration(value)
-    return f"{value:,.0f} bytes" if what in ("flash", "ram") else f"{value:.4g}"
+        return show_seconds(value / 1000)
+    return show_bytes(value) if what in ("flash", "ram") else f"{value:.4g}"
 
 
 def binding(limits: Limits, points: Iterable[tuple[T, Figures]], best: Figures, fastest: float) -> dict[str, T]:

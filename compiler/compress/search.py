@@ -181,8 +181,9 @@ class Search:
         keys = {p: loose.key(p.figures, self.fastest) for p in self.points() if p.measures.job.level == "draft"}
         ranked = sorted(keys, key=lambda p: keys[p])
         best = min(ranked, key=lambda p: self.key(p.figures), default=None)
-        if not self.limits.resources and best is not None:
-            ranked = [p for p in ranked if keys[p] < keys[best]]
+        if best is not None:
+            first = keys[best]
+            ranked = [p for p in ranked if keys[p] < first or (self.limits.resources and keys[p][:3] == first[:3])]
         chosen = ([best] if best is not None else []) + ranked[: 2 * self.width]
         better = [p.candidate for p in chosen if p.candidate.stages("draft") != p.candidate.stages("full")]
         self._evaluate(Job(c, "full", self.base) for c in dict.fromkeys(better))
