@@ -72,7 +72,9 @@ class Limits:
 
 def limits_of(latency: Limit, flash: Limit, ram: Limit, drop: float | None) -> Limits:
     """Limits as users write them, checked; numbers are seconds and bytes."""
-    if isinstance(drop, bool) or not (drop is None or (isinstance(drop, (int, float)) and isfinite(drop) and drop >= 0)):
+    if isinstance(drop, bool) or not (
+        drop is None or (isinstance(drop, (int, float)) and isfinite(drop) and drop >= 0)
+    ):
         raise EdgecError(f"max_drop: {drop!r}; expected a number that is not negative")
     found = budget(latency, flash, ram)
     milliseconds = None if found.latency is None else 1000 * found.latency
