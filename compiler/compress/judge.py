@@ -17,7 +17,7 @@ from ..target import Target
 
 SECONDS = 1.0  # that a pair of models is timed for
 ROUNDS = 4, 300  # at least and at most
-RUNS = 3  # of one model in a round
+RUNS = 4  # of one model in a round
 
 Feed = Mapping[str, Tensor]
 
@@ -53,14 +53,14 @@ def measured_here(target: Target) -> bool:
 
 
 def paired(model: Model, reference: Model, feed: Feed) -> tuple[float, float]:
-    """Least milliseconds of both, which run in turns: whatever else the machine does slows down both."""
+    """Least milliseconds of both, which run in turns: how fast the machine is at the moment counts for both."""
     best = [inf, inf]
     end = time.perf_counter() + SECONDS
     for number in range(ROUNDS[1]):
         if number >= ROUNDS[0] and time.perf_counter() > end:
             break
         for k, one in enumerate((model, reference)):
-            best[k] = min(best[k], one.benchmark(RUNS, inputs=fed(one, feed)).min)
+            best[k] = min(best[k], one.least(RUNS, fed(one, feed)))
     return best[0], best[1]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TypeVar
@@ -91,13 +91,17 @@ def shown(what: str, value: float) -> str:
     return show_bytes(value) if what in ("flash", "ram") else f"{value:.4g}"
 
 
-def binding(limits: Limits, points: Iterable[tuple[T, Figures]], best: Figures, fastest: float) -> dict[str, T]:
-    """The limits without which another point would be better, and that point."""
-    points, found = list(points), {}
+def binding(limits: Limits, points: Sequence[tuple[T, Figures]], best: Figures, fastest: float) -> dict[str, T | None]:
+    """The limits without which another point would be better, and that point. Where there is none, but something was
+    lost for the limits: the one that the best is closest to, without a point."""
+    found: dict[str, T | None] = {}
     for what in limits.given():
-        other = min(points, key=lambda p: limits.key(p[1], fastest, what), default=None)
-        if other is not None and limits.key(other[1], fastest, what) < limits.key(best, fastest, what):
-            found[what] = other[0]
+        one, figures = min(points, key=lambda p: limits.key(p[1], fastest, what))
+        if limits.key(figures, fastest, what) < limits.key(best, fastest, what):
+            found[what] = one
+    if not found and best.drop > 0 and limits.resources:
+        used = {what: best.of(what) / limit for what, limit in limits.given().items() if limit}
+        found[max(used, key=lambda what: used[what])] = None
     return found
 
 

@@ -6,8 +6,8 @@ Methods are taken as independent: errors add up, costs multiply. What was measur
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from math import exp, inf, log, log10
 
 from ..driver import Costs
@@ -28,9 +28,6 @@ class Known:
     code: int
     drop: float
     noise: float  # energy of the outputs' error over their own
-
-
-Read = Callable[[Known], float]
 
 
 class Curve:
@@ -63,72 +60,84 @@ def distance(a: Candidate, b: Candidate) -> float:
     return total
 
 
-@dataclass
 class Predictor:
     """Learns from every measurement; `whole` is the float model."""
 
-    whole: Known
-    known: dict[Candidate, Known] = field(default_factory=dict)
-    costs: dict[Candidate, Costs] = field(default_factory=dict)
+    def __init__(self, whole: Known) -> None:
+        self.whole = whole
+        self.known: dict[Candidate, Known] = {}
+        self.costs: dict[Candidate, Costs] = {}  # of candidates whose shapes were looked at
+        self._lessons: _Lessons | None = None
+
+    def learn(self, candidate: Candidate, found: Known) -> None:
+        """A measurement; a later one of the same candidate takes its place."""
+        self.known[candidate] = found
+        self._lessons = None
 
     def predicted(self, candidate: Candidate) -> Figures:
-        costs = self._costs(candidate)
-        latency = costs.us * exp(self._nearby(candidate, lambda k: log(k.latency / max(k.costs.us, 1e-9))))
-        code = costs.steps * self._nearby(candidate, lambda k: k.code / max(k.costs.steps, 1))
-        drop = self._error(candidate, lambda k: max(k.drop, 0.0))
+        lessons = self._lessons = self._lessons or _Lessons(self.whole, self.known)
+        costs = self.costs.get(candidate) or lessons.costs(candidate)
+        drop, noise = lessons.alone(candidate)
+        speed, code, more_drop, more_noise = lessons.nearby(candidate)
+        drop, noise = max(drop + more_drop, 0.0), max(noise + more_noise, 0.0)
         if candidate.allowed is not None:
             drop = min(drop, candidate.allowed)
-        noise = self._error(candidate, lambda k: k.noise)
         sqnr = -10 * log10(noise) if noise > 0 else inf
-        return Figures(latency, int(costs.weights + code), costs.arena, drop, sqnr, candidate.bytes_in)
+        size = int(costs.weights + costs.steps * code)
+        return Figures(costs.us * speed, size, costs.arena, drop, sqnr, candidate.bytes_in)
 
-    def error_of(self, name: str, strength: float) -> float:
-        """The drop of one method alone."""
-        points = {s: max(k.drop, 0.0) for s, k in self._alone(name).items()}
-        return Curve(points, 0.0, rising=True).at(strength)
 
-    def _costs(self, candidate: Candidate) -> Costs:
-        if candidate in self.costs:
-            return self.costs[candidate]
-        made = [1.0] * 4
-        base = _numbers(self.whole.costs)
+class _Lessons:
+    """What measurements say of methods alone, as curves, and of what these leave open, by candidate."""
+
+    def __init__(self, whole: Known, known: Mapping[Candidate, Known]) -> None:
+        self.whole, self.base = whole, _numbers(whole.costs)
+        self.single = [(c.strengths[0], k) for c, k in known.items() if len(c.strengths) == 1]
+        self.curves: dict[str, tuple[list[Curve], list[Curve]]] = {}
+        self.rest: list[tuple[Candidate, tuple[float, ...]]] = []
+        for candidate, k in {Candidate(): whole, **known}.items():
+            drop, noise = self.alone(candidate)
+            ratios = log(k.latency / max(k.costs.us, 1e-9)), k.code / max(k.costs.steps, 1)
+            self.rest.append((candidate, (*ratios, max(k.drop, 0.0) - drop, k.noise - noise)))
+
+    def of(self, name: str) -> tuple[list[Curve], list[Curve]]:
+        """Ratios of costs over the strength of a method, and drop and noise; where it was not measured alone, of
+        another one of its group."""
+        if name not in self.curves:
+            mine = {s: k for (n, s), k in self.single if n == name}
+            group = METHODS[name].group
+            mine = mine or {s: k for (n, s), k in self.single if METHODS[n].group == group}
+            ratios = {
+                s: [a / max(b, 1e-9) for a, b in zip(_numbers(k.costs), self.base, strict=True)]
+                for s, k in mine.items()
+            }
+            costs = [Curve({s: r[i] for s, r in ratios.items()}, 1.0) for i in range(len(self.base))]
+            drop = Curve({s: max(k.drop, 0.0) for s, k in mine.items()}, 0.0, rising=True)
+            noise = Curve({s: k.noise for s, k in mine.items()}, 0.0, rising=True)
+            self.curves[name] = costs, [drop, noise]
+        return self.curves[name]
+
+    def costs(self, candidate: Candidate) -> Costs:
+        made = list(self.base)
         for name, strength in candidate.strengths:
-            alone = self._alone(name)
-            for i in range(4):
-                points = {s: _numbers(k.costs)[i] / max(base[i], 1e-9) for s, k in alone.items()}
-                made[i] *= max(Curve(points, 1.0).at(strength), LEAST)
-        us, weights, arena, steps = (a * b for a, b in zip(made, base, strict=True))
+            for i, curve in enumerate(self.of(name)[0]):
+                made[i] *= max(curve.at(strength), LEAST)
+        us, weights, arena, steps = made
         return Costs(us, int(weights), int(arena), round(steps))
 
-    def _alone(self, name: str) -> dict[float, Known]:
-        """Measurements of one method without others; where there are none, of another one of its group."""
-        single = [(c.strengths[0], k) for c, k in self.known.items() if len(c.strengths) == 1]
-        group = METHODS[name].group
-        mine = {s: k for (n, s), k in single if n == name}
-        return mine or {s: k for (n, s), k in single if METHODS[n].group == group}
+    def alone(self, candidate: Candidate) -> tuple[float, float]:
+        """Sums of the drops and of the noise that its methods make alone."""
+        drop = sum(self.of(name)[1][0].at(strength) for name, strength in candidate.strengths)
+        noise = sum(self.of(name)[1][1].at(strength) for name, strength in candidate.strengths)
+        return drop, noise
 
-    def _error(self, candidate: Candidate, read: Read) -> float:
-        """The sum of what its methods alone do, moved by how far off such sums were nearby."""
-        off = self._mean(candidate, {c: read(k) - self._sum(c, read) for c, k in self.known.items()}, DOUBT)
-        return max(self._sum(candidate, read) + off, 0.0)
-
-    def _sum(self, candidate: Candidate, read: Read) -> float:
-        total = 0.0
-        for name, strength in candidate.strengths:
-            points = {s: read(k) for s, k in self._alone(name).items()}
-            total += Curve(points, 0.0, rising=True).at(strength)
-        return total
-
-    def _nearby(self, candidate: Candidate, read: Read) -> float:
-        everything = {Candidate(): self.whole, **self.known}
-        return self._mean(candidate, {c: read(k) for c, k in everything.items()}, 0.0)
-
-    @staticmethod
-    def _mean(candidate: Candidate, values: Mapping[Candidate, float], doubt: float) -> float:
-        """Of all values, those of close candidates above all; `doubt` is the weight of 0."""
-        weights = {c: exp(-distance(candidate, c) / NEAR) + 1e-9 for c in values}
-        total = sum(weights.values()) + doubt
-        return sum(w * values[c] for c, w in weights.items()) / total if total else 0.0
+    def nearby(self, candidate: Candidate) -> tuple[float, float, float, float]:
+        """Latency per modelled microsecond, bytes of code per step, and how far off the sums of drop and noise were:
+        means over what was measured, close candidates above all. Sums are trusted where nothing close is known."""
+        weights = [exp(-distance(candidate, one) / NEAR) + 1e-9 for one, _ in self.rest]
+        total = sum(weights)
+        sums = [sum(w * row[i] for w, (_, row) in zip(weights, self.rest, strict=True)) for i in range(4)]
+        return exp(sums[0] / total), sums[1] / total, sums[2] / (total + DOUBT), sums[3] / (total + DOUBT)
 
 
 def _numbers(costs: Costs) -> tuple[float, float, float, float]:

@@ -42,14 +42,14 @@ class Point:
 class Outcome:
     """All points, the float model's first. `best`: meets the limits, or where none does is the nearest.
 
-    binding  limits without which another point would be better, and that point
+    binding  limits without which another point would be better, and that point (None: none was made)
     left     methods that are no use here, and why
     """
 
     limits: Limits
     points: Sequence[Point]
     best: Point
-    binding: dict[str, Point]
+    binding: dict[str, Point | None]
     left: dict[str, str]
     seconds: float
 
@@ -121,8 +121,8 @@ class Search:
 
     def outcome(self) -> Outcome:
         points = self.points()
-        best = min(points, key=lambda p: self.key(p.figures))
-        bound = binding(self.limits, ((p, p.figures) for p in points), best.figures, self.fastest)
+        best = min(points, key=lambda p: (self.key(p.figures), p.measures.job.level != "full"))
+        bound = binding(self.limits, [(p, p.figures) for p in points], best.figures, self.fastest)
         return Outcome(self.limits, points, best, bound, self.left, self.clock() - self.started)
 
     # What is tried
@@ -217,7 +217,7 @@ class Search:
             self.predictor.costs[candidate] = m.costs
             return
         self.made[candidate, level] = m
-        self.predictor.known[candidate] = _known(m)
+        self.predictor.learn(candidate, _known(m))
         self.tell(m, self.figures(m))
 
 

@@ -7,7 +7,7 @@ float, chosen  the points of the float model and of what was written
 points      [{what, pipeline, level ("draft": made with few samples, "full"), latency_ms, modelled_us, measured (else
             the latency is modelled), flash_bytes, weights_bytes, code_bytes, ram_bytes, macs, score, drop, sqnr_db,
             pareto, seconds}]
-binding     {limit: the point that would be chosen without it}
+binding     {limit: the point that would be chosen without it; null: none of those that were made}
 left        {method: why it is no use here}
 layers      what became of each layer in size (see report.py), quantization: in precision (see bundle/manifest.py)
 memory      {float, chosen}: bytes of the arena in use, step by step
@@ -58,7 +58,7 @@ def table(what: What, outcome: Outcome) -> dict[str, Any]:
         "float": _point(whole, good),
         "chosen": _point(outcome.best, good),
         "points": [_point(p, good) for p in outcome.points],
-        "binding": {KEYS[key]: _point(p, good) for key, p in outcome.binding.items()},
+        "binding": {KEYS[key]: _point(p, good) if p is not None else None for key, p in outcome.binding.items()},
         "left": dict(outcome.left),
         "layers": list((best.compression or {}).get("layers", [])),
         "quantization": dict(best.quantization) if best.quantization else None,
@@ -134,9 +134,11 @@ def lines(found: Mapping[str, Any]) -> list[str]:
 
 def _bound(found: Mapping[str, Any], key: str) -> str:
     """Which limits bind, and what would be there without."""
-    other = found["binding"].get(KEYS[key])
-    if other is None:
+    if KEYS[key] not in found["binding"]:
         return ""
+    other = found["binding"][KEYS[key]]
+    if other is None:
+        return "; binds"
     return f"; binds: without it {other['what']} ({shown('latency', other['latency_ms'])}, drop {other['drop']:.4g})"
 
 
