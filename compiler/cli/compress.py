@@ -174,16 +174,12 @@ def _one(args: argparse.Namespace, pair: Pair, pool: Workers, several: bool) -> 
 
 
 def _show(made: Compressed, layers: bool) -> None:
-    from ..compress import report
+    from ..compress import layers as every
     from ..compress.table import HEAD, lines, rows
-    from ..quantize import report as quantization
 
     found = made.table
     if layers and found["layers"]:
-        print(table(report.HEAD, report.rows(found["layers"])))
-        print()
-    if layers and found["quantization"]:
-        print(table(quantization.HEAD, quantization.rows(found["quantization"]["layers"])))
+        print(table((*every.HEAD, *every.MORE), every.cells(found["layers"])))
         print()
     print(table(HEAD, rows(found)))
     print()

@@ -27,6 +27,7 @@ from ..ir import Graph
 from ..ops.common import Tensor
 from ..pipeline import run_pipeline
 from ..plugins import load_plugins
+from ..quantize.placement import layers_of
 from ..quantize.settings import Score
 from ..session import Session
 from ..target import find_target
@@ -136,7 +137,8 @@ def compress_model(
         with nullcontext(pool) if pool is not None else workers(jobs, scheduler) as here:
             search = _search(study, options, here, width or here.width, tell)
             outcome = search.run()
-    what = What(label, str(model) if isinstance(model, (str, Path)) else stem, study, options.limits, notes)
+    shapes_of = {layer.name: layer.weights.shape for layer in layers_of(graph)}
+    what = What(label, str(model) if isinstance(model, (str, Path)) else stem, study, shapes_of, notes)
     if not outcome.met:
         raise BudgetError(f"{label}: {_impossible(outcome)}", outcome)
     return _written(what, outcome, _digest(model), folder)

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Mapping
-from math import prod
 from typing import Any
 
 from ..bundle.report import html_table, report
+from . import layers
 from .limits import FLAGS, shown
 from .plot import Dot, bars, memory, scatter
 from .table import HEAD, KEYS, lines, rows
 
-LAYERS = (
-    "layer",
-    "method",
-    "shape before",
-    "shape",
-    "MACs before",
-    "MACs",
-    "bytes before",
-    "bytes",
-    "type",
-    "error %",
-    "SQNR dB",
-    "us before",
-    "us",
-    "reason",
-)
 POINTS = ("", *HEAD[1:], "score", "MACs", "weights", "code", "made in s", "passes")
 
 
@@ -47,7 +31,12 @@ def _parts(found: Mapping[str, Any]) -> Iterator[str]:
     for key in ("latency", "flash", "ram"):
         if key == "latency" or KEYS[key] in limits:
             yield scatter(
-                f"Drop over {words[key]}", words[key], "drop", dots[key], limits.get(KEYS[key]), limits.get("drop")
+                f"Pareto plot: drop over {words[key]}",
+                words[key],
+                "drop",
+                dots[key],
+                limits.get(KEYS[key]),
+                limits.get("drop"),
             )
     yield html_table(HEAD, rows(found))
     yield f"<details><summary>All {len(found['points'])} models</summary>"
@@ -58,7 +47,7 @@ def _parts(found: Mapping[str, Any]) -> Iterator[str]:
     kept = found["memory"]
     yield memory("Memory over time", kept["float"], kept["chosen"], limits.get("ram_bytes"))
     yield "<h2>Layers</h2>"
-    yield html_table(LAYERS, _layers(found))
+    yield html_table((*layers.HEAD, *layers.MORE), layers.cells(found["layers"]))
 
 
 _SIZES = (("weights", "weights_bytes"), ("code", "code_bytes"), ("RAM (arena)", "ram_bytes"))
@@ -102,51 +91,3 @@ def _points(found: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
             p["seconds"],
             p["pipeline"],
         )
-
-
-def _layers(found: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
-    """Each layer that was to be made smaller, and then those that were only put into 8 bits."""
-    stored = {row["name"]: row for row in (found["quantization"] or {}).get("layers", [])}
-    seen = set()
-    for row in found["layers"]:
-        seen.add(row["layer"])
-        other = stored.get(row["layer"], {})
-        before, now = prod(row["shape_before"]), prod(row["shape"])
-        precision = other.get("precision", "f32")
-        shapes = ["x".join(map(str, row[key])) for key in ("shape_before", "shape")]
-        error = "" if row["error"] is None else f"{100 * row['error']:.3g}"
-        reasons = "; ".join(filter(None, (row["reason"], other.get("reason", ""))))
-        times = _time(row["cost_us_before"]), _time(other.get("cost_us") or row["cost_us"])
-        sizes = row["macs_before"], row["macs"], 4 * before, _bytes(now, precision)
-        yield (row["layer"], row["method"], *shapes, *sizes, precision, error, _sqnr(other), *times, reasons)
-    for name, row in stored.items():
-        if name not in seen:
-            times = _time(row["cost_us_f32"]), _time(row["cost_us"])
-            yield (
-                name,
-                "int8",
-                "",
-                "",
-                row["macs"],
-                row["macs"],
-                "",
-                "",
-                row["precision"],
-                "",
-                _sqnr(row),
-                *times,
-                row["reason"],
-            )
-
-
-def _bytes(count: int, precision: str) -> int:
-    return count if precision == "int8" else 4 * count
-
-
-def _time(value: float | None) -> str:
-    return "" if value is None else f"{value:,.1f}"
-
-
-def _sqnr(row: Mapping[str, Any]) -> str:
-    value = row.get("sqnr_db")
-    return "" if value is None else f"{value:.1f}"

@@ -9,7 +9,9 @@ points      [{what, pipeline, level ("draft": made with few samples, "full"), la
             pareto, seconds}]
 binding     {limit: the point that would be chosen without it; null: none of those that were made}
 left        {method: why it is no use here}
-layers      what became of each layer in size (see report.py), quantization: in precision (see bundle/manifest.py)
+layers      what became of each layer: [{layer, methods, shape_before, shape (of its weights), macs_before, macs,
+            bytes_before, bytes, precision, error (of its result, by methods but int8, as a share of the variance),
+            sqnr_db, cost_us_before, cost_us (modelled), reason}]
 memory      {float, chosen}: bytes of the arena in use, step by step
 notes       remarks of the passes
 """
@@ -22,7 +24,8 @@ from math import inf
 from typing import Any
 
 from .evaluate import Measures, Study
-from .limits import FLAGS, Figures, Limits, shown
+from .layers import merged
+from .limits import FLAGS, Figures, shown
 from .methods import BEFORE
 from .search import Outcome, Point
 
@@ -32,12 +35,12 @@ HEAD = ("", "latency", "flash", "RAM", "drop", "SQNR dB", "what was done")
 
 @dataclass(frozen=True)
 class What:
-    """What was compressed; `model`: how the user calls it."""
+    """What was compressed; `model`: how the user calls it; `shapes` of its layers' weights."""
 
     name: str
     model: str
     study: Study
-    limits: Limits
+    shapes: Mapping[str, Sequence[int]]
     notes: Sequence[str] = field(default_factory=list)
 
 
@@ -60,11 +63,14 @@ def table(what: What, outcome: Outcome) -> dict[str, Any]:
         "points": [_point(p, good) for p in outcome.points],
         "binding": {KEYS[key]: _point(p, good) if p is not None else None for key, p in outcome.binding.items()},
         "left": dict(outcome.left),
-        "layers": list((best.compression or {}).get("layers", [])),
-        "quantization": dict(best.quantization) if best.quantization else None,
+        "layers": merged(_layers(best.compression), _layers(best.quantization), what.shapes),
         "memory": {"float": list(whole.measures.live), "chosen": list(best.live)},
         "notes": list(dict.fromkeys([*what.notes, *best.notes])),
     }
+
+
+def _layers(found: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    return list((found or {}).get("layers", []))
 
 
 def drop_is(study: Study) -> str:

@@ -21,8 +21,10 @@ class Workers:
     """`submit` gives a future of a job's measures; `width`: so many run at the same time. A context: what it started
     ends with it."""
 
-    def __init__(self, executor: Executor, share: Callable[[Study], Any], width: int) -> None:
-        self._executor, self._share, self.width = executor, share, width
+    def __init__(
+        self, executor: Executor, share: Callable[[Study], Any], width: int, end: Callable[[], object]
+    ) -> None:
+        self._executor, self._share, self.width, self.close = executor, share, width, end
         self._shared: dict[int, tuple[Study, Any]] = {}
 
     def submit(self, study: Study, job: Job) -> Future[Measures]:
@@ -37,9 +39,6 @@ class Workers:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def close(self) -> None:
-        self._executor.shutdown(wait=True, cancel_futures=True)
-
 
 def workers(jobs: int | None, scheduler: str | None) -> Workers:
     """`jobs` processes (None: as many as cores; 1: none but this one), or the cluster of a Dask scheduler."""
@@ -50,8 +49,9 @@ def workers(jobs: int | None, scheduler: str | None) -> Workers:
     if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
         raise EdgecError(f"jobs: {jobs!r} is not a number of processes; expected 1 or more")
     if jobs == 1:
-        return Workers(Inline(), lambda study: study, 1)
-    return Workers(Processes(jobs), _filed, jobs)
+        return Workers(Inline(), lambda study: study, 1, lambda: None)
+    processes = Processes(jobs)
+    return Workers(processes, _filed, jobs, lambda: processes.shutdown(cancel_futures=True))
 
 
 class Inline(Executor):
@@ -177,4 +177,4 @@ def _cluster(address: str) -> Workers:
     def share(study: Study) -> Any:
         return client.scatter(study, broadcast=True, hash=False)
 
-    return Workers(client.get_executor(pure=False), share, width)
+    return Workers(client.get_executor(pure=False), share, width, client.close)
