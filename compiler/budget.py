@@ -12,6 +12,7 @@ from .errors import EdgecError
 _BYTES = {"": 1, "B": 1, "K": 1 << 10, "KIB": 1 << 10, "M": 1 << 20, "MIB": 1 << 20}
 _BYTES |= {"KB": 1000, "MB": 1000**2, "G": 1 << 30, "GIB": 1 << 30, "GB": 1000**3}
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0}
+_LONG = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 Limit = str | float | None  # as given: text with a unit, or a number of bytes or seconds
 
 
@@ -81,13 +82,20 @@ def show_seconds(seconds: float) -> str:
     return f"{seconds * 1e3:.4g}ms" if seconds >= 1e-3 else f"{seconds * 1e6:.4g}us"
 
 
+def long_time(name: str, given: str | float) -> float:
+    """Seconds of `10m`, `90s`, `1h` or a plain number."""
+    found = _number(name, given, _LONG, "a time such as 10m or 90s")
+    assert found is not None
+    return found
+
+
 def _number(name: str, given: Limit, units: dict[str, float] | dict[str, int], expected: str) -> float | None:
     if given is None:
         return None
     found: float | None = None
     if isinstance(given, str):
         match = re.fullmatch(r"\s*(\d+\.?\d*|\.\d+)\s*([A-Za-z]*)\s*", given)
-        unit = match[2] if match and units is _SECONDS else match[2].upper() if match else ""
+        unit = match[2] if match and units is not _BYTES else match[2].upper() if match else ""
         if match and unit in units:
             found = float(match[1]) * units[unit]
     elif isinstance(given, (int, float)) and not isinstance(given, bool):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib import import_module
 from math import inf
 from pathlib import Path
@@ -20,6 +20,7 @@ from .calibration.request import SETTING, requested
 from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph
+from .op import is_const, viewed
 from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .plugins import load_plugins
 from .program import Program, chained
@@ -131,12 +132,50 @@ def compile_graph(
 
 def compile_here(graph: Graph, folder: Path, threads: int, passes: str = "") -> Bundle:
     """A bundle of a graph for this machine; `passes` as in `compile_graph`."""
+    return compile_for(find_target("host"), graph, folder, threads, passes)
+
+
+def compile_for(
+    target: Target,
+    graph: Graph,
+    folder: Path,
+    threads: int,
+    passes: str = "",
+    told: Mapping[str, Any] | None = None,
+    beside: Mapping[str, bytes] | None = None,
+) -> Bundle:
+    """A bundle of a graph; `told`: fields of the program that explain it, `beside`: more files in its folder."""
     from .bundle.write import write_bundle
 
-    host = find_target("host")
-    session = Session(target=host, settings={"threads": threads})
+    session = Session(target=target, settings={"threads": threads})
     with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
-        return write_bundle(compile_graph(graph, session, builder, passes), host, folder)
+        program = compile_graph(graph, session, builder, passes)
+    return write_bundle(replace(program, **(told or {})), target, folder, beside=beside or {})
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a graph costs on a target, before any kernel is built: modelled microseconds on one core; bytes of weights
+    as kernels read them and of the arena; steps."""
+
+    us: float
+    weights: int
+    arena: int
+    steps: int
+
+
+def costs_of(graph: Graph, target: Target, threads: int) -> Costs:
+    """Costs of a graph, for the most demanding level of the target."""
+    load_kernels()
+    session = Session(target=target.programs[0], settings={"threads": threads}, verify=0)
+    planned = run_pipeline(graph, parse_pipeline(target.pipeline), session)
+    weights = import_module("edgec.targets.codegen").Weights()
+    kernels = [node for node in planned.nodes() if node.op == "Edgec.Kernel"]
+    for arg in {arg for node in kernels for arg in node.args}:
+        if is_const(viewed(arg)):
+            weights.place(viewed(arg))
+    us = sum(cost for node in kernels if isinstance(cost := node.attrs["cost_us"], float))
+    return Costs(us, len(weights.data), session.arena.bytes if session.arena else 0, len(kernels))
 
 
 def _calibrated(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:

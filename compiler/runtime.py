@@ -8,10 +8,12 @@ import io
 import mmap
 import platform
 import tempfile
+import time
 import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -288,6 +290,19 @@ class Model:
                 self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data + 8 * i))
         whole = Benchmark(tuple(times.tolist()))
         return self._benchmark_steps(whole, feed) if layers and self.steps else whole
+
+    def least(self, runs: int, inputs: Mapping[str, npt.ArrayLike]) -> float:
+        """Milliseconds of the fastest of some inferences. Of each counts what this thread worked, where that is less
+        than what the clock says: other programs got in between. With several threads the clock counts."""
+        times, best = np.zeros(1), inf
+        for _ in range(runs):
+            with self._lock:
+                self._write(inputs)
+                before = time.thread_time_ns()
+                self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data))
+                worked = (time.thread_time_ns() - before) / 1e6
+            best = min(best, float(times[0]), worked if self.threads == 1 else inf)
+        return best
 
     def _benchmark_steps(self, whole: Benchmark, feed: Mapping[str, npt.ArrayLike]) -> Benchmark:
         """The same with times of the steps, beside what the machine could do meanwhile."""

@@ -17,12 +17,27 @@ if TYPE_CHECKING:
     import onnx
 
     from edgec.compiler.bundle import Bundle
+    from edgec.compiler.compress.compressor import BudgetError, Compressed
     from edgec.compiler.runtime import Model, load
 
 __version__ = "0.1.0"
-__all__ = ["Bundle", "EdgecError", "IRError", "Model", "UnsupportedModel", "__version__", "compile", "load"]
+__all__ = [
+    "BudgetError",
+    "Bundle",
+    "Compressed",
+    "EdgecError",
+    "IRError",
+    "Model",
+    "UnsupportedModel",
+    "__version__",
+    "compile",
+    "compress",
+    "load",
+]
 
-_LAZY = {"Bundle": "edgec.compiler.bundle", "Model": "edgec.compiler.runtime", "load": "edgec.compiler.runtime"}
+_COMPRESSOR = "edgec.compiler.compress.compressor"
+_LAZY = {"BudgetError": _COMPRESSOR, "Compressed": _COMPRESSOR}
+_LAZY |= {"Bundle": "edgec.compiler.bundle", "Model": "edgec.compiler.runtime", "load": "edgec.compiler.runtime"}
 
 
 def compile(
@@ -80,6 +95,54 @@ def compile(
         weights=weights, tune=tune, tune_db=tune_db, quantize=quantize, calib=calib, calib_prep=calib_prep,
         max_drop=max_drop, score=score, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
         progress=progress,
+    )  # fmt: skip
+
+
+def compress(
+    model: str | Path | onnx.ModelProto,
+    target: str = "host",
+    out: str | Path | None = None,
+    *,
+    calib: str | Path | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]],
+    max_latency: str | float | None = None,
+    max_flash: str | float | None = None,
+    max_ram: str | float | None = None,
+    max_drop: float | None = None,
+    score: str | Callable[[Callable[[Any], Any]], float] | None = None,
+    methods: Sequence[str] | None = None,
+    time: str | float = "10m",
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    calib_prep: str | None = None,
+    name: str | None = None,
+    shapes: Mapping[str, Sequence[Any]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    bind: Mapping[str, Any] | None = None,
+    threads: int = 1,
+    progress: Callable[[str], None] | None = None,
+) -> Compressed:
+    """Find what keeps a float model within a budget: int8, fewer channels, low rank, zeros; write the bundle of it.
+
+    Within limits of latency, flash or RAM the model with the least drop is chosen, with `max_drop` alone the fastest.
+    `out` gets the bundle, `<name>.compressed.onnx`, which compiles to it, and `report.html`.
+
+    max_latency, max_flash, max_ram  "20ms" or seconds, "900K" or bytes of weights and code, bytes of the arena; latency
+                is measured where the target is this machine, else modelled, on one core
+    max_drop    share of the samples that may be answered otherwise than by the float model; points of `score`
+    methods     some of int8, channels, low-rank, sparsity (default: all)
+    time        that the search may take; what was begun is ended
+    jobs        candidates at a time, each in a process of its own (default: as many as cores; 1: in this one)
+    scheduler   address of a Dask cluster whose workers evaluate candidates instead: pip install 'edgec[cluster]'
+    progress    called with a line for each candidate
+
+    The others are those of `compile`. Raises BudgetError, an EdgecError, where no candidate meets the limits.
+    """
+    from edgec.compiler.compress.compressor import compress_model
+
+    return compress_model(
+        model, target=target, out=out, calib=calib, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
+        max_drop=max_drop, score=score, methods=methods, seconds=time, jobs=jobs, scheduler=scheduler,
+        calib_prep=calib_prep, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, tell=progress,
     )  # fmt: skip
 
 

@@ -25,15 +25,17 @@ def shown_shape(port: dict[str, Any]) -> str:
     return "x".join(f"0..{n}" if k == axis else f"{n}" for k, n in enumerate(port["shape"]))
 
 
-def report(manifest: dict[str, Any]) -> str:
-    """The whole page."""
+def report(manifest: dict[str, Any], first: Iterable[str] = ()) -> str:
+    """The whole page; `first`: parts that come before all others."""
     name = html.escape(manifest["name"])
     parts = [
         f"<!doctype html><meta charset=utf-8><title>{name}</title><style>{_STYLE}</style>",
         f"<h1>{name}</h1><p>Compiled by edgec {html.escape(manifest['edgec'])}.</p>",
+        *first,
+        "<h2>Bundle</h2>",
         _facts(manifest),
         "<h2>Inputs and outputs</h2>",
-        _table(("", "name", "type", "shape", "bytes"), _ports(manifest)),
+        html_table(("", "name", "type", "shape", "bytes"), _ports(manifest)),
         *_level(manifest, ""),
         *_quantization(manifest["quantization"]),
         *_compression(manifest["compression"]),
@@ -48,7 +50,7 @@ def _level(table: dict[str, Any], on: str) -> list[str]:
     head = ("step", "kernel", "ONNX nodes", "type", "MACs", "bytes moved", "modelled us", "why")
     return [
         f"<h2>Steps{html.escape(on)}</h2>",
-        _table(head, _steps(table)),
+        html_table(head, _steps(table)),
         f"<h2>Memory{html.escape(on)}</h2><p>Arena offsets to the right, steps downwards.</p>",
         _map(table),
     ]
@@ -59,7 +61,7 @@ def _quantization(found: dict[str, Any] | None) -> list[str]:
     if not found:
         return []
     said = (f"<p>{html.escape(line)}</p>" for line in lines(found))
-    return ["<h2>Quantization</h2>", *said, _table(HEAD, rows(found["layers"]))]
+    return ["<h2>Quantization</h2>", *said, html_table(HEAD, rows(found["layers"]))]
 
 
 def _compression(found: dict[str, Any] | None) -> list[str]:
@@ -67,7 +69,7 @@ def _compression(found: dict[str, Any] | None) -> list[str]:
     if not found:
         return []
     said = (f"<p>{html.escape(line)}</p>" for line in compressed.lines(found))
-    return ["<h2>Compression</h2>", *said, _table(compressed.HEAD, compressed.rows(found["layers"]))]
+    return ["<h2>Compression</h2>", *said, html_table(compressed.HEAD, compressed.rows(found["layers"]))]
 
 
 def _facts(manifest: dict[str, Any]) -> str:
@@ -82,7 +84,7 @@ def _facts(manifest: dict[str, Any]) -> str:
         ("weights bytes", manifest["weights_bytes"]),
         ("code bytes", manifest["code_bytes"]),
     ]
-    return _table((), rows)
+    return html_table((), rows)
 
 
 def _isa(table: dict[str, Any]) -> str:
@@ -101,7 +103,7 @@ def _steps(manifest: dict[str, Any]) -> Iterable[tuple[object, ...]]:
         yield s["name"], kernel, origin, s["dtype"], s["macs"], s["bytes_moved"], s["cost_us"], s["why"]
 
 
-def _table(head: Iterable[str], rows: Iterable[tuple[object, ...]]) -> str:
+def html_table(head: Iterable[str], rows: Iterable[tuple[object, ...]]) -> str:
     top = "".join(f"<th>{html.escape(word)}" for word in head)
     body = ("<tr>" + "".join(map(_cell, row)) for row in rows)
     return "\n".join([f"<table><tr>{top}" if top else "<table>", *body, "</table>"])

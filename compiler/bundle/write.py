@@ -7,10 +7,11 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 
 from .. import toolchain as tools
 from ..budget import ANY, Budget, measures
@@ -30,8 +31,15 @@ _CORE = ("control.c", "core.c", "cpu.c")
 _LIMIT = 2**32
 
 
-def write_bundle(program: Program, target: Target, out: str | Path, limits: Budget = ANY) -> Bundle:
-    """Link `program` and write its bundle to the folder `out`, which is replaced as a whole at the end.
+def write_bundle(
+    program: Program,
+    target: Target,
+    out: str | Path,
+    limits: Budget = ANY,
+    beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> Bundle:
+    """Link `program` and write its bundle to the folder `out`, which is replaced as a whole at the end; the files
+    `beside` it too.
 
     Symbols of the kernels get the model's name as a prefix where they lack it. Errors of the tools and of the file
     system, and a bundle beyond the limits, are `EdgecError`s; an old bundle in `out` then stays as it was.
@@ -47,6 +55,8 @@ def write_bundle(program: Program, target: Target, out: str | Path, limits: Budg
         runtime = _runtime(chain, target, units)
         shutil.copyfile(runtime / "libedgec.a", folder / "libedgec.a")
         code_bytes = _libraries(program, target, chain, folder, runtime)
+        for name, data in beside.items():
+            (folder / name).write_bytes(data)
         table = _texts(program, target, folder, code_bytes, units)
         if over := limits.said(measures(Bundle(out, table))):
             raise EdgecError(f"{program.name}: {over}; `edgec compress` looks for a form that fits")

@@ -32,6 +32,7 @@ COMMANDS = {
     for row in (
         Command("compile", "turn an ONNX model into a library, a header and a report"),
         Command("quantize", "put a model into 8 bits: ONNX in, ONNX with QuantizeLinear and DequantizeLinear out"),
+        Command("compress", "find what keeps a model within a budget of time, flash, RAM and accuracy"),
         Command("run", "run a compiled model on arrays from a file"),
         Command("verify", "compare a compiled model with ONNX Runtime"),
         Command("bench", "time a compiled model, in C"),

@@ -85,8 +85,8 @@ def disagreement(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
 def drop_of(names: Sequence[str], real: Answer, data: Calibration, score: Score | None) -> Callable[[Answer], float]:
     """How much worse a model is than the `real` one, which is run once; `names` are those of the outputs."""
     if score is not None:
-        best = _number(score, names, real)
-        return lambda answer: best - _number(score, names, answer)
+        best = number(score, _named(names, real))
+        return lambda answer: best - number(score, _named(names, answer))
     exact = [real(feed) for feed in data.feeds()]
 
     def share(answer: Answer) -> float:
@@ -95,9 +95,14 @@ def drop_of(names: Sequence[str], real: Answer, data: Calibration, score: Score 
     return share
 
 
-def _number(score: Score, names: Sequence[str], answer: Answer) -> float:
+def _named(names: Sequence[str], answer: Answer) -> Callable[[Feed], dict[str, Tensor]]:
+    return lambda feed: dict(zip(names, answer(feed), strict=True))
+
+
+def number(score: Score, run: Callable[[Feed], Mapping[str, Tensor]]) -> float:
+    """What the user's function says of a model, checked."""
     try:
-        found = score(lambda feed: dict(zip(names, answer(feed), strict=True)))
+        found = score(run)
     except Exception as error:  # whatever the user's function raises
         raise EdgecError(f"score: {type(error).__name__}: {error}") from error
     if np.ndim(found) or np.asarray(found).dtype.kind not in "fiub" or not np.isfinite(found):

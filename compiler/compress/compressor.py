@@ -1,0 +1,216 @@
+"""The whole way of `edgec compress`: a float model, data and limits in; a bundle, an ONNX file and a report out."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from ..budget import Limit, long_time
+from ..bundle.manifest import Bundle
+from ..bundle.names import check_name, identifier
+from ..bundle.place import check_output, staged
+from ..calibration.data import Source, calibration, load_function
+from ..calibration.request import Request, requested
+from ..driver import MOST_THREADS, compile_for
+from ..errors import EdgecError
+from ..exporter import NoForm, export_model
+from ..importer import import_model
+from ..ir import Graph
+from ..ops.common import Tensor
+from ..pipeline import run_pipeline
+from ..plugins import load_plugins
+from ..quantize.placement import layers_of
+from ..quantize.settings import Score
+from ..session import Session
+from ..target import find_target
+from .evaluate import Measures, Study
+from .limits import FLAGS, Figures, Limits, limits_of, missed
+from .methods import BEFORE, methods_of
+from .page import page
+from .search import Outcome, Search
+from .table import What, said, table
+from .workers import Workers, workers
+
+SECONDS = 600.0
+ENOUGH = 64  # samples from which on some are for judging only
+HELD_OUT = 4  # every fourth
+MOST_BYTES = 1 << 30  # of samples; later ones are left out
+Tell = Callable[[str], None]
+
+
+class BudgetError(EdgecError):
+    """No candidate meets the limits; `outcome.best` is the nearest one."""
+
+    def __init__(self, message: str, outcome: Outcome) -> None:
+        super().__init__(message)
+        self.outcome = outcome
+
+
+@dataclass(frozen=True)
+class Compressed:
+    """What was written. `table`: the report as plain data, see `table.py`."""
+
+    bundle: Bundle
+    model: Path
+    table: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Options:
+    """What is asked for, checked."""
+
+    limits: Limits
+    score: str | Score | None
+    methods: Sequence[str] | None
+    threads: int
+    seconds: float
+
+
+def options_of(
+    max_latency: Limit,
+    max_flash: Limit,
+    max_ram: Limit,
+    max_drop: float | None,
+    score: str | Score | None,
+    methods: Sequence[str] | None,
+    threads: int,
+    seconds: str | float,
+) -> Options:
+    """Options from what a user says."""
+    limits = limits_of(max_latency, max_flash, max_ram, max_drop)
+    if isinstance(score, str):
+        load_function(score, "--score")
+    elif score is not None and not callable(score):
+        raise EdgecError(f"score: {score!r}; expected a function, or script.py:function")
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
+    methods_of(methods, list(limits.given()))
+    return Options(limits, score, methods, threads, long_time("time", seconds))
+
+
+def compress_model(
+    model: str | Path | onnx.ModelProto,
+    *,
+    target: str = "host",
+    calib: Source | None = None,
+    calib_prep: str | None = None,
+    max_latency: Limit = None,
+    max_flash: Limit = None,
+    max_ram: Limit = None,
+    max_drop: float | None = None,
+    score: str | Score | None = None,
+    methods: Sequence[str] | None = None,
+    out: str | Path | None = None,
+    name: str | None = None,
+    shapes: Mapping[str, Sequence[Any]] | None = None,
+    dims: Mapping[str, int] | None = None,
+    bind: Mapping[str, Any] | None = None,
+    threads: int = 1,
+    jobs: int | None = None,
+    scheduler: str | None = None,
+    seconds: str | float = SECONDS,
+    tell: Tell | None = None,
+    pool: Workers | None = None,
+    width: int | None = None,
+) -> Compressed:
+    """Search and write; `pool`: workers that are there already. See `edgec.compress` for the rest."""
+    load_plugins()
+    options = options_of(max_latency, max_flash, max_ram, max_drop, score, methods, threads, seconds)
+    request = requested(calib, calib_prep, "compress")
+    assert request is not None
+    stem = Path(model).stem if isinstance(model, (str, Path)) else model.graph.name or "model"
+    label = check_name(name) if name else identifier(stem)
+    folder = check_output(out if out is not None else label)
+    notes: list[str] = []
+    graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=notes.append)
+    graph = replace(run_pipeline(graph, BEFORE, Session()), name=label)
+    with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
+        study = _study(graph, request, options, label, target, temporary)
+        with nullcontext(pool) if pool is not None else workers(jobs, scheduler) as here:
+            search = _search(study, options, here, width or here.width, tell)
+            outcome = search.run()
+    shapes_of = {layer.name: layer.weights.shape for layer in layers_of(graph)}
+    what = What(label, str(model) if isinstance(model, (str, Path)) else stem, study, shapes_of, notes)
+    if not outcome.met:
+        raise BudgetError(f"{label}: {_impossible(outcome)}", outcome)
+    return _written(what, outcome, _digest(model), folder)
+
+
+def _study(graph: Graph, request: Request, options: Options, name: str, target: str, folder: str) -> Study:
+    try:
+        model = export_model(graph).SerializeToString(deterministic=True)
+    except (NoForm, ValueError) as error:
+        raise EdgecError(f"compress: the model cannot be written as ONNX: {error}") from error
+    fitted, judged = _samples(graph, request, options.score is None)
+    return Study(model, name, find_target(target), options.threads, fitted, judged, options.score, folder)
+
+
+def _samples(graph: Graph, request: Request, label_free: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Samples that layers are fitted on, and those that answers are compared on: others, where there are enough."""
+    feeds: list[dict[str, Tensor]] = []
+    size = 0
+    for feed in calibration(request.source, graph, request.prepare).feeds():
+        size += sum(a.nbytes for a in feed.values())
+        if size > MOST_BYTES and feeds:
+            break
+        feeds.append(feed)
+    split = label_free and len(feeds) >= ENOUGH
+    fitted = [f for k, f in enumerate(feeds) if not split or k % HELD_OUT]
+    judged = [f for k, f in enumerate(feeds) if not split or not k % HELD_OUT]
+    return tuple({v.name: np.stack([f[v.name] for f in some]) for v in graph.inputs} for some in (fitted, judged))  # type: ignore[return-value]
+
+
+def _search(study: Study, options: Options, pool: Workers, width: int, tell: Tell | None) -> Search:
+    def told(m: Measures, figures: Figures) -> None:
+        if tell is not None:
+            tell(said(m, figures, search.clock() - search.started))
+
+    search = Search(
+        methods_of(options.methods, list(options.limits.given())),
+        options.limits,
+        lambda job: pool.submit(study, job),
+        seconds=options.seconds,
+        width=width,
+        tell=told,
+    )
+    return search
+
+
+def _impossible(outcome: Outcome) -> str:
+    """By how much the nearest model misses each limit, and which one is in the way."""
+    best, limits = outcome.best, outcome.limits
+    text = f"no model meets the limits; the nearest ({best.candidate}) misses {missed(limits, best.figures)}"
+    given = limits.given()
+    lone = [FLAGS[what] for what in given if any(not limits.excess(p.figures, what) for p in outcome.points)]
+    if len(given) > 1 and lone:
+        text += f"; the others can be met without {' or '.join(lone)}"
+    return text
+
+
+def _written(what: What, outcome: Outcome, digest: str, out: Path) -> Compressed:
+    best = outcome.best.measures
+    onnx.checker.check_model(onnx.load_model_from_string(best.model), full_check=True)
+    graph = replace(import_model(best.model), name=what.name)
+    notes = (f"compressed: {outcome.best.candidate}", *best.notes)
+    told = {"model_sha256": digest, "notes": tuple(dict.fromkeys(notes)), "quantization": best.quantization}
+    told["compression"] = best.compression
+    file = f"{what.name}.compressed.onnx"
+    with staged(out) as folder:
+        study = what.study
+        bundle = compile_for(study.target, graph, folder, study.threads, told=told, beside={file: best.model})
+        found = table(what, outcome)
+        (folder / "report.html").write_text(page(found, bundle.manifest), encoding="utf-8")
+    return Compressed(replace(bundle, folder=out), out / file, found)
+
+
+def _digest(model: str | Path | onnx.ModelProto) -> str:
+    data = Path(model).read_bytes() if isinstance(model, (str, Path)) else model.SerializeToString(deterministic=True)
+    return hashlib.sha256(data).hexdigest()

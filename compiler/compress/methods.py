@@ -1,0 +1,198 @@
+"""What a search may do to a model: one row per method, and a candidate as so much of each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+
+from ..errors import EdgecError, nearest
+
+BEFORE = "canonicalize, fold"
+
+
+@dataclass(frozen=True)
+class Method:
+    """A row.
+
+    text       the pass, with {strength} and what follows from it ({rest} is 1 - strength), and {more} options
+    draft      options that make it quick and rough; cost: those with which only shapes are right
+    strengths  that candidates are made of, weakest first; probes: those that are tried alone
+    group      at most one of a group is in a candidate
+    serves     the limits that it is tried for; none: all
+    allowed    it goes only as far as the drop that is left allows
+    bytes_in   inputs change their type: whoever calls the model must know
+    """
+
+    name: str
+    help: str
+    text: str
+    draft: str
+    cost: str
+    strengths: tuple[float, ...]
+    probes: tuple[float, ...]
+    group: str
+    serves: frozenset[str] = frozenset()
+    allowed: bool = False
+    bytes_in: bool = False
+
+    def stage(self, strength: float, level: str) -> str:
+        """Pipeline text."""
+        options = {"full": "", "draft": self.draft, "cost": self.cost}[level]
+        more = f", {options}" if options else ""
+        return self.text.format(strength=f"{strength:.4g}", rest=f"{1 - strength:.4g}", more=more)
+
+
+# In the order in which passes run.
+METHODS = {
+    row.name: row
+    for row in (
+        Method(
+            "channels",
+            "channels are removed, and the layers that read them make up for it",
+            "prune{{channels={strength}{more}}}",
+            draft="samples=128",
+            cost="saliency=weight, repair=false",
+            strengths=(0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8),
+            probes=(0.2, 0.5),
+            group="channels",
+        ),
+        Method(
+            "low-rank",
+            "layers become two or three with fewer multiplications",
+            "low-rank{{macs={rest}{more}}}",
+            draft="samples=64",
+            cost="repair=false",
+            strengths=(0.2, 0.4, 0.6),
+            probes=(0.3, 0.6),
+            group="low-rank",
+        ),
+        Method(
+            "sparsity",
+            "weights become zero where kernels are faster by it",
+            "prune{{sparsity={strength}{more}}}",
+            draft="samples=128",
+            cost="repair=false",
+            strengths=(0.5, 0.7, 0.8, 0.9),
+            probes=(0.5, 0.8),
+            group="sparsity",
+            serves=frozenset({"latency", "flash", "drop"}),
+        ),
+        Method(
+            "int8",
+            "layers on 8 bits where that is faster",
+            "quantize{{slower=false{more}}}",
+            draft="samples=8",
+            cost="equalize=false, learn=false, correct=false, samples=1",
+            strengths=(1.0,),
+            probes=(1.0,),
+            group="int8",
+            serves=frozenset({"latency", "drop"}),
+        ),
+        Method(
+            "int8-small",
+            "layers on 8 bits, faster or not",
+            "quantize{{slower=true{more}}}",
+            draft="samples=8",
+            cost="equalize=false, learn=false, correct=false, samples=1",
+            strengths=(1.0,),
+            probes=(1.0,),
+            group="int8",
+            serves=frozenset({"flash", "ram"}),
+        ),
+        Method(
+            "int8-inputs",
+            "layers on 8 bits, faster or not, and inputs as bytes",
+            "quantize{{slower=true{more}}}, byte-inputs",
+            draft="samples=8",
+            cost="equalize=false, learn=false, correct=false, samples=1",
+            strengths=(1.0,),
+            probes=(1.0,),
+            group="int8",
+            serves=frozenset({"ram"}),
+            bytes_in=True,
+        ),
+        Method(
+            "int8-within",
+            "layers on 8 bits, but for those that would exceed the drop",
+            "quantize{{slower=false{more}}}",
+            draft="samples=8",
+            cost="equalize=false, learn=false, correct=false, samples=1",
+            strengths=(1.0,),
+            probes=(),
+            group="int8",
+            serves=frozenset({"drop"}),
+            allowed=True,
+        ),
+    )
+}
+WANTED = ("int8", "channels", "low-rank", "sparsity")  # as users name them: by group
+
+
+def methods_of(groups: Sequence[str] | None, limits: Sequence[str]) -> list[Method]:
+    """The rows of some groups (all, where none are named) that serve a limit that is given."""
+    for group in groups or ():
+        if group not in WANTED:
+            raise EdgecError(f"methods: no method {group!r}{nearest(group, WANTED)}")
+    return [
+        row
+        for row in METHODS.values()
+        if row.group in (groups or WANTED) and (not row.serves or row.serves & set(limits))
+    ]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """So much of each method; `allowed`: the drop that a method which goes as far as it may is allowed."""
+
+    strengths: tuple[tuple[str, float], ...] = ()
+    allowed: float | None = field(default=None, compare=False)
+
+    @staticmethod
+    def of(strengths: Mapping[str, float]) -> Candidate:
+        """In the order of the table, without what is not done."""
+        return Candidate(tuple((name, strengths[name]) for name in METHODS if strengths.get(name)))
+
+    def stages(self, level: str = "full") -> tuple[str, ...]:
+        """Passes that follow BEFORE, as pipeline text."""
+        return tuple(METHODS[name].stage(strength, level) for name, strength in self.strengths)
+
+    @property
+    def bytes_in(self) -> bool:
+        """Whether inputs become bytes."""
+        return any(METHODS[name].bytes_in for name, _ in self.strengths)
+
+    @property
+    def within(self) -> bool:
+        """Whether a method in it goes as far as it is allowed."""
+        return any(METHODS[name].allowed for name, _ in self.strengths)
+
+    def __str__(self) -> str:
+        """For people."""
+        words = [name if METHODS[name].strengths == (1.0,) else f"{name} {100 * s:.4g} %" for name, s in self.strengths]
+        return ", ".join(words) or "as it is"
+
+
+def grid(methods: Sequence[Method]) -> list[Candidate]:
+    """All candidates of the rows' strengths."""
+    groups: dict[str, list[tuple[str, float]]] = {}
+    for row in methods:
+        groups.setdefault(row.group, []).extend((row.name, strength) for strength in row.strengths)
+    return [
+        Candidate.of(dict(one for one in chosen if one is not None))
+        for chosen in product(*([None, *choices] for choices in groups.values()))
+    ]
+
+
+def neighbours(candidate: Candidate) -> list[Candidate]:
+    """Candidates with one strength half a step up or down."""
+    found = []
+    given = dict(candidate.strengths)
+    for name, strength in candidate.strengths:
+        steps = METHODS[name].strengths
+        if len(steps) > 1:
+            half = (steps[1] - steps[0]) / 2
+            for other in (strength - half, strength + half):
+                if 0 < other < 1:
+                    found.append(Candidate.of({**given, name: round(other, 4)}))
+    return found

@@ -1,0 +1,144 @@
+"""What a candidate will cost and lose, by what others did: before any time is spent on it.
+
+Methods are taken as independent: errors add up, costs multiply. What was measured of candidates nearby corrects that.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import exp, inf, log, log10
+
+from ..driver import Costs
+from .limits import Figures
+from .methods import METHODS, Candidate
+
+NEAR = 0.15  # of the range of strengths: measurements at this distance count for a third
+DOUBT = 0.3  # the weight of the prediction itself beside them
+LEAST = 0.02  # share of a cost that a method leaves, however steep its curve
+
+
+@dataclass(frozen=True)
+class Known:
+    """What was measured of a candidate: `code` bytes, and `costs` as they really are."""
+
+    costs: Costs
+    latency: float
+    code: int
+    drop: float
+    noise: float  # energy of the outputs' error over their own
+
+
+class Curve:
+    """A measured quantity over the strength of one method, from 0 on: linear in between, beyond the last point as steep
+    as before it. `rising`: it never falls, whatever the noise of the measurements."""
+
+    def __init__(self, points: Mapping[float, float], start: float, rising: bool = False) -> None:
+        self.x, self.y = [0.0], [start]
+        for x in sorted(points):
+            self.x.append(x)
+            self.y.append(max(self.y[-1], points[x]) if rising else points[x])
+
+    def at(self, x: float) -> float:
+        if len(self.x) == 1:
+            return self.y[0]
+        k = min(max(bisect_right(self.x, x), 1), len(self.x) - 1)
+        slope = (self.y[k] - self.y[k - 1]) / (self.x[k] - self.x[k - 1])
+        return self.y[k - 1] + slope * (x - self.x[k - 1])
+
+
+def distance(a: Candidate, b: Candidate) -> float:
+    """Sum of the differences in strength; what only one of them does counts once more."""
+    total = 0.0
+    for group in {METHODS[name].group for name, _ in (*a.strengths, *b.strengths)}:
+        mine, theirs = (next((one for one in c.strengths if METHODS[one[0]].group == group), None) for c in (a, b))
+        if mine and theirs:
+            total += abs(mine[1] - theirs[1]) + (0.0 if mine[0] == theirs[0] else 0.5)
+        else:
+            total += (mine or theirs or ("", 0.0))[1] + 0.5
+    return total
+
+
+class Predictor:
+    """Learns from every measurement; `whole` is the float model."""
+
+    def __init__(self, whole: Known) -> None:
+        self.whole = whole
+        self.known: dict[Candidate, Known] = {}
+        self.costs: dict[Candidate, Costs] = {}  # of candidates whose shapes were looked at
+        self._lessons: _Lessons | None = None
+
+    def learn(self, candidate: Candidate, found: Known) -> None:
+        """A measurement; a later one of the same candidate takes its place."""
+        self.known[candidate] = found
+        self._lessons = None
+
+    def predicted(self, candidate: Candidate) -> Figures:
+        lessons = self._lessons = self._lessons or _Lessons(self.whole, self.known)
+        costs = self.costs.get(candidate) or lessons.costs(candidate)
+        drop, noise = lessons.alone(candidate)
+        speed, code, more_drop, more_noise = lessons.nearby(candidate)
+        drop, noise = max(drop + more_drop, 0.0), max(noise + more_noise, 0.0)
+        if candidate.allowed is not None:
+            drop = min(drop, candidate.allowed)
+        sqnr = -10 * log10(noise) if noise > 0 else inf
+        size = int(costs.weights + costs.steps * code)
+        return Figures(costs.us * speed, size, costs.arena, drop, sqnr, candidate.bytes_in)
+
+
+class _Lessons:
+    """What measurements say of methods alone, as curves, and of what these leave open, by candidate."""
+
+    def __init__(self, whole: Known, known: Mapping[Candidate, Known]) -> None:
+        self.whole, self.base = whole, _numbers(whole.costs)
+        self.single = [(c.strengths[0], k) for c, k in known.items() if len(c.strengths) == 1]
+        self.curves: dict[str, tuple[list[Curve], list[Curve]]] = {}
+        self.rest: list[tuple[Candidate, tuple[float, ...]]] = []
+        for candidate, k in {Candidate(): whole, **known}.items():
+            drop, noise = self.alone(candidate)
+            ratios = log(k.latency / max(k.costs.us, 1e-9)), k.code / max(k.costs.steps, 1)
+            self.rest.append((candidate, (*ratios, max(k.drop, 0.0) - drop, k.noise - noise)))
+
+    def of(self, name: str) -> tuple[list[Curve], list[Curve]]:
+        """Ratios of costs over the strength of a method, and drop and noise; where it was not measured alone, of
+        another one of its group."""
+        if name not in self.curves:
+            mine = {s: k for (n, s), k in self.single if n == name}
+            group = METHODS[name].group
+            mine = mine or {s: k for (n, s), k in self.single if METHODS[n].group == group}
+            ratios = {
+                s: [a / max(b, 1e-9) for a, b in zip(_numbers(k.costs), self.base, strict=True)]
+                for s, k in mine.items()
+            }
+            costs = [Curve({s: r[i] for s, r in ratios.items()}, 1.0) for i in range(len(self.base))]
+            drop = Curve({s: max(k.drop, 0.0) for s, k in mine.items()}, 0.0, rising=True)
+            noise = Curve({s: k.noise for s, k in mine.items()}, 0.0, rising=True)
+            self.curves[name] = costs, [drop, noise]
+        return self.curves[name]
+
+    def costs(self, candidate: Candidate) -> Costs:
+        made = list(self.base)
+        for name, strength in candidate.strengths:
+            for i, curve in enumerate(self.of(name)[0]):
+                made[i] *= max(curve.at(strength), LEAST)
+        us, weights, arena, steps = made
+        return Costs(us, int(weights), int(arena), round(steps))
+
+    def alone(self, candidate: Candidate) -> tuple[float, float]:
+        """Sums of the drops and of the noise that its methods make alone."""
+        drop = sum(self.of(name)[1][0].at(strength) for name, strength in candidate.strengths)
+        noise = sum(self.of(name)[1][1].at(strength) for name, strength in candidate.strengths)
+        return drop, noise
+
+    def nearby(self, candidate: Candidate) -> tuple[float, float, float, float]:
+        """Latency per modelled microsecond, bytes of code per step, and how far off the sums of drop and noise were:
+        means over what was measured, close candidates above all. Sums are trusted where nothing close is known."""
+        weights = [exp(-distance(candidate, one) / NEAR) + 1e-9 for one, _ in self.rest]
+        total = sum(weights)
+        sums = [sum(w * row[i] for w, (_, row) in zip(weights, self.rest, strict=True)) for i in range(4)]
+        return exp(sums[0] / total), sums[1] / total, sums[2] / (total + DOUBT), sums[3] / (total + DOUBT)
+
+
+def _numbers(costs: Costs) -> tuple[float, float, float, float]:
+    return costs.us, float(costs.weights), float(costs.arena), float(costs.steps)

@@ -1,0 +1,225 @@
+"""Which candidates are worth the time: each method alone first, then what is predicted to be best of all together.
+
+The same cheap settings serve both; what comes out best is then made with care ("full").
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import dataclass, replace
+
+from ..errors import EdgecError
+from .evaluate import Job, Level, Measures
+from .limits import Figures, Limits, binding, pareto
+from .methods import METHODS, Candidate, Method, grid, neighbours
+from .predict import Known, Predictor, distance
+
+CARE = 0.3  # share of the time that is left for what is made with care
+NEARLY = 1.3  # drop of a draft over the limit that care may mend
+PATIENCE = 3  # rounds without a better model
+APART = 0.09  # strength between candidates of one round
+LOOKED_AT = 3  # candidates per worker whose costs are looked at before one is made
+
+Submit = Callable[[Job], "Future[Measures]"]
+Tell = Callable[[Measures, Figures], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Point:
+    """A candidate that was made."""
+
+    measures: Measures
+    figures: Figures
+
+    @property
+    def candidate(self) -> Candidate:
+        return self.measures.job.candidate
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All points, the float model's first. `best`: meets the limits, or where none does is the nearest.
+
+    binding  limits without which another point would be better, and that point (None: none was made)
+    left     methods that are no use here, and why
+    """
+
+    limits: Limits
+    points: Sequence[Point]
+    best: Point
+    binding: dict[str, Point | None]
+    left: dict[str, str]
+    seconds: float
+
+    @property
+    def met(self) -> bool:
+        return not self.limits.excess(self.best.figures)
+
+    @property
+    def pareto(self) -> list[Point]:
+        return pareto((p, p.figures) for p in self.points)
+
+
+class Search:
+    """One model on one target. `submit` starts a job; `width`: so many at the same time; `seconds`: no job starts
+    later."""
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        limits: Limits,
+        submit: Submit,
+        *,
+        seconds: float,
+        width: int = 1,
+        tell: Tell = lambda measures, figures: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.methods, self.limits, self.submit, self.width, self.tell = list(methods), limits, submit, width, tell
+        self.clock, self.started, self.seconds = clock, clock(), seconds
+        self.made: dict[tuple[Candidate, Level], Measures] = {}
+        self.left: dict[str, str] = {}
+        self.failed: set[Candidate] = set()
+        self.base: float | None = None
+
+    def run(self) -> Outcome:
+        """The whole search."""
+        whole = self.submit(Job(Candidate(), "full")).result()
+        if whole.fault:
+            raise EdgecError(whole.fault)
+        self.base = whole.score
+        self.predictor = Predictor(_known(whole))
+        self._keep(whole)
+        if not self.limits.resources or self.limits.excess(self.figures(whole)):
+            self._alone()
+            self._together()
+            self._with_care()
+        return self.outcome()
+
+    # What is known
+
+    @property
+    def whole(self) -> Measures:
+        return self.made[Candidate(), "full"]
+
+    @property
+    def fastest(self) -> float:
+        """Milliseconds of the float model: the least that were seen, where they are measured."""
+        return min((m.reference for m in self.made.values() if m.reference), default=self.whole.latency)
+
+    def figures(self, m: Measures) -> Figures:
+        latency = m.latency / m.reference * self.fastest if m.reference else m.latency
+        return Figures(latency, m.weights + m.code, m.arena, m.drop, m.sqnr, m.job.candidate.bytes_in)
+
+    def key(self, figures: Figures) -> tuple[float, ...]:
+        return self.limits.key(figures, self.fastest)
+
+    def points(self) -> list[Point]:
+        return [Point(m, self.figures(m)) for m in self.made.values()]
+
+    def outcome(self) -> Outcome:
+        points = self.points()
+        best = min(points, key=lambda p: (self.key(p.figures), p.measures.job.level != "full"))
+        bound = binding(self.limits, [(p, p.figures) for p in points], best.figures, self.fastest)
+        return Outcome(self.limits, points, best, bound, self.left, self.clock() - self.started)
+
+    # What is tried
+
+    def _alone(self) -> None:
+        """Each method at a few strengths; one that changes nothing is left out of all that follows."""
+        rounds = max((len(row.probes) for row in self.methods), default=0)
+        self._evaluate(
+            Job(Candidate.of({row.name: row.probes[k]}), "draft", self.base)
+            for k in range(rounds)
+            for row in self.methods
+            if k < len(row.probes)
+        )
+        tried = {name for c, _ in self.made for name, _ in c.strengths}
+        self.left = {name: why for name, why in self.left.items() if name not in tried}
+        groups = {row.group for row in self.methods if row.name in tried}
+        self.methods = [row for row in self.methods if row.group in groups and (row.name in tried or not row.probes)]
+
+    def _together(self) -> None:
+        """What is predicted to be better than the best so far, while that comes true now and then."""
+        until, waited = self.seconds * (1 - CARE), 0
+        while waited < PATIENCE and self.clock() - self.started < until:
+            best = min(self.key(p.figures) for p in self.points())
+            ranked = self._ranked(best)[: LOOKED_AT * self.width]
+            self._evaluate(Job(c, "cost", self.base) for c in ranked if c not in self.predictor.costs)
+            chosen: list[Candidate] = []
+            for candidate in self._ranked(best):
+                if len(chosen) < self.width and all(distance(candidate, c) >= APART for c in chosen):
+                    chosen.append(candidate)
+            if not chosen:
+                return
+            self._evaluate(Job(c, "draft", self.base) for c in chosen)
+            waited = 0 if min(self.key(p.figures) for p in self.points()) < best else waited + 1
+
+    def _ranked(self, best: tuple[float, ...]) -> list[Candidate]:
+        """Candidates that are not made yet and predicted to be better than the best, those first that are best."""
+        known = {candidate for candidate, _ in self.made} | self.failed
+        near = sorted(self.points(), key=lambda p: self.key(p.figures))[: self.width + 1]
+        wanted = dict.fromkeys([*grid(self.methods), *(n for p in near for n in neighbours(p.candidate))])
+        keys = {c: self.key(self.predictor.predicted(c)) for c in map(self._allowed, wanted) if c and c not in known}
+        return sorted((c for c in keys if keys[c] < best), key=lambda c: keys[c])
+
+    def _allowed(self, candidate: Candidate) -> Candidate | None:
+        """With the drop that is left for the method that goes as far as it may; None where none is left."""
+        if not candidate.within:
+            return candidate
+        assert self.limits.drop is not None
+        others = Candidate(tuple((n, s) for n, s in candidate.strengths if not METHODS[n].allowed))
+        rest = self.limits.drop - (self.predictor.predicted(others).drop if others.strengths else 0.0)
+        return replace(candidate, allowed=rest) if rest > 0 else None
+
+    def _with_care(self) -> None:
+        """The best draft, and those that care may make better than it: a little over the drop that is allowed, or
+        nearly as good."""
+        loose = replace(self.limits, drop=None if self.limits.drop is None else NEARLY * self.limits.drop)
+        keys = {p: loose.key(p.figures, self.fastest) for p in self.points() if p.measures.job.level == "draft"}
+        ranked = sorted(keys, key=lambda p: keys[p])
+        best = min(ranked, key=lambda p: self.key(p.figures), default=None)
+        if best is not None:
+            first = keys[best]
+            ranked = [p for p in ranked if keys[p] < first or (self.limits.resources and keys[p][:3] == first[:3])]
+        chosen = ([best] if best is not None else []) + ranked[: 2 * self.width]
+        better = [p.candidate for p in chosen if p.candidate.stages("draft") != p.candidate.stages("full")]
+        self._evaluate(Job(c, "full", self.base) for c in dict.fromkeys(better))
+
+    # How it is tried
+
+    def _evaluate(self, jobs: Iterable[Job]) -> None:
+        """Run jobs, as many at a time as there are workers, and learn from each; none starts when the time is over."""
+        waiting, pending = iter(jobs), set[Future[Measures]]()
+        while True:
+            while len(pending) < self.width and self.clock() - self.started < self.seconds:
+                job = next(waiting, None)
+                if job is None:
+                    break
+                pending.add(self.submit(job))
+            if not pending:
+                return
+            done, pending = wait(pending, return_when=FIRST_COMPLETED)
+            for future in done:
+                self._keep(future.result())
+
+    def _keep(self, m: Measures) -> None:
+        candidate, level = m.job.candidate, m.job.level
+        if m.fault or (candidate.strengths and not m.changed):
+            why = m.fault or (m.notes[-1] if m.notes else "it changes nothing")
+            self.failed.add(candidate)
+            if len(candidate.strengths) == 1:
+                self.left[candidate.strengths[0][0]] = why
+            return
+        if level == "cost":
+            self.predictor.costs[candidate] = m.costs
+            return
+        self.made[candidate, level] = m
+        self.predictor.learn(candidate, _known(m))
+        self.tell(m, self.figures(m))
+
+
+def _known(m: Measures) -> Known:
+    return Known(m.costs, m.latency, m.code, m.drop, 10 ** (-m.sqnr / 10))
