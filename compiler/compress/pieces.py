@@ -87,10 +87,10 @@ def chain(
     name: str = "",
     origin: Sequence[str] = (),
 ) -> list[Node]:
-    """The nodes in order; without `weights` these are zeros that take no memory. The last has the name and bias."""
+    """The nodes in order; without `weights` these are ones that take no memory. The last has the name and bias."""
     nodes: list[Node] = []
     for k, piece in enumerate(pieces):
-        w = np.broadcast_to(np.float32(0), piece.shape) if weights is None else _stored(weights[k])
+        w = np.broadcast_to(np.float32(1), piece.shape) if weights is None else _stored(weights[k])
         last = k + 1 == len(pieces)
         label = name if last or not name else f"{name}_low_rank{k + 1 if len(pieces) > 2 else ''}"
         if piece.matrix:
