@@ -39,7 +39,7 @@ class Method:
     fits: Callable[[Piece], Literal[True] | str]
     ranks: Callable[[Piece, int], Sequence[Rank]]
     pieces: Callable[[Piece, Rank], Sequence[Piece]]
-    solver: Callable[[Tensor, Tensor], Solver]  # of weights [outputs, inputs, *window] and covariance of the columns
+    solver: Callable[[Tensor, Tensor | None], Solver]  # of weights [outputs, inputs, *window], covariance of columns
 
 
 METHODS: dict[str, Method] = {}
@@ -62,10 +62,23 @@ def steps(most: int, step: int, count: int = 16) -> list[int]:
     return found[thin - 1 :: thin]
 
 
-def energy_of(weights: Tensor, covariance: Tensor) -> float:
+def seen(rows: Tensor, covariance: Tensor | None) -> Tensor:
+    """Rows times the covariance of columns; no covariance is that of columns that are unrelated and alike."""
+    return rows if covariance is None else np.asarray(rows @ covariance)
+
+
+def energy_of(weights: Tensor, covariance: Tensor | None) -> float:
     """Of the results of weights [outputs, ...]."""
     flat = weights.reshape(len(weights), -1).astype(np.float64)
-    return float(np.einsum("ok,ok->", flat @ covariance, flat))
+    return float(np.einsum("ok,ok->", seen(flat, covariance), flat))
+
+
+def factor_of(covariance: Tensor | None, inputs: int, positions: int) -> Tensor:
+    """The Cholesky factor of the mean covariance of inputs over positions."""
+    if covariance is None:
+        return np.eye(inputs)
+    mean = np.einsum("atbt->ab", covariance.reshape(inputs, positions, inputs, positions)) / positions
+    return np.asarray(np.linalg.cholesky((mean + mean.T) / 2))
 
 
 def eigenvectors(symmetric: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,11 +112,11 @@ class Reduced:
     covariance, for every r at once: features in order, one Cholesky factor serves all leading blocks.
 
     weights     [outputs, a, t]
-    covariance  [a * t, a * t]
+    covariance  [a * t, a * t], or None
     """
 
     weights: Tensor
-    covariance: Tensor
+    covariance: Tensor | None
 
     @cached_property
     def sizes(self) -> tuple[int, int]:
@@ -117,17 +130,18 @@ class Reduced:
     def combinations(self) -> Tensor:
         """[r, a], the features of unit variance; the most important first."""
         a, t = self.sizes
-        mean = np.einsum("atbt->ab", self.covariance.reshape(a, t, a, t)) / t
-        lower = np.linalg.cholesky((mean + mean.T) / 2)
+        lower = factor_of(self.covariance, a, t)
         flat = self.weights.astype(np.float64).transpose(0, 2, 1).reshape(-1, a)
         _, vectors = eigenvectors(lower.T @ (flat.T @ flat) @ lower)
         return backward(lower, vectors).T
 
     @cached_property
-    def _system(self) -> tuple[Tensor, Tensor]:
+    def _system(self) -> tuple[Tensor | None, Tensor]:
         """The Cholesky factor of the features' covariance, and the whitened features' products with the results."""
         a, t = self.sizes
         turn = self.combinations
+        if self.covariance is None:
+            return None, np.einsum("ra,oat->rto", turn, self.weights, optimize=True).reshape(a * t, -1)
         half = np.tensordot(turn, self.covariance.reshape(a, t, -1), (1, 0)).reshape(a * t, a, t)
         whole = np.tensordot(half, turn, (1, 1)).transpose(0, 2, 1).reshape(a * t, a * t)
         lower = np.linalg.cholesky((whole + whole.T) / 2 + 1e-12 * np.eye(a * t))
@@ -154,4 +168,5 @@ class Reduced:
         t = self.sizes[1]
         lower, right = self._system
         size = features * t
-        return backward(lower[:size, :size], right[:size]).T.reshape(-1, features, t)
+        found = right[:size] if lower is None else backward(lower[:size, :size], right[:size])
+        return found.T.reshape(-1, features, t)

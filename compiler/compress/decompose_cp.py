@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from ..ops.common import Tensor
-from .decompose import Method, Rank, energy_of, method, steps
+from .decompose import Method, Rank, energy_of, factor_of, method, seen, steps
 from .pieces import Piece
 
 SWEEPS = (4, 25)  # over the factors: at least, and at most
@@ -27,7 +27,7 @@ DAMPING = 1e-6
 class Canonical:
     """Rank-one terms of outputs x inputs x window."""
 
-    def __init__(self, weights: Tensor, covariance: Tensor) -> None:
+    def __init__(self, weights: Tensor, covariance: Tensor | None) -> None:
         self.shape = weights.shape
         self.weights = weights.reshape(*weights.shape[:2], -1).astype(np.float64)
         self.covariance = covariance
@@ -46,16 +46,15 @@ class Canonical:
         """Factors [r, inputs], [r, window], [outputs, r], and the error."""
         if r not in self._found:
             outputs, inputs, taps = self.weights.shape
-            mean = np.einsum("atbt->ab", self.covariance.reshape(inputs, taps, inputs, taps)) / taps
-            lower = np.linalg.cholesky((mean + mean.T) / 2)
+            lower = factor_of(self.covariance, inputs, taps)
             terms = _alternated(np.einsum("oat,ab->obt", self.weights, lower), r)
             inner = np.linalg.solve(lower.T, terms[1]).T
             features = np.einsum("ra,tr->rat", inner, terms[2]).reshape(r, -1)
-            seen = features @ self.covariance
-            own, flat = seen @ features.T, self.weights.reshape(outputs, -1)
+            read = seen(features, self.covariance)
+            own, flat = read @ features.T, self.weights.reshape(outputs, -1)
             scale = 1 / np.sqrt(np.maximum(np.diag(own), 1e-30))
             own = own * scale[:, None] * scale + DAMPING * np.eye(r)
-            cross = flat @ seen.T * scale
+            cross = flat @ read.T * scale
             outer = np.linalg.solve(own, cross.T).T
             kept, whole = float(np.einsum("or,or->", outer, cross)), energy_of(flat, self.covariance)
             error = float(np.clip(1 - kept / whole, 0.0, 1.0)) if whole > 0 else 0.0

@@ -19,7 +19,7 @@ from .pieces import Piece
 class Separated:
     """Filters along the first axis, and what combines them along the second."""
 
-    def __init__(self, weights: Tensor, covariance: Tensor) -> None:
+    def __init__(self, weights: Tensor, covariance: Tensor | None) -> None:
         outputs, self.inputs, self.high, self.wide = weights.shape
         self.reduced = Reduced(weights.reshape(outputs, -1, self.wide), covariance)
 

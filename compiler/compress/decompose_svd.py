@@ -17,21 +17,21 @@ from typing import Literal
 import numpy as np
 
 from ..ops.common import Tensor
-from .decompose import Method, Rank, eigenvectors, method, steps
+from .decompose import Method, Rank, eigenvectors, method, seen, steps
 from .pieces import Piece
 
 
 class Principal:
     """Principal components of the results."""
 
-    def __init__(self, weights: Tensor, covariance: Tensor) -> None:
+    def __init__(self, weights: Tensor, covariance: Tensor | None) -> None:
         self.shape = weights.shape
         self.flat = weights.reshape(len(weights), -1).astype(np.float64)
         self.covariance = covariance
 
     @cached_property
     def _components(self) -> tuple[Tensor, Tensor]:
-        return eigenvectors(self.flat @ self.covariance @ self.flat.T)
+        return eigenvectors(seen(self.flat, self.covariance) @ self.flat.T)
 
     def error(self, rank: Rank) -> float:
         values = self._components[0]

@@ -20,7 +20,7 @@ from .pieces import Piece
 class Tucker:
     """Factors of both channel modes around a core."""
 
-    def __init__(self, weights: Tensor, covariance: Tensor) -> None:
+    def __init__(self, weights: Tensor, covariance: Tensor | None) -> None:
         self.shape = weights.shape
         self.reduced = Reduced(weights.reshape(*weights.shape[:2], -1), covariance)
         self._outputs: dict[int, tuple[Tensor, Tensor]] = {}

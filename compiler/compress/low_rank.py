@@ -12,22 +12,23 @@ from ..errors import EdgecError
 from ..ir import Graph, Node, Value
 from ..macs import macs, node_macs
 from ..ops.common import Tensor
-from ..quantize.modelled import modelled
 from ..quantize.placement import LAYERS, Layer, constant, layers_of
 from ..session import Session, place
 from .costs import LayerCosts
 from .decompose import METHODS
 from .forms import Form, Splittable, candidates, splittable
-from .frontier import Offer, chosen, frontier
+from .frontier import Offer, frontier
 from .moments import Spread, Spreads, spreads
 from .pieces import weights_of
 from .repair import Fit, Refit, refitted
 from .report import Record, Report
+from .selection import Selection, saving_of
 from .sensitivity import Probe, harms, probe
 from .split import Split, split, split_graph
 from .walk import samples
 
 TRIED = (0.02, 0.06, 0.18)  # errors of the forms whose harm to the outputs is measured
+ENERGY = 0.99  # that layers keep where nothing else is asked for
 POOR = 0.9  # a form that loses more of its layer's energy is none
 
 
@@ -102,24 +103,11 @@ class Job:
             picked = self._picked(able, offers)
             splits = self._splits(picked, spread)
         made, became = split_graph(self.graph, splits)
-        if splits and (why := self._no_faster(made)):
-            self.reasons |= {one.layer.node: why for one in splits}
-            self.session.note(f"no layer is split: {why}")
-            made, splits = self.graph, []
         fits: dict[Node, Fit] = {}
         if splits and feeds is not None and self.options.repair:
             made, fits = self._repaired(made, became, feeds)
         self._report(layers, able, {one.layer.node: one for one in splits}, {n: fits.get(became[n]) for n in became})
         return made
-
-    def _no_faster(self, made: Graph) -> str:
-        """Why the model as a whole does not win, conversions between its kernels included; nothing where it does."""
-        target = self.session.target
-        if target is None:
-            return ""
-        inner = Session(target.programs[0], self.session.settings, tunings=self.session.tunings)
-        before, after = modelled(self.graph, inner).total, modelled(made, inner).total
-        return f"the model would take {after:.0f} us modelled, {before:.0f} us as it is" if after >= before else ""
 
     def _forms(self, layers: Sequence[Layer]) -> list[Splittable]:
         costs = LayerCosts.of(self.session, self.graph)
@@ -176,32 +164,18 @@ class Job:
     def _picked(
         self, able: Sequence[Splittable], offers: Mapping[Node, Sequence[Offer[Form]]]
     ) -> list[tuple[Layer, Form]]:
+        """The layers that are split, and their forms; a note where that saves less than was asked for."""
         options = self.options
-        if options.macs is None and options.total is None:
-            return self._accurate(able, offers, 0.99 if options.energy is None else options.energy)
-        if options.macs is not None:
-            asked, whole = 1 - options.macs, sum(s.macs for s in able)
-            what = "the multiplications of the layers that can be split"
-        else:
-            asked, whole, what = 1 - (options.total or 0.0), macs(self.graph), "all multiplications"
-        found = chosen(offers, asked * whole)
-        saved = sum(o.saved for o in found.values())
-        if saved < asked * whole:
-            self.session.note(f"{asked:.0%} of {what} cannot be saved by forms that win, only {saved / whole:.1%}")
-        return [(s.layer, found[s.layer.node].form) for s in able if s.layer.node in found]
-
-    def _accurate(
-        self, able: Sequence[Splittable], offers: Mapping[Node, Sequence[Offer[Form]]], energy: float
-    ) -> list[tuple[Layer, Form]]:
-        """Of each layer the cheapest form that keeps so much of the energy of its results."""
-        found = []
-        for one in able:
-            good = [o.form for o in offers[one.layer.node] if self.errors[one.layer.node, o.form] <= 1 - energy]
-            if good:
-                found.append((one.layer, min(good, key=lambda f: (f.cost or 0.0, f.macs))))
-            else:
-                self.reasons[one.layer.node] = f"no form that wins keeps {energy:g} of its results' energy"
-        return found
+        asked = saving_of(self.graph, able, options.macs, options.total)
+        energy = None if asked else options.energy or ENERGY
+        found = Selection(self.graph, able, self.errors, self.session, energy, asked, self.reasons).made(offers)
+        whole = {s.layer.node: s.macs for s in able}
+        saved = sum(whole[node] - form.macs for node, form in found.items())
+        if saved < asked:
+            self.session.note(
+                f"{asked / 1e6:.3g} million multiplications were to be saved; forms that win save {saved / 1e6:.3g}"
+            )
+        return [(s.layer, found[s.layer.node]) for s in able if s.layer.node in found]
 
     def _splits(self, picked: Sequence[tuple[Layer, Form]], spread: Spreads) -> list[Split]:
         forms = {layer.node: form for layer, form in picked}

@@ -25,16 +25,15 @@ Feed = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class Spread:
-    """Of a layer's columns: their mean and covariance around it, the latter never singular."""
+    """Of a layer's columns: their mean and covariance around it, the latter never singular; None: not known."""
 
     mean: Tensor
-    covariance: Tensor
+    covariance: Tensor | None
 
     @staticmethod
     def unknown(layer: Layer) -> Spread:
         """Of inputs nothing is known of: all alike and unrelated."""
-        size = _size(layer)
-        return Spread(np.zeros(size), np.eye(size))
+        return Spread(np.zeros(_size(layer)), None)
 
 
 Spreads = Callable[[Sequence[Layer]], Iterator[tuple[Layer, Spread]]]

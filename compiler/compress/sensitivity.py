@@ -44,6 +44,7 @@ Harm = Callable[[float], float]  # of the outputs, for an error of a layer's res
 def probe(layer: Layer, made: Split) -> Probe:
     """A layer in pieces, as a change of the layer."""
     whole = weights_of(layer)
+    assert made.weights is not None
     change = composed(made.form.pieces, made.weights, whole.shape) - whole
     bias = np.zeros(len(whole)) if layer.bias is None or made.bias is None else made.bias - layer.bias
     return Probe(change.astype(np.float32), np.asarray(bias, np.float32), made.error)

@@ -20,11 +20,12 @@ from .pieces import Piece, chain, weights_of
 
 @dataclass(frozen=True)
 class Split:
-    """A layer in pieces: `weights` of each, and the bias behind the last; `error` is a share of its results' energy."""
+    """A layer in pieces: `weights` of each, and the bias behind the last; `error` is a share of its results' energy.
+    Without weights it has the shapes only."""
 
     layer: Layer
     form: Form
-    weights: tuple[Tensor, ...]
+    weights: tuple[Tensor, ...] | None
     bias: Tensor | None
     error: float
 
@@ -40,6 +41,11 @@ def split(layer: Layer, form: Form, spread: Spread, solver: Solver | None = None
         lost = lost - applied(form.pieces, weights, spread.mean.reshape(1, *whole.shape[1:]))[0]
         bias = (bias + lost).astype(np.float32)
     return Split(layer, form, weights, bias, solver.error(form.rank))
+
+
+def outline(layer: Layer, form: Form) -> Split:
+    """A layer in pieces of which only the shapes are known."""
+    return Split(layer, form, None, layer.bias, 0.0)
 
 
 def applied(pieces: Sequence[Piece], weights: Sequence[Tensor], windows: Tensor) -> Tensor:
