@@ -27,6 +27,7 @@ def quantize(
     correct: bool = True,
     samples: int = 32,
     slower: bool = False,
+    real: float | None = None,
     session: Session,
 ) -> Graph:
     """Quantizes convolutions and matrix products, and what lies between them; needs calibration data.
@@ -37,7 +38,9 @@ def quantize(
     correct   biases make up for mean errors
     samples   how many calibration samples `learn` and `correct` use
     slower    int8 stays where the target is modelled to be no faster with it
+    real      share of the layers, those that do most harm in int8, that stay in f32; default: as few as are needed
+              where the outputs would be poor
     """
     wanted = session.settings.get("quantize")
-    options = Options(method, equalize, learn, correct, samples, slower)
+    options = Options(method, equalize, learn, correct, samples, slower, real)
     return quantized(graph, wanted if isinstance(wanted, Wanted) else Wanted(), options, session)

@@ -154,20 +154,19 @@ def _passed(study: Study, job: Job, stages: Sequence[str]) -> _Passed:
     """Kept in files: candidates begin alike."""
     if not stages:
         return _Passed(_float(study.model))
-    wanted = Wanted(job.candidate.allowed, _score(study)) if job.candidate.within else Wanted()
-    what = (study.key, job.level, *stages, wanted.max_drop)
+    what = (study.key, job.level, *stages)
     path = _folder(study) / f"{hashlib.sha256(repr(what).encode()).hexdigest()[:24]}.graph"
     if path.exists():
         return _read(path)
     before = _passed(study, job, stages[:-1])
-    made = _run(study, job, before, stages[-1], wanted)
+    made = _run(study, job, before, stages[-1])
     _write(path, made)
     return made
 
 
-def _run(study: Study, job: Job, before: _Passed, stage: str, wanted: Wanted) -> _Passed:
+def _run(study: Study, job: Job, before: _Passed, stage: str) -> _Passed:
     fitted = {name: a[:FEW] for name, a in study.fitted.items()} if job.level == "cost" else study.fitted
-    settings = {SETTING: Request(fitted), "quantize": wanted, "threads": study.threads}
+    settings = {SETTING: Request(fitted), "quantize": Wanted(), "threads": study.threads}
     session = Session(target=study.target, settings=settings, compression=before.compression)
     graph = run_pipeline(before.graph, stage, session)
     quantization = session.quantization.table() if session.quantization else before.quantization

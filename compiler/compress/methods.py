@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import product
 
 from ..errors import EdgecError, nearest
@@ -20,7 +20,6 @@ class Method:
     strengths  that candidates are made of, weakest first; probes: those that are tried alone
     group      at most one of a group is in a candidate
     serves     the limits that it is tried for; none: all
-    allowed    it goes only as far as the drop that is left allows
     bytes_in   inputs change their type: whoever calls the model must know
     """
 
@@ -33,7 +32,6 @@ class Method:
     probes: tuple[float, ...]
     group: str
     serves: frozenset[str] = frozenset()
-    allowed: bool = False
     bytes_in: bool = False
 
     def stage(self, strength: float, level: str) -> str:
@@ -79,50 +77,49 @@ METHODS = {
             serves=frozenset({"latency", "flash", "drop"}),
         ),
         Method(
+            "blocks",
+            "weights become zero in blocks, which serve kernels on 8 bits too",
+            "prune{{sparsity={strength}, block=16x4{more}}}",
+            draft="samples=128",
+            cost="repair=false",
+            strengths=(0.3, 0.4, 0.5, 0.7),
+            probes=(0.4,),
+            group="sparsity",
+            serves=frozenset({"latency", "drop"}),
+        ),
+        Method(
             "int8",
-            "layers on 8 bits where that is faster",
-            "quantize{{slower=false{more}}}",
+            "so much of the layers on 8 bits, where that is faster",
+            "quantize{{slower=false, real={rest}{more}}}",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=(1.0,),
-            probes=(1.0,),
+            strengths=(0.7, 0.8, 0.9, 0.95, 1.0),
+            probes=(1.0, 0.9),
             group="int8",
             serves=frozenset({"latency", "drop"}),
         ),
         Method(
             "int8-small",
-            "layers on 8 bits, faster or not",
-            "quantize{{slower=true{more}}}",
+            "so much of the layers on 8 bits, faster or not",
+            "quantize{{slower=true, real={rest}{more}}}",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=(1.0,),
-            probes=(1.0,),
+            strengths=(0.7, 0.8, 0.9, 0.95, 1.0),
+            probes=(1.0, 0.9),
             group="int8",
             serves=frozenset({"flash", "ram"}),
         ),
         Method(
             "int8-inputs",
-            "layers on 8 bits, faster or not, and inputs as bytes",
-            "quantize{{slower=true{more}}}, byte-inputs",
+            "as int8-small, and inputs as bytes",
+            "quantize{{slower=true, real={rest}{more}}}, byte-inputs",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=(1.0,),
-            probes=(1.0,),
+            strengths=(0.7, 0.8, 0.9, 0.95, 1.0),
+            probes=(1.0, 0.9),
             group="int8",
             serves=frozenset({"ram"}),
             bytes_in=True,
-        ),
-        Method(
-            "int8-within",
-            "layers on 8 bits, but for those that would exceed the drop",
-            "quantize{{slower=false{more}}}",
-            draft="samples=8",
-            cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=(1.0,),
-            probes=(),
-            group="int8",
-            serves=frozenset({"drop"}),
-            allowed=True,
         ),
     )
 }
@@ -143,10 +140,9 @@ def methods_of(groups: Sequence[str] | None, limits: Sequence[str]) -> list[Meth
 
 @dataclass(frozen=True)
 class Candidate:
-    """So much of each method; `allowed`: the drop that a method which goes as far as it may is allowed."""
+    """So much of each method."""
 
     strengths: tuple[tuple[str, float], ...] = ()
-    allowed: float | None = field(default=None, compare=False)
 
     @staticmethod
     def of(strengths: Mapping[str, float]) -> Candidate:
@@ -162,14 +158,9 @@ class Candidate:
         """Whether inputs become bytes."""
         return any(METHODS[name].bytes_in for name, _ in self.strengths)
 
-    @property
-    def within(self) -> bool:
-        """Whether a method in it goes as far as it is allowed."""
-        return any(METHODS[name].allowed for name, _ in self.strengths)
-
     def __str__(self) -> str:
         """For people."""
-        words = [name if METHODS[name].strengths == (1.0,) else f"{name} {100 * s:.4g} %" for name, s in self.strengths]
+        words = [name if s == 1.0 else f"{name} {100 * s:.4g} %" for name, s in self.strengths]
         return ", ".join(words) or "as it is"
 
 
@@ -185,14 +176,14 @@ def grid(methods: Sequence[Method]) -> list[Candidate]:
 
 
 def neighbours(candidate: Candidate) -> list[Candidate]:
-    """Candidates with one strength half a step up or down."""
+    """Candidates with one strength half way to the next weaker or stronger one of the table."""
     found = []
     given = dict(candidate.strengths)
     for name, strength in candidate.strengths:
         steps = METHODS[name].strengths
-        if len(steps) > 1:
-            half = (steps[1] - steps[0]) / 2
-            for other in (strength - half, strength + half):
-                if 0 < other < 1:
-                    found.append(Candidate.of({**given, name: round(other, 4)}))
+        weaker = max((s for s in steps if s < strength), default=None)
+        stronger = min((s for s in steps if s > strength), default=None)
+        for other in (weaker, stronger):
+            if other is not None:
+                found.append(Candidate.of({**given, name: round((strength + other) / 2, 4)}))
     return found

@@ -6,9 +6,10 @@ Methods are taken as independent: errors add up, costs multiply. What was measur
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import exp, inf, log, log10
+from statistics import median
 
 from ..driver import Costs
 from .limits import Figures
@@ -16,6 +17,7 @@ from .methods import METHODS, Candidate
 
 NEAR = 0.15  # of the range of strengths: measurements at this distance count for a third
 DOUBT = 0.3  # the weight of the prediction itself beside them
+MOST = 4.0  # times as much harm as the sum
 LEAST = 0.02  # share of a cost that a method leaves, however steep its curve
 
 
@@ -80,8 +82,6 @@ class Predictor:
         drop, noise = lessons.alone(candidate)
         speed, code, more_drop, more_noise = lessons.nearby(candidate)
         drop, noise = max(drop + more_drop, 0.0), max(noise + more_noise, 0.0)
-        if candidate.allowed is not None:
-            drop = min(drop, candidate.allowed)
         sqnr = -10 * log10(noise) if noise > 0 else inf
         size = int(costs.weights + costs.steps * code)
         return Figures(costs.us * speed, size, costs.arena, drop, sqnr, candidate.bytes_in)
@@ -95,6 +95,8 @@ class _Lessons:
         self.single = [(c.strengths[0], k) for c, k in known.items() if len(c.strengths) == 1]
         self.curves: dict[str, tuple[list[Curve], list[Curve]]] = {}
         self.rest: list[tuple[Candidate, tuple[float, ...]]] = []
+        self.together = 1.0, 1.0
+        self.together = self._ratio(known, lambda k: k.drop, 0), self._ratio(known, lambda k: k.noise, 1)
         for candidate, k in {Candidate(): whole, **known}.items():
             drop, noise = self.alone(candidate)
             ratios = log(k.latency / max(k.costs.us, 1e-9)), k.code / max(k.costs.steps, 1)
@@ -125,11 +127,22 @@ class _Lessons:
         us, weights, arena, steps = made
         return Costs(us, int(weights), int(arena), round(steps))
 
+    def _ratio(self, known: Mapping[Candidate, Known], read: Callable[[Known], float], which: int) -> float:
+        """By how much methods together do more harm than the sum of what each does; 1 where nothing is known."""
+        ratios = [
+            max(read(k), 0.0) / total
+            for c, k in known.items()
+            if len(c.strengths) > 1 and (total := self.alone(c)[which]) > 0
+        ]
+        return min(max(median([1.0, *ratios]), 0.5), MOST)
+
     def alone(self, candidate: Candidate) -> tuple[float, float]:
-        """Sums of the drops and of the noise that its methods make alone."""
-        drop = sum(self.of(name)[1][0].at(strength) for name, strength in candidate.strengths)
-        noise = sum(self.of(name)[1][1].at(strength) for name, strength in candidate.strengths)
-        return drop, noise
+        """Sums of the drops and of the noise that its methods make alone, and as they turned out to add up."""
+        drop, noise = (
+            sum(self.of(name)[1][k].at(strength) for name, strength in candidate.strengths) for k in range(2)
+        )
+        factors = self.together if len(candidate.strengths) > 1 else (1.0, 1.0)
+        return drop * factors[0], noise * factors[1]
 
     def nearby(self, candidate: Candidate) -> tuple[float, float, float, float]:
         """Latency per modelled microsecond, bytes of code per step, and how far off the sums of drop and noise were:

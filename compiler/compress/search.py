@@ -12,14 +12,16 @@ from dataclasses import dataclass, replace
 
 from ..errors import EdgecError
 from .evaluate import Job, Level, Measures
-from .limits import Figures, Limits, binding, pareto
-from .methods import METHODS, Candidate, Method, grid, neighbours
+from .limits import SMALL_DROP, Figures, Limits, binding, pareto
+from .methods import Candidate, Method, grid, neighbours
 from .predict import Known, Predictor, distance
 
 CARE = 0.3  # share of the time that is left for what is made with care
 NEARLY = 1.3  # drop of a draft over the limit that care may mend
-PATIENCE = 3  # rounds without a better model
+PATIENCE = 4  # rounds without a better model
+CAREFUL = 0.75  # of the drop that predictions may come to, for each of these rounds
 APART = 0.09  # strength between candidates of one round
+FAR = 4  # times the drop that is allowed
 LOOKED_AT = 3  # candidates per worker whose costs are looked at before one is made
 
 Submit = Callable[[Job], "Future[Measures]"]
@@ -134,22 +136,35 @@ class Search:
             Job(Candidate.of({row.name: row.probes[k]}), "draft", self.base)
             for k in range(rounds)
             for row in self.methods
-            if k < len(row.probes)
+            if k < len(row.probes) and self._worth(row.name, row.probes[k])
         )
         tried = {name for c, _ in self.made for name, _ in c.strengths}
         self.left = {name: why for name, why in self.left.items() if name not in tried}
         groups = {row.group for row in self.methods if row.name in tried}
-        self.methods = [row for row in self.methods if row.group in groups and (row.name in tried or not row.probes)]
+        self.methods = [row for row in self.methods if row.group in groups and row.name in tried]
+
+    def _worth(self, name: str, strength: float) -> bool:
+        """Whether a method need be tried alone so: not where less of it loses far too much, or more of it nothing."""
+        allowed = self.limits.drop
+        for (candidate, _), m in self.made.items():
+            if len(candidate.strengths) == 1 and candidate.strengths[0][0] == name:
+                other = candidate.strengths[0][1]
+                if other < strength and allowed is not None and m.drop > FAR * max(allowed, SMALL_DROP):
+                    return False
+                if other > strength and m.drop <= 0:
+                    return False
+        return True
 
     def _together(self) -> None:
         """What is predicted to be better than the best so far, while that comes true now and then."""
         until, waited = self.seconds * (1 - CARE), 0
         while waited < PATIENCE and self.clock() - self.started < until:
             best = min(self.key(p.figures) for p in self.points())
-            ranked = self._ranked(best)[: LOOKED_AT * self.width]
+            careful = self._careful(waited)
+            ranked = self._ranked(best, careful)[: LOOKED_AT * self.width]
             self._evaluate(Job(c, "cost", self.base) for c in ranked if c not in self.predictor.costs)
             chosen: list[Candidate] = []
-            for candidate in self._ranked(best):
+            for candidate in self._ranked(best, careful):
                 if len(chosen) < self.width and all(distance(candidate, c) >= APART for c in chosen):
                     chosen.append(candidate)
             if not chosen:
@@ -157,22 +172,18 @@ class Search:
             self._evaluate(Job(c, "draft", self.base) for c in chosen)
             waited = 0 if min(self.key(p.figures) for p in self.points()) < best else waited + 1
 
-    def _ranked(self, best: tuple[float, ...]) -> list[Candidate]:
+    def _careful(self, waited: int) -> Limits:
+        """The limits with less and less drop as predictions fail."""
+        drop = self.limits.drop
+        return self.limits if drop is None else replace(self.limits, drop=drop * CAREFUL**waited)
+
+    def _ranked(self, best: tuple[float, ...], limits: Limits) -> list[Candidate]:
         """Candidates that are not made yet and predicted to be better than the best, those first that are best."""
         known = {candidate for candidate, _ in self.made} | self.failed
         near = sorted(self.points(), key=lambda p: self.key(p.figures))[: self.width + 1]
         wanted = dict.fromkeys([*grid(self.methods), *(n for p in near for n in neighbours(p.candidate))])
-        keys = {c: self.key(self.predictor.predicted(c)) for c in map(self._allowed, wanted) if c and c not in known}
+        keys = {c: limits.key(self.predictor.predicted(c), self.fastest) for c in wanted if c not in known}
         return sorted((c for c in keys if keys[c] < best), key=lambda c: keys[c])
-
-    def _allowed(self, candidate: Candidate) -> Candidate | None:
-        """With the drop that is left for the method that goes as far as it may; None where none is left."""
-        if not candidate.within:
-            return candidate
-        assert self.limits.drop is not None
-        others = Candidate(tuple((n, s) for n, s in candidate.strengths if not METHODS[n].allowed))
-        rest = self.limits.drop - (self.predictor.predicted(others).drop if others.strengths else 0.0)
-        return replace(candidate, allowed=rest) if rest > 0 else None
 
     def _with_care(self) -> None:
         """The best draft, and those that care may make better than it: a little over the drop that is allowed, or

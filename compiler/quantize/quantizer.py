@@ -12,6 +12,7 @@ from ..calibration.data import Calibration
 from ..calibration.request import Progress, needed_calibration, progress_of
 from ..calibration.runner import running
 from ..calibration.statistics import channel_statistics
+from ..errors import EdgecError
 from ..ir import Graph, Node, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
@@ -44,6 +45,11 @@ class Options:
     correct: bool = True
     samples: int = SAMPLES
     slower: bool = False
+    real: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.real is not None and not 0 <= self.real <= 1:
+            raise EdgecError(f"quantize: real={self.real:g}: expected a share of the layers, from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -75,7 +81,7 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         session.note(note)
     job = Job(data, wanted, options, session, tell)
     state = job.begun(graph)
-    if state.sqnr < POOR:
+    if state.sqnr < POOR and options.real is None:
         state = job.rescued(state)
     if wanted.max_drop is not None:
         state, verdict = job.within(graph, state, wanted.max_drop)
@@ -109,7 +115,24 @@ class Job:
         if self.options.equalize:
             plan = self.evened(plan)
         observers = observed(plan, self.data, self.tell, threads)
-        return self.reconstructed(State(plan, scales(plan, observers, self.options.method)))
+        state = State(plan, scales(plan, observers, self.options.method))
+        return self.reconstructed(self.spared(state, self.options.real) if self.options.real else state)
+
+    def spared(self, state: State, share: float) -> State:
+        """The state with a share of the layers in f32, those that do most harm; before weights are rounded with regard
+        to each other."""
+        order, harm = self.harmful(state)
+        on = with_skipped(order, max(1, round(share * len(order))))
+        return self.without(state, harm, on, "in f32: alone in int8 it changes the outputs by {:.2g} of their energy")
+
+    def harmful(self, state: State) -> tuple[Tensor, Tensor]:
+        """The layers' numbers, the worst first, and what each alone does to the outputs, its weights rounded to
+        nearest: rounded with regard to each other, they make up for the noise of all layers."""
+        plan = state.plan
+        plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in plan.layers}
+        with trials(plan, state.scales, plain, self.session.threads) as trial:
+            harm = changes(trial, self.samples(PROBES), len(plan.layers), self.tell)
+        return worst_first(plan, harm), harm
 
     def evened(self, plan: Placement) -> Placement:
         """Channels that share a scale made alike, as far as the numbers stay what they are."""
@@ -131,15 +154,9 @@ class Job:
         return replace(state, weights=weights, outcomes=outcomes, sqnr=outcomes[OUTPUTS].sqnr)
 
     def rescued(self, state: State) -> State:
-        """Layers that spoil the outputs go back to f32; the others are then reconstructed on what is better now.
-
-        What each does is measured with weights rounded to nearest: the others make up for the noise of all layers.
-        """
-        plan = state.plan
-        plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in plan.layers}
-        with trials(plan, state.scales, plain, self.session.threads) as trial:
-            harm = changes(trial, self.samples(PROBES), len(plan.layers), self.tell)
-        on = rescued(plan, harm)
+        """Layers that spoil the outputs go back to f32; the others are then reconstructed on what is better now."""
+        _, harm = self.harmful(state)
+        on = rescued(state.plan, harm)
         if on.all():
             self.session.note(
                 f"in int8 the outputs are off by {state.sqnr:.1f} dB, and it is no few layers' fault; --max-drop says "
