@@ -169,7 +169,7 @@ def _cluster(address: str) -> Workers:
     except ImportError as error:
         raise EdgecError(f"scheduler {address}: needs Dask: pip install 'edgec[cluster]'") from error
     try:
-        client = Client(address, timeout=10)
+        client: Any = Client(address, timeout=10)
     except (OSError, ValueError) as error:
         raise EdgecError(f"scheduler {address}: cannot be reached: {error}") from error
     width = max(1, sum(client.nthreads().values()))
