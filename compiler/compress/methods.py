@@ -77,6 +77,17 @@ METHODS = {
             serves=frozenset({"latency", "flash", "drop"}),
         ),
         Method(
+            "blocks",
+            "weights become zero in blocks, which serve kernels on 8 bits too",
+            "prune{{sparsity={strength}, block=16x4{more}}}",
+            draft="samples=128",
+            cost="repair=false",
+            strengths=(0.3, 0.4, 0.5, 0.7),
+            probes=(0.4,),
+            group="sparsity",
+            serves=frozenset({"latency", "drop"}),
+        ),
+        Method(
             "int8",
             "so much of the layers on 8 bits, where that is faster",
             "quantize{{slower=false, real={rest}{more}}}",

@@ -19,7 +19,7 @@ from edgec.compiler.driver import Costs
 from edgec.compiler.errors import EdgecError
 
 WHOLE = Costs(us=10_000.0, weights=1_000_000, arena=200_000, steps=50)
-HARM = {"channels": 0.10, "low-rank": 0.20, "sparsity": 0.05}  # drop at full strength
+HARM = {"channels": 0.10, "low-rank": 0.20, "sparsity": 0.05, "blocks": 0.2}  # drop at full strength
 
 
 def fake(job: Job) -> Measures:
@@ -117,13 +117,13 @@ def test_a_method_that_changes_nothing_is_left_out() -> None:
         made = fake(job)
         if "low-rank" in dict(job.candidate.strengths):
             return replace(made, changed=False, notes=("low-rank: no layer is split",))
-        if "sparsity" in dict(job.candidate.strengths):
+        if {"sparsity", "blocks"} & {name for name, _ in job.candidate.strengths}:
             return Measures(job, fault="prune: no")
         return made
 
     tried = Tried(none)
     outcome = found(Limits(latency=3.0), tried)
-    assert outcome.left == {"low-rank": "low-rank: no layer is split", "sparsity": "prune: no"}
+    assert outcome.left == {"low-rank": "low-rank: no layer is split", "sparsity": "prune: no", "blocks": "prune: no"}
     together = [dict(job.candidate.strengths) for job in tried.jobs if len(job.candidate.strengths) > 1]
     assert together and not any("low-rank" in c or "sparsity" in c for c in together)
 

@@ -12,7 +12,7 @@ import edgec
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OPTIONAL = {"onnxruntime": "verify", "ziglang": "cross", "sklearn": "train", "cuda": "cuda", "PIL": "images"}
+OPTIONAL = {"distributed": "cluster", "onnxruntime": "verify", "ziglang": "cross", "sklearn": "train", "cuda": "cuda", "PIL": "images"}
 DISTRIBUTION = {
     "tvm": "apache-tvm",
     "tvm_ffi": "apache-tvm",
