@@ -41,6 +41,8 @@ class Method:
         return self.text.format(strength=f"{strength:.4g}", rest=f"{1 - strength:.4g}", more=more)
 
 
+SHARES = (0.75, 0.85, 0.9, 0.95, 0.97, 1.0)  # of the layers in 8 bits
+
 # In the order in which passes run.
 METHODS = {
     row.name: row
@@ -93,8 +95,19 @@ METHODS = {
             "quantize{{slower=false, real={rest}{more}}}",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=(0.7, 0.8, 0.9, 0.95, 1.0),
-            probes=(1.0, 0.9),
+            strengths=SHARES,
+            probes=(1.0, 0.95, 0.85),
+            group="int8",
+            serves=frozenset({"latency", "drop"}),
+        ),
+        Method(
+            "int8-plain",
+            "as int8, without evening out channels: functions stay tables of bytes, which is faster and less exact",
+            "quantize{{slower=false, equalize=false, real={rest}{more}}}",
+            draft="samples=8",
+            cost="learn=false, correct=false, samples=1",
+            strengths=SHARES,
+            probes=(1.0, 0.95, 0.85),
             group="int8",
             serves=frozenset({"latency", "drop"}),
         ),
@@ -104,8 +117,8 @@ METHODS = {
             "quantize{{slower=true, real={rest}{more}}}",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=(0.7, 0.8, 0.9, 0.95, 1.0),
-            probes=(1.0, 0.9),
+            strengths=SHARES,
+            probes=(1.0, 0.95, 0.85),
             group="int8",
             serves=frozenset({"flash", "ram"}),
         ),
@@ -115,8 +128,8 @@ METHODS = {
             "quantize{{slower=true, real={rest}{more}}}, byte-inputs",
             draft="samples=8",
             cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=(0.7, 0.8, 0.9, 0.95, 1.0),
-            probes=(1.0, 0.9),
+            strengths=SHARES,
+            probes=(1.0, 0.95, 0.85),
             group="int8",
             serves=frozenset({"ram"}),
             bytes_in=True,

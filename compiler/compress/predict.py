@@ -34,10 +34,11 @@ class Known:
 
 class Curve:
     """A measured quantity over the strength of one method, from 0 on: linear in between, beyond the last point as steep
-    as before it. `rising`: it never falls, whatever the noise of the measurements."""
+    as before it. `rising`: an error, which never falls, whatever the noise of measurements; between 0 and the
+    first point it grows with the square of the strength, then by factors."""
 
     def __init__(self, points: Mapping[float, float], start: float, rising: bool = False) -> None:
-        self.x, self.y = [0.0], [start]
+        self.x, self.y, self.rising = [0.0], [start], rising
         for x in sorted(points):
             self.x.append(x)
             self.y.append(max(self.y[-1], points[x]) if rising else points[x])
@@ -46,8 +47,13 @@ class Curve:
         if len(self.x) == 1:
             return self.y[0]
         k = min(max(bisect_right(self.x, x), 1), len(self.x) - 1)
-        slope = (self.y[k] - self.y[k - 1]) / (self.x[k] - self.x[k - 1])
-        return self.y[k - 1] + slope * (x - self.x[k - 1])
+        low, high = self.y[k - 1], self.y[k]
+        part = (x - self.x[k - 1]) / (self.x[k] - self.x[k - 1])
+        if self.rising and k == 1 and part <= 1:
+            return low + (high - low) * part**2
+        if self.rising and low > 0 and part <= 1:
+            return float(low * (high / low) ** part)
+        return low + (high - low) * part
 
 
 def distance(a: Candidate, b: Candidate) -> float:

@@ -123,9 +123,15 @@ class Search:
 
     def outcome(self) -> Outcome:
         points = self.points()
-        best = min(points, key=lambda p: (self.key(p.figures), p.measures.job.level != "full"))
+        careful = {p.candidate: p.figures for p in points if p.measures.job.level == "full"}
+        left = [p for p in points if p.measures.job.level == "full" or not self._mended(p, careful.get(p.candidate))]
+        best = min(left, key=lambda p: (self.key(p.figures), p.measures.job.level != "full"))
         bound = binding(self.limits, [(p, p.figures) for p in points], best.figures, self.fastest)
         return Outcome(self.limits, points, best, bound, self.left, self.clock() - self.started)
+
+    def _mended(self, draft: Point, full: Figures | None) -> bool:
+        """Whether the same candidate made with care takes a draft's place: it does, unless it breaks a limit."""
+        return full is not None and self.key(full)[0] <= self.key(draft.figures)[0]
 
     # What is tried
 
@@ -144,14 +150,15 @@ class Search:
         self.methods = [row for row in self.methods if row.group in groups and row.name in tried]
 
     def _worth(self, name: str, strength: float) -> bool:
-        """Whether a method need be tried alone so: not where less of it loses far too much, or more of it nothing."""
+        """Whether a method need be tried alone so: not where less of it loses far too much, or more of it nothing that
+        matters."""
         allowed = self.limits.drop
         for (candidate, _), m in self.made.items():
             if len(candidate.strengths) == 1 and candidate.strengths[0][0] == name:
                 other = candidate.strengths[0][1]
                 if other < strength and allowed is not None and m.drop > FAR * max(allowed, SMALL_DROP):
                     return False
-                if other > strength and m.drop <= 0:
+                if other > strength and m.drop <= (allowed or 0.0):
                     return False
         return True
 
