@@ -11,6 +11,7 @@ import onnx
 import pytest
 
 from edgec.compiler.cli import main
+from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.quantize.fallback import disagreement, drop_of, fewest, rescued, worst_first
@@ -178,3 +179,22 @@ def test_a_model_that_is_poor_everywhere_says_so() -> None:
     assert any("in int8 the outputs are off by" in note and "no few layers' fault" in note for note in session.notes)
     _, report, _ = quantized(net.model("Conv_0"), calib, max_drop=0.01)
     assert precision(report) == {"Conv_0": "f32"}
+
+
+def test_a_share_of_the_layers_stays_real_and_the_others_are_rounded_with_that_in_view() -> None:
+    spec = "canonicalize, fold, quantize{{real={}}}"
+    _, whole, _ = quantized(heavy(), data(), spec.format(0))
+    _, spared, _ = quantized(heavy(), data(), spec.format(0.25))
+    assert set(precision(whole).values()) == {"int8"}
+    assert precision(spared) == {**dict.fromkeys(GOOD, "int8"), BAD: "f32"}
+    assert (spared.output_sqnr or 0) > (whole.output_sqnr or 0) + 6
+    (bad,) = (layer for layer in spared.layers if layer.name == BAD)
+    assert bad.reason.startswith("in f32: alone in int8 it changes the outputs by ")
+    _, none, _ = quantized(heavy(), data(), spec.format(1))
+    assert set(precision(none).values()) == {"f32"}
+
+
+@pytest.mark.parametrize("share", ["-0.1", "1.5"])
+def test_a_share_that_is_none(share: str) -> None:
+    with pytest.raises(EdgecError, match=f"quantize: real={share}: expected a share of the layers, from 0 to 1"):
+        quantized(heavy(), data(), f"canonicalize, fold, quantize{{real={share}}}")
