@@ -32,11 +32,11 @@ from ..quantize.settings import Score
 from ..session import Session
 from ..target import find_target
 from .evaluate import Measures, Study
-from .limits import FLAGS, Figures, Limits, limits_of, missed
+from .limits import FLAGS, GRAIN, Figures, Limits, limits_of, missed
 from .methods import BEFORE, methods_of
 from .page import page
 from .search import Outcome, Search
-from .table import What, said, table
+from .table import What, count, said, table
 from .workers import Workers, workers
 
 SECONDS = 600.0
@@ -178,6 +178,7 @@ def _search(study: Study, options: Options, pool: Workers, width: int, tell: Tel
         options.limits,
         lambda job: pool.submit(study, job),
         seconds=options.seconds,
+        grain=max(GRAIN, 0.0 if study.score is not None else 1 / count(study.judged)),
         width=width,
         tell=told,
     )

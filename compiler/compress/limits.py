@@ -11,6 +11,7 @@ from ..budget import Limit, budget, show_bytes, show_seconds
 from ..errors import EdgecError
 
 FLAGS = {"latency": "--max-latency", "flash": "--max-flash", "ram": "--max-ram", "drop": "--max-drop"}
+GRAIN = 1e-3  # of a drop
 SMALL_DROP = 0.01  # a drop that is off by so much is as bad as one of a resource that is off by its whole limit
 NOISE = 1.03  # two measured latencies within it are the same
 T = TypeVar("T")
@@ -60,12 +61,13 @@ class Limits:
                 missed[what] = over / (max(limit, SMALL_DROP) if what == "drop" else limit)
         return missed
 
-    def key(self, found: Figures, fastest: float, without: str = "") -> tuple[float, ...]:
+    def key(self, found: Figures, fastest: float, without: str = "", grain: float = GRAIN) -> tuple[float, ...]:
         """The smaller, the better: limits are met, inputs as they were, no slower than the float model (`fastest`
-        milliseconds), and then the least drop, or where only the drop is limited the least latency."""
+        milliseconds), and then the least drop, or where only the drop is limited the least latency. Drops that differ
+        by less than `grain` are the same."""
         missed = self.excess(found, without)
         slower = float(found.latency > NOISE * fastest)
-        drop = max(found.drop, 0.0)
+        drop = float(round(max(found.drop, 0.0) / grain))
         aim = (drop, -found.sqnr, found.latency) if self.resources else (found.latency, drop, -found.sqnr)
         return (sum(missed.values()), float(found.bytes_in), slower, *aim)
 
@@ -91,13 +93,15 @@ def shown(what: str, value: float) -> str:
     return show_bytes(value) if what in ("flash", "ram") else f"{value:.4g}"
 
 
-def binding(limits: Limits, points: Sequence[tuple[T, Figures]], best: Figures, fastest: float) -> dict[str, T | None]:
+def binding(
+    limits: Limits, points: Sequence[tuple[T, Figures]], best: Figures, fastest: float, grain: float = GRAIN
+) -> dict[str, T | None]:
     """The limits without which another point would be better, and that point. Where there is none, but something was
     lost for the limits: the one that the best is closest to, without a point."""
     found: dict[str, T | None] = {}
     for what in limits.given():
-        one, figures = min(points, key=lambda p: limits.key(p[1], fastest, what))
-        if limits.key(figures, fastest, what) < limits.key(best, fastest, what):
+        one, figures = min(points, key=lambda p: limits.key(p[1], fastest, what, grain))
+        if limits.key(figures, fastest, what, grain) < limits.key(best, fastest, what, grain):
             found[what] = one
     if not found and best.drop > 0 and limits.resources:
         used = {what: best.of(what) / limit for what, limit in limits.given().items() if limit}

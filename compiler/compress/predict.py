@@ -6,7 +6,7 @@ Methods are taken as independent: errors add up, costs multiply. What was measur
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, inf, log, log10
 from statistics import median
@@ -18,6 +18,7 @@ from .methods import METHODS, Candidate
 NEAR = 0.15  # of the range of strengths: measurements at this distance count for a third
 DOUBT = 0.3  # the weight of the prediction itself beside them
 MOST = 4.0  # times as much harm as the sum
+STEEP = 100.0  # times the error of the strongest measurement that stronger ones are thought to make
 LEAST = 0.02  # share of a cost that a method leaves, however steep its curve
 
 
@@ -34,8 +35,8 @@ class Known:
 
 class Curve:
     """A measured quantity over the strength of one method, from 0 on: linear in between, beyond the last point as steep
-    as before it. `rising`: an error, which never falls, whatever the noise of measurements; between 0 and the
-    first point it grows with the square of the strength, then by factors."""
+    as before it. `rising`: an error, which never falls, whatever the noise of measurements; from 0 it grows with the
+    square of the strength, then by factors."""
 
     def __init__(self, points: Mapping[float, float], start: float, rising: bool = False) -> None:
         self.x, self.y, self.rising = [0.0], [start], rising
@@ -49,11 +50,11 @@ class Curve:
         k = min(max(bisect_right(self.x, x), 1), len(self.x) - 1)
         low, high = self.y[k - 1], self.y[k]
         part = (x - self.x[k - 1]) / (self.x[k] - self.x[k - 1])
-        if self.rising and k == 1 and part <= 1:
+        if not self.rising:
+            return low + (high - low) * part
+        if low <= 0:
             return low + (high - low) * part**2
-        if self.rising and low > 0 and part <= 1:
-            return float(low * (high / low) ** part)
-        return low + (high - low) * part
+        return float(min(low * (high / low) ** part, STEEP * high))
 
 
 def distance(a: Candidate, b: Candidate) -> float:
@@ -74,7 +75,7 @@ class Predictor:
     def __init__(self, whole: Known) -> None:
         self.whole = whole
         self.known: dict[Candidate, Known] = {}
-        self.costs: dict[Candidate, Costs] = {}  # of candidates whose shapes were looked at
+        self.costs: dict[Candidate, Costs] = {}
         self._lessons: _Lessons | None = None
 
     def learn(self, candidate: Candidate, found: Known) -> None:
@@ -82,8 +83,13 @@ class Predictor:
         self.known[candidate] = found
         self._lessons = None
 
+    def look(self, candidate: Candidate, costs: Costs) -> None:
+        """Costs as the shapes alone have them."""
+        self.costs[candidate] = costs
+        self._lessons = None
+
     def predicted(self, candidate: Candidate) -> Figures:
-        lessons = self._lessons = self._lessons or _Lessons(self.whole, self.known)
+        lessons = self._lessons = self._lessons or _Lessons(self.whole, self.known, self.costs)
         costs = self.costs.get(candidate) or lessons.costs(candidate)
         drop, noise = lessons.alone(candidate)
         speed, code, more_drop, more_noise = lessons.nearby(candidate)
@@ -93,14 +99,21 @@ class Predictor:
         return Figures(costs.us * speed, size, costs.arena, drop, sqnr, candidate.bytes_in)
 
 
+Row = tuple[Candidate, tuple[float, ...]]
+
+
 class _Lessons:
     """What measurements say of methods alone, as curves, and of what these leave open, by candidate."""
 
-    def __init__(self, whole: Known, known: Mapping[Candidate, Known]) -> None:
+    def __init__(self, whole: Known, known: Mapping[Candidate, Known], costs: Mapping[Candidate, Costs]) -> None:
         self.whole, self.base = whole, _numbers(whole.costs)
         self.single = [(c.strengths[0], k) for c, k in known.items() if len(c.strengths) == 1]
         self.curves: dict[str, tuple[list[Curve], list[Curve]]] = {}
-        self.rest: list[tuple[Candidate, tuple[float, ...]]] = []
+        self.rest: list[Row] = []
+        self.shapes: list[Row] = []
+        for candidate, real in {**{c: k.costs for c, k in known.items()}, **costs}.items():
+            pairs = zip(_numbers(real), self._product(candidate), strict=True)
+            self.shapes.append((candidate, tuple(log(max(a, 1e-9) / max(b, 1e-9)) for a, b in pairs)))
         self.together = 1.0, 1.0
         self.together = self._ratio(known, lambda k: k.drop, 0), self._ratio(known, lambda k: k.noise, 1)
         for candidate, k in {Candidate(): whole, **known}.items():
@@ -126,12 +139,26 @@ class _Lessons:
         return self.curves[name]
 
     def costs(self, candidate: Candidate) -> Costs:
+        """Products of what its methods do alone, corrected by how far off such products were nearby."""
+        weights = self._weights(candidate, self.shapes)
+        total = sum(weights) + DOUBT
+        made = [
+            value * exp(sum(w * row[i] for w, (_, row) in zip(weights, self.shapes, strict=True)) / total)
+            for i, value in enumerate(self._product(candidate))
+        ]
+        us, size, arena, steps = made
+        return Costs(us, int(size), int(arena), round(steps))
+
+    def _product(self, candidate: Candidate) -> list[float]:
         made = list(self.base)
         for name, strength in candidate.strengths:
             for i, curve in enumerate(self.of(name)[0]):
                 made[i] *= max(curve.at(strength), LEAST)
-        us, weights, arena, steps = made
-        return Costs(us, int(weights), int(arena), round(steps))
+        return made
+
+    def _weights(self, candidate: Candidate, rows: Sequence[Row]) -> list[float]:
+        """How much each row has to say of a candidate."""
+        return [exp(-distance(candidate, one) / NEAR) + 1e-9 for one, _ in rows]
 
     def _ratio(self, known: Mapping[Candidate, Known], read: Callable[[Known], float], which: int) -> float:
         """By how much methods together do more harm than the sum of what each does; 1 where nothing is known."""
@@ -153,7 +180,7 @@ class _Lessons:
     def nearby(self, candidate: Candidate) -> tuple[float, float, float, float]:
         """Latency per modelled microsecond, bytes of code per step, and how far off the sums of drop and noise were:
         means over what was measured, close candidates above all. Sums are trusted where nothing close is known."""
-        weights = [exp(-distance(candidate, one) / NEAR) + 1e-9 for one, _ in self.rest]
+        weights = self._weights(candidate, self.rest)
         total = sum(weights)
         sums = [sum(w * row[i] for w, (_, row) in zip(weights, self.rest, strict=True)) for i in range(4)]
         return exp(sums[0] / total), sums[1] / total, sums[2] / (total + DOUBT), sums[3] / (total + DOUBT)

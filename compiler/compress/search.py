@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 
 from ..errors import EdgecError
 from .evaluate import Job, Level, Measures
-from .limits import SMALL_DROP, Figures, Limits, binding, pareto
+from .limits import GRAIN, SMALL_DROP, Figures, Limits, binding, pareto
 from .methods import Candidate, Method, grid, neighbours
 from .predict import Known, Predictor, distance
 
 CARE = 0.3  # share of the time that is left for what is made with care
 NEARLY = 1.3  # drop of a draft over the limit that care may mend
 PATIENCE = 4  # rounds without a better model
+SLACK = 0.05  # share of the limits that predictions may be over
 CAREFUL = 0.75  # of the drop that predictions may come to, for each of these rounds
 APART = 0.09  # strength between candidates of one round
 FAR = 4  # times the drop that is allowed
@@ -66,7 +67,7 @@ class Outcome:
 
 class Search:
     """One model on one target. `submit` starts a job; `width`: so many at the same time; `seconds`: no job starts
-    later."""
+    later; `grain`: drops that differ by less are the same."""
 
     def __init__(
         self,
@@ -75,12 +76,13 @@ class Search:
         submit: Submit,
         *,
         seconds: float,
+        grain: float = GRAIN,
         width: int = 1,
         tell: Tell = lambda measures, figures: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.methods, self.limits, self.submit, self.width, self.tell = list(methods), limits, submit, width, tell
-        self.clock, self.started, self.seconds = clock, clock(), seconds
+        self.clock, self.started, self.seconds, self.grain = clock, clock(), seconds, grain
         self.made: dict[tuple[Candidate, Level], Measures] = {}
         self.left: dict[str, str] = {}
         self.failed: set[Candidate] = set()
@@ -116,7 +118,7 @@ class Search:
         return Figures(latency, m.weights + m.code, m.arena, m.drop, m.sqnr, m.job.candidate.bytes_in)
 
     def key(self, figures: Figures) -> tuple[float, ...]:
-        return self.limits.key(figures, self.fastest)
+        return self.limits.key(figures, self.fastest, grain=self.grain)
 
     def points(self) -> list[Point]:
         return [Point(m, self.figures(m)) for m in self.made.values()]
@@ -126,7 +128,7 @@ class Search:
         careful = {p.candidate: p.figures for p in points if p.measures.job.level == "full"}
         left = [p for p in points if p.measures.job.level == "full" or not self._mended(p, careful.get(p.candidate))]
         best = min(left, key=lambda p: (self.key(p.figures), p.measures.job.level != "full"))
-        bound = binding(self.limits, [(p, p.figures) for p in points], best.figures, self.fastest)
+        bound = binding(self.limits, [(p, p.figures) for p in points], best.figures, self.fastest, self.grain)
         return Outcome(self.limits, points, best, bound, self.left, self.clock() - self.started)
 
     def _mended(self, draft: Point, full: Figures | None) -> bool:
@@ -180,23 +182,35 @@ class Search:
             waited = 0 if min(self.key(p.figures) for p in self.points()) < best else waited + 1
 
     def _careful(self, waited: int) -> Limits:
-        """The limits with less and less drop as predictions fail."""
-        drop = self.limits.drop
-        return self.limits if drop is None else replace(self.limits, drop=drop * CAREFUL**waited)
+        """The limits that predictions are held against: at first a little more of time and flash than is allowed, which
+        predictions may be wrong by; less of everything as they fail."""
+        found, slack = self.limits, 1 + SLACK * 0.5**waited
+        return replace(
+            found,
+            latency=found.latency and found.latency * slack,
+            flash=found.flash and found.flash * slack,
+            drop=found.drop and found.drop * CAREFUL**waited,
+        )
 
     def _ranked(self, best: tuple[float, ...], limits: Limits) -> list[Candidate]:
         """Candidates that are not made yet and predicted to be better than the best, those first that are best."""
         known = {candidate for candidate, _ in self.made} | self.failed
         near = sorted(self.points(), key=lambda p: self.key(p.figures))[: self.width + 1]
         wanted = dict.fromkeys([*grid(self.methods), *(n for p in near for n in neighbours(p.candidate))])
-        keys = {c: limits.key(self.predictor.predicted(c), self.fastest) for c in wanted if c not in known}
+        keys = {
+            c: limits.key(self.predictor.predicted(c), self.fastest, grain=self.grain) for c in wanted if c not in known
+        }
         return sorted((c for c in keys if keys[c] < best), key=lambda c: keys[c])
 
     def _with_care(self) -> None:
         """The best draft, and those that care may make better than it: a little over the drop that is allowed, or
         nearly as good."""
         loose = replace(self.limits, drop=None if self.limits.drop is None else NEARLY * self.limits.drop)
-        keys = {p: loose.key(p.figures, self.fastest) for p in self.points() if p.measures.job.level == "draft"}
+        keys = {
+            p: loose.key(p.figures, self.fastest, grain=self.grain)
+            for p in self.points()
+            if p.measures.job.level == "draft"
+        }
         ranked = sorted(keys, key=lambda p: keys[p])
         best = min(ranked, key=lambda p: self.key(p.figures), default=None)
         if best is not None:
@@ -232,7 +246,7 @@ class Search:
                 self.left[candidate.strengths[0][0]] = why
             return
         if level == "cost":
-            self.predictor.costs[candidate] = m.costs
+            self.predictor.look(candidate, m.costs)
             return
         self.made[candidate, level] = m
         self.predictor.learn(candidate, _known(m))

@@ -57,7 +57,7 @@ def table(what: What, outcome: Outcome) -> dict[str, Any]:
         "seconds": round(outcome.seconds, 1),
         "limits": {KEYS[key]: limit for key, limit in outcome.limits.given().items()},
         "drop_is": drop_is(study),
-        "samples": {"fitted": _count(study.fitted), "judged": _count(study.judged)},
+        "samples": {"fitted": count(study.fitted), "judged": count(study.judged)},
         "float": _point(whole, good),
         "chosen": _point(outcome.best, good),
         "points": [_point(p, good) for p in outcome.points],
@@ -77,11 +77,11 @@ def drop_is(study: Study) -> str:
     """What the drop counts, for people."""
     if study.score is not None:
         return "points of the score"
-    others = "" if _count(study.judged) == _count(study.fitted) else ", which nothing was fitted on,"
-    return f"share of {_count(study.judged)} samples{others} that are answered otherwise"
+    others = "" if count(study.judged) == count(study.fitted) else ", which nothing was fitted on,"
+    return f"share of {count(study.judged)} samples{others} that are answered otherwise"
 
 
-def _count(stacked: Mapping[str, Any]) -> int:
+def count(stacked: Mapping[str, Any]) -> int:
     return min((len(a) for a in stacked.values()), default=0)
 
 
