@@ -8,13 +8,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, inf, log, log10
 from statistics import median
 
+import numpy as np
+
 from ..driver import Costs
+from ..ops.common import Tensor
 from .limits import Figures
 from .methods import METHODS, Candidate
 
+APART = 0.5  # strength that two methods differ by
 NEAR = 0.15  # of the range of strengths: measurements at this distance count for a third
 DOUBT = 0.3  # the weight of the prediction itself beside them
 MOST = 4.0  # times as much harm as the sum
@@ -57,16 +62,27 @@ class Curve:
         return float(min(low * (high / low) ** part, STEEP * high))
 
 
+GROUPS = {group: k for k, group in enumerate(dict.fromkeys(row.group for row in METHODS.values()))}
+NUMBERS = {name: k + 1 for k, name in enumerate(METHODS)}
+
+
+@lru_cache(maxsize=1 << 16)
+def _place(candidate: Candidate) -> Tensor:
+    """Of each group the strength, and the number of the method."""
+    made = np.zeros((2, len(GROUPS)))
+    for name, strength in candidate.strengths:
+        made[:, GROUPS[METHODS[name].group]] = strength, NUMBERS[name]
+    return made
+
+
 def distance(a: Candidate, b: Candidate) -> float:
-    """Sum of the differences in strength; what only one of them does counts once more."""
-    total = 0.0
-    for group in {METHODS[name].group for name, _ in (*a.strengths, *b.strengths)}:
-        mine, theirs = (next((one for one in c.strengths if METHODS[one[0]].group == group), None) for c in (a, b))
-        if mine and theirs:
-            total += abs(mine[1] - theirs[1]) + (0.0 if mine[0] == theirs[0] else 0.5)
-        else:
-            total += (mine or theirs or ("", 0.0))[1] + 0.5
-    return total
+    """Sum of the differences in strength; where methods of a group differ, half a strength more."""
+    return float(_distances(_place(a), _place(b)[None])[0])
+
+
+def _distances(one: Tensor, others: Tensor) -> Tensor:
+    far = np.abs(others[:, 0] - one[0]) + APART * (others[:, 1] != one[1])
+    return np.asarray(far.sum(axis=1))
 
 
 class Predictor:
@@ -99,9 +115,6 @@ class Predictor:
         return Figures(costs.us * speed, size, costs.arena, drop, sqnr, candidate.bytes_in)
 
 
-Row = tuple[Candidate, tuple[float, ...]]
-
-
 class _Lessons:
     """What measurements say of methods alone, as curves, and of what these leave open, by candidate."""
 
@@ -109,17 +122,17 @@ class _Lessons:
         self.whole, self.base = whole, _numbers(whole.costs)
         self.single = [(c.strengths[0], k) for c, k in known.items() if len(c.strengths) == 1]
         self.curves: dict[str, tuple[list[Curve], list[Curve]]] = {}
-        self.rest: list[Row] = []
-        self.shapes: list[Row] = []
-        for candidate, real in {**{c: k.costs for c, k in known.items()}, **costs}.items():
-            pairs = zip(_numbers(real), self._product(candidate), strict=True)
-            self.shapes.append((candidate, tuple(log(max(a, 1e-9) / max(b, 1e-9)) for a, b in pairs)))
         self.together = 1.0, 1.0
         self.together = self._ratio(known, lambda k: k.drop, 0), self._ratio(known, lambda k: k.noise, 1)
+        self.shapes = Rows()
+        for candidate, real in {**{c: k.costs for c, k in known.items()}, **costs}.items():
+            pairs = zip(_numbers(real), self._product(candidate), strict=True)
+            self.shapes.add(candidate, [log(max(a, 1e-9) / max(b, 1e-9)) for a, b in pairs])
+        self.speed, self.error = Rows(), Rows()
         for candidate, k in {Candidate(): whole, **known}.items():
             drop, noise = self.alone(candidate)
-            ratios = log(k.latency / max(k.costs.us, 1e-9)), k.code / max(k.costs.steps, 1)
-            self.rest.append((candidate, (*ratios, max(k.drop, 0.0) - drop, k.noise - noise)))
+            self.speed.add(candidate, [log(k.latency / max(k.costs.us, 1e-9)), k.code / max(k.costs.steps, 1)])
+            self.error.add(candidate, [max(k.drop, 0.0) - drop, k.noise - noise])
 
     def of(self, name: str) -> tuple[list[Curve], list[Curve]]:
         """Ratios of costs over the strength of a method, and drop and noise; where it was not measured alone, of
@@ -140,14 +153,9 @@ class _Lessons:
 
     def costs(self, candidate: Candidate) -> Costs:
         """Products of what its methods do alone, corrected by how far off such products were nearby."""
-        weights = self._weights(candidate, self.shapes)
-        total = sum(weights) + DOUBT
-        made = [
-            value * exp(sum(w * row[i] for w, (_, row) in zip(weights, self.shapes, strict=True)) / total)
-            for i, value in enumerate(self._product(candidate))
-        ]
-        us, size, arena, steps = made
-        return Costs(us, int(size), int(arena), round(steps))
+        off = np.exp(self.shapes.mean(candidate, DOUBT))
+        us, size, arena, steps = off * self._product(candidate)
+        return Costs(float(us), int(size), int(arena), round(steps))
 
     def _product(self, candidate: Candidate) -> list[float]:
         made = list(self.base)
@@ -155,10 +163,6 @@ class _Lessons:
             for i, curve in enumerate(self.of(name)[0]):
                 made[i] *= max(curve.at(strength), LEAST)
         return made
-
-    def _weights(self, candidate: Candidate, rows: Sequence[Row]) -> list[float]:
-        """How much each row has to say of a candidate."""
-        return [exp(-distance(candidate, one) / NEAR) + 1e-9 for one, _ in rows]
 
     def _ratio(self, known: Mapping[Candidate, Known], read: Callable[[Known], float], which: int) -> float:
         """By how much methods together do more harm than the sum of what each does; 1 where nothing is known."""
@@ -178,12 +182,32 @@ class _Lessons:
         return drop * factors[0], noise * factors[1]
 
     def nearby(self, candidate: Candidate) -> tuple[float, float, float, float]:
-        """Latency per modelled microsecond, bytes of code per step, and how far off the sums of drop and noise were:
-        means over what was measured, close candidates above all. Sums are trusted where nothing close is known."""
-        weights = self._weights(candidate, self.rest)
-        total = sum(weights)
-        sums = [sum(w * row[i] for w, (_, row) in zip(weights, self.rest, strict=True)) for i in range(4)]
-        return exp(sums[0] / total), sums[1] / total, sums[2] / (total + DOUBT), sums[3] / (total + DOUBT)
+        """Latency per modelled microsecond, bytes of code per step, and how far off the sums of drop and noise were
+        nearby; sums are trusted where nothing close is known."""
+        speed, code = self.speed.mean(candidate)
+        drop, noise = self.error.mean(candidate, DOUBT)
+        return exp(speed), float(code), float(drop), float(noise)
+
+
+class Rows:
+    """Numbers that belong to candidates."""
+
+    def __init__(self) -> None:
+        self._places: list[Tensor] = []
+        self._rows: list[Sequence[float]] = []
+        self._stacked: tuple[Tensor, Tensor] | None = None
+
+    def add(self, candidate: Candidate, numbers: Sequence[float]) -> None:
+        self._places.append(_place(candidate))
+        self._rows.append(numbers)
+
+    def mean(self, candidate: Candidate, doubt: float = 0.0) -> Tensor:
+        """The mean row, close candidates above all; `doubt` is the weight of zeros."""
+        if self._stacked is None:
+            self._stacked = np.stack(self._places), np.asarray(self._rows)
+        places, rows = self._stacked
+        weights = np.exp(-_distances(_place(candidate), places) / NEAR) + 1e-9
+        return np.asarray(weights @ rows / (weights.sum() + doubt))
 
 
 def _numbers(costs: Costs) -> tuple[float, float, float, float]:
