@@ -64,11 +64,12 @@ class Limits:
     def key(self, found: Figures, fastest: float, without: str = "", grain: float = GRAIN) -> tuple[float, ...]:
         """The smaller, the better: limits are met, inputs as they were, no slower than the float model (`fastest`
         milliseconds), and then the least drop, or where only the drop is limited the least latency. Drops that differ
-        by less than `grain` are the same."""
+        by less than `grain`, and signals to noise that differ by less than a decibel, are the same."""
         missed = self.excess(found, without)
         slower = float(found.latency > NOISE * fastest)
         drop = float(round(max(found.drop, 0.0) / grain))
-        aim = (drop, -found.sqnr, found.latency) if self.resources else (found.latency, drop, -found.sqnr)
+        noise = -float(round(found.sqnr)) if isfinite(found.sqnr) else -inf
+        aim = (drop, noise, found.latency) if self.resources else (found.latency, drop, noise)
         return (sum(missed.values()), float(found.bytes_in), slower, *aim)
 
 

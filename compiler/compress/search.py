@@ -193,14 +193,16 @@ class Search:
         )
 
     def _ranked(self, best: tuple[float, ...], limits: Limits) -> list[Candidate]:
-        """Candidates that are not made yet and predicted to be better than the best, those first that are best."""
+        """Candidates that are not made yet and predicted to be better than the best, those first that are best; of
+        equal ones those that do less."""
         known = {candidate for candidate, _ in self.made} | self.failed
         near = sorted(self.points(), key=lambda p: self.key(p.figures))[: self.width + 1]
         wanted = dict.fromkeys([*grid(self.methods), *(n for p in near for n in neighbours(p.candidate))])
         keys = {
             c: limits.key(self.predictor.predicted(c), self.fastest, grain=self.grain) for c in wanted if c not in known
         }
-        return sorted((c for c in keys if keys[c] < best), key=lambda c: keys[c])
+        better = [c for c in keys if keys[c] < best]
+        return sorted(better, key=lambda c: (*keys[c][:-1], len(c.strengths), keys[c][-1]))
 
     def _with_care(self) -> None:
         """The best draft, and those that care may make better than it: a little over the drop that is allowed, or
