@@ -75,7 +75,7 @@ def compile_model(
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
     load_plugins()  # before the import: a plugin may bring operators
-    label = check_name(name) if name else identifier(_stem(model))
+    label = check_name(name) if name else identifier(stem(model))
     folder = check_output(out if out is not None else label)
     limits = budget(max_latency, max_flash, max_ram)
     session = session or Session()
@@ -102,7 +102,7 @@ def compile_model(
     report = session.quantization.table() if session.quantization else None
     compression = session.compression.table() if session.compression else None
     notes = tuple(dict.fromkeys(session.notes))
-    program = replace(program, model_sha256=_digest(model), notes=notes, quantization=report, compression=compression)
+    program = replace(program, model_sha256=digest(model), notes=notes, quantization=report, compression=compression)
     tell("link", 0, 1)
     bundle = write_bundle(program, chosen, folder, limits)
     tell("link", 1, 1)
@@ -248,12 +248,14 @@ def load_kernels() -> None:
     load_plugins()
 
 
-def _stem(model: str | Path | onnx.ModelProto) -> str:
+def stem(model: str | Path | onnx.ModelProto) -> str:
+    """What a model is called where nobody says: after its file, or its graph."""
     if isinstance(model, (str, Path)):
         return Path(model).stem
     return model.graph.name or "model"
 
 
-def _digest(model: str | Path | onnx.ModelProto) -> str:
+def digest(model: str | Path | onnx.ModelProto) -> str:
+    """SHA-256 of the file, or of what would be in it."""
     data = Path(model).read_bytes() if isinstance(model, (str, Path)) else model.SerializeToString(deterministic=True)
     return hashlib.sha256(data).hexdigest()

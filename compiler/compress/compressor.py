@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -17,9 +16,9 @@ from ..budget import Limit, long_time
 from ..bundle.manifest import Bundle
 from ..bundle.names import check_name, identifier
 from ..bundle.place import check_output, staged
-from ..calibration.data import Source, calibration, load_function
+from ..calibration.data import Source, calibration
 from ..calibration.request import Request, requested
-from ..driver import MOST_THREADS, compile_for
+from ..driver import MOST_THREADS, compile_for, digest, stem
 from ..errors import EdgecError
 from ..exporter import NoForm, export_model
 from ..importer import import_model
@@ -28,7 +27,7 @@ from ..ops.common import Tensor
 from ..pipeline import run_pipeline
 from ..plugins import load_plugins
 from ..quantize.placement import layers_of
-from ..quantize.settings import Score
+from ..quantize.settings import Score, checked_score
 from ..session import Session
 from ..target import find_target
 from .evaluate import Measures, Study
@@ -86,10 +85,7 @@ def options_of(
 ) -> Options:
     """Options from what a user says."""
     limits = limits_of(max_latency, max_flash, max_ram, max_drop)
-    if isinstance(score, str):
-        load_function(score, "--score")
-    elif score is not None and not callable(score):
-        raise EdgecError(f"score: {score!r}; expected a function, or script.py:function")
+    checked_score(score)  # processes load it by its name
     if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
     methods_of(methods, list(limits.given()))
@@ -126,8 +122,7 @@ def compress_model(
     options = options_of(max_latency, max_flash, max_ram, max_drop, score, methods, threads, seconds)
     request = requested(calib, calib_prep, "compress")
     assert request is not None
-    stem = Path(model).stem if isinstance(model, (str, Path)) else model.graph.name or "model"
-    label = check_name(name) if name else identifier(stem)
+    label = check_name(name) if name else identifier(stem(model))
     folder = check_output(out if out is not None else label)
     notes: list[str] = []
     graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=notes.append)
@@ -138,10 +133,10 @@ def compress_model(
             search = _search(study, options, here, width or here.width, tell)
             outcome = search.run()
     shapes_of = {layer.name: layer.weights.shape for layer in layers_of(graph)}
-    what = What(label, str(model) if isinstance(model, (str, Path)) else stem, study, shapes_of, notes)
+    what = What(label, str(model) if isinstance(model, (str, Path)) else stem(model), study, shapes_of, notes)
     if not outcome.met:
         raise BudgetError(f"{label}: {_impossible(outcome)}", outcome)
-    return _written(what, outcome, _digest(model), folder)
+    return _written(what, outcome, digest(model), folder)
 
 
 def _study(graph: Graph, request: Request, options: Options, name: str, target: str, folder: str) -> Study:
@@ -196,12 +191,12 @@ def _impossible(outcome: Outcome) -> str:
     return text
 
 
-def _written(what: What, outcome: Outcome, digest: str, out: Path) -> Compressed:
+def _written(what: What, outcome: Outcome, sha256: str, out: Path) -> Compressed:
     best = outcome.best.measures
     onnx.checker.check_model(onnx.load_model_from_string(best.model), full_check=True)
     graph = replace(import_model(best.model), name=what.name)
     notes = (f"compressed: {outcome.best.candidate}", *best.notes)
-    told = {"model_sha256": digest, "notes": tuple(dict.fromkeys(notes)), "quantization": best.quantization}
+    told = {"model_sha256": sha256, "notes": tuple(dict.fromkeys(notes)), "quantization": best.quantization}
     told["compression"] = best.compression
     file = f"{what.name}.compressed.onnx"
     with staged(out) as folder:
@@ -210,8 +205,3 @@ def _written(what: What, outcome: Outcome, digest: str, out: Path) -> Compressed
         found = table(what, outcome)
         (folder / "report.html").write_text(page(found, bundle.manifest), encoding="utf-8")
     return Compressed(replace(bundle, folder=out), out / file, found)
-
-
-def _digest(model: str | Path | onnx.ModelProto) -> str:
-    data = Path(model).read_bytes() if isinstance(model, (str, Path)) else model.SerializeToString(deterministic=True)
-    return hashlib.sha256(data).hexdigest()

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from ..budget import Limit, budget, show_bytes, show_seconds
 from ..errors import EdgecError
+from ..quantize.settings import checked_drop
 
 FLAGS = {"latency": "--max-latency", "flash": "--max-flash", "ram": "--max-ram", "drop": "--max-drop"}
 GRAIN = 1e-3  # of a drop
@@ -75,13 +76,10 @@ class Limits:
 
 def limits_of(latency: Limit, flash: Limit, ram: Limit, drop: float | None) -> Limits:
     """Limits as users write them, checked; numbers are seconds and bytes."""
-    if isinstance(drop, bool) or not (
-        drop is None or (isinstance(drop, (int, float)) and isfinite(drop) and drop >= 0)
-    ):
-        raise EdgecError(f"max_drop: {drop!r}; expected a number that is not negative")
+    most = checked_drop(drop)
     found = budget(latency, flash, ram)
     milliseconds = None if found.latency is None else 1000 * found.latency
-    made = Limits(milliseconds, found.flash, found.ram, None if drop is None else float(drop))
+    made = Limits(milliseconds, found.flash, found.ram, most)
     if not made.given():
         raise EdgecError(f"no limit is given; expected one or more of {', '.join(FLAGS.values())}")
     return made

@@ -37,18 +37,30 @@ def wanted(quantize: str | None, max_drop: object, score: object) -> Wanted | No
         return None
     if quantize not in KINDS:
         raise EdgecError(f"quantize: {quantize!r} is no way to quantize; expected {' or '.join(KINDS)}")
-    if max_drop is not None and (
-        isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not isfinite(max_drop) or max_drop < 0
-    ):
-        raise EdgecError(f"max_drop: {max_drop!r}; expected a number that is not negative")
-    if isinstance(score, str):
-        score = load_function(score, "--score")
-    if score is not None and not callable(score):
-        raise EdgecError(f"score: {score!r}; expected a function, or script.py:function")
-    if score is not None and max_drop is None:
+    drop, function = checked_drop(max_drop), checked_score(score)
+    if function is not None and drop is None:
         raise EdgecError("score: is given without max_drop; expected how much of the score may be lost (--max-drop)")
-    drop = None if max_drop is None else float(max_drop)
-    return Wanted(drop, score)
+    return Wanted(drop, function)
+
+
+def checked_drop(max_drop: object) -> float | None:
+    """How much worse a model may be than the float one."""
+    if max_drop is None:
+        return None
+    if isinstance(max_drop, bool) or not isinstance(max_drop, (int, float)) or not isfinite(max_drop) or max_drop < 0:
+        raise EdgecError(f"max_drop: {max_drop!r}; expected a number that is not negative")
+    return float(max_drop)
+
+
+def checked_score(score: object) -> Score | None:
+    """The function, which may be given as `script.py:function`."""
+    if score is None:
+        return None
+    if isinstance(score, str):
+        return load_function(score, "--score")
+    if not callable(score):
+        raise EdgecError(f"score: {score!r}; expected a function, or script.py:function")
+    return score
 
 
 def quantizing(spec: str, default: str, method: str = "auto") -> str:
