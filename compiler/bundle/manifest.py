@@ -102,6 +102,12 @@ class Bundle:
         return list(self.manifest["steps"])
 
 
+def live_bytes(manifest: dict[str, Any]) -> list[int]:
+    """Bytes of the arena that hold values, step by step."""
+    rows = manifest["arena"]["map"]
+    return [sum(a["bytes"] for a in rows if a["first"] <= i <= a["last"]) for i in range(len(manifest["steps"]))]
+
+
 def read_bundle(path: str | Path) -> Bundle:
     """The bundle in a folder (or of one manifest file)."""
     path = Path(path)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
 
 from ..compress import report as compressed
-from ..quantize.report import HEAD, lines, rows
+from ..quantize import report as quantized
 
 _STYLE = """
 body { font: 14px/1.4 system-ui, sans-serif; margin: 2em; max-width: 90em; color: #222 }
@@ -37,8 +38,8 @@ def report(manifest: dict[str, Any], first: Iterable[str] = ()) -> str:
         "<h2>Inputs and outputs</h2>",
         html_table(("", "name", "type", "shape", "bytes"), _ports(manifest)),
         *_level(manifest, ""),
-        *_quantization(manifest["quantization"]),
-        *_compression(manifest["compression"]),
+        *_layers("Quantization", manifest["quantization"], quantized),
+        *_layers("Compression", manifest["compression"], compressed),
         *(part for row in manifest["fallbacks"] for part in _level(row, f" on {row['level']}")),
         *(f"<p>{html.escape(note)}</p>" for note in manifest["notes"]),
     ]
@@ -56,20 +57,12 @@ def _level(table: dict[str, Any], on: str) -> list[str]:
     ]
 
 
-def _quantization(found: dict[str, Any] | None) -> list[str]:
-    """What became of each layer, where calibration data put layers into 8 bits."""
+def _layers(title: str, found: dict[str, Any] | None, report: ModuleType) -> list[str]:
+    """What became of each layer, where calibration data put layers into 8 bits or passes made them smaller."""
     if not found:
         return []
-    said = (f"<p>{html.escape(line)}</p>" for line in lines(found))
-    return ["<h2>Quantization</h2>", *said, html_table(HEAD, rows(found["layers"]))]
-
-
-def _compression(found: dict[str, Any] | None) -> list[str]:
-    """What became of each layer, where passes made layers smaller."""
-    if not found:
-        return []
-    said = (f"<p>{html.escape(line)}</p>" for line in compressed.lines(found))
-    return ["<h2>Compression</h2>", *said, html_table(compressed.HEAD, compressed.rows(found["layers"]))]
+    said = (f"<p>{html.escape(line)}</p>" for line in report.lines(found))
+    return [f"<h2>{title}</h2>", *said, html_table(report.HEAD, report.rows(found["layers"]))]
 
 
 def _facts(manifest: dict[str, Any]) -> str:

@@ -52,7 +52,11 @@ def _libraries(bundle: Any) -> list[str]:
 
 
 def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[str], as_json: bool) -> int:
-    live = memory_over_time(manifest["arena"]["map"], len(manifest["steps"]))
+    from ..bundle.manifest import live_bytes
+    from ..compress import report as compressed
+    from ..quantize import report as quantized
+
+    live = live_bytes(manifest)
     total = sum(step["macs"] for step in manifest["steps"])
     if as_json:
         show_json({**manifest, "macs": total, "live_bytes": live, "file_bytes": files})
@@ -78,10 +82,10 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
             rows,
         )
     )
-    if manifest.get("quantization"):
-        _show_quantization(manifest["quantization"])
-    if manifest.get("compression"):
-        _show_compression(manifest["compression"])
+    for key, report in (("quantization", quantized), ("compression", compressed)):
+        if found := manifest.get(key):
+            print(f"\n{table(report.HEAD, report.rows(found['layers']))}\n")
+            print("\n".join(report.lines(found)))
     arena = manifest["arena"]
     print(
         f"\n{manifest['name']} for {manifest['target']} ({manifest['triple']}), compiled by edgec {manifest['edgec']}"
@@ -95,25 +99,6 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
     for name, length in files.items():
         print(f"{name:<11} {size(length)}")
     return 0
-
-
-def _show_quantization(found: dict[str, Any]) -> None:
-    from ..quantize.report import HEAD, lines, rows
-
-    print(f"\n{table(HEAD, rows(found['layers']))}\n")
-    print("\n".join(lines(found)))
-
-
-def _show_compression(found: dict[str, Any]) -> None:
-    from ..compress.report import HEAD, lines, rows
-
-    print(f"\n{table(HEAD, rows(found['layers']))}\n")
-    print("\n".join(lines(found)))
-
-
-def memory_over_time(rows: list[dict[str, Any]], steps: int) -> list[int]:
-    """Bytes of the arena in use during each step."""
-    return [sum(a["bytes"] for a in rows if a["first"] <= i <= a["last"]) for i in range(steps)]
 
 
 def _show_model(args: argparse.Namespace) -> int:

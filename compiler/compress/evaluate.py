@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import onnx
 
-from ..bundle.manifest import Bundle, read_bundle
+from ..bundle.manifest import Bundle, live_bytes, read_bundle
 from ..calibration.data import load_function
 from ..calibration.request import SETTING, Request
 from ..driver import Costs, compile_for, costs_of
@@ -213,7 +213,7 @@ def _measured(study: Study, job: Job, made: _Passed, model: onnx.ModelProto) -> 
             weights=bundle.weights_bytes,
             code=bundle.code_bytes,
             arena=bundle.arena_bytes,
-            live=live(bundle),
+            live=tuple(live_bytes(bundle.manifest)),
             model=model.SerializeToString(deterministic=True),
         )
         here = bundle
@@ -247,9 +247,3 @@ def _float_bundle(study: Study) -> Bundle:
         target = study.target if runs_here(study.target) else find_target("host")
         compile_for(target, graph, folder, study.threads)
     return read_bundle(folder)
-
-
-def live(bundle: Bundle) -> tuple[int, ...]:
-    """Bytes of the arena that are in use, step by step."""
-    steps, rows = len(bundle.steps), bundle.manifest["arena"]["map"]
-    return tuple(sum(a["bytes"] for a in rows if a["first"] <= k <= a["last"]) for k in range(steps))
