@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 from .ir import QParams, Type
 
-Region = Literal["arena", "weights", "scratch"]
+Region = Literal["arena", "weights", "scratch", "zeros"]
 
 
 @dataclass(frozen=True)
 class Ref:
-    """A place in memory: byte offset in a region. Scratch lies in the arena, once per worker."""
+    """A place in memory: byte offset in a region. Scratch lies in the arena, once per worker.
+
+    `zeros`: memory of an accelerator that is zero when an instance opens, and that each step leaves so.
+    """
 
     region: Region
     offset: int
@@ -47,6 +50,46 @@ class Stored:
 
 
 @dataclass(frozen=True)
+class Launch:
+    """How an accelerator runs a kernel: `grid` blocks of `block` threads, each block with `shared` bytes beside what
+    the kernel declares. `module`: the number of the device module that defines it."""
+
+    kernel: str
+    grid: tuple[int, int, int]
+    block: int
+    shared: int = 0
+    module: int = 0
+
+
+@dataclass(frozen=True)
+class Image:
+    """A device module for one architecture (sm_87: 87). `kind`: machine code (`cubin`), code that the driver compiles
+    for this architecture or a newer one (`ptx`), or a shared library for the emulated driver (`emulated`, arch 0)."""
+
+    arch: int
+    kind: Literal["cubin", "ptx", "emulated"]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Device:
+    """The accelerator's part of a program. Its arena holds all values of the steps; that of the program only what goes
+    in and comes out, in the order of `inputs` and `outputs` (and their counts), which lie in the device's arena at
+    these places.
+
+    `modules`: each for all architectures, in the same order; `source`: what they were compiled from.
+    """
+
+    modules: tuple[tuple[Image, ...], ...]
+    arena_bytes: int
+    inputs: tuple[Ref, ...]
+    outputs: tuple[Ref, ...]
+    counts: tuple[Ref | None, ...]  # of outputs whose size depends on data
+    zeros_bytes: int = 0
+    source: str = ""
+
+
+@dataclass(frozen=True)
 class Step:
     """One kernel call: `symbol(args, begin, end)` over `tasks` tasks. The other fields explain it to people.
 
@@ -57,6 +100,7 @@ class Step:
     grain     tasks that are worth handing to another worker (grain.py)
     results   what lies where when it is done; of steps inside an If or a Loop, which may not run, nothing
     jump      of a branch, which has no symbol and one argument: where that is zero, so many steps further (or back)
+    launch    on an accelerator: the kernel that runs instead of `symbol`, with all of `args` as its parameters
 
     Symbols `ec_...` are the runtime's: they copy and count around the graphs of If and Loop.
     """
@@ -77,11 +121,12 @@ class Step:
     why: str = ""
     results: tuple[Stored, ...] = ()
     jump: int = 0
+    launch: Launch | None = None
 
     @property
     def own(self) -> bool:
         """Whether its kernel is among the program's objects."""
-        return bool(self.symbol) and not self.symbol.startswith("ec_")
+        return self.launch is None and bool(self.symbol) and not self.symbol.startswith("ec_")
 
 
 @dataclass(frozen=True)
@@ -129,6 +174,7 @@ class Program:
     notes: tuple[str, ...] = field(default=())
     quantization: Mapping[str, Any] | None = None  # what became of each layer, where calibration data chose scales
     compression: Mapping[str, Any] | None = None  # what became of each layer, where passes made layers smaller
+    device: Device | None = None  # where an accelerator runs the steps
     fallback: Program | None = None  # the same model for lesser CPUs: same ports, same weights, steps of its own
 
     @property

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from .ir import Array, Data, Graph, Node, Value
 from .op import OPS
+from .program import Launch
 from .target import Target
 
 
@@ -88,10 +89,14 @@ def laid_out(body: Graph, layouts_in: Sequence[str], layouts_out: Sequence[str])
 
 @dataclass(frozen=True)
 class Emitted:
-    """TensorIR of a kernel (`function`, a tvm PrimFunc with the raw C ABI) and the number of its tasks."""
+    """TensorIR of a kernel (`function`, a tvm PrimFunc with the raw C ABI) and the number of its tasks.
+
+    With `launch` it is a kernel for an accelerator, and its parameters are pointers to what it reads and writes.
+    """
 
     function: Any
     tasks: int
+    launch: Launch | None = None
 
 
 @dataclass(frozen=True)
