@@ -50,6 +50,33 @@ class Cpu:
 
 
 @dataclass(frozen=True)
+class Gpu:
+    """An NVIDIA GPU. Bytes, and rates of one multiprocessor per cycle; a multiply-add counts one.
+
+    `archs` are what the bundle holds machine code for (`sm_87`; the last of them as PTX too, for newer devices), and
+    `emulated` what the emulation on a CPU runs. `shared_block` is the most that one block may ask for; `*_gbytes` are
+    1e9 bytes per second of the whole device, `launch_us` what one more kernel of a captured graph costs.
+    """
+
+    archs: tuple[str, ...]
+    multiprocessors: int
+    ghz: float
+    threads: int = 1536
+    registers: int = 65536
+    shared: int = 102400
+    shared_block: int = 101376
+    l2: int = 4 << 20
+    f32_fma: int = 128
+    tf32_fma: int = 512
+    f16_fma: int = 1024
+    int8_fma: int = 2048
+    l2_gbytes: float = 1000.0
+    ram_gbytes: float = 200.0
+    launch_us: float = 1.5
+    integrated: bool = False
+
+
+@dataclass(frozen=True)
 class Target:
     """A board or CPU level. `triple` is LLVM's, `zig` the triple for cross linking with ziglang.
 
@@ -62,6 +89,7 @@ class Target:
     triple: str
     zig: str
     cpu: Cpu
+    gpu: Gpu | None = None  # what runs the kernels; `cpu` is then one thread of a kernel that is written for CPUs
     pointer_bits: int = 64
     align: int = 64
     compilers: tuple[str, ...] = ()
@@ -123,6 +151,8 @@ def _record(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
 def _field(name: str, value: Any, where: str) -> Any:
     if name == "cpu":
         return _record(Cpu, value, f"{where}: [cpu]")
+    if name == "gpu":
+        return _record(Gpu, value, f"{where}: [gpu]")
     if name == "isa":
         return frozenset(value)
     return tuple(value) if isinstance(value, list) else value

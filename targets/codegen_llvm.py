@@ -32,9 +32,10 @@ def _flat(func: Any, module: tvm.IRModule, context: Any) -> Any:
     return flat.with_body(flat.body.body.body)
 
 
+flat_buffers = tirx.transform.prim_func_pass(_flat, opt_level=0, name="edgec.Flat")
 _LOWER = [
     st.StmtSimplify(),
-    tirx.transform.prim_func_pass(_flat, opt_level=0, name="edgec.Flat"),
+    flat_buffers,
     tt.NarrowDataType(32),
     tt.VectorizeLoop(True),
     tt.StorageRewrite(),

@@ -17,7 +17,7 @@ from math import copysign, inf
 from tvm import tirx
 from tvm_ffi import structural_equal
 
-from .tir import Expr, lit
+from .tir import Expr, lit, on_device
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
 
@@ -111,11 +111,15 @@ def is_nan(x: Expr) -> Expr:
 
 def fenced(x: Expr) -> Expr:
     """`x`, rounded: a product that is not fused with the addition that follows."""
+    if on_device():  # where nothing is fused (targets/cuda/nvrtc.py)
+        return x
     return tirx.call_llvm_pure_intrin(kind(x), "llvm.arithmetic.fence", x)
 
 
 def rint(x: Expr) -> Expr:
     """The nearest integer, halves to even."""
+    if on_device():
+        return tirx.call_pure_extern(kind(x), "rint" if kind(x) == "float64" else "rintf", x)
     return tirx.call_llvm_pure_intrin(kind(x), "llvm.rint", x)
 
 

@@ -7,7 +7,8 @@ statements out while the kernel is generated, which needs Python's own control f
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeAlias
 
 import tvm
@@ -27,6 +28,25 @@ TURN = 36  # instructions that matter in one turn of a loop, about
 
 _numbers = itertools.count()  # make the names of registers and local buffers differ
 _lanes: list[Lanes] = []  # the vectorized loops that are being built, innermost last
+
+
+_device = [False]  # whether a kernel for an accelerator is being built
+
+
+@contextmanager
+def device_code() -> Iterator[None]:
+    """Until it ends, `function` makes kernels for an accelerator: their parameters are the pointers themselves, and
+    one call, that of one thread, does one task."""
+    _device.append(True)
+    try:
+        yield
+    finally:
+        _device.pop()
+
+
+def on_device() -> bool:
+    """Whether the kernel that is being built is for an accelerator."""
+    return _device[-1]
 
 
 def restart_names() -> None:
@@ -228,6 +248,8 @@ def store(buffer: Buffer, value: Expr, *index: Expr | int) -> Stmt:
 def prefetch(buffer: Buffer, *index: Expr | int, near: bool = True) -> Stmt:
     """Ask for the cache line of an element, into L1 or (not `near`) L2. It may lie past the buffer's end: nothing is
     read."""
+    if on_device():
+        return seq()
     address = tirx.address_of(load(buffer, *index))
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(3 if near else 2), i32(1)))
 
@@ -275,6 +297,8 @@ def function(
     `parts`, (name, TVM dtype, elements, byte offset) each, lie in one more pointer after the others; their buffers
     follow those of the params.
     """
+    if on_device():
+        return _device_function(symbol, params, body, parts)
     word = f"int{pointer_bits}"
     args = tirx.Var("args", PointerType(PrimType(word)))
     begin, end = tirx.Var("begin", "int32"), tirx.Var("end", "int32")
@@ -294,8 +318,43 @@ def function(
     return func.with_attrs({"global_symbol": symbol, "tirx.noalias": noalias, "tirx.is_entry_func": False})
 
 
+def _device_function(
+    symbol: str,
+    params: Sequence[tuple[str, str, Sequence[int]]],
+    body: Callable[[list[Buffer], Expr, Expr], Stmt],
+    parts: Sequence[tuple[str, str, int, int]],
+) -> Any:
+    """(pointers ..., begin, end, base): where in the scratch a worker's begins, in bytes. The last three are no
+    parameters in the end: targets/cuda/threads.py puts expressions in their place."""
+    begin, end, base = tirx.Var("begin", "int32"), tirx.Var("end", "int32"), tirx.Var("base", "int64")
+    head: list[Stmt] = []
+    pointers: list[Expr] = []
+    buffers: list[Buffer] = []
+    whole = [(name, dtype, shape, 0) for name, dtype, shape in params]
+    for name, dtype, shape, offset in [*whole, *((name, dtype, (n,), at) for name, dtype, n, at in parts)]:
+        kind = PointerType(PrimType("int8" if dtype == "bool" else dtype))
+        mine = name == "scratch" or len(buffers) >= len(params)
+        pointer = tirx.Var(f"{name}_ptr", kind)
+        if mine:
+            if name == "scratch" or len(buffers) == len(params):
+                first = tirx.Var("scratch_all", PointerType(PrimType("uint8")))
+                pointers.append(first)
+            where = tirx.reinterpret("int64", first) + base + lit(offset, "int64")
+            head.append(tirx.Bind(pointer, tirx.reinterpret(kind, where)))
+        else:
+            pointers.append(pointer)
+        buffer = tirx.decl_buffer(tuple(shape) or (1,), dtype, name, data=pointer)
+        head.append(tirx.DeclBuffer(buffer, data=pointer))
+        buffers.append(buffer)
+    func = tirx.PrimFunc([*pointers, begin, end, base], seq(head, body(buffers, begin, end)))
+    return func.with_attrs({"global_symbol": symbol})
+
+
 def tasks(begin: Expr, end: Expr, body: Callable[[Expr], Stmt]) -> Stmt:
-    """The loop over the tasks that this call was given."""
+    """The loop over the tasks that this call was given; on a device it is given one."""
+    if on_device():
+        var, bind = let(begin, "task")
+        return seq(bind, body(var))
     return _loop(ForKind.SERIAL, end - begin, body, "task", begin)
 
 

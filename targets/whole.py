@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tvm import tirx
 
 from .mathlib import bind, kind
-from .tir import Expr, lit
+from .tir import Expr, lit, on_device
 
 _SIGN, _REST, _LOW = 1 << 63, (1 << 63) - 1, (1 << 32) - 1
 
@@ -32,6 +32,8 @@ def wrapped(x: Expr, to: str) -> Expr:
 
 def signed(x: Expr, to: str) -> Expr:
     """The bits of an integer as one of the same width, with or without a sign. LLVM drops the maximum with zero."""
+    if on_device():
+        return tirx.call_pure_extern(to, f"ec_as_{to}", x)
     return tirx.call_llvm_pure_intrin(to, "llvm.umax", x, lit(0, kind(x)))
 
 

@@ -104,7 +104,8 @@ def folded_kernel(
             context = Context(problem, space, tuple(folds), tuple(axes))
             stages, finish = make(context)
             write = _writer(io, context, finish)
-            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), unroll, tile)
+            several = (1, 1) if problem.target.gpu else (unroll, tile)
+            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), *several)
             result.append(fold.region(problem.threads))
         return joined(result)
 

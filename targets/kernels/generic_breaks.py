@@ -13,12 +13,16 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import layout, physical_shape
 from edgec.compiler.op import OPS, full_attrs
 
+from ..tir import on_device
+
 Breaks = list[set[int]]
 MOST_REGIONS = 27
 
 
 def breaks(value: Value, inputs: frozenset[Value], known: dict[Value, Breaks] | None = None) -> Breaks:
-    """Positions strictly inside each axis at which a new rule begins."""
+    """Positions strictly inside each axis at which a new rule begins; a thread of a device looks at its own."""
+    if on_device():
+        return [set() for _ in value.shape]
     known = {} if known is None else known
     if value not in known:
         found: Breaks = [set() for _ in value.shape]

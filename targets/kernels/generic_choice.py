@@ -14,6 +14,7 @@ from edgec.compiler.registry import Choice, Problem
 from .cost import streamed
 
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
+CHANNELS_LAST = {4: "NHWC"}
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
 DEAR_CYCLES = 16.0  # per vector
 DIVISION = 8.0  # per vector of f32
@@ -36,6 +37,8 @@ def output_layouts(problem: Problem, blocked: bool = True) -> list[tuple[str, ..
         return [tuple(v.type.layout for v in outputs)]
     offers = [("",) * len(outputs)]
     lanes = problem.target.cpu.lanes(32)
+    if problem.target.gpu and any(len(v.shape) in CHANNELS_LAST for v in outputs):
+        offers.append(tuple(CHANNELS_LAST.get(len(v.shape), "") for v in outputs))
     if blocked and lanes > 1 and all(_can_block(v.type) for v in outputs):
         offers.append(tuple(_blocked(v.type, lanes) for v in outputs))
     return offers

@@ -94,7 +94,7 @@ def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
     A side of 16 bytes is a block of channels, whatever the width of vectors.
     """
     kinds = {v.type.dtype for v in (*problem.body.inputs, lead)}
-    if not kinds <= {"f32", "u8", "i8"}:
+    if problem.target.gpu or not kinds <= {"f32", "u8", "i8"}:
         return "", lanes
     return dtype(lead.type.dtype).tvm, lanes if lead.type.dtype == "f32" else min(16, 4 * lanes)
 

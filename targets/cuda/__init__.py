@@ -1,0 +1,1 @@
+"""CUDA: kernels to CUDA C, that to machine code, and the emulation of it on a CPU."""

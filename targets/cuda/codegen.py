@@ -1,0 +1,44 @@
+"""TensorIR of a device function to CUDA C, through TVM's generator. Only the kernel itself is kept of what it writes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+import tvm.s_tir.transform as st
+import tvm.tirx.transform as tt
+from tvm import tirx
+from tvm.target import Target as TvmTarget
+
+from ..codegen_llvm import flat_buffers
+
+_LOWER = [
+    st.StmtSimplify(),
+    flat_buffers,
+    tt.NarrowDataType(32),
+    tt.VectorizeLoop(True),
+    tt.StorageRewrite(),
+    tt.StmtSimplify(),
+    tt.RemoveNoOp(),
+    st.RewriteUnsafeSelect(),
+    tt.CommonSubexprElim(),
+    tt.LowerIntrin(),
+]
+_START = 'extern "C" __global__'
+_target = TvmTarget({"kind": "cuda", "arch": "sm_80"})  # the text is the same for all
+
+
+@tvm.register_global_func("tvm_callback_cuda_compile", override=True)
+def _not_yet(code: str, target: Any) -> bytes:
+    """TVM wants machine code at once; ours is made of several kernels together (nvrtc.py)."""
+    return b""
+
+
+def cuda_text(function: Any) -> str:
+    """The kernel as text, without what TVM puts before it; loops marked as unrolled are left to the CUDA compiler."""
+    name = str(function.attrs["global_symbol"])
+    module = tirx.transform.BindTarget(_target)(tvm.IRModule({name: function}))
+    module = tvm.ir.transform.Sequential(_LOWER)(module)
+    text = str(tvm.get_global_func("target.build.cuda")(module, _target).inspect_source())
+    kernel = text[text.rindex(_START) :]  # the last: a declaration stands before
+    return kernel.strip() + "\n"
