@@ -26,7 +26,7 @@ from .plugins import load_plugins
 from .program import Program, chained
 from .quantize.settings import Score, quantizing, wanted
 from .session import Session
-from .target import Target, find_target
+from .target import Target, find_target, with_archs
 from .tunings import Tunings, default_path
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[str, int, int], None]
 STORES = ("f16", "int8")  # how the option `weights` may store them
+PRECISIONS = ("fp32", "fp16")
 MOST_THREADS = 256  # MAX_WORKERS of runtime/src/pool.c
 
 
@@ -53,6 +54,8 @@ def compile_model(
     threads: int = 1,
     passes: str | None = None,
     weights: str | None = None,
+    precision: str | None = None,
+    arch: str | None = None,
     tune: float | None = None,
     tune_db: str | Path | None = None,
     quantize: str | None = None,
@@ -71,7 +74,7 @@ def compile_model(
 
     started = time.perf_counter()
     tell = progress or _silent
-    chosen = target if isinstance(target, Target) else find_target(target)
+    chosen = with_archs(target if isinstance(target, Target) else find_target(target), arch)
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
     load_plugins()  # before the import: a plugin may bring operators
@@ -88,6 +91,7 @@ def compile_model(
     }
     session.settings = {**session.settings, "threads": threads, **settings}
     spec = _storing(passes or chosen.pipeline, chosen, weights)
+    spec = _computing(spec, chosen, precision)
     spec = quantizing(spec, chosen.pipeline) if request else spec
     if calib is not None and not any(stage.row.calibrated for stage in parse_pipeline(spec, chosen.pipeline)):
         raise EdgecError("calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)")
@@ -216,11 +220,27 @@ def _storing(spec: str, target: Target, weights: str | None) -> str:
         return spec
     if weights not in STORES:
         raise EdgecError(f"weights: {weights!r} is no way to store them; {' or '.join(STORES)}")
+    return _before_kernels(stages, f"weights={weights}", "weights", f"weights{{store={weights}}}")
+
+
+def _computing(spec: str, target: Target, precision: str | None) -> str:
+    """The pipeline with what makes the model compute in `precision`."""
+    if precision in (None, "fp32"):
+        return spec
+    if precision not in PRECISIONS:
+        raise EdgecError(f"precision: {precision!r} is none; {' or '.join(PRECISIONS)}, and int8 by quantize='int8'")
+    if not target.gpu:
+        raise EdgecError(f"precision: {target.name} computes in fp32; fp16 is for targets with a GPU")
+    return _before_kernels(parse_pipeline(spec, target.pipeline), f"precision={precision}", "half", "half")
+
+
+def _before_kernels(stages: Sequence[Stage], option: str, name: str, stage: str) -> str:
+    """A pipeline with one more stage, the last before kernels are made of nodes."""
     names = [stage.row.name for stage in stages]
-    if "weights" in names:
-        raise EdgecError(f"weights: {weights!r} is given, and the pipeline has a pass 'weights' of its own")
+    if name in names:
+        raise EdgecError(f"{option} is given, and the pipeline has a pass {name!r} of its own")
     place = names.index("fuse") if "fuse" in names else len(names)
-    return show_pipeline([*stages[:place], *parse_pipeline(f"weights{{store={weights}}}"), *stages[place:]])
+    return show_pipeline([*stages[:place], *parse_pipeline(stage), *stages[place:]])
 
 
 def _use_tunings(session: Session, tune: float | None, tune_db: str | Path | None, tell: Progress) -> Path | None:

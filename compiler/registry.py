@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .ir import Array, Data, Graph, Node, Value
+from .layout import storage_bytes
+from .memory import scratch_stride
 from .op import OPS
 from .program import Launch
-from .target import Target
+from .target import Gpu, Target
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Choice:
     layouts_out: tuple[str, ...]
     config: tuple[tuple[str, int], ...] = ()
     cost_us: float = 0.0
-    scratch_bytes: int = 0  # per worker
+    scratch_bytes: int = 0  # per worker; on a device of a whole launch
     measured: bool = False
 
     def get(self, key: str) -> int:
@@ -133,5 +135,37 @@ def kernel(row: Row) -> Row:
 
 def choices(problem: Problem) -> list[Choice]:
     """All that any row offers, cheapest first; equal costs keep the order of the rows' names."""
-    offers = [c for name in sorted(ROWS) if ROWS[name].accepts(problem) is True for c in ROWS[name].choices(problem)]
+    rows = [ROWS[name] for name in sorted(ROWS) if ROWS[name].accepts(problem) is True]
+    offers = [c for row in rows for c in row.choices(problem)]
+    if (gpu := problem.target.gpu) is not None:
+        moved = sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs))
+        offers = [c if "CUDA" in ROWS[c.row].isa else _by_threads(c, gpu, moved) for c in offers]
     return sorted(offers, key=lambda c: c.cost_us)
+
+
+WORKERS = "workers"  # key of a choice's config: threads that take turns, because each needs scratch
+_MOST_WORKERS, _MOST_SCRATCH = 1024, 32 << 20
+_SCATTERED, _SLOW = 4.0, 32  # how far a kernel of one thread per element is from the device's rates
+
+
+def _by_threads(choice: Choice, gpu: Gpu, moved: int) -> Choice:
+    """What a row for CPUs offers on a device, where threads do its tasks: its arithmetic, modelled for one thread, is
+    shared by all of them."""
+    memory = _SCATTERED * moved / (gpu.ram_gbytes * 1e3)
+    cost = gpu.launch_us + memory + choice.cost_us / (gpu.multiprocessors * _SLOW)
+    if not choice.scratch_bytes:
+        return replace(choice, cost_us=cost)
+    stride = scratch_stride(choice.scratch_bytes)
+    workers = max(1, min(_MOST_WORKERS, _MOST_SCRATCH // stride))
+    return replace(
+        choice, cost_us=cost, scratch_bytes=workers * stride, config=(*choice.config, (WORKERS, workers))
+    )
+
+
+def worker_choice(choice: Choice) -> tuple[Choice, int]:
+    """What such a choice was for one worker, and the number of workers; 0: there may be any."""
+    config = dict(choice.config)
+    workers = config.pop(WORKERS, 0)
+    if not workers:
+        return choice, 0
+    return replace(choice, scratch_bytes=choice.scratch_bytes // workers, config=tuple(config.items())), workers

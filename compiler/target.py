@@ -158,6 +158,20 @@ def _field(name: str, value: Any, where: str) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
+def with_archs(target: Target, archs: str | None) -> Target:
+    """A target with a GPU, for other architectures: `sm_80,sm_90`, of which the last serves newer GPUs too."""
+    if archs is None:
+        return target
+    if target.gpu is None:
+        raise EdgecError(f"arch: {target.name} has no GPU; architectures are chosen for cuda, jetson ...")
+    names = tuple(name.strip() for name in archs.split(","))
+    for name in names:
+        if name not in ARCHS:
+            raise EdgecError(f"arch: {name!r} is unknown{nearest(name, ARCHS)}; {', '.join(ARCHS)}")
+    return dataclasses.replace(target, gpu=dataclasses.replace(target.gpu, archs=names))
+
+
+ARCHS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121", "emulated")
 FOLDER = Path(__file__).resolve().parent.parent / "targets"
 
 

@@ -52,6 +52,8 @@ def compile(
     threads: int = 1,
     passes: str | None = None,
     weights: str | None = None,
+    precision: str | None = None,
+    arch: str | None = None,
     tune: float | None = None,
     tune_db: str | Path | None = None,
     quantize: str | None = None,
@@ -74,6 +76,8 @@ def compile(
     threads   workers that one inference may use
     passes    pipeline text, see `edgec passes`
     weights   f16 or int8: constant weights are stored so and widened as kernels read them; arithmetic stays f32
+    precision  fp32 or fp16: what values are stored in on a GPU; sums are formed in f32, inputs and outputs stay
+    arch      GPU architectures to compile for, such as sm_80,sm_90 (default: the target's); the last serves newer ones
     tune      seconds to measure kernels on this machine before they are chosen
     tune_db   file of measured times that are used, and with `tune` written (default then: in the user's cache folder)
     quantize  int8: convolutions and matrix products on 8 bits; quantized (QDQ) models compile so by themselves
@@ -92,7 +96,7 @@ def compile(
 
     return compile_model(
         model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
-        weights=weights, tune=tune, tune_db=tune_db, quantize=quantize, calib=calib, calib_prep=calib_prep,
+        weights=weights, precision=precision, arch=arch, tune=tune, tune_db=tune_db, quantize=quantize, calib=calib, calib_prep=calib_prep,
         max_drop=max_drop, score=score, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
         progress=progress,
     )  # fmt: skip

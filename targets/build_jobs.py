@@ -1,16 +1,26 @@
-"""One distinct kernel of a program, from what it computes to the object that holds its code."""
+"""One distinct kernel of a program, from what it computes to its code: an object, or text for a device's compiler."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 
 from edgec.compiler.bundle.elf import rename
 from edgec.compiler.ir import Data, Graph, Value
-from edgec.compiler.registry import ROWS, Choice, Problem
+from edgec.compiler.program import Launch
+from edgec.compiler.registry import ROWS, Choice, Problem, worker_choice
 from edgec.compiler.target import Target
 
-Built = tuple[bytes, int]  # the object that defines a job's symbol, and the number of its tasks
-_SYMBOL = "kernel"  # until the object is in a program
+_SYMBOL = "edgec_kernel"  # until it is in a program
+
+
+@dataclass(frozen=True)
+class Built:
+    """The object that defines a job's symbol (for a device: CUDA C), and the number of its tasks or its launch."""
+
+    code: bytes
+    tasks: int
+    launch: Launch | None = None
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,33 @@ def _content(body: Graph) -> str:
 
 
 def build_job(job: Job, target: Target) -> Built:
-    """The ELF object that defines `kernel`, and the number of its tasks."""
-    from .codegen_llvm import object_bytes
-    from .tir import restart_names
+    """The code of a job's kernel under a name that is the same for all."""
+    from . import tir
 
-    restart_names()
+    tir.restart_names()
+    if target.gpu:
+        return _device_code(job)
+    from .codegen_llvm import object_bytes
+
     emitted = ROWS[job.choice.row].emit(job.problem, job.choice, _SYMBOL)
-    return object_bytes([(_SYMBOL, emitted.function)], target), emitted.tasks
+    return Built(object_bytes([(_SYMBOL, emitted.function)], target), emitted.tasks)
+
+
+def _device_code(job: Job) -> Built:
+    from . import tir
+    from .cuda.codegen import cuda_text
+    from .cuda.threads import threaded
+
+    choice, workers = worker_choice(job.choice)
+    with tir.device_code():
+        emitted = ROWS[choice.row].emit(job.problem, choice, _SYMBOL)
+        function, launch = threaded(emitted, workers, choice.scratch_bytes)
+        return Built(cuda_text(function).encode(), emitted.tasks, launch)
 
 
 def named(built: Built, symbol: str) -> Built:
     """The same kernel under a symbol of its own."""
-    return rename(built[0], {_SYMBOL: symbol}), built[1]
+    if built.launch is None:
+        return replace(built, code=rename(built.code, {_SYMBOL: symbol}))
+    code = re.sub(rf"\b{_SYMBOL}\b", symbol, built.code.decode()).encode()
+    return replace(built, code=code, launch=replace(built.launch, kernel=symbol))

@@ -21,7 +21,7 @@ from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
 from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Target
 
-from .build_jobs import Job
+from .build_jobs import Built, Job
 from .builder import Builder
 from .steps import Line, lines
 
@@ -56,12 +56,12 @@ def generate(
         of_node[node] = jobs.setdefault(job.content, job)
     builder.start(list(jobs.values()), target)
     refs = {node: _refs(node, weights) for node in nodes}
-    built = {}
+    built: dict[int, Built] = {}
     for i, result in builder.results():
         built[i] = result
         progress("kernels", len(built), len(jobs))
-    tasks = {job.symbol: built[i][1] for i, job in enumerate(jobs.values())}
-    return Program(
+    code = {job.symbol: built[i] for i, job in enumerate(jobs.values())}
+    program = Program(
         name=g.name,
         target=target.name,
         inputs=tuple(_port(v.name, v, scales) for v in g.inputs),
@@ -69,18 +69,23 @@ def generate(
         steps=tuple(
             _control(name, line)
             if line.what
-            else _step(name, line, of_node[line.node], refs[line.node], tasks[of_node[line.node].symbol])
+            else _step(name, line, of_node[line.node], refs[line.node], code[of_node[line.node].symbol])
             for name, line in zip(shortened(map(_label, order)), order, strict=True)
         ),
         weights=weights.bytes(),
-        objects=tuple((f"{job.symbol}.o", built[i][0]) for i, job in enumerate(jobs.values())),
+        objects=() if target.gpu else tuple((f"{symbol}.o", made.code) for symbol, made in code.items()),
         arena_bytes=max(arena.bytes, ALIGN),
         lower_bound=arena.lower_bound,
         arena_map=arena.map,
         threads=threads,
         align=target.align,
-        isa=tuple(sorted(target.cpu.isa)),
+        isa=() if target.gpu else tuple(sorted(target.cpu.isa)),
     )
+    if not target.gpu:
+        return program
+    from .cuda.modules import on_device
+
+    return on_device(program, target.gpu, {symbol: made.code.decode() for symbol, made in code.items()}, progress)
 
 
 def problem_of(node: Node, target: Target, threads: int) -> Problem:
@@ -127,6 +132,8 @@ def _refs(node: Node, weights: Weights) -> tuple[Ref, ...]:
     refs = [_ref(a, weights) for a in node.args] + [_ref(v, weights) for v in node.results]
     if int_attr(node, "scratch"):
         refs.append(Ref("scratch", int_attr(node, "scratch_at")))
+    if "zeros=" in str(node.attrs["config"]):
+        refs.append(Ref("zeros", 0))
     return tuple(refs)
 
 
@@ -176,16 +183,17 @@ def _control(name: str, line: Line) -> Step:
     )
 
 
-def _step(name: str, line: Line, job: Job, refs: tuple[Ref, ...], tasks: int) -> Step:
-    node = line.node
+def _step(name: str, line: Line, job: Job, refs: tuple[Ref, ...], code: Built) -> Step:
+    node, tasks = line.node, code.tasks
     cost = node.attrs["cost_us"]
     assert isinstance(cost, float)
     return Step(
         name=name,
-        symbol=job.symbol,
+        symbol="" if code.launch else job.symbol,
+        launch=code.launch,
         args=refs,
         tasks=tasks,
-        scratch_stride=scratch_stride(int_attr(node, "scratch")),
+        scratch_stride=0 if code.launch else scratch_stride(int_attr(node, "scratch")),
         grain=grain(tasks, cost),
         row=job.choice.row,
         config=str(node.attrs["config"]),

@@ -82,7 +82,8 @@ def build_candidates(problem: Problem, offers: Sequence[Choice], workers: int) -
 
     def build(i: int) -> tuple[bytes, int] | str:
         try:
-            return named(build_job(jobs[i], problem.target), jobs[i].symbol)
+            made = named(build_job(jobs[i], problem.target), jobs[i].symbol)
+            return made.code, made.tasks
         except Exception as error:
             return f"{type(error).__name__}: {error}"
 

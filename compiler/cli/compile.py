@@ -50,6 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="f16|int8",
         help="store constant weights so and widen them as they are read; int8 only where a layer waits for its weights",
     )
+    parser.add_argument("--precision", metavar="fp32|fp16", help="what values are stored in (GPUs; default: fp32)")
+    parser.add_argument(
+        "--arch", metavar="SM", help="GPU architectures to compile for, such as sm_80,sm_90 (default: the target's)"
+    )
     parser.add_argument("--quantize", metavar="int8", help="convolutions and matrix products on 8 bits; needs --calib")
     add_calibration_options(parser)
     parser.add_argument(
@@ -92,6 +96,8 @@ def _compile(args: argparse.Namespace) -> Bundle:
             threads=args.threads,
             passes=args.passes,
             weights=args.weights,
+            precision=args.precision,
+            arch=args.arch,
             tune=args.tune,
             tune_db=args.tune_db,
             quantize=args.quantize,

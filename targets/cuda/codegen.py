@@ -1,4 +1,4 @@
-"""TensorIR of a device function to CUDA C, through TVM's generator. Only the kernel itself is kept of what it writes."""
+"""TensorIR of a device function to CUDA C, through TVM's generator, of whose text only the kernel is kept."""
 
 from __future__ import annotations
 

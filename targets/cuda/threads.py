@@ -1,4 +1,4 @@
-"""Puts threads under a kernel: those of a grid that the kernel chose, or one thread per task where it is a generic one."""
+"""Puts threads under a kernel: a grid that the kernel chose, or one thread per task where it is a generic one."""
 
 from __future__ import annotations
 

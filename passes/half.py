@@ -1,0 +1,99 @@
+"""Computes in f16: values between operators are stored in half precision, sums and functions are formed in f32.
+
+Inputs and outputs of the model stay as they are. Operators whose results leave the range of f16 easily (squares, sums of
+many, exponentials by themselves) keep f32, as do those that take no f16 and the graphs of If and Loop.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from edgec.compiler.errors import IRError
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.op import OPS, build, const, const_array, is_const, rebuild
+from edgec.compiler.pipeline import graph_pass, lossy
+from edgec.compiler.session import Session
+
+HALF = 65504.0  # the largest f16
+WIDE = frozenset({"Pow", "Exp", "ReduceSum", "ReduceSumSquare", "ReduceProd", "ReduceL1", "ReduceL2", "CumSum", "CumProd"})
+WIDE |= frozenset({"Reciprocal", "ReduceLogSum", "ReduceLogSumExp", "Edgec.NonMaxSuppression", "Det", "BitCast"})
+STEPS = {
+    "canonicalize": "constants must be folded into layers",
+    "fold": "constants must be known",
+    "quantize": "it measures real values",
+    "integers": "it makes real numbers of what stays real",
+    "attention": "it looks for products and softmax as they stand",
+    "phases": "",
+    "channels": "",
+}
+
+
+@graph_pass("half", promise=lossy, after=STEPS, nested=False)
+def half(g: Graph, *, session: Session) -> Graph:
+    """Stores values in f16 and computes in f32 inside each operator; needs a target whose kernels are fast at that."""
+    session.known_rules.add("half")
+    return _Half(g, session).graph()
+
+
+class _Half:
+    """One run. `made`: the f16 form of values of the new graph, and the f32 form of f16 values, each made once."""
+
+    def __init__(self, g: Graph, session: Session) -> None:
+        self.old, self.session = g, session
+        self.halves: dict[Value, Value] = {}
+        self.wide: dict[Value, Value] = {}
+
+    def graph(self) -> Graph:
+        new: dict[Value, Value] = {}
+        for node in self.old.nodes():
+            args = tuple(new[a] for a in node.args)
+            new.update(zip(node.results, self._node(node, args), strict=True))
+        outputs = tuple(self._as(new[v], v.type.dtype) for v in self.old.outputs)
+        return self.old.with_values(tuple(new[v] for v in self.old.inputs), outputs)
+
+    def _node(self, node: Node, args: tuple[Value, ...]) -> tuple[Value, ...]:
+        kind = OPS[node.op].kind
+        if kind == "source":
+            return node.results
+        narrow = kind != "control" and node.op not in WIDE and not node.op.startswith("Edgec.N")
+        if narrow and any(a.type.dtype == "f32" for a in node.args):
+            halves = [self._half(a) for a in args]
+            if all(h is not None for h in halves) and (made := self._rebuilt(node, [h for h in halves if h])):
+                if self.session.step("half", node):
+                    return made.results
+        return rebuild(node, [self._as(a, old.type.dtype) for a, old in zip(args, node.args, strict=True)]).results
+
+    def _half(self, value: Value) -> Value | None:
+        """The value in f16 where it is a real one; None: a constant out of range."""
+        if value.type.dtype != "f32":
+            return value
+        if value not in self.halves:
+            if is_const(value):
+                array: Any = const_array(value)
+                finite = array[np.isfinite(array)]
+                if finite.size and np.abs(finite).max() > HALF:
+                    return None
+                self.halves[value] = const(array.astype(np.float16), value.node.name, value.node.origin)
+            else:
+                self.halves[value] = build("Cast", value, to="f16")
+        return self.halves[value]
+
+    def _rebuilt(self, node: Node, args: list[Value]) -> Node | None:
+        """The node on f16; None where its operator takes none, or the result stays real but is not f16."""
+        attrs = {"to": "f16"} if node.op == "Cast" and node.attrs.get("to") == "f32" else {}
+        try:
+            made = rebuild(node, args, **attrs)
+        except IRError:
+            return None
+        wanted = ["f16" if t.dtype == "f32" else t.dtype for t in node.types]
+        return made if [t.dtype for t in made.types] == wanted else None
+
+    def _as(self, value: Value, dtype: str) -> Value:
+        """The value in the type that it had."""
+        if value.type.dtype == dtype:
+            return value
+        if value not in self.wide:
+            self.wide[value] = build("Cast", value, to=dtype)
+        return self.wide[value]

@@ -1,0 +1,129 @@
+"""CUDA C to machine code and PTX: by NVRTC from its wheel (`edgec[cuda]`), or by `nvcc` where that is installed.
+
+Multiplications and additions are not fused (`--fmad=false`): a kernel that wants that says `fmaf`, and so gives the same
+bits as its emulation on a CPU.
+"""
+
+from __future__ import annotations
+
+import ctypes as c
+import re
+import shutil
+import subprocess
+import tempfile
+from dataclasses import dataclass
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Literal
+
+from edgec.compiler.errors import EdgecError
+
+Kind = Literal["cubin", "ptx"]
+_FLAGS = ("--std=c++17", "--fmad=false", "--extra-device-vectorization")
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a kernel takes of a multiprocessor, as the assembler states it; bytes of shared memory are static ones."""
+
+    kernel: str
+    registers: int
+    shared: int
+    spilled: int
+
+
+def compiled(source: str, arch: str, kind: Kind) -> tuple[bytes, list[Use]]:
+    """Code of a module for one architecture (`sm_87`), and of machine code what its kernels use."""
+    library = _nvrtc()
+    if library is not None:
+        return _by_nvrtc(library, source, arch, kind)
+    if (nvcc := shutil.which("nvcc")) is not None:
+        return _by_nvcc(nvcc, source, arch, kind)
+    raise EdgecError("no CUDA compiler: install NVRTC (pip install 'edgec[cuda]') or the CUDA toolkit (nvcc)")
+
+
+def _by_nvrtc(library: Any, source: str, arch: str, kind: Kind) -> tuple[bytes, list[Use]]:
+    program = c.c_void_p()
+    _check(library, library.nvrtcCreateProgram(c.byref(program), source.encode(), b"kernels.cu", 0, None, None))
+    try:
+        real = arch if kind == "cubin" else arch.replace("sm_", "compute_")
+        options = [f"--gpu-architecture={real}", *_FLAGS, "--ptxas-options=-v", "--device-int128"]
+        flags = (c.c_char_p * len(options))(*(option.encode() for option in options))
+        status = library.nvrtcCompileProgram(program, len(options), flags)
+        log = _text(library, program, "ProgramLog")
+        if status:
+            raise EdgecError(f"NVRTC refuses a kernel for {arch}: {_first_error(log)}") from RuntimeError(log)
+        return _text_bytes(library, program, "CUBIN" if kind == "cubin" else "PTX"), uses(log)
+    finally:
+        library.nvrtcDestroyProgram(c.byref(program))
+
+
+def _by_nvcc(nvcc: str, source: str, arch: str, kind: Kind) -> tuple[bytes, list[Use]]:
+    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
+        Path(folder, "kernels.cu").write_text(source)
+        real = arch if kind == "cubin" else arch.replace("sm_", "compute_")
+        command = [nvcc, f"-arch={real}", f"--{kind}", *_FLAGS, "-Xptxas=-v", "kernels.cu", "-o", "kernels.out"]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise EdgecError(f"nvcc refuses a kernel for {arch}: {_first_error(done.stderr)}") from RuntimeError(
+                done.stderr
+            )
+        return Path(folder, "kernels.out").read_bytes(), uses(done.stderr)
+
+
+def uses(log: str) -> list[Use]:
+    """The rows of ptxas' verbose output."""
+    found = []
+    entry = re.compile(
+        r"Compiling entry function '(\w+)'.*?(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads"
+        r".*?Used (\d+) registers([^\n]*)",
+        re.S,
+    )
+    for name, _, stores, loads, registers, rest in entry.findall(log):
+        shared = re.search(r"(\d+) bytes smem", rest)
+        found.append(Use(name, int(registers), int(shared[1]) if shared else 0, int(stores) + int(loads)))
+    return found
+
+
+def _first_error(log: str) -> str:
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line), lines[0] if lines else "no message")
+
+
+@cache
+def _nvrtc() -> Any:
+    """The library of the wheel nvidia-cuda-nvrtc, or of an installed toolkit; None where there is neither."""
+    for path in _libraries():
+        try:
+            library = c.CDLL(str(path))
+        except OSError:  # of another architecture, say: the next may do
+            continue
+        library.nvrtcGetErrorString.restype = c.c_char_p
+        return library
+    return None
+
+
+def _libraries() -> list[Path]:
+    spec = find_spec("nvidia")
+    roots = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
+    patterns = ("cu13/lib/libnvrtc.so.*", "cuda_nvrtc/lib/libnvrtc.so.*")
+    found = [path for root in roots for pattern in patterns for path in sorted(root.glob(pattern))]
+    return [path for path in found if "alt" not in path.name] + [Path("libnvrtc.so")]
+
+
+def _check(library: Any, status: int) -> None:
+    if status:
+        raise EdgecError(f"NVRTC: {library.nvrtcGetErrorString(status).decode()}")
+
+
+def _text(library: Any, program: Any, what: str) -> str:
+    return _text_bytes(library, program, what).rstrip(b"\0").decode(errors="replace")
+
+
+def _text_bytes(library: Any, program: Any, what: str) -> bytes:
+    size = c.c_size_t()
+    _check(library, getattr(library, f"nvrtcGet{what}Size")(program, c.byref(size)))
+    data = c.create_string_buffer(size.value)
+    _check(library, getattr(library, f"nvrtcGet{what}")(program, data))
+    return data.raw
