@@ -121,6 +121,8 @@ def vectorized(lanes: int, body: Callable[[Expr], Stmt], name: str = "v") -> Stm
     """`lanes` turns as one vector operation; everything under it is written for one lane."""
     if lanes == 1:
         return body(i32(0))
+    if on_device():  # whose threads are the lanes
+        return _loop(ForKind.UNROLLED, lanes, body, name)
     here = Lanes(tirx.Var(name, "int32"), lanes)
     _lanes.append(here)
     try:

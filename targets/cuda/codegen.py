@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import tvm
@@ -25,6 +26,7 @@ _LOWER = [
     tt.LowerIntrin(),
 ]
 _START = 'extern "C" __global__'
+_BITS = re.compile(r"\(\*\(([\w ]+?\**) \*\)\(&\(")  # as TVM reinterprets a value, which may be no variable
 _target = TvmTarget({"kind": "cuda", "arch": "sm_80"})  # the text is the same for all
 
 
@@ -41,4 +43,4 @@ def cuda_text(function: Any) -> str:
     module = tvm.ir.transform.Sequential(_LOWER)(module)
     text = str(tvm.get_global_func("target.build.cuda")(module, _target).inspect_source())
     kernel = text[text.rindex(_START) :]  # the last: a declaration stands before
-    return kernel.strip() + "\n"
+    return _BITS.sub(r"ec_bits<\1>(((", kernel).strip() + "\n"

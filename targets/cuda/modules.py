@@ -19,7 +19,7 @@ from .nvrtc import Kind, Use, compiled
 
 EMULATED = "emulated"
 KERNELS = 8  # of one module
-PRELUDE = Path(__file__).with_name("prelude.cuh")
+PRELUDE = ("prelude.cuh", "common.cuh")
 Progress = Callable[[str, int, int], None]
 
 
@@ -57,7 +57,7 @@ def _images(
     if real:
         wanted.append((max(real, key=number_of), "ptx"))
     jobs = [(k, arch, kind) for k in range(len(sources)) for arch, kind in wanted]
-    prelude = PRELUDE.read_text()
+    prelude = "".join(Path(__file__).with_name(name).read_text() for name in PRELUDE)
 
     def build(i: int) -> tuple[bytes, list[Use]] | str:
         k, arch, kind = jobs[i]
