@@ -157,9 +157,7 @@ def _by_threads(choice: Choice, gpu: Gpu, moved: int) -> Choice:
         return replace(choice, cost_us=cost)
     stride = scratch_stride(choice.scratch_bytes)
     workers = max(1, min(_MOST_WORKERS, _MOST_SCRATCH // stride))
-    return replace(
-        choice, cost_us=cost, scratch_bytes=workers * stride, config=(*choice.config, (WORKERS, workers))
-    )
+    return replace(choice, cost_us=cost, scratch_bytes=workers * stride, config=(*choice.config, (WORKERS, workers)))
 
 
 def worker_choice(choice: Choice) -> tuple[Choice, int]:

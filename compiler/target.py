@@ -74,6 +74,7 @@ class Gpu:
     ram_gbytes: float = 200.0
     launch_us: float = 1.5
     integrated: bool = False
+    others: tuple[tuple[str, Gpu], ...] = ()  # a usual device of another architecture, where that is asked for
 
 
 @dataclass(frozen=True)
@@ -152,14 +153,28 @@ def _field(name: str, value: Any, where: str) -> Any:
     if name == "cpu":
         return _record(Cpu, value, f"{where}: [cpu]")
     if name == "gpu":
-        return _record(Gpu, value, f"{where}: [gpu]")
+        return _gpu(value, f"{where}: [gpu]")
     if name == "isa":
         return frozenset(value)
     return tuple(value) if isinstance(value, list) else value
 
 
+def _gpu(table: Mapping[str, Any], where: str) -> Gpu:
+    """A device; a table [gpu.sm_90] in its own says how one of another architecture differs."""
+    others = {key: value for key, value in table.items() if isinstance(value, dict)}
+    first: Gpu = _record(Gpu, {key: value for key, value in table.items() if key not in others}, where)
+    found = []
+    for arch, changes in others.items():
+        whole = {**{f.name: getattr(first, f.name) for f in dataclasses.fields(Gpu)}, **changes, "archs": (arch,)}
+        found.append((arch, _record(Gpu, whole, f"{where[:-1]}.{arch}]")))
+    return dataclasses.replace(first, others=tuple(found))
+
+
 def with_archs(target: Target, archs: str | None) -> Target:
-    """A target with a GPU, for other architectures: `sm_80,sm_90`, of which the last serves newer GPUs too."""
+    """A target with a GPU, for other architectures: `sm_80,sm_90`, of which the last serves newer GPUs too.
+
+    Kernels are chosen for the first of them.
+    """
     if archs is None:
         return target
     if target.gpu is None:
@@ -168,7 +183,8 @@ def with_archs(target: Target, archs: str | None) -> Target:
     for name in names:
         if name not in ARCHS:
             raise EdgecError(f"arch: {name!r} is unknown{nearest(name, ARCHS)}; {', '.join(ARCHS)}")
-    return dataclasses.replace(target, gpu=dataclasses.replace(target.gpu, archs=names))
+    usual = dict(target.gpu.others).get(names[0], target.gpu)
+    return dataclasses.replace(target, gpu=dataclasses.replace(usual, archs=names))
 
 
 ARCHS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121", "emulated")

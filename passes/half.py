@@ -17,7 +17,9 @@ from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session
 
 HALF = 65504.0  # the largest f16
-WIDE = frozenset({"Pow", "Exp", "ReduceSum", "ReduceSumSquare", "ReduceProd", "ReduceL1", "ReduceL2", "CumSum", "CumProd"})
+WIDE = frozenset(
+    {"Pow", "Exp", "ReduceSum", "ReduceSumSquare", "ReduceProd", "ReduceL1", "ReduceL2", "CumSum", "CumProd"}
+)
 WIDE |= frozenset({"Reciprocal", "ReduceLogSum", "ReduceLogSumExp", "Edgec.NonMaxSuppression", "Det", "BitCast"})
 STEPS = {
     "canonicalize": "constants must be folded into layers",

@@ -1,4 +1,7 @@
-"""CUDA C to machine code and PTX: by NVRTC from its wheel (`edgec[cuda]`), or by `nvcc` where that is installed.
+"""CUDA C to machine code and PTX: by NVRTC from its wheels (`edgec[cuda]`), or by `nvcc` where that is installed.
+
+Code of CUDA 12 runs with drivers of 12 and 13, that of CUDA 13 with the newer ones only: so of two compilers the older
+one is taken that knows the architecture.
 
 Multiplications and additions are not fused (`--fmad=false`): a kernel that wants that says `fmaf`, and so gives the same
 bits as its emulation on a CPU.
@@ -35,9 +38,13 @@ class Use:
 
 def compiled(source: str, arch: str, kind: Kind) -> tuple[bytes, list[Use]]:
     """Code of a module for one architecture (`sm_87`), and of machine code what its kernels use."""
-    library = _nvrtc()
-    if library is not None:
-        return _by_nvrtc(library, source, arch, kind)
+    libraries = _nvrtc()
+    if libraries:
+        fitting = [library for library, known in libraries if arch in known]
+        if not fitting:
+            newest = libraries[-1][1]
+            raise EdgecError(f"arch: the installed NVRTC knows no {arch}; it knows {', '.join(newest)}")
+        return _by_nvrtc(fitting[0], source, arch, kind)
     if (nvcc := shutil.which("nvcc")) is not None:
         return _by_nvcc(nvcc, source, arch, kind)
     raise EdgecError("no CUDA compiler: install NVRTC (pip install 'edgec[cuda]') or the CUDA toolkit (nvcc)")
@@ -92,24 +99,31 @@ def _first_error(log: str) -> str:
 
 
 @cache
-def _nvrtc() -> Any:
-    """The library of the wheel nvidia-cuda-nvrtc, or of an installed toolkit; None where there is neither."""
+def _nvrtc() -> list[tuple[Any, list[str]]]:
+    """The libraries of the wheels nvidia-cuda-nvrtc-cu12 and nvidia-cuda-nvrtc, or of an installed toolkit, the oldest
+    first, each with the architectures that it knows."""
+    found = []
     for path in _libraries():
         try:
             library = c.CDLL(str(path))
         except OSError:  # of another architecture, say: the next may do
             continue
         library.nvrtcGetErrorString.restype = c.c_char_p
-        return library
-    return None
+        major, minor, count = c.c_int(), c.c_int(), c.c_int()
+        _check(library, library.nvrtcVersion(c.byref(major), c.byref(minor)))
+        _check(library, library.nvrtcGetNumSupportedArchs(c.byref(count)))
+        known = (c.c_int * count.value)()
+        _check(library, library.nvrtcGetSupportedArchs(known))
+        found.append(((major.value, minor.value), library, [f"sm_{n}" for n in known]))
+    return [(library, known) for _, library, known in sorted(found, key=lambda row: row[0])]
 
 
 def _libraries() -> list[Path]:
     spec = find_spec("nvidia")
     roots = [Path(p) for p in (spec.submodule_search_locations or ())] if spec else []
-    patterns = ("cu13/lib/libnvrtc.so.*", "cuda_nvrtc/lib/libnvrtc.so.*")
+    patterns = ("cuda_nvrtc/lib/libnvrtc.so.*", "cu1?/lib/libnvrtc.so.*")
     found = [path for root in roots for pattern in patterns for path in sorted(root.glob(pattern))]
-    return [path for path in found if "alt" not in path.name] + [Path("libnvrtc.so")]
+    return [path for path in found if "alt" not in path.name] or [Path("libnvrtc.so")]
 
 
 def _check(library: Any, status: int) -> None:
