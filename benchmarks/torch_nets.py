@@ -1,4 +1,4 @@
-"""The networks of benchmarks/cuda.py in PyTorch, from the libraries that publish them, and the ways in which it runs them.
+"""The networks of benchmarks/cuda.py in PyTorch, from the libraries that publish them, and how it runs them.
 
 Weights are random: for speed alone. Each network takes what the ONNX graph of the same name takes.
 """

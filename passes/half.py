@@ -1,7 +1,7 @@
 """Computes in f16: values between operators are stored in half precision, sums and functions are formed in f32.
 
-Inputs and outputs of the model stay as they are. Operators whose results leave the range of f16 easily (squares, sums of
-many, exponentials by themselves) keep f32, as do those that take no f16 and the graphs of If and Loop.
+Inputs and outputs of the model stay as they are. Operators whose results leave the range of f16 easily (squares, sums
+of many, exponentials by themselves) keep f32, as do those that take no f16 and the graphs of If and Loop.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from edgec.compiler.session import Session
 
 HALF = 65504.0  # the largest f16
 WIDE = frozenset(
-    {"Pow", "Exp", "ReduceSum", "ReduceSumSquare", "ReduceProd", "ReduceL1", "ReduceL2", "CumSum", "CumProd"}
+    "Pow Exp Reciprocal ReduceSum ReduceSumSquare ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp CumSum "
+    "CumProd Det BitCast Edgec.NonMaxSuppression".split()
 )
-WIDE |= frozenset({"Reciprocal", "ReduceLogSum", "ReduceLogSumExp", "Edgec.NonMaxSuppression", "Det", "BitCast"})
 STEPS = {
     "canonicalize": "constants must be folded into layers",
     "fold": "constants must be known",
@@ -59,13 +59,16 @@ class _Half:
         kind = OPS[node.op].kind
         if kind == "source":
             return node.results
-        narrow = kind != "control" and node.op not in WIDE and not node.op.startswith("Edgec.N")
-        if narrow and any(a.type.dtype == "f32" for a in node.args):
-            halves = [self._half(a) for a in args]
-            if all(h is not None for h in halves) and (made := self._rebuilt(node, [h for h in halves if h])):
-                if self.session.step("half", node):
-                    return made.results
+        real = any(a.type.dtype == "f32" for a in node.args)
+        made = self._on_halves(node, args) if real and kind != "control" and node.op not in WIDE else None
+        if made is not None and self.session.step("half", node):
+            return made.results
         return rebuild(node, [self._as(a, old.type.dtype) for a, old in zip(args, node.args, strict=True)]).results
+
+    def _on_halves(self, node: Node, args: tuple[Value, ...]) -> Node | None:
+        """The node on f16; None where a constant is out of its range, or the operator does not take it."""
+        halves = [half for half in map(self._half, args) if half is not None]
+        return self._rebuilt(node, halves) if len(halves) == len(args) else None
 
     def _half(self, value: Value) -> Value | None:
         """The value in f16 where it is a real one; None: a constant out of range."""

@@ -3,8 +3,8 @@
 Code of CUDA 12 runs with drivers of 12 and 13, that of CUDA 13 with the newer ones only: so of two compilers the older
 one is taken that knows the architecture.
 
-Multiplications and additions are not fused (`--fmad=false`): a kernel that wants that says `fmaf`, and so gives the same
-bits as its emulation on a CPU.
+Multiplications and additions are not fused (`--fmad=false`): a kernel that wants that says `fmaf`, and so gives the
+same bits as its emulation on a CPU.
 """
 
 from __future__ import annotations

@@ -1,0 +1,100 @@
+"""The pass `half`: what is stored in f16, what stays, and how far the answers move."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgec.compiler.driver import compile_model
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.op import build, const
+from edgec.compiler.pipeline import parse_pipeline, run_pipeline
+from edgec.compiler.session import Session
+
+
+def given(*shape: int, dtype: str = "f32", name: str = "x") -> Value:
+    return Value(Node("Input", (), (Type(dtype, shape),), {}, name))
+
+
+def halved(inputs: Sequence[Value], *outputs: Value) -> tuple[Graph, Graph]:
+    """A graph, and what the pass makes of it."""
+    graph = Graph("g", tuple(inputs), outputs, tuple(f"y{k}" for k in range(len(outputs))))
+    return graph, run_pipeline(graph, parse_pipeline("half"), Session())
+
+
+def kinds(graph: Graph) -> dict[str, str]:
+    """Element type by operator, of those that compute."""
+    return {n.op: n.types[0].dtype for n in graph.nodes() if n.op not in ("Input", "Const", "Cast")}
+
+
+def network() -> tuple[Value, Value]:
+    rng = np.random.default_rng(0)
+
+    def weights(*shape: int) -> Value:
+        return const((rng.standard_normal(shape) / np.sqrt(np.prod(shape[1:]))).astype(np.float32))
+
+    x = given(1, 3, 8, 8)
+    y = build("Relu", build("Conv", x, weights(16, 3, 3, 3), weights(16), pads=(1, 1, 1, 1)))
+    y = build("Reshape", y, shape=(1, 1024))
+    return x, build("Softmax", build("MatMul", y, weights(1024, 10)), axis=1)
+
+
+def test_everything_between_inputs_and_outputs_is_half() -> None:
+    x, y = network()
+    plain, half = halved([x], y)
+    assert set(kinds(half).values()) == {"f16"}
+    assert [v.type.dtype for v in (*half.inputs, *half.outputs)] == ["f32", "f32"]
+    image: Any = np.random.default_rng(1).standard_normal(x.shape).astype(np.float32)
+    got, want = run(half, [image])[0], run(plain, [image])[0]
+    assert 0 < np.abs(got - want).max() < 2e-3
+
+
+def test_squares_and_exponentials_stay_real() -> None:
+    x = given(4, 8)
+    _, half = halved([x], build("Add", build("Exp", x), build("Pow", x, const(np.float32(2)))))
+    assert kinds(half) == {"Exp": "f32", "Pow": "f32", "Add": "f16"}
+
+
+def test_a_constant_beyond_the_range_keeps_its_operator_real() -> None:
+    x = given(4)
+    _, half = halved([x], build("Mul", build("Relu", x), const(np.float32(1e6))))
+    assert kinds(half) == {"Relu": "f16", "Mul": "f32"}
+
+
+def test_infinity_is_within_the_range() -> None:
+    x = given(4)
+    _, half = halved([x], build("Max", x, const(np.float32(-np.inf))))
+    assert kinds(half) == {"Max": "f16"}
+
+
+def test_integers_are_left_alone() -> None:
+    x, i = given(4, 8), given(2, dtype="i64", name="i")
+    _, half = halved([x, i], build("Gather", x, i, axis=0), build("Add", i, i))
+    assert kinds(half) == {"Gather": "f16", "Add": "i64"}
+
+
+def test_a_cast_of_integers_gives_halves_to_those_who_read_it() -> None:
+    i = given(4, dtype="i64", name="i")
+    _, half = halved([i], build("Relu", build("Cast", i, to="f32")))
+    assert kinds(half) == {"Relu": "f16"}
+
+
+@pytest.mark.parametrize(
+    ("target", "precision", "said"),
+    [("x86", "fp16", "for targets with a GPU"), ("cuda", "fp8", "'fp8' is none"), ("cuda", "half", "fp32 or fp16")],
+)
+def test_a_precision_that_is_not_there(tmp_path: Any, target: str, precision: str, said: str) -> None:
+    with pytest.raises(EdgecError, match=said):
+        compile_model("missing.onnx", target=target, out=tmp_path / "out", precision=precision)
+
+
+def test_architectures(tmp_path: Any) -> None:
+    with pytest.raises(EdgecError, match="'sm_99' is unknown"):
+        compile_model("missing.onnx", target="cuda", out=tmp_path / "out", arch="sm_99")
+    with pytest.raises(EdgecError, match="has no GPU"):
+        compile_model("missing.onnx", target="x86", out=tmp_path / "out", arch="sm_90")
