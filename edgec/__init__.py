@@ -96,7 +96,8 @@ def compile(
 
     return compile_model(
         model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
-        weights=weights, precision=precision, arch=arch, tune=tune, tune_db=tune_db, quantize=quantize, calib=calib, calib_prep=calib_prep,
+        weights=weights, precision=precision, arch=arch, tune=tune, tune_db=tune_db, quantize=quantize,
+        calib=calib, calib_prep=calib_prep,
         max_drop=max_drop, score=score, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
         progress=progress,
     )  # fmt: skip

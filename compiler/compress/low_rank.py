@@ -13,11 +13,12 @@ from ..ir import Graph, Node, Value
 from ..macs import macs, node_macs
 from ..ops.common import Tensor
 from ..quantize.placement import LAYERS, Layer, constant, layers_of
-from ..session import Session, place
+from ..session import Session
 from .costs import LayerCosts
 from .decompose import METHODS
 from .forms import Form, Splittable, candidates, splittable
 from .frontier import Offer, frontier
+from .groups import label
 from .moments import Spread, Spreads, spreads
 from .pieces import weights_of
 from .repair import Fit, Refit, refitted
@@ -220,7 +221,7 @@ class Job:
             self.session.note("no layer is split")
 
     def _record(self, node: Node, able: Splittable | None, made: Split | None, fit: Fit | None) -> Record:
-        name, shape, count = place(node), node.args[1].shape, node_macs(node)
+        name, shape, count = label(node), node.args[1].shape, node_macs(node)
         cost = able.cost if able is not None else self.stays.get(node)
         if made is None:
             reason = self.reasons.get(node, "others save as much at a smaller error")
