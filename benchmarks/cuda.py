@@ -26,6 +26,7 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 SLICE, ROUNDS = 0.15, 5
+LENGTH = 128  # of sequences, where the model leaves it open
 Job = tuple[str, int, str]
 
 
@@ -49,18 +50,30 @@ def main() -> None:
                 Path(args.json).write_text(json.dumps(rows, indent=1))
 
 
-def shapes_of(path: str, batch: int) -> dict[str, tuple[int, ...]]:
-    """Shapes of the inputs: the batch first, open axes of sequences 128 long."""
+def batched(path: str, batch: int) -> Any:
+    """The model for a batch: first dimensions of inputs, and of shapes that are written as constants."""
     import onnx
+    from onnx import numpy_helper
 
-    graph = onnx.load(path, load_external_data=False).graph
-    weights = {i.name for i in graph.initializer}
-    found = {}
-    for i in graph.input:
+    proto = onnx.load(path)
+    names = {n.input[1] for n in proto.graph.node if n.op_type == "Reshape"}
+    names |= {i for n in proto.graph.node if n.op_type == "Where" for i in n.input[1:]}  # of an Expand
+    shapes = [i for i in proto.graph.initializer if i.name in names]
+    shapes += [n.attribute[0].t for n in proto.graph.node if n.op_type == "Constant" and n.output[0] in names]
+    for tensor in shapes:
+        dims = numpy_helper.to_array(tensor).copy()
+        if dims.size > 1 and dims[0] == 1 and dims.dtype == np.int64:
+            dims[0] = batch if (dims[1:] == -1).all() else 0  # 0: as it comes in
+            tensor.CopyFrom(numpy_helper.from_array(dims, tensor.name))
+    weights = {i.name for i in proto.graph.initializer}
+    for i in proto.graph.input:
         if i.name not in weights:
-            dims = [d.dim_value for d in i.type.tensor_type.shape.dim]
-            found[i.name] = (batch, *(d or 128 for d in dims[1:]))
-    return found
+            for k, d in enumerate(i.type.tensor_type.shape.dim):
+                d.dim_value = batch if k == 0 else d.dim_value or LENGTH
+    for o in proto.graph.output:
+        o.type.tensor_type.ClearField("shape")
+    del proto.graph.value_info[:]
+    return proto
 
 
 def arch() -> str:
@@ -81,7 +94,7 @@ def build(job: Job, out: str) -> tuple[str, float]:
 
     model, batch, precision = job
     started = time.perf_counter()
-    edgec.compile(model, "cuda", out, shapes=shapes_of(model, batch), precision=precision, arch=arch())
+    edgec.compile(batched(model, batch), "cuda", out, name="model", precision=precision, arch=arch())
     return out, time.perf_counter() - started
 
 
@@ -118,15 +131,9 @@ def opened(folder: str) -> tuple[Any, dict[str, Any]]:
 
 
 def difference(model: str, batch: int, loaded: Any, inputs: dict[str, Any]) -> float:
-    import onnx
     import onnxruntime as ort
 
-    proto = onnx.load(model)
-    for i in proto.graph.input:
-        if i.name in inputs:
-            i.type.tensor_type.shape.dim[0].dim_value = batch
-    for o in proto.graph.output:
-        o.type.tensor_type.ClearField("shape")
+    proto = batched(model, batch)
     wanted = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"]).run(None, inputs)
     got = loaded.run(inputs)
     shares = [
