@@ -68,7 +68,7 @@ ec_switch_stack:
 )");
 void switch_stack(Thread &from, Thread &to) { ec_switch_stack(&from.stack_pointer, to.stack_pointer); }
 void prepare(unsigned t, void (*entry)()) {
-  void **top = (void **)(stack_of(t) + kStack - 64);  // a multiple of 16: what a function finds behind its return address
+  void **top = (void **)(stack_of(t) + kStack - 72);  // where a function finds its return address: 8 below 16 n
   *top = nullptr;
   *--top = (void *)entry;
   for (int i = 0; i < 6; ++i) *--top = nullptr;
