@@ -1,5 +1,5 @@
 /* Opens a model on an arena and walks its table of steps.  Needs no operating system and no C library. */
-#include "edgec/edgec.h"
+#include "edgec/device.h"
 
 static void *resolve(const ec_model *model, ec_ref ref, size_t scratch)
 {
@@ -18,6 +18,8 @@ void ec_step_args(const ec_model *model, const ec_step *step, uint32_t worker, v
 ec_status ec_step_run(const ec_model *model, const ec_step *step)
 {
     void *args[EC_MAX_ARGS];
+    if (model->desc->device != NULL)
+        return EC_ERR_ARG;
     if (step->tasks == 0)
         return EC_OK;
     ec_step_args(model, step, 0, args);
@@ -41,11 +43,13 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
     model->desc = NULL;
     model->arena = (uint8_t *)arena;
     model->next = 0;
+    model->begun = 0;
     model->dispatch = NULL;
     model->backend = NULL;
     model->profile = NULL;
     model->profile_user = NULL;
     model->clock = NULL;
+    model->instance = NULL;
     if (desc == NULL || arena == NULL)
         return EC_ERR_ARG;
     if (desc->abi != EC_ABI || desc->max_args > EC_MAX_ARGS)
@@ -58,7 +62,24 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
     if (desc->arena_align > 1 && ((uintptr_t)arena & (desc->arena_align - 1)) != 0)
         return EC_ERR_ALIGN;
     model->desc = desc;
-    return EC_OK;
+    const ec_status status = desc->device != NULL ? desc->device->ops->open(model) : EC_OK;
+    if (status != EC_OK)
+        model->desc = NULL;
+    return status;
+}
+
+/* The backend of an open model, or NULL. */
+static const ec_device_ops *device_of(const ec_model *model)
+{
+    return model != NULL && model->desc != NULL && model->desc->device != NULL ? model->desc->device->ops : NULL;
+}
+
+void ec_close(ec_model *model)
+{
+    if (device_of(model) != NULL)
+        device_of(model)->close(model);
+    if (model != NULL)
+        model->desc = NULL;
 }
 
 static ec_tensor view(const ec_model *model, const ec_io *io)
@@ -138,6 +159,8 @@ ec_status ec_step_next(ec_model *model)
 {
     if (model == NULL || model->desc == NULL)
         return EC_ERR_ARG;
+    if (model->desc->device != NULL)
+        return model->desc->device->ops->step(model);
     const uint32_t steps = model->desc->n_steps;
     if (model->next < steps) { /* not so in a model without steps */
         const ec_step *step = &model->desc->steps[model->next];
@@ -157,8 +180,10 @@ ec_status ec_step_next(ec_model *model)
     return (ec_status)(steps - model->next);
 }
 
-ec_status ec_run(ec_model *model)
+ec_status ec_run_async(ec_model *model)
 {
+    if (device_of(model) != NULL && model->begun == 0)
+        return device_of(model)->run(model);
     ec_status left;
     do
         left = ec_step_next(model);
@@ -166,10 +191,23 @@ ec_status ec_run(ec_model *model)
     return left;
 }
 
+ec_status ec_wait(ec_model *model)
+{
+    if (model == NULL || model->desc == NULL)
+        return EC_ERR_ARG;
+    return model->desc->device != NULL ? model->desc->device->ops->wait(model) : EC_OK;
+}
+
+ec_status ec_run(ec_model *model)
+{
+    const ec_status status = ec_run_async(model);
+    return status == EC_OK ? ec_wait(model) : status;
+}
+
 void ec_restart(ec_model *model)
 {
     if (model != NULL)
-        model->next = 0;
+        model->next = model->begun = 0;
 }
 
 ec_status ec_set_profile(ec_model *model, ec_profile hook, void *user, ec_clock clock)
@@ -184,11 +222,28 @@ ec_status ec_set_profile(ec_model *model, ec_profile hook, void *user, ec_clock 
 
 ec_status ec_set_dispatch(ec_model *model, ec_dispatch dispatch, void *backend)
 {
-    if (model == NULL || model->desc == NULL)
+    if (model == NULL || model->desc == NULL || (dispatch != NULL && model->desc->device != NULL))
         return EC_ERR_ARG;
     model->dispatch = dispatch;
     model->backend = backend;
     return EC_OK;
+}
+
+ec_status ec_read(const ec_model *model, ec_ref from, void *to, size_t bytes)
+{
+    if (model == NULL || model->desc == NULL || to == NULL)
+        return EC_ERR_ARG;
+    if (model->desc->device != NULL)
+        return model->desc->device->ops->read(model, from, to, bytes);
+    const uint8_t *place = (const uint8_t *)resolve(model, from, 0);
+    for (size_t i = 0; i < bytes; i++)
+        ((uint8_t *)to)[i] = place[i];
+    return EC_OK;
+}
+
+const char *ec_device_error(const ec_desc *desc)
+{
+    return desc != NULL && desc->abi == EC_ABI && desc->device != NULL ? desc->device->ops->error() : "";
 }
 
 const ec_desc *ec_select(const ec_desc *desc, uint32_t isa)
@@ -208,32 +263,4 @@ uint32_t ec_missing_isa(const ec_desc *desc)
 size_t ec_model_bytes(void)
 {
     return sizeof(ec_model);
-}
-
-const char *ec_strerror(ec_status status)
-{
-    switch (status) {
-    case EC_OK:
-        return "ok";
-    case EC_ERR_ABI:
-        return "the model was compiled for another version of the edgec runtime";
-    case EC_ERR_ARENA:
-        return "the arena is smaller than the model needs";
-    case EC_ERR_ALIGN:
-        return "the arena is not aligned as the model needs";
-    case EC_ERR_ISA:
-        return "this CPU lacks an instruction set that the model uses";
-    case EC_ERR_ARG:
-        return "null pointer, index out of range, or model not open";
-    case EC_ERR_LOAD:
-        return "the shared library cannot be loaded";
-    case EC_ERR_SYMBOL:
-        return "the shared library is not an edgec bundle";
-    case EC_ERR_MEMORY:
-        return "out of memory";
-    case EC_ERR_THREAD:
-        return "the system refused to start a thread";
-    default:
-        return "unknown status";
-    }
 }

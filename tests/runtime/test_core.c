@@ -278,7 +278,7 @@ static void every_status_has_its_words(void)
             CHECK(strcmp(ec_strerror(a), ec_strerror(b)) != 0);
     }
     CHECK(strcmp(ec_strerror(1), "unknown status") == 0);
-    CHECK(strcmp(ec_strerror(EC_ERR_THREAD - 1), "unknown status") == 0);
+    CHECK(strcmp(ec_strerror(EC_ERR_DEVICE - 1), "unknown status") == 0);
 }
 
 #if defined(__x86_64__)

@@ -1,4 +1,4 @@
-/* edgec.h - run a model compiled by edgec.  C11, no allocation, no globals, no errno, no stdio.
+/* edgec.h - run a model compiled by edgec.  C11; on CPUs no allocation, no globals, no errno, no stdio.
  *
  * `edgec compile tiny.onnx` writes tiny.h and a library.  tiny.h declares `tiny_desc`, the const description of the
  * model, and TINY_ARENA_BYTES, the memory that one instance of it needs.  A whole program:
@@ -33,7 +33,8 @@
  * -- end
  *
  * Memory.   The caller owns everything: `ec_model` (any storage), the arena (ec_desc.arena_bytes, aligned to
- *           ec_desc.arena_align).  There is no close: forget both when done.  Weights are const and shared.
+ *           ec_desc.arena_align).  Weights are const and shared.  On a CPU forget both when done; a model on an
+ *           accelerator has memory there too, which ec_close gives back.
  * Inputs.   Input tensors lie in the arena, and the model may reuse that memory during a run.  Write every input
  *           before every run.  Outputs stay valid until the next run or the next write to an input.
  * Sizes.    The size of some outputs depends on data: the boxes that a detector keeps, say.  Such an output has memory
@@ -44,13 +45,16 @@
  *               for (int64_t i = 0; i < ec_output_count(&model, 0); i++) draw(boxes + 4 * i);
  * Threads.  One thread at a time uses an ec_model.  Any number of models, of one descriptor or of several, run on
  *           any number of threads, each with its own arena.  To split one model over threads: edgec/pool.h.
+ * Devices.  The steps of a model that was compiled for a GPU run there; the arena then holds inputs and outputs only, and
+ *           all functions mean the same.  ec_run_async does not wait for the end.  More: edgec/cuda.h.
  * Levels.   A library may hold a model several times, each for another level of the CPU: descriptors that are linked
  *           by ec_desc.fallback, the most demanding first.  ec_open takes the first that this CPU can run;
  *           model.desc->target then names it.  To open a lower one: ec_open(&model, tiny_desc.fallback, ...).
  * Errors.   Functions return EC_OK (0) or a negative ec_status; ec_strerror names it.  A descriptor is generated code
  *           and as trusted as any function you link: its offsets are not checked again.
  *
- * More: edgec/pool.h (threads), edgec/loader.h (open a .so), edgec/bench.h (timing), edgec/edgec.hpp (C++17).
+ * More: edgec/pool.h (threads), edgec/loader.h (open a .so), edgec/bench.h (timing), edgec/cuda.h (GPUs),
+ *       edgec/edgec.hpp (C++17).
  */
 #ifndef EDGEC_EDGEC_H
 #define EDGEC_EDGEC_H
@@ -65,7 +69,7 @@ extern "C" {
 #define EC_ALIGNAS(bytes) _Alignas(bytes)
 #endif
 
-#define EC_ABI 4       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
+#define EC_ABI 5       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
 #define EC_MAX_ARGS 32 /* arguments of one kernel: ec_run keeps so many pointers on the stack */
 
 typedef int32_t ec_status;
@@ -78,8 +82,13 @@ enum {
     EC_ERR_ARG = -5,    /* null pointer, index out of range, or a model that is not open */
     EC_ERR_LOAD = -6,   /* ec_load: no such file, or the system cannot load it: dlerror() */
     EC_ERR_SYMBOL = -7, /* ec_load: a shared library, but not an edgec bundle */
-    EC_ERR_MEMORY = -8, /* out of memory (pool, loader and C++ wrapper only) */
-    EC_ERR_THREAD = -9  /* the system refused a thread (pool only) */
+    EC_ERR_MEMORY = -8, /* out of memory (pool, loader, C++ wrapper and devices only) */
+    EC_ERR_THREAD = -9, /* the system refused a thread (pool only) */
+    /* Of models on an accelerator; ec_device_error says more: */
+    EC_ERR_NO_DEVICE = -10, /* no driver, or no device that it knows */
+    EC_ERR_DRIVER = -11,    /* the driver is too old */
+    EC_ERR_ARCH = -12,      /* compiled for other devices than this one */
+    EC_ERR_DEVICE = -13     /* the driver reported an error */
 };
 
 /* Element types.  Those of 6, 4 and 2 bits take one byte per element: the number is in the lowest bits, extended to the
@@ -141,8 +150,9 @@ enum {
 /* A kernel runs the tasks begin .. end-1 of its step.  Tasks are independent: any split over workers is valid. */
 typedef void (*ec_kernel)(void *const *args, int32_t begin, int32_t end);
 
-/* A place in memory.  EC_SCRATCH lies in the arena, once per worker: offset + worker * ec_step.scratch_stride. */
-enum { EC_ARENA = 0, EC_WEIGHTS = 1, EC_SCRATCH = 2 };
+/* A place in memory.  EC_SCRATCH lies in the arena, once per worker: offset + worker * ec_step.scratch_stride.
+ * EC_ZEROS, only on a device: zero when a model opens, and left so by each step. */
+enum { EC_ARENA = 0, EC_WEIGHTS = 1, EC_SCRATCH = 2, EC_ZEROS = 3 };
 typedef struct ec_ref {
     uint32_t region, offset; /* offset in bytes */
 } ec_ref;
@@ -185,6 +195,7 @@ typedef struct ec_desc {
     const char *name, *version;
     const char *target;             /* what the kernels were compiled for, as `edgec targets` names it */
     const struct ec_desc *fallback; /* the same model for lesser CPUs, with the same arena and weights; or NULL */
+    const struct ec_device *device; /* what runs the steps instead of the CPU (edgec/device.h), or NULL */
 } ec_desc;
 
 /* ---- What the program holds -------------------------------------------------------------------------------------- */
@@ -194,7 +205,7 @@ typedef struct ec_model ec_model;
 /* Runs all tasks of a step: what a thread pool or an accelerator puts in place of the plain call. */
 typedef ec_status (*ec_dispatch)(void *backend, const ec_model *model, const ec_step *step);
 
-/* Called after each step with its index and duration. */
+/* Called after each step with its index and duration; on a device perhaps only when all have run. */
 typedef void (*ec_profile)(void *user, uint32_t step, uint64_t nanoseconds);
 typedef uint64_t (*ec_clock)(void); /* nanoseconds since any fixed moment */
 
@@ -203,11 +214,13 @@ struct ec_model {
     const ec_desc *desc; /* NULL: not open */
     uint8_t *arena;
     uint32_t next;        /* index of the step that runs next; 0 between runs */
+    uint32_t begun;       /* on a device: whether ec_step_next is within a run */
     ec_dispatch dispatch; /* NULL: every step runs in the calling thread */
     void *backend;
     ec_profile profile;
     void *profile_user;
     ec_clock clock;
+    void *instance; /* what the model has on a device */
 };
 
 /* A view of one input or output: where its elements are, and what they are.  {NULL, NULL} for a bad index. */
@@ -217,9 +230,13 @@ typedef struct ec_tensor {
 } ec_tensor;
 
 /* Binds a descriptor, or the first of its fallbacks that this CPU can run, to an arena of `bytes` bytes.
- * EC_ERR_ARG, _ABI, _ISA, _ARENA, _ALIGN (checked in this order) leave the model closed: every other function then
- * answers EC_ERR_ARG or {NULL, NULL}. */
+ * EC_ERR_ARG, _ABI, _ISA, _ARENA, _ALIGN (checked in this order), and of a device _NO_DEVICE, _DRIVER, _ARCH, _DEVICE,
+ * _MEMORY leave the model closed: every other function then answers EC_ERR_ARG or {NULL, NULL}. */
 ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t bytes);
+
+/* Waits for a run that ec_run_async began, gives back what the model has on a device, and leaves it closed.
+ * A model on a CPU has nothing to give back. */
+void ec_close(ec_model *model);
 
 ec_tensor ec_input(const ec_model *model, uint32_t index);
 ec_tensor ec_output(const ec_model *model, uint32_t index);
@@ -234,6 +251,14 @@ int32_t ec_find(const ec_io *ios, uint32_t count, const char *name);
 /* Runs the steps that are left: all of them, or the rest of a run that ec_step_next began. */
 ec_status ec_run(ec_model *model);
 
+/* Begins a run and leaves it to the device: until ec_wait has returned, inputs must stay as they are and outputs mean
+ * nothing.  Runs of one model follow each other.  On a CPU, and where a model has branches or loops, the run may be over
+ * when this returns. */
+ec_status ec_run_async(ec_model *model);
+
+/* Waits until all runs that ec_run_async began are over; what went wrong in them. */
+ec_status ec_wait(ec_model *model);
+
 /* Runs one step and returns how many stand after it, so that a main loop can do other work between steps:
  *     while ((left = ec_step_next(&model)) > 0) poll_sensors();
  * In a model with loops steps run several times, and branches leave some out.  0 means that the outputs are ready and the
@@ -243,8 +268,8 @@ ec_status ec_step_next(ec_model *model);
 /* Abandons a run that ec_step_next began; the next one starts with the first step. */
 void ec_restart(ec_model *model);
 
-/* Times each step with `clock` (edgec/bench.h has one; firmware brings its own) and reports it; NULL `hook`: off.
- * EC_ERR_ARG for a hook without a clock. */
+/* Times each step with `clock` (edgec/bench.h has one; firmware brings its own; a device has its own) and reports it;
+ * NULL `hook`: off.  EC_ERR_ARG for a hook without a clock. */
 ec_status ec_set_profile(ec_model *model, ec_profile hook, void *user, ec_clock clock);
 
 /* What went wrong, in a few English words; "unknown status" for any other number.  Never NULL. */
@@ -274,13 +299,13 @@ void ec_more(void *const *args, int32_t begin, int32_t end);  /* byte result, in
 
 /* ---- For those who write backends and bindings ------------------------------------------------------------------- */
 
-/* Resolves a step's arguments for one worker; `worker` < max(1, desc->threads). */
+/* Resolves a step's arguments for one worker; `worker` < max(1, desc->threads).  Not for models on a device. */
 void ec_step_args(const ec_model *model, const ec_step *step, uint32_t worker, void *args[EC_MAX_ARGS]);
 
-/* Runs all tasks of a step in the calling thread, as worker 0. */
+/* Runs all tasks of a step in the calling thread, as worker 0.  EC_ERR_ARG for a model on a device. */
 ec_status ec_step_run(const ec_model *model, const ec_step *step);
 
-/* Makes `dispatch` run every step of the model; NULL: back to the calling thread. */
+/* Makes `dispatch` run every step of the model; NULL: back to the calling thread.  EC_ERR_ARG for a model on a device. */
 ec_status ec_set_dispatch(ec_model *model, ec_dispatch dispatch, void *backend);
 
 /* sizeof(ec_model), for languages that cannot read this header. */
