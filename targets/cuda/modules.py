@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.parallel import forked
@@ -19,7 +20,7 @@ from .nvrtc import Kind, Use, compiled
 
 EMULATED = "emulated"
 KERNELS = 8  # of one module
-PRELUDE = ("prelude.cuh", "common.cuh")
+PRELUDE, COMMON = (Path(__file__).with_name(name).read_text() for name in ("prelude.cuh", "common.cuh"))
 Progress = Callable[[str, int, int], None]
 
 
@@ -53,16 +54,21 @@ def _images(
 ) -> tuple[tuple[tuple[Image, ...], ...], dict[str, list[Use]]]:
     """Modules x architectures, and what kernels use on each architecture."""
     real = [arch for arch in gpu.archs if arch != EMULATED]
-    wanted: list[tuple[str, Kind]] = [(arch, "cubin") for arch in real]
+    wanted: list[tuple[str, Kind | Literal["emulated"]]] = [(arch, "cubin") for arch in real]
     if real:
         wanted.append((max(real, key=number_of), "ptx"))
+    if EMULATED in gpu.archs:
+        wanted.append((EMULATED, "emulated"))
     jobs = [(k, arch, kind) for k in range(len(sources)) for arch, kind in wanted]
-    prelude = "".join(Path(__file__).with_name(name).read_text() for name in PRELUDE)
 
     def build(i: int) -> tuple[bytes, list[Use]] | str:
         k, arch, kind = jobs[i]
         try:
-            return compiled(prelude + sources[k], arch, kind)
+            if kind == "emulated":
+                from .emulation import emulated_library
+
+                return emulated_library(COMMON + sources[k]), []
+            return compiled(PRELUDE + COMMON + sources[k], arch, kind)
         except EdgecError as error:
             return str(error)
 
@@ -73,17 +79,11 @@ def _images(
             raise EdgecError(result)
         k, arch, kind = jobs[i]
         code, uses = result
-        modules[k][wanted.index((arch, kind))] = Image(number_of(arch), kind, code)
+        modules[k][wanted.index((arch, kind))] = Image(0 if kind == "emulated" else number_of(arch), kind, code)
         if kind == "cubin":
             used.setdefault(arch, []).extend(uses)
         progress("device code", done + 1, len(jobs))
-    made = [[image for image in images if image] for images in modules]
-    if EMULATED in gpu.archs:
-        from .emulation import emulated_library
-
-        for source, images in zip(sources, made, strict=True):
-            images.append(Image(0, "emulated", emulated_library(source)))
-    return tuple(map(tuple, made)), used
+    return tuple(tuple(image for image in images if image) for images in modules), used
 
 
 def number_of(arch: str) -> int:
