@@ -20,7 +20,7 @@ from .nvrtc import Kind, Use, compiled
 
 EMULATED = "emulated"
 KERNELS = 8  # of one module
-PRELUDE, COMMON = (Path(__file__).with_name(name).read_text() for name in ("prelude.cuh", "common.cuh"))
+PRELUDE = Path(__file__).with_name("prelude.cuh").read_text()
 Progress = Callable[[str, int, int], None]
 
 
@@ -67,8 +67,8 @@ def _images(
             if kind == "emulated":
                 from .emulation import emulated_library
 
-                return emulated_library(COMMON + sources[k]), []
-            return compiled(PRELUDE + COMMON + sources[k], arch, kind)
+                return emulated_library(sources[k]), []
+            return compiled(PRELUDE + sources[k], arch, kind)
         except EdgecError as error:
             return str(error)
 

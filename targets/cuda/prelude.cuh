@@ -29,6 +29,14 @@ typedef unsigned long long uint64_t;
 #define CUDART_NAN __longlong_as_double(0xfff8000000000000ll)
 #endif
 
+// The bits of a value as another type of the same size.
+template <class To, class From> EC_DEVICE To ec_bits(From x) {
+  static_assert(sizeof(To) == sizeof(From), "another number of bits");
+  To y;
+  memcpy(&y, &x, sizeof y);
+  return y;
+}
+
 // IEEE binary16. Arithmetic goes through float: with 24 >= 2 * 11 + 2 bits the second rounding never differs.
 struct half {
   unsigned short bits;
