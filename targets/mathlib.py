@@ -111,8 +111,8 @@ def is_nan(x: Expr) -> Expr:
 
 def fenced(x: Expr) -> Expr:
     """`x`, rounded: a product that is not fused with the addition that follows."""
-    if on_device():  # where nothing is fused (targets/cuda/nvrtc.py)
-        return x
+    if on_device():  # where nothing is fused (targets/cuda/nvrtc.py), but TVM would simplify
+        return tirx.call_pure_extern(kind(x), "ec_same", x)
     return tirx.call_llvm_pure_intrin(kind(x), "llvm.arithmetic.fence", x)
 
 

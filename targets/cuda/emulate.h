@@ -45,6 +45,7 @@ template <class To, class From> static inline To ec_bits(From x) {
   memcpy(&y, &x, sizeof y);
   return y;
 }
+template <class T> static inline T ec_same(T x) { return x; }
 static inline int __float_as_int(float x) { return ec_bits<int>(x); }
 static inline unsigned __float_as_uint(float x) { return ec_bits<unsigned>(x); }
 static inline float __int_as_float(int x) { return ec_bits<float>(x); }
