@@ -55,9 +55,9 @@ class Port:
 class Benchmark:
     """Durations in milliseconds, timed in C: of each run, and (with `layers`) medians by step name.
 
-    On an accelerator only times are known. On CPUs `peak_gflops` is what the workers' cores reach on registers alone, `shares` how much of that each step reached (the
+    `peak_gflops` is what the workers' cores reach on registers alone, `shares` how much of that each step reached (the
     median of ratios taken in the same round, because clock rates drift), `read_gbytes` what one core reads from memory
-    per second.
+    per second. On an accelerator all three are 0: not known.
     """
 
     runs: tuple[float, ...]
@@ -265,8 +265,8 @@ class Model:
     def trace(
         self, inputs: Mapping[str, npt.ArrayLike], probes: list[tuple[int, int, int]]
     ) -> tuple[dict[str, npt.NDArray[Any]], list[bytes]]:
-        """Run step by step; each probe (step, offset, bytes) gives the bytes after that step of the arena that the steps
-        work in."""
+        """Run step by step; each probe (step, offset, bytes) gives the bytes of the arena, on an accelerator of the one
+        there, after that step."""
         with self._lock:
             self._write(inputs)
             found: dict[int, bytes] = {}

@@ -1,4 +1,4 @@
-"""Which driver a model for CUDA runs on: the machine's own, or where that cannot be, the emulated one of runtime/emulated."""
+"""Decides which driver a model for CUDA runs on: the machine's own, or the emulated one of runtime/emulated."""
 
 from __future__ import annotations
 
@@ -50,8 +50,10 @@ def has_driver() -> bool:
 
 
 def emulates(manifest: Mapping[str, Any]) -> bool:
-    """Whether a bundle runs on the emulated driver here: it can, and nobody named another one, and there is no driver, or
-    no code for a GPU."""
+    """Whether a bundle runs on the emulated driver here.
+
+    It does where it can, nobody named another driver, and there is no driver or it has no code for a GPU.
+    """
     kinds = {image["kind"] for image in (manifest.get("device") or {}).get("images", [])}
     return "emulated" in kinds and not os.environ.get(VARIABLE) and (kinds == {"emulated"} or not has_driver())
 

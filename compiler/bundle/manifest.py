@@ -15,13 +15,14 @@ steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes
                 in their order; grain: tasks that are worth handing to another worker; results: [{value, offset, dtype,
                 shape, layout}], what the step leaves in the arena (see layout.py), nothing where it may not run;
                 kernel "branch": goes on `jump` steps further, or back, where its flag is zero (If and Loop);
-                launch: null, or how an accelerator runs it: {kernel, module, grid (3 numbers of blocks), block (threads),
-                shared (bytes beside what the kernel declares)}
-device          null, or of a model that an accelerator runs: {arena_bytes, zeros_bytes (memory there, for each instance),
-                images: [{module, arch (sm_87: 87), kind ("cubin", "ptx", "emulated"), bytes}]}; the bytes of `arena`
-                are then host memory for inputs and outputs, its map and all `results` are places in the device's arena
+                launch: null, or how an accelerator runs it: {kernel, module, grid (3 numbers of blocks), block
+                (threads), shared (bytes beside what the kernel declares)}
+device          null, or of a model that an accelerator runs: {arena_bytes, zeros_bytes (memory there, of each
+                instance), images: [{module, arch (sm_87: 87), kind ("cubin", "ptx", "emulated"), bytes}]}; the bytes
+                of `arena` are then host memory for inputs and outputs, its map and all `results` are places on the
+                device
 level           the target of these steps: `target`, or where it has several levels the most demanding one
-fallbacks       [{level, isa, inputs, outputs, arena, steps, device}]: the same for each lesser level, the next one first
+fallbacks       [{level, isa, inputs, outputs, arena, steps, device}]: the same for each lesser level, the next first
 quantization    null, or of a model that calibration data put into 8 bits: {samples, layers_int8, layers_f32, macs_int8
                 (share of the MACs), output_sqnr_db, drop (see --max-drop), cost_us_f32, cost_us (modelled), layers}
                 layers: [{name, op, origin, macs, precision ("int8", "f32"), scale and zero_point of its input, method

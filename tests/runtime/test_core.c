@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "edgec/edgec.h"
+#include "edgec/device.h"
 #include "tiny.h"
 
 EC_ALIGNAS(64) static uint8_t arena[TINY_ARENA_BYTES + 64];

@@ -1,4 +1,4 @@
-"""A bundle for a GPU: what it holds, that it is reproducible, that it runs on the emulated driver, and every refusal."""
+"""A bundle for a GPU: what it holds, that it is reproducible, runs on the emulated driver, and every refusal."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def test_shared_library_exports_one_symbol_and_needs_only_libc(bundle: Bundle) -
     symbols = elf.symbols(bundle.shared_library.read_bytes(), dynamic=True)
     assert [s.name for s in symbols if s.defined] == ["edgec_model"]
     assert {s.name for s in symbols if not s.defined} <= {
-        "dlopen", "dlsym", "dlclose", "dlerror", "getenv", "malloc", "calloc", "free", "memcpy", "memset", "strcmp", "strcpy",
-        "strlen", "snprintf", "strtol", "__isoc23_strtol", "pthread_mutex_lock", "pthread_mutex_unlock", "__tls_get_addr",
-        "__stack_chk_fail", "__snprintf_chk", "__strcpy_chk",
+        "dlopen", "dlsym", "dlclose", "dlerror", "getenv", "malloc", "calloc", "free", "memcpy", "memset", "strcmp",
+        "strcpy", "strlen", "snprintf", "strtol", "__isoc23_strtol", "pthread_mutex_lock", "pthread_mutex_unlock",
+        "__tls_get_addr", "__stack_chk_fail", "__snprintf_chk", "__strcpy_chk",
         "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__", "__cxa_finalize",
     }  # fmt: skip
 
