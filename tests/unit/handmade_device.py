@@ -1,4 +1,4 @@
-"""The model of handmade.py for a GPU: the same two steps, with kernels in C that the emulated driver calls."""
+"""The model of handmade.py for a GPU: the same two steps, with kernels in C for the emulated driver, and in PTX."""
 
 from __future__ import annotations
 
@@ -30,6 +30,31 @@ KERNEL(squash)
     y[gx * block] = ++*runs;
 }
 """
+_ENTRY = """
+.visible .entry NAME(.param .u64 a, .param .u64 b, .param .u64 c)
+{
+    .reg .pred %p; .reg .f32 %f<8>; .reg .b32 %r<5>; .reg .b64 %a<4>, %i<8>;
+    ld.param.u64 %a1, [a]; ld.param.u64 %a2, [b]; ld.param.u64 %a3, [c];
+    mov.u32 %r1, %ctaid.x; mov.u32 %r2, %ntid.x; mov.u32 %r3, %tid.x;
+    mad.lo.s32 %r4, %r1, %r2, %r3;
+    mul.wide.u32 %i1, %r4, 4;
+    add.s64 %i2, %a1, %i1; add.s64 %i3, %a2, %i1; add.s64 %i4, %a3, %i1;
+    ld.f32 %f1, [%i2];
+BODY
+    ret;
+}
+"""
+_SCALE = "    ld.f32 %f2, [%i3]; mul.f32 %f3, %f1, %f2; st.f32 [%i4], %f3;"
+_SQUASH = """    mul.f32 %f2, %f1, 0f4038AA3B; ex2.approx.f32 %f3, %f2;      // tanh(x) = 1 - 2 / (exp(2 x) + 1)
+    add.f32 %f3, %f3, 0f3F800000; rcp.rn.f32 %f4, %f3;
+    fma.rn.f32 %f5, %f4, 0fC0000000, 0f3F800000; add.f32 %f6, %f5, %f1; st.f32 [%i3], %f6;
+    setp.ne.s32 %p, %r4, 0;
+    @%p bra DONE;
+    ld.f32 %f7, [%a3]; add.f32 %f7, %f7, 0f3F800000; st.f32 [%a3], %f7; st.f32 [%a2+32], %f7;
+DONE:"""
+PTX = ".version 7.0\n.target sm_75\n.address_size 64\n" + "".join(
+    _ENTRY.replace("NAME", name).replace("BODY", body) for name, body in (("scale", _SCALE), ("squash", _SQUASH))
+)
 DEVICE_ARENA = 1024
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
@@ -19,7 +20,7 @@ from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.program import Image
 from tests.unit.handmade import expected, target
-from tests.unit.handmade_device import DEVICE_ARENA, device_program, emulated_image
+from tests.unit.handmade_device import DEVICE_ARENA, PTX, device_program, emulated_image
 
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
 MAIN = """
@@ -50,6 +51,15 @@ int main(void)
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     folder = tmp_path_factory.mktemp("bundle")
     return write_bundle(device_program(folder), target(), folder / "out")
+
+
+def has_gpu() -> bool:
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int()
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
 
 
 @pytest.fixture(autouse=True)
@@ -124,24 +134,24 @@ def test_all_images_are_in_the_tables(tmp_path: Path) -> None:
 # ---- Running it
 
 
-def test_answers(bundle: Bundle) -> None:
+def test_answers(bundle: Bundle, rtol: float = 1e-6) -> None:
     with edgec.load(bundle.folder) as model:
         assert model.on_device and model.threads == 1 and model.steps == ("mul", "act")
         for run, scale in enumerate((1, 2, -3), 1):
             found = model.run({"x": scale * X})
-            np.testing.assert_allclose(found["y/out"], expected(scale * X), rtol=1e-6)
+            np.testing.assert_allclose(found["y/out"], expected(scale * X), rtol)
             assert found["runs"] == [run]
     assert cuda_emulation.VARIABLE not in os.environ
 
 
-def test_instances_do_not_meet(bundle: Bundle) -> None:
+def test_instances_do_not_meet(bundle: Bundle, rtol: float = 1e-6) -> None:
     a, b = edgec.load(bundle.folder), edgec.load(bundle.folder)
     results = [m.run({"x": s * X}) for s in (1, 2) for m in (a, b)]
     for result, scale in zip(results, (1, 1, 2, 2), strict=True):
-        np.testing.assert_allclose(result["y/out"], expected(scale * X), rtol=1e-6)
+        np.testing.assert_allclose(result["y/out"], expected(scale * X), rtol)
     assert [float(result["runs"][0]) for result in results] == [1, 1, 2, 2]
     a.close()
-    np.testing.assert_allclose(b.run({"x": X})["y/out"], expected(X), rtol=1e-6)
+    np.testing.assert_allclose(b.run({"x": X})["y/out"], expected(X), rtol)
     with pytest.raises(EdgecError, match="the model is closed"):
         a.run({"x": X})
 
@@ -152,12 +162,12 @@ def test_another_model_of_the_same_name_has_its_own_code(bundle: Bundle, tmp_pat
         assert not np.allclose(first.run({"x": X})["y/out"], second.run({"x": X})["y/out"])
 
 
-def test_trace_reads_the_memory_of_the_device(bundle: Bundle) -> None:
+def test_trace_reads_the_memory_of_the_device(bundle: Bundle, rtol: float = 1e-6) -> None:
     places = [(i, r["offset"], 32) for i, step in enumerate(bundle.steps) for r in step["results"]]
     with edgec.load(bundle.folder) as model:
         outputs, found = model.trace({"x": X}, places)
         product, result = (np.frombuffer(data, np.float32).reshape(2, 4) for data in found)
-    np.testing.assert_allclose(product + np.tanh(product), result, rtol=1e-6)
+    np.testing.assert_allclose(product + np.tanh(product), result, rtol)
     np.testing.assert_array_equal(result, outputs["y/out"])
 
 
@@ -194,6 +204,26 @@ def test_programs_link_it(bundle: Bundle, tmp_path: Path) -> None:
 def test_its_sources_are_strict_c(bundle: Bundle) -> None:
     flags = ["-std=c11", "-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", f"-I{bundle.folder}"]
     subprocess.run(["cc", *flags, bundle.folder / "src" / "tiny_model.c"], check=True)
+
+
+@pytest.mark.skipif(not has_gpu(), reason="no GPU")
+def test_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_emulation, "has_driver", lambda: True)
+    images = (Image(75, "ptx", PTX.encode()), emulated_image(tmp_path))
+    made = write_bundle(device_program(tmp_path, images), target(), tmp_path / "out")
+    test_answers(made, rtol=1e-5)
+    test_instances_do_not_meet(made, rtol=1e-5)
+    test_trace_reads_the_memory_of_the_device(made, rtol=1e-5)
+    with edgec.load(made.folder) as model:
+        assert all(ms > 0 for _, ms in model.benchmark(runs=3, layers=True).layers)
+    (tmp_path / "bad").mkdir()
+    broken = (Image(75, "ptx", PTX.replace("mul.f32", "no.f32").encode()),)
+    bad = write_bundle(device_program(tmp_path, broken), target(), tmp_path / "bad" / "out")
+    with pytest.raises(EdgecError, match="cuModuleLoadData: CUDA_ERROR_INVALID_PTX"):
+        edgec.load(bad.folder)
+    later = write_bundle(device_program(tmp_path, (Image(999, "ptx", b""),)), target(), tmp_path / "bad" / "out")
+    with pytest.raises(EdgecError, match="compiled for other GPUs than this one: no code for sm_"):
+        edgec.load(later.folder)
 
 
 # ---- Where it cannot run
