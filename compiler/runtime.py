@@ -24,6 +24,7 @@ import numpy.typing as npt
 from . import runtime_abi as abi
 from . import toolchain as tools
 from .bundle import elf
+from .bundle.cuda_emulation import driver_for
 from .bundle.manifest import ABI, Bundle, read_bundle
 from .dtypes import DTYPES, DType, integer_limits, known_as, raw
 from .errors import EdgecError, nearest
@@ -56,7 +57,7 @@ class Benchmark:
 
     `peak_gflops` is what the workers' cores reach on registers alone, `shares` how much of that each step reached (the
     median of ratios taken in the same round, because clock rates drift), `read_gbytes` what one core reads from memory
-    per second.
+    per second. On an accelerator all three are 0: not known.
     """
 
     runs: tuple[float, ...]
@@ -86,12 +87,13 @@ class Model:
     """One instance of a compiled model, with an arena of its own.
 
     Threads may share it, and then wait for each other; to run at the same time, each loads an instance of its own.
-    `level` is the target whose kernels run, `bundle` describes these.
+    `level` is the target whose kernels run, `bundle` describes these; `on_device`: whether an accelerator runs them.
     """
 
     def __init__(self, bundle: Bundle, threads: int | None = None, level: str | None = None) -> None:
         self.bundle = bundle
         self._handle: int | None = None
+        self._address = 0  # of the ec_model, once there is one
         self._pool: c.c_void_p | None = None
         self._lock = Lock()
         if threads is not None and (not isinstance(threads, int) or threads < 1):
@@ -110,6 +112,7 @@ class Model:
         self._feed = [(port.name, view, view.dtype, view.shape) for port, view in self._in]
         self._results = [(i, port.name, port.count_axis, view) for i, (port, view) in enumerate(self._out)]
         self.steps = tuple(self._desc.steps[i].name.decode() for i in range(self._desc.n_steps))
+        self.on_device = bool(self._desc.device)
         self.threads = min(threads or self._desc.threads, self._desc.threads)
         if self.threads > 1:
             self._start_pool()
@@ -163,7 +166,8 @@ class Model:
         self.arena: npt.NDArray[np.uint8] = memory[start : start + max(arena_bytes, 1)]
         self._model = c.create_string_buffer(self._rt.ec_model_bytes() + 16)
         self._address = c.addressof(self._model) + -c.addressof(self._model) % 16
-        self._check(self._rt.ec_open(self._address, desc, self.arena.ctypes.data, arena_bytes))
+        with driver_for(self.bundle.manifest):
+            self._check(self._rt.ec_open(self._address, desc, self.arena.ctypes.data, arena_bytes))
 
     def _check(self, status: int) -> None:
         if status >= 0:
@@ -171,6 +175,9 @@ class Model:
         message = f"{self.bundle.folder}: {self._rt.ec_strerror(status).decode()}"
         if missing := self._rt.ec_missing_isa(c.byref(self._desc)):
             message += f": {', '.join(abi.isa_names(missing))}; compile it for this machine with --target host"
+        detail = self._rt.ec_device_error(c.byref(self._desc)).decode(errors="replace")
+        if detail and status in abi.OF_DEVICES:
+            message += f": {detail}"
         raise EdgecError(message)
 
     def _view(self, function: Any, index: int) -> tuple[Port, npt.NDArray[Any]]:
@@ -258,7 +265,8 @@ class Model:
     def trace(
         self, inputs: Mapping[str, npt.ArrayLike], probes: list[tuple[int, int, int]]
     ) -> tuple[dict[str, npt.NDArray[Any]], list[bytes]]:
-        """Run step by step; each probe (step, offset, bytes) gives the arena's bytes after that step."""
+        """Run step by step; each probe (step, offset, bytes) gives the bytes of the arena, on an accelerator of the one
+        there, after that step."""
         with self._lock:
             self._write(inputs)
             found: dict[int, bytes] = {}
@@ -270,10 +278,15 @@ class Model:
                     self._check(left)
                     for i, (after, offset, size) in enumerate(probes):
                         if after == step:
-                            found[i] = self.arena[offset : offset + size].tobytes()
+                            found[i] = self._probe(offset, size)
             finally:
                 self._rt.ec_restart(self._address)
             return self._read(), [found[i] for i in range(len(probes))]
+
+    def _probe(self, offset: int, size: int) -> bytes:
+        found = c.create_string_buffer(max(size, 1))
+        self._check(self._rt.ec_read(self._address, abi.Ref(0, offset), found, size))
+        return found.raw[:size]
 
     def benchmark(
         self, runs: int = 50, *, layers: bool = False, inputs: Mapping[str, npt.ArrayLike] | None = None
@@ -293,20 +306,23 @@ class Model:
 
     def least(self, runs: int, inputs: Mapping[str, npt.ArrayLike]) -> float:
         """Milliseconds of the fastest of some inferences. Of each counts what this thread worked, where that is less
-        than what the clock says: other programs got in between. With several threads the clock counts."""
+        than what the clock says: other programs got in between. With several threads, or a GPU, the clock counts."""
         times, best = np.zeros(1), inf
+        alone = self.threads == 1 and not self.on_device
         for _ in range(runs):
             with self._lock:
                 self._write(inputs)
                 before = time.thread_time_ns()
                 self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data))
                 worked = (time.thread_time_ns() - before) / 1e6
-            best = min(best, float(times[0]), worked if self.threads == 1 else inf)
+            best = min(best, float(times[0]), worked if alone else inf)
         return best
 
     def _benchmark_steps(self, whole: Benchmark, feed: Mapping[str, npt.ArrayLike]) -> Benchmark:
         """The same with times of the steps, beside what the machine could do meanwhile."""
         table = np.zeros((len(whole.runs), len(self.steps)))
+        if self.on_device:
+            return self._benchmark_device(whole, feed, table)
         peaks = np.zeros(len(whole.runs))
         for i in range(len(whole.runs)):
             before = self._rt.ec_bench_peak()
@@ -325,8 +341,18 @@ class Model:
             read_gbytes=self._rt.ec_bench_read(memory.ctypes.data, memory.nbytes),
         )
 
+    def _benchmark_device(
+        self, whole: Benchmark, feed: Mapping[str, npt.ArrayLike], table: npt.NDArray[np.float64]
+    ) -> Benchmark:
+        with self._lock:
+            self._write(feed)
+            self._check(self._rt.ec_bench_steps(self._address, len(table), table.ctypes.data))
+        medians = np.median(table, axis=0).tolist()
+        return replace(whole, layers=tuple(zip(self.steps, medians, strict=True)), shares=(0.0,) * len(self.steps))
+
     def close(self) -> None:
-        """End the threads and unload the library. The arrays that `run` returned stay valid."""
+        """End the threads, give back what the model has on a device, and unload the library. The arrays that `run`
+        returned stay valid."""
         with self._lock:
             handle, self._handle = self._handle, None
         if handle is None:
@@ -336,6 +362,7 @@ class Model:
             self._rt.ec_use_pool(self._address, None)
             self._rt.ec_pool_close(self._pool)
             self._pool = None
+        self._rt.ec_close(self._address)
         _ctypes.dlclose(handle)
 
     def __enter__(self) -> Model:

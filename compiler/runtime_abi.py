@@ -52,7 +52,7 @@ Desc._fields_ = [
     ("threads", c.c_uint32), ("n_inputs", c.c_uint32), ("n_outputs", c.c_uint32), ("n_steps", c.c_uint32),
     ("inputs", c.POINTER(Io)), ("outputs", c.POINTER(Io)), ("steps", c.POINTER(Step)), ("weights", c.c_void_p),
     ("weights_bytes", c.c_uint32), ("max_args", c.c_uint32), ("name", c.c_char_p), ("version", c.c_char_p),
-    ("target", c.c_char_p), ("fallback", c.POINTER(Desc)),
+    ("target", c.c_char_p), ("fallback", c.POINTER(Desc)), ("device", c.c_void_p),
 ]  # fmt: skip
 
 
@@ -71,10 +71,13 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ec_input": (Tensor, [c.c_void_p, c.c_uint32]),
     "ec_output": (Tensor, [c.c_void_p, c.c_uint32]),
     "ec_output_count": (c.c_int64, [c.c_void_p, c.c_uint32]),
+    "ec_close": (None, [c.c_void_p]),
     "ec_run": (c.c_int32, [c.c_void_p]),
+    "ec_read": (c.c_int32, [c.c_void_p, Ref, c.c_void_p, c.c_size_t]),
     "ec_step_next": (c.c_int32, [c.c_void_p]),
     "ec_restart": (None, [c.c_void_p]),
     "ec_strerror": (c.c_char_p, [c.c_int32]),
+    "ec_device_error": (c.c_char_p, [c.POINTER(Desc)]),
     "ec_missing_isa": (c.c_uint32, [c.POINTER(Desc)]),
     "ec_cpu_isa": (c.c_uint32, []),
     "ec_model_bytes": (c.c_size_t, []),
@@ -87,6 +90,7 @@ _SIGNATURES: dict[str, tuple[Any, list[Any]]] = {
     "ec_bench_read": (c.c_double, [c.c_void_p, c.c_size_t]),
 }
 _LIBRARY: list[c.CDLL] = []
+OF_DEVICES = (-8, -10, -11, -12, -13)  # EC_ERR_MEMORY, _NO_DEVICE, _DRIVER, _ARCH, _DEVICE: ec_device_error says more
 
 
 def runtime_library() -> c.CDLL:

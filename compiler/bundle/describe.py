@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..dtypes import dtype
-from ..program import Allocation, Port, Program, Step, Stored
+from ..program import Allocation, Device, Launch, Port, Program, Step, Stored
 from ..target import Target
 from .manifest import ABI, SCHEMA
 from .tables import scale_of
@@ -50,6 +50,7 @@ def _level(program: Program) -> dict[str, Any]:
             "map": [_allocation(a) for a in program.arena_map],
         },
         "steps": [_step(s) for s in program.steps],
+        "device": _device(program.device) if program.device else None,
     }
 
 
@@ -90,6 +91,24 @@ def _step(s: Step) -> dict[str, Any]:
         "why": s.why,
         "jump": s.jump,
         "results": [_result(r) for r in s.results],
+        "launch": _launch(s.launch) if s.launch else None,
+    }
+
+
+def _launch(launch: Launch) -> dict[str, Any]:
+    where = {"kernel": launch.kernel, "module": launch.module}
+    return where | {"grid": list(launch.grid), "block": launch.block, "shared": launch.shared}
+
+
+def _device(device: Device) -> dict[str, Any]:
+    return {
+        "arena_bytes": device.arena_bytes,
+        "zeros_bytes": device.zeros_bytes,
+        "images": [
+            {"module": m, "arch": image.arch, "kind": image.kind, "bytes": len(image.data)}
+            for m, module in enumerate(device.modules)
+            for image in module
+        ],
     }
 
 

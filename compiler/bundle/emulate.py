@@ -70,6 +70,10 @@ class Emulated:
         self.bundle = bundle.at(level or bundle.levels[-1])
         self.fallback = bundle.levels.index(level or bundle.levels[-1])
         self.target = target_of(bundle)
+        if bundle.manifest.get("device"):
+            raise EdgecError(
+                f"{bundle.folder}: compiled for a GPU beside {bundle.manifest['triple']}; verify it on the device"
+            )
         self.emulator = tools.emulator(self.target)
         if self.emulator is None:
             tried = ", ".join(self.target.emulator) or "none is known"

@@ -17,12 +17,14 @@ _C_TYPES |= {n: f"{row.tvm}_t" for n, row in DTYPES.items() if row.is_whole or r
 def header(program: Program, version: str, code_bytes: int) -> str:
     """The whole header."""
     name, big = program.name, program.name.upper()
-    arena, weights = program.arena_bytes, len(program.weights)
+    arena, weights, device = program.arena_bytes, len(program.weights), program.device
+    on_device = device.arena_bytes + device.zeros_bytes if device else 0
     lines = [
         f'/* {name}.h - the model "{name}", compiled by edgec {version} for {_targets(program)}.',
         " *",
         f" * Memory: {arena} bytes per instance (the arena); {weights} bytes of weights and {code_bytes} bytes of",
         " * code are read-only and shared by all instances.  Tensors are row-major.",
+        *([f" * On the device: {on_device} bytes per instance, and once the weights."] if device else []),
         " *",
         *_list("Inputs", program.inputs),
         *_list("Outputs", program.outputs),
@@ -33,8 +35,15 @@ def header(program: Program, version: str, code_bytes: int) -> str:
         f" *     ec_status status = ec_open(&model, &{name}_desc, arena, sizeof arena);",
         " *     if (status < 0) { puts(ec_strerror(status)); return 1; }",
         *_usage(program),
+        *(
+            [" *     ec_close(&model);                               // gives back what it has on the device"]
+            if device
+            else []
+        ),
         " *",
-        f" *     cc -I DIR app.c DIR/lib{name}.a -lm              (DIR: the folder of this file)",
+        f" *     cc -I DIR app.c DIR/lib{name}.a -lm{' -ldl -pthread' if device else ''}              "
+        "(DIR: the folder of this file)",
+        *([" *     More about GPUs (streams, data that are there already, errors): edgec/cuda.h."] if device else []),
         " *     With edgec/pool.h, loader.h or bench.h (threads, loading, timing): link DIR/libedgec.a -pthread too.",
         f" *     CMake: find_package({name} CONFIG REQUIRED PATHS DIR) and target_link_libraries(app {name}::{name})",
         " */",
@@ -44,6 +53,7 @@ def header(program: Program, version: str, code_bytes: int) -> str:
         f"#define {big}_ARENA_ALIGN {program.align}",
         f"#define {big}_WEIGHTS_BYTES {len(program.weights)}u",
         f"#define {big}_CODE_BYTES {code_bytes}u",
+        *([f"#define {big}_DEVICE_BYTES {on_device}u /* of an instance */"] if device else []),
         f"#define {big}_STEPS {max(len(level.steps) for level in program.levels)}{_most(program)}",
         f"#define {big}_THREADS {program.threads} /* workers that the arena has scratch memory for */\n",
         *_constants(big, "INPUT", program.inputs),

@@ -10,12 +10,19 @@ inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, scale, zero_point
                 that says how many entries of the axis are there
 arena           {bytes, lower_bound, map: [{value, offset, bytes, first, last}]}: buffers, and the steps they live for
 weights_bytes code_bytes
-steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes_moved, cost_us, why, results, jump}]
+steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes_moved, cost_us, why, results, jump,
+                launch}]
                 in their order; grain: tasks that are worth handing to another worker; results: [{value, offset, dtype,
                 shape, layout}], what the step leaves in the arena (see layout.py), nothing where it may not run;
-                kernel "branch": goes on `jump` steps further, or back, where its flag is zero (If and Loop)
+                kernel "branch": goes on `jump` steps further, or back, where its flag is zero (If and Loop);
+                launch: null, or how an accelerator runs it: {kernel, module, grid (3 numbers of blocks), block
+                (threads), shared (bytes beside what the kernel declares)}
+device          null, or of a model that an accelerator runs: {arena_bytes, zeros_bytes (memory there, of each
+                instance), images: [{module, arch (sm_87: 87), kind ("cubin", "ptx", "emulated"), bytes}]}; the bytes
+                of `arena` are then host memory for inputs and outputs, its map and all `results` are places on the
+                device
 level           the target of these steps: `target`, or where it has several levels the most demanding one
-fallbacks       [{level, isa, inputs, outputs, arena, steps}]: the same for each lesser level, the next one first
+fallbacks       [{level, isa, inputs, outputs, arena, steps, device}]: the same for each lesser level, the next first
 quantization    null, or of a model that calibration data put into 8 bits: {samples, layers_int8, layers_f32, macs_int8
                 (share of the MACs), output_sqnr_db, drop (see --max-drop), cost_us_f32, cost_us (modelled), layers}
                 layers: [{name, op, origin, macs, precision ("int8", "f32"), scale and zero_point of its input, method
@@ -38,7 +45,7 @@ from ..errors import EdgecError, nearest
 from .names import identifier
 
 SCHEMA = 1
-ABI = 4
+ABI = 5
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,12 @@ class Bundle:
     @property
     def arena_bytes(self) -> int:
         return int(self.manifest["arena"]["bytes"])
+
+    @property
+    def device_bytes(self) -> int:
+        """Memory that an instance takes on an accelerator; 0 where a CPU runs it."""
+        device = self.manifest.get("device")
+        return int(device["arena_bytes"]) + int(device["zeros_bytes"]) if device else 0
 
     @property
     def lower_bound(self) -> int:
@@ -150,6 +163,9 @@ def _read(path: Path) -> dict[str, Any]:
 _PORT: dict[str, type] = {"name": str, "dtype": str, "shape": list}
 _STEP: dict[str, type] = {"name": str, "kernel": str, "config": str, "origin": list, "macs": int, "bytes_moved": int}
 _ARENA: dict[str, type] = {"bytes": int, "lower_bound": int, "map": list}
+_DEVICE: dict[str, type] = {"arena_bytes": int, "zeros_bytes": int, "images": list}
+_IMAGE: dict[str, type] = {"module": int, "arch": int, "kind": str, "bytes": int}
+_LAUNCH: dict[str, type] = {"kernel": str, "module": int, "grid": list, "block": int, "shared": int}
 _BUFFER: dict[str, type] = {"value": str, "offset": int, "bytes": int, "first": int, "last": int}
 _LEVEL: dict[str, type] = {"inputs": list, "outputs": list, "arena": dict, "steps": list}
 _QUANTIZATION: dict[str, type] = {"samples": int, "layers_int8": int, "layers_f32": int, "layers": list}
@@ -189,6 +205,14 @@ def _fault_of_level(table: dict[str, Any], at: str) -> str:
     rows = [(f"{at}{key}[{i}]", row, _PORT) for key in ("inputs", "outputs") for i, row in enumerate(table[key])]
     rows += [(f"{at}steps[{i}]", row, _STEP) for i, row in enumerate(table["steps"])]
     rows += [(f"{at}arena.map[{i}]", row, _BUFFER) for i, row in enumerate(arena["map"])]
+    if fault := next((fault for where, row, kinds in rows if (fault := _misfit(row, kinds, where))), ""):
+        return fault
+    launches = [(i, row.get("launch")) for i, row in enumerate(table["steps"])]
+    rows = [(f"{at}steps[{i}].launch", row, _LAUNCH) for i, row in launches if row is not None]
+    if (device := table.get("device")) is not None:
+        if fault := _misfit(device, _DEVICE, f"{at}device"):
+            return fault
+        rows += [(f"{at}device.images[{i}]", row, _IMAGE) for i, row in enumerate(device["images"])]
     return next((fault for where, row, kinds in rows if (fault := _misfit(row, kinds, where))), "")
 
 

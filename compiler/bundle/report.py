@@ -110,7 +110,8 @@ def _cell(value: object) -> str:
 
 def _map(manifest: dict[str, Any]) -> str:
     """One box per buffer: offset and size across, the steps that it lives for downwards."""
-    total, steps = max(manifest["arena"]["bytes"], 1), max(len(manifest["steps"]), 1)
+    arena = manifest["device"]["arena_bytes"] if manifest.get("device") else manifest["arena"]["bytes"]
+    total, steps = max(arena, 1), max(len(manifest["steps"]), 1)
     boxes = []
     for a in manifest["arena"]["map"]:
         first = max(a["first"], 0)

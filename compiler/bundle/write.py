@@ -27,7 +27,8 @@ from .place import staged
 from .report import report
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
-_CORE = ("control.c", "core.c", "cpu.c")
+_CORE = ("control.c", "core.c", "cpu.c", "status.c")
+_DEVICE = ("cuda.c", "cuda_driver.c", "cuda_run.c", "cuda_shared.c", "cuda_steps.c", "cuda_use.c")
 _LIMIT = 2**32
 
 
@@ -46,7 +47,10 @@ def write_bundle(
     """
     check_name(program.name)
     program = _fitted(program)
-    for what, size in (("arena", program.arena_bytes), ("weights", len(program.weights))):
+    device = program.device
+    sizes = {"arena": program.arena_bytes, "weights": len(program.weights)}
+    sizes |= {"device memory": device.arena_bytes, "device zeros": device.zeros_bytes} if device else {}
+    for what, size in sizes.items():
         if size >= _LIMIT:
             raise EdgecError(f"{program.name}: {what} of {size:,} bytes; a bundle holds less than {_LIMIT:,}")
     chain, out = tools.toolchain(target), Path(os.path.abspath(out))
@@ -55,6 +59,8 @@ def write_bundle(
         runtime = _runtime(chain, target, units)
         shutil.copyfile(runtime / "libedgec.a", folder / "libedgec.a")
         code_bytes = _libraries(program, target, chain, folder, runtime)
+        if device and device.source:
+            (folder / "src" / f"{program.name}_device.cu").write_text(device.source)
         for name, data in beside.items():
             (folder / name).write_bytes(data)
         table = _texts(program, target, folder, code_bytes, units)
@@ -146,9 +152,7 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
     with tempfile.TemporaryDirectory(prefix="edgec-", dir=folder.parent) as temporary, ThreadPoolExecutor() as pool:
         work = Path(temporary).resolve()
         shutil.copytree(folder / "edgec", work / "edgec")
-        (work / "weights.bin").write_bytes(program.weights)
-        (work / f"{name}_weights.s").write_text(tables.weights_source(name, "weights.bin", max(program.align, 16)))
-        weights = pool.submit(chain.compile, [f"{name}_weights.s"], work)
+        stored_data = pool.submit(chain.compile, _stored(program, work), work)
         source = tables.model_source(program, _version())
         (work / f"{name}_model.c").write_text(source)
         (folder / "src" / f"{name}_model.c").write_text(source)
@@ -156,12 +160,12 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
         kernels, hosted = _kernel_objects(program, work), tools.has_os(target)
         sources = [f"{name}_model.c", *(["export.c"] if hosted else [])]
         described, *exported = chain.compile(sources, work, ("-std=c11", "-I."))
-        objects = [*kernels, *weights.result(), described]
-        core = [f"edgec_{Path(unit).stem}.o" for unit in _CORE]
+        objects = [*kernels, *stored_data.result(), described]
+        core = [f"edgec_{Path(unit).stem}.o" for unit in (*_CORE, *(_DEVICE if program.device else ()))]
         for obj in core:
             shutil.copyfile(runtime / obj, work / obj)
         archive = pool.submit(chain.archive, f"lib{name}.a", [*objects, *core], work)
-        control = [obj for obj in core if obj == "edgec_control.o" and _needs_control(program)]
+        own = _runtime_of(program)
         if hosted:
             (work / "exports.map").write_text(tables.EXPORTS)
             options = (
@@ -170,8 +174,10 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
                 "-Wl,--version-script=exports.map",
                 "-Wl,-z,noexecstack,-z,defs",
                 f"-Wl,-soname,lib{name}.so",
+                *(("-pthread",) if program.device else ()),
             )
-            chain.link(f"lib{name}.so", [*objects, *control, *exported], work, options)
+            libraries = ["-ldl"] if program.device else []
+            chain.link(f"lib{name}.so", [*objects, *own, *exported, *libraries], work, options)
         measured = [f"lib{name}.so"] if hosted else objects
         stored = sum(elf.stored_bytes((work / part).read_bytes()) for part in measured)
         archive.result()
@@ -180,8 +186,22 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
     return max(stored - len(program.weights), 0)
 
 
-def _needs_control(program: Program) -> bool:
-    return any(step.symbol and not step.own for level in program.levels for step in level.steps)
+def _stored(program: Program, work: Path) -> list[str]:
+    """Write weights and images of device modules, and assembler files that place them in memory; their names."""
+    parts = [(f"{program.name}_weights", program.weights, max(program.align, 16))]
+    parts += [(symbol, image.data, 64) for symbol, image in tables.images(program)]
+    for symbol, data, align in parts:
+        (work / f"{symbol}.bin").write_bytes(data)
+        (work / f"{symbol}.s").write_text(tables.stored_source(symbol, f"{symbol}.bin", align))
+    return [f"{symbol}.s" for symbol, _, _ in parts]
+
+
+def _runtime_of(program: Program) -> list[str]:
+    """What the model's shared library needs of the runtime: the kernels around branches, and a backend."""
+    if program.device:
+        return [f"edgec_{Path(unit).stem}.o" for unit in ("control.c", *_DEVICE)]
+    control = any(step.symbol and not step.own for level in program.levels for step in level.steps)
+    return ["edgec_control.o"] if control else []
 
 
 def _move(made: Path, to: Path) -> None:

@@ -40,6 +40,8 @@ def run(args: argparse.Namespace) -> int:
         result = model.benchmark(args.runs, layers=wanted)
         name, steps, threads, level = model.bundle.name, model.bundle.steps, model.threads, model.level
     layers = _layers(result, steps)
+    if args.roofline is not None and not result.peak_gflops:
+        raise EdgecError(f"{args.bundle}: runs on a GPU, whose peak is not measured: no roofline")
     if args.roofline is not None:
         _draw(args.roofline, f"{name} on {level}, {threads} thread(s)", layers, result)
     if args.json:
@@ -51,6 +53,7 @@ def run(args: argparse.Namespace) -> int:
     if args.layers:
         print(_table(layers))
         print()
+    if args.layers and result.peak_gflops:
         print(f"peak {result.peak_gflops:.1f} GFLOP/s, memory {result.read_gbytes:.1f} GB/s, measured in between")
         print(_summary(layers))
     print(f"median {result.median:.4f} ms, least {result.min:.4f} ms, {args.runs} runs, {threads} thread(s)")

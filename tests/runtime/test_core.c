@@ -2,7 +2,7 @@
 #include <string.h>
 
 #include "check.h"
-#include "edgec/edgec.h"
+#include "edgec/device.h"
 #include "tiny.h"
 
 EC_ALIGNAS(64) static uint8_t arena[TINY_ARENA_BYTES + 64];
@@ -270,11 +270,32 @@ static void a_failed_step_is_tried_again(void)
     CHECK_EQ(calls, 3);
 }
 
+static void closing_and_waiting_cost_a_cpu_nothing(void)
+{
+    ec_model model;
+    float bias[4];
+    CHECK_EQ(ec_open(&model, &tiny_desc, arena, sizeof arena), EC_OK);
+    write_input(&model);
+    CHECK_EQ(ec_run_async(&model), EC_OK);
+    CHECK_EQ(ec_wait(&model), EC_OK);
+    check_scores(&model);
+    CHECK_EQ(ec_read(&model, (ec_ref){EC_WEIGHTS, 0}, bias, sizeof bias), EC_OK);
+    CHECK(bias[0] == 0 && bias[3] == -4);
+    CHECK_EQ(ec_read(&model, (ec_ref){EC_ARENA, 64}, bias, sizeof bias), EC_OK);
+    CHECK(bias[0] == 0.125f);
+    CHECK(strcmp(ec_device_error(&tiny_desc), "") == 0);
+    ec_close(&model);
+    ec_close(&model);
+    CHECK_EQ(ec_run(&model), EC_ERR_ARG);
+    CHECK_EQ(ec_wait(&model), EC_ERR_ARG);
+    CHECK_EQ(ec_read(&model, (ec_ref){EC_ARENA, 0}, bias, sizeof bias), EC_ERR_ARG);
+}
+
 static void every_status_has_its_words(void)
 {
-    for (ec_status a = EC_ERR_THREAD; a <= EC_OK; a++) {
+    for (ec_status a = EC_ERR_DEVICE; a <= EC_OK; a++) {
         CHECK(strcmp(ec_strerror(a), "unknown status") != 0);
-        for (ec_status b = EC_ERR_THREAD; b < a; b++)
+        for (ec_status b = EC_ERR_DEVICE; b < a; b++)
             CHECK(strcmp(ec_strerror(a), ec_strerror(b)) != 0);
     }
     CHECK(strcmp(ec_strerror(1), "unknown status") == 0);
@@ -317,6 +338,7 @@ int main(void)
     steps_can_be_run_one_by_one();
     a_model_without_work_runs();
     a_failed_step_is_tried_again();
+    closing_and_waiting_cost_a_cpu_nothing();
     every_status_has_its_words();
     the_cpu_is_what_the_compiler_library_says();
     return CHECK_RESULT();

@@ -161,7 +161,8 @@ struct free_arena {
     void operator()(std::byte *memory) const noexcept { ::operator delete(memory, align); }
 };
 
-/* One instance of a model with an arena of its own.  Movable; the descriptor (or bundle) must outlive it. */
+/* One instance of a model with an arena of its own, closed at its end.  Movable; the descriptor (or bundle) must outlive
+ * it. */
 class model {
 public:
     model() noexcept = default;
@@ -170,13 +171,15 @@ public:
     model(model &&other) noexcept : model_(std::exchange(other.model_, ec_model{})), arena_(std::move(other.arena_)) {}
     model &operator=(model &&other) noexcept
     {
-        model_ = std::exchange(other.model_, ec_model{});
-        arena_ = std::move(other.arena_);
+        std::swap(model_, other.model_);
+        std::swap(arena_, other.arena_);
         return *this;
     }
+    ~model() { ec_close(&model_); }
 
     ec_status try_open(const ec_desc &desc) noexcept
     {
+        ec_close(&model_);
         model_ = ec_model{};
         arena_.reset();
         if (desc.abi != EC_ABI) /* the fields after it may mean something else */
@@ -188,6 +191,8 @@ public:
     }
     ec_status try_run() noexcept { return ec_run(&model_); }
     void run() { check(try_run()); }
+    void run_async() { check(ec_run_async(&model_)); }
+    void wait() { check(ec_wait(&model_)); }
 
     /* A view of all elements; empty for a bad index, an unknown name or another element type.  Of an output whose size
      * depends on data: of those that are there, or of all where these do not lie in one piece ("Sizes" in edgec.h). */
