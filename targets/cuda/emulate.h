@@ -186,7 +186,7 @@ void ec_run_threads(const char *kernel, ec_thread_body *, dim3 grid, unsigned th
                     void **params);
 void ec_run_plain(const char *kernel, ec_grid_body *, dim3 grid, unsigned threads, unsigned most, void **params);
 void ec_fault(const char *format, ...) __attribute__((noreturn, format(printf, 1, 2)));
-void *ec_shared(unsigned number, size_t bytes);  // the static array of that number of the running kernel
+void *ec_shared(unsigned number, size_t bytes, const char *name);  // a static array of the running kernel
 void *ec_dynamic();
 void ec_barrier();
 void ec_warp_barrier();

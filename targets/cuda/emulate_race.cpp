@@ -46,12 +46,8 @@ void describe(const void *p, unsigned thread, bool write, const Access &before, 
   if (!array)
     ec_fault("race in global memory: thread %u %s %p, which %s %u %s, with nothing between to order them", thread, does, p,
              before.epoch < m.block_epoch ? "in another block thread" : "thread", before.thread, did);
-  const unsigned at = (unsigned)((const uint8_t *)p - array->at);
-  if (array == &m.dynamic)
-    ec_fault("race in shared memory: thread %u %s byte %u of the dynamic memory, which thread %u %s; epoch %u", thread, does,
-             at, before.thread, did, m.epoch - m.block_epoch);
-  ec_fault("race in shared memory: thread %u %s byte %u of array %u, which thread %u %s; epoch %u", thread, does, at,
-           (unsigned)(array - m.arrays.data()), before.thread, did, m.epoch - m.block_epoch);
+  ec_fault("race in shared memory: thread %u %s byte %u of %s, which thread %u %s; epoch %u", thread, does,
+           (unsigned)((const uint8_t *)p - array->at), array->name, before.thread, did, m.epoch - m.block_epoch);
 }
 
 void note_read(Access &read, Byte &byte, unsigned thread) {
@@ -79,49 +75,62 @@ void note_byte(const uint8_t *p, Byte &byte, unsigned thread, bool write, bool s
   byte.write = Access{m.epoch, m.warp[thread / EC_WARP].epoch, (uint16_t)thread, 0, 0};
 }
 
-Byte &byte_at(const uint8_t *p) { return words[(uintptr_t)p / 8].byte[(uintptr_t)p % 8]; }
+Byte &byte_at(const Array *array, const uint8_t *p) {
+  if (array) return ((Byte *)array->shadow)[p - array->at];
+  static uintptr_t last = 0;  // most accesses are of the word before
+  static Word *word = nullptr;
+  if (words.empty() || last != (uintptr_t)p / 8) last = (uintptr_t)p / 8, word = &words[last];
+  return word->byte[(uintptr_t)p % 8];
+}
 
-void accessed(void *p, size_t bytes, bool write, size_t alignment) {
+void accessed(void *p, size_t bytes, bool write) {
   if (!ec_machine.fibers || ec_on_stack(p)) return;
-  if ((uintptr_t)p % alignment) ec_fault("an access of %zu bytes at an address that is no multiple of it", alignment);
   ec_note(ec_machine.current, p, bytes, write);
 }
 }  // namespace
 
 void ec_note(unsigned thread, const void *p, size_t bytes, bool write) {
   if (ec_on_stack(p)) return;
-  const bool shared = ec_array_of(p);
+  const Array *array = ec_array_of(p);
   const uint8_t *at = (const uint8_t *)p;
-  for (const uint8_t *end = at + bytes; at < end; ++at) note_byte(at, byte_at(at), thread, write, shared);
+  if (array && at + bytes > array->at + array->bytes) ec_fault("an access beyond the end of %s", array->name);
+  for (const uint8_t *end = at + bytes; at < end; ++at) note_byte(at, byte_at(array, at), thread, write, array);
 }
 
 void ec_flight(unsigned thread, const void *p, size_t bytes, bool begins) {
+  const Array *array = ec_array_of(p);
   const uint8_t *at = (const uint8_t *)p;
-  for (const uint8_t *end = at + bytes; at < end; ++at) byte_at(at).flight = (uint16_t)(begins ? thread + 1 : 0);
+  for (const uint8_t *end = at + bytes; at < end; ++at) byte_at(array, at).flight = (uint16_t)(begins ? thread + 1 : 0);
 }
 
 void ec_forget() { words.clear(); }
+void *ec_shadow(size_t bytes) {
+  Byte *shadow = (Byte *)malloc((bytes + 1) * sizeof(Byte));
+  if (!shadow) abort();
+  for (size_t i = 0; i < bytes; ++i) shadow[i] = Byte();
+  return shadow;
+}
 
 #define EC_HOOKS(bytes)                                                                          \
-  void __tsan_read##bytes(void *p) { accessed(p, bytes, false, bytes); }                           \
-  void __tsan_write##bytes(void *p) { accessed(p, bytes, true, bytes); }                           \
-  void __tsan_unaligned_read##bytes(void *p) { accessed(p, bytes, false, 1); }                     \
-  void __tsan_unaligned_write##bytes(void *p) { accessed(p, bytes, true, 1); }
+  void __tsan_read##bytes(void *p) { accessed(p, bytes, false); }                           \
+  void __tsan_write##bytes(void *p) { accessed(p, bytes, true); }                           \
+  void __tsan_unaligned_read##bytes(void *p) { accessed(p, bytes, false); }                     \
+  void __tsan_unaligned_write##bytes(void *p) { accessed(p, bytes, true); }
 extern "C" {
 EC_HOOKS(1)
 EC_HOOKS(2)
 EC_HOOKS(4)
 EC_HOOKS(8)
 EC_HOOKS(16)
-void __tsan_read_range(void *p, unsigned long bytes) { accessed(p, bytes, false, 1); }
-void __tsan_write_range(void *p, unsigned long bytes) { accessed(p, bytes, true, 1); }
+void __tsan_read_range(void *p, unsigned long bytes) { accessed(p, bytes, false); }
+void __tsan_write_range(void *p, unsigned long bytes) { accessed(p, bytes, true); }
 void *__tsan_memcpy(void *to, const void *from, unsigned long bytes) {
-  accessed((void *)from, bytes, false, 1);
-  accessed(to, bytes, true, 1);
+  accessed((void *)from, bytes, false);
+  accessed(to, bytes, true);
   return memcpy(to, from, bytes);
 }
 void *__tsan_memset(void *to, int value, unsigned long bytes) {
-  accessed(to, bytes, true, 1);
+  accessed(to, bytes, true);
   return memset(to, value, bytes);
 }
 void __tsan_init() {}

@@ -23,7 +23,8 @@
 Machine ec_machine;
 
 namespace {
-const size_t kStack = 256 << 10, kGuard = 4096;
+const size_t kStack = 256 << 10;
+const uint64_t kUntouched = 0x5AFE57AC5AFE57ACu;  // at the end that a stack grows to
 std::mutex launching;
 uint8_t *stacks = nullptr;
 ec_thread_body *body;
@@ -38,7 +39,7 @@ const void *host_stack = nullptr;
 size_t host_stack_bytes = 0;
 #endif
 
-uint8_t *stack_of(unsigned t) { return stacks + t * (kStack + kGuard) + kGuard; }
+uint8_t *stack_of(unsigned t) { return stacks + t * kStack; }
 
 // ---- Switching ------------------------------------------------------------------------------------------------------------
 #if defined(__x86_64__)
@@ -163,7 +164,7 @@ void fiber() {
   const uint3 place = {own, 0, 0}, block = {m.block[0], m.block[1], m.block[2]};
   body(&place, &block, &threads, &grid, params);
   m.current = own;
-  ec_drop_copies(m.thread[own]);
+  if (memcmp(stack_of(own), &kUntouched, sizeof kUntouched)) ec_fault("more than %zu bytes of local arrays", kStack);
   Warp &w = m.warp[own / EC_WARP];
   w.alive &= ~(1u << own % EC_WARP);
   w.ready &= w.alive;
@@ -180,8 +181,13 @@ Array allocated(size_t bytes) {
   Array a;
   a.bytes = bytes;
   if (posix_memalign((void **)&a.at, 1024, bytes ? bytes : 1)) abort();
+  a.shadow = ec_shadow(bytes);
   poison(a);
   return a;
+}
+void freed(const Array &a) {
+  free(a.at);
+  free(a.shadow);
 }
 
 void run_block() {
@@ -193,10 +199,12 @@ void run_block() {
   m.block_epoch = ++m.epoch;
   m.acquired = false;
   for (unsigned t = 0; t < m.threads; ++t) {
+    memcpy(stack_of(t), &kUntouched, sizeof kUntouched);
     prepare(t, fiber);
     m.thread[t].waits = nullptr;
     m.thread[t].fake_stack = nullptr;
     m.thread[t].groups = 0;
+    ec_drop_copies(m.thread[t]);
   }
   for (unsigned w = 0; w * EC_WARP < m.threads; ++w) {
     const unsigned lanes = m.threads - w * EC_WARP;
@@ -209,14 +217,13 @@ void run_block() {
 
 void make_stacks() {
   if (stacks) return;
-  const size_t size = (kStack + kGuard) * EC_MOST_THREADS;
+  const size_t size = kStack * EC_MOST_THREADS;
   void *p = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (p == MAP_FAILED) abort();
   stacks = (uint8_t *)p;
-  for (unsigned t = 0; t < EC_MOST_THREADS; ++t) mprotect(stack_of(t) - kGuard, kGuard, PROT_NONE);
 }
 __attribute__((destructor)) void free_stacks() {
-  if (stacks) munmap(stacks, (kStack + kGuard) * EC_MOST_THREADS);
+  if (stacks) munmap(stacks, kStack * EC_MOST_THREADS);
 }
 
 void begin(const char *kernel, dim3 g, unsigned n, unsigned most, void **p) {
@@ -235,7 +242,7 @@ void begin(const char *kernel, dim3 g, unsigned n, unsigned most, void **p) {
 }
 }  // namespace
 
-bool ec_on_stack(const void *p) { return (uintptr_t)p - (uintptr_t)stacks < (kStack + kGuard) * EC_MOST_THREADS; }
+bool ec_on_stack(const void *p) { return (uintptr_t)p - (uintptr_t)stacks < kStack * EC_MOST_THREADS; }
 
 void ec_wait(const char *operation) {
   Machine &m = ec_machine;
@@ -247,7 +254,7 @@ void ec_wait(const char *operation) {
 }
 
 const Array *ec_array_of(const void *p) {
-  Machine &m = ec_machine;
+  const Machine &m = ec_machine;
   for (const Array &a : m.arrays)
     if ((uintptr_t)p - (uintptr_t)a.at < a.bytes) return &a;
   return (uintptr_t)p - (uintptr_t)m.dynamic.at < m.dynamic.bytes ? &m.dynamic : nullptr;
@@ -263,10 +270,10 @@ void ec_barrier() {
     ec_wait("__syncthreads");
 }
 
-void *ec_shared(unsigned number, size_t bytes) {
+void *ec_shared(unsigned number, size_t bytes, const char *name) {
   std::vector<Array> &arrays = ec_machine.arrays;
   if (number >= arrays.size()) arrays.resize(number + 1);
-  if (!arrays[number].at) arrays[number] = allocated(bytes);
+  if (!arrays[number].at) arrays[number] = allocated(bytes), arrays[number].name = name;
   return arrays[number].at;
 }
 
@@ -293,6 +300,17 @@ void ec_fault(const char *format, ...) {
   abort();  // nobody comes back to a launch that ended
 }
 
+// Called by code compiled with -fsanitize=alignment.
+struct Mismatch {
+  const void *file;
+  uint32_t line, column;
+  const void *type;
+  uint8_t log_alignment, kind;
+};
+void __ubsan_handle_type_mismatch_v1(const Mismatch *what, uintptr_t) {
+  ec_fault("an access at an address that is no multiple of %u", 1u << what->log_alignment);
+}
+
 // `handler` gets the message of a fault; the launch then ends early, and later ones run.
 __attribute__((visibility("default"))) void ec_emulated_on_fault(void (*handler)(const char *)) { on_fault = handler; }
 
@@ -313,13 +331,13 @@ void ec_run_threads(const char *kernel, ec_thread_body *b, dim3 g, unsigned n, u
         run_block();
       }
 #ifdef EC_ADDRESS
-  if (faulted) __asan_unpoison_memory_region(stacks, (kStack + kGuard) * EC_MOST_THREADS);
+  if (faulted) __asan_unpoison_memory_region(stacks, kStack * EC_MOST_THREADS);
   host_stack = nullptr;
 #endif
-  for (Thread &t : m.thread) t.copies.clear();
-  for (Array &a : m.arrays) free(a.at);
+  for (Thread &t : m.thread) ec_drop_copies(t);
+  for (const Array &a : m.arrays) freed(a);
   m.arrays.clear();
-  free(m.dynamic.at);
+  freed(m.dynamic);
   m.dynamic = Array();
 }
 

@@ -38,8 +38,10 @@ struct Thread {
 };
 
 struct Array {
+  const char *name = "dynamic shared memory";
   uint8_t *at = nullptr;
   size_t bytes = 0;
+  void *shadow = nullptr;  // of the race check
 };
 
 struct Machine {
@@ -58,7 +60,7 @@ struct Machine {
 extern Machine ec_machine;
 
 void ec_wait(const char *operation);   // the current thread is not ready; returns when it is
-void ec_drop_copies(Thread &);
+void ec_drop_copies(Thread &);         // those that never landed
 const Array *ec_array_of(const void *);  // the shared array that an address lies in
 bool ec_on_stack(const void *);
 
@@ -67,8 +69,10 @@ bool ec_on_stack(const void *);
 void ec_note(unsigned thread, const void *, size_t bytes, bool write);
 void ec_flight(unsigned thread, const void *, size_t bytes, bool begins);
 void ec_forget();  // what earlier launches did
+void *ec_shadow(size_t bytes);  // for `free`
 #else
 static inline void ec_note(unsigned, const void *, size_t, bool) {}
 static inline void ec_flight(unsigned, const void *, size_t, bool) {}
 static inline void ec_forget() {}
+static inline void *ec_shadow(size_t) { return nullptr; }
 #endif

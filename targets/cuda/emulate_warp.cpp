@@ -150,7 +150,8 @@ void land(Thread &self, const Copy &copy) {
 }  // namespace
 
 void ec_drop_copies(Thread &self) {
-  for (const Copy &copy : self.copies) land(self, copy);
+  const unsigned t = (unsigned)(&self - ec_machine.thread);
+  for (const Copy &copy : self.copies) ec_flight(t, copy.to, (size_t)copy.bytes, false);
   self.copies.clear();
 }
 

@@ -42,6 +42,7 @@ _CHECKS: dict[Check, list[str]] = {
     "address": ["-fsanitize=address", "-fno-omit-frame-pointer"],
     "race": ["-DEC_RACE"],
 }
+_CHECKED = ["-fsanitize=alignment"]
 _V3 = {"AVX2", "FMA", "F16C"}  # what tells a CPU of x86-64-v3
 
 _KERNEL = re.compile(r'extern\s+"C"\s+__global__\s+void\s+(?:__launch_bounds__\((\d+)[^)]*\)\s*)?(\w+)\s*\(([^)]*)\)')
@@ -86,7 +87,7 @@ def emulated_source(source: str, kernels: Sequence[KernelSignature], check: Chec
     text = _KERNEL.sub(lambda m: f"static inline void {m[2]}({_PLACE}{', ' if m[3].strip() else ''}{m[3]})", source)
     text = _DYNAMIC.sub(r"\1 *const \2 = (\1 *)ec_dynamic();", text)
     text = _STATIC.sub(
-        lambda m: f"{m[1]} *const {m[2]} = ({m[1]} *)ec_shared({next(count)}, sizeof({m[1]}) * ({m[3]}));", text
+        lambda m: f'{m[1]} *const {m[2]} = ({m[1]} *)ec_shared({next(count)}, sizeof({m[1]}) * ({m[3]}), "{m[2]}");', text
     )
     if (left := re.search(r".*(__shared__|__global__|__device__).*", text)) is not None:
         raise EdgecError(f"the emulation of CUDA does not understand: {left[0].strip()}")
@@ -130,7 +131,7 @@ def emulated_library(source: str, kernels: Sequence[KernelSignature] | None = No
     text = emulated_source(source, kernel_signatures(source) if kernels is None else kernels, check)
     compiler = [*_compiler(), *_FLAGS, *_machine(), *_CHECKS[check]]
     runtime = _kept("runtime.o", (*_HEADERS, *_RUNTIME), {}, [[*compiler, "-r", *_RUNTIME]])
-    instrumented = ["-fsanitize=thread"] if check == "race" else []
+    instrumented = [*_CHECKED, "-fsanitize=thread"] if check == "race" else _CHECKED if check == "address" else []
     commands = [
         [*compiler, *instrumented, "-c", "kernels.cpp", "-o", "kernels.o"],
         [*compiler, "-shared", "-Wl,--build-id=none", "kernels.o", str(runtime)],
