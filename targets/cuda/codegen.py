@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import tvm
+import tvm.backend.cuda.codegen  # not there by itself where devices are not looked for
 import tvm.s_tir.transform as st
 import tvm.tirx.transform as tt
 from tvm import tirx

@@ -87,7 +87,8 @@ def emulated_source(source: str, kernels: Sequence[KernelSignature], check: Chec
     text = _KERNEL.sub(lambda m: f"static inline void {m[2]}({_PLACE}{', ' if m[3].strip() else ''}{m[3]})", source)
     text = _DYNAMIC.sub(r"\1 *const \2 = (\1 *)ec_dynamic();", text)
     text = _STATIC.sub(
-        lambda m: f'{m[1]} *const {m[2]} = ({m[1]} *)ec_shared({next(count)}, sizeof({m[1]}) * ({m[3]}), "{m[2]}");', text
+        lambda m: f'{m[1]} *const {m[2]} = ({m[1]} *)ec_shared({next(count)}, sizeof({m[1]}) * ({m[3]}), "{m[2]}");',
+        text,
     )
     if (left := re.search(r".*(__shared__|__global__|__device__).*", text)) is not None:
         raise EdgecError(f"the emulation of CUDA does not understand: {left[0].strip()}")
