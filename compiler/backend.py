@@ -17,6 +17,7 @@ from onnx import helper
 from onnx.backend.base import Backend as _Backend
 from onnx.backend.base import BackendRep, namedtupledict
 
+from .bundle.cuda_emulation import has_driver
 from .dtypes import dtype, of_onnx
 from .errors import EdgecError, UnsupportedModel, nearest
 from .runtime import Model, load
@@ -27,8 +28,8 @@ _BINDABLE = 64  # elements: larger integer inputs are data, not shapes
 class Rep(BackendRep):
     """A compiled model, or one that waits for its inputs to be compiled."""
 
-    def __init__(self, proto: onnx.ModelProto, target: str) -> None:
-        self.proto, self.target = proto, target
+    def __init__(self, proto: onnx.ModelProto, target: str, arch: str | None = None) -> None:
+        self.proto, self.target, self.arch = proto, target, arch
         weights = {i.name for i in proto.graph.initializer}
         self.names = [i.name for i in proto.graph.input if i.name not in weights]
         self.outputs = [o.name for o in proto.graph.output]
@@ -108,8 +109,9 @@ class Rep(BackendRep):
         from edgec import compile as compile_model
 
         with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-            compile_model(self.proto, self.target, f"{folder}/bundle", name="model", shapes=shapes, bind=bind)
-            return load(f"{folder}/bundle")
+            out = f"{folder}/bundle"
+            compile_model(self.proto, self.target, out, name="model", shapes=shapes, bind=bind, arch=self.arch)
+            return load(out)
 
 
 def _is_tensor(info: onnx.ValueInfoProto) -> bool:
@@ -189,10 +191,12 @@ class Backend(_Backend):
 
     @classmethod
     def prepare(cls, model: onnx.ModelProto, device: str = "CPU", *, target: str = "host", **_: Any) -> Rep:
-        """Compile into a temporary folder and load."""
+        """Compile into a temporary folder and load. On the device CUDA without a GPU its kernels are emulated."""
         if not cls.supports_device(device):
-            raise EdgecError(f"device {device!r}: only 'CPU' is supported")
-        return Rep(model, target)
+            raise EdgecError(f"device {device!r}: only 'CPU' and 'CUDA' are supported")
+        if device.partition(":")[0] == "CPU":
+            return Rep(model, target)
+        return Rep(model, "cuda" if target == "host" else target, None if has_driver() else "emulated")
 
     @classmethod
     def run_model(cls, model: onnx.ModelProto, inputs: Any, device: str = "CPU", **options: Any) -> tuple[Any, ...]:
@@ -217,7 +221,7 @@ class Backend(_Backend):
 
     @classmethod
     def supports_device(cls, device: str) -> bool:
-        return device.partition(":")[0] == "CPU"
+        return device.partition(":")[0] in ("CPU", "CUDA")
 
 
 prepare = Backend.prepare

@@ -11,7 +11,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.ops.casts import cast
 
 from .mathlib import bind, kind
-from .tir import Expr, lit
+from .tir import Expr, lit, on_device
 from .whole import as_float, width, wrapped
 
 
@@ -64,6 +64,9 @@ def fetched(element: Expr, name: str) -> Expr:
 def lowest(byte: Expr, name: str) -> Expr:
     """The lowest bits of a byte as a value of a type of so many; the sign is extended where it has one."""
     row = dtype(name)
+    if row.tvm == "int8" and on_device():  # C shifts in 32 bits
+        sign = 1 << (row.bits - 1)
+        return tirx.Cast("int8", ((tirx.Cast("int32", byte) & (2 * sign - 1)) ^ sign) - sign)
     if row.tvm == "int8":
         up = lit(8 - row.bits, "int8")
         return (tirx.Cast("int8", byte) << up) >> up

@@ -176,9 +176,10 @@ def test_other_domains_are_refused_by_name() -> None:
 
 
 def test_devices() -> None:
-    assert edgec.backend.supports_device("CPU") and not edgec.backend.supports_device("CUDA")
-    with pytest.raises(EdgecError, match="device 'CUDA': only 'CPU' is supported"):
-        edgec.backend.prepare(_double([3]), "CUDA")
+    assert edgec.backend.supports_device("CPU") and edgec.backend.supports_device("CUDA:0")
+    assert not edgec.backend.supports_device("TPU")
+    with pytest.raises(EdgecError, match="device 'TPU': only 'CPU' and 'CUDA' are supported"):
+        edgec.backend.prepare(_double([3]), "TPU")
 
 
 def test_refused_models() -> None:
