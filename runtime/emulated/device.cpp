@@ -17,16 +17,6 @@ std::mutex mutex;
 int held;
 thread_local std::vector<int> current;
 
-/* What EDGEC_EMULATED_FAIL says of a function. */
-int fault(const char *function)
-{
-    const char *text = std::getenv("EDGEC_EMULATED_FAIL");
-    const std::size_t length = std::strlen(function);
-    if (text == nullptr || std::strncmp(text, function, length) != 0 || text[length] != '=')
-        return CUDA_SUCCESS;
-    return std::atoi(text + length + 1);
-}
-
 } // namespace emulated
 
 namespace {
@@ -39,23 +29,6 @@ struct emulated_function {
 struct emulated_module {
     void *library;
     std::map<std::string, emulated_function> functions;
-};
-
-constexpr struct {
-    int code;
-    const char *name, *text;
-} errors[] = {
-    {CUDA_SUCCESS, "CUDA_SUCCESS", "no error"},
-    {CUDA_ERROR_INVALID_VALUE, "CUDA_ERROR_INVALID_VALUE", "invalid argument"},
-    {CUDA_ERROR_OUT_OF_MEMORY, "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
-    {CUDA_ERROR_NO_DEVICE, "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
-    {CUDA_ERROR_INVALID_DEVICE, "CUDA_ERROR_INVALID_DEVICE", "invalid device ordinal"},
-    {CUDA_ERROR_INVALID_IMAGE, "CUDA_ERROR_INVALID_IMAGE", "device kernel image is invalid"},
-    {CUDA_ERROR_INVALID_CONTEXT, "CUDA_ERROR_INVALID_CONTEXT", "invalid device context"},
-    {CUDA_ERROR_NOT_FOUND, "CUDA_ERROR_NOT_FOUND", "named symbol not found"},
-    {CUDA_ERROR_LAUNCH_FAILED, "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
-    {CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED, "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED",
-     "operation not permitted when stream is capturing"},
 };
 
 int number(const char *variable, int otherwise)
@@ -109,6 +82,15 @@ std::size_t elf_bytes(const unsigned char *image)
     return static_cast<std::size_t>(end);
 }
 
+void hear_faults(void *library)
+{
+    void *symbol = dlsym(library, "ec_emulated_on_fault");
+    void (*on_fault)(void (*)(const char *));
+    std::memcpy(&on_fault, &symbol, sizeof symbol);
+    if (symbol != nullptr)
+        on_fault(note_fault);
+}
+
 } // namespace
 
 extern "C" {
@@ -131,22 +113,6 @@ int cuDriverGetVersion(int *version)
 {
     *version = 13000;
     return CUDA_SUCCESS;
-}
-
-int cuGetErrorName(int result, const char **text)
-{
-    for (const auto &error : errors)
-        if (error.code == result)
-            return *text = error.name, CUDA_SUCCESS;
-    return CUDA_ERROR_INVALID_VALUE;
-}
-
-int cuGetErrorString(int result, const char **text)
-{
-    for (const auto &error : errors)
-        if (error.code == result)
-            return *text = error.text, CUDA_SUCCESS;
-    return CUDA_ERROR_INVALID_VALUE;
 }
 
 int cuDeviceGetCount(int *count)
@@ -227,6 +193,7 @@ int cuModuleLoadData(void **module, const void *image)
     void *library = bytes != 0 ? open_library(image, bytes) : nullptr;
     if (library == nullptr)
         return CUDA_ERROR_INVALID_IMAGE;
+    hear_faults(library);
     const std::lock_guard<std::mutex> guard(mutex);
     held++;
     *module = new emulated_module{library, {}};

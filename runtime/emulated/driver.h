@@ -1,7 +1,8 @@
 /* libcuda for tests: the driver's functions that the runtime uses, over memory of this process.
  *
  * A module is a shared library; kernel K is its function `K_emulated(grid_x, grid_y, grid_z, block, shared, params)`,
- * `params` as cuLaunchKernel has them.  Streams run at once, or note down what they are given while they are captured.
+ * `params` as cuLaunchKernel has them.  Where the library has `ec_emulated_on_fault(handler)`, whatever kernels report to
+ * the handler is what the next wait for a stream in the same thread fails with.  Streams run at once, or note down what they are given while they are captured.
  * The device says that its compute capability is 0.0.
  *
  * What a GPU would refuse is refused: no context, memory that is not the device's, sizes out of range, calls that are not
@@ -48,6 +49,11 @@ extern thread_local stream *captured;         /* the stream that this thread cap
 
 /* What EDGEC_EMULATED_FAIL says of a function. */
 int fault(const char *function);
+
+/* A kernel of this thread reports a fault; `reported` then answers CUDA_ERROR_LAUNCH_FAILED once, and cuGetErrorString says
+ * what it was. */
+void note_fault(const char *message);
+int reported();
 
 /* Does something, in its turn on a stream. */
 int queue(void *stream, work what);

@@ -188,7 +188,7 @@ int cuStreamDestroy_v2(void *stream)
 int cuStreamSynchronize(void *stream)
 {
     BEGIN();
-    return stream_of(stream)->capturing ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : CUDA_SUCCESS;
+    return stream_of(stream)->capturing ? CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED : reported();
 }
 
 int cuStreamQuery(void *stream)
@@ -272,7 +272,7 @@ int cuEventRecord(void *event, void *stream)
 int cuEventSynchronize(void *)
 {
     BEGIN();
-    return CUDA_SUCCESS;
+    return reported();
 }
 
 int cuEventElapsedTime(float *milliseconds, void *from, void *to)

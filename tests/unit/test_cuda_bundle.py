@@ -251,6 +251,15 @@ def test_a_run_that_fails_says_where(bundle: Bundle, monkeypatch: pytest.MonkeyP
         np.testing.assert_allclose(model.run({"x": X})["y/out"], expected(X), rtol=1e-6)
 
 
+def test_a_kernel_that_reports_a_fault_fails_the_run(bundle: Bundle) -> None:
+    with edgec.load(bundle.folder) as model:
+        message = "CUDA_ERROR_LAUNCH_FAILED .719.: scale, block .0, 0, 0., thread 0: refuses 99"
+        for _ in range(2):
+            with pytest.raises(EdgecError, match=f"the GPU's driver reported an error: cuStreamSynchronize: {message}"):
+                model.run({"x": np.full_like(X, 99)})
+            np.testing.assert_allclose(model.run({"x": X})["y/out"], expected(X), rtol=1e-6)
+
+
 def test_which_driver(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def emulates(*kinds: str) -> bool:
         return cuda_emulation.emulates({"device": {"images": [{"kind": kind} for kind in kinds]}})
