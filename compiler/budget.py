@@ -18,8 +18,7 @@ Limit = str | float | None  # as given: text with a unit, or a number of bytes o
 
 @dataclass(frozen=True)
 class Measures:
-    """latency in seconds of one inference; flash: bytes of weights and code; ram: bytes of the arena, an
-    accelerator's included."""
+    """latency in seconds of one inference; flash: bytes of weights and code; ram: bytes of an instance."""
 
     latency: float
     flash: int
@@ -68,7 +67,7 @@ def budget(max_latency: Limit = None, max_flash: Limit = None, max_ram: Limit = 
 def measures(bundle: Bundle) -> Measures:
     """Of a bundle; the time is the modelled one, on the best level that it has code for."""
     latency = sum(float(step["cost_us"]) for step in bundle.steps) * 1e-6
-    return Measures(latency, bundle.weights_bytes + bundle.code_bytes, bundle.arena_bytes + bundle.device_bytes)
+    return Measures(latency, bundle.weights_bytes + bundle.code_bytes, bundle.ram_bytes)
 
 
 def show_bytes(count: float) -> str:

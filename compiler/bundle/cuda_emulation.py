@@ -17,14 +17,15 @@ from typing import Any
 from .. import toolchain as tools
 from ..errors import EdgecError
 
-SOURCE = Path(__file__).resolve().parents[2] / "runtime" / "emulated" / "driver.cpp"
+SOURCES = Path(__file__).resolve().parents[2] / "runtime" / "emulated"
 VARIABLE = "EDGEC_CUDA_DRIVER"  # as cuda_driver.c has it
 _environment = Lock()
 
 
 def emulated_driver() -> Path:
     """The emulated driver as a shared library: built once with this machine's C++ compiler."""
-    digest = hashlib.sha256(platform.machine().encode() + SOURCE.read_bytes()).hexdigest()
+    sources = sorted(SOURCES.iterdir())
+    digest = hashlib.sha256(platform.machine().encode() + b"".join(path.read_bytes() for path in sources)).hexdigest()
     library = tools.cache_folder() / f"emulated-{digest[:20]}" / "libcuda_emulated.so"
     if library.exists():
         return library
@@ -35,7 +36,8 @@ def emulated_driver() -> Path:
     with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
         built = str(Path(temporary) / library.name)
         flags = ("-std=c++17", "-O2", "-shared", "-fPIC")
-        tools.Toolchain((compiler,), ()).link(built, [str(SOURCE), "-ldl"], Path(temporary), flags)
+        units = [str(path) for path in sources if path.suffix == ".cpp"]
+        tools.Toolchain((compiler,), ()).link(built, [*units, "-ldl"], Path(temporary), flags)
         os.replace(built, library)
     return library
 

@@ -45,12 +45,12 @@ def _level(program: Program) -> dict[str, Any]:
         "inputs": [_port(p) for p in program.inputs],
         "outputs": [_port(p) for p in program.outputs],
         "arena": {
-            "bytes": program.arena_bytes,
+            "bytes": program.device.arena_bytes if program.device else program.arena_bytes,
             "lower_bound": program.lower_bound,
             "map": [_allocation(a) for a in program.arena_map],
         },
         "steps": [_step(s) for s in program.steps],
-        "device": _device(program.device) if program.device else None,
+        "device": _device(program.device, program.arena_bytes) if program.device else None,
     }
 
 
@@ -100,8 +100,9 @@ def _launch(launch: Launch) -> dict[str, Any]:
     return where | {"grid": list(launch.grid), "block": launch.block, "shared": launch.shared}
 
 
-def _device(device: Device) -> dict[str, Any]:
+def _device(device: Device, host_bytes: int) -> dict[str, Any]:
     return {
+        "host_bytes": host_bytes,
         "arena_bytes": device.arena_bytes,
         "zeros_bytes": device.zeros_bytes,
         "images": [

@@ -18,9 +18,9 @@ steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes
                 launch: null, or how an accelerator runs it: {kernel, module, grid (3 numbers of blocks), block
                 (threads), shared (bytes beside what the kernel declares)}
 device          null, or of a model that an accelerator runs: {arena_bytes, zeros_bytes (memory there, of each
-                instance), images: [{module, arch (sm_87: 87), kind ("cubin", "ptx", "emulated"), bytes}]}; the bytes
-                of `arena` are then host memory for inputs and outputs, its map and all `results` are places on the
-                device
+                instance), host_bytes (ec_desc.arena_bytes: for inputs and outputs, whose offsets are in it),
+                images: [{module, arch (sm_87: 87), kind ("cubin", "ptx", "emulated"), bytes}]}; `arena` and all
+                `results` are then on the device
 level           the target of these steps: `target`, or where it has several levels the most demanding one
 fallbacks       [{level, isa, inputs, outputs, arena, steps, device}]: the same for each lesser level, the next first
 quantization    null, or of a model that calibration data put into 8 bits: {samples, layers_int8, layers_f32, macs_int8
@@ -90,13 +90,14 @@ class Bundle:
 
     @property
     def arena_bytes(self) -> int:
+        """Memory that the steps work in, with an accelerator there."""
         return int(self.manifest["arena"]["bytes"])
 
     @property
-    def device_bytes(self) -> int:
-        """Memory that an instance takes on an accelerator; 0 where a CPU runs it."""
-        device = self.manifest.get("device")
-        return int(device["arena_bytes"]) + int(device["zeros_bytes"]) if device else 0
+    def ram_bytes(self) -> int:
+        """Memory of an instance: the arena, and with an accelerator what is beside it there and here."""
+        device = self.manifest.get("device") or {"zeros_bytes": 0, "host_bytes": 0}
+        return self.arena_bytes + int(device["zeros_bytes"]) + int(device["host_bytes"])
 
     @property
     def lower_bound(self) -> int:
@@ -163,7 +164,7 @@ def _read(path: Path) -> dict[str, Any]:
 _PORT: dict[str, type] = {"name": str, "dtype": str, "shape": list}
 _STEP: dict[str, type] = {"name": str, "kernel": str, "config": str, "origin": list, "macs": int, "bytes_moved": int}
 _ARENA: dict[str, type] = {"bytes": int, "lower_bound": int, "map": list}
-_DEVICE: dict[str, type] = {"arena_bytes": int, "zeros_bytes": int, "images": list}
+_DEVICE: dict[str, type] = {"host_bytes": int, "arena_bytes": int, "zeros_bytes": int, "images": list}
 _IMAGE: dict[str, type] = {"module": int, "arch": int, "kind": str, "bytes": int}
 _LAUNCH: dict[str, type] = {"kernel": str, "module": int, "grid": list, "block": int, "shared": int}
 _BUFFER: dict[str, type] = {"value": str, "offset": int, "bytes": int, "first": int, "last": int}

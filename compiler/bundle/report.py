@@ -74,6 +74,7 @@ def _facts(manifest: dict[str, Any]) -> str:
         *((f"or {row['level']}", _isa(row)) for row in manifest["fallbacks"]),
         ("arena bytes", manifest["arena"]["bytes"]),
         ("arena bytes, lower bound", manifest["arena"]["lower_bound"]),
+        *([("host bytes", device["host_bytes"])] if (device := manifest.get("device")) else []),
         ("weights bytes", manifest["weights_bytes"]),
         ("code bytes", manifest["code_bytes"]),
     ]
@@ -110,8 +111,7 @@ def _cell(value: object) -> str:
 
 def _map(manifest: dict[str, Any]) -> str:
     """One box per buffer: offset and size across, the steps that it lives for downwards."""
-    arena = manifest["device"]["arena_bytes"] if manifest.get("device") else manifest["arena"]["bytes"]
-    total, steps = max(arena, 1), max(len(manifest["steps"]), 1)
+    total, steps = max(manifest["arena"]["bytes"], 1), max(len(manifest["steps"]), 1)
     boxes = []
     for a in manifest["arena"]["map"]:
         first = max(a["first"], 0)

@@ -118,6 +118,8 @@ def _show(bundle: Bundle, seconds: float) -> None:
     over = 100 * (bundle.arena_bytes / bundle.lower_bound - 1) if bundle.lower_bound else 0.0
     print()
     print(f"arena    {size(bundle.arena_bytes)}, {over:.1f} % above the lower bound of {bundle.lower_bound:,}")
+    if device := bundle.manifest["device"]:
+        print(f"here     {size(device['host_bytes'])} for inputs and outputs; the arena is on the device")
     print(f"weights  {size(bundle.weights_bytes)}")
     print(f"code     {size(bundle.code_bytes)}")
     print(f"{len(steps)} steps for {bundle.manifest['target']}, compiled in {seconds:.2f} s: {bundle.folder}")

@@ -93,7 +93,9 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
     print(f"arithmetic  {total:,} MACs")
     print(f"arena       {size(arena['bytes'])}; lower bound {arena['lower_bound']:,}")
     if device := manifest.get("device"):
-        print(f"on device   {size(device['arena_bytes'] + device['zeros_bytes'])} for each instance, and the weights")
+        print(
+            f"on device   arena, weights, {size(device['zeros_bytes'])} of counters; here {size(device['host_bytes'])}"
+        )
     print(f"weights     {size(manifest['weights_bytes'])}")
     print(f"code        {size(manifest['code_bytes'])}")
     for level in levels:

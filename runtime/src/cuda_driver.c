@@ -28,6 +28,14 @@ void cuda_blame(const char *step)
     snprintf(said, sizeof said, "step %.100s: %.200s", step, before);
 }
 
+void cuda_blame_version(const cuda_driver *driver)
+{
+    int version = 0;
+    const size_t length = strlen(said);
+    if (driver->cuDriverGetVersion(&version) == CU_SUCCESS)
+        snprintf(said + length, sizeof said - length, "; the driver is for CUDA %d.%d", version / 1000, version % 1000 / 10);
+}
+
 static ec_status meaning(cu_result result)
 {
     switch (result) {

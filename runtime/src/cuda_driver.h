@@ -29,6 +29,7 @@ enum { CU_PORTABLE = 1 };                   /* host memory is pinned for all con
 /* Name, version in the library's name for it, parameters. */
 #define CUDA_DRIVER(X)                                                                                                  \
     X(cuInit, "", (unsigned flags))                                                                                     \
+    X(cuDriverGetVersion, "", (int *version))                                                                           \
     X(cuGetErrorName, "", (cu_result result, const char **text))                                                        \
     X(cuGetErrorString, "", (cu_result result, const char **text))                                                      \
     X(cuDeviceGetCount, "", (int *count))                                                                               \
@@ -84,8 +85,9 @@ EC_HIDDEN ec_status cuda_driver_load(const cuda_driver **driver);
 EC_HIDDEN ec_status cuda_status(const cuda_driver *driver, const char *call, cu_result result);
 EC_HIDDEN ec_status cuda_refuse(ec_status status, const char *format, const char *what);
 
-/* Says where the last failure was, for the calling thread. */
+/* Says of the last failure, for the calling thread, in which step it was, or which version of CUDA the driver is for. */
 EC_HIDDEN void cuda_blame(const char *step);
+EC_HIDDEN void cuda_blame_version(const cuda_driver *driver);
 EC_HIDDEN const char *cuda_error(void);
 
 #define CUDA(driver, function, ...) cuda_status(driver, #function, (driver)->function(__VA_ARGS__))

@@ -67,7 +67,10 @@ static ec_status load_module(const cuda_shared *shared, uint32_t index, uint32_t
                                (char)('0' + capability % 10), '\0'};
         return cuda_refuse(EC_ERR_ARCH, "no code for sm_", capability < 100 ? digits + 1 : digits);
     }
-    return CUDA(shared->driver, cuModuleLoadData, module, best->data);
+    const ec_status status = CUDA(shared->driver, cuModuleLoadData, module, best->data);
+    if (status != EC_OK)
+        cuda_blame_version(shared->driver);
+    return status;
 }
 
 static bool same_kernel(const ec_launch *a, const ec_launch *b)

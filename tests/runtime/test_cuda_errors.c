@@ -88,7 +88,8 @@ static void architectures(void)
     CHECK_EQ(open_at("87", 80, CUBIN, 87, PTX, 1), EC_OK);   /* machine code first */
     CHECK_EQ(open_at("90", 87, CUBIN, 80, PTX, 0), EC_OK);   /* not that of another major version */
     CHECK_EQ(open_at("110", 87, PTX, 100, PTX, 0), EC_OK);
-    CHECK_EQ(open_at("87", 87, CUBIN, 80, CUBIN, 0), EC_ERR_DEVICE); /* CUDA_ERROR_INVALID_IMAGE */
+    CHECK_EQ(open_at("87", 87, CUBIN, 80, CUBIN, 0), EC_ERR_DEVICE);
+    expect_detail(&norm_desc, "CUDA_ERROR_INVALID_IMAGE (200): device kernel image is invalid; the driver is for CUDA 13.0");
     CHECK_EQ(open_at("75", 80, CUBIN, 80, PTX, 0), EC_ERR_ARCH);
     expect_detail(&norm_desc, "no code for sm_75");
     CHECK_EQ(open_at("120", 110, CUBIN, 0, EMULATED, 0), EC_ERR_ARCH);

@@ -14,11 +14,14 @@ KERNELS = """
 #define KERNEL(name) \
     void name##_emulated(unsigned gx, unsigned gy, unsigned gz, unsigned block, unsigned shared, void **params)
 #define POINTER(name, index) float *name = *(float **)params[index]
+static void (*handler)(const char *message);
+void ec_emulated_on_fault(void (*h)(const char *)) { handler = h; }
 KERNEL(scale)
 {
     POINTER(x, 0);
     POINTER(w, 1);
     POINTER(y, 2);
+    if (x[0] == 99) handler("scale, block (0, 0, 0), thread 0: refuses 99");
     for (unsigned i = 0; i < gx * block; i++) y[i] = x[i] * w[i] + OFFSET;
 }
 KERNEL(squash)

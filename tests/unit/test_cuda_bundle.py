@@ -79,6 +79,7 @@ def files(folder: Path) -> dict[str, bytes]:
 def test_manifest(bundle: Bundle) -> None:
     image = emulated_image(bundle.folder.parent)
     assert bundle.manifest["device"] == {
+        "host_bytes": 192,
         "arena_bytes": DEVICE_ARENA,
         "zeros_bytes": 4,
         "images": [{"module": 0, "arch": 0, "kind": "emulated", "bytes": len(image.data)}],
@@ -87,7 +88,7 @@ def test_manifest(bundle: Bundle) -> None:
     assert launches[0] == {"kernel": "scale", "module": 0, "grid": [2, 1, 1], "block": 4, "shared": 50 << 10}
     assert launches[1]["kernel"] == "squash"
     assert bundle.code_bytes > len(image.data)
-    assert bundle.arena_bytes == 192 and bundle.device_bytes == DEVICE_ARENA + 4
+    assert bundle.arena_bytes == bundle.lower_bound == DEVICE_ARENA
     assert measures(bundle).ram == 192 + DEVICE_ARENA + 4
     assert read_bundle(bundle.folder) == bundle
     assert set(files(bundle.folder)) == set(bundle.manifest["files"]) >= {"src/tiny_device.cu", "src/cuda.c"}
@@ -181,7 +182,8 @@ def test_benchmark(bundle: Bundle, capsys: pytest.CaptureFixture[str], tmp_path:
     assert main(["bench", str(bundle.folder), "--roofline", str(tmp_path / "r.svg")]) == 1
     assert "runs on a GPU, whose peak is not measured" in capsys.readouterr().err
     assert main(["inspect", str(bundle.folder)]) == 0
-    assert "on device   1,028" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "arena       1,024 bytes" in said and "4 bytes of counters; here 192 bytes" in said
 
 
 def test_programs_link_it(bundle: Bundle, tmp_path: Path) -> None:
@@ -251,6 +253,15 @@ def test_a_run_that_fails_says_where(bundle: Bundle, monkeypatch: pytest.MonkeyP
         np.testing.assert_allclose(model.run({"x": X})["y/out"], expected(X), rtol=1e-6)
 
 
+def test_a_kernel_that_reports_a_fault_fails_the_run(bundle: Bundle) -> None:
+    with edgec.load(bundle.folder) as model:
+        message = "CUDA_ERROR_LAUNCH_FAILED .719.: scale, block .0, 0, 0., thread 0: refuses 99"
+        for _ in range(2):
+            with pytest.raises(EdgecError, match=f"the GPU's driver reported an error: cuStreamSynchronize: {message}"):
+                model.run({"x": np.full_like(X, 99)})
+            np.testing.assert_allclose(model.run({"x": X})["y/out"], expected(X), rtol=1e-6)
+
+
 def test_which_driver(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     def emulates(*kinds: str) -> bool:
         return cuda_emulation.emulates({"device": {"images": [{"kind": kind} for kind in kinds]}})
@@ -266,8 +277,12 @@ def test_which_driver(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("device", {"arena_bytes": 1}, "no device.zeros_bytes"),
-        ("device", {"arena_bytes": 1, "zeros_bytes": 0, "images": [{}]}, r"no device.images\[0\].module"),
+        ("device", {"host_bytes": 1, "arena_bytes": 1}, "no device.zeros_bytes"),
+        (
+            "device",
+            {"host_bytes": 1, "arena_bytes": 1, "zeros_bytes": 0, "images": [{}]},
+            r"no device.images\[0\].module",
+        ),
         ("steps", None, r"steps\[0\].launch.grid is not a list"),
     ],
 )
