@@ -131,7 +131,7 @@ def emulated_library(source: str, kernels: Sequence[KernelSignature] | None = No
     """
     text = emulated_source(source, kernel_signatures(source) if kernels is None else kernels, check)
     compiler = [*_compiler(), *_FLAGS, *_machine(), *_CHECKS[check]]
-    runtime = _kept("runtime.o", (*_HEADERS, *_RUNTIME), {}, [[*compiler, "-r", *_RUNTIME]])
+    runtime = _kept("runtime.o", (*_HEADERS, *_RUNTIME), {}, [[*compiler, "-O3", "-r", *_RUNTIME]])
     instrumented = [*_CHECKED, "-fsanitize=thread"] if check == "race" else _CHECKED if check == "address" else []
     commands = [
         [*compiler, *instrumented, "-c", "kernels.cpp", "-o", "kernels.o"],
