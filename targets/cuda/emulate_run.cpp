@@ -199,6 +199,9 @@ void run_block() {
   m.block_epoch = ++m.epoch;
   m.acquired = false;
   for (unsigned t = 0; t < m.threads; ++t) {
+#ifdef EC_ADDRESS
+    __asan_unpoison_memory_region(stack_of(t) + kStack - 4096, 4096);  // frames that the last block's thread never left
+#endif
     memcpy(stack_of(t), &kUntouched, sizeof kUntouched);
     prepare(t, fiber);
     m.thread[t].waits = nullptr;
