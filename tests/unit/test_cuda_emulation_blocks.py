@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from cuda_emulated import Emulated, Fault, kernel
 
+from edgec.targets.cuda import emulation
 from edgec.targets.cuda.emulation import Check
 
 RNG = np.random.default_rng(7)
@@ -120,6 +121,11 @@ def test_tiled_matrix_products(check: Check) -> None:
     module = Emulated(TILED + STAGED, check)
     assert product(module, "plain")
     assert product(module, "staged", 6 * 4096)
+
+
+def test_fibers_of_the_c_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(emulation, "_machine", lambda: ["-DEC_UCONTEXT"])
+    assert product(Emulated(STAGED), "staged", 6 * 4096)
 
 
 def test_the_last_of_a_grid_adds_what_the_others_left() -> None:

@@ -7,6 +7,7 @@ import pytest
 from cuda_emulated import Emulated, Fault, kernel
 from test_cuda_emulation_blocks import MATMUL, PIPELINE, product, run
 
+from edgec.compiler.errors import EdgecError
 from edgec.targets.cuda.emulation import sanitizer_environment
 
 RACES = [
@@ -24,8 +25,7 @@ RACES = [
     ("y[t] = x[0]; if (t == 9) { x[0] = 1.0f; }", "race in global memory"),
     ("if (t == 0) { x[0] = blockIdx.x; }", "race in global memory: .* in another block thread 0 wrote"),
     ("if (blockIdx.x == 0) { y[t] = x[t]; } if (blockIdx.x == 2) { x[t] = 1.0f; }", "race in global memory"),
-    ("*(float4*)(x + 1 + 4 * t) = make_float4(1.0f, 1.0f, 1.0f, 1.0f);",
-     "an access at an address that is no multiple of 16"),
+    ("*(int64_t*)(x + 1 + 2 * t) = (int64_t)3;", "an access at an address that is no multiple of 8"),
 ]  # fmt: skip
 ORDERED = [
     "s[t] = x[t]; __syncthreads(); y[t] = s[63 - t]; __syncthreads(); s[t] = 1.0f;",
@@ -76,6 +76,10 @@ def test_the_check_knows_a_tile_that_is_overwritten_too_early() -> None:
     ("y[t] = x[t];", ""),
 ])  # fmt: skip
 def test_address_sanitizer(body: str, what: str) -> None:
+    try:
+        environment = sanitizer_environment()
+    except EdgecError as error:
+        pytest.skip(str(error))
     shared = "__shared__ alignas(64) float s[32]; " if "s[" in body else ""
     text = kernel("k", "float* x, float* y", f"{shared}int t = threadIdx.x; {body}")
     code = (
@@ -87,7 +91,7 @@ def test_address_sanitizer(body: str, what: str) -> None:
         "for _ in range(3): module.library.k_emulated(2, 1, 1, 32, 0, params)\n"
         "print('ran')"
     )
-    done = run(code, sanitizer_environment())
+    done = run(code, environment)
     if what:
         assert done.returncode != 0 and f"AddressSanitizer: {what}" in done.stderr, done.stderr
     else:
