@@ -1,5 +1,6 @@
 // Runs the threads of a block as fibers of one CPU thread, switched where they wait. Decides who runs next, what shared
 // memory holds before a block (all ones: NaN as a float) and how faults end a launch. A kernel that never waits has no fibers.
+#define EC_SWITCH_HERE
 #include "emulate_run.h"
 
 #include <csetjmp>
@@ -9,9 +10,6 @@
 #include <cstring>
 #include <mutex>
 #include <sys/mman.h>
-#if !defined(__x86_64__)
-#include <ucontext.h>
-#endif
 
 #include "emulate.h"
 
@@ -35,59 +33,14 @@ bool faulted = false;
 jmp_buf plain_end;
 Thread host;  // the CPU thread that launches
 #ifdef EC_ADDRESS
+unsigned number_of(const Thread &t) { return (unsigned)(&t - ec_machine.thread); }
 const void *host_stack = nullptr;
 size_t host_stack_bytes = 0;
 #endif
 
 uint8_t *stack_of(unsigned t) { return stacks + t * kStack; }
 
-// ---- Switching ------------------------------------------------------------------------------------------------------------
-#if defined(__x86_64__)
-extern "C" void ec_switch_stack(void **save, void *to);
-asm(R"(
-.text
-.hidden ec_switch_stack
-.globl ec_switch_stack
-.type ec_switch_stack, @function
-ec_switch_stack:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
-  movq %rsp, (%rdi)
-  movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
-  ret
-.size ec_switch_stack, .-ec_switch_stack
-)");
-void switch_stack(Thread &from, Thread &to) { ec_switch_stack(&from.stack_pointer, to.stack_pointer); }
-void prepare(unsigned t, void (*entry)()) {
-  void **top = (void **)(stack_of(t) + kStack - 72);  // where a function finds its return address: 8 below 16 n
-  *top = nullptr;
-  *--top = (void *)entry;
-  for (int i = 0; i < 6; ++i) *--top = nullptr;
-  ec_machine.thread[t].stack_pointer = top;
-}
-#else
-ucontext_t contexts[EC_MOST_THREADS], host_context;
-ucontext_t *context_of(Thread &t) { return &t == &host ? &host_context : &contexts[&t - ec_machine.thread]; }
-void switch_stack(Thread &from, Thread &to) { swapcontext(context_of(from), context_of(to)); }
-void prepare(unsigned t, void (*entry)()) {
-  getcontext(&contexts[t]);
-  contexts[t].uc_stack.ss_sp = stack_of(t);
-  contexts[t].uc_stack.ss_size = kStack;
-  contexts[t].uc_link = nullptr;
-  makecontext(&contexts[t], entry, 0);
-}
-#endif
-
+// ---- Who runs -------------------------------------------------------------------------------------------------------
 void arrived_from_switch(Thread &self) {
 #ifdef EC_ADDRESS
   const void *bottom;
@@ -102,11 +55,11 @@ void arrived_from_switch(Thread &self) {
 void switch_to(Thread &from, Thread &to, bool ends) {
 #ifdef EC_ADDRESS
   const bool host_next = &to == &host;
-  __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, host_next ? host_stack : stack_of((unsigned)(&to - ec_machine.thread)),
+  __sanitizer_start_switch_fiber(ends ? nullptr : &from.fake_stack, host_next ? host_stack : stack_of(number_of(to)),
                                  host_next ? host_stack_bytes : kStack);
 #endif
   (void)ends;
-  switch_stack(from, to);
+  ec_switch(from.context, to.context);
   arrived_from_switch(from);
 }
 
@@ -199,8 +152,11 @@ void run_block() {
   m.block_epoch = ++m.epoch;
   m.acquired = false;
   for (unsigned t = 0; t < m.threads; ++t) {
+#ifdef EC_ADDRESS
+    __asan_unpoison_memory_region(stack_of(t) + kStack - 4096, 4096);  // frames that the last block's thread never left
+#endif
     memcpy(stack_of(t), &kUntouched, sizeof kUntouched);
-    prepare(t, fiber);
+    ec_prepare(m.thread[t].context, stack_of(t), kStack, fiber);
     m.thread[t].waits = nullptr;
     m.thread[t].fake_stack = nullptr;
     m.thread[t].groups = 0;

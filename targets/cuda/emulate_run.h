@@ -4,6 +4,8 @@
 #include <cstdint>
 #include <vector>
 
+#include "emulate_switch.h"
+
 #define EC_WARP 32
 #define EC_MOST_THREADS 1024
 
@@ -31,7 +33,8 @@ struct Copy {
 };
 
 struct Thread {
-  void *stack_pointer = nullptr, *fake_stack = nullptr;
+  Context context;
+  void *fake_stack = nullptr;
   const char *waits = nullptr;  // where, if it is not ready
   std::vector<Copy> copies;     // in flight
   unsigned groups = 0;          // committed

@@ -36,7 +36,7 @@ _FLAGS = (
     *("-ffp-contract=off", "-fno-math-errno", "-fno-strict-aliasing", "-fwrapv"),
 )
 _RUNTIME = ("emulate_run.cpp", "emulate_warp.cpp", "emulate_race.cpp")
-_HEADERS = ("emulate.h", "emulate_run.h")
+_HEADERS = ("emulate.h", "emulate_run.h", "emulate_switch.h")
 _CHECKS: dict[Check, list[str]] = {
     "none": [],
     "address": ["-fsanitize=address", "-fno-omit-frame-pointer"],
@@ -131,11 +131,18 @@ def emulated_library(source: str, kernels: Sequence[KernelSignature] | None = No
     """
     text = emulated_source(source, kernel_signatures(source) if kernels is None else kernels, check)
     compiler = [*_compiler(), *_FLAGS, *_machine(), *_CHECKS[check]]
-    runtime = _kept("runtime.o", (*_HEADERS, *_RUNTIME), {}, [[*compiler, "-r", *_RUNTIME]])
+    runtime = _kept("runtime.o", (*_HEADERS, *_RUNTIME), {}, [[*compiler, "-O3", "-r", *_RUNTIME]])
     instrumented = [*_CHECKED, "-fsanitize=thread"] if check == "race" else _CHECKED if check == "address" else []
     commands = [
         [*compiler, *instrumented, "-c", "kernels.cpp", "-o", "kernels.o"],
-        [*compiler, "-shared", "-Wl,--build-id=none", "kernels.o", str(runtime)],
+        [
+            *compiler,
+            *(["-shared-libasan"] if _is_clang(compiler) else []),
+            "-shared",
+            "-Wl,--build-id=none",
+            "kernels.o",
+            str(runtime),
+        ],
     ]
     return _kept("kernels.so", _HEADERS, {"kernels.cpp": text}, commands).read_bytes()
 
@@ -143,9 +150,15 @@ def emulated_library(source: str, kernels: Sequence[KernelSignature] | None = No
 def sanitizer_environment() -> dict[str, str]:
     """What a process needs in its environment to load libraries with the check "address"."""
     compiler = _compiler()
-    name = "libasan.so" if "clang" not in Path(compiler[0]).name else f"libclang_rt.asan-{platform.machine()}.so"
+    name = f"libclang_rt.asan-{platform.machine()}.so" if _is_clang(compiler) else "libasan.so"
     done = subprocess.run([*compiler, f"-print-file-name={name}"], capture_output=True, text=True, check=True)
+    if not Path(done.stdout.strip()).is_absolute():
+        raise EdgecError(f"{compiler[0]} has no AddressSanitizer ({name})")
     return {"LD_PRELOAD": done.stdout.strip(), "ASAN_OPTIONS": "detect_leaks=0"}
+
+
+def _is_clang(compiler: Sequence[str]) -> bool:
+    return "clang" in Path(compiler[0]).name
 
 
 def _compiler() -> list[str]:

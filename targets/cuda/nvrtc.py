@@ -105,6 +105,8 @@ def _nvrtc() -> list[tuple[Any, list[str]]]:
     found = []
     for path in _libraries():
         try:
+            for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
+                c.CDLL(str(builtins))  # NVRTC looks for it by name, where wheels are not
             library = c.CDLL(str(path))
         except OSError:  # of another architecture, say: the next may do
             continue

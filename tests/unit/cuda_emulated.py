@@ -12,6 +12,17 @@ import numpy as np
 from edgec.targets.cuda.emulation import Check, emulated_library
 
 
+def kernel(name: str, parameters: str, body: str, threads: int = 32) -> str:
+    """A kernel as the generator writes it."""
+    return f'extern "C" __global__ void __launch_bounds__({threads}) {name}({parameters}) {{\n{body}\n}}\n'
+
+
+def same(got: np.ndarray, expected: np.ndarray) -> bool:
+    """Equal bits, but any NaN for a NaN."""
+    nan = np.isnan(expected)
+    return bool(np.array_equal(np.isnan(got), nan) and got[~nan].tobytes() == expected[~nan].tobytes())
+
+
 class Fault(Exception):
     """What the emulation reports."""
 
