@@ -41,6 +41,7 @@ _LOOSER = {"float16": 1e-2, "bfloat16": 8e-2} | {
 
 # relative errors of a layer whose weights are stored in fewer bits add up over all layers
 _STORED = {"f16": 1e-2, "int8": 1e-1}
+_HALVES = 2e-2  # where every value is rounded to f16
 
 
 @dataclass(frozen=True)
@@ -211,14 +212,22 @@ def tolerance(kind: np.dtype[Any]) -> float:
 
 
 def _stored(bundle: Bundle) -> float:
-    """What is allowed at least where a bundle's weights were stored in fewer bits."""
-    found = re.search(r"(?:^|, )weights\b(?:\{[^}]*\bstore=(\w+))?", bundle.manifest.get("passes", ""))
+    """What is allowed at least where a bundle stores its weights, or all values, in fewer bits."""
+    passes = bundle.manifest.get("passes", "")
+    if re.search(r"(?:^|, )half\b", passes):
+        return _HALVES
+    found = re.search(r"(?:^|, )weights\b(?:\{[^}]*\bstore=(\w+))?", passes)
     return _STORED[found[1] or "f16"] if found else 0.0
 
 
 def _stored_bytes(result: Mapping[str, Any]) -> int:
     shape = layout(result["layout"], len(result["shape"])).physical(tuple(result["shape"]))
     return prod(shape) * named_dtype(result["dtype"]).itemsize
+
+
+def _alike(theirs: np.dtype[Any], ours: np.dtype[Any]) -> bool:
+    """Whether values may be compared: of the same type, or real ones that the bundle holds in half precision."""
+    return theirs == ours or (theirs.kind == "f" and ours == np.float16)
 
 
 def _unpacked(result: Mapping[str, Any], data: bytes) -> npt.NDArray[Any]:
@@ -238,7 +247,7 @@ def _closest(
     Which of them a fused step ends with is not recorded: passes may have reordered them.
     """
     candidates = dict.fromkeys(n for o in (value, *reversed(step["origin"])) for n in names.get(o, []))
-    same = [n for n in candidates if n in wanted and wanted[n].size == got.size and wanted[n].dtype == got.dtype]
+    same = [n for n in candidates if n in wanted and wanted[n].size == got.size and _alike(wanted[n].dtype, got.dtype)]
     errors = [(relative_error(got.reshape(wanted[n].shape), wanted[n]), i) for i, n in enumerate(same)]
     if not errors:
         return None
