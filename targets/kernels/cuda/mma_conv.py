@@ -1,0 +1,110 @@
+"""The row `conv_f16_mma__cuda`: convolutions of f16 with channels last, as products on tensor cores."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from ..common import epilogue_fits, input_index
+from ..conv_shape import Window, conv_operands, conv_window, geometry
+from .mma_shape import CHUNK, F16, MASK_BITS, Product, Tile, counters, scratch_bytes
+
+if TYPE_CHECKING:
+    from edgec.targets.tir import Expr
+
+NAME = "conv_f16_mma__cuda"
+MOST = 1 << 31  # elements that indices of 32 bits reach
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    x, w, _ = conv_operands(node)
+    if problem.target.gpu is None:
+        return "needs a GPU"
+    if any(t.dtype != "f16" for t in (x.type, w.type, node.types[0])):
+        return "computes f16"
+    if any(input_index(problem.body, v) < 0 for v in (x, w)) or x == w:
+        return "reads an operand through a computation"
+    return window_fits(problem)
+
+
+def window_fits(problem: Problem) -> Literal[True] | str:
+    """What every convolution on tensor cores asks for."""
+    node = problem.anchor
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    if shape.group > 1 or len(node.types[0].shape) != 4:
+        return "needs two spatial axes and one group"
+    if shape.height.kernel + shape.width.kernel > MASK_BITS:
+        return f"the window is larger than {MASK_BITS} rows and columns"
+    if any(v.type.size >= MOST for v in (*problem.body.inputs, *problem.body.outputs)):
+        return "has tensors of 2**31 elements"
+    return epilogue_fits(problem)
+
+
+def product_of(problem: Problem) -> Product:
+    w = geometry(problem)
+    kernel = w.taps * w.channels_in
+    whole = w.channels_in % (CHUNK // F16.bytes) == 0
+    flat = w.height.plain and w.width.plain and whole
+    left: Any = "chunks" if whole else "elements"
+    right: Any = "chunks" if whole or w.channels_out % 8 == 0 else "elements"
+    return Product(
+        F16,
+        w.batch * w.pixels,
+        w.channels_out,
+        kernel,
+        window=None if flat else w,
+        left=left,
+        right=right,
+        across=not whole,
+    )
+
+
+def layouts(problem: Problem, across: bool) -> tuple[str, ...]:
+    """Channels last; filters with K side by side, or across with all outputs of one k."""
+    weight = problem.anchor.args[1]
+    filters = "HWIO" if across else "OHWI"
+    return tuple(
+        filters if v == weight else "NHWC" if len(v.shape) == 4 else "" for v in problem.body.inputs
+    )
+
+
+def offers(problem: Problem) -> Sequence[Choice]:
+    product = product_of(problem)
+    found = []
+    for t in (Tile(64, 64, 64, 2, 2),):
+        config = (*t.config(), ("zeros", counters(product, t)))
+        found.append(Choice(NAME, layouts(problem, product.across), ("NHWC",), config, 10.0, scratch_bytes(product, t)))
+    return found
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from edgec.targets import tir
+
+    from .mma_emit import emit as emit_product
+
+    w: Window = geometry(problem)
+    x, weight, _ = conv_operands(problem.anchor)
+
+    def indexed(batch: Expr, m: Expr, n: Expr) -> Any:
+        image, y, column = tir.split(m, w.batch, w.height.out, w.width.out)
+        return image, n, y, column
+
+    return emit_product(problem, choice, symbol, product_of(problem), (x, weight), indexed)
+
+
+kernel(
+    Row(
+        NAME,
+        frozenset({"Conv"}),
+        match,
+        offers,
+        emit,
+        "convolution of f16 on tensor cores: tiles of pixels x output channels, channels last",
+        frozenset({"CUDA"}),
+    )
+)

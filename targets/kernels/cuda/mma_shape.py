@@ -1,0 +1,149 @@
+"""The numbers of a product on tensor cores: what is multiplied, and how it is cut into blocks, warps and stages.
+
+A convolution is a product too: rows are output pixels, columns output channels, and K runs over taps and input
+channels. All of K is counted in bytes: 32 of them are one step of a warp, 16 one access, whatever the element.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from edgec.compiler.registry import Choice
+
+from ..common import ceil_div
+from ..conv_shape import Window
+
+CHUNK = 16  # bytes of one access
+STEP = 32  # bytes of K of one instruction: 16 x f16, 32 x int8, 8 x tf32
+ROWS, COLUMNS = 16, 8  # of one instruction
+VECTOR = 8  # columns that a thread finishes together
+MASK_BITS = 31  # rows plus columns of taps
+
+Way = Literal["chunks", "elements"]  # 16 bytes at a time, or one element
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is multiplied: bytes of an element, the function of the prelude, the type of sums."""
+
+    bytes: int
+    mma: str
+    sums: str
+
+
+F16 = Kind(2, "ec_mma_f16", "float32")
+TF32 = Kind(4, "ec_mma_tf32", "float32")
+S8 = Kind(1, "ec_mma_s8", "int32")
+U8S8 = Kind(1, "ec_mma_u8s8", "int32")
+
+
+@dataclass(frozen=True)
+class Product:
+    """`batch` products of m x k by k x n.
+
+    `window`: the left operand is gathered through it. `left`: how it is read. `across`: the right operand lies as
+    [k][n], else [n][k]; `right`: how it is read. `spread`: elements from one product's operand to the next one's, left
+    and right; 0 where all share it.
+    """
+
+    kind: Kind
+    m: int
+    n: int
+    k: int
+    batch: int = 1
+    window: Window | None = None
+    left: Way = "chunks"
+    right: Way = "chunks"
+    across: bool = False
+    spread: tuple[int, int] = (0, 0)
+    zero: int = 0  # zero point of the left operand
+
+    @property
+    def macs(self) -> int:
+        return self.batch * self.m * self.n * self.k
+
+
+@dataclass(frozen=True)
+class Tile:
+    """`bm` x `bn` results of a block, `bk` bytes of K per stage; `wm` x `wn` warps, times `wk` that share K's steps;
+    `stages` in shared memory; `split` blocks share K."""
+
+    bm: int
+    bn: int
+    bk: int
+    wm: int
+    wn: int
+    wk: int = 1
+    stages: int = 3
+    split: int = 1
+
+    @property
+    def threads(self) -> int:
+        return 32 * self.wm * self.wn * self.wk
+
+    @property
+    def row_tiles(self) -> int:
+        """Instructions along the rows of a warp."""
+        return self.bm // self.wm // ROWS
+
+    @property
+    def column_tiles(self) -> int:
+        return self.bn // self.wn // COLUMNS
+
+    @property
+    def left_bytes(self) -> int:
+        """Of one stage."""
+        return self.bm * self.bk
+
+    @property
+    def stage_bytes(self) -> int:
+        return (self.bm + self.bn) * self.bk
+
+    @property
+    def pitch(self) -> int:
+        """Bytes of a row of sums in shared memory: banks of neighbouring rows differ."""
+        return 4 * (self.bn + 8)
+
+    @property
+    def shared(self) -> int:
+        return max(self.stages * self.stage_bytes, self.bm * self.pitch)
+
+    def config(self) -> tuple[tuple[str, int], ...]:
+        names = ("bm", "bn", "bk", "wm", "wn", "wk", "stages", "split")
+        return tuple((name, getattr(self, name)) for name in names)
+
+
+def tile_of(choice: Choice) -> Tile:
+    """The tile behind a configuration."""
+    settings: Mapping[str, int] = dict(choice.config)
+    return Tile(*(settings[name] for name in ("bm", "bn", "bk", "wm", "wn", "wk", "stages", "split")))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A product in tiles: blocks along rows and columns, and stages of K per block."""
+
+    rows: int
+    columns: int
+    steps: int
+    each: int
+
+    @property
+    def tiles(self) -> int:
+        return self.rows * self.columns
+
+
+def grid_of(p: Product, t: Tile) -> Grid:
+    steps = ceil_div(p.k * p.kind.bytes, t.bk)
+    return Grid(ceil_div(p.m, t.bm), ceil_div(p.n, t.bn), steps, ceil_div(steps, t.split))
+
+
+def scratch_bytes(p: Product, t: Tile) -> int:
+    """The sums of all blocks, where several share K."""
+    return 4 * p.batch * grid_of(p, t).tiles * t.split * t.bm * t.bn if t.split > 1 else 0
+
+
+def counters(p: Product, t: Tile) -> int:
+    return p.batch * grid_of(p, t).tiles if t.split > 1 else 0
