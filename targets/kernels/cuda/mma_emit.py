@@ -13,7 +13,7 @@ from tvm import tirx
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
-from edgec.targets.cuda.block import Block, barrier, call, emit_grid, pointer
+from edgec.targets.cuda.block import Block, barrier, call, emit_grid, pointer, result
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .mma_finish import Finish, Indexed
@@ -21,6 +21,7 @@ from .mma_shape import CHUNK, COLUMNS, ROWS, STEP, Grid, Product, Tile, counters
 from .mma_stage import Across, LeftRows, RightRows, Share, Side, Windows, turn
 
 I32, U32, F32 = "int32", "uint32", "float32"
+WRITTEN_OUT = 4  # stages; of a longer loop the compiler must not know the turns, or it would write out all of them
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,7 @@ class _Kernel:
         count: Expr = tir.i32(grid.each)
         if grid.steps % grid.each:
             count = tirx.min(count, tir.i32(grid.steps) - first)
+        many, bind = tir.let(result(I32, "ec_shfl_i32", count, tir.i32(0)), "count")
         ahead = t.stages - 1
 
         def fetch(k: Expr) -> Stmt:
@@ -150,7 +152,7 @@ class _Kernel:
             return tir.seq(call(f"ec_cp_wait{t.stages - 2}"), barrier(), fetch(k + ahead), self._multiply(slot))
 
         start = [fetch(tir.i32(k)) for k in range(ahead)]
-        return tir.seq(start, tir.loop(count, turn, "k"), barrier())
+        return tir.seq(start, bind, tir.loop(many if grid.each > WRITTEN_OUT else count, turn, "k"), barrier())
 
     # ---- fragments
 
