@@ -9,13 +9,13 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import epilogue_fits, input_index
 from ..conv_shape import Window, conv_operands, conv_window, geometry
-from .mma_shape import CHUNK, F16, MASK_BITS, Product, Tile, counters, scratch_bytes
+from .mma_cost import best
+from .mma_shape import CHUNK, F16, MASK_BITS, MOST, Product, Tile, choice_of
 
 if TYPE_CHECKING:
     from edgec.targets.tir import Expr
 
 NAME = "conv_f16_mma__cuda"
-MOST = 1 << 31  # elements that indices of 32 bits reach
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -73,13 +73,13 @@ def layouts(problem: Problem, across: bool) -> tuple[str, ...]:
     )
 
 
+def choice(problem: Problem, tile: Tile, cost_us: float = 0.0) -> Choice:
+    p = product_of(problem)
+    return choice_of(NAME, p, tile, layouts(problem, p.across), "NHWC", cost_us)
+
+
 def offers(problem: Problem) -> Sequence[Choice]:
-    product = product_of(problem)
-    found = []
-    for t in (Tile(64, 64, 64, 2, 2),):
-        config = (*t.config(), ("zeros", counters(product, t)))
-        found.append(Choice(NAME, layouts(problem, product.across), ("NHWC",), config, 10.0, scratch_bytes(product, t)))
-    return found
+    return [choice(problem, tile, us) for tile, us in best(problem, product_of(problem))]
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

@@ -20,6 +20,7 @@ STEP = 32  # bytes of K of one instruction: 16 x f16, 32 x int8, 8 x tf32
 ROWS, COLUMNS = 16, 8  # of one instruction
 VECTOR = 8  # columns that a thread finishes together
 MASK_BITS = 31  # rows plus columns of taps
+MOST = 1 << 31  # elements that indices of 32 bits reach
 
 Way = Literal["chunks", "elements"]  # 16 bytes at a time, or one element
 
@@ -147,3 +148,9 @@ def scratch_bytes(p: Product, t: Tile) -> int:
 
 def counters(p: Product, t: Tile) -> int:
     return p.batch * grid_of(p, t).tiles if t.split > 1 else 0
+
+
+def choice_of(row: str, p: Product, t: Tile, layouts: tuple[str, ...], out: str, cost_us: float) -> Choice:
+    """A tile as a row offers it."""
+    config = (*t.config(), ("zeros", counters(p, t)))
+    return Choice(row, layouts, (out,), config, cost_us, scratch_bytes(p, t))
