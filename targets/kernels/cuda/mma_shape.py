@@ -7,7 +7,7 @@ channels. All of K is counted in bytes: 32 of them are one step of a warp, 16 on
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgec.compiler.registry import Choice
@@ -141,6 +141,12 @@ def grid_of(p: Product, t: Tile) -> Grid:
     return Grid(ceil_div(p.m, t.bm), ceil_div(p.n, t.bn), steps, ceil_div(steps, t.split))
 
 
+def fitted(p: Product, t: Tile) -> Tile:
+    """The tile with as many blocks along K as have something to do."""
+    g = grid_of(p, t)
+    return replace(t, split=ceil_div(g.steps, g.each))
+
+
 def scratch_bytes(p: Product, t: Tile) -> int:
     """The sums of all blocks, where several share K."""
     return 4 * p.batch * grid_of(p, t).tiles * t.split * t.bm * t.bn if t.split > 1 else 0
@@ -152,5 +158,6 @@ def counters(p: Product, t: Tile) -> int:
 
 def choice_of(row: str, p: Product, t: Tile, layouts: tuple[str, ...], out: str, cost_us: float) -> Choice:
     """A tile as a row offers it."""
+    t = fitted(p, t)
     config = (*t.config(), ("zeros", counters(p, t)))
     return Choice(row, layouts, (out,), config, cost_us, scratch_bytes(p, t))
