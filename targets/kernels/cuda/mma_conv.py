@@ -10,7 +10,8 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from ..common import epilogue_fits, input_index
 from ..conv_shape import Window, conv_operands, conv_window, geometry
 from .mma_cost import best
-from .mma_shape import CHUNK, F16, MASK_BITS, MOST, Product, Tile, choice_of
+from .mma_shape import F16, LEAST, MASK_BITS, MOST, Product, Tile, choice_of, piece
+from .mma_shape import tile_of as tile_of
 
 if TYPE_CHECKING:
     from edgec.targets.tir import Expr
@@ -47,20 +48,19 @@ def window_fits(problem: Problem) -> Literal[True] | str:
 
 def product_of(problem: Problem) -> Product:
     w = geometry(problem)
-    kernel = w.taps * w.channels_in
-    whole = w.channels_in % (CHUNK // F16.bytes) == 0
-    flat = w.height.plain and w.width.plain and whole
-    left: Any = "chunks" if whole else "elements"
-    right: Any = "chunks" if whole or w.channels_out % 8 == 0 else "elements"
+    flat = w.height.plain and w.width.plain
+    channels, outputs = (piece(n * F16.bytes) for n in (w.channels_in, w.channels_out))
+    across = channels < LEAST <= outputs
     return Product(
         F16,
         w.batch * w.pixels,
         w.channels_out,
-        kernel,
+        w.taps * w.channels_in,
         window=None if flat else w,
-        left=left,
-        right=right,
-        across=not whole,
+        channels=w.channels_in,
+        left=channels,
+        right=outputs if across else channels,
+        across=across,
     )
 
 
@@ -68,9 +68,7 @@ def layouts(problem: Problem, across: bool) -> tuple[str, ...]:
     """Channels last; filters with K side by side, or across with all outputs of one k."""
     weight = problem.anchor.args[1]
     filters = "HWIO" if across else "OHWI"
-    return tuple(
-        filters if v == weight else "NHWC" if len(v.shape) == 4 else "" for v in problem.body.inputs
-    )
+    return tuple(filters if v == weight else "NHWC" if len(v.shape) == 4 else "" for v in problem.body.inputs)
 
 
 def choice(problem: Problem, tile: Tile, cost_us: float = 0.0) -> Choice:

@@ -1,7 +1,7 @@
 """How long a product takes on tensor cores with a tile, and which tiles are worth an offer.
 
 A multiprocessor runs several blocks at a time. A stage of K lasts as long as the scarcest of: tensor cores, shared
-memory, the way from the L2 cache, issue of instructions, or what is left of a load's latency with some stages in flight.
+memory, the way from the L2 cache, issue of instructions, or what some stages in flight leave of a load's latency.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from edgec.compiler.registry import Problem
 from edgec.compiler.target import Gpu
 
 from ..common import after_anchor, ceil_div, instructions
-from .mma_shape import CHUNK, F16, STEP, TF32, Product, Tile, fitted, grid_of
+from .mma_shape import CHUNK, F16, LEAST, STEP, TF32, Product, Tile, fitted, grid_of
 
 KEPT = 3
 REACHED = 0.85  # of the tensor cores' rate
@@ -86,7 +86,7 @@ def tiles(p: Product, gpu: Gpu) -> Iterator[Tile]:
     """All that fit the device and waste less than half of a block."""
     seen = set()
     for bm, bn, wm, wn, wk in SHAPES:
-        if (bm > 16 and bm >= 2 * p.m) or (bn > 16 and bn >= 2 * p.n):
+        if (bm > 32 and bm >= 2 * p.m) or (bn > 32 and bn >= 2 * p.n):
             continue
         for bk in (64, 128):
             if wk > bk // STEP or (p.across and bk // p.kind.bytes % 16) or not _dealt(p, bm, bn, bk, wm * wn * wk):
@@ -138,8 +138,11 @@ def _wave(p: Product, t: Tile, gpu: Gpu, use: Use, together: int, active: int) -
     warps, elements = t.threads // 32, t.bk // p.kind.bytes
     fragments = warps * (t.bk // STEP // t.wk) * (t.row_tiles * 16 + t.column_tiles * 8) * STEP
     chunks = t.stage_bytes / CHUNK / t.threads
-    slow = 8.0 if "elements" in (p.left, p.right) else 1.0
-    issued = chunks * 8 * slow + 25 + (t.bk // STEP // t.wk) * (t.row_tiles * (1 + t.column_tiles) + t.column_tiles / 2)
+    piece = min(p.left, p.right)
+    accesses = CHUNK / piece if piece >= LEAST else CHUNK / p.kind.bytes
+    issued = (
+        chunks * 8 * accesses + 25 + (t.bk // STEP // t.wk) * (t.row_tiles * (1 + t.column_tiles) + t.column_tiles / 2)
+    )
     busy = max(
         t.bm * t.bn * elements / rate,
         (fragments + t.stage_bytes) / SHARED,
@@ -148,12 +151,10 @@ def _wave(p: Product, t: Tile, gpu: Gpu, use: Use, together: int, active: int) -
     )
     # few warps do not hide the latency of fragments and products: about 35 cycles per step and barrier
     chain = (t.bk // STEP // t.wk) * (35.0 + 8.0 * t.row_tiles * t.column_tiles * max(1.0, warps / 4)) + 60.0
-    wait = max(LATENCY / (t.stages - 1) if slow == 1.0 else LATENCY, chain)
+    wait = max(LATENCY / (t.stages - 1) if piece >= LEAST else LATENCY, chain)
     stage = max(together * busy, wait)
     finish = t.bm * t.bn * (use.after / 128 + 8 / SHARED) * together
     if t.split > 1:
         part = 4.0 * t.bm * t.bn
         finish += ARRIVE + together * part / line + part * t.split / LINE
     return START + LATENCY + stage * grid_of(p, t).each + finish
-
-

@@ -18,7 +18,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .mma_finish import Finish, Indexed
 from .mma_shape import CHUNK, COLUMNS, ROWS, STEP, Grid, Product, Tile, counters, grid_of, scratch_bytes, tile_of
-from .mma_stage import Across, LeftRows, RightRows, Share, Side, Windows, turn
+from .mma_stage import Across, Rows, Share, Side, Windows, turn
 
 I32, U32, F32 = "int32", "uint32", "float32"
 WRITTEN_OUT = 4  # stages; of a longer loop the compiler must not know the turns, or it would write out all of them
@@ -51,7 +51,7 @@ class Work:
     def warp(self) -> tuple[Expr, Expr, Expr]:
         """Place of the warp: which share of K's steps, rows, columns."""
         t = self.tile
-        return tuple(tir.split(self.thread >> tir.i32(5), t.wk, t.wm, t.wn))  # type: ignore[return-value]
+        return tuple(tir.split(self.thread >> tir.i32(5), t.wk, t.wm, t.wn))
 
 
 def emit(
@@ -78,7 +78,9 @@ def emit(
             z,
             y * grid.tiles + x,
         )
-        return tir.seq(tirx.AllocBuffer(shared), _Kernel(work, operands).statements(), Finish(work, indexed).statements())
+        return tir.seq(
+            tirx.AllocBuffer(shared), _Kernel(work, operands).statements(), Finish(work, indexed).statements()
+        )
 
     launch = (grid.tiles, product.batch, tile.split)
     return emit_grid(problem, symbol, launch, tile.threads, make, shared=tile.shared, scratch=scratch, zeros=zeros)
@@ -116,20 +118,17 @@ class _Kernel:
         return tir.seq(head, self.left.prepare(), self.right.prepare(), self._stages(), self._spill())
 
     def _left(self, data: Buffer) -> Side:
-        p, t = self.work.product, self.work.tile
-        share = Share(t.bm, t.bk // CHUNK, t.threads, self.work.thread)
-        kind = Windows if p.window else LeftRows
-        return kind(p, t, data, self.work.shared, 0, share, self.work.row, self.work.batch * p.spread[0])
+        work, p, t = self.work, self.work.product, self.work.tile
+        share = Share(t.bm, t.bk // CHUNK, t.threads, work.thread)
+        start, kind = work.batch * p.spread[0], Windows if p.window else Rows
+        return kind(p, t, data, work.shared, 0, share, work.row, start, p.m, p.left, p.zero & 255)
 
     def _right(self, data: Buffer) -> Side:
-        p, t = self.work.product, self.work.tile
-        start = self.work.batch * p.spread[1]
-        if p.across:
-            each = t.bk // p.kind.bytes
-            share = Share(each, t.bn * p.kind.bytes // CHUNK, t.threads, self.work.thread)
-            return Across(p, t, data, self.work.shared, t.left_bytes, share, self.work.column, start)
-        share = Share(t.bn, t.bk // CHUNK, t.threads, self.work.thread)
-        return RightRows(p, t, data, self.work.shared, t.left_bytes, share, self.work.column, start)
+        work, p, t = self.work, self.work.product, self.work.tile
+        rows, row_bytes = (t.bk // p.kind.bytes, t.bn * p.kind.bytes) if p.across else (t.bn, t.bk)
+        share = Share(rows, row_bytes // CHUNK, t.threads, work.thread)
+        start, kind = work.batch * p.spread[1], Across if p.across else Rows
+        return kind(p, t, data, work.shared, t.left_bytes, share, work.column, start, p.n, p.right)
 
     # ---- stages
 
@@ -169,7 +168,7 @@ class _Kernel:
 
     def _fragments(self, slot: Expr, step: Expr) -> Stmt:
         t, lane = self.work.tile, self.work.lane
-        share, warp_row, warp_column = self.work.warp()
+        share, warp_row, _ = self.work.warp()
         half = (step & tir.i32(1)) if self.steps > 1 else tir.i32(0)
         at = (step * t.wk * 2) ^ (share * 2)  # chunk of K; the bits of both differ
         row = lane & tir.i32(15)
@@ -180,7 +179,10 @@ class _Kernel:
             return call("ec_ldmatrix4", pointer(self.a, (half * t.row_tiles + i) * 4), pointer(self.work.shared, where))
 
         load_left = tir.unrolled(t.row_tiles, left, "i")
-        return tir.seq(load_left, self._right_across(slot, at, half) if self.work.product.across else self._right_rows(slot, at, half))
+        return tir.seq(
+            load_left,
+            self._right_across(slot, at, half) if self.work.product.across else self._right_rows(slot, at, half),
+        )
 
     def _right_rows(self, slot: Expr, at: Expr, half: Expr) -> Stmt:
         """Two tiles of eight columns at a time, both halves of a step's K each."""

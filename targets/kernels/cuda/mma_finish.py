@@ -42,7 +42,9 @@ class Finish:
 
     def statements(self) -> Stmt:
         if self.work.tile.split == 1:
-            return tir.seq(self._alloc, self._each(lambda row, column: tir.seq(self._own(row, column), self._out(row, column))))
+            return tir.seq(
+                self._alloc, self._each(lambda row, column: tir.seq(self._own(row, column), self._out(row, column)))
+            )
         return tir.seq(self._alloc, self._each(self._put_aside), self._when_last(self._each(self._gathered)))
 
     def _each(self, body: Callable[[Expr, Expr], Stmt]) -> Stmt:
@@ -186,7 +188,9 @@ class Vector:
             where, same = self.flat, _of_all
         else:
             return []
-        words, alloc = tir.local((WORDS[name],), "float32" if name == "f32" else "int32" if name == "i32" else U32, "held")
+        words, alloc = tir.local(
+            (WORDS[name],), "float32" if name == "f32" else "int32" if name == "i32" else U32, "held"
+        )
         flat = tirx.decl_buffer((value.type.size,), place.buffer.dtype, "flat", data=place.buffer.data)
 
         def load(index: Index) -> Expr:

@@ -1,4 +1,4 @@
-"""The row `matmul_f16_mma__cuda`: matrix products of f16 on tensor cores, with a constant or a computed right operand."""
+"""The row `matmul_f16_mma__cuda`: matrix products of f16 on tensor cores, right operand constant or computed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import epilogue_fits, input_index
 from .mma_cost import best
-from .mma_shape import CHUNK, F16, MOST, VECTOR, Product, Tile, choice_of
+from .mma_shape import F16, MOST, Product, Tile, choice_of, piece
 
 if TYPE_CHECKING:
     from edgec.targets.tir import Expr
@@ -54,17 +54,16 @@ def stack(problem: Problem) -> tuple[int, int, int] | None:
 
 
 def product_of(problem: Problem) -> Product:
-    a, b = problem.anchor.args[:2]
+    b = problem.anchor.args[1]
     found = stack(problem)
     assert found is not None
     count, left, right = found
     k, n = b.shape[-2:]
     m = problem.anchor.types[0].size // (n * count)
-    each = CHUNK // F16.bytes
-    fixed = input_index(problem.body, b) in problem.constants and len(b.shape) == 2 and k % each == 0
-    way: Any = "chunks" if k % each == 0 else "elements"
-    right_way: Any = "chunks" if fixed or n % each == 0 else "elements"
-    return Product(F16, m, n, k, count, None, way, right_way, not fixed, (left, right))
+    rows, columns = piece(k * F16.bytes), piece(n * F16.bytes)
+    turned = input_index(problem.body, b) in problem.constants and len(b.shape) == 2 and rows >= columns
+    right_piece = rows if turned else columns
+    return Product(F16, m, n, k, count, left=rows, right=right_piece, across=not turned, spread=(left, right))
 
 
 def layouts(problem: Problem, across: bool) -> tuple[str, ...]:

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 from edgec.compiler.registry import Choice
 
-from ..common import ceil_div
+from ..common import ceil_div, power_of_two
 from ..conv_shape import Window
 
 CHUNK = 16  # bytes of one access
+LEAST = 4  # bytes of an asynchronous copy
 STEP = 32  # bytes of K of one instruction: 16 x f16, 32 x int8, 8 x tf32
 ROWS, COLUMNS = 16, 8  # of one instruction
 VECTOR = 8  # columns that a thread finishes together
 MASK_BITS = 31  # rows plus columns of taps
 MOST = 1 << 31  # elements that indices of 32 bits reach
-
-Way = Literal["chunks", "elements"]  # 16 bytes at a time, or one element
 
 
 @dataclass(frozen=True)
@@ -44,9 +42,10 @@ U8S8 = Kind(1, "ec_mma_u8s8", "int32")
 class Product:
     """`batch` products of m x k by k x n.
 
-    `window`: the left operand is gathered through it. `left`: how it is read. `across`: the right operand lies as
-    [k][n], else [n][k]; `right`: how it is read. `spread`: elements from one product's operand to the next one's, left
-    and right; 0 where all share it.
+    `window`: the left operand is gathered through it, `channels` of K per tap (more than there are, where they are
+    padded). `left`, `right`: bytes of the operand that lie side by side and aligned, up to 16. `across`: the right one
+    lies as [k][n], else [n][k]. `spread`: elements from one product's operand to the next one's, left and right; 0 where
+    all share it. `zero`: zero point of the left operand.
     """
 
     kind: Kind
@@ -55,11 +54,12 @@ class Product:
     k: int
     batch: int = 1
     window: Window | None = None
-    left: Way = "chunks"
-    right: Way = "chunks"
+    channels: int = 0
+    left: int = CHUNK
+    right: int = CHUNK
     across: bool = False
     spread: tuple[int, int] = (0, 0)
-    zero: int = 0  # zero point of the left operand
+    zero: int = 0
 
     @property
     def macs(self) -> int:
@@ -134,6 +134,11 @@ class Grid:
     @property
     def tiles(self) -> int:
         return self.rows * self.columns
+
+
+def piece(row_bytes: int) -> int:
+    """Bytes that can be copied together from rows of so many."""
+    return power_of_two(CHUNK, row_bytes)
 
 
 def grid_of(p: Product, t: Tile) -> Grid:

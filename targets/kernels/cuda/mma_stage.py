@@ -6,9 +6,12 @@ bytes that are swizzled: eight rows at the same place lie in different banks.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING
 
 from tvm import tirx
 
@@ -16,10 +19,10 @@ from edgec.targets import tir
 from edgec.targets.cuda.block import call, pointer
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .mma_shape import CHUNK, MASK_BITS, Product, Tile
+from .mma_shape import CHUNK, LEAST, MASK_BITS, Product, Tile
 
 if TYPE_CHECKING:
-    from ..conv_shape import Axis
+    from ..conv_shape import Axis, Window
 
 I32, U32 = "int32", "uint32"
 
@@ -71,77 +74,99 @@ class Share:
 
 
 @dataclass
-class Side:
+class Side(ABC):
     """One operand: its elements in memory, where its stages begin in shared memory, and who copies what."""
 
     product: Product
     tile: Tile
     data: Buffer  # flat
     shared: Buffer
-    begin: int
+    begin: int  # byte of a stage
     share: Share
     first: Expr  # row of the result (left) or its column (right) where the block begins
     start: Expr  # the element where this product's operand begins
+    limit: int  # rows of the result, or columns
+    piece: int  # bytes that lie side by side and aligned
+    fill: int = 0  # what stands for elements that are not there
 
     def __post_init__(self) -> None:
         self.base, self._alloc = tir.local((self.share.turns,), I32, "base")
         self.mask, self._alloc_mask = tir.local((self.share.turns,), U32, "mask")
 
+    @abstractmethod
+    def prepare(self) -> Stmt:
+        """Statements before the first stage."""
+
+    @abstractmethod
+    def load(self, step: Expr, slot: Expr) -> Stmt:
+        """Begin to copy a stage of K to where `slot` begins in shared memory."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of an element."""
+        return self.product.kind.bytes
+
     @property
     def each_chunk(self) -> int:
         """Elements of a chunk."""
-        return CHUNK // self.product.kind.bytes
+        return CHUNK // self.size
 
     @property
     def each_stage(self) -> int:
         """K of a stage."""
-        return self.tile.bk // self.product.kind.bytes
+        return self.tile.bk // self.size
 
     @property
     def ragged(self) -> bool:
         """Whether the last stage of K reaches past its end."""
         return self.product.k % self.each_stage != 0
 
-    def target(self, slot: Expr, row: Expr) -> Expr:
-        """Where this thread's chunk of a row goes."""
-        place = swizzled(row, self.share.chunk, self.share.chunks * CHUNK)
-        return pointer(self.shared, slot + self.begin + place)
+    @property
+    def starts(self) -> range:
+        """Where in a chunk elements begin that are copied together, or one by one."""
+        return range(0, self.each_chunk, max(1, self.piece // self.size) if self.piece >= LEAST else 1)
 
-    def copy(self, slot: Expr, row: Expr, element: Expr, valid: Expr | None) -> Stmt:
-        source = pointer(self.data, element)
-        if valid is None:
-            return call("ec_cp16", self.target(slot, row), source)
-        return call("ec_cp16_if", self.target(slot, row), source, tirx.Cast(I32, valid))
+    def copy(self, slot: Expr, row: Expr, element: Callable[[int], tuple[Expr, Expr | None]]) -> Stmt:
+        """A chunk of a row: `element(j)` says where its j-th lies, and whether it is there."""
+        chunk = slot + self.begin + swizzled(row, self.share.chunk, self.share.chunks * CHUNK)
+        if self.piece < LEAST:
+            return self._gather(pointer(self.shared, chunk), element)
+        return tir.seq(self._piece(pointer(self.shared, chunk + j * self.size), *element(j)) for j in self.starts)
 
-    def gather(self, slot: Expr, row: Expr, element: Callable[[int], tuple[Expr, Expr | None]]) -> Stmt:
-        """A chunk element by element: `element(j)` says where each lies, and whether it is there."""
-        size = self.product.kind.bytes
-        kind = f"uint{8 * size}"
+    def _piece(self, target: Expr, place: Expr, valid: Expr | None) -> Stmt:
+        source = pointer(self.data, place)
+        if valid is None and self.piece == CHUNK:
+            return call("ec_cp16", target, source)
+        if valid is None or not self.fill:
+            there = tir.i32(1) if valid is None else tirx.Cast(I32, valid)
+            return call(f"ec_cp{self.piece}_if", target, source, there)
+        words, alloc = tir.local((4,), U32, "fill")
+        filled = [tir.store(words, tir.lit(self.fill * 0x01010101, U32), w) for w in range(self.piece // 4)]
+        absent = tir.seq(alloc, filled, call(f"ec_store{self.piece}", target, pointer(words, 0)))
+        return tirx.IfThenElse(valid, call(f"ec_cp{self.piece}_if", target, source, tir.i32(1)), absent)
+
+    def _gather(self, target: Expr, element: Callable[[int], tuple[Expr, Expr | None]]) -> Stmt:
+        """Element by element."""
+        kind = f"uint{8 * self.size}"
         view = tirx.decl_buffer(self.data.shape, kind, "bits", data=self.data.data)
         words, alloc = tir.local((4,), U32, "words")
 
         def one(j: int) -> Expr:
             where, valid = element(j)
             bits = tir.load(view, where)
-            bits = bits if valid is None else tirx.if_then_else(valid, bits, tir.lit(0, kind))
-            return tirx.Cast(U32, bits) << tir.lit(8 * size * (j % (4 // size)), U32)
+            bits = bits if valid is None else tirx.if_then_else(valid, bits, tir.lit(self.fill, kind))
+            return tirx.Cast(U32, bits) << tir.lit(8 * self.size * (j % (4 // self.size)), U32)
 
         def word(w: int) -> Expr:
-            parts = [one(w * 4 // size + j) for j in range(4 // size)]
-            total = parts[0]
-            for part in parts[1:]:
-                total = total | part
-            return total
+            return reduce(or_, [one(w * 4 // self.size + j) for j in range(4 // self.size)])
 
         fill = [tir.store(words, word(w), w) for w in range(4)]
         declared = tirx.DeclBuffer(view, data=self.data.data)
-        return tir.seq(declared, alloc, fill, call("ec_store16", self.target(slot, row), pointer(words, 0)))
+        return tir.seq(declared, alloc, fill, call("ec_store16", target, pointer(words, 0)))
 
 
 class Rows(Side):
     """Rows with K side by side: the left operand of a product, or the right one that lies as [n][k]."""
-
-    limit: int  # rows of the whole operand
 
     def prepare(self) -> Stmt:
         def one(turn: Expr, row: Expr) -> Stmt:
@@ -154,31 +179,12 @@ class Rows(Side):
 
     def load(self, step: Expr, slot: Expr) -> Stmt:
         k = step * self.each_stage + self.share.chunk * self.each_chunk
-        elements = (self.product.left if isinstance(self, LeftRows) else self.product.right) == "elements"
 
-        def whole(turn: Expr, row: Expr) -> Stmt:
-            valid = k < self.product.k if self.ragged else None
-            return self.copy(slot, row, tir.load(self.base, turn) + k, valid)
+        def one(turn: Expr, row: Expr) -> Stmt:
+            base = tir.load(self.base, turn) + k
+            return self.copy(slot, row, lambda j: (base + j, k + j < self.product.k if self.ragged else None))
 
-        def single(turn: Expr, row: Expr) -> Stmt:
-            def element(j: int) -> tuple[Expr, Expr | None]:
-                return tir.load(self.base, turn) + k + j, k + j < self.product.k if self.ragged else None
-
-            return self.gather(slot, row, element)
-
-        return self.share.each(single if elements else whole)
-
-
-class LeftRows(Rows):
-    @property
-    def limit(self) -> int:  # type: ignore[override]
-        return self.product.m
-
-
-class RightRows(Rows):
-    @property
-    def limit(self) -> int:  # type: ignore[override]
-        return self.product.n
+        return self.share.each(one)
 
 
 class Across(Side):
@@ -189,25 +195,21 @@ class Across(Side):
 
     def load(self, step: Expr, slot: Expr) -> Stmt:
         p, column = self.product, self.first + self.share.chunk * self.each_chunk
-        narrow = p.n % self.tile.bn != 0
 
-        def whole(turn: Expr, row: Expr) -> Stmt:
-            k = step * self.each_stage + row
-            n = tirx.min(column, tir.i32(p.n - self.each_chunk)) if narrow else column
-            return self.copy(slot, row, self.start + k * p.n + n, k < p.k if self.ragged else None)
-
-        def single(turn: Expr, row: Expr) -> Stmt:
+        def one(turn: Expr, row: Expr) -> Stmt:
             k = step * self.each_stage + row
 
             def element(j: int) -> tuple[Expr, Expr | None]:
-                inside = column + j < p.n if narrow else None
+                there = []
+                if p.n % self.tile.bn:
+                    there.append(column + j < p.n)
                 if self.ragged:
-                    inside = k < p.k if inside is None else tirx.And(inside, k < p.k)
-                return self.start + k * p.n + column + j, inside
+                    there.append(k < p.k)
+                return self.start + k * p.n + column + j, reduce(tirx.And, there) if there else None
 
-            return self.gather(slot, row, element)
+            return self.copy(slot, row, element)
 
-        return self.share.each(single if p.right == "elements" else whole)
+        return self.share.each(one)
 
 
 class Windows(Side):
@@ -222,9 +224,14 @@ class Windows(Side):
         return not all(inside(axis) for axis in (w.height, w.width))
 
     @property
-    def _window(self) -> Any:
+    def _window(self) -> Window:
         assert self.product.window is not None
         return self.product.window
+
+    @property
+    def checked(self) -> bool:
+        """Whether some elements are not there."""
+        return self.padded or self.ragged or self.product.channels != self._window.channels_in
 
     def prepare(self) -> Stmt:
         w, p = self._window, self.product
@@ -239,59 +246,53 @@ class Windows(Side):
             done = [tir.store(self.base, base, turn)]
             if self.padded:
                 bits = [*_bits(w.height, top, 0), *_bits(w.width, left, w.height.kernel)]
-                mask = bits[0]
-                for bit in bits[1:]:
-                    mask = mask | bit
-                done.append(tir.store(self.mask, mask, turn))
+                done.append(tir.store(self.mask, reduce(or_, bits), turn))
             return tir.seq(done)
 
         return tir.seq(self._alloc, self._alloc_mask if self.padded else None, self.share.each(one))
 
     def _place(self, step: Expr, offset: Expr) -> tuple[Expr, Expr]:
         """Of an element of K: elements from its row's base, and the bits of the mask that it needs."""
-        w, c = self._window, self._window.channels_in
+        w, c, none = self._window, self.product.channels, tir.lit(0, U32)
         if c % self.each_stage == 0:  # the tap is the same for all threads
             k, rest = step * self.each_stage, offset
         else:
             k, rest = step * self.each_stage + offset, tir.i32(0)
         tap, channel = tirx.floordiv(k, c), tirx.floormod(k, c) + rest
         y, x = tirx.floordiv(tap, w.width.kernel), tirx.floormod(tap, w.width.kernel)
-        delta = (y * (w.height.dilation * w.width.size) + x * w.width.dilation) * c + channel
-        one = tir.lit(1, U32)
-        need = tir.lit(0, U32)
+        delta = (y * (w.height.dilation * w.width.size) + x * w.width.dilation) * w.channels_in + channel
+        one, need = tir.lit(1, U32), none
         if self.padded:
             need = (one << tirx.Cast(U32, y)) | (one << tirx.Cast(U32, x + w.height.kernel))
+        there = []
         if self.ragged:
-            past = tirx.Select(k < self.product.k, tir.lit(0, U32), tir.lit(1 << MASK_BITS, U32))
-            need = need | past if self.padded else past
+            there.append(k < self.product.k)
+        if c != w.channels_in:
+            there.append(channel < w.channels_in)
+        if there:
+            need = need | tirx.Select(reduce(tirx.And, there), none, tir.lit(1 << MASK_BITS, U32))
         return delta, need
 
     def load(self, step: Expr, slot: Expr) -> Stmt:
-        checked = self.padded or self.ragged
-        single = self.product.left == "elements"
-        count = self.each_chunk if single else 1
-        deltas, alloc = tir.local((count,), I32, "delta")
-        needs, alloc_needs = tir.local((count,), U32, "need")
-        head: list[Stmt] = [alloc, alloc_needs if checked else None]
-        for j in range(count):
+        starts = {j: i for i, j in enumerate(self.starts)}
+        deltas, alloc = tir.local((len(starts),), I32, "delta")
+        needs, alloc_needs = tir.local((len(starts),), U32, "need")
+        head: list[Stmt] = [alloc, alloc_needs if self.checked else None]
+        for j, i in starts.items():
             delta, need = self._place(step, self.share.chunk * self.each_chunk + j)
-            head.append(tir.store(deltas, delta, j))
-            if checked:
-                head.append(tir.store(needs, need, j))
+            head.append(tir.store(deltas, delta, i))
+            if self.checked:
+                head.append(tir.store(needs, need, i))
 
-        def valid(turn: Expr, j: int) -> Expr | None:
-            if not checked:
+        def valid(turn: Expr, i: int) -> Expr | None:
+            if not self.checked:
                 return None
-            need = tir.load(needs, j)
+            need = tir.load(needs, i)
             return tirx.EQ(tir.load(self.mask, turn) & need, need) if self.padded else tirx.EQ(need, tir.lit(0, U32))
 
-        def place(turn: Expr, j: int) -> Expr:
-            return tir.load(self.base, turn) + tir.load(deltas, j)
-
         def one(turn: Expr, row: Expr) -> Stmt:
-            if single:
-                return self.gather(slot, row, lambda j: (place(turn, j), valid(turn, j)))
-            return self.copy(slot, row, place(turn, 0), valid(turn, 0))
+            base = tir.load(self.base, turn)
+            return self.copy(slot, row, lambda j: (base + tir.load(deltas, starts[j]), valid(turn, starts[j])))
 
         return tir.seq(head, self.share.each(one))
 
