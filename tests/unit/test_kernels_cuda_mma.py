@@ -1,4 +1,4 @@
-"""Products on tensor cores give the operator's meaning: awkward shapes, all tiles, epilogues, shared K; emulated."""
+"""Products on tensor cores give the operator's meaning: awkward shapes, all tiles, epilogues, bytes, shared K."""
 
 from __future__ import annotations
 
@@ -79,8 +79,45 @@ class MatMul:
         return Problem(Graph("body", tuple(inputs), (y,)), find_target("cuda"), 1, frozenset({1} if self.fixed else ()))
 
 
+@dataclass(frozen=True)
+class Bytes:
+    """A convolution or (no kernel) a product of bytes, with what makes bytes of its sums: Add with a residual."""
+
+    x: tuple[int, ...]
+    outputs: int
+    kernel: tuple[int, ...] = ()
+    stride: int = 1
+    pad: int = 0
+    zero: int = 0
+    kind: str = "u8"
+    then: str = ""
+
+    def problem(self) -> Problem:
+        inner, ones = self.x[1 if self.kernel else -1], (1,) * len(self.kernel)
+        weights = (self.outputs, inner, *self.kernel) if self.kernel else (inner, self.outputs)
+        shapes = {"x": (self.x, self.kind), "w": (weights, "i8"), "bias": ((self.outputs,), "i32")}
+        inputs = [source(name, *given) for name, given in shapes.items()]
+        if self.kernel:
+            window = {"strides": (self.stride,) * 2, "pads": (self.pad,) * 4}
+            y = ops.build("Edgec.ConvInteger", *inputs, **window, zero=self.zero)
+        else:
+            y = ops.build("Edgec.MatMulInteger", *inputs, a_zero=self.zero)
+        inputs.append(source("scale", (self.outputs, *ones), "f32"))
+        after = {"to": self.kind, "zero": 3, "low": -7 if self.kind == "i8" else 3, "high": 120}
+        if self.then == "Add":
+            inputs += [source("residual", y.shape, self.kind), source("other", (1,), "f32")]
+            y = ops.build("Edgec.Rescale", y, inputs[4], inputs[3], inputs[5], zeros=(0, 9), **after)
+        elif not self.then:
+            y = ops.build("Edgec.Rescale", y, inputs[3], zeros=(0,), **after)
+        else:
+            inputs.pop()
+        return Problem(Graph("body", tuple(inputs), (y,)), find_target("cuda"), 1, frozenset({1, 2}))
+
+
 def numbers(value: Value) -> Array:
     kind = dtype(value.type.dtype)
+    if kind.name == "f32" and value.node.name in ("scale", "other"):  # what brings sums into the range of bytes
+        return RNG.uniform(0, 1e-3, value.shape).astype(kind.numpy)
     if kind.is_float:
         return RNG.uniform(-1, 1, value.shape).astype(kind.numpy)
     low, high = (-1000, 1000) if kind.bytes == 4 else (np.iinfo(kind.numpy).min, np.iinfo(kind.numpy).max)
@@ -169,6 +206,48 @@ def test_convolutions(case: Conv) -> None:
 def test_matrix_products(case: MatMul) -> None:
     problem = case.problem()
     holds(problem, ROWS[MATMUL].choices(problem)[0])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        Bytes((1, 32, 7, 7), 24, (3, 3), pad=1, zero=114, then="Add"),
+        Bytes((2, 16, 9, 8), 40, (3, 3), 2, 1, zero=0),
+        Bytes((1, 24, 7, 7), 20, (3, 3), pad=1, zero=5, then="Add"),
+        Bytes((1, 3, 11, 11), 16, (7, 7), 2, 3, zero=255),
+        Bytes((1, 3, 11, 11), 24, (3, 3), pad=1, zero=-128, kind="i8"),
+        Bytes((1, 48, 7, 7), 255, (1, 1), zero=-3, kind="i8", then="Add"),
+        Bytes((1, 17, 5, 5), 16, (1, 1), zero=1, then="Sums"),
+        Bytes((1, 49, 64), 1000, zero=128),
+        Bytes((20, 37), 24, zero=-9, kind="i8"),
+    ],
+    ids=str,
+)
+def test_bytes_are_equal(case: Bytes) -> None:
+    problem = case.problem()
+    row = "conv_int8_mma__cuda" if case.kernel else "matmul_int8_mma__cuda"
+    holds(problem, ROWS[row].choices(problem)[0])
+
+
+@pytest.mark.parametrize("tile", [Tile(64, 64, 64, 2, 2, 2, 3, 5), Tile(32, 32, 128, 1, 1, 4, 3, 2)], ids=str)
+def test_bytes_do_not_race(tile: Tile) -> None:
+    problem = Bytes((1, 32, 9, 9), 40, (3, 3), pad=1, zero=77).problem()
+    holds(problem, mma_conv.choice(problem, tile), "race")
+
+
+def test_tf32_where_it_is_allowed() -> None:
+    """Off unless the target says so; then as near as 10 bits of mantissa."""
+    inputs = [source("x", (1, 3, 9, 9), "f32"), source("w", (16, 3, 3, 3), "f32"), source("b", (16,), "f32")]
+    conv = Graph("body", tuple(inputs), (ops.build("Conv", *inputs, pads=(1, 1, 1, 1)),))
+    inputs = [source("a", (20, 30), "f32"), source("b", (30, 24), "f32")]
+    product = Graph("body", tuple(inputs), (ops.build("MatMul", *inputs),))
+    cuda = find_target("cuda")
+    assert cuda.gpu is not None
+    allowed = replace(cuda, gpu=replace(cuda.gpu, allow_tf32=True))
+    for body, row in ((conv, "conv_tf32_mma__cuda"), (product, "matmul_tf32_mma__cuda")):
+        assert ROWS[row].accepts(Problem(body, cuda)) is not True
+        problem = Problem(body, allowed, 1, frozenset({1}))
+        holds(problem, ROWS[row].choices(problem)[0])
 
 
 TILES = [

@@ -13,11 +13,11 @@ from tvm import tirx
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
-from edgec.targets.cuda.block import Block, barrier, call, emit_grid, pointer, result
+from edgec.targets.cuda.block import Block, barrier, call, emit_grid, pointer, pure, result
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .mma_finish import Finish, Indexed
-from .mma_shape import CHUNK, COLUMNS, ROWS, STEP, Grid, Product, Tile, counters, grid_of, scratch_bytes, tile_of
+from .mma_shape import CHUNK, COLUMNS, ROWS, STEP, TF32, Grid, Product, Tile, counters, grid_of, scratch_bytes, tile_of
 from .mma_stage import Across, Rows, Share, Side, Windows, turn
 
 I32, U32, F32 = "int32", "uint32", "float32"
@@ -115,7 +115,11 @@ class _Kernel:
         zero = tir.lit(0, p.kind.sums)
         clear = tir.unrolled(t.row_tiles * t.column_tiles * 4, lambda i: tir.store(self.sums, zero, i), "clear")
         head = [left_declared, right_declared, self._alloc, self._alloc_a, self._alloc_b, clear]
-        return tir.seq(head, self.left.prepare(), self.right.prepare(), self._stages(), self._spill())
+        if p.zero:
+            self.columns, alloc = tir.local((t.column_tiles,), I32, "columns")
+            head += [alloc, [tir.store(self.columns, tir.i32(0), j) for j in range(t.column_tiles)]]
+        body = self._stages(), self._less_zero() if p.zero else None, self._spill()
+        return tir.seq(*head, self.left.prepare(), self.right.prepare(), *body)
 
     def _left(self, data: Buffer) -> Side:
         work, p, t = self.work, self.work.product, self.work.tile
@@ -232,7 +236,67 @@ class _Kernel:
                 pointer(self.b, (half * t.column_tiles + j) * 2),
             )
 
-        return tir.unrolled(t.row_tiles, lambda i: tir.unrolled(t.column_tiles, lambda j: one(i, j), "j"), "i")
+        p = self.work.product
+        before = [self._rounded(half)] if p.kind == TF32 else [self._column_sums(half)] if p.zero else []
+        products = tir.unrolled(t.row_tiles, lambda i: tir.unrolled(t.column_tiles, lambda j: one(i, j), "j"), "i")
+        return tir.seq(*before, products)
+
+    def _rounded(self, half: Expr) -> Stmt:
+        """Fragments of f32 as tf32."""
+
+        def each(buffer: Buffer, count: int) -> Stmt:
+            def one(i: Expr) -> Stmt:
+                x = tirx.reinterpret(F32, tir.load(buffer, half * count + i))
+                return tir.store(buffer, pure(U32, "ec_tf32", x), half * count + i)
+
+            return tir.unrolled(count, one, "i")
+
+        t = self.work.tile
+        return tir.seq(each(self.a, t.row_tiles * 4), each(self.b, t.column_tiles * 2))
+
+    def _column_sums(self, half: Expr) -> Stmt:
+        """Weights of a column added up; four lanes share a column."""
+        ones = tir.lit(0x01010101, I32)
+
+        def one(j: Expr) -> Stmt:
+            total = tir.load(self.columns, j)
+            for part in range(2):
+                word = tir.load(self.b, (half * self.work.tile.column_tiles + j) * 2 + part)
+                total = pure(I32, "ec_dp4a_s8", ones, tirx.reinterpret(I32, word), total)
+            return tir.store(self.columns, total, j)
+
+        return tir.unrolled(self.work.tile.column_tiles, one, "j")
+
+    def _less_zero(self) -> Stmt:
+        """What the zero point of the left operand added to the sums is taken away: padding stood for it, too."""
+        t, lane = self.work.tile, self.work.lane
+        totals, alloc = tir.local((2,), I32, "less")
+
+        def column(j: Expr) -> Stmt:
+            added = [
+                tir.store(
+                    self.columns,
+                    tir.load(self.columns, j)
+                    + result(I32, "ec_shfl_xor_i32", tir.load(self.columns, j), tir.i32(mask)),
+                    j,
+                )
+                for mask in (1, 2)
+            ]
+            other = [(lane & tir.i32(3)) * 8 + 4 * e for e in range(2)]  # a lane that has this lane's e-th column
+            moved = [
+                tir.store(totals, result(I32, "ec_shfl_i32", tir.load(self.columns, j), other[e]), e) for e in range(2)
+            ]
+
+            def less(i: Expr) -> Stmt:
+                places = [((i * t.column_tiles + j) * 4 + h * 2 + e, e) for h in range(2) for e in range(2)]
+                zero = tir.i32(self.work.product.zero)
+                return tir.seq(
+                    tir.store(self.sums, tir.load(self.sums, at) - tir.load(totals, e) * zero, at) for at, e in places
+                )
+
+            return tir.seq(added, moved, tir.unrolled(t.row_tiles, less, "i"))
+
+        return tir.seq(alloc, tir.unrolled(t.column_tiles, column, "j"))
 
     # ---- sums
 

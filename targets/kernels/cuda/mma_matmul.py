@@ -1,4 +1,4 @@
-"""The row `matmul_f16_mma__cuda`: matrix products of f16 on tensor cores, right operand constant or computed."""
+"""Matrix products on tensor cores: f16, bytes (`matmul_int8_mma__cuda`), and f32 as tf32 where that is allowed."""
 
 from __future__ import annotations
 
@@ -6,38 +6,36 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import epilogue_fits, input_index
 from .mma_cost import best
-from .mma_shape import F16, MOST, Product, Tile, choice_of, piece
+from .mma_shape import ROW_KINDS, Product, Tile, choice_of, kind_of, operands_fit, piece
 
 if TYPE_CHECKING:
     from edgec.targets.tir import Expr
 
-NAME = "matmul_f16_mma__cuda"
+OPERATORS = {"int8": "Edgec.MatMulInteger"}
 
 
-def match(problem: Problem) -> Literal[True] | str:
-    a, b = problem.anchor.args
-    if problem.target.gpu is None:
-        return "needs a GPU"
-    if any(t.dtype != "f16" for t in (a.type, b.type, problem.anchor.types[0])):
-        return "computes f16"
-    return operands_fit(problem)
+def row_name(kind: str) -> str:
+    return f"matmul_{kind}_mma__cuda"
 
 
-def operands_fit(problem: Problem) -> Literal[True] | str:
-    """What every product on tensor cores asks for."""
+def match(problem: Problem, kind: str) -> Literal[True] | str:
     a, b = problem.anchor.args[:2]
-    if any(input_index(problem.body, v) < 0 for v in (a, b)) or a == b:
-        return "reads an operand through a computation"
+    attrs: Any = full_attrs(problem.anchor)
+    if (fit := operands_fit(problem, a, b, kind)) is not True:
+        return fit
     if min(len(a.shape), len(b.shape)) < 2 or not problem.anchor.types[0].size or not a.shape[-1]:
         return "needs two matrices that are not empty"
     if stack(problem) is None:
         return "one operand repeats along some of the leading axes only"
-    if any(v.type.size >= MOST for v in (*problem.body.inputs, *problem.body.outputs)):
-        return "has tensors of 2**31 elements"
+    if kind != "f16" and len(b.shape) > 2:
+        return "the right operand is a stack of matrices"
+    if attrs.get("b_zero"):
+        return "the right operand has a zero point"
     return epilogue_fits(problem)
 
 
@@ -54,27 +52,35 @@ def stack(problem: Problem) -> tuple[int, int, int] | None:
 
 
 def product_of(problem: Problem) -> Product:
-    b = problem.anchor.args[1]
-    found = stack(problem)
+    """A right operand that is a constant matrix may lie with K side by side; one that is not f16 must."""
+    a, b = problem.anchor.args[:2]
+    found, kind = stack(problem), kind_of(a, b)
     assert found is not None
+    attrs: Any = full_attrs(problem.anchor)
     count, left, right = found
     k, n = b.shape[-2:]
     m = problem.anchor.types[0].size // (n * count)
-    rows, columns = piece(k * F16.bytes), piece(n * F16.bytes)
-    turned = input_index(problem.body, b) in problem.constants and len(b.shape) == 2 and rows >= columns
-    right_piece = rows if turned else columns
-    return Product(F16, m, n, k, count, left=rows, right=right_piece, across=not turned, spread=(left, right))
-
-
-def layouts(problem: Problem, across: bool) -> tuple[str, ...]:
-    """Row-major, but constant right operands with K side by side."""
-    right = problem.anchor.args[1]
-    return tuple("JK" if v == right and not across else "" for v in problem.body.inputs)
+    rows, columns = piece(k * kind.bytes), piece(n * kind.bytes)
+    fixed = input_index(problem.body, b) in problem.constants and len(b.shape) == 2
+    turned = kind.bytes != 2 or (fixed and rows >= columns)
+    return Product(
+        kind,
+        m,
+        n,
+        k,
+        count,
+        left=rows,
+        right=rows if turned else columns,
+        across=not turned,
+        spread=(left, right),
+        zero=attrs.get("a_zero", 0),
+    )
 
 
 def choice(problem: Problem, tile: Tile, cost_us: float = 0.0) -> Choice:
-    p = product_of(problem)
-    return choice_of(NAME, p, tile, layouts(problem, p.across), "", cost_us)
+    p, (a, b) = product_of(problem), problem.anchor.args[:2]
+    layouts = tuple("JK" if v == b and not p.across else "" for v in problem.body.inputs)
+    return choice_of(row_name(ROW_KINDS[a.type.dtype]), p, tile, layouts, "", cost_us)
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
@@ -90,21 +96,26 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
     def indexed(batch: Expr, m: Expr, n: Expr) -> Any:
         if p.batch == 1:
-            return (*(tir.split(m, *shape[:-1]) if len(shape) > 1 else ()), n)
+            return (*tir.split(m, *shape[:-1]), n)
         return (*tir.split(batch, *shape[:-2]), m, n)
 
     a, b = problem.anchor.args[:2]
     return emit_product(problem, choice, symbol, p, (a, b), indexed)
 
 
-kernel(
-    Row(
-        NAME,
-        frozenset({"MatMul"}),
-        match,
-        offers,
-        emit,
-        "matrix product of f16 on tensor cores: tiles of rows x columns, any leading axes",
-        frozenset({"CUDA"}),
+def _register(kind: str) -> None:
+    kernel(
+        Row(
+            row_name(kind),
+            frozenset({OPERATORS.get(kind, "MatMul")}),
+            lambda p: match(p, kind),
+            offers,
+            emit,
+            f"matrix product of {kind} on tensor cores: tiles of rows x columns",
+            frozenset({"CUDA"}),
+        )
     )
-)
+
+
+for _kind in ("f16", "int8", "tf32"):
+    _register(_kind)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from edgec.compiler.registry import Choice
+from edgec.compiler.ir import Value
+from edgec.compiler.registry import Choice, Problem
 
-from ..common import ceil_div, power_of_two
+from ..common import ceil_div, input_index, power_of_two
 from ..conv_shape import Window
 
 CHUNK = 16  # bytes of one access
@@ -36,6 +38,8 @@ F16 = Kind(2, "ec_mma_f16", "float32")
 TF32 = Kind(4, "ec_mma_tf32", "float32")
 S8 = Kind(1, "ec_mma_s8", "int32")
 U8S8 = Kind(1, "ec_mma_u8s8", "int32")
+KINDS = {("f16", "f16"): F16, ("f32", "f32"): TF32, ("i8", "i8"): S8, ("u8", "i8"): U8S8}
+ROW_KINDS = {"f16": "f16", "f32": "tf32", "i8": "int8", "u8": "int8"}  # by the left operand's type
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,8 @@ class Product:
 
     `window`: the left operand is gathered through it, `channels` of K per tap (more than there are, where they are
     padded). `left`, `right`: bytes of the operand that lie side by side and aligned, up to 16. `across`: the right one
-    lies as [k][n], else [n][k]. `spread`: elements from one product's operand to the next one's, left and right; 0 where
-    all share it. `zero`: zero point of the left operand.
+    lies as [k][n], else [n][k]. `spread`: elements from one product's operand to the next one's, left and right; 0
+    where all share it. `zero`: zero point of the left operand.
     """
 
     kind: Kind
@@ -139,6 +143,27 @@ class Grid:
 def piece(row_bytes: int) -> int:
     """Bytes that can be copied together from rows of so many."""
     return power_of_two(CHUNK, row_bytes)
+
+
+def kind_of(left: Value, right: Value) -> Kind:
+    return KINDS[left.type.dtype, right.type.dtype]
+
+
+def operands_fit(problem: Problem, left: Value, right: Value, kind: str) -> Literal[True] | str:
+    """Whether the operands are of the types of a row (`f16`, `int8`, `tf32`), and read as they lie."""
+    gpu = problem.target.gpu
+    if gpu is None:
+        return "needs a GPU"
+    types = left.type.dtype, right.type.dtype
+    if types not in KINDS or ROW_KINDS[types[0]] != kind:
+        return f"computes {kind}"
+    if kind == "tf32" and not gpu.allow_tf32:
+        return "rounds f32 to tf32, which the target does not allow"
+    if any(input_index(problem.body, v) < 0 for v in (left, right)) or left == right:
+        return "reads an operand through a computation"
+    if any(v.type.size >= MOST for v in (*problem.body.inputs, *problem.body.outputs)):
+        return "has tensors of 2**31 elements"
+    return True
 
 
 def grid_of(p: Product, t: Tile) -> Grid:
