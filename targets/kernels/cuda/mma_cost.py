@@ -108,7 +108,7 @@ def _dealt(p: Product, bm: int, bn: int, bk: int, warps: int) -> bool:
 
 
 def _registers(t: Tile) -> int:
-    return 4 * t.row_tiles * t.column_tiles + 8 * t.row_tiles + 4 * t.column_tiles + 40
+    return 28 + 6 * t.row_tiles * t.column_tiles
 
 
 def resident(t: Tile, gpu: Gpu) -> int:
