@@ -1,0 +1,111 @@
+"""Convolutions as products on tensor cores: f16, bytes (`conv_int8_mma__cuda`), and f32 as tf32 where allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from ..common import ceil_div, epilogue_fits
+from ..conv_shape import conv_operands, conv_window, geometry
+from .mma_cost import best
+from .mma_shape import LEAST, MASK_BITS, ROW_KINDS, Product, Tile, choice_of, kind_of, operands_fit, piece
+
+if TYPE_CHECKING:
+    from edgec.targets.tir import Expr
+
+OPERATORS = {"int8": "Edgec.ConvInteger"}
+
+
+def row_name(kind: str) -> str:
+    return f"conv_{kind}_mma__cuda"
+
+
+def match(problem: Problem, kind: str) -> Literal[True] | str:
+    node = problem.anchor
+    x, w, _ = conv_operands(node)
+    if (fit := operands_fit(problem, x, w, kind)) is not True:
+        return fit
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    if shape.group > 1 or len(node.types[0].shape) != 4:
+        return "needs two spatial axes and one group"
+    if shape.height.kernel + shape.width.kernel > MASK_BITS:
+        return f"the window has more than {MASK_BITS} rows and columns"
+    return epilogue_fits(problem)
+
+
+def product_of(problem: Problem) -> Product:
+    """K is tap by tap all channels. Bytes of channels that are no multiple of four are padded to it in the weights."""
+    w, (x, weight, _) = geometry(problem), conv_operands(problem.anchor)
+    kind = kind_of(x, weight)
+    attrs: Any = full_attrs(problem.anchor)
+    inputs, outputs = (piece(n * kind.bytes) for n in (w.channels_in, w.channels_out))
+    across = kind.bytes == 2 and inputs < LEAST <= outputs
+    channels = w.channels_in if inputs >= LEAST or kind.bytes > 1 else ceil_div(w.channels_in, LEAST) * LEAST
+    flat = w.height.plain and w.width.plain and channels == w.channels_in
+    return Product(
+        kind,
+        w.batch * w.pixels,
+        w.channels_out,
+        w.taps * channels,
+        window=None if flat else w,
+        channels=channels,
+        left=inputs,
+        right=outputs if across else piece(w.taps * channels * kind.bytes),
+        across=across,
+        zero=attrs.get("zero", 0),
+    )
+
+
+def layouts(problem: Problem, p: Product) -> tuple[str, ...]:
+    """Channels last; filters with K side by side, or across with all outputs of one k."""
+    weight = problem.anchor.args[1]
+    padded = f"{LEAST}i" if p.channels != weight.shape[1] else ""
+    filters = "HWIO" if p.across else f"OHWI{padded}"
+    return tuple(filters if v == weight else "NHWC" if len(v.shape) == 4 else "" for v in problem.body.inputs)
+
+
+def choice(problem: Problem, tile: Tile, cost_us: float = 0.0) -> Choice:
+    p, kind = product_of(problem), problem.anchor.args[0].type.dtype
+    return choice_of(row_name(ROW_KINDS[kind]), p, tile, layouts(problem, p), "NHWC", cost_us)
+
+
+def offers(problem: Problem) -> Sequence[Choice]:
+    return [choice(problem, tile, us) for tile, us in best(problem, product_of(problem))]
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from edgec.targets import tir
+
+    from .mma_emit import emit as emit_product
+
+    w = geometry(problem)
+    x, weight, _ = conv_operands(problem.anchor)
+
+    def indexed(batch: Expr, m: Expr, n: Expr) -> Any:
+        image, y, column = tir.split(m, w.batch, w.height.out, w.width.out)
+        return image, n, y, column
+
+    return emit_product(problem, choice, symbol, product_of(problem), (x, weight), indexed)
+
+
+def _register(kind: str) -> None:
+    kernel(
+        Row(
+            row_name(kind),
+            frozenset({OPERATORS.get(kind, "Conv")}),
+            lambda p: match(p, kind),
+            offers,
+            emit,
+            f"convolution of {kind} on tensor cores: tiles of pixels x output channels, channels last",
+            frozenset({"CUDA"}),
+        )
+    )
+
+
+for _kind in ("f16", "int8", "tf32"):
+    _register(_kind)
