@@ -1,0 +1,6 @@
+"""Rows for NVIDIA GPUs. Importing this package registers them."""
+
+from . import (  # noqa: F401
+    conv_simt_rows,
+    planes_rows,
+)
