@@ -2,5 +2,6 @@
 
 from . import (  # noqa: F401
     conv_simt_rows,
+    matmul_simt_rows,
     planes_rows,
 )

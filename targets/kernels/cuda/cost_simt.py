@@ -13,6 +13,7 @@ ISSUE = 0.80  # share of the multiply-add rate that a well fed multiprocessor su
 STEP_CYCLES = 90.0  # barrier and first loads of a step, which only another block hides
 START_CYCLES = 1600.0  # from the start of a block to its first products, and its results' way out
 LATENCY = 1200.0  # cycles of a thread that loads, computes and stores
+FLIGHT = 32768.0  # bytes that a multiprocessor has under way when it uses its share of the bandwidth
 MEET_CYCLES = 2500.0  # a cut reduction: fences, counter, reading the parts
 
 
@@ -69,4 +70,23 @@ def threads_us(problem: Problem, threads: int, block: int, instructions: float, 
     cycles += LATENCY * max(1.0, on_one / together) + instructions * 4.0 * min(1.0, gpu.f32_fma / on_one)
     us = cycles / (gpu.ghz * 1e3)
     memory = memory_us(gpu, moved(problem))
+    return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
+
+
+def matvec_us(problem: Problem, rows: int, groups: int, warps: int, each: int, depth: int, lanes: int) -> float:
+    """Few rows by a matrix that is read once: bandwidth, as far as enough is in flight; then sums meet."""
+    gpu = problem.target.gpu
+    assert gpu is not None
+    bytes_each = 16.0 if lanes > 2 else 4.0 * lanes
+    on_one = ceil_div(groups * warps, gpu.multiprocessors)  # warps of the busiest multiprocessor
+    held = min(on_one, gpu.threads // 64)
+    turns = ceil_div(depth, 32 * warps * lanes)
+    in_flight = held * 32 * each * bytes_each * min(turns, 4)
+    work = on_one * turns * (each * rows * lanes + 4 * (each + rows)) * 32 / gpu.f32_fma
+    waves = on_one / held
+    rounds = ceil_div(turns, 4) * waves
+    cycles = max(work, rounds * LATENCY) + LATENCY + each * rows * 30 + (400 if warps > 1 else 0)
+    share = min(1.0, in_flight / FLIGHT)
+    memory = memory_us(gpu, moved(problem), moved(problem) if problem.cold else 0.0) / share
+    us = cycles / (gpu.ghz * 1e3)
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)

@@ -217,15 +217,15 @@ class Simt(ABC):
     def guarded(self, number: Expr, chunks: int, stmt: Stmt) -> Stmt:
         return tir.when(number < chunks, stmt) if chunks % self.tile.threads else stmt
 
-    def fetch_right(self, source: Buffer, stage: Expr, k: Expr, base: Expr, stride: int) -> Stmt:
+    def fetch_right(self, source: Buffer, stage: Expr, k: Expr, base: Expr, stride: int, wide: int = 4) -> Stmt:
         """Columns of the right operand, which lie side by side: `source` from `base` on, `stride` from step to step."""
         t, product = self.tile, self.product
-        across = t.columns // 4
+        across = t.columns // wide
         chunks = t.step * across
 
         def one(r: Expr) -> Stmt:
             number = self.thread + r * t.threads
-            step, column = tirx.floordiv(number, across), tirx.floormod(number, across) * 4
+            step, column = tirx.floordiv(number, across), tirx.floormod(number, across) * wide
             at = k * t.step + step
             inside: list[Expr] = []
             if product.depth % t.step:
@@ -234,7 +234,7 @@ class Simt(ABC):
                 inside.append(self.column0 + column < stride)
             target = pointer(self.shared, stage + t.left + step * t.columns + column)
             origin = pointer(source, base + at * stride + self.column0 + column)
-            return self.guarded(number, chunks, copied(16, target, origin, inside))
+            return self.guarded(number, chunks, copied(4 * wide, target, origin, inside))
 
         return tir.unrolled(self.shares(chunks), one, "r")
 
