@@ -20,6 +20,7 @@ from ..tir import Expr, Index, Stmt
 from .block import Block, call, pointer
 
 ACCESS = frozenset({4, 8, 16})  # bytes that one instruction moves
+SIZES = ACCESS | {32}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def finish(frame: Block, run: Run, bound: Sequence[tuple[Value, Callable[[int], 
     computed: list[Stmt] = []
     for k, index in enumerate(indices):
         for value, place in places.items():
-            if n := bytes_of(value.type, out.type, axis, run.lanes):
+            if n := bytes_of(value.type, out.type, axis, run):
                 body.places.pop(value)
                 body.bind(value, near.reader(value, place, n, index, k))
         for value, fn in bound:
@@ -60,8 +61,8 @@ def finish(frame: Block, run: Run, bound: Sequence[tuple[Value, Callable[[int], 
         computed.append(tir.store(results, put(body.at(out, index), out.type.dtype), k))
         body.places.update(places)
     size = run.lanes * dtype(out.type.dtype).bytes
-    if size in ACCESS:
-        end = call(f"ec_store{size}", where(frame.place, out.type, run), pointer(results, 0))
+    if size in SIZES:
+        end = tir.seq(accesses("store", size, results, frame.place, out.type, run))
     else:
         end = tir.seq(frame.place.store_raw(tir.load(results, k), index) for k, index in enumerate(indices))
     return tir.seq(near.loads, declared, computed, end)
@@ -89,27 +90,43 @@ class _Near:
     def _register(self, value: Value, place: Place, size: int) -> Any:
         if value not in self._registers:
             register, declared = tir.local((self.run.lanes,), stored(value.type.dtype), "near")
-            origin = where(place, self.frame.out.type, self.run)
-            self.loads += [declared, call(f"ec_load{size}", pointer(register, 0), origin)]
+            self.loads += [declared, *accesses("load", size, register, place, self.frame.out.type, self.run)]
             self._registers[value] = register
         return self._registers[value]
 
 
-def bytes_of(t: Type, out: Type, axis: int, lanes: int) -> int:
+def bytes_of(t: Type, out: Type, axis: int, run: Run) -> int:
     """Bytes of the access that reads a run of an operand which is broadcast to the output; 0 where none does."""
     own = axis - (len(out.shape) - len(t.shape))
-    size = lanes * dtype(t.dtype).bytes
-    fits = own >= 0 and size in ACCESS and t.dtype in ("f32", "f16", "i32") and innermost(t) == own
-    return size if fits and t.shape[own] == out.shape[axis] and t.shape[own] % lanes == 0 and lanes > 1 else 0
+    lanes, size = run.lanes, run.lanes * dtype(t.dtype).bytes
+    if size not in SIZES or t.dtype not in ("f32", "f16", "i32") or lanes == 1:
+        return 0
+    if t.shape == out.shape and t.layout == out.layout and run.offset is not None:
+        return size
+    fits = own >= 0 and innermost(t) == own
+    return size if fits and t.shape[own] == out.shape[axis] and t.shape[own] % lanes == 0 else 0
 
 
-def where(place: Place, out: Type, run: Run) -> Expr:
-    """Address of a run's first element."""
+def accesses(kind: str, size: int, register: Any, place: Place, out: Type, run: Run) -> list[Stmt]:
+    """Loads into a register, or stores of it: one access, or two of 16 bytes."""
+    each = min(size, 16)
+    step = each // dtype(place.type.dtype).bytes
+    found = []
+    for first in range(0, run.lanes, step):
+        memory, own = where(place, out, run, first), pointer(register, first)
+        found.append(call(f"ec_{kind}{each}", *((own, memory) if kind == "load" else (memory, own))))
+    return found
+
+
+def where(place: Place, out: Type, run: Run, first: int = 0) -> Expr:
+    """Address of an element of a run."""
     t = place.type
     if run.offset is not None and t.shape == out.shape and t.layout == out.layout:
         lead = [0] * (len(place.buffer.shape) - 1)
-        return pointer(place.buffer, *lead, run.offset)
-    index = tuple(0 if n == 1 else x for n, x in zip(t.shape, align(run.index, t.shape), strict=True))
+        return pointer(place.buffer, *lead, run.offset + first)
+    axis = innermost(out)
+    moved = (*run.index[:axis], run.index[axis] + first, *run.index[axis + 1 :])
+    index = tuple(0 if n == 1 else x for n, x in zip(t.shape, align(moved, t.shape), strict=True))
     return pointer(place.buffer, *place.physical(tuple(tir.expr(x) for x in index)))
 
 

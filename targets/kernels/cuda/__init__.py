@@ -2,6 +2,8 @@
 
 from . import (  # noqa: F401
     conv_simt_rows,
+    image_mean,
+    map_vector,
     matmul_simt_rows,
     planes_rows,
 )

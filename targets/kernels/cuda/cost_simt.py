@@ -90,3 +90,30 @@ def matvec_us(problem: Problem, rows: int, groups: int, warps: int, each: int, d
     memory = memory_us(gpu, moved(problem), moved(problem) if problem.cold else 0.0) / share
     us = cycles / (gpu.ghz * 1e3)
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
+
+
+def image_us(problem: Problem, blocks: int, block: int, turns: int, lanes: int, rows: int) -> float:
+    """A reduction over images: turns of loads, four in flight, then a barrier and a fold of `rows` partial results."""
+    gpu = problem.target.gpu
+    assert gpu is not None
+    on_one = ceil_div(blocks, gpu.multiprocessors)
+    held = min(on_one, gpu.threads // block)
+    cycles = on_one / held * (ceil_div(turns, 4) * LATENCY + rows * 30.0 + LATENCY)
+    cycles += on_one * block / 32 * turns * (lanes + 6) / 4
+    share = min(1.0, min(blocks, held * gpu.multiprocessors) * block * 16.0 * min(turns, 4) / gpu.multiprocessors / FLIGHT)
+    us = cycles / (gpu.ghz * 1e3)
+    memory = memory_us(gpu, moved(problem)) / share
+    return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
+
+
+def map_us(problem: Problem, threads: int, block: int, turns: int, instructions: float) -> float:
+    """A kernel that reads, computes and writes once: bandwidth, as far as enough is in flight."""
+    gpu = problem.target.gpu
+    assert gpu is not None
+    on_one = ceil_div(ceil_div(threads, block), gpu.multiprocessors) * block
+    held = min(on_one, gpu.threads)
+    inputs = max(1, len(problem.body.inputs))
+    share = min(1.0, held * turns * inputs * 16.0 / FLIGHT)
+    cycles = LATENCY + on_one * (instructions + 8.0 * turns) / gpu.f32_fma
+    us, memory = cycles / (gpu.ghz * 1e3), memory_us(gpu, moved(problem)) / share
+    return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
