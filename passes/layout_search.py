@@ -16,7 +16,7 @@ import numpy as np
 from edgec.compiler import registry
 from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
 from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, turned
+from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, stretch_offset, turned
 from edgec.compiler.op import body_of, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.problems import COLD, distinct, problems
 from edgec.compiler.registry import Choice, Problem, choices
@@ -28,6 +28,7 @@ from .fuse import placeable, stretches
 
 JOIN, PART, TURN = "join", "part", "turn"  # choices that the planner carries out: no kernel runs
 VIEWS = 4096  # combinations of layouts around one value that are looked at, at most
+VECTOR_BYTES = 16  # of the widest access of a GPU
 MIXED_US = 0.25e-3  # per byte that is read in one layout for a result in another
 
 # A choice as one of its values sees it: the layout in which the value is made, those in which it is wanted, and the
@@ -69,7 +70,7 @@ def search(g: Graph, session: Session) -> Assignment:
     known = problems(g, session.target, session.threads, bool(session.settings.get(COLD)))
     options_of = tuned(known, session)
     for node, problem in known.items():
-        offers[node] = [*_placements(node, options_of[node]), *options_of[node]]
+        offers[node] = [*_placements(node, options_of[node], problem.target), *options_of[node]]
         if not offers[node]:
             refused.append(Unsupported(node.name, problem.anchor.op, 0, _no_kernel(problem)))
     if refused:
@@ -174,8 +175,9 @@ def _no_kernel(problem: Problem) -> str:
     return f"no kernel on {problem.target.name}" + (f" ({reasons})" if reasons else "")
 
 
-def _placements(kernel: Node, offers: Sequence[Choice]) -> list[Choice]:
+def _placements(kernel: Node, offers: Sequence[Choice], target: Target) -> list[Choice]:
     """Join or part in each layout in which the stretches are contiguous. Constants lie outside the arena: no parts.
+    On a GPU, whose vector accesses must be aligned, stretches begin at multiples of one.
 
     A transpose needs no copy where its result's layout names the axes in the order in which they lie.
     """
@@ -194,14 +196,23 @@ def _placements(kernel: Node, offers: Sequence[Choice]) -> list[Choice]:
     found = []
     for layout in dict.fromkeys(c.layouts_out[0] for c in offers):
         if node.op == "Concat":
-            ok = _joins(node, layout)
+            ok, whole, starts = _joins(node, layout), node.types[0], _starts(node)
         else:
-            source = replace(node.args[0].type, layout=layout)
-            ok = all(contiguous(source, *stretch) for stretch in stretches(node))
+            whole, starts = node.args[0].type, [(axis, start) for axis, start, _ in stretches(node)]
+            ok = all(contiguous(replace(whole, layout=layout), *stretch) for stretch in stretches(node))
+        if ok and target.gpu:
+            ok = all(stretch_offset(replace(whole, layout=layout), *s) % VECTOR_BYTES == 0 for s in starts)
         if ok:
             row = JOIN if node.op == "Concat" else PART
             found.append(Choice(row, (layout,) * len(body.inputs), (layout,) * len(body.outputs), (), 0.0))
     return found
+
+
+def _starts(node: Node) -> list[tuple[int, int]]:
+    """Axis and first element of each part of a concatenation."""
+    axis = int_attr(node, "axis") % len(node.types[0].shape)
+    sizes = [arg.shape[axis] for arg in node.args]
+    return [(axis, sum(sizes[:k])) for k in range(len(sizes))]
 
 
 def _joins(node: Node, layout: str) -> bool:

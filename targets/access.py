@@ -36,7 +36,11 @@ class Place:
         return fetched(load(self.buffer, *self.physical(_exprs(fixed))), self.type.dtype)
 
     def store(self, value: Expr, index: Index) -> Stmt:
-        return store(self.buffer, put(value, self.type.dtype), *self.physical(_exprs(index)))
+        return self.store_raw(put(value, self.type.dtype), index)
+
+    def store_raw(self, element: Expr, index: Index) -> Stmt:
+        """Store what `put` made of a value."""
+        return store(self.buffer, element, *self.physical(_exprs(index)))
 
 
 def _exprs(index: Index) -> Index:
