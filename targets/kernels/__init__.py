@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     contract_generic,
     conv_int8_rows,
     conv_rows,
+    cuda,
     deform_columns,
     depthwise_dots_rows,
     depthwise_int8_rows,

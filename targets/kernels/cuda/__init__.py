@@ -1,0 +1,6 @@
+"""Rows for NVIDIA GPUs. Importing this package registers them."""
+
+from . import (  # noqa: F401
+    norm,
+    softmax,
+)

@@ -1,0 +1,129 @@
+"""Which threads take which numbers of a row: for kernels that fold rows whose numbers lie side by side.
+
+A row belongs to one warp, or where it is long or rows are few to several of a block, which hold it in registers: each
+thread some vectors of neighbouring numbers, a block's width apart. Rows that are too long for that are read anew at
+every stage.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Type
+from edgec.compiler.registry import Choice, Problem
+from edgec.compiler.target import Gpu
+
+from ..common import ceil_div, depends, power_of_two
+from .cost import moved, streaming_us
+
+HELD = 32  # numbers of a row that a thread keeps
+MOST_WARPS = 16  # of one row
+BLOCK_WARPS = 4  # of a block, where rows are short
+FLOATS = frozenset({"f32", "f16"})
+
+
+@dataclass(frozen=True)
+class Lines:
+    """`rows` rows of `count` numbers, in accesses of `vector`; `warps` for each row, `together` rows in a block."""
+
+    rows: int
+    count: int
+    vector: int
+    warps: int
+    together: int
+
+    @property
+    def threads(self) -> int:
+        """Threads of one row."""
+        return 32 * self.warps
+
+    @property
+    def block(self) -> int:
+        return self.threads * self.together
+
+    @property
+    def blocks(self) -> int:
+        return ceil_div(self.rows, self.together)
+
+    @property
+    def stride(self) -> int:
+        """From one access of a thread to its next."""
+        return self.threads * self.vector
+
+    @property
+    def turns(self) -> int:
+        """Accesses of a thread in one row."""
+        return ceil_div(self.count, self.stride)
+
+    @property
+    def held(self) -> bool:
+        return self.turns * self.vector <= HELD
+
+
+def vector_of(types: Sequence[Type], count: int) -> int:
+    """Elements of one access: 16 bytes of the narrowest of the types, fewer where a row is no multiple of them."""
+    narrow = min((dtype(t.dtype).bytes for t in types if t.dtype in FLOATS), default=4)
+    return power_of_two(16 // narrow, count)
+
+
+def dealt(gpu: Gpu, rows: int, count: int, vector: int) -> Lines:
+    accesses = ceil_div(count, vector)
+    warps = 1
+    while warps < MOST_WARPS and ceil_div(accesses, 32 * warps) * vector > HELD // 2:
+        warps *= 2
+    while warps < MOST_WARPS and rows * warps < 8 * gpu.multiprocessors and ceil_div(accesses, 32 * warps) > 1:
+        warps *= 2
+    together = max(1, BLOCK_WARPS // warps)
+    while together > 1 and ceil_div(rows, together) < 2 * gpu.multiprocessors:
+        together //= 2
+    return Lines(rows, count, vector, warps, together)
+
+
+def lines_of(problem: Problem, axes: Sequence[int]) -> Lines | None:
+    """How rows along these axes of the anchor's argument are dealt; None where they do not lie side by side."""
+    gpu, shape = problem.target.gpu, problem.anchor.args[0].shape
+    assert gpu is not None
+    first = len(shape) - len(axes)
+    count = prod(shape[first:])
+    if tuple(sorted(axes)) != tuple(range(first, len(shape))) or count < 2 or prod(shape) < 1:
+        return None
+    types = [problem.anchor.types[0], *(v.type for v in problem.body.inputs if v.type.size >= count)]
+    return dealt(gpu, prod(shape[:first]), count, vector_of(types, count))
+
+
+def offer(row: str, problem: Problem, lines: Lines, stages: int) -> list[Choice]:
+    """Row-major in and out; `stages` folds, of which each waits for a whole row."""
+    gpu = problem.target.gpu
+    assert gpu is not None
+    in_flight = min(lines.rows * lines.count, lines.blocks * lines.block * lines.vector * min(lines.turns, 4)) * 2.0
+    again = 1 if lines.held else stages + 1
+    us = streaming_us(gpu, moved(problem) * (again + 1) / 2, in_flight, 1.0 + 0.15 * stages * again)
+    body = problem.body
+    read = tuple("" if dense(problem, k) else None for k in range(len(body.inputs)))
+    config = {"vector": lines.vector, "warps": lines.warps, "together": lines.together}
+    return [Choice(row, read, ("",) * len(body.outputs), tuple(config.items()), us)]
+
+
+def dense(problem: Problem, k: int) -> bool:
+    """Whether an input may be read in vectors: it is then to be row-major."""
+    return problem.body.inputs[k].type.dtype in FLOATS
+
+
+def chosen(problem: Problem, choice: Choice, axes: Sequence[int]) -> Lines:
+    """The Lines that a choice stands for."""
+    shape = problem.anchor.args[0].shape
+    first = len(shape) - len(axes)
+    rows, count = prod(shape[:first]), prod(shape[first:])
+    return Lines(rows, count, choice.get("vector"), choice.get("warps"), choice.get("together"))
+
+
+def elementwise_around(problem: Problem) -> bool:
+    """Whether what follows the anchor has its shape and order."""
+    from edgec.compiler.op import OPS
+
+    anchor = problem.anchor
+    after = [n for n in problem.body.nodes() if n is not anchor and OPS[n.op].kind != "source" and depends(n, anchor)]
+    return all(OPS[n.op].kind == "elementwise" and n.types[0].shape == anchor.types[0].shape for n in after)
