@@ -5,7 +5,6 @@ The stages are those of the generic rows (`Stage`): their terms are built at the
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from ..generic_fold import Parts, Prior, Stage
 from .lines import Lines
 from .streams import WIDE, Held, fetch, needed, put_out, streamed
 
-_numbers = itertools.count()  # make names of shared arrays differ
+MOST_EXCHANGES = 4  # two folds of two components
 
 Stages = Callable[["Row"], tuple[list[Stage], Callable[[Prior], Expr]]]
 _SHUFFLED = {"float32": "ec_shfl_xor_f32", "int32": "ec_shfl_xor_i32"}
@@ -93,6 +92,8 @@ class _Kernel:
         self.body = frame.body
         self.streams = streamed(problem.body, self.anchor, inner, after=again)
         self.head: list[Stmt] = []
+        self.exchanges: dict[str, Buffer] = {}
+        self.exchanged = 0
         self._place(inner)
         self._hold()
 
@@ -260,15 +261,24 @@ class _Kernel:
         warps = self.lines.warps
         if warps > 1:
             lane, warp = tirx.floormod(self.row.thread, 32), tirx.floordiv(self.row.thread, 32)
-            size = self.lines.together * warps
-            stages = [shared((size,), d, f"across{i}_{next(_numbers)}") for i, d in enumerate(stage.dtypes)]
-            pairs = list(zip((s for s, _ in stages), buffers, strict=True))
-            base = self.group * warps
-            own = [tir.store(s, tir.load(b, 0), base + warp) for s, b in pairs]
-            stmts += [m for _, m in stages] + [tir.when(tirx.EQ(lane, 0), tir.seq(own)), barrier()]
-            stmts += [tir.store(b, tir.load(s, base + tirx.floormod(lane, warps)), 0) for s, b in pairs]
+            slots = [(self._shared(d), b) for d, b in zip(stage.dtypes, buffers, strict=True)]
+            own = [tir.store(s, tir.load(b, 0), base + warp) for (s, base), b in slots]
+            stmts += [tir.when(tirx.EQ(lane, 0), tir.seq(own)), barrier()]
+            stmts += [tir.store(b, tir.load(s, base + tirx.floormod(lane, warps)), 0) for (s, base), b in slots]
             stmts += _butterfly(stage, buffers, warps)
         return stmts, tuple(tir.load(b, 0) for b in buffers)
+
+    def _shared(self, kind: str) -> tuple[Buffer, Expr]:
+        """Where the row's warps exchange numbers: memory that no other exchange uses, so that one barrier is enough.
+
+        It is one array of all exchanges: of several, TVM would put the later ones into the place of the earlier.
+        """
+        size = self.lines.together * self.lines.warps
+        if kind not in self.exchanges:
+            self.exchanges[kind], made = shared((size * MOST_EXCHANGES,), kind, f"across_{kind}")
+            self.head.append(made)
+        self.exchanged += 1
+        return self.exchanges[kind], (self.exchanged - 1) * size + self.group * self.lines.warps
 
     # -- results -------------------------------------------------------------------------------------------------------
 
