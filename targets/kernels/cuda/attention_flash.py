@@ -46,7 +46,7 @@ class Flash(ABC):
         self.attrs: Any = full_attrs(problem.anchor)
         self.masked, self.open = len(problem.anchor.args) == 4, bool(self.attrs["zero_masked"])
         # scores times `unit` are exponents of two: scale and unit are one factor, where no mask and cap come between
-        self.direct = not self.masked and not self.attrs["cap"]
+        self.direct = tiles.half and not self.masked and not self.attrs["cap"]
         self.scale = self.attrs["scale"] * (LOG2E if self.direct else 1.0)
 
     def emitted(self, symbol: str) -> Emitted:
@@ -209,9 +209,18 @@ class Flash(ABC):
         x = tir.load(m.buffer, m.at(here, there))
         return x if str(x.ty.dtype) == F32 else tirx.Cast(F32, x)
 
+    def opening(self, r: int, query: Expr, key: Expr) -> Stmt:
+        """Note whether the mask leaves a key to one of the thread's rows."""
+        x = tirx.Select(tirx.EQ(self.mask(query, key), tir.lit(-inf, F32)), tir.lit(0, F32), tir.lit(1, F32))
+        if self.shape.t % self.tiles.keys:
+            x = tirx.Select(key < self.shape.t, x, tir.lit(0, F32))
+        return tir.store(self.opened, pure(F32, "fmaxf", tir.load(self.opened, r), x), r)
+
     def powers(self, x: Expr) -> Expr:
         """e to what is at most zero, a difference of scores."""
-        raise NotImplementedError
+        if not self.tiles.half:
+            return mathlib.exp_below(x)
+        return pure(F32, "ec_exp2", x if self.direct else x * tir.lit(LOG2E, F32))
 
     def raised(self, scores: Buffer, rows: Sequence[Sequence[int]], partners: Sequence[int]) -> Stmt:
         """The softmax kept up: a new greatest score per row, scores to weights, sums and products so far scaled down.
