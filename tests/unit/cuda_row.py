@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import ctypes as c
 import itertools
 import mmap
@@ -70,8 +71,11 @@ def run(of: Problem, choice: Choice, arrays: Sequence[Array], check: Check = "no
     if counters:
         arguments.append(fenced(np.zeros(counters, np.uint32)))
     kernels = Emulated(text, check)
-    for _ in range(times):
-        kernels.launch("kern", launch.grid, launch.block, *arguments, shared=launch.shared)
+    try:
+        for _ in range(times):
+            kernels.launch("kern", launch.grid, launch.block, *arguments, shared=launch.shared)
+    finally:
+        _ctypes.dlclose(kernels.library._handle)  # it holds much address space
     assert not counters or not arguments[-1].any(), "counters are not zero again"
     return unpack(result, out.layout, out.shape)
 
