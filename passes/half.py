@@ -21,6 +21,7 @@ WIDE = frozenset(
     "Pow Exp Reciprocal ReduceSum ReduceSumSquare ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp CumSum "
     "CumProd Det BitCast Edgec.NonMaxSuppression".split()
 )
+WIDE_OPERANDS = {"Edgec.Attention": (3,)}  # its mask, often of the most negative numbers
 STEPS = {
     "canonicalize": "constants must be folded into layers",
     "fold": "constants must be known",

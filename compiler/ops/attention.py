@@ -22,6 +22,7 @@ from .common import Ints, Tensor, equal_types, require, widened
 from .normalization import softmax
 
 NAMES = ("q", "k", "v", "mask")
+MOST_HALVES = 512  # what kernels of f16 hold of a query
 
 
 def operand_shapes(batch: Ints, sizes: Ints) -> tuple[Ints, ...]:
@@ -37,6 +38,8 @@ def _attention(*types: Type, batch: Ints, sizes: Ints, shape: Ints, out: Ints, *
         require(t, frozenset({"f32"}))
     if len(sizes) != 4 or min((*sizes, *batch), default=0) < 1:
         raise IRError(f"batch {list(batch)} and sizes {list(sizes)} are not those of Q [S, D], K [T, D] and V [T, E]")
+    if types[0].dtype == "f16" and sizes[2] > MOST_HALVES:
+        raise IRError(f"heads of {sizes[2]} numbers are too long for f16: up to {MOST_HALVES}")
     for name, t, dims in zip(NAMES, types, operand_shapes(batch, sizes), strict=False):
         where = attrs[name]
         if len(where) != len(dims) + 1 or min(where) < 0:

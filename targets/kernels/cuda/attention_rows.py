@@ -9,24 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any, Literal
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Gpu
 
-from ..attention_rows import Shape, shape_of
-from ..attention_rows import match as stands_alone
+from ..attention_rows import Shape, reads_operands, shape_of
 from ..common import ceil_div
 from .cost import LATENCY_US, memory_us, moved
 
 F16, F32 = "attention_f16_mma__cuda", "attention_f32_simt__cuda"
 KEPT = 4
-WARP_ROWS = 16  # queries of a warp: f16
 PAD = 16  # bytes between rows of a tile in shared memory: neighbouring rows lie in different banks
 MOST_COLUMNS = 128  # columns of V of one block
-MOST_D = 256
+MOST_D = 256  # numbers of a head: f32
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ def fitting(problem: Problem, half: bool) -> Literal[True] | str:
         return f"holds heads of up to {MOST_D} numbers"
     if not candidates(problem, half):
         return "needs more shared memory than a block may have"
-    return stands_alone(problem)
+    return reads_operands(problem)
 
 
 def candidates(problem: Problem, half: bool) -> list[Tiles]:
@@ -212,10 +209,6 @@ def _row(name: str, half: bool, summary: str) -> Row:
         summary,
         isa=frozenset({"CUDA"}),
     )
-
-
-def heads_of(shape: Shape) -> int:
-    return prod(shape.batch)
 
 
 kernel(_row(F16, True, "attention: tensor cores, scores in registers, softmax as keys come"))
