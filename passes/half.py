@@ -68,7 +68,9 @@ class _Half:
 
     def _on_halves(self, node: Node, args: tuple[Value, ...]) -> Node | None:
         """The node on f16; None where a constant is out of its range, or the operator does not take it."""
-        halves = [half for half in map(self._half, args) if half is not None]
+        real = WIDE_OPERANDS.get(node.op, ())
+        found = [self._as(a, "f32") if k in real else self._half(a) for k, a in enumerate(args)]
+        halves = [half for half in found if half is not None]
         return self._rebuilt(node, halves) if len(halves) == len(args) else None
 
     def _half(self, value: Value) -> Value | None:

@@ -7,7 +7,6 @@ from edgec.compiler.registry import Problem
 from edgec.compiler.target import Gpu
 
 LATENCY_US = 0.5  # from a load to what depends on it, in memory that is not in the nearest cache
-IN_FLIGHT = 32768  # bytes that a multiprocessor must have under way to use its share of the bandwidth
 
 
 def moved(problem: Problem) -> float:
@@ -18,8 +17,8 @@ def moved(problem: Problem) -> float:
 def memory_us(gpu: Gpu, moved: float, in_flight: float) -> float:
     """Time to move so many bytes, with so many of them under way at a time on the whole device."""
     rate = gpu.l2_gbytes if moved <= gpu.l2 / 2 else gpu.ram_gbytes
-    share = min(1.0, max(in_flight, 1.0) / (gpu.multiprocessors * IN_FLIGHT))
-    return moved / (rate * 1e3 * share)
+    turns = moved / max(in_flight, 1.0)
+    return moved / (rate * 1e3) + LATENCY_US * max(0.0, turns - 1.0)
 
 
 def streaming_us(gpu: Gpu, moved: float, in_flight: float, steps: float) -> float:

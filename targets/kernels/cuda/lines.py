@@ -98,7 +98,8 @@ def offer(row: str, problem: Problem, lines: Lines, stages: int) -> list[Choice]
     """Row-major in and out; `stages` folds, of which each waits for a whole row."""
     gpu = problem.target.gpu
     assert gpu is not None
-    in_flight = min(lines.rows * lines.count, lines.blocks * lines.block * lines.vector * min(lines.turns, 4)) * 2.0
+    threads = min(lines.blocks * lines.block, gpu.threads * gpu.multiprocessors)
+    in_flight = threads * lines.vector * min(lines.turns, 4) * 2.0
     again = 1 if lines.held else stages + 1
     us = streaming_us(gpu, moved(problem) * (again + 1) / 2, in_flight, 1.0 + 0.15 * stages * again)
     body = problem.body
