@@ -7,7 +7,7 @@ from typing import Any
 
 from .ir import Node
 from .macs import node_macs
-from .op import OPS, full_attrs
+from .op import OPS, full_attrs, ints_attr
 
 PASSES = {"Softmax": 3, "LogSoftmax": 3, "LayerNormalization": 3, "InstanceNormalization": 3, "LpNormalization": 2}
 LONE_STEP_US = 0.02  # of a step: a load that the next one waits for, from a cache
@@ -15,6 +15,9 @@ LONE_STEP_US = 0.02  # of a step: a load that the next one waits for, from a cac
 
 def chain(node: Node) -> int:
     """Numbers that are folded for one result; in one thread for a whole row, where results have the rows' length."""
+    if node.op == "Edgec.Attention":
+        _, t, d, e = ints_attr(node, "sizes")
+        return t * (d + e)
     if not node.args or not node.types[0].size or OPS[node.op].kind not in ("reduce", "contract", "window"):
         return 0
     shape, size = node.args[0].shape, node.types[0].size
