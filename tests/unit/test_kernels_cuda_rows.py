@@ -20,7 +20,8 @@ CLOSE = {"f32": 2e-5, "f16": 2e-3}
 
 def arrays_for(of: Problem, seed: int = 0) -> list[Array]:
     rng = np.random.default_rng(seed)
-    return [rng.standard_normal(v.shape).astype(np.float16 if v.type.dtype == "f16" else np.float32) for v in of.body.inputs]
+    kinds = [np.float16 if v.type.dtype == "f16" else np.float32 for v in of.body.inputs]
+    return [rng.standard_normal(v.shape).astype(k) for v, k in zip(of.body.inputs, kinds, strict=True)]
 
 
 def agrees(of: Problem, row: str, arrays: list[Array] | None = None, **options: Any) -> None:
@@ -28,9 +29,11 @@ def agrees(of: Problem, row: str, arrays: list[Array] | None = None, **options: 
     want = interpret.run(of.body, arrays)[0]
     for choice in offers(of, row):
         got = run(of, choice, arrays, **options)
-        close = CLOSE[of.anchor.args[0].type.dtype]
+        close = CLOSE.get(of.anchor.args[0].type.dtype, 0.0)
         scale = float(np.abs(want[np.isfinite(want)]).max(initial=1.0))
-        np.testing.assert_allclose(got.astype(np.float64), want.astype(np.float64), close, close * scale, err_msg=str(choice))
+        np.testing.assert_allclose(
+            got.astype(np.float64), want.astype(np.float64), close, close * scale, err_msg=str(choice)
+        )
 
 
 ROWS = [(128, 96), (3, 1000), (5, 7), (2, 3, 40), (1, 2049), (7, 1), (600, 33), (9, 20, 12)]
@@ -83,6 +86,67 @@ def test_softmax_of_infinities() -> None:
     array = arrays_for(of)[0]
     array[0, 5:], array[1, 7], array[2] = -np.inf, np.nan, -np.inf
     agrees(of, "softmax_lines__cuda", [array])
+
+
+# -- reductions --------------------------------------------------------------------------------------------------------
+
+FOLDS = ["ReduceMean", "ReduceMax", "ReduceL2", "ReduceLogSumExp", "ReduceProd", "ArgMax", "ArgMin"]
+
+
+def reduced(op: str, x: Value, *axes: int, keepdims: int = 0, **attrs: int) -> Value:
+    where: dict[str, Any] = {"axis": axes[0]} if op.startswith("Arg") else {"axes": axes}
+    return ops.build(op, x, keepdims=keepdims, **where, **attrs)
+
+
+@pytest.mark.parametrize("op", FOLDS)
+def test_reductions_of_rows(op: str) -> None:
+    for kind, shape in (("f32", (5, 49)), ("f16", (3, 2, 264)), ("f32", (1, 5000))):
+        x = value(kind, *shape)
+        agrees(problem(reduced(op, x, len(shape) - 1), x), "reduce_lines__cuda")
+
+
+@pytest.mark.parametrize("op", [op for op in FOLDS if op != "ReduceLogSumExp"])
+def test_reductions_of_columns(op: str) -> None:
+    for kind, shape, axis in (("f32", (5, 49), 0), ("f16", (3, 20, 40), 1), ("f32", (2, 3, 5), 1)):
+        x = value(kind, *shape)
+        agrees(problem(reduced(op, x, axis, keepdims=1), x), "reduce_columns__cuda")
+
+
+def test_what_stands_around_a_reduction() -> None:
+    x, y, z = value("f16", 4, 6, 10), value("f16", 4, 6, 10), value("f16", 4, 6)
+    total = reduced("ReduceSum", ops.build("Mul", x, y), 2)
+    agrees(problem(ops.build("Relu", ops.build("Add", total, z)), x, y, z), "reduce_lines__cuda")
+    turned = ops.build("Transpose", ops.build("Add", x, y), perm=(0, 2, 1))
+    agrees(problem(ops.build("Sqrt", ops.build("Abs", reduced("ReduceMax", turned, 2))), x, y), "reduce_lines__cuda")
+    z = value("f16", 4, 1, 10)
+    total = reduced("ReduceSum", ops.build("Mul", x, y), 1, keepdims=1)
+    agrees(problem(ops.build("Add", total, z), x, y, z), "reduce_columns__cuda")
+
+
+def test_pooling_of_whole_images_in_both_layouts() -> None:
+    for kind in ("f32", "f16"):
+        x = value(kind, 2, 24, 5, 7)
+        of = problem(reduced("ReduceMean", x, 2, 3, keepdims=1), x)
+        assert {c.layouts_in for c in offers(of, "reduce_columns__cuda")} == {("NHWC",)}
+        agrees(of, "reduce_columns__cuda")
+        agrees(of, "reduce_lines__cuda")
+
+
+def test_sums_of_bytes() -> None:
+    x = value("i8", 2, 32, 5, 7)
+    of = problem(ops.build("Edgec.Sum", x, axes=(2, 3), keepdims=0, zero=3), x)
+    arrays = [np.random.default_rng(0).integers(-128, 128, (2, 32, 5, 7)).astype(np.int8)]
+    for row in ("reduce_lines__cuda", "reduce_columns__cuda"):
+        agrees(of, row, arrays)
+
+
+def test_columns_that_blocks_share() -> None:
+    for op, kind in (("ReduceMean", "f32"), ("ArgMax", "f16"), ("ReduceMax", "f16")):
+        x = value(kind, 1, 5000, 12)
+        of = problem(reduced(op, x, 1), x)
+        assert all(c.get("splits") > 1 for c in offers(of, "reduce_columns__cuda"))
+        agrees(of, "reduce_columns__cuda", times=2)
+        agrees(of, "reduce_columns__cuda", check="race")
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------

@@ -3,5 +3,6 @@
 from . import (  # noqa: F401
     attention_rows,
     norm,
+    reduce,
     softmax,
 )

@@ -89,7 +89,9 @@ class Flash(ABC):
         digits = [self.named(x, "digit") for x in tir.split(head, *self.shape.batch)] if self.shape.batch else []
         self.of: dict[str, Operand] = {}
         flats: dict[Any, Buffer] = {}
-        sources = [(n, frame.places[a]) for n, a in zip(("q", "k", "v", "mask"), self.problem.anchor.args, strict=False)]
+        sources = [
+            (n, frame.places[a]) for n, a in zip(("q", "k", "v", "mask"), self.problem.anchor.args, strict=False)
+        ]
         for name, place in [*sources, ("out", frame.place)]:
             if place.buffer not in flats:
                 flats[place.buffer], made = tir.flat(place.buffer)
@@ -112,7 +114,9 @@ class Flash(ABC):
         start = self.start()
         ahead = tir.seq(queries, self._tile(tir.i32(0), tir.i32(0)), call("ec_cp_commit"))
         if t.steps == 1:
-            return tir.seq(ahead, start, call("ec_cp_wait0"), barrier(), self.queries_in(), self.step(tir.i32(0), tir.i32(0)))
+            return tir.seq(
+                ahead, start, call("ec_cp_wait0"), barrier(), self.queries_in(), self.step(tir.i32(0), tir.i32(0))
+            )
 
         def turn(k: Expr) -> Stmt:
             stage = tirx.floormod(k, 2)
@@ -186,7 +190,9 @@ class Flash(ABC):
         word, made = tir.local((1,), "uint32", "word")
         pair = [tir.let(number(j), "half") for j in range(2)]
         packed = tir.store(word, pure("uint32", "ec_half2_pack", pair[0][0], pair[1][0]), 0)
-        return tir.seq(made, [b for _, b in pair], packed, call("ec_store4", pointer(self.memory, to), pointer(word, 0)))
+        return tir.seq(
+            made, [b for _, b in pair], packed, call("ec_store4", pointer(self.memory, to), pointer(word, 0))
+        )
 
     # -- scores --------------------------------------------------------------------------------------------------------
 
@@ -234,7 +240,9 @@ class Flash(ABC):
             old, new = tir.load(self.top, r), tir.load(top, 0)
             parts += [made, tir.store(top, tir.load(scores, slots[0]), 0)]
             parts += [tir.store(top, pure(F32, "fmaxf", new, tir.load(scores, k)), 0) for k in slots[1:]]
-            parts += [tir.store(top, pure(F32, "fmaxf", new, result(F32, "ec_shfl_xor_f32", new, k)), 0) for k in partners]
+            parts += [
+                tir.store(top, pure(F32, "fmaxf", new, result(F32, "ec_shfl_xor_f32", new, k)), 0) for k in partners
+            ]
             parts.append(tir.store(top, pure(F32, "fmaxf", new, old), 0))
             lowest = tir.lit(-inf, F32)
             # the distance to a greatest score of -inf is to be -inf as well
@@ -331,9 +339,7 @@ class Flash(ABC):
                     target = (sums, j) if w == 0 else (more, 0)
                     parts.append(call("ec_load16", pointer(target[0], target[1]), pointer(self.memory, at)))
                     if w:
-                        parts += [
-                            tir.store(sums, tir.load(sums, j + i) + tir.load(more, i), j + i) for i in range(4)
-                        ]
+                        parts += [tir.store(sums, tir.load(sums, j + i) + tir.load(more, i), j + i) for i in range(4)]
             query, column = self.first + row, self.column + piece * at_once
             write = self._write(out, query, column, sums, at_once)
             condition = [] if self.shape.s % t.queries == 0 else [query < self.shape.s]

@@ -102,7 +102,9 @@ class Simt(Flash):
         t, n = self.tiles, self.at_once
         weights, made = tir.local((self.mine * 4,), F32, "weight")
         loads = [
-            call("ec_load16", pointer(weights, r * 4), pointer(self.memory, self._weights_row(2 * r + self.side) + k * 4))
+            call(
+                "ec_load16", pointer(weights, r * 4), pointer(self.memory, self._weights_row(2 * r + self.side) + k * 4)
+            )
             for r in range(self.mine)
         ]
 

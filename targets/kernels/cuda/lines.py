@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from edgec.compiler.dtypes import dtype
-from edgec.compiler.ir import Type
 from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Gpu
 
-from ..common import ceil_div, depends, power_of_two
+from ..common import ceil_div
 from .cost import moved, streaming_us
+from .vectors import vector_of
 
 HELD = 32  # numbers of a row that a thread keeps
 MOST_WARPS = 16  # of one row
 BLOCK_WARPS = 4  # of a block, where rows are short
 FLOATS = frozenset({"f32", "f16"})
+BYTES = frozenset({"i8", "u8"})
 
 
 @dataclass(frozen=True)
@@ -63,12 +63,6 @@ class Lines:
         return self.turns * self.vector <= HELD
 
 
-def vector_of(types: Sequence[Type], count: int) -> int:
-    """Elements of one access: 16 bytes of the narrowest of the types, fewer where a row is no multiple of them."""
-    narrow = min((dtype(t.dtype).bytes for t in types if t.dtype in FLOATS), default=4)
-    return power_of_two(16 // narrow, count)
-
-
 def dealt(gpu: Gpu, rows: int, count: int, vector: int) -> Lines:
     accesses = ceil_div(count, vector)
     warps = 1
@@ -90,7 +84,7 @@ def lines_of(problem: Problem, axes: Sequence[int]) -> Lines | None:
     count = prod(shape[first:])
     if tuple(sorted(axes)) != tuple(range(first, len(shape))) or count < 2 or prod(shape) < 1:
         return None
-    types = [problem.anchor.types[0], *(v.type for v in problem.body.inputs if v.type.size >= count)]
+    types = [v.type for v in (*problem.body.inputs, *problem.body.outputs) if v.type.size >= count]
     return dealt(gpu, prod(shape[:first]), count, vector_of(types, count))
 
 
@@ -102,15 +96,25 @@ def offer(row: str, problem: Problem, lines: Lines, stages: int) -> list[Choice]
     in_flight = threads * lines.vector * min(lines.turns, 4) * 2.0
     again = 1 if lines.held else stages + 1
     us = streaming_us(gpu, moved(problem) * (again + 1) / 2, in_flight, 1.0 + 0.15 * stages * again)
-    body = problem.body
-    read = tuple("" if dense(problem, k) else None for k in range(len(body.inputs)))
     config = {"vector": lines.vector, "warps": lines.warps, "together": lines.together}
-    return [Choice(row, read, ("",) * len(body.outputs), tuple(config.items()), us)]
+    return [Choice(row, layouts_in(problem), written, tuple(config.items()), us) for written in layouts_out(problem)]
 
 
-def dense(problem: Problem, k: int) -> bool:
-    """Whether an input may be read in vectors: it is then to be row-major."""
-    return problem.body.inputs[k].type.dtype in FLOATS
+def layouts_in(problem: Problem, layout: str = "") -> tuple[str | None, ...]:
+    """The layout of what is read together with the anchor's argument, and may be read in vectors; others lie anyhow."""
+    shape = problem.anchor.args[0].shape
+    return tuple(layout if v.shape == shape else "" if len(v.shape) < 3 else None for v in problem.body.inputs)
+
+
+def layouts_out(problem: Problem, layout: str = "") -> list[tuple[str, ...]]:
+    """Row-major and, of values of as many axes, `layout`; or the layouts that the outputs have already."""
+    outputs = problem.body.outputs
+    if any(v.type.layout for v in outputs):
+        return [tuple(v.type.layout for v in outputs)]
+    offers = [("",) * len(outputs)]
+    if layout and all(len(v.shape) == len(layout) for v in outputs):
+        offers.append((layout,) * len(outputs))
+    return offers
 
 
 def chosen(problem: Problem, choice: Choice, axes: Sequence[int]) -> Lines:
@@ -119,12 +123,3 @@ def chosen(problem: Problem, choice: Choice, axes: Sequence[int]) -> Lines:
     first = len(shape) - len(axes)
     rows, count = prod(shape[:first]), prod(shape[first:])
     return Lines(rows, count, choice.get("vector"), choice.get("warps"), choice.get("together"))
-
-
-def elementwise_around(problem: Problem) -> bool:
-    """Whether what follows the anchor has its shape and order."""
-    from edgec.compiler.op import OPS
-
-    anchor = problem.anchor
-    after = [n for n in problem.body.nodes() if n is not anchor and OPS[n.op].kind != "source" and depends(n, anchor)]
-    return all(OPS[n.op].kind == "elementwise" and n.types[0].shape == anchor.types[0].shape for n in after)

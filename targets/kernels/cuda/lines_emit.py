@@ -23,7 +23,8 @@ from ...cuda.block import Block, barrier, emit_grid, result, shared
 from ...tir import Buffer, Expr, Index, Stmt
 from ..generic_fold import Parts, Prior, Stage
 from .lines import Lines
-from .streams import WIDE, Held, fetch, needed, put_out, streamed
+from .streams import Held, fetch, needed, put_out, streamed
+from .vectors import KINDS
 
 MOST_EXCHANGES = 4  # two folds of two components
 
@@ -136,12 +137,12 @@ class _Kernel:
         self.registers: dict[Value, Buffer] = {}
         for value in self.streams:
             self.flat[value], made = tir.flat(self.frame.places[value].buffer)
-            registers, local = tir.local((self.lines.vector,), "float32", "stream")
+            registers, local = tir.local((self.lines.vector,), KINDS[value.type.dtype], "stream")
             self.registers[value] = registers
             self.head += [made, local]
             self.body.places[value] = Held(value.type, registers, now=partial(self._streaming, registers))
         turns = self.lines.turns if self.lines.held else 1
-        self.numbers, local = tir.local((turns * self.lines.vector,), "float32", "x")
+        self.numbers, local = tir.local((turns * self.lines.vector,), KINDS[self.source.type.dtype], "x")
         self.head.append(local)
         self.fresh = True  # the numbers are not there yet
 
@@ -236,7 +237,7 @@ class _Kernel:
                 kept = tir.store(self.numbers, term[0], self._slot())
                 term = (tir.load(self.numbers, self._slot()),)
             old = tuple(tir.load(b, self.row.lane) for b in buffers)
-            return tir.seq(kept, _stored(buffers, stage.combine(old, term), self.row.lane))
+            return tir.seq(kept, stored(buffers, stage.combine(old, term), self.row.lane))
 
         turns = self._turns(lambda: tir.seq(self._read() if fresh else None, self._lanes(one)))
         within: list[Stmt] = []
@@ -244,7 +245,7 @@ class _Kernel:
             width //= 2
             for j in range(width):
                 low, high = (tuple(tir.load(b, j + o) for b in buffers) for o in (0, width))
-                within.append(_stored(buffers, stage.combine(low, high), j))
+                within.append(stored(buffers, stage.combine(low, high), j))
         across, total = self._across(stage, buffers)
         value = stage.result(total)
         cell, made = tir.local((1,), str(value.ty.dtype), "fold")
@@ -293,7 +294,7 @@ class _Kernel:
     def _write_each(self, value: Callable[[], Expr]) -> Stmt:
         """A result at each position of the row."""
         body, out, row = self.body, self.frame.out, self.row
-        together = out.type.dtype in WIDE and not out.type.layout
+        together = out.type.dtype in KINDS and not out.type.layout
         flat, made = tir.flat(self.frame.place.buffer)
         stop = (Value(self.anchor), *((self.source,) if self.keep < 0 else ()))
         used = needed([out, *self.anchor.args[1:]], stop) - set(stop)
@@ -331,7 +332,7 @@ class _Kernel:
         return stmt
 
 
-def _stored(buffers: list[Buffer], parts: Parts, at: Expr | int) -> Stmt:
+def stored(buffers: list[Buffer], parts: Parts, at: Expr | int) -> Stmt:
     """All components at once: each is computed from the old ones."""
     if len(parts) == 1:
         return tir.store(buffers[0], parts[0], at)
@@ -344,8 +345,11 @@ def _butterfly(stage: Stage, buffers: list[Buffer], width: int) -> list[Stmt]:
     stmts: list[Stmt] = []
     while width > 1:
         width //= 2
-        other = [tir.let(result(d, _SHUFFLED[d], tir.load(b, 0), width), "other") for b, d in zip(buffers, stage.dtypes, strict=True)]
+        other = [
+            tir.let(result(d, _SHUFFLED[d], tir.load(b, 0), width), "other")
+            for b, d in zip(buffers, stage.dtypes, strict=True)
+        ]
         stmts += [bind for _, bind in other]
         mine = tuple(tir.load(b, 0) for b in buffers)
-        stmts.append(_stored(buffers, stage.combine(mine, tuple(v for v, _ in other)), 0))
+        stmts.append(stored(buffers, stage.combine(mine, tuple(v for v, _ in other)), 0))
     return stmts

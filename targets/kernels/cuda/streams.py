@@ -20,8 +20,7 @@ from ...access import Place
 from ...conversions import widen
 from ...cuda.block import call, pointer, pure
 from ...tir import Buffer, Expr, Index, Stmt
-
-WIDE = {"f32": "float32", "f16": "float16"}
+from .vectors import KINDS, moves
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Held(Place):
         return self.now()
 
 
-def streamed(graph: Graph, anchor: Node, inner: int, *, after: bool) -> dict[Value, bool]:
+def streamed(graph: Graph, anchor: Node, inner: int, *, after: bool, layout: str = "") -> dict[Value, bool]:
     """Inputs that are read only where the thread stands: True where each row has numbers of its own.
 
     `inner`: folded axes of the anchor's argument, its last ones. `after`: what follows the anchor has its shape.
@@ -67,7 +66,7 @@ def streamed(graph: Graph, anchor: Node, inner: int, *, after: bool) -> dict[Val
         return True
 
     def wanted(value: Value) -> bool:
-        return value.type.dtype in WIDE and not value.type.layout and here(value)
+        return value.type.dtype in KINDS and value.type.layout == layout and here(value)
 
     found: dict[Value, bool] = {}
     for value in graph.inputs:
@@ -104,24 +103,26 @@ def needed(values: Sequence[Value], stop: Collection[Value]) -> set[Value]:
     return seen
 
 
-def moves(bytes_at_once: int) -> list[int]:
-    """Sizes of the accesses that move so many bytes."""
-    size = next(n for n in (16, 8, 4) if bytes_at_once % n == 0)
-    return [size] * (bytes_at_once // size)
-
-
 def fetch(source: Buffer, at: Expr, name: str, registers: Buffer, vector: int) -> Stmt:
-    """`vector` numbers of memory from element `at` on, a multiple of them, into registers of f32."""
+    """`vector` numbers of memory from element `at` on, a multiple of them, into registers."""
     if vector == 1:
         return tir.store(registers, widen(tir.load(source, at)), 0)
     size = dtype(name).bytes * vector
     if name == "f32":
         parts = enumerate(moves(size))
-        return tir.seq(call(f"ec_load{n}", pointer(registers, k * n // 4), pointer(source, at + k * n // 4)) for k, n in parts)
+        return tir.seq(
+            call(f"ec_load{n}", pointer(registers, k * n // 4), pointer(source, at + k * n // 4)) for k, n in parts
+        )
     raw, made = tir.local((size // 4,), "uint32", "raw")
-    half = ("ec_half2_lo", "ec_half2_hi")
-    halves = [tir.store(registers, pure("float32", half[j % 2], tir.load(raw, j // 2)), j) for j in range(vector)]
-    return tir.seq(made, call(f"ec_load{size}", pointer(raw, 0), pointer(source, at)), halves)
+    numbers = [tir.store(registers, _part(name, raw, j), j) for j in range(vector)]
+    return tir.seq(made, call(f"ec_load{size}", pointer(raw, 0), pointer(source, at)), numbers)
+
+
+def _part(name: str, raw: Buffer, j: int) -> Expr:
+    """Number j of words of halves or bytes."""
+    if name == "f16":
+        return pure("float32", ("ec_half2_lo", "ec_half2_hi")[j % 2], tir.load(raw, j // 2))
+    return tirx.Cast(KINDS[name], tirx.shift_right(tir.load(raw, j // 4), tir.lit(8 * (j % 4), "uint32")))
 
 
 def put_out(target: Buffer, at: Expr, name: str, vector: int, value: Callable[[int], Expr]) -> Stmt:
@@ -129,20 +130,26 @@ def put_out(target: Buffer, at: Expr, name: str, vector: int, value: Callable[[i
     if vector == 1:
         return tir.store(target, value(0), at)
     size = dtype(name).bytes * vector
-    if name == "f32":
-        out, made = tir.local((vector,), "float32", "out")
-        stores = [tir.store(out, value(j), j) for j in range(vector)]
-        parts = enumerate(moves(size))
-        moved = [call(f"ec_store{n}", pointer(target, at + k * n // 4), pointer(out, k * n // 4)) for k, n in parts]
-        return tir.seq(made, stores, moved)
-    floats, made = tir.local((vector,), "float32", "out")
-    words, packed = tir.local((vector // 2,), "uint32", "packed")
-    stores = [tir.store(floats, unrounded(value(j)), j) for j in range(vector)]
-    packs = [
-        tir.store(words, pure("uint32", "ec_half2_pack", tir.load(floats, 2 * j), tir.load(floats, 2 * j + 1)), j)
-        for j in range(vector // 2)
-    ]
-    return tir.seq(made, packed, stores, packs, call(f"ec_store{size}", pointer(target, at), pointer(words, 0)))
+    out, made = tir.local((vector,), KINDS[name], "out")
+    stores = [tir.store(out, unrounded(value(j)) if name == "f16" else value(j), j) for j in range(vector)]
+    if name != "f32":
+        words, packed = tir.local((size // 4,), "uint32", "packed")
+        stores += [packed, *(tir.store(words, _word(name, out, j), j) for j in range(size // 4))]
+        return tir.seq(made, stores, call(f"ec_store{size}", pointer(target, at), pointer(words, 0)))
+    parts = enumerate(moves(size))
+    moved = [call(f"ec_store{n}", pointer(target, at + k * n // 4), pointer(out, k * n // 4)) for k, n in parts]
+    return tir.seq(made, stores, moved)
+
+
+def _word(name: str, out: Buffer, j: int) -> Expr:
+    """Word j of halves or bytes."""
+    if name == "f16":
+        return pure("uint32", "ec_half2_pack", tir.load(out, 2 * j), tir.load(out, 2 * j + 1))
+    whole: Expr = tir.lit(0, "uint32")
+    for k in range(4):
+        byte = tirx.Cast("uint32", tirx.Cast("uint8", tir.load(out, 4 * j + k)))
+        whole = tirx.bitwise_or(whole, tirx.shift_left(byte, tir.lit(8 * k, "uint32")))
+    return whole
 
 
 def unrounded(x: Expr) -> Expr:
