@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_row import offers, problem, run, source, value
+from cuda_rows_run import offers, problem, run, source, value
 
 from edgec.compiler import interpret
 from edgec.compiler import op as ops
