@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from .chains import LONE_STEP_US, chain
 from .ir import Array, Data, Graph, Node, Value
 from .layout import storage_bytes
 from .memory import scratch_stride
@@ -139,7 +140,7 @@ def choices(problem: Problem) -> list[Choice]:
     offers = [c for row in rows for c in row.choices(problem)]
     if (gpu := problem.target.gpu) is not None:
         moved = sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs))
-        offers = [c if "CUDA" in ROWS[c.row].isa else _by_threads(c, gpu, moved) for c in offers]
+        offers = [c if "CUDA" in ROWS[c.row].isa else _by_threads(c, gpu, moved, problem) for c in offers]
     return sorted(offers, key=lambda c: c.cost_us)
 
 
@@ -148,11 +149,12 @@ _MOST_WORKERS, _MOST_SCRATCH = 1024, 32 << 20
 _SCATTERED, _SLOW = 4.0, 32  # how far a kernel of one thread per element is from the device's rates
 
 
-def _by_threads(choice: Choice, gpu: Gpu, moved: int) -> Choice:
+def _by_threads(choice: Choice, gpu: Gpu, moved: int, problem: Problem) -> Choice:
     """What a row for CPUs offers on a device, where threads do its tasks: its arithmetic, modelled for one thread, is
     shared by all of them."""
     memory = _SCATTERED * moved / (gpu.ram_gbytes * 1e3)
-    cost = gpu.launch_us + memory + choice.cost_us / (gpu.multiprocessors * _SLOW)
+    alone = LONE_STEP_US * chain(problem.anchor)
+    cost = gpu.launch_us + memory + max(alone, choice.cost_us / (gpu.multiprocessors * _SLOW))
     if not choice.scratch_bytes:
         return replace(choice, cost_us=cost)
     stride = scratch_stride(choice.scratch_bytes)

@@ -21,6 +21,7 @@ WIDE = frozenset(
     "Pow Exp Reciprocal ReduceSum ReduceSumSquare ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp CumSum "
     "CumProd Det BitCast Edgec.NonMaxSuppression".split()
 )
+WIDE_OPERANDS = {"Edgec.Attention": (3,)}  # its mask, often of the most negative numbers
 STEPS = {
     "canonicalize": "constants must be folded into layers",
     "fold": "constants must be known",
@@ -67,7 +68,9 @@ class _Half:
 
     def _on_halves(self, node: Node, args: tuple[Value, ...]) -> Node | None:
         """The node on f16; None where a constant is out of its range, or the operator does not take it."""
-        halves = [half for half in map(self._half, args) if half is not None]
+        real = WIDE_OPERANDS.get(node.op, ())
+        found = [self._as(a, "f32") if k in real else self._half(a) for k, a in enumerate(args)]
+        halves = [half for half in found if half is not None]
         return self._rebuilt(node, halves) if len(halves) == len(args) else None
 
     def _half(self, value: Value) -> Value | None:

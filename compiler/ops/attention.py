@@ -2,7 +2,8 @@
 
 Scaled dot-product attention (Vaswani et al., 2017). Q is [batch, S, D], K [batch, T, D], V [batch, T, E], the mask is
 added to [batch, S, T]. With `cap`, scores are cap * tanh(scale * Q K') before that; with `zero_masked`, a query whose
-mask is -inf throughout gives zeros, whatever its scores (else NaN). Each operand is a row-major value and an attribute
+mask is -inf throughout gives zeros, whatever its scores (else NaN). Of f16 the mask is f32, and only the result is
+rounded. Each operand is a row-major value and an attribute
 (offset, one stride per batch axis, two more) that says where its elements are: transposes, joint projections and
 repeated heads cost nothing. `out` are the strides of the result [batch, S, E] in the row-major value of shape `shape`.
 """
@@ -17,10 +18,11 @@ import numpy as np
 from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
-from .common import Ints, Tensor, equal_types, require
+from .common import Ints, Tensor, equal_types, require, widened
 from .normalization import softmax
 
 NAMES = ("q", "k", "v", "mask")
+MOST_HALVES = 512  # what kernels of f16 hold of a query
 
 
 def operand_shapes(batch: Ints, sizes: Ints) -> tuple[Ints, ...]:
@@ -30,10 +32,14 @@ def operand_shapes(batch: Ints, sizes: Ints) -> tuple[Ints, ...]:
 
 
 def _attention(*types: Type, batch: Ints, sizes: Ints, shape: Ints, out: Ints, **attrs: Any) -> tuple[Type, ...]:
-    equal_types(*types)
-    require(types[0], frozenset({"f32"}))
+    equal_types(*types[:3])
+    require(types[0], frozenset({"f32", "f16"}))
+    for t in types[3:]:
+        require(t, frozenset({"f32"}))
     if len(sizes) != 4 or min((*sizes, *batch), default=0) < 1:
         raise IRError(f"batch {list(batch)} and sizes {list(sizes)} are not those of Q [S, D], K [T, D] and V [T, E]")
+    if types[0].dtype == "f16" and sizes[2] > MOST_HALVES:
+        raise IRError(f"heads of {sizes[2]} numbers are too long for f16: up to {MOST_HALVES}")
     for name, t, dims in zip(NAMES, types, operand_shapes(batch, sizes), strict=False):
         where = attrs[name]
         if len(where) != len(dims) + 1 or min(where) < 0:
@@ -54,7 +60,7 @@ def _attention(*types: Type, batch: Ints, sizes: Ints, shape: Ints, out: Ints, *
         inner *= n
     if inner != prod(shape):
         raise IRError(f"out={list(out)} does not fill {list(shape)}")
-    return (Type("f32", tuple(shape)),)
+    return (Type(types[0].dtype, tuple(shape)),)
 
 
 def attention(
@@ -70,7 +76,7 @@ def attention(
 ) -> Tensor:
     """numpy's meaning, without a care for memory."""
     views = [
-        _strided(np.ascontiguousarray(x).reshape(-1)[attrs[name][0] :], dims, attrs[name][1:])
+        _strided(np.ascontiguousarray(widened(x)).reshape(-1)[attrs[name][0] :], dims, attrs[name][1:])
         for x, name, dims in zip(xs, NAMES, operand_shapes(batch, sizes), strict=False)
     ]
     scores = np.matmul(views[0], np.swapaxes(views[1], -1, -2)) * np.float32(scale)
@@ -81,9 +87,9 @@ def attention(
     weights = softmax(scores, -1)
     if zero_masked:
         weights = np.where(np.max(views[3], -1, keepdims=True) == -np.inf, np.float32(0), weights)
-    result = np.zeros(prod(shape), xs[0].dtype)
+    result = np.zeros(prod(shape), views[0].dtype)
     _strided(result, (*batch, sizes[0], sizes[3]), out)[...] = np.matmul(weights, views[2])
-    return result.reshape(shape)
+    return result.reshape(shape).astype(xs[0].dtype)
 
 
 def _strided(flat: Tensor, dims: Ints, strides: Ints) -> Tensor:

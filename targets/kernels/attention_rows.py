@@ -61,6 +61,13 @@ def even_parts(total: int, most: int) -> list[int]:
 
 
 def match(problem: Problem) -> Literal[True] | str:
+    if problem.dtype != "f32":
+        return "computes f32"
+    return reads_operands(problem)
+
+
+def reads_operands(problem: Problem) -> Literal[True] | str:
+    """True where the node is alone, and its operands are in memory."""
     others = [n.op for n in problem.body.nodes() if n is not problem.anchor and n.op != "Input"]
     if others:
         return f"the body holds {others[0]} beside Edgec.Attention"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,10 +39,15 @@ def axes_of(node: Node) -> tuple[int, ...]:
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .generic_anchor import folded_kernel
 
-    make = _lp if problem.anchor.op == "LpNormalization" else _normal
+    make = stages_of(problem.anchor)
     return folded_kernel(
         problem, symbol, [], lambda context: make(problem.anchor, context), axes=axes_of(problem.anchor)
     )
+
+
+def stages_of(node: Node) -> Callable[[Node, Any], Any]:
+    """Makes the stages of a normalization and its result, for a context that says where they are built."""
+    return _lp if node.op == "LpNormalization" else _normal
 
 
 def _lp(node: Node, context: Context) -> Any:

@@ -1,11 +1,15 @@
 """Rows for NVIDIA GPUs. Importing this package registers them."""
 
 from . import (  # noqa: F401
+    attention_rows,
     conv_simt_rows,
     image_mean,
     map_vector,
     matmul_simt_rows,
     mma_conv,
     mma_matmul,
+    norm,
     planes_rows,
+    reduce,
+    softmax,
 )
