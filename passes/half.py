@@ -45,6 +45,7 @@ class _Half:
 
     def __init__(self, g: Graph, session: Session) -> None:
         self.old, self.session = g, session
+        self.outputs = set(g.outputs)
         self.halves: dict[Value, Value] = {}
         self.wide: dict[Value, Value] = {}
 
@@ -57,14 +58,24 @@ class _Half:
         return self.old.with_values(tuple(new[v] for v in self.old.inputs), outputs)
 
     def _node(self, node: Node, args: tuple[Value, ...]) -> tuple[Value, ...]:
-        kind = OPS[node.op].kind
-        if kind == "source":
+        if OPS[node.op].kind == "source":
             return node.results
-        real = any(a.type.dtype == "f32" for a in node.args)
-        made = self._on_halves(node, args) if real and kind != "control" and node.op not in WIDE else None
+        made = None if self._stays(node, args) else self._on_halves(node, args)
         if made is not None and self.session.step("half", node):
             return made.results
         return rebuild(node, [self._as(a, old.type.dtype) for a, old in zip(args, node.args, strict=True)]).results
+
+    def _stays(self, node: Node, args: tuple[Value, ...]) -> bool:
+        """Whether a node computes in f32, or with no real numbers at all: it may need the range, reads such results
+        only, or gives an output of the model that costs no more so."""
+        kind = OPS[node.op].kind
+        real = [a for a, old in zip(args, node.args, strict=True) if old.type.dtype == "f32"]
+        if not real or kind == "control" or node.op in WIDE:
+            return True
+        if kind not in ("elementwise", "reduce"):
+            return False
+        wide = kind == "elementwise" and all(a.type.dtype == "f32" for a in real)
+        return wide or not self.outputs.isdisjoint(node.results)
 
     def _on_halves(self, node: Node, args: tuple[Value, ...]) -> Node | None:
         """The node on f16; None where a constant is out of its range, or the operator does not take it."""
