@@ -19,7 +19,7 @@ from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
 from edgec.compiler.target import find_target
 from edgec.targets.cuda.emulation import Check
 from edgec.targets.kernels.cuda import mma_conv, mma_cost, mma_matmul
-from edgec.targets.kernels.cuda.mma_shape import F16, Product, Tile, grid_of
+from edgec.targets.kernels.cuda.mma_shape import F16, Product, Tile, grid_of, tile_of
 
 CONV, MATMUL = "conv_f16_mma__cuda", "matmul_f16_mma__cuda"
 RNG = np.random.default_rng(11)
@@ -181,6 +181,8 @@ def holds(problem: Problem, choice: Choice, check: Check = "none") -> None:
         Conv((2, 5, 9, 8), 20, then="Mul"),
         Conv((1, 64, 5, 5), 255, (1, 1), pads=(0, 0, 0, 0), then="Add"),
         Conv((3, 8, 6, 6), 3, pads=(0, 1, 1, 0), then=""),
+        Conv((1, 3, 32, 32), 24, (16, 16), stride=16, pads=(0, 0, 0, 0)),
+        Conv((1, 3, 19, 16), 24, (3, 4), stride=4, pads=(1, 0, 1, 0)),
     ],
     ids=str,
 )
@@ -218,6 +220,7 @@ def test_matrix_products(case: MatMul) -> None:
         Bytes((1, 3, 11, 11), 24, (3, 3), pad=1, zero=-128, kind="i8"),
         Bytes((1, 48, 7, 7), 255, (1, 1), zero=-3, kind="i8", then="Add"),
         Bytes((1, 17, 5, 5), 16, (1, 1), zero=1, then="Sums"),
+        Bytes((1, 3, 16, 16), 16, (8, 8), 8, zero=9),
         Bytes((1, 49, 64), 1000, zero=128),
         Bytes((20, 37), 24, zero=-9, kind="i8"),
     ],
@@ -279,7 +282,7 @@ def test_few_blocks_share_k() -> None:
     small, large = Conv((1, 512, 7, 7), 512).problem(), Conv((8, 64, 56, 56), 64).problem()
     for problem, shared in ((small, True), (large, False)):
         choice = ROWS[CONV].choices(problem)[0]
-        tile, product = mma_conv.tile_of(choice), mma_conv.product_of(problem)
+        tile, product = tile_of(choice), mma_conv.product_of(problem)
         grid = grid_of(product, tile)
         assert (tile.split > 1) == shared
         assert (tile.split - 1) * grid.each < grid.steps <= tile.split * grid.each
@@ -297,7 +300,7 @@ def test_costs_grow_with_the_product() -> None:
     ("problem", "row", "why"),
     [
         (replace(Conv((1, 8, 6, 6), 8).problem(), target=find_target("x86")), CONV, "CUDA"),
-        (Conv((1, 8, 40, 40), 8, (20, 20), pads=(0, 0, 0, 0)).problem(), CONV, "window"),
+        (Conv((1, 8, 40, 40), 8, (20, 20)).problem(), CONV, "window"),
         (MatMul((2, 1, 4, 8), (1, 3, 8, 8), False).problem(), MATMUL, "repeats"),
     ],
     ids=["target", "window", "stack"],

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from ..common import ceil_div, epilogue_fits
-from ..conv_shape import conv_operands, conv_window, geometry
+from ..common import epilogue_fits
+from ..conv_shape import Window, conv_operands, conv_window, geometry
 from .mma_cost import best
-from .mma_shape import LEAST, MASK_BITS, ROW_KINDS, Product, Tile, choice_of, kind_of, operands_fit, piece
+from .mma_shape import LEAST, MASK_BITS, ROW_KINDS, Product, Tile, choice_of, inside, kind_of, operands_fit, piece
 
 if TYPE_CHECKING:
     from edgec.targets.tir import Expr
@@ -33,8 +34,9 @@ def match(problem: Problem, kind: str) -> Literal[True] | str:
         return shape
     if shape.group > 1 or len(node.types[0].shape) != 4:
         return "needs two spatial axes and one group"
-    if shape.height.kernel + shape.width.kernel > MASK_BITS:
-        return f"the window has more than {MASK_BITS} rows and columns"
+    padded = not inside(shape.height) or not inside(shape.width)
+    if padded and shape.height.kernel + shape.width.kernel > MASK_BITS:
+        return f"a padded window has more than {MASK_BITS} rows and columns"
     return epilogue_fits(problem)
 
 
@@ -43,10 +45,16 @@ def product_of(problem: Problem) -> Product:
     w, (x, weight, _) = geometry(problem), conv_operands(problem.anchor)
     kind = kind_of(x, weight)
     attrs: Any = full_attrs(problem.anchor)
+    channels, spare = w.channels_in, 0
     inputs, outputs = (piece(n * kind.bytes) for n in (w.channels_in, w.channels_out))
+    if (together := rows_together(w, kind.bytes)) > inputs:
+        inputs, channels = together, w.channels_in * w.width.kernel
+        w = replace(w, width=replace(w.width, kernel=1))
+    elif inputs < LEAST and kind.bytes == 1:
+        spare = -channels % LEAST
+        channels += spare
     across = kind.bytes == 2 and inputs < LEAST <= outputs
-    channels = w.channels_in if inputs >= LEAST or kind.bytes > 1 else ceil_div(w.channels_in, LEAST) * LEAST
-    flat = w.height.plain and w.width.plain and channels == w.channels_in
+    flat = w.height.plain and w.width.plain and not spare
     return Product(
         kind,
         w.batch * w.pixels,
@@ -54,6 +62,7 @@ def product_of(problem: Problem) -> Product:
         w.taps * channels,
         window=None if flat else w,
         channels=channels,
+        spare=spare,
         left=inputs,
         right=outputs if across else piece(w.taps * channels * kind.bytes),
         across=across,
@@ -61,10 +70,18 @@ def product_of(problem: Problem) -> Product:
     )
 
 
+def rows_together(w: Window, size: int) -> int:
+    """Bytes that can be copied together where a row of taps is taken as one tap of more channels; 0: it cannot be."""
+    if w.width.dilation > 1 or not inside(w.width) or w.width.kernel == 1:
+        return 0
+    pixel = w.channels_in * size
+    return min(piece(pixel * n) for n in (w.width.kernel, w.width.stride, w.width.size))
+
+
 def layouts(problem: Problem, p: Product) -> tuple[str, ...]:
     """Channels last; filters with K side by side, or across with all outputs of one k."""
     weight = problem.anchor.args[1]
-    padded = f"{LEAST}i" if p.channels != weight.shape[1] else ""
+    padded = f"{LEAST}i" if p.spare else ""
     filters = "HWIO" if p.across else f"OHWI{padded}"
     return tuple(filters if v == weight else "NHWC" if len(v.shape) == 4 else "" for v in problem.body.inputs)
 

@@ -18,7 +18,7 @@ from edgec.compiler.target import Gpu
 from ..common import after_anchor, ceil_div, instructions
 from .mma_shape import CHUNK, F16, LEAST, STEP, TF32, Product, Tile, fitted, grid_of
 
-KEPT = 3
+KEPT = 4  # that differ in more than their stages
 REACHED = 0.85  # of the tensor cores' rate
 LATENCY = 750.0  # cycles from a load to its data in shared memory, from the L2 cache
 START = 1200.0  # cycles of a block before its first load, and after its last sum
@@ -69,8 +69,11 @@ def best(problem: Problem, p: Product) -> list[tuple[Tile, float]]:
 
 @cache
 def _best(p: Product, gpu: Gpu, use: Use) -> tuple[tuple[Tile, float], ...]:
-    timed = {t: us(p, t, gpu, use) for t in tiles(p, gpu)}
-    return tuple(sorted(timed.items(), key=lambda item: item[1])[:KEPT])
+    timed = sorted(((t, us(p, t, gpu, use)) for t in tiles(p, gpu)), key=lambda item: item[1])
+    kept: dict[tuple[int, ...], tuple[Tile, float]] = {}
+    for t, time in timed:
+        kept.setdefault((t.bm, t.bn, t.wk, t.split), (t, time))
+    return tuple(list(kept.values())[:KEPT])
 
 
 def _use(problem: Problem, gpu: Gpu) -> Use:

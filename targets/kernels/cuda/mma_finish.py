@@ -23,7 +23,7 @@ from edgec.targets.tir import Buffer, Expr, Index, Stmt
 from .mma_shape import VECTOR
 
 if TYPE_CHECKING:
-    from .mma_emit import Work
+    from .mma_work import Work
 
 I32, U32, F32 = "int32", "uint32", "float32"
 Indexed = Callable[[Expr, Expr, Expr], Index]  # number of the product, row, column -> logical index of the result

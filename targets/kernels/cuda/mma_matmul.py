@@ -16,6 +16,7 @@ from .mma_shape import ROW_KINDS, Product, Tile, choice_of, kind_of, operands_fi
 if TYPE_CHECKING:
     from edgec.targets.tir import Expr
 
+MOST_PRODUCTS = 65535  # blocks along the second axis of a grid
 OPERATORS = {"int8": "Edgec.MatMulInteger"}
 
 
@@ -32,6 +33,8 @@ def match(problem: Problem, kind: str) -> Literal[True] | str:
         return "needs two matrices that are not empty"
     if stack(problem) is None:
         return "one operand repeats along some of the leading axes only"
+    if prod(problem.anchor.types[0].shape[:-2]) > MOST_PRODUCTS and len(b.shape) > 2:
+        return f"more than {MOST_PRODUCTS} products"
     if kind != "f16" and len(b.shape) > 2:
         return "the right operand is a stack of matrices"
     if attrs.get("b_zero"):

@@ -14,7 +14,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Problem
 
 from ..common import ceil_div, input_index, power_of_two
-from ..conv_shape import Window
+from ..conv_shape import Axis, Window
 
 CHUNK = 16  # bytes of one access
 LEAST = 4  # bytes of an asynchronous copy
@@ -46,8 +46,8 @@ ROW_KINDS = {"f16": "f16", "f32": "tf32", "i8": "int8", "u8": "int8"}  # by the 
 class Product:
     """`batch` products of m x k by k x n.
 
-    `window`: the left operand is gathered through it, `channels` of K per tap (more than there are, where they are
-    padded). `left`, `right`: bytes of the operand that lie side by side and aligned, up to 16. `across`: the right one
+    `window`: the left operand is gathered through it, `channels` of K per tap, of which the last `spare` are not there.
+    `left`, `right`: bytes of the operand that lie side by side and aligned, up to 16. `across`: the right one
     lies as [k][n], else [n][k]. `spread`: elements from one product's operand to the next one's, left and right; 0
     where all share it. `zero`: zero point of the left operand.
     """
@@ -59,6 +59,7 @@ class Product:
     batch: int = 1
     window: Window | None = None
     channels: int = 0
+    spare: int = 0
     left: int = CHUNK
     right: int = CHUNK
     across: bool = False
@@ -164,6 +165,11 @@ def operands_fit(problem: Problem, left: Value, right: Value, kind: str) -> Lite
     if any(v.type.size >= MOST for v in (*problem.body.inputs, *problem.body.outputs)):
         return "has tensors of 2**31 elements"
     return True
+
+
+def inside(axis: Axis) -> bool:
+    """Whether no window reaches beyond the axis."""
+    return axis.inside(0, 0) and axis.inside(axis.out - 1, axis.kernel - 1)
 
 
 def grid_of(p: Product, t: Tile) -> Grid:

@@ -19,7 +19,7 @@ from edgec.targets import tir
 from edgec.targets.cuda.block import call, pointer
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .mma_shape import CHUNK, LEAST, MASK_BITS, Product, Tile
+from .mma_shape import CHUNK, LEAST, MASK_BITS, Product, Tile, inside
 
 if TYPE_CHECKING:
     from ..conv_shape import Axis, Window
@@ -220,8 +220,7 @@ class Windows(Side):
 
     @property
     def padded(self) -> bool:
-        w = self._window
-        return not all(inside(axis) for axis in (w.height, w.width))
+        return not all(inside(axis) for axis in (self._window.height, self._window.width))
 
     @property
     def _window(self) -> Window:
@@ -231,7 +230,7 @@ class Windows(Side):
     @property
     def checked(self) -> bool:
         """Whether some elements are not there."""
-        return self.padded or self.ragged or self.product.channels != self._window.channels_in
+        return self.padded or self.ragged or self.product.spare > 0
 
     def prepare(self) -> Stmt:
         w, p = self._window, self.product
@@ -267,8 +266,8 @@ class Windows(Side):
         there = []
         if self.ragged:
             there.append(k < self.product.k)
-        if c != w.channels_in:
-            there.append(channel < w.channels_in)
+        if self.product.spare:
+            there.append(channel < c - self.product.spare)
         if there:
             need = need | tirx.Select(reduce(tirx.And, there), none, tir.lit(1 << MASK_BITS, U32))
         return delta, need
@@ -295,11 +294,6 @@ class Windows(Side):
             return self.copy(slot, row, lambda j: (base + tir.load(deltas, starts[j]), valid(turn, starts[j])))
 
         return tir.seq(head, self.share.each(one))
-
-
-def inside(axis: Axis) -> bool:
-    """Whether no window reaches beyond the axis."""
-    return axis.inside(0, 0) and axis.inside(axis.out - 1, axis.kernel - 1)
 
 
 def _bits(axis: Axis, begin: Expr, first: int) -> list[Expr]:
