@@ -145,8 +145,15 @@ def difference(model: str, batch: int, loaded: Any, inputs: dict[str, Any]) -> f
 
 def resident(loaded: Any) -> Callable[[], Any]:
     """A run without copies from and to the host."""
-    run_async, wait = loaded.on_device()
-    return lambda: (run_async(), wait())
+    runtime, model = loaded._rt, loaded._address
+    if status := runtime.ec_cuda_use(model, None, 0):
+        raise RuntimeError(f"ec_cuda_use: {status}")
+
+    def run() -> None:
+        if status := runtime.ec_run_async(model) or runtime.ec_wait(model):
+            raise RuntimeError(f"the run failed: {status}")
+
+    return run
 
 
 def torch_runs(name: str, batch: int, half: bool, ways: list[str]) -> dict[str, Callable[[], Any]]:
