@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .generic_anchor import Context
 
 OPERATORS = frozenset({"Conv", "ConvTranspose", "MatMul", "Edgec.ConvInteger", "Edgec.MatMulInteger"})
+STEP_US = 8e-3  # of a thread of a GPU, which waits for its loads
 MATMULS = ("MatMul", "Edgec.MatMulInteger")
 
 
@@ -24,15 +25,16 @@ def match(problem: Problem) -> Literal[True] | str:
 
 
 def steps(problem: Problem) -> int:
-    """Multiply-accumulates."""
+    """Multiply-accumulates of one result."""
     node = problem.anchor
     w = node.args[1].shape
-    inner = w[-2] if node.op in MATMULS else prod(w[2:]) * w[0] if node.op == "ConvTranspose" else prod(w[1:])
-    return node.types[0].size * inner
+    return w[-2] if node.op in MATMULS else prod(w[2:]) * w[0] if node.op == "ConvTranspose" else prod(w[1:])
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
-    return choices("generic_contract", problem, 2 * fold_us(problem, 2 * steps(problem)))
+    each = steps(problem)
+    alone = STEP_US * each if problem.target.gpu else 0.0
+    return choices("generic_contract", problem, 2 * fold_us(problem, 2 * problem.anchor.types[0].size * each) + alone)
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

@@ -308,3 +308,10 @@ def test_costs_grow_with_the_product() -> None:
 def test_refusals(problem: Problem, row: str, why: str) -> None:
     found = ROWS[row].accepts(problem)
     assert found is not True and why in str(found)
+
+
+def test_the_choice_says_how_the_right_operand_lies() -> None:
+    """One kernel may serve several steps, whose operands are constant or not."""
+    fixed, free = MatMul((1, 20, 40), (40, 24)).problem(), MatMul((1, 20, 40), (40, 24), False).problem()
+    for one, other in ((fixed, free), (free, fixed)):
+        holds(other, ROWS[MATMUL].choices(one)[0])

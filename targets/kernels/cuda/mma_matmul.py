@@ -54,8 +54,9 @@ def stack(problem: Problem) -> tuple[int, int, int] | None:
     return count, 0 if left == 1 else a[-2] * a[-1], 0 if right == 1 else b[-2] * b[-1]
 
 
-def product_of(problem: Problem) -> Product:
-    """A right operand that is a constant matrix may lie with K side by side; one that is not f16 must."""
+def product_of(problem: Problem, across: bool | None = None) -> Product:
+    """A right operand that is a constant matrix may lie with K side by side; one that is not f16 must. `across`: how it
+    lies, where that was decided."""
     a, b = problem.anchor.args[:2]
     found, kind = stack(problem), kind_of(a, b)
     assert found is not None
@@ -65,7 +66,8 @@ def product_of(problem: Problem) -> Product:
     m = problem.anchor.types[0].size // (n * count)
     rows, columns = piece(k * kind.bytes), piece(n * kind.bytes)
     fixed = input_index(problem.body, b) in problem.constants and len(b.shape) == 2
-    turned = kind.bytes != 2 or b.type.layout == "JK" or (fixed and rows >= columns)
+    if across is None:
+        across = kind.bytes == 2 and not (fixed and rows >= columns)
     return Product(
         kind,
         m,
@@ -73,8 +75,8 @@ def product_of(problem: Problem) -> Product:
         k,
         count,
         left=rows,
-        right=rows if turned else columns,
-        across=not turned,
+        right=columns if across else rows,
+        across=across,
         spread=(left, right),
         zero=attrs.get("a_zero", 0),
     )
@@ -95,7 +97,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
     from .mma_emit import emit as emit_product
 
-    p, shape = product_of(problem), problem.anchor.types[0].shape
+    p, shape = product_of(problem, bool(choice.get("across"))), problem.anchor.types[0].shape
 
     def indexed(batch: Expr, m: Expr, n: Expr) -> Any:
         if p.batch == 1:

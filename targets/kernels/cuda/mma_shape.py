@@ -195,5 +195,5 @@ def counters(p: Product, t: Tile) -> int:
 def choice_of(row: str, p: Product, t: Tile, layouts: tuple[str, ...], out: str, cost_us: float) -> Choice:
     """A tile as a row offers it."""
     t = fitted(p, t)
-    config = (*t.config(), ("zeros", counters(p, t)))
+    config = (*t.config(), ("across", int(p.across)), ("zeros", counters(p, t)))
     return Choice(row, layouts, (out,), config, cost_us, scratch_bytes(p, t))
