@@ -10,6 +10,8 @@ from ..common import ceil_div
 from .simt_tile import Product, Tile
 
 ISSUE = 0.80  # share of the multiply-add rate that a well fed multiprocessor sustains
+READ_CYCLES = 2.0  # of shared memory for 16 bytes of each lane, of which many are the same
+OVERLAP = 0.15  # what the lesser demands add to the greatest
 STEP_CYCLES = 90.0  # barrier and first loads of a step, which only another block hides
 START_CYCLES = 1600.0  # from the start of a block to its first products, and its results' way out
 LATENCY = 1200.0  # cycles of a thread that loads, computes and stores
@@ -34,23 +36,25 @@ def resident(gpu: Gpu, tile: Tile) -> int:
     return max(1, min(gpu.threads // tile.threads, by_registers, gpu.shared // (tile.shared + 1024)))
 
 
+def step_cycles(gpu: Gpu, tile: Tile) -> float:
+    """One step of one block that finds its data near: multiply-adds, reads of shared memory, what comes from the cache."""
+    warps = tile.threads // 32
+    fma = tile.rows * tile.columns * tile.step / gpu.f32_fma / ISSUE
+    reads = warps * tile.step * (tile.height + tile.width) / 4 * READ_CYCLES
+    near = (tile.rows + tile.columns) * tile.step * 4 / (gpu.l2_gbytes / (gpu.multiprocessors * gpu.ghz))
+    return max(fma, reads, near) + OVERLAP * (fma + reads + near - max(fma, reads, near))
+
+
 def product_us(problem: Problem, product: Product, tile: Tile) -> float:
     gpu = problem.target.gpu
     assert gpu is not None
     down, across = product.blocks(tile)
     blocks = down * across * product.batch * tile.split
     held = min(resident(gpu, tile), ceil_div(blocks, gpu.multiprocessors))
-    steps = product.steps(tile)
-    # one block alone: four warps at least keep the units busy; operands of small thread tiles wait for shared memory
-    fma = tile.rows * tile.columns * tile.step / gpu.f32_fma
-    reads = tile.threads * tile.step * (tile.height + tile.width) / 4 * 16 / 128 / 3  # lanes share most addresses
-    rate = min(1.0, tile.threads * held / 128)
-    work = max(fma / (ISSUE * rate), reads)
-    alone = work + STEP_CYCLES
-    together = max(held * work, alone) * steps + START_CYCLES
+    work = step_cycles(gpu, tile)
+    together = max(held * work, work + STEP_CYCLES) * product.steps(tile) + START_CYCLES
     rounds = blocks / (gpu.multiprocessors * held)
-    waves = max(1.0, ceil_div(blocks, gpu.multiprocessors * held) if rounds < 4 else rounds + 0.5)
-    cycles = together * waves
+    cycles = together * max(1.0, ceil_div(blocks, gpu.multiprocessors * held) if rounds < 4 else rounds + 0.5)
     if tile.split > 1:
         cycles += MEET_CYCLES + tile.split * tile.rows * tile.columns * 4 / 64
     us = cycles / (gpu.ghz * 1e3)

@@ -1,0 +1,93 @@
+"""Runs one choice of a CUDA row under emulation: its buffers end where memory ends, scratch and results hold garbage."""
+
+from __future__ import annotations
+
+import _ctypes
+import ctypes as c
+import itertools
+import mmap
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+import edgec.compiler.ops
+import edgec.targets.kernels  # noqa: F401  (registers the rows)
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Array, Graph, Node, Type, Value
+from edgec.compiler.layout import pack, physical_shape, unpack
+from edgec.compiler.registry import ROWS, Choice, Problem, laid_out, worker_choice
+from edgec.compiler.target import Target, find_target
+from edgec.targets import tir
+from edgec.targets.cuda.codegen import cuda_text
+from edgec.targets.cuda.emulation import Check
+from edgec.targets.cuda.threads import threaded
+
+from cuda_emulated import Emulated
+
+GPU = find_target("cuda")
+_libc = c.CDLL(None)
+
+
+_names = itertools.count()
+
+
+def value(kind: str, *shape: int) -> Value:
+    """An input of a body."""
+    return Value(Node("Input", (), (Type(kind, shape),), {}, f"a{next(_names)}"))
+
+
+def problem(out: Value, *inputs: Value, on: Target = GPU) -> Problem:
+    return Problem(Graph("body", tuple(inputs), (out,)), on)
+
+
+def offers(of: Problem, row: str) -> list[Choice]:
+    accepted = ROWS[row].accepts(of)
+    assert accepted is True, accepted
+    return list(ROWS[row].choices(of))
+
+
+def source(of: Problem, choice: Choice, name: str = "kern") -> tuple[str, Any, Problem]:
+    """CUDA C, its launch, and the problem with its layouts."""
+    whole = replace(of, body=laid_out(of.body, [x or "" for x in choice.layouts_in], choice.layouts_out))
+    one, workers = worker_choice(choice)
+    tir.restart_names()
+    with tir.device_code():
+        function, launch = threaded(ROWS[choice.row].emit(whole, one, name), workers, one.scratch_bytes)
+        return cuda_text(function), launch, whole
+
+
+def run(of: Problem, choice: Choice, arrays: Sequence[Array], check: Check = "none", times: int = 1) -> Array:
+    """The result, as a row-major array; of a second run, where `times` says so."""
+    text, launch, whole = source(of, choice)
+    inputs = [fenced(pack(a, v.type.layout)) for a, v in zip(arrays, whole.body.inputs, strict=True)]
+    out = whole.body.outputs[0].type
+    result = fenced(np.full(physical_shape(out), 77, dtype(out.dtype).numpy))
+    arguments = [*inputs, result]
+    if choice.scratch_bytes:
+        arguments.append(fenced(np.full(choice.scratch_bytes, 0xFF, np.uint8)))
+    counters = dict(choice.config).get("zeros", 0)
+    if counters:
+        arguments.append(fenced(np.zeros(counters, np.uint32)))
+    kernels = Emulated(text, check)
+    try:
+        for _ in range(times):
+            kernels.launch("kern", launch.grid, launch.block, *arguments, shared=launch.shared)
+    finally:
+        _ctypes.dlclose(kernels.library._handle)  # it holds much address space
+    assert not counters or not arguments[-1].any(), "counters are not zero again"
+    return unpack(result, out.layout, out.shape)
+
+
+def fenced(array: Array) -> Array:
+    """A copy that ends, but for alignment, at a page that nobody may touch."""
+    page = mmap.PAGESIZE
+    size = max(16, -(-array.nbytes // 16) * 16)
+    room = -(-size // page) * page
+    memory = mmap.mmap(-1, room + page)
+    start = c.addressof(c.c_char.from_buffer(memory))
+    _libc.mprotect(c.c_void_p(start + room), c.c_size_t(page), 0)
+    copy = np.frombuffer(memory, array.dtype, array.size, room - size).reshape(array.shape)
+    copy[...] = array
+    return copy
