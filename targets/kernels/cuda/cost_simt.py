@@ -37,7 +37,7 @@ def resident(gpu: Gpu, tile: Tile) -> int:
 
 
 def step_cycles(gpu: Gpu, tile: Tile) -> float:
-    """One step of one block that finds its data near: multiply-adds, reads of shared memory, what comes from the cache."""
+    """One step of one block: multiply-adds, reads of shared memory, what comes from the second cache."""
     warps = tile.threads // 32
     fma = tile.rows * tile.columns * tile.step / gpu.f32_fma / ISSUE
     reads = warps * tile.step * (tile.height + tile.width) / 4 * READ_CYCLES
@@ -104,7 +104,9 @@ def image_us(problem: Problem, blocks: int, block: int, turns: int, lanes: int, 
     held = min(on_one, gpu.threads // block)
     cycles = on_one / held * (ceil_div(turns, 4) * LATENCY + rows * 30.0 + LATENCY)
     cycles += on_one * block / 32 * turns * (lanes + 6) / 4
-    share = min(1.0, min(blocks, held * gpu.multiprocessors) * block * 16.0 * min(turns, 4) / gpu.multiprocessors / FLIGHT)
+    share = min(
+        1.0, min(blocks, held * gpu.multiprocessors) * block * 16.0 * min(turns, 4) / gpu.multiprocessors / FLIGHT
+    )
     us = cycles / (gpu.ghz * 1e3)
     memory = memory_us(gpu, moved(problem)) / share
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)

@@ -133,9 +133,7 @@ def _block(problem: Problem, frame: Block, across: int, lanes: int) -> Stmt:
         frame.body.bind(Value(node), lambda _: result())
         image = tir.i32(0) if x.shape[0] == 1 else frame.at[1]
         index = (image, own, *(tir.i32(0) for _ in node.types[0].shape[2:]))
-        fold = tir.seq(
-            total_declared, tir.store(total, start, 0), tir.loop(rows, add, "r"), frame.store(index)
-        )
+        fold = tir.seq(total_declared, tir.store(total, start, 0), tir.loop(rows, add, "r"), frame.store(index))
         inside = frame.thread < across * lanes
         if channels % (across * lanes):
             inside = tirx.And(inside, own < channels)
