@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_row import GPU, offers, problem, run, source, value
+from cuda_rows_run import GPU, offers, problem, run, source, value
 
 import edgec.compiler.interpret as interpreter
 from edgec.compiler import op as ops
