@@ -15,7 +15,7 @@ import edgec.compiler.interpret as interpreter
 from edgec.compiler import op as ops
 from edgec.compiler.ir import Array, Value
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
-from edgec.targets.kernels.cuda import conv_simt_rows, image_mean, map_vector, matmul_simt_rows, planes_rows
+from edgec.targets.kernels.cuda import conv_simt_rows, map_vector, matmul_simt_rows, planes_rows
 
 CONV, MATMUL = conv_simt_rows.NAME, matmul_simt_rows.SIMT
 DEPTHWISE, GROUPED, POOL = planes_rows.DEPTHWISE, planes_rows.GROUPED, planes_rows.POOL
@@ -196,24 +196,6 @@ def test_a_maximum_keeps_nan_and_infinities() -> None:
     array[0, 1, 0, 1], array[0, 2, 3, 3] = np.nan, np.inf
     for choice in offers(of, POOL):
         np.testing.assert_array_equal(run(of, choice, [array]), interpreter.run(of.body, [array])[0])
-
-
-@pytest.mark.parametrize(
-    "op, kind, shape, keepdims",
-    [
-        ("ReduceMean", "f32", (1, 64, 7, 7), 1),
-        ("ReduceMean", "f16", (2, 40, 9, 11), 1),
-        ("ReduceMean", "f32", (1, 7, 3, 5), 0),
-        ("ReduceMax", "f32", (2, 24, 50), 1),
-        ("ReduceSum", "f16", (1, 600, 5, 3), 1),
-    ],
-)
-def test_reductions_of_images_give_the_meaning(op: str, kind: str, shape: tuple[int, ...], keepdims: int) -> None:
-    x = value(kind, *shape)
-    y = ops.build("Relu", ops.build(op, x, axes=tuple(range(2, len(shape))), keepdims=keepdims))
-    of = problem(y, x)
-    check(of, offers(of, image_mean.NAME))
-    check(of, offers(of, image_mean.NAME)[:1], check="race")
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ READ_CYCLES = 2.0  # of shared memory for 16 bytes of each lane, of which many a
 OVERLAP = 0.15  # what the lesser demands add to the greatest
 STEP_CYCLES = 90.0  # barrier and first loads of a step, which only another block hides
 START_CYCLES = 1600.0  # from the start of a block to its first products, and its results' way out
-LATENCY = 1200.0  # cycles of a thread that loads, computes and stores
+LATENCY = 800.0  # cycles of a thread that loads, computes and stores
 FLIGHT = 32768.0  # bytes that a multiprocessor has under way when it uses its share of the bandwidth
 MEET_CYCLES = 2500.0  # a cut reduction: fences, counter, reading the parts
 
@@ -71,7 +71,7 @@ def threads_us(problem: Problem, threads: int, block: int, instructions: float, 
     on_one = ceil_div(blocks, gpu.multiprocessors) * block  # threads on the busiest multiprocessor
     together = min(on_one, gpu.threads // 2)
     cycles = on_one * max(instructions / gpu.f32_fma, loaded / 64.0)
-    cycles += LATENCY * max(1.0, on_one / together) + instructions * 4.0 * min(1.0, gpu.f32_fma / on_one)
+    cycles += LATENCY * max(1.0, on_one / together) + instructions * min(1.0, gpu.f32_fma / on_one)
     us = cycles / (gpu.ghz * 1e3)
     memory = memory_us(gpu, moved(problem))
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
@@ -93,22 +93,6 @@ def matvec_us(problem: Problem, rows: int, groups: int, warps: int, each: int, d
     share = min(1.0, in_flight / FLIGHT)
     memory = memory_us(gpu, moved(problem), moved(problem) if problem.cold else 0.0) / share
     us = cycles / (gpu.ghz * 1e3)
-    return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
-
-
-def image_us(problem: Problem, blocks: int, block: int, turns: int, lanes: int, rows: int) -> float:
-    """A reduction over images: turns of loads, four in flight, then a barrier and a fold of `rows` partial results."""
-    gpu = problem.target.gpu
-    assert gpu is not None
-    on_one = ceil_div(blocks, gpu.multiprocessors)
-    held = min(on_one, gpu.threads // block)
-    cycles = on_one / held * (ceil_div(turns, 4) * LATENCY + rows * 30.0 + LATENCY)
-    cycles += on_one * block / 32 * turns * (lanes + 6) / 4
-    share = min(
-        1.0, min(blocks, held * gpu.multiprocessors) * block * 16.0 * min(turns, 4) / gpu.multiprocessors / FLIGHT
-    )
-    us = cycles / (gpu.ghz * 1e3)
-    memory = memory_us(gpu, moved(problem)) / share
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
 
 
