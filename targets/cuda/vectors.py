@@ -57,7 +57,7 @@ def finish(frame: Block, run: Run, bound: Sequence[tuple[Value, Callable[[int], 
                 body.bind(value, near.reader(value, place, n, index, k))
         for value, fn in bound:
             body.places.pop(value, None)
-            body.bind(value, lambda _, fn=fn, k=k: fn(k))
+            body.bind(value, _given(fn, k))
         computed.append(tir.store(results, put(body.at(out, index), out.type.dtype), k))
         body.places.update(places)
     size = run.lanes * dtype(out.type.dtype).bytes
@@ -66,6 +66,10 @@ def finish(frame: Block, run: Run, bound: Sequence[tuple[Value, Callable[[int], 
     else:
         end = tir.seq(frame.place.store_raw(tir.load(results, k), index) for k, index in enumerate(indices))
     return tir.seq(near.loads, declared, computed, end)
+
+
+def _given(fn: Callable[[int], Expr], k: int) -> Callable[[Index], Expr]:
+    return lambda _: fn(k)
 
 
 class _Near:

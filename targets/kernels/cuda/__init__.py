@@ -3,7 +3,6 @@
 from . import (  # noqa: F401
     attention_rows,
     conv_simt_rows,
-    image_mean,
     map_vector,
     matmul_simt_rows,
     mma_conv,

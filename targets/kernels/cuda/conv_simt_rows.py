@@ -52,7 +52,9 @@ def choices(problem: Problem) -> Sequence[Choice]:
         for tile in tiles(product, gpu):
             us = product_us(problem, product, tile)
             fixed = {x: layout, in_memory(problem, weight): filters}
-            layouts = tuple(fixed.get(v, last if v.shape == problem.anchor.types[0].shape else "") for v in problem.body.inputs)
+            layouts = tuple(
+                fixed.get(v, last if v.shape == problem.anchor.types[0].shape else "") for v in problem.body.inputs
+            )
             offers.append(Choice(NAME, layouts, (last,), settings(product, tile), us, product.scratch(tile)))
         found += sorted(offers, key=lambda c: c.cost_us)[:KEPT]
     return found

@@ -10,9 +10,11 @@ from ..common import ceil_div
 from .simt_tile import Product, Tile
 
 ISSUE = 0.80  # share of the multiply-add rate that a well fed multiprocessor sustains
+READ_CYCLES = 2.0  # of shared memory for 16 bytes of each lane, of which many are the same
+OVERLAP = 0.15  # what the lesser demands add to the greatest
 STEP_CYCLES = 90.0  # barrier and first loads of a step, which only another block hides
 START_CYCLES = 1600.0  # from the start of a block to its first products, and its results' way out
-LATENCY = 1200.0  # cycles of a thread that loads, computes and stores
+LATENCY = 800.0  # cycles of a thread that loads, computes and stores
 FLIGHT = 32768.0  # bytes that a multiprocessor has under way when it uses its share of the bandwidth
 MEET_CYCLES = 2500.0  # a cut reduction: fences, counter, reading the parts
 
@@ -34,23 +36,25 @@ def resident(gpu: Gpu, tile: Tile) -> int:
     return max(1, min(gpu.threads // tile.threads, by_registers, gpu.shared // (tile.shared + 1024)))
 
 
+def step_cycles(gpu: Gpu, tile: Tile) -> float:
+    """One step of one block: multiply-adds, reads of shared memory, what comes from the second cache."""
+    warps = tile.threads // 32
+    fma = tile.rows * tile.columns * tile.step / gpu.f32_fma / ISSUE
+    reads = warps * tile.step * (tile.height + tile.width) / 4 * READ_CYCLES
+    near = (tile.rows + tile.columns) * tile.step * 4 / (gpu.l2_gbytes / (gpu.multiprocessors * gpu.ghz))
+    return max(fma, reads, near) + OVERLAP * (fma + reads + near - max(fma, reads, near))
+
+
 def product_us(problem: Problem, product: Product, tile: Tile) -> float:
     gpu = problem.target.gpu
     assert gpu is not None
     down, across = product.blocks(tile)
     blocks = down * across * product.batch * tile.split
     held = min(resident(gpu, tile), ceil_div(blocks, gpu.multiprocessors))
-    steps = product.steps(tile)
-    # one block alone: four warps at least keep the units busy; operands of small thread tiles wait for shared memory
-    fma = tile.rows * tile.columns * tile.step / gpu.f32_fma
-    reads = tile.threads * tile.step * (tile.height + tile.width) / 4 * 16 / 128 / 3  # lanes share most addresses
-    rate = min(1.0, tile.threads * held / 128)
-    work = max(fma / (ISSUE * rate), reads)
-    alone = work + STEP_CYCLES
-    together = max(held * work, alone) * steps + START_CYCLES
+    work = step_cycles(gpu, tile)
+    together = max(held * work, work + STEP_CYCLES) * product.steps(tile) + START_CYCLES
     rounds = blocks / (gpu.multiprocessors * held)
-    waves = max(1.0, ceil_div(blocks, gpu.multiprocessors * held) if rounds < 4 else rounds + 0.5)
-    cycles = together * waves
+    cycles = together * max(1.0, ceil_div(blocks, gpu.multiprocessors * held) if rounds < 4 else rounds + 0.5)
     if tile.split > 1:
         cycles += MEET_CYCLES + tile.split * tile.rows * tile.columns * 4 / 64
     us = cycles / (gpu.ghz * 1e3)
@@ -67,7 +71,7 @@ def threads_us(problem: Problem, threads: int, block: int, instructions: float, 
     on_one = ceil_div(blocks, gpu.multiprocessors) * block  # threads on the busiest multiprocessor
     together = min(on_one, gpu.threads // 2)
     cycles = on_one * max(instructions / gpu.f32_fma, loaded / 64.0)
-    cycles += LATENCY * max(1.0, on_one / together) + instructions * 4.0 * min(1.0, gpu.f32_fma / on_one)
+    cycles += LATENCY * max(1.0, on_one / together) + instructions * min(1.0, gpu.f32_fma / on_one)
     us = cycles / (gpu.ghz * 1e3)
     memory = memory_us(gpu, moved(problem))
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
@@ -89,20 +93,6 @@ def matvec_us(problem: Problem, rows: int, groups: int, warps: int, each: int, d
     share = min(1.0, in_flight / FLIGHT)
     memory = memory_us(gpu, moved(problem), moved(problem) if problem.cold else 0.0) / share
     us = cycles / (gpu.ghz * 1e3)
-    return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
-
-
-def image_us(problem: Problem, blocks: int, block: int, turns: int, lanes: int, rows: int) -> float:
-    """A reduction over images: turns of loads, four in flight, then a barrier and a fold of `rows` partial results."""
-    gpu = problem.target.gpu
-    assert gpu is not None
-    on_one = ceil_div(blocks, gpu.multiprocessors)
-    held = min(on_one, gpu.threads // block)
-    cycles = on_one / held * (ceil_div(turns, 4) * LATENCY + rows * 30.0 + LATENCY)
-    cycles += on_one * block / 32 * turns * (lanes + 6) / 4
-    share = min(1.0, min(blocks, held * gpu.multiprocessors) * block * 16.0 * min(turns, 4) / gpu.multiprocessors / FLIGHT)
-    us = cycles / (gpu.ghz * 1e3)
-    memory = memory_us(gpu, moved(problem)) / share
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
 
 

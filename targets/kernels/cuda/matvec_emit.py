@@ -88,16 +88,16 @@ class MatVec:
         loads: list[Stmt] = []
         products: list[Stmt] = []
         for at in places:
-            columns = [self._load(self.flat_b, self.b, self._clamped(c) * self.depth + at, loads) for c in range(self.each)]
+            columns = [
+                self._load(self.flat_b, self.b, self._clamped(c) * self.depth + at, loads) for c in range(self.each)
+            ]
             for row in range(self.rows):
                 x = self._load(self.flat_a, self.a, at + row * self.depth, loads)
                 for c in range(self.each):
                     for k in range(self.lanes):
                         here = row * self.each + c
                         old = tir.load(self.sums, here)
-                        products.append(
-                            tir.store(self.sums, pure(F32, "fmaf", x(k), columns[c](k), old), here)
-                        )
+                        products.append(tir.store(self.sums, pure(F32, "fmaf", x(k), columns[c](k), old), here))
         return tir.seq(loads, products)
 
     def _clamped(self, c: int) -> Expr:
@@ -139,9 +139,7 @@ class MatVec:
             return tir.store(self.sums, total, i)
 
         left = tir.when(self.lane.equal(tir.i32(0)), tir.unrolled(self.sums_count, leave))
-        taken = tir.when(
-            self.part.equal(tir.i32(0)), tir.seq(tir.unrolled(self.sums_count, take), self._finish())
-        )
+        taken = tir.when(self.part.equal(tir.i32(0)), tir.seq(tir.unrolled(self.sums_count, take), self._finish()))
         return tir.seq(allocated, left, barrier(), taken)
 
     def _finish(self) -> Stmt:

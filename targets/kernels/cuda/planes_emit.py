@@ -23,6 +23,7 @@ from ...cuda.vectors import ACCESS, Run, channel_vector, finish
 from ...tir import Buffer, Expr, Stmt
 from ..common import ceil_div, in_memory
 from ..conv_shape import Axis, Window
+from ..reduce_stages import add
 from .planes_rows import BLOCK, Share, pads_after, share_of, window_of
 
 UNROLLED_ROWS = 3  # of a window; the loop over more of them stays one
@@ -76,9 +77,7 @@ class Planes:
             self.image = tir.i32(0)
         self.x = frame.places[self.node.args[0]]
         self.sums, declared = tir.local((share.pixels * share.lanes,), F32, "sums")
-        clear = tir.unrolled(
-            share.pixels * share.lanes, lambda i: tir.store(self.sums, tir.lit(self.start, F32), i)
-        )
+        clear = tir.unrolled(share.pixels * share.lanes, lambda i: tir.store(self.sums, tir.lit(self.start, F32), i))
         height = w.height.kernel
         line = tir.unrolled if height <= UNROLLED_ROWS else tir.loop
         inside = tir.seq([b for _, b in binds], declared, clear, line(height, self._line, "line"), self._store())
@@ -122,9 +121,11 @@ class Planes:
     def _taps(self, line: Expr, columns: dict[int, Buffer], first: Expr, there: Expr | None) -> Stmt:
         raise NotImplementedError
 
-    def join(self, at: Any, value: Callable[[Expr], Expr]) -> Stmt:
-        old = tir.load(self.sums, at)
-        return tir.store(self.sums, value(old), at)
+    def join(self, at: int, combine: Callable[[Expr, Expr], Expr], x: Expr) -> Stmt:
+        return tir.store(self.sums, combine(tir.load(self.sums, at), x), at)
+
+    def multiplied(self, at: int, x: Expr, weight: Expr) -> Stmt:
+        return tir.store(self.sums, pure(F32, "fmaf", x, weight, tir.load(self.sums, at)), at)
 
     def _store(self) -> Stmt:
         """Pixel by pixel, unless the row has ended."""
@@ -136,9 +137,7 @@ class Planes:
             index = (self.image, self.channel, x) if self.flat else (self.image, self.channel, self.y, x)
             at = ((self.image * w.height.out + self.y) * w.width.out + x) * w.channels_out + self.channel
             values = self.results(p, x)
-            done = finish(
-                self.frame, Run(index, share.lanes, at), [(Value(self.node), self._narrowed(values))]
-            )
+            done = finish(self.frame, Run(index, share.lanes, at), [(Value(self.node), self._narrowed(values))])
             return tir.when(x < w.width.out, done) if w.width.out % share.pixels and p else done
 
         return tir.seq(before, [one(p) for p in range(share.pixels)])
@@ -173,7 +172,7 @@ class Depthwise(Planes):
                 column = columns[p * axis.stride + tap * axis.dilation]
                 for k in range(lanes):
                     x, weight = wide(column, k, self.x), wide(register, k, place)
-                    stmts.append(self.join(p * lanes + k, lambda old, x=x, w=weight: pure(F32, "fmaf", x, w, old)))
+                    stmts.append(self.multiplied(p * lanes + k, x, weight))
         return tir.seq(stmts)
 
     def before(self) -> Stmt:
@@ -214,8 +213,7 @@ class Grouped(Depthwise):
                 for p in range(self.share.pixels):
                     x = wide(columns[p * axis.stride + tap * axis.dilation], c, self.x)
                     for k in range(lanes):
-                        weight = wide(register, k, place)
-                        stmts.append(self.join(p * lanes + k, lambda old, x=x, w=weight: pure(F32, "fmaf", x, w, old)))
+                        stmts.append(self.multiplied(p * lanes + k, x, wide(register, k, place)))
         return tir.seq(stmts)
 
 
@@ -232,10 +230,7 @@ class Maximum(Planes):
         for p in range(self.share.pixels):
             for tap in range(axis.kernel):
                 offset = p * axis.stride + tap * axis.dilation
-                one = [
-                    self.join(p * lanes + k, lambda old, k=k, o=offset: scalar.maximum(old, wide(columns[o], k, self.x)))
-                    for k in range(lanes)
-                ]
+                one = [self.join(p * lanes + k, scalar.maximum, wide(columns[offset], k, self.x)) for k in range(lanes)]
                 here = [c for c in (there, self._inside(first + offset, offset)) if c is not None]
                 condition = here[0] if len(here) == 1 else tirx.And(*here) if here else None
                 stmts.append(tir.when(condition, tir.seq(one)) if condition is not None else tir.seq(one))
@@ -247,7 +242,7 @@ class Average(Planes):
         """What lies outside was loaded as zero."""
         axis, lanes = self.w.width, self.share.lanes
         return tir.seq(
-            self.join(p * lanes + k, lambda old, k=k, o=p * axis.stride + t * axis.dilation: old + wide(columns[o], k, self.x))
+            self.join(p * lanes + k, add, wide(columns[p * axis.stride + t * axis.dilation], k, self.x))
             for p in range(self.share.pixels)
             for t in range(axis.kernel)
             for k in range(lanes)

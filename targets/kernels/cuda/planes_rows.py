@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from typing import Literal
 
 from edgec.compiler.dtypes import dtype
@@ -110,8 +111,8 @@ def offers(row: str, problem: Problem) -> Sequence[Choice]:
     shape = node.types[0].shape
     layouts = tuple(fixed.get(v, last(rank) if v.shape == shape else "") for v in problem.body.inputs)
     found = []
-    for pixels in (1, 2, 4, 7, 8):
-        lanes = lanes_of(problem, w)
+    widest = lanes_of(problem, w)
+    for lanes, pixels in product(sorted({widest, max(1, widest // 2)}), (1, 2, 4, 7, 8)):
         if pixels > 1 and (pixels * lanes > MOST_SUMS or pixels >= 2 * w.width.out):
             continue
         us = cost(problem, w, Share(lanes, pixels))
@@ -129,7 +130,7 @@ def cost(problem: Problem, w: Window, share: Share) -> float:
     sums = w.taps * inner * share.pixels * share.lanes
     widened = loads * share.lanes if node.args[0].type.dtype == "f16" else 0
     after = operations(problem) * share.pixels * share.lanes
-    return threads_us(problem, threads, BLOCK, sums + 4 * loads + widened + after, loads * 16.0 * share.lanes / 4)
+    return threads_us(problem, threads, BLOCK, sums + 2 * loads + widened + after, loads * 16.0 * share.lanes / 4)
 
 
 def pads_after(problem: Problem) -> tuple[int, int]:

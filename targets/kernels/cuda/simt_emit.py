@@ -125,9 +125,7 @@ class Simt(ABC):
 
         def one(within: Expr, i: Expr, j: Expr) -> Stmt:
             at = i * t.width + j
-            value = pure(
-                "float32", "fmaf", tir.load(left, i * 4 + within), tir.load(right, j), tir.load(self.acc, at)
-            )
+            value = pure("float32", "fmaf", tir.load(left, i * 4 + within), tir.load(right, j), tir.load(self.acc, at))
             return tir.store(self.acc, value, at)
 
         def step(quad: Expr, within: Expr) -> Stmt:
@@ -137,9 +135,7 @@ class Simt(ABC):
             )
 
         def quad(q: Expr) -> Stmt:
-            return tir.seq(
-                tir.unrolled(t.height, lambda i: row(q, i), "i"), tir.unrolled(4, lambda w: step(q, w), "w")
-            )
+            return tir.seq(tir.unrolled(t.height, lambda i: row(q, i), "i"), tir.unrolled(4, lambda w: step(q, w), "w"))
 
         return tir.seq(bind, left_declared, right_declared, tir.unrolled(t.step // 4, quad, "q"))
 
@@ -180,9 +176,7 @@ class Simt(ABC):
             return call("ec_store16", place(self.part, g), pointer(self.acc, g * 4))
 
         def add(p: Expr, g: Expr) -> Stmt:
-            sums = [
-                tir.store(self.acc, tir.load(self.acc, g * 4 + k) + tir.load(part, k), g * 4 + k) for k in range(4)
-            ]
+            sums = [tir.store(self.acc, tir.load(self.acc, g * 4 + k) + tir.load(part, k), g * 4 + k) for k in range(4)]
             return tir.seq(call("ec_load16", pointer(part, 0), place(p, g)), sums)
 
         arrive = tir.when(
@@ -191,9 +185,7 @@ class Simt(ABC):
         )
         gather = tir.seq(
             part_declared,
-            tir.unrolled(
-                groups, lambda g: call("ec_load16", pointer(self.acc, g * 4), place(tir.i32(0), g)), "g"
-            ),
+            tir.unrolled(groups, lambda g: call("ec_load16", pointer(self.acc, g * 4), place(tir.i32(0), g)), "g"),
             tir.loop(t.split - 1, lambda p: tir.unrolled(groups, lambda g: add(p + 1, g), "g"), "p"),
             self._finish(),
         )
