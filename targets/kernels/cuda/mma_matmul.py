@@ -65,7 +65,7 @@ def product_of(problem: Problem) -> Product:
     m = problem.anchor.types[0].size // (n * count)
     rows, columns = piece(k * kind.bytes), piece(n * kind.bytes)
     fixed = input_index(problem.body, b) in problem.constants and len(b.shape) == 2
-    turned = kind.bytes != 2 or (fixed and rows >= columns)
+    turned = kind.bytes != 2 or b.type.layout == "JK" or (fixed and rows >= columns)
     return Product(
         kind,
         m,
