@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from cuda_emulated import Emulated
 
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401  (registers the rows)
@@ -23,8 +24,6 @@ from edgec.targets import tir
 from edgec.targets.cuda.codegen import cuda_text
 from edgec.targets.cuda.emulation import Check
 from edgec.targets.cuda.threads import threaded
-
-from cuda_emulated import Emulated
 
 GPU = find_target("cuda")
 _libc = c.CDLL(None)

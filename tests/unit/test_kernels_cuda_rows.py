@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_rows_run import offers, problem, run, source, value
+from cuda_rows_run import offers, problem, run, value
 
 from edgec.compiler import interpret
 from edgec.compiler import op as ops
@@ -147,6 +147,55 @@ def test_columns_that_blocks_share() -> None:
         assert all(c.get("splits") > 1 for c in offers(of, "reduce_columns__cuda"))
         agrees(of, "reduce_columns__cuda", times=2)
         agrees(of, "reduce_columns__cuda", check="race")
+
+
+# -- numbers that move -------------------------------------------------------------------------------------------------
+
+TURNS: list[tuple[tuple[int, ...], tuple[int, ...]]] = [
+    ((70, 40), (1, 0)),
+    ((2, 33, 65), (0, 2, 1)),
+    ((1, 24, 5, 8), (0, 2, 3, 1)),
+    ((2, 9, 4, 16), (0, 2, 1, 3)),
+    ((9, 64, 64), (2, 1, 0)),
+]
+
+
+def numbers_for(of: Problem) -> list[Array]:
+    rng = np.random.default_rng(1)
+    from edgec.compiler.dtypes import dtype
+
+    return [(rng.standard_normal(v.shape) * 50).astype(dtype(v.type.dtype).numpy) for v in of.body.inputs]
+
+
+@pytest.mark.parametrize("kind", ["f32", "f16", "i8", "bool"])
+def test_transposes(kind: str) -> None:
+    for shape, perm in TURNS:
+        x = value(kind, *shape)
+        of = problem(ops.build("Transpose", x, perm=perm), x)
+        agrees(of, "turn__cuda", numbers_for(of))
+
+
+def test_layouts_and_what_stands_around_a_transpose() -> None:
+    x = value("f16", 2, 24, 9, 8)
+    of = problem(ops.build("Transpose", x, perm=(0, 1, 3, 2)), x)
+    assert {(c.layouts_in[0], c.layouts_out[0]) for c in offers(of, "turn__cuda")} >= {("", "NHWC"), ("NHWC", "")}
+    agrees(of, "turn__cuda")
+    x, y, z = value("f16", 40, 24), value("f16", 24, 40), value("f16", 40)
+    turned = ops.build("Transpose", ops.build("Relu", x), perm=(1, 0))
+    agrees(problem(ops.build("Mul", ops.build("Add", turned, y), z), x, y, z), "turn__cuda")
+
+
+def test_slices_and_repeats_in_stretches() -> None:
+    x = value("f16", 4, 6, 48)
+    sliced = ops.build("Slice", x, starts=(8, 1), axes=(2, 1), steps=(1, 2), ends=(40, 6))
+    agrees(problem(sliced, x), "turn__cuda")
+    x = value("f32", 4, 1, 20)
+    agrees(problem(ops.build("Expand", x, shape=(4, 3, 20)), x), "turn__cuda")
+
+
+def test_numbers_that_move_do_not_race() -> None:
+    x = value("f16", 70, 72)
+    agrees(problem(ops.build("Transpose", x, perm=(1, 0)), x), "turn__cuda", check="race")
 
 
 # -- attention ---------------------------------------------------------------------------------------------------------

@@ -12,4 +12,5 @@ from . import (  # noqa: F401
     planes_rows,
     reduce,
     softmax,
+    turn,
 )
