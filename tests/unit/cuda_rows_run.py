@@ -1,4 +1,4 @@
-"""Runs one choice of a CUDA row under emulation: its buffers end where memory ends, scratch and results hold garbage."""
+"""Runs one choice of a CUDA row under emulation: buffers end where memory ends, scratch and results hold garbage."""
 
 from __future__ import annotations
 
