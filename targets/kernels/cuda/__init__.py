@@ -11,6 +11,7 @@ from . import (  # noqa: F401
     norm,
     planes_rows,
     reduce,
+    runs,
     softmax,
     turn,
 )
