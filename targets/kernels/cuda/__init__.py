@@ -10,6 +10,7 @@ from . import (  # noqa: F401
     mma_matmul,
     norm,
     planes_rows,
+    recurrent_block,
     reduce,
     runs,
     softmax,
