@@ -1,4 +1,4 @@
-"""Runs one choice of a CUDA row under emulation: its buffers end where memory ends, scratch and results hold garbage."""
+"""Runs one choice of a CUDA row under emulation: buffers end where memory ends, scratch and results hold garbage."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from cuda_emulated import Emulated
 
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401  (registers the rows)
@@ -23,8 +24,6 @@ from edgec.targets import tir
 from edgec.targets.cuda.codegen import cuda_text
 from edgec.targets.cuda.emulation import Check
 from edgec.targets.cuda.threads import threaded
-
-from cuda_emulated import Emulated
 
 GPU = find_target("cuda")
 _libc = c.CDLL(None)
@@ -60,11 +59,16 @@ def source(of: Problem, choice: Choice, name: str = "kern") -> tuple[str, Any, P
 
 def run(of: Problem, choice: Choice, arrays: Sequence[Array], check: Check = "none", times: int = 1) -> Array:
     """The result, as a row-major array; of a second run, where `times` says so."""
+    return results(of, choice, arrays, check, times)[0]
+
+
+def results(of: Problem, choice: Choice, arrays: Sequence[Array], check: Check = "none", times: int = 1) -> list[Array]:
+    """All results."""
     text, launch, whole = source(of, choice)
     inputs = [fenced(pack(a, v.type.layout)) for a, v in zip(arrays, whole.body.inputs, strict=True)]
-    out = whole.body.outputs[0].type
-    result = fenced(np.full(physical_shape(out), 77, dtype(out.dtype).numpy))
-    arguments = [*inputs, result]
+    outs = [v.type for v in whole.body.outputs]
+    given = [fenced(np.full(physical_shape(t), 77, dtype(t.dtype).numpy)) for t in outs]
+    arguments = [*inputs, *given]
     if choice.scratch_bytes:
         arguments.append(fenced(np.full(choice.scratch_bytes, 0xFF, np.uint8)))
     counters = dict(choice.config).get("zeros", 0)
@@ -77,7 +81,7 @@ def run(of: Problem, choice: Choice, arrays: Sequence[Array], check: Check = "no
     finally:
         _ctypes.dlclose(kernels.library._handle)  # it holds much address space
     assert not counters or not arguments[-1].any(), "counters are not zero again"
-    return unpack(result, out.layout, out.shape)
+    return [unpack(array, t.layout, t.shape) for array, t in zip(given, outs, strict=True)]
 
 
 def fenced(array: Array) -> Array:

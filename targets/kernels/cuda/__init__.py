@@ -9,6 +9,9 @@ from . import (  # noqa: F401
     mma_matmul,
     norm,
     planes_rows,
+    recurrent_block,
     reduce,
+    runs,
     softmax,
+    turn,
 )

@@ -43,11 +43,12 @@ class Operand:
 class Flash(ABC):
     def __init__(self, problem: Problem, tiles: Tiles) -> None:
         self.problem, self.tiles, self.shape = problem, tiles, tiles.shape
-        self.attrs: Any = full_attrs(problem.anchor)
+        attrs: Any = full_attrs(problem.anchor)
+        self.attrs = attrs
         self.masked, self.open = len(problem.anchor.args) == 4, bool(self.attrs["zero_masked"])
         # scores times `unit` are exponents of two: scale and unit are one factor, where no mask and cap come between
         self.direct = tiles.half and not self.masked and not self.attrs["cap"]
-        self.scale = self.attrs["scale"] * (LOG2E if self.direct else 1.0)
+        self.scale = attrs["scale"] * (LOG2E if self.direct else 1.0)
 
     def emitted(self, symbol: str) -> Emitted:
         t = self.tiles

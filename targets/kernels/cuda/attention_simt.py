@@ -1,5 +1,5 @@
-"""Attention in f32 by multiply-adds: half a warp shares some queries; each of its lanes has every sixteenth key of a tile,
-then, with the weights passed through shared memory, some columns of the result."""
+"""Attention in f32 by multiply-adds: half a warp shares some queries. Each of its lanes has every sixteenth key of a
+tile, then, with the weights passed through shared memory, some columns of the result."""
 
 from __future__ import annotations
 
