@@ -116,8 +116,8 @@ class Runs:
     def _run(self, index: Index, flat: Buffer, at: Expr) -> Stmt:
         body, lanes = self.frame.body, self.lanes
         reads = Reads()
-        for value, place in self.frame.places.items():
-            body.places[value] = Read(place.type, place.buffer, value=value, reads=reads)
+        for operand, place in self.frame.places.items():
+            body.places[operand] = Read(place.type, place.buffer, value=operand, reads=reads)
 
         def element(lane: Expr | int) -> Expr:
             return body.at(self.out, replaced(index, self.inner, index[self.inner] + lane))
@@ -127,9 +127,9 @@ class Runs:
         element(0)
         first, reads.found = reads.found, []
         element(moving)
-        if [value for value, _ in first] == [value for value, _ in reads.found]:
-            found = [(value, at, then) for (value, at), (_, then) in zip(first, reads.found, strict=True)]
-            parts = [self._answer(reads, value, at, then - moving) for value, at, then in found]
+        if [operand for operand, _ in first] == [operand for operand, _ in reads.found]:
+            pairs = zip(first, reads.found, strict=True)
+            parts = [self._answer(reads, operand, at, then - moving) for (operand, at), (_, then) in pairs]
         else:
             parts, reads.answers = [], [None] * len(first)
 
