@@ -10,6 +10,7 @@ from .macs import node_macs
 from .op import OPS, full_attrs, ints_attr
 
 PASSES = {"Softmax": 3, "LogSoftmax": 3, "LayerNormalization": 3, "InstanceNormalization": 3, "LpNormalization": 2}
+START_US = 0.8  # of any thread: to compute an address, load, compute, store
 LONE_STEP_US = 0.02  # of a step: a load that the next one waits for, from a cache
 
 

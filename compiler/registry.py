@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from .chains import LONE_STEP_US, chain
+from .chains import LONE_STEP_US, START_US, chain
 from .ir import Array, Data, Graph, Node, Value
 from .layout import storage_bytes
 from .memory import scratch_stride
@@ -154,7 +154,7 @@ def _by_threads(choice: Choice, gpu: Gpu, moved: int, problem: Problem) -> Choic
     shared by all of them."""
     memory = _SCATTERED * moved / (gpu.ram_gbytes * 1e3)
     alone = LONE_STEP_US * chain(problem.anchor)
-    cost = gpu.launch_us + memory + max(alone, choice.cost_us / (gpu.multiprocessors * _SLOW))
+    cost = gpu.launch_us + START_US + memory + max(alone, choice.cost_us / (gpu.multiprocessors * _SLOW))
     if not choice.scratch_bytes:
         return replace(choice, cost_us=cost)
     stride = scratch_stride(choice.scratch_bytes)
