@@ -53,6 +53,8 @@ def sources(problem: Problem, value: Value) -> list[Source] | str:
 
 
 def match(problem: Problem) -> Literal[True] | str:
+    if problem.target.gpu:
+        return "moves vectors of a CPU"
     values = (*problem.body.inputs, *problem.body.outputs)
     shape = problem.body.outputs[0].shape
     if not f32(*(v.type for v in values)):
