@@ -105,6 +105,9 @@ def compile_model(
         session.tunings.write(database)
     report = session.quantization.table() if session.quantization else None
     compression = session.compression.table() if session.compression else None
+    spilling = [step.name for step in program.steps if step.launch and step.launch.spilled]
+    if spilling:
+        session.note(f"registers of {len(spilling)} kernels spill to memory: {', '.join(spilling[:3])}")
     notes = tuple(dict.fromkeys(session.notes))
     program = replace(program, model_sha256=digest(model), notes=notes, quantization=report, compression=compression)
     tell("link", 0, 1)

@@ -52,13 +52,18 @@ class Stored:
 @dataclass(frozen=True)
 class Launch:
     """How an accelerator runs a kernel: `grid` blocks of `block` threads, each block with `shared` bytes beside what
-    the kernel declares. `module`: the number of the device module that defines it."""
+    the kernel declares. `module`: the number of the device module that defines it.
+
+    `registers` of a thread and bytes that it spills to memory: the most that the compiler states for any architecture.
+    """
 
     kernel: str
     grid: tuple[int, int, int]
     block: int
     shared: int = 0
     module: int = 0
+    registers: int = 0
+    spilled: int = 0
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,8 @@ def _step(s: Step) -> dict[str, Any]:
 
 def _launch(launch: Launch) -> dict[str, Any]:
     where = {"kernel": launch.kernel, "module": launch.module}
-    return where | {"grid": list(launch.grid), "block": launch.block, "shared": launch.shared}
+    size = {"grid": list(launch.grid), "block": launch.block, "shared": launch.shared}
+    return where | size | {"registers": launch.registers, "spilled": launch.spilled}
 
 
 def _device(device: Device, host_bytes: int) -> dict[str, Any]:

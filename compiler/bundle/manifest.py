@@ -16,7 +16,8 @@ steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes
                 shape, layout}], what the step leaves in the arena (see layout.py), nothing where it may not run;
                 kernel "branch": goes on `jump` steps further, or back, where its flag is zero (If and Loop);
                 launch: null, or how an accelerator runs it: {kernel, module, grid (3 numbers of blocks), block
-                (threads), shared (bytes beside what the kernel declares)}
+                (threads), shared (bytes beside what the kernel declares), registers (of a thread), spilled (bytes of
+                them in memory; both the most of all architectures, 0 where none has machine code)}
 device          null, or of a model that an accelerator runs: {arena_bytes, zeros_bytes (memory there, of each
                 instance), host_bytes (ec_desc.arena_bytes: for inputs and outputs, whose offsets are in it),
                 images: [{module, arch (sm_87: 87), kind ("cubin", "ptx", "emulated"), bytes}]}; `arena` and all
@@ -167,6 +168,7 @@ _ARENA: dict[str, type] = {"bytes": int, "lower_bound": int, "map": list}
 _DEVICE: dict[str, type] = {"host_bytes": int, "arena_bytes": int, "zeros_bytes": int, "images": list}
 _IMAGE: dict[str, type] = {"module": int, "arch": int, "kind": str, "bytes": int}
 _LAUNCH: dict[str, type] = {"kernel": str, "module": int, "grid": list, "block": int, "shared": int}
+_LAUNCH |= {"registers": int, "spilled": int}
 _BUFFER: dict[str, type] = {"value": str, "offset": int, "bytes": int, "first": int, "last": int}
 _LEVEL: dict[str, type] = {"inputs": list, "outputs": list, "arena": dict, "steps": list}
 _QUANTIZATION: dict[str, type] = {"samples": int, "layers_int8": int, "layers_f32": int, "layers": list}

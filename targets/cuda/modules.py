@@ -13,7 +13,7 @@ from typing import Literal
 
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.parallel import forked
-from edgec.compiler.program import Device, Image, Port, Program, Ref, Step
+from edgec.compiler.program import Device, Image, Launch, Port, Program, Ref, Step
 from edgec.compiler.target import Gpu
 
 from .nvrtc import Kind, Use, compiled
@@ -43,9 +43,17 @@ def on_device(program: Program, gpu: Gpu, kernels: Mapping[str, str], progress: 
         zeros_bytes=4 * counters,
         source="".join(sources),
     )
-    steps = tuple(
-        replace(s, launch=replace(s.launch, module=number[s.launch.kernel])) if s.launch else s for s in program.steps
-    )
+    uses = [use for some in used.values() for use in some]
+    registers, spilled = ({u.kernel: 0 for u in uses} for _ in range(2))
+    for use in uses:
+        registers[use.kernel] = max(registers[use.kernel], use.registers)
+        spilled[use.kernel] = max(spilled[use.kernel], use.spilled)
+
+    def told(launch: Launch) -> Launch:
+        name = launch.kernel
+        return replace(launch, module=number[name], registers=registers.get(name, 0), spilled=spilled.get(name, 0))
+
+    steps = tuple(replace(s, launch=told(s.launch)) if s.launch else s for s in program.steps)
     return replace(staged, steps=steps, arena_bytes=arena, device=device)
 
 
