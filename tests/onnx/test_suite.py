@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ def answers(model: onnx.ModelProto, inputs: list[Any]) -> Any:
     return edgec.backend.prepare(model, "CPU").run(inputs)
 
 
+def answers_of_a_gpu(model: onnx.ModelProto, inputs: list[Any]) -> Any:
+    """Of this machine's, or of its emulation."""
+    return edgec.backend.prepare(model, "CUDA").run(inputs)
+
+
 @pytest.mark.parametrize("name", MUST_PASS)
 def test_operator(name: str) -> None:
     check(cases()[f"test_{name}"], answers)
@@ -54,10 +60,10 @@ def refused_names() -> list[str]:
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def passes_or_is_listed(name: str, listed: set[str]) -> None:
+def passes_or_is_listed(name: str, listed: set[str], run: Any = answers) -> None:
     """Right answers; or refused by name, where the list says so. A case that passes must leave the list."""
     try:
-        check(cases()[name], answers)
+        check(cases()[name], run)
     except UnsupportedModel as error:
         assert name in listed, f"{name} is refused: {error}"
         assert error.entries and all(entry.op and entry.why for entry in error.entries)
@@ -73,6 +79,23 @@ def test_a_spread_of_all_cases(part: int) -> None:
     listed = set(refused_names())
     for name in list(cases())[::EACH][part::PARTS]:
         passes_or_is_listed(name, listed)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulation")
+@pytest.mark.parametrize("part", range(4))
+def test_a_spread_of_all_cases_on_a_gpu(part: int) -> None:
+    listed = set(refused_names())
+    for name in list(cases())[7::48][part::4]:
+        passes_or_is_listed(name, listed, answers_of_a_gpu)
+
+
+@pytest.mark.long
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulation")
+@pytest.mark.parametrize("part", range(64))
+def test_all_cases_on_a_gpu(part: int) -> None:
+    listed = set(refused_names())
+    for name in list(cases())[part::64]:
+        passes_or_is_listed(name, listed, answers_of_a_gpu)
 
 
 def test_the_list_of_refusals_names_cases() -> None:
