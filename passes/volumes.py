@@ -2,7 +2,7 @@
 
 A pointwise one needs no more than another view of its volumes. Otherwise each output plane is the convolution of an
 image whose channels are the input's planes that its window reaches. Which they are is a selection of channels
-(`Edgec.Select`), with one plane of zeros in place of those outside the volume.
+(`Edgec.Select`; on a GPU an ordinary Gather), with one plane of zeros in place of those outside the volume.
 """
 
 from __future__ import annotations
@@ -47,7 +47,11 @@ def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
     sources = [build("Reshape", x, shape=(batch, channels * depth, *image), **made)]
     if outside in index:
         sources.append(const(np.zeros((batch, 1, *image), np.float32), f"{node.name}_outside", node.origin))
-    seen = build("Edgec.Select", *sources, index=tuple(index), **made)
+    if (target := sweep.session.target) is not None and target.gpu:  # where planes are copied by any thread
+        whole = build("Concat", *sources, axis=1, **made) if len(sources) > 1 else sources[0]
+        seen = build("Gather", whole, const(np.array(index)), axis=1, **made)
+    else:
+        seen = build("Edgec.Select", *sources, index=tuple(index), **made)
     images = build("Reshape", seen, shape=(batch * planes, channels * taps, *image), **made)
     filters = const(const_array(w).reshape(outputs, -1, *w.shape[3:]), w.node.name, w.node.origin)
     window: dict[str, Any] = {
