@@ -21,7 +21,7 @@ EXISTING = $(wildcard $(1))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: force help setup demo test test-long check lint format types ctest bench bless conformance clean
+.PHONY: force help setup demo test test-long test-cuda check lint format types ctest bench bench-cuda bless conformance clean
 
 help: ## this list
 	@echo "make TARGET   (variables: PYTHON=$(PYTHON) VENV=$(VENV) CC=$(CC) JOBS=$(JOBS) PYTEST_ARGS=)"
@@ -83,6 +83,12 @@ ctest: $(READY) ## build the C runtime and run its tests
 
 bench: $(READY) ## time models beside other engines and write README's table: MODELS="a.onnx b" THREADS="1 2" README=
 	$(BIN)/python benchmarks/models.py $(MODELS) --threads $(THREADS) $(if $(README),--readme $(README))
+
+test-cuda: $(READY) ## what runs on an NVIDIA GPU, on this machine's if it has one; else emulated, for hours
+	$(PYTEST) -m '' tests/e2e/test_cuda.py tests/unit/test_cuda_bundle.py tests/onnx -k 'cuda or gpu'
+
+bench-cuda: $(READY) ## time models on an NVIDIA GPU beside PyTorch: MODELS="resnet50.onnx distilbert.onnx"
+	$(BIN)/python benchmarks/cuda.py $(MODELS)
 
 bless: $(READY) ## accept the present output as the expected one (golden files); review with git diff
 	EDGEC_BLESS=1 $(PYTEST) --bless
