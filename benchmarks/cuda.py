@@ -108,7 +108,7 @@ def measure(job: Job, made: Any, ways: list[str], layers: bool) -> dict[str, Any
             loaded, inputs = opened(folder)
             row["difference"] = difference(model, batch, loaded, inputs)
             if layers:
-                row["steps"] = loaded.benchmark(runs=10, layers=True).layers
+                row["classes"] = classes(loaded)
             runs["edgec"] = resident(loaded)
         runs |= torch_runs(row["model"], batch, precision == "fp16", ways)
         row |= timed(runs)
@@ -154,6 +154,26 @@ def resident(loaded: Any) -> Callable[[], Any]:
             raise RuntimeError(f"the run failed: {status}")
 
     return run
+
+
+def classes(loaded: Any) -> dict[str, dict[str, float]]:
+    """By kernel: steps, microseconds of all of them, and what share that is of the device's rates: of its multiply-adds
+    in the type of the kernel, and of its memory. Steps are timed one by one, which takes some microseconds more each."""
+    from edgec.compiler.target import find_target, with_archs
+
+    gpu = with_archs(find_target("cuda"), arch()).gpu
+    assert gpu is not None
+    found: dict[str, dict[str, float]] = {}
+    for (_, ms), step in zip(loaded.benchmark(runs=10, layers=True).layers, loaded.bundle.steps, strict=True):
+        row = found.setdefault(step["kernel"], {"steps": 0, "us": 0.0, "arithmetic": 0.0, "memory": 0.0})
+        rate = gpu.f16_fma if "_mma" in step["kernel"] else gpu.f32_fma
+        row["steps"] += 1
+        row["us"] += 1e3 * ms
+        row["arithmetic"] += step["macs"] / (rate * gpu.multiprocessors * gpu.ghz * 1e3)
+        row["memory"] += step["bytes_moved"] / (gpu.ram_gbytes * 1e3)
+    for row in found.values():
+        row |= {key: row[key] / row["us"] for key in ("arithmetic", "memory")}
+    return found
 
 
 def torch_runs(name: str, batch: int, half: bool, ways: list[str]) -> dict[str, Callable[[], Any]]:
