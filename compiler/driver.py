@@ -77,6 +77,8 @@ def compile_model(
     chosen = with_archs(target if isinstance(target, Target) else find_target(target), arch)
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
+    if chosen.gpu and threads > 1:
+        raise EdgecError(f"threads: {threads} workers; a model for {chosen.name} runs on the GPU, begun by one thread")
     load_plugins()  # before the import: a plugin may bring operators
     label = check_name(name) if name else identifier(stem(model))
     folder = check_output(out if out is not None else label)

@@ -102,5 +102,7 @@ def test_a_precision_that_is_not_there(tmp_path: Any, target: str, precision: st
 def test_architectures(tmp_path: Any) -> None:
     with pytest.raises(EdgecError, match="'sm_99' is unknown"):
         compile_model("missing.onnx", target="cuda", out=tmp_path / "out", arch="sm_99")
+    with pytest.raises(EdgecError, match="threads: 2 workers; a model for cuda runs on the GPU"):
+        compile_model("missing.onnx", target="cuda", out=tmp_path / "out", threads=2)
     with pytest.raises(EdgecError, match="has no GPU"):
         compile_model("missing.onnx", target="x86", out=tmp_path / "out", arch="sm_90")
