@@ -30,6 +30,7 @@ JOIN, PART, TURN = "join", "part", "turn"  # choices that the planner carries ou
 VIEWS = 4096  # combinations of layouts around one value that are looked at, at most
 VECTOR_BYTES = 16  # of the widest access of a GPU
 MIXED_US = 0.25e-3  # per byte that is read in one layout for a result in another
+SECTOR_BYTES = 32  # that a GPU fetches for each element whose neighbours are not wanted with it
 
 # A choice as one of its values sees it: the layout in which the value is made, those in which it is wanted, and the
 # layout of the result for which it is read as it is; None: not here.
@@ -156,14 +157,17 @@ class _Costs:
             return 0.0
         return self.found.conversion(have, replace(have, layout=want)).cost_us
 
-    @staticmethod
-    def _mixed(value: Value, made: str, out: str) -> float:
+    def _mixed(self, value: Value, made: str, out: str) -> float:
         """What a reader of any layout pays for addresses that its result's layout does not share."""
         if made == out:
             return 0.0
         have = replace(value.type, layout=made)
         fits = not out or len(value.shape) == sum(c.isupper() for c in out)
-        return 0.0 if fits and same_bytes(have, out) else storage_bytes(have) * MIXED_US
+        if fits and same_bytes(have, out):
+            return 0.0
+        if (gpu := self.found.target.gpu) is not None:
+            return value.type.size * SECTOR_BYTES / (gpu.l2_gbytes * 1e3)
+        return storage_bytes(have) * MIXED_US
 
 
 def _no_kernel(problem: Problem) -> str:
