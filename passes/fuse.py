@@ -23,6 +23,7 @@ MAX_ARGS = 24  # pointers per kernel, below the runtime's EC_MAX_ARGS; outputs a
 _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
 # maps that the planner can often place without a copy: kept apart, so that it may
 _PLACEABLE = frozenset({"Concat", "Slice", "Split"})
+LAUNCH_BOUND = 1 << 16  # elements up to which a GPU takes as long to start a map as to run it
 _HEAVY = frozenset({"contract", "window", "reduce", "other"})
 
 
@@ -132,19 +133,30 @@ def _between(out: Value, last: Node, users: dict[Value, list[Node]]) -> list[Nod
 
 def _merge_maps(g: Graph, groups: dict[Node, _Group], session: Session) -> None:
     """Put a chain of maps into the map kernel, or the plain reduction, that is its only reader."""
-    uses = g.uses()
+    uses, launches = g.uses(), bool(session.target and session.target.gpu)
     for node in list(g.nodes()):
         group = groups.get(node)
         if group is None:
             continue
         for arg in node.args:
-            maker = groups.get(arg.node)
-            if maker is None or maker is group or not _inlines(maker, arg, node, group, uses):
+            views = _views_before(arg, uses) if launches and group.anchor is None else []
+            source = views[0].args[0] if views else arg
+            maker = groups.get(source.node)
+            if maker is None or maker is group or not _inlines(maker, source, node, group, uses):
                 continue
             if not session.step("chain", node):
                 return
-            group.nodes = maker.nodes + group.nodes
-            groups.update(dict.fromkeys(maker.nodes, group))
+            group.nodes = [*maker.nodes, *views, *group.nodes]
+            groups.update(dict.fromkeys([*maker.nodes, *views], group))
+
+
+def _views_before(value: Value, uses: dict[Value, int]) -> list[Node]:
+    """The reshapes, producers first, that lead to a small value and that nothing else reads."""
+    views: list[Node] = []
+    while value.node.op == "Reshape" and uses[value] == 1 and value.type.size <= LAUNCH_BOUND:
+        views.insert(0, value.node)
+        value = value.node.args[0]
+    return views
 
 
 def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[Value, int]) -> bool:
