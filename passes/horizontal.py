@@ -56,7 +56,7 @@ def horizontal(g: Graph, *, session: Session) -> Graph:
 
 
 class _Joined:
-    """One run. `places`: the new joint products of old values; `packed`: their weights, made once where layers share."""
+    """One run. `places`: joint products of old values; `packed`: their weights, made once where layers share them."""
 
     def __init__(self, g: Graph, session: Session) -> None:
         self.old, self.session = g, session

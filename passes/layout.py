@@ -127,9 +127,9 @@ class _Rewrite:
         parts, want = [], choice.layouts_out[0]
         for arg in self._outer(node, body_node):
             part = self._as(self.new.get(arg, arg), want)
-            if viewed(part) in self.joined or not _movable(part):
+            if _maker(part) in self.joined or not _movable(part):
                 part = self._copy(part, replace(part.type, layout=want))
-            self.joined.add(viewed(part))
+            self.joined.add(_maker(part))
             parts.append(part)
         t = replace(node.types[0], layout=want)
         attrs = {"axis": int_attr(body_node, "axis") % len(t.shape)}
@@ -160,7 +160,14 @@ class _Rewrite:
 
 def _movable(value: Value) -> bool:
     """Whether the planner may choose where the value lies: no input, no constant, no stretch of something else."""
-    return viewed(value).node.op in ("Edgec.Kernel", "Edgec.Join")
+    return _maker(value).node.op in ("Edgec.Kernel", "Edgec.Join")
+
+
+def _maker(value: Value) -> Value:
+    """The value whose bytes views and turns show."""
+    while value.node.op in ("Edgec.View", "Edgec.Turn"):
+        value = value.node.args[0]
+    return value
 
 
 def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> Node:
