@@ -134,7 +134,8 @@ def _merged(before: tuple[int, ...], after: tuple[int, ...]) -> list[list[int]] 
     groups: list[list[int]] = []
     place = 0
     for size in after:
-        group, have = [], 1
+        group: list[int] = []
+        have = 1
         while place < len(before) and (not group or have < size):
             group.append(place)
             have *= before[place]

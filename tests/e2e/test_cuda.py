@@ -32,14 +32,15 @@ def compiled(model: Path, folder: Path, precision: str = "fp32", **options: Any)
     return edgec.compile(model, "cuda", folder / "out", precision=precision, arch=arch, **options)
 
 
-def right(path: Path, folder: Path, precision: str, model: Model | None = None) -> None:
-    """Within 1e-4 of each output's largest magnitude in fp32, 2e-2 in fp16."""
+def right(path: Path, folder: Path, precision: str, model: Model | None = None) -> Any:
+    """The bundle; answers are within 1e-4 of each output's largest magnitude in fp32, 2e-2 in fp16."""
     pytest.importorskip("onnxruntime")
     model = model or Model(path.stem)
     made = compiled(path, folder, precision, shapes=model.shapes, dims=model.dims, bind=model.bind)
     found = verify(path, made.folder, binds=model.bind)
     assert {d.tolerance for d in found.differences} == {1e-4 if precision == "fp32" else 2e-2}
     assert found.ok, "\n".join(f"{d.value}: {d.error:.1e} > {d.tolerance:.0e}" for d in found.differences if not d.ok)
+    return made
 
 
 @needs_compiler
@@ -52,7 +53,19 @@ def test_answers_like_the_reference(name: str, precision: str, tmp_path: Path) -
 @needs_compiler
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_a_transformer_block_answers_like_the_reference(precision: str, tmp_path: Path) -> None:
-    right(block(tmp_path / "block.onnx"), tmp_path, precision)
+    made = right(block(tmp_path / "block.onnx"), tmp_path, precision)
+    products = [s for s in made.steps if "matmul" in s["kernel"]]
+    assert len(products) == 4, "Q, K and V are one"
+
+
+@needs_compiler
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_tokens_of_an_image(precision: str, tmp_path: Path) -> None:
+    """Positions are added by the convolution, which writes its rows where the class token's row is."""
+    made = right(tokens(tmp_path / "tokens.onnx"), tmp_path, precision)
+    kinds = ["mask", "token", "convolution", "norm", "q, k, v", "attention"]
+    casts = ["image", "result"] if precision == "fp16" else []
+    assert len(made.steps) == len(kinds + casts), [s["name"] for s in made.steps]
 
 
 @needs_compiler
@@ -68,40 +81,74 @@ def test_integers_are_those_of_every_target(name: str, tmp_path: Path) -> None:
 
 def block(path: Path, length: int = 24, width: int = 64, heads: int = 2) -> Path:
     """Normalization, attention, feed-forward, residuals."""
-    rng = np.random.default_rng(0)
-    known, nodes = [], []
+    net = Net(length, width, heads)
+    y = net.node("Add", "x", net.linear(net.attention(net.norm("x", "n1")), "o", width, width))
+    z = net.node("Relu", net.linear(net.norm(y, "n2"), "up", width, 4 * width))
+    net.nodes.append(helper.make_node("Add", [y, net.linear(z, "down", 4 * width, width)], ["y"]))
+    return net.saved(path, helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, length, width]))
 
-    def weights(name: str, *shape: int) -> str:
-        array = rng.standard_normal(shape) / np.sqrt(shape[0]) if len(shape) > 1 else rng.standard_normal(shape) / 8
-        known.append(numpy_helper.from_array(array.astype(np.float32), name))
+
+def tokens(path: Path, width: int = 64) -> Path:
+    """Patches of an image behind a class token, with positions; attention between those that a mask keeps."""
+    net = Net(17, width, 2)
+    patches = net.node("Conv", "image", net.weights("w", width, 3, 4, 4), net.weights("b", width), strides=[4, 4])
+    flat = net.node("Reshape", patches, net.known("pixels", np.array([1, width, 16])))
+    rows = net.node("Transpose", flat, perm=(0, 2, 1))
+    x = net.node("Concat", net.weights("class", 1, 1, width), rows, axis=1)
+    x = net.node("Add", x, net.weights("positions", 1, 17, width))
+    kept = net.node("Cast", net.node("Unsqueeze", "mask", net.known("axes", np.array([1, 2]))), to=TensorProto.BOOL)
+    far, near = net.known("far", np.float32(-np.inf)), net.known("near", np.float32(0))
+    mask = net.node("Where", net.node("Not", kept), far, near)
+    net.attention(net.norm(x, "n"), mask, "y")
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 16, 16])
+    return net.saved(path, image, helper.make_tensor_value_info("mask", TensorProto.INT64, [1, 17]))
+
+
+class Net:
+    """A model under construction, of rows of `width` numbers; results of nodes are v0, v1 ..."""
+
+    def __init__(self, length: int, width: int, heads: int) -> None:
+        self.rng, self.rows, self.width = np.random.default_rng(0), [1, length, width], width
+        self.constants: list[Any] = []
+        self.nodes: list[Any] = []
+        self.known("split", np.array([1, length, heads, width // heads]))
+        self.known("join", np.array(self.rows))
+        self.known("root", np.float32(np.sqrt(width / heads)))
+
+    def known(self, name: str, array: Any) -> str:
+        self.constants.append(numpy_helper.from_array(array, name))
         return name
 
-    def node(op: str, *inputs: str, **attrs: Any) -> str:
-        nodes.append(helper.make_node(op, inputs, [f"v{len(nodes)}"], **attrs))
-        return f"v{len(nodes) - 1}"
+    def weights(self, name: str, *shape: int) -> str:
+        array = self.rng.standard_normal(shape)
+        return self.known(name, (array / (np.sqrt(shape[0]) if len(shape) > 1 else 8)).astype(np.float32))
 
-    def linear(x: str, name: str, i: int, o: int) -> str:
-        return node("Add", node("MatMul", x, weights(f"{name}.w", i, o)), weights(f"{name}.b", o))
+    def node(self, op: str, *inputs: str, result: str = "", **attrs: Any) -> str:
+        self.nodes.append(helper.make_node(op, inputs, [result or f"v{len(self.nodes)}"], **attrs))
+        return str(self.nodes[-1].output[0])
 
-    def headed(x: str, *perm: int) -> str:
-        return node("Transpose", node("Reshape", x, "split"), perm=perm)
+    def linear(self, x: str, name: str, i: int, o: int) -> str:
+        return self.node("Add", self.node("MatMul", x, self.weights(f"{name}.w", i, o)), self.weights(f"{name}.b", o))
 
-    known.append(numpy_helper.from_array(np.array([1, length, heads, width // heads]), "split"))
-    known.append(numpy_helper.from_array(np.array([1, length, width]), "join"))
-    known.append(numpy_helper.from_array(np.float32(np.sqrt(width / heads)), "root"))
-    x = node("LayerNormalization", "x", weights("n1.w", width), weights("n1.b", width))
-    q, k, v = (linear(x, name, width, width) for name in "qkv")
-    scores = node("Div", node("MatMul", headed(q, 0, 2, 1, 3), headed(k, 0, 2, 3, 1)), "root")
-    mixed = node("MatMul", node("Softmax", scores, axis=-1), headed(v, 0, 2, 1, 3))
-    y = node("Reshape", node("Transpose", mixed, perm=(0, 2, 1, 3)), "join")
-    y = node("Add", "x", linear(y, "o", width, width))
-    z = node("LayerNormalization", y, weights("n2.w", width), weights("n2.b", width))
-    z = node("Relu", linear(z, "up", width, 4 * width))
-    nodes.append(helper.make_node("Add", [y, linear(z, "down", 4 * width, width)], ["y"]))
-    ports = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1, length, width]) for n in "xy"]
-    graph = helper.make_graph(nodes, "block", ports[:1], ports[1:], known)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
+    def norm(self, x: str, name: str) -> str:
+        return self.node(
+            "LayerNormalization", x, self.weights(f"{name}.w", self.width), self.weights(f"{name}.b", self.width)
+        )
+
+    def attention(self, x: str, mask: str = "", result: str = "") -> str:
+        q, k, v = (self.node("Reshape", self.linear(x, n, self.width, self.width), "split") for n in "qkv")
+        q, v = (self.node("Transpose", n, perm=(0, 2, 1, 3)) for n in (q, v))
+        scores = self.node("MatMul", q, self.node("Transpose", k, perm=(0, 2, 3, 1)))
+        scores = self.node("Div", scores, "root")
+        scores = self.node("Add", scores, mask) if mask else scores
+        mixed = self.node("MatMul", self.node("Softmax", scores, axis=-1), v)
+        return self.node("Reshape", self.node("Transpose", mixed, perm=(0, 2, 1, 3)), "join", result=result)
+
+    def saved(self, path: Path, *inputs: Any) -> Path:
+        output = helper.make_tensor_value_info("y", TensorProto.FLOAT, self.rows)
+        graph = helper.make_graph(self.nodes, path.stem, inputs, [output], self.constants)
+        onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+        return path
 
 
 # ---- A Jetson's library, made on a machine without a GPU

@@ -6,6 +6,7 @@ import edgec.compiler.ops  # noqa: F401
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.session import Session
+from edgec.compiler.target import Target, find_target
 from edgec.compiler.text import parse
 
 CONV = "{dilations=[1, 1], group=1, pads=[0, 0, 0, 0], strides=[1, 1]} : f32[1, 8, 4, 4]"
@@ -16,9 +17,9 @@ HEAD = """graph @g(%x: f32[1, 8, 4, 4]) {
 T = "f32[1, 8, 4, 4]"
 
 
-def kernels(body: str, options: str = "") -> list[str]:
+def kernels(body: str, options: str = "", target: Target | None = None) -> list[str]:
     """Operators of each kernel, joined by spaces."""
-    g = run_pipeline(parse(HEAD + body + "}\n"), f"fuse{options}", Session(verify=3))
+    g = run_pipeline(parse(HEAD + body + "}\n"), f"fuse{options}", Session(verify=3, target=target))
     bodies = [n.attrs["body"] for n in g.nodes() if n.op == "Edgec.Kernel"]
     return [" ".join(n.op for n in b.nodes() if n.op not in ("Input", "Const")) for b in bodies if isinstance(b, Graph)]
 
@@ -70,3 +71,16 @@ def test_a_concat_that_can_be_placed_stays_alone() -> None:
 def test_without_epilogues_each_node_is_a_kernel() -> None:
     body = f"%c = Conv(%x, %w, %b) {CONV}\n %r = Relu(%c) : {T}\n return %r\n"
     assert kernels(body, "{epilogues=false}") == ["Conv", "Relu"]
+
+
+def test_small_maps_around_a_reshape_are_one_kernel_where_launches_count() -> None:
+    body = """%r = Relu(%x) : f32[1, 8, 4, 4]
+ %s = Reshape(%r) {shape=[8, 16]} : f32[8, 16]
+ %t = Transpose(%s) {perm=[1, 0]} : f32[16, 8]
+ %n = Neg(%t) : f32[16, 8]
+ return %n
+"""
+    assert kernels(body, target=find_target("cuda")) == ["Relu Reshape Transpose Neg"]
+    assert kernels(body, target=find_target("x86")) == kernels(body) == ["Relu", "Transpose Neg"]
+    read_twice = body.replace("return %n", "%a = Abs(%s) : f32[8, 16]\n return %n, %a")
+    assert kernels(read_twice, target=find_target("cuda")) == ["Relu", "Transpose Neg", "Abs"]
