@@ -92,6 +92,15 @@ static ec_status find_entries(void *library, cuda_driver *driver)
     return EC_OK;
 }
 
+/* What newer drivers have. */
+static void find_newer(void *library, cuda_driver *driver)
+{
+    int version = 0;
+    void *symbol = dlsym(library, "cuLaunchKernelEx");
+    memcpy(&driver->cuLaunchKernelEx, &symbol, sizeof symbol);
+    driver->early = symbol != NULL && driver->cuDriverGetVersion(&version) == CU_SUCCESS && version >= CU_EARLY_VERSION;
+}
+
 static cuda_driver *loaded; /* usually one; tests load several */
 
 static ec_status load(const char *path, cuda_driver *driver)
@@ -102,6 +111,8 @@ static ec_status load(const char *path, cuda_driver *driver)
         return cuda_refuse(EC_ERR_NO_DEVICE, "", why != NULL ? why : path);
     }
     ec_status status = find_entries(library, driver);
+    if (status == EC_OK)
+        find_newer(library, driver);
     if (status == EC_OK)
         status = CUDA(driver, cuInit, 0);
     if (status == EC_OK && (driver->path = (char *)malloc(strlen(path) + 1)) == NULL)

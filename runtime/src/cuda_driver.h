@@ -2,6 +2,8 @@
 #ifndef EDGEC_CUDA_DRIVER_H
 #define EDGEC_CUDA_DRIVER_H
 
+#include <stdbool.h>
+
 #include "edgec/cuda.h"
 
 #define EC_HIDDEN __attribute__((visibility("hidden"))) /* shared among these files, exported by no library */
@@ -25,6 +27,20 @@ enum { CU_SHARED_BYTES = 8 };               /* function attribute: most dynamic 
 enum { CU_NON_BLOCKING = 1 };               /* stream flag: does not wait for the default stream */
 enum { CU_THREAD_LOCAL = 1 };               /* capture mode */
 enum { CU_PORTABLE = 1 };                   /* host memory is pinned for all contexts */
+
+enum { CU_EARLY = 6, CU_EARLY_VERSION = 12030 }; /* launch attribute: see cu_launch; since when graphs keep it */
+
+/* A launch with one attribute, as cuLaunchKernelEx takes it: CU_EARLY with the value 1 lets the kernel begin when all
+ * blocks of the one before it have said that it may, or have ended. */
+typedef struct cu_attribute {
+    uint32_t id, unused, value, rest[15];
+} cu_attribute;
+typedef struct cu_launch {
+    unsigned grid[3], block[3], shared;
+    cu_stream stream;
+    const cu_attribute *attributes;
+    unsigned n_attributes;
+} cu_launch;
 
 /* Name, version in the library's name for it, parameters. */
 #define CUDA_DRIVER(X)                                                                                                  \
@@ -74,6 +90,8 @@ typedef struct cuda_driver {
 #define DECLARE(name, version, params) cu_result(*name) params;
     CUDA_DRIVER(DECLARE)
 #undef DECLARE
+    cu_result (*cuLaunchKernelEx)(const cu_launch *launch, cu_function function, void **params, void **extra);
+    bool early; /* it is there, and graphs keep what it says */
     char *path;
     struct cuda_driver *next;
 } cuda_driver;

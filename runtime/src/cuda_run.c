@@ -47,7 +47,7 @@ static ec_status run_timed(const ec_model *model, uint32_t index)
     if (status == EC_OK)
         status = CUDA(driver, cuEventRecord, in->events[0], in->stream);
     if (status == EC_OK)
-        status = cuda_queue_step(model, index, in->stream);
+        status = cuda_queue_step(model, index, in->stream, NULL);
     if (status == EC_OK)
         status = CUDA(driver, cuEventRecord, in->events[1], in->stream);
     if (status == EC_OK)
@@ -68,7 +68,7 @@ static ec_status advance(ec_model *model)
     } else if (model->profile != NULL && step->tasks > 0) {
         status = run_timed(model, model->next);
     } else {
-        status = cuda_queue_step(model, model->next, instance_of(model)->stream);
+        status = cuda_queue_step(model, model->next, instance_of(model)->stream, NULL);
     }
     if (status == EC_OK)
         model->next += (uint32_t)by;
@@ -124,7 +124,7 @@ static ec_status run_profiled(const ec_model *model)
     if (status == EC_OK)
         status = CUDA(driver, cuEventRecord, in->events[0], in->stream);
     for (uint32_t i = 0; i < steps && status == EC_OK; i++) {
-        status = cuda_queue_step(model, i, in->stream);
+        status = cuda_queue_step(model, i, in->stream, NULL);
         if (status == EC_OK)
             status = CUDA(driver, cuEventRecord, in->events[i + 1], in->stream);
     }
@@ -139,9 +139,10 @@ static ec_status run_profiled(const ec_model *model)
 
 static ec_status queue_steps(const ec_model *model, cu_stream stream)
 {
+    bool after_kernel = false;
     ec_status status = EC_OK;
     for (uint32_t i = 0; i < model->desc->n_steps && status == EC_OK; i++)
-        status = cuda_queue_step(model, i, stream);
+        status = cuda_queue_step(model, i, stream, &after_kernel);
     return status;
 }
 

@@ -55,7 +55,9 @@ static uint32_t rank(const ec_image *image, uint32_t capability)
     }
 }
 
-static ec_status load_module(const cuda_shared *shared, uint32_t index, uint32_t capability, cu_module *module)
+enum { EARLY_ARCH = 90 }; /* code for older ones, even where the driver compiles it for this one, does not wait */
+
+static ec_status load_module(cuda_shared *shared, uint32_t index, uint32_t capability, cu_module *module)
 {
     const ec_device *device = shared->desc->device;
     const ec_image *images = device->images + (size_t)index * device->n_images, *best = NULL;
@@ -67,6 +69,7 @@ static ec_status load_module(const cuda_shared *shared, uint32_t index, uint32_t
                                (char)('0' + capability % 10), '\0'};
         return cuda_refuse(EC_ERR_ARCH, "no code for sm_", capability < 100 ? digits + 1 : digits);
     }
+    shared->early = shared->early && best->arch >= EARLY_ARCH;
     const ec_status status = CUDA(shared->driver, cuModuleLoadData, module, best->data);
     if (status != EC_OK)
         cuda_blame_version(shared->driver);
@@ -109,12 +112,19 @@ static ec_status find_functions(cuda_shared *shared)
     return EC_OK;
 }
 
+static bool is_set(const char *variable)
+{
+    const char *text = getenv(variable);
+    return text != NULL && text[0] != '\0' && strcmp(text, "0") != 0;
+}
+
 static ec_status load_code(cuda_shared *shared)
 {
     int major = 0, minor = 0;
     ec_status status = CUDA(shared->driver, cuDeviceGetAttribute, &major, CU_MAJOR, shared->device);
     if (status == EC_OK)
         status = CUDA(shared->driver, cuDeviceGetAttribute, &minor, CU_MINOR, shared->device);
+    shared->early = shared->driver->early && !is_set("EDGEC_CUDA_PLAIN");
     for (uint32_t i = 0; i < shared->desc->device->n_modules && status == EC_OK; i++)
         status = load_module(shared, i, (uint32_t)(10 * major + minor), &shared->modules[i]);
     return status == EC_OK ? find_functions(shared) : status;

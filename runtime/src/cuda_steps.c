@@ -130,19 +130,37 @@ static ec_status run_own(const ec_model *model, const ec_step *step, cu_stream s
 
 /* ---- Any step ---------------------------------------------------------------------------------------------------- */
 
-ec_status cuda_queue_step(const ec_model *model, uint32_t index, cu_stream stream)
+static ec_status launch_kernel(const ec_model *model, uint32_t index, cu_stream stream, bool early)
 {
     const cuda_instance *in = instance_of(model);
+    const ec_launch *launch = &model->desc->device->launches[index];
+    const cu_function function = in->shared->functions[index];
+    void **params = in->params + in->first[index];
+    const uint32_t *grid = launch->grid;
+    if (!early)
+        return CUDA(driver_of(model), cuLaunchKernel, function, grid[0], grid[1], grid[2], launch->block, 1, 1, launch->shared,
+                    stream, params, NULL);
+    const cu_attribute attribute = {CU_EARLY, 0, 1, {0}};
+    const cu_launch how = {{grid[0], grid[1], grid[2]}, {launch->block, 1, 1}, launch->shared, stream, &attribute, 1};
+    return CUDA(driver_of(model), cuLaunchKernelEx, &how, function, params, NULL);
+}
+
+/* A kernel begins early only behind a kernel: that one says when, and waits itself for all before it. */
+ec_status cuda_queue_step(const ec_model *model, uint32_t index, cu_stream stream, bool *after_kernel)
+{
     const ec_step *step = &model->desc->steps[index];
     const ec_launch *launch = &model->desc->device->launches[index];
-    ec_status status = EC_OK;
-    if (step->tasks == 0)
+    const bool is_kernel = launch->kernel != NULL;
+    ec_status status;
+    if (step->tasks == 0 || (is_kernel && (launch->grid[0] == 0 || launch->grid[1] == 0 || launch->grid[2] == 0)))
         return EC_OK;
-    if (launch->kernel == NULL)
+    if (is_kernel)
+        status = launch_kernel(model, index, stream,
+                               after_kernel != NULL && *after_kernel && instance_of(model)->shared->early);
+    else
         status = run_own(model, step, stream);
-    else if (launch->grid[0] > 0 && launch->grid[1] > 0 && launch->grid[2] > 0)
-        status = CUDA(driver_of(model), cuLaunchKernel, in->shared->functions[index], launch->grid[0], launch->grid[1],
-                      launch->grid[2], launch->block, 1, 1, launch->shared, stream, in->params + in->first[index], NULL);
+    if (after_kernel != NULL)
+        *after_kernel = is_kernel;
     if (status != EC_OK)
         cuda_blame(step->name);
     return status;

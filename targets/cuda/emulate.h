@@ -207,6 +207,8 @@ unsigned ec_atomic_exchange(unsigned *p, unsigned x);
 unsigned ec_atomic_swap(unsigned *p, unsigned expected, unsigned x);
 }
 
+static inline void ec_let_next() {}
+static inline void ec_wait_previous() {}
 static inline void __syncthreads() { ec_barrier(); }
 static inline void __syncwarp(unsigned = 0xffffffffu) { ec_warp_barrier(); }
 static inline void ec_syncwarp() { ec_warp_barrier(); }

@@ -22,6 +22,15 @@ typedef unsigned long long uint64_t;
 #include <cstdint>
 #endif
 
+// Kernels that begin before the one that writes what they read has ended: then no memory is what `__restrict__` says,
+// unchanged while the kernel runs, and the compiler must not take it for that.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+#define EC_BEGINS_EARLY 1
+#define __restrict__
+#else
+#define EC_BEGINS_EARLY 0
+#endif
+
 #ifndef CUDART_INF_F
 #define CUDART_INF_F __int_as_float(0x7f800000)
 #define CUDART_NAN_F __int_as_float(0x7fffffff)
@@ -106,7 +115,13 @@ EC_DEVICE void ec_load8(void *dst_local, const void *src) {
   d[0] = v.x, d[1] = v.y;
 }
 EC_DEVICE void ec_load4(void *dst_local, const void *src) { *(unsigned *)dst_local = *(const unsigned *)src; }
-// Through the read-only cache: global memory that nobody writes while the kernel runs.
+// Through the read-only cache: global memory that nobody writes while the kernel runs. Kernels that begin early (see
+// ec_wait_previous) must not: such a load may be moved before the wait, and finds what was there when the kernel began.
+#if EC_BEGINS_EARLY
+EC_DEVICE void ec_load16_nc(void *dst_local, const void *src) { ec_load16(dst_local, src); }
+EC_DEVICE void ec_load8_nc(void *dst_local, const void *src) { ec_load8(dst_local, src); }
+EC_DEVICE void ec_load4_nc(void *dst_local, const void *src) { ec_load4(dst_local, src); }
+#else
 EC_DEVICE void ec_load16_nc(void *dst_local, const void *src) {
   unsigned *d = (unsigned *)dst_local;
   asm("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];" : "=r"(d[0]), "=r"(d[1]), "=r"(d[2]), "=r"(d[3]) : "l"(src));
@@ -118,6 +133,7 @@ EC_DEVICE void ec_load8_nc(void *dst_local, const void *src) {
 EC_DEVICE void ec_load4_nc(void *dst_local, const void *src) {
   asm("ld.global.nc.u32 %0, [%1];" : "=r"(*(unsigned *)dst_local) : "l"(src));
 }
+#endif
 EC_DEVICE void ec_store16(void *dst, const void *src_local) {
   const unsigned *s = (const unsigned *)src_local;
   *(uint4 *)dst = make_uint4(s[0], s[1], s[2], s[3]);
@@ -254,6 +270,18 @@ EC_DEVICE float ec_rcp(float x) {
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
+
+// ---- Between kernels ----------------------------------------------------------------------------------------------------
+// Where the device and the driver know of it, a kernel begins while the one before it still runs. Every thread calls
+// both: the next kernel may begin; whatever any kernel before this one wrote is there, and none of them runs any more.
+// Before ec_wait_previous a thread touches constants and shared memory only.
+#if EC_BEGINS_EARLY
+EC_DEVICE void ec_let_next() { asm volatile("griddepcontrol.launch_dependents;" ::: "memory"); }
+EC_DEVICE void ec_wait_previous() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+#else
+EC_DEVICE void ec_let_next() {}
+EC_DEVICE void ec_wait_previous() {}
+#endif
 
 // ---- Between blocks ---------------------------------------------------------------------------------------------------------
 // One thread of a block, after a barrier that follows the block's writes: 1 in the last of `total` arrivals, which sees

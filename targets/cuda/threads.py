@@ -50,17 +50,32 @@ def threaded(emitted: Emitted, workers: int = 0, worker_bytes: int = 0) -> tuple
     return launched(name, pointers, launch, body), launch
 
 
-def launched(name: str, pointers: Sequence[Any], launch: Launch, body: Callable[[Sequence[Expr], Expr], Stmt]) -> Any:
-    """A device function: `body(block's x, y, z, thread)` under the launch's threads."""
+def launched(
+    name: str,
+    pointers: Sequence[Any],
+    launch: Launch,
+    body: Callable[[Sequence[Expr], Expr], Stmt],
+    waits: bool = False,
+) -> Any:
+    """A device function: `body(block's x, y, z, thread)` under the launch's threads.
+
+    It begins before the kernel that comes before it has ended, and waits for that end; or the body `waits` by itself,
+    every thread of it, before it touches anything but constants.
+    """
     blocks = [tirx.Var(f"block_{axis}", "int32") for axis in "xyz"]
     thread = tirx.Var("thread", "int32")
     stmt = body([b if n > 1 else tir.i32(0) for b, n in zip(blocks, launch.grid, strict=True)], thread)
+    stmt = tir.seq(_call("ec_let_next"), None if waits else _call("ec_wait_previous"), stmt)
     stmt = _extent(thread, "threadIdx.x", launch.block, stmt)
     for var, axis, n in zip(blocks, "xyz", launch.grid, strict=True):
         if n > 1 or axis == "x":
             stmt = _extent(var, f"blockIdx.{axis}", n, stmt)
     function = tirx.PrimFunc(list(pointers), stmt)
     return function.with_attrs({"global_symbol": name, "calling_conv": 2})
+
+
+def _call(name: str) -> Stmt:
+    return tirx.Evaluate(tirx.call_extern("void", name))
 
 
 def _extent(var: Expr, tag: str, extent: int, body: Stmt) -> Stmt:
