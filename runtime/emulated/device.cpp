@@ -2,6 +2,7 @@
 #include <dlfcn.h>
 #include <unistd.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -25,11 +26,28 @@ using kernel = void (*)(unsigned, unsigned, unsigned, unsigned, unsigned, void *
 struct emulated_function {
     kernel run;
     int shared; /* bytes that a launch may ask for */
+    bool waits; /* for the end of the kernel before it */
 };
 struct emulated_module {
     void *library;
     std::map<std::string, emulated_function> functions;
 };
+
+struct emulated_attribute {
+    int id;
+    char unused[4];
+    alignas(8) int value;
+    char rest[60];
+};
+struct emulated_launch {
+    unsigned grid[3], block[3], shared;
+    void *stream;
+    const emulated_attribute *attributes;
+    unsigned n_attributes;
+};
+static_assert(sizeof(emulated_attribute) == 72 && sizeof(emulated_launch) == 56, "as the driver has them");
+
+std::atomic<int> early; /* launches that may begin early */
 
 int number(const char *variable, int otherwise)
 {
@@ -102,6 +120,12 @@ int edgec_emulated_held(void)
     return held + memory_blocks() + static_cast<int>(current.size());
 }
 
+/* For tests: launches so far that could begin before the kernel before them had ended. */
+int edgec_emulated_early(void)
+{
+    return early;
+}
+
 /* ---- The device -------------------------------------------------------------------------------------------------- */
 
 int cuInit(unsigned)
@@ -111,7 +135,7 @@ int cuInit(unsigned)
 
 int cuDriverGetVersion(int *version)
 {
-    *version = 13000;
+    *version = number("EDGEC_EMULATED_VERSION", 13000);
     return CUDA_SUCCESS;
 }
 
@@ -218,8 +242,9 @@ int cuModuleGetFunction(void **function, void *module, const char *name)
     void *symbol = dlsym(m->library, (std::string(name) + "_emulated").c_str());
     if (symbol == nullptr)
         return CUDA_ERROR_NOT_FOUND;
+    const bool waits = dlsym(m->library, (std::string(name) + "_waits").c_str()) != nullptr;
     const std::lock_guard<std::mutex> guard(mutex);
-    emulated_function &found = m->functions.try_emplace(name, emulated_function{nullptr, 48 << 10}).first->second;
+    emulated_function &found = m->functions.try_emplace(name, emulated_function{nullptr, 48 << 10, waits}).first->second;
     std::memcpy(&found.run, &symbol, sizeof symbol);
     *function = &found;
     return CUDA_SUCCESS;
@@ -254,7 +279,24 @@ int cuLaunchKernel(void *function, unsigned grid_x, unsigned grid_y, unsigned gr
             places.push_back(&arg);
         places.push_back(nullptr);
         run(grid_x, grid_y, grid_z, block_x, shared, places.data());
-    });
+    }, true);
+}
+
+int cuLaunchKernelEx(const emulated_launch *launch, void *function, void **params, void **extra)
+{
+    BEGIN();
+    const auto [grid_x, grid_y, grid_z] = launch->grid;
+    const auto [block_x, block_y, block_z] = launch->block;
+    for (unsigned i = 0; i < launch->n_attributes; i++) {
+        const emulated_attribute &attribute = launch->attributes[i];
+        if (attribute.id != 6 || attribute.value != 1 || number("EDGEC_EMULATED_ARCH", 0) < 90)
+            return CUDA_ERROR_INVALID_VALUE;
+        if (!static_cast<const emulated_function *>(function)->waits || !after_kernel(launch->stream))
+            return CUDA_ERROR_INVALID_VALUE;
+        early++;
+    }
+    return cuLaunchKernel(function, grid_x, grid_y, grid_z, block_x, block_y, block_z, launch->shared, launch->stream, params,
+                          extra);
 }
 
 } // extern "C"

@@ -2,7 +2,10 @@
  *
  * A module is a shared library; kernel K is its function `K_emulated(grid_x, grid_y, grid_z, block, shared, params)`,
  * `params` as cuLaunchKernel has them.  Where the library has `ec_emulated_on_fault(handler)`, whatever kernels report to
- * the handler is what the next wait for a stream in the same thread fails with.  Streams run at once, or note down what they are given while they are captured.
+ * the handler is what the next wait for a stream in the same thread fails with.  Streams run at once, or note down what they
+ * are given while they are captured.
+ * A launch that may begin early (cuLaunchKernelEx) needs a device of 9.0, a kernel before it on the stream, and the symbol
+ * `K_waits` in the library, which says that K waits for the end of that kernel.
  * The device says that its compute capability is 0.0.
  *
  * What a GPU would refuse is refused: no context, memory that is not the device's, sizes out of range, calls that are not
@@ -12,6 +15,7 @@
  *   EDGEC_EMULATED_FAIL=cuMemAlloc_v2=2   this function fails with this error
  *   EDGEC_EMULATED_DEVICES=0              how many devices there are (1)
  *   EDGEC_EMULATED_ARCH=87                compute capability 8.7
+ *   EDGEC_EMULATED_VERSION=12000          the driver is for CUDA 12.0 (13.0)
  */
 #ifndef EDGEC_EMULATED_DRIVER_H
 #define EDGEC_EMULATED_DRIVER_H
@@ -56,7 +60,10 @@ void note_fault(const char *message);
 int reported();
 
 /* Does something, in its turn on a stream. */
-int queue(void *stream, work what);
+int queue(void *stream, work what, bool is_kernel = false);
+
+/* Whether what was queued last on a stream is a kernel. */
+bool after_kernel(void *stream);
 
 int memory_blocks();
 

@@ -13,7 +13,7 @@ using namespace emulated;
 namespace emulated {
 
 struct stream {
-    bool capturing = false;
+    bool capturing = false, after_kernel = false;
     std::vector<work> captured;
 };
 
@@ -74,9 +74,15 @@ int memory_blocks()
     return static_cast<int>(memory.size());
 }
 
-int queue(void *stream, work what)
+bool after_kernel(void *stream)
+{
+    return stream_of(stream)->after_kernel;
+}
+
+int queue(void *stream, work what, bool is_kernel)
 {
     emulated::stream *s = stream_of(stream);
+    s->after_kernel = is_kernel;
     if (s->capturing)
         s->captured.push_back(std::move(what));
     else
@@ -203,6 +209,7 @@ int cuStreamBeginCapture_v2(void *stream, int)
         return CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED;
     captured = stream_of(stream);
     captured->capturing = true;
+    captured->after_kernel = false;
     return CUDA_SUCCESS;
 }
 

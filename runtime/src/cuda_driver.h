@@ -33,7 +33,8 @@ enum { CU_EARLY = 6, CU_EARLY_VERSION = 12030 }; /* launch attribute: see cu_lau
 /* A launch with one attribute, as cuLaunchKernelEx takes it: CU_EARLY with the value 1 lets the kernel begin when all
  * blocks of the one before it have said that it may, or have ended. */
 typedef struct cu_attribute {
-    uint32_t id, unused, value, rest[15];
+    uint32_t id, unused, value, more;
+    uint64_t rest[7];
 } cu_attribute;
 typedef struct cu_launch {
     unsigned grid[3], block[3], shared;

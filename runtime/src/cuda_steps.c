@@ -140,7 +140,7 @@ static ec_status launch_kernel(const ec_model *model, uint32_t index, cu_stream 
     if (!early)
         return CUDA(driver_of(model), cuLaunchKernel, function, grid[0], grid[1], grid[2], launch->block, 1, 1, launch->shared,
                     stream, params, NULL);
-    const cu_attribute attribute = {CU_EARLY, 0, 1, {0}};
+    const cu_attribute attribute = {CU_EARLY, 0, 1, 0, {0}};
     const cu_launch how = {{grid[0], grid[1], grid[2]}, {launch->block, 1, 1}, launch->shared, stream, &attribute, 1};
     return CUDA(driver_of(model), cuLaunchKernelEx, &how, function, params, NULL);
 }

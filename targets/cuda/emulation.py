@@ -3,7 +3,7 @@
 A kernel `NAME` becomes `void NAME_emulated(unsigned grid_x, grid_y, grid_z, unsigned block, unsigned shared_bytes,
 void **params)`, `params` as cuLaunchKernel takes them. `void ec_emulated_on_fault(void (*handler)(const char *))`
 names who is told of faults (barriers that not all threads reach, misaligned accesses, races ...); else they end the
-process.
+process. `char NAME_waits` is there for kernels that wait for the kernel before them.
 
 The text is changed in three places: a kernel gets its place in the grid as arguments, and shared memory, static and
 dynamic, comes from the emulation. Kernels in which threads wait for each other run as fibers, all others in a loop.
@@ -50,6 +50,7 @@ _ALIGN = r"(?:(?:__align__|alignas)\(\d+\)\s*)?"
 _DYNAMIC = re.compile(rf"extern\s+__shared__\s+{_ALIGN}([\w ]+?)\s+(\w+)\s*\[\s*\]\s*;")
 _STATIC = re.compile(rf"__shared__\s+{_ALIGN}([\w ]+?)\s+(\w+)\s*\[([^\]]+)\]\s*;")
 _WAITS = re.compile(r"__shared__|__sync(threads|warp)|ec_(syncwarp|shfl|warp|ldmatrix|mma|cp\d|cp_)")
+_FOLLOWS = "ec_wait_previous("
 _PLACE = "const uint3 threadIdx, const uint3 blockIdx, const dim3 blockDim, const dim3 gridDim"
 
 
@@ -61,6 +62,7 @@ class KernelSignature:
     parameters: tuple[str, ...]
     threads: int = 1024
     waits: bool = True  # threads of a block wait for each other
+    follows: bool = False  # it waits for the kernel before it, and may begin before that has ended
 
 
 def kernel_signatures(source: str) -> list[KernelSignature]:
@@ -69,7 +71,11 @@ def kernel_signatures(source: str) -> list[KernelSignature]:
     ends = [match.start() for match in found[1:]] + [len(source)]
     return [
         KernelSignature(
-            match[2], _types(match[3]), int(match[1] or 1024), bool(_WAITS.search(source, match.end(), end))
+            match[2],
+            _types(match[3]),
+            int(match[1] or 1024),
+            bool(_WAITS.search(source, match.end(), end)),
+            source.find(_FOLLOWS, match.end(), end) >= 0,
         )
         for match, end in zip(found, ends, strict=True)
     ]
@@ -99,8 +105,9 @@ def emulated_source(source: str, kernels: Sequence[KernelSignature], check: Chec
 def _entry(kernel: KernelSignature, check: Check) -> str:
     name = kernel.name
     arguments = "".join(f", *({kind} *)params[{i}]" for i, kind in enumerate(kernel.parameters))
-    exported = (
-        f'extern "C" __attribute__((visibility("default"))) void {name}_emulated(unsigned x, unsigned y, unsigned z, '
+    visible = 'extern "C" __attribute__((visibility("default")))'
+    exported = (f"{visible} char {name}_waits;\nchar {name}_waits = 1;\n" if kernel.follows else "") + (
+        f"{visible} void {name}_emulated(unsigned x, unsigned y, unsigned z, "
         "unsigned block, unsigned shared_bytes, void **params) {\n"
     )
     if kernel.waits or check == "race":

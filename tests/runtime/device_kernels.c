@@ -4,6 +4,10 @@
 typedef void emulated(unsigned grid_x, unsigned grid_y, unsigned grid_z, unsigned block, unsigned shared, void **params);
 emulated scale_emulated, normalize_emulated, twice_emulated, tally_emulated;
 
+/* They wait for the kernel before them; `twice` does not. */
+extern const char scale_waits, normalize_waits, tally_waits;
+const char scale_waits = 1, normalize_waits = 1, tally_waits = 1;
+
 #define POINTER(type, name, index) type *name = *(type **)params[index]
 
 /* y[i] = x[i] * 2 + bias[i] */

@@ -89,6 +89,7 @@ void prepare_device(void)
 {
     void *driver = dlopen("./libcuda_emulated.so", RTLD_NOW | RTLD_LOCAL);
     find(driver, "edgec_emulated_held", &emulated.held);
+    find(driver, "edgec_emulated_early", &emulated.early);
     find(driver, "cuCtxPushCurrent_v2", &emulated.push);
     find(driver, "cuCtxPopCurrent_v2", &emulated.pop);
     find(driver, "cuStreamCreate", &emulated.stream_create);

@@ -24,6 +24,7 @@ int held(void);
 /* What a program that uses the driver itself would call. */
 extern struct emulated {
     int (*held)(void);
+    int (*early)(void); /* launches so far that could begin before the kernel before them had ended */
     int (*push)(void *context);
     int (*pop)(void **context);
     int (*stream_create)(void **stream, unsigned flags);
