@@ -2,38 +2,76 @@
 #include "cuda_driver.h"
 
 #include <dlfcn.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-static __thread char said[320];
-
 /* ---- Failures ---------------------------------------------------------------------------------------------------- */
+
+/* What was said to each of the threads that heard of a failure last.  Thread-local storage would make the loader of
+ * programs one more library that this one needs, or take of the little that it keeps for libraries opened later. */
+enum { LISTENERS = 32, LENGTH = 320 };
+static struct listener {
+    pthread_t thread;
+    bool is_one;
+    char said[LENGTH];
+} listeners[LISTENERS];
+static unsigned listeners_so_far;
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+/* Where what is said to the calling thread stands; NULL where nothing has been, and nothing is `to_be`. */
+static char *said(bool to_be)
+{
+    const pthread_t self = pthread_self();
+    struct listener *found = NULL;
+    pthread_mutex_lock(&lock);
+    for (unsigned i = 0; i < LISTENERS && found == NULL; i++)
+        if (listeners[i].is_one && pthread_equal(listeners[i].thread, self))
+            found = &listeners[i];
+    if (found == NULL && to_be) {
+        found = &listeners[listeners_so_far++ % LISTENERS];
+        found->thread = self;
+        found->is_one = true;
+        found->said[0] = '\0';
+    }
+    pthread_mutex_unlock(&lock);
+    return found != NULL ? found->said : NULL;
+}
 
 const char *cuda_error(void)
 {
-    return said;
+    const char *text = said(false);
+    return text != NULL ? text : "";
+}
+
+static void forget(void)
+{
+    char *text = said(false);
+    if (text != NULL)
+        text[0] = '\0';
 }
 
 ec_status cuda_refuse(ec_status status, const char *format, const char *what)
 {
-    snprintf(said, sizeof said, "%s%s", format, what);
+    snprintf(said(true), LENGTH, "%s%s", format, what);
     return status;
 }
 
 void cuda_blame(const char *step)
 {
-    char before[sizeof said];
-    memcpy(before, said, sizeof said);
-    snprintf(said, sizeof said, "step %.100s: %.200s", step, before);
+    char *text = said(true), before[LENGTH];
+    memcpy(before, text, LENGTH);
+    snprintf(text, LENGTH, "step %.100s: %.200s", step, before);
 }
 
 void cuda_blame_version(const cuda_driver *driver)
 {
     int version = 0;
-    const size_t length = strlen(said);
+    char *text = said(true);
+    const size_t length = strlen(text);
     if (driver->cuDriverGetVersion(&version) == CU_SUCCESS)
-        snprintf(said + length, sizeof said - length, "; the driver is for CUDA %d.%d", version / 1000, version % 1000 / 10);
+        snprintf(text + length, LENGTH - length, "; the driver is for CUDA %d.%d", version / 1000, version % 1000 / 10);
 }
 
 static ec_status meaning(cu_result result)
@@ -64,7 +102,7 @@ ec_status cuda_status(const cuda_driver *driver, const char *call, cu_result res
         name = "an error that the driver does not name";
     if (driver->cuGetErrorString(result, &text) != CU_SUCCESS || text == NULL)
         text = "?";
-    snprintf(said, sizeof said, "%s: %s (%d): %s", call, name, result, text);
+    snprintf(said(true), LENGTH, "%s: %s (%d): %s", call, name, result, text);
     return meaning(result);
 }
 
@@ -130,7 +168,7 @@ ec_status cuda_driver_load(const cuda_driver **driver)
     const char *path = getenv("EDGEC_CUDA_DRIVER");
     if (path == NULL || path[0] == '\0')
         path = "libcuda.so.1";
-    said[0] = '\0';
+    forget();
     for (cuda_driver *known = loaded; known != NULL; known = known->next) {
         if (strcmp(known->path, path) == 0) {
             *driver = known;

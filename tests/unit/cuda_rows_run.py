@@ -54,7 +54,9 @@ def source(of: Problem, choice: Choice, name: str = "kern") -> tuple[str, Any, P
     tir.restart_names()
     with tir.device_code():
         function, launch = threaded(ROWS[choice.row].emit(whole, one, name), workers, one.scratch_bytes)
-        return cuda_text(function), launch, whole
+        text = cuda_text(function)
+    assert text.count("ec_wait_previous()") == 1, "it may begin before the kernel that writes what it reads has ended"
+    return text, launch, whole
 
 
 def run(of: Problem, choice: Choice, arrays: Sequence[Array], check: Check = "none", times: int = 1) -> Array:

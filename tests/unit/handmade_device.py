@@ -12,6 +12,7 @@ from tests.unit.handmade import program, target
 KERNELS = """
 #include <math.h>
 #define KERNEL(name) \
+    const char name##_waits = 1; \
     void name##_emulated(unsigned gx, unsigned gy, unsigned gz, unsigned block, unsigned shared, void **params)
 #define POINTER(name, index) float *name = *(float **)params[index]
 static void (*handler)(const char *message);

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import json
 import os
+import re
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -106,9 +108,19 @@ def test_shared_library_exports_one_symbol_and_needs_only_libc(bundle: Bundle) -
     assert {s.name for s in symbols if not s.defined} <= {
         "dlopen", "dlsym", "dlclose", "dlerror", "getenv", "malloc", "calloc", "free", "memcpy", "memset", "strcmp",
         "strcpy", "strlen", "snprintf", "strtol", "__isoc23_strtol", "pthread_mutex_lock", "pthread_mutex_unlock",
-        "__tls_get_addr", "__stack_chk_fail", "__snprintf_chk", "__strcpy_chk",
+        "pthread_self", "pthread_equal", "__stack_chk_fail", "__snprintf_chk", "__strcpy_chk",
         "_ITM_deregisterTMCloneTable", "_ITM_registerTMCloneTable", "__gmon_start__", "__cxa_finalize",
     }  # fmt: skip
+
+
+def test_shared_library_needs_no_loader_of_programs(bundle: Bundle) -> None:
+    if shutil.which("readelf") is None:
+        pytest.skip("needs readelf")
+    command = ["readelf", "-dW", str(bundle.shared_library)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, "LC_ALL": "C"})
+    needed = set(re.findall(r"\(NEEDED\).*\[(\w+)[.-]", done.stdout))
+    assert "libc" in needed
+    assert needed <= {"libc", "libm", "libdl", "libpthread"}
 
 
 def test_all_images_are_in_the_tables(tmp_path: Path) -> None:
@@ -226,6 +238,32 @@ def test_on_a_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     later = write_bundle(device_program(tmp_path, (Image(999, "ptx", b""),)), target(), tmp_path / "bad" / "out")
     with pytest.raises(EdgecError, match="compiled for other GPUs than this one: no code for sm_"):
         edgec.load(later.folder)
+
+
+# ---- Kernels that begin early
+
+
+def early_launches(bundle: Bundle) -> int:
+    """Launches of a run that may begin before the kernel before them has ended; the run is right."""
+    count = ctypes.CDLL(str(emulated_driver())).edgec_emulated_early
+    before = int(count())
+    with edgec.load(bundle.folder) as model:
+        np.testing.assert_allclose(model.run({"x": X})["y/out"], expected(X), rtol=1e-6)
+    return int(count()) - before
+
+
+def test_kernels_begin_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = emulated_image(tmp_path)
+    made = {}
+    for arch, kind in ((90, "cubin"), (89, "ptx")):
+        program = device_program(tmp_path, (Image(arch, kind, code.data),))
+        made[arch] = write_bundle(program, target(), tmp_path / f"out{arch}")
+    monkeypatch.setenv(cuda_emulation.VARIABLE, str(emulated_driver()))
+    monkeypatch.setenv("EDGEC_EMULATED_ARCH", "90")
+    assert early_launches(made[90]) == 1
+    assert early_launches(made[89]) == 0
+    monkeypatch.setenv("EDGEC_CUDA_PLAIN", "1")
+    assert early_launches(made[90]) == 0
 
 
 # ---- Where it cannot run

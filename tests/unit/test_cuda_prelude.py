@@ -23,6 +23,7 @@ extern "C" __global__ void __launch_bounds__(128) every(half* __restrict__ A_ptr
   alignas(64) int iacc[4];
   alignas(64) uint a[4];
   alignas(64) uint b[4];
+  ec_let_next(); ec_wait_previous();
   int t = ((int)threadIdx.x);
   ec_load16(l_ptr, A_ptr + t * 8); ec_store16(S_ptr + t * 8, l_ptr);
   ec_load8(l_ptr, A_ptr + t * 4); ec_store8(S_ptr + t * 4, l_ptr);
@@ -119,3 +120,13 @@ def test_functions_become_their_instructions() -> None:
         st.shared.v4.u32""".split()
     assert [name for name in wanted if name not in text] == []
     assert len(re.findall(r"fma\.rn\.f32", text)) == 1, "fmaf is the only fused multiply-add"
+    assert "griddepcontrol" not in text
+
+
+def test_kernels_of_newer_devices_wait_before_they_touch_memory() -> None:
+    text = code("sm_90", "ptx").decode()
+    assert text.count("griddepcontrol.launch_dependents") == text.count("griddepcontrol.wait") == 1
+    begin, wait = text.index("griddepcontrol.launch_dependents"), text.index("griddepcontrol.wait")
+    accesses = [found.start() for found in re.finditer(r"\b(ld|st|atom|red|cp\.async\.c[ag])\.(?!param)", text)]
+    assert begin < wait < min(accesses)
+    assert "ld.global.nc" not in text, "what a kernel reads may change until it has waited"
