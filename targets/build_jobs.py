@@ -34,8 +34,9 @@ class Job:
     @property
     def content(self) -> str:
         """Equal for kernels of one target whose code is equal: row, tiles, and the body apart from names."""
-        choice = self.choice
-        return f"{choice} {choice.scratch_bytes} {self.problem.threads} {_content(self.problem.body)}"
+        choice, problem = self.choice, self.problem
+        fixed = sorted(problem.constants)
+        return f"{choice} {choice.scratch_bytes} {problem.threads} {fixed} {_content(problem.body)}"
 
 
 def _content(body: Graph) -> str:

@@ -89,7 +89,9 @@ def generate(
 
 
 def problem_of(node: Node, target: Target, threads: int) -> Problem:
-    return Problem(body_of(node), target, threads)
+    """What a kernel computes. On a device it may read constants before the kernels before it have ended."""
+    constants = frozenset(i for i, a in enumerate(node.args) if is_const(viewed(a))) if target.gpu else frozenset()
+    return Problem(body_of(node), target, threads, constants)
 
 
 def element_types(problem: Problem) -> str:

@@ -54,12 +54,13 @@ def emit_grid(
     shared: int = 0,
     scratch: int = 0,
     zeros: int = 0,
+    waits: bool = False,
 ) -> Emitted:
     """A kernel of one output whose every block runs `make`.
 
     `shared`: bytes of dynamic shared memory; `scratch`: bytes in device memory of the whole launch, as the choice's
     `scratch_bytes` says; `zeros`: counters, as the choice's config says (`zeros=n`). The parameters are the body's
-    inputs, its output, then scratch and zeros where they are asked for.
+    inputs, its output, then scratch and zeros where they are asked for. `waits`: `make` itself calls `wait`.
     """
     graph = problem.body
     params = [parameter(f"a{i}", v.type) for i, v in enumerate(graph.inputs)]
@@ -79,7 +80,7 @@ def emit_grid(
         frame = Block(own, places, out, Place(out.type, rest[0]), at, thread, *_extra(rest[1:], scratch, zeros))
         return tir.seq(head, make(frame))
 
-    return Emitted(launched(symbol, pointers, launch, body), grid[0] * grid[1] * grid[2], launch)
+    return Emitted(launched(symbol, pointers, launch, body, waits), grid[0] * grid[1] * grid[2], launch)
 
 
 def _extra(buffers: Sequence[Buffer], scratch: int, zeros: int) -> tuple[Any, Any]:
@@ -96,6 +97,11 @@ def shared(shape: Sequence[int], dtype: str, name: str = "tile") -> tuple[Buffer
 def barrier() -> Stmt:
     """All threads of the block have come here, and see what others wrote to shared memory."""
     return tirx.Evaluate(tirx.call_intrin("void", "tirx.tvm_storage_sync", "shared"))
+
+
+def wait() -> Stmt:
+    """All threads come here once, before they touch anything in the device's memory but constants."""
+    return call("ec_wait_previous")
 
 
 def call(name: str, *args: Any) -> Stmt:

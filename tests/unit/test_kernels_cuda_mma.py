@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 from cuda_emulated import Emulated
+from cuda_rows_run import waits_first
 
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401
@@ -151,7 +152,8 @@ def emulated(problem: Problem, choice: Choice, arrays: list[Array], check: Check
     buffers += [aligned(np.full(choice.scratch_bytes // 4, np.nan, np.float32))] if choice.scratch_bytes else []
     counters = aligned(np.zeros(choice.get("zeros"), np.uint32))
     buffers += [counters] if counters.size else []
-    Emulated(cuda_text(function), check).launch("kernel", launch.grid, launch.block, *buffers, shared=launch.shared)
+    waits_first(text := cuda_text(function), problem)
+    Emulated(text, check).launch("kernel", launch.grid, launch.block, *buffers, shared=launch.shared)
     assert not counters.any()
     return unpack(result, choice.layouts_out[0], out.shape)
 

@@ -47,9 +47,8 @@ class Conv(Simt):
     def prepare(self) -> Stmt:
         """Of each row of the left operand that a thread copies: where its window begins."""
         t, w = self.tile, self.window
-        x, weight, self.bias = conv_operands(self.problem.anchor)
-        self.x = self.frame.places[x]
-        self.w = self.frame.places[in_memory(self.problem, weight)]
+        x, _, self.bias = conv_operands(self.problem.anchor)
+        self.x, self.w = self.frame.places[x], self.frame.places[self.weights]
         self.filters, filters_declared = tir.flat(self.w.buffer)
         self.image, image_declared = tir.flat(self.x.buffer)
         self.quads = w.channels_in % 4 == 0 and self.x.type.layout in ("NHWC", "NWC")
@@ -83,10 +82,15 @@ class Conv(Simt):
             return ((image * w.height.size + y) * w.width.size + x) * w.channels_in + channel
         return ((image * w.channels_in + channel) * w.height.size + y) * w.width.size + x
 
-    def fetch(self, stage: Expr, k: Expr) -> Stmt:
-        w = self.window
-        right = self.fetch_right(self.filters, stage, k, tir.i32(0), ceil_div(w.channels_out, 4) * 4)
-        return tir.seq(self._quads(stage, k) if self.quads else self._elements(stage, k), right)
+    @property
+    def weights(self) -> Value:
+        return in_memory(self.problem, conv_operands(self.problem.anchor)[1])
+
+    def left(self, stage: Expr, k: Expr) -> Stmt:
+        return self._quads(stage, k) if self.quads else self._elements(stage, k)
+
+    def right(self, stage: Expr, k: Expr) -> Stmt:
+        return self.columns(self.filters, stage, k, tir.i32(0), ceil_div(self.window.channels_out, 4) * 4)
 
     def _tap(self, at: Expr) -> tuple[Expr, Expr, Expr]:
         """Offsets in y and x, and channel, of an element of taps x channels."""

@@ -43,11 +43,14 @@ class MatMul(Simt):
         (self.start_a, bind_a), (self.start_b, bind_b) = tir.let(start_a, "start_a"), tir.let(start_b, "start_b")
         return tir.seq(a_declared, b_declared, bind_a, bind_b)
 
-    def fetch(self, stage: Expr, k: Expr) -> Stmt:
-        wide = 4 if self.stride % 4 == 0 else 1
-        return tir.seq(self._left(stage, k), self.fetch_right(self.b, stage, k, self.start_b, self.stride, wide))
+    @property
+    def weights(self) -> Value:
+        return self.problem.anchor.args[1]
 
-    def _left(self, stage: Expr, k: Expr) -> Stmt:
+    def right(self, stage: Expr, k: Expr) -> Stmt:
+        return self.columns(self.b, stage, k, self.start_b, self.stride, 4 if self.stride % 4 == 0 else 1)
+
+    def left(self, stage: Expr, k: Expr) -> Stmt:
         t, product, wide = self.tile, self.product, self.wide
         across = t.step // wide
         chunks = t.rows * across

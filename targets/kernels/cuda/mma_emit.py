@@ -6,6 +6,7 @@ After the last stage all sums go to shared memory, so that each thread finishes 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import prod
 
 from tvm import tirx
@@ -13,9 +14,10 @@ from tvm import tirx
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
-from edgec.targets.cuda.block import Block, barrier, call, emit_grid, pointer, result
+from edgec.targets.cuda.block import Block, barrier, call, emit_grid, pointer, result, wait
 from edgec.targets.tir import Buffer, Expr, Stmt
 
+from ..common import input_index
 from .mma_finish import Finish, Indexed
 from .mma_shape import CHUNK, COLUMNS, ROWS, Product, counters, grid_of, scratch_bytes, tile_of
 from .mma_stage import Across, Rows, Share, Side, Windows
@@ -30,6 +32,7 @@ def emit(
 ) -> Emitted:
     tile = tile_of(choice)
     grid = grid_of(product, tile)
+    fixed = [input_index(problem.body, v) in problem.constants for v in operands]
     scratch, zeros = scratch_bytes(product, tile), counters(product, tile)
 
     def make(block: Block) -> Stmt:
@@ -50,11 +53,13 @@ def emit(
             y * grid.tiles + x,
         )
         return tir.seq(
-            tirx.AllocBuffer(shared), _Kernel(work, operands).statements(), Finish(work, indexed).statements()
+            tirx.AllocBuffer(shared), _Kernel(work, operands, fixed).statements(), Finish(work, indexed).statements()
         )
 
     launch = (grid.tiles, product.batch, tile.split)
-    return emit_grid(problem, symbol, launch, tile.threads, make, shared=tile.shared, scratch=scratch, zeros=zeros)
+    return emit_grid(
+        problem, symbol, launch, tile.threads, make, shared=tile.shared, scratch=scratch, zeros=zeros, waits=True
+    )
 
 
 def _flat(block: Block, value: Value) -> tuple[Buffer, Stmt]:
@@ -67,8 +72,9 @@ def _flat(block: Block, value: Value) -> tuple[Buffer, Stmt]:
 class _Kernel:
     """The stages, and the sums as they come to lie in shared memory."""
 
-    def __init__(self, work: Work, operands: tuple[Value, Value]) -> None:
+    def __init__(self, work: Work, operands: tuple[Value, Value], fixed: Sequence[bool]) -> None:
         self.work, self.operands = work, operands
+        self.fixed = fixed  # operands that are constants
         self.warp = Warp(work)
 
     def statements(self) -> Stmt:
@@ -110,8 +116,20 @@ class _Kernel:
             slot = tirx.floormod(k, t.stages) * t.stage_bytes
             return tir.seq(call(f"ec_cp_wait{t.stages - 2}"), barrier(), fetch(k + ahead), self.warp.multiply(slot))
 
-        start = [fetch(tir.i32(k)) for k in range(ahead)]
+        start = self._ahead([(first + k, tir.i32(k) < count, k * t.stage_bytes) for k in range(ahead)])
         return tir.seq(start, bind, tir.loop(many if grid.each > WRITTEN_OUT else count, turn, "k"), barrier())
+
+    def _ahead(self, stages: Sequence[tuple[Expr, Expr, int]]) -> Stmt:
+        """Begins to fetch the first stages (step, whether it is one, where it comes to lie): of constants before all
+        that others compute is there."""
+
+        def load(sides: Sequence[Side], step: Expr, there: Expr, slot: int) -> Stmt:
+            return tir.when(there, tir.seq(side.load(step, tir.i32(slot)) for side in sides))
+
+        both = list(zip((self.left, self.right), self.fixed, strict=True))
+        early, late = [side for side, fixed in both if fixed], [side for side, fixed in both if not fixed]
+        begun = [load(early, *stage) for stage in stages] if early else []
+        return tir.seq(begun, wait(), *([load(late, *s) if late else None, call("ec_cp_commit")] for s in stages))
 
     def _spill(self) -> Stmt:
         """Sums to shared memory; warps that share K's steps add theirs one after the other."""

@@ -7,15 +7,18 @@ the right one by steps. Where the reduction is cut, parts meet in scratch memory
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
 
+from edgec.compiler.ir import Value
 from edgec.compiler.registry import Emitted, Problem
 
 from ... import tir
-from ...cuda.block import Block, barrier, call, emit_grid, pointer, pure, result
+from ...cuda.block import Block, barrier, call, emit_grid, pointer, pure, result, wait
 from ...tir import Buffer, Expr, Stmt
+from ..common import input_index
 from .simt_tile import PAD, Product, Tile
 
 
@@ -31,9 +34,18 @@ class Simt(ABC):
     def prepare(self) -> Stmt:
         """What a thread computes once, before the first stage: addresses of its share of the operands."""
 
+    @property
     @abstractmethod
-    def fetch(self, stage: Expr, k: Expr) -> Stmt:
-        """Begin to copy step `k` of both operands to shared memory, from element `stage` of it on."""
+    def weights(self) -> Value:
+        """The right operand."""
+
+    @abstractmethod
+    def left(self, stage: Expr, k: Expr) -> Stmt:
+        """Begin to copy step `k` of the left operand to shared memory, from element `stage` of it on."""
+
+    @abstractmethod
+    def right(self, stage: Expr, k: Expr) -> Stmt:
+        """The same of the right one."""
 
     def before(self, column: Expr, lanes: int) -> Stmt:
         """What is read once for all results of columns `column` .."""
@@ -60,6 +72,7 @@ class Simt(ABC):
             shared=self.tile.shared,
             scratch=self.product.scratch(self.tile),
             zeros=self.product.counters(self.tile),
+            waits=True,
         )
 
     def _block(self, frame: Block) -> Stmt:
@@ -92,21 +105,27 @@ class Simt(ABC):
             steps = tirx.min(steps, self.total - first)
         steps, bind = tir.let(steps, "steps")
 
-        def begin(k: Expr, stage: Expr) -> Stmt:
-            fetch = tir.when(k < steps, self.fetch(stage * t.stage, first + k))
-            return tir.seq(fetch, call("ec_cp_commit"))
+        def begin(fetch: Callable[[Expr, Expr], Stmt], k: Expr, stage: Expr) -> Stmt:
+            return tir.when(k < steps, fetch(stage * t.stage, first + k))
+
+        def both(stage: Expr, k: Expr) -> Stmt:
+            return tir.seq(self.left(stage, k), self.right(stage, k))
 
         def turn(k: Expr) -> Stmt:
             ahead = k + (t.stages - 1)
             return tir.seq(
                 call(f"ec_cp_wait{t.stages - 2}"),
                 barrier(),
-                begin(ahead, tirx.floormod(ahead, t.stages)),
+                begin(both, ahead, tirx.floormod(ahead, t.stages)),
+                call("ec_cp_commit"),
                 self._multiply(tirx.floormod(k, t.stages) * t.stage),
             )
 
-        ahead = [begin(tir.i32(k), tir.i32(k)) for k in range(t.stages - 1)]
-        return tir.seq(bind, ahead, tir.loop(steps, turn, "k"))
+        numbers = [tir.i32(k) for k in range(t.stages - 1)]
+        fixed = input_index(self.problem.body, self.weights) in self.problem.constants
+        early = [begin(self.right, k, k) for k in numbers] if fixed else []
+        ahead = [tir.seq(begin(self.left if fixed else both, k, k), call("ec_cp_commit")) for k in numbers]
+        return tir.seq(bind, early, wait(), ahead, tir.loop(steps, turn, "k"))
 
     def _multiply(self, stage: Expr) -> Stmt:
         """One stage: four steps of a thread's rows at once, then column by column of them."""
@@ -209,7 +228,7 @@ class Simt(ABC):
     def guarded(self, number: Expr, chunks: int, stmt: Stmt) -> Stmt:
         return tir.when(number < chunks, stmt) if chunks % self.tile.threads else stmt
 
-    def fetch_right(self, source: Buffer, stage: Expr, k: Expr, base: Expr, stride: int, wide: int = 4) -> Stmt:
+    def columns(self, source: Buffer, stage: Expr, k: Expr, base: Expr, stride: int, wide: int = 4) -> Stmt:
         """Columns of the right operand, which lie side by side: `source` from `base` on, `stride` from step to step."""
         t, product = self.tile, self.product
         across = t.columns // wide
