@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -77,6 +78,24 @@ def test_integers_are_those_of_every_target(name: str, tmp_path: Path) -> None:
             want = host.run(feed)
             for key, got in device.run(feed).items():
                 np.testing.assert_array_equal(got, want[key])
+
+
+@needs_compiler
+def test_kernels_read_only_weights_before_they_wait(tmp_path: Path) -> None:
+    """Kernels may begin before those have ended whose results they read."""
+    made = compiled(block(tmp_path / "block.onnx"), tmp_path, "fp16", name="block")
+    tables = (made.folder / "src" / "block_model.c").read_text()
+    kernels = (made.folder / "src" / "block_device.cu").read_text()
+    early = set()
+    for i, step in enumerate(made.steps):
+        regions = re.findall(r"\{EC_(\w+),", re.search(rf"args_{i}\[\] = (.*);", tables)[1])  # type: ignore[index]
+        text = kernels[kernels.rindex(step["launch"]["kernel"] + "(") :]
+        parameters = re.findall(r"(\w+_ptr)\b", text[: text.index("{")])
+        before = text[text.index("{") : text.index("ec_wait_previous();")]
+        touched = {r for p, r in zip(parameters, regions, strict=True) if re.search(rf"\b{p}\b", before)}
+        assert touched <= {"WEIGHTS"}, step["name"]
+        early |= touched
+    assert early, "products fetch weights ahead"
 
 
 def block(path: Path, length: int = 24, width: int = 64, heads: int = 2) -> Path:

@@ -30,6 +30,14 @@ def test_signatures_are_read_from_the_text() -> None:
     assert (two.name, two.parameters, two.threads, two.waits) == ("two", (), 32, True)
 
 
+def test_a_library_says_which_kernels_wait_for_the_one_before_them() -> None:
+    text = kernel("one", "int* a", "ec_let_next(); ec_wait_previous(); a[0] = 1;") + kernel(
+        "two", "int* a", "a[0] = 2;"
+    )
+    library = Emulated(text).library
+    assert hasattr(library, "one_waits") and not hasattr(library, "two_waits")
+
+
 def test_declarations_before_a_definition_do_no_harm() -> None:
     text = kernel("k", "int* a", "a[blockIdx.x * 32 + threadIdx.x] = blockDim.x * 100 + gridDim.x;")
     out = np.zeros(96, np.int32)
