@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -134,7 +135,7 @@ def _refs(node: Node, weights: Weights) -> tuple[Ref, ...]:
     refs = [_ref(a, weights) for a in node.args] + [_ref(v, weights) for v in node.results]
     if int_attr(node, "scratch"):
         refs.append(Ref("scratch", int_attr(node, "scratch_at")))
-    if "zeros=" in str(node.attrs["config"]):
+    if re.search(r"\bzeros=[1-9]", str(node.attrs["config"])):
         refs.append(Ref("zeros", 0))
     return tuple(refs)
 

@@ -87,7 +87,8 @@ def test_manifest(bundle: Bundle) -> None:
         "images": [{"module": 0, "arch": 0, "kind": "emulated", "bytes": len(image.data)}],
     }
     launches = [step["launch"] for step in bundle.steps]
-    assert launches[0] == {"kernel": "scale", "module": 0, "grid": [2, 1, 1], "block": 4, "shared": 50 << 10}
+    size = {"grid": [2, 1, 1], "block": 4, "shared": 50 << 10, "registers": 0, "spilled": 0}
+    assert launches[0] == {"kernel": "scale", "module": 0} | size
     assert launches[1]["kernel"] == "squash"
     assert bundle.code_bytes > len(image.data)
     assert bundle.arena_bytes == bundle.lower_bound == DEVICE_ARENA
