@@ -172,9 +172,11 @@ def maximum(a: Expr, b: Expr) -> Expr:
 
 
 def shift(a: Expr, b: Expr, *, direction: str) -> Expr:
-    """A shift by the width or more leaves nothing but the sign."""
+    """A shift by the width or more, or by a negative number, leaves nothing but the sign."""
     width = int(kind(a).lstrip("uint"))
     inside = b < c(b, width)
+    if not is_unsigned(b):
+        inside = tirx.And(inside, b >= c(b, 0))
     by = tirx.Select(inside, b, c(b, width - 1))
     shifted = a << by if direction == "LEFT" else a >> by
     return shifted if direction == "RIGHT" and not is_unsigned(a) else tirx.Select(inside, shifted, c(a, 0))
