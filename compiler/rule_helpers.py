@@ -8,6 +8,7 @@ gives an array (which becomes a constant) or, inside braces, an attribute.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
@@ -113,6 +114,19 @@ def near(context: Context, value: Value, number: float) -> Answer:
     return abs(held - number) <= 2e-5 * abs(number) or f"holds {held}, not {number}"
 
 
+@guard("inverse_count")
+def inverse_count(context: Context, value: Value, folded: Value, axes: tuple[int, ...]) -> Answer:
+    """A constant by which a sum over `axes` of `folded` becomes a mean: the nearest number of its type."""
+    if (answer := uniform(context, value)) is not True:
+        return answer
+    if any(n != 1 for n in value.shape):
+        return f"has shape {list(value.shape)}, which may widen the sum"
+    array, count = const_array(value), prod(folded.shape[axis] for axis in axes)
+    inverse = array.dtype.type(1 / max(count, 1))
+    near = abs(array.flat[0] - inverse) <= np.spacing(inverse)
+    return bool(near) or f"holds {array.flat[0]}, not 1/{count}"
+
+
 @guard("holds")
 def holds(context: Context, value: Value, truth: int) -> Answer:
     """A constant of truth values that are all true (1) or all false (0)."""
@@ -206,6 +220,12 @@ def along_last(value: Value | Array, number: float) -> Array:
     """`number` for every element of the last axis, in the type of `value`."""
     kind = value.dtype if isinstance(value, np.ndarray) else dtype(value.type.dtype).numpy
     return np.full(value.shape[-1:], number, kind)
+
+
+@helper("with_ones")
+def with_ones(value: Value, axes: tuple[int, ...]) -> Attr:
+    """The shape of a reduction over `axes` of `value` that keeps them, with size one."""
+    return tuple(1 if axis in axes else n for axis, n in enumerate(value.shape))
 
 
 @helper("single")
