@@ -166,26 +166,30 @@ class _Kernel:
             )
 
         put = tir.seq([m for _, m in tiles], tir.unrolled(c.vector, lane, "lane"), barrier())
-        cells = [tir.local((1,), d, "all") for d in self.stage.dtypes]
-        buffers = [b for b, _ in cells]
+        halves = [self._halved([t for t, _ in tiles], c.down >> k) for k in range(1, c.down.bit_length())]
 
         def column(x: Expr) -> Stmt:
             """Column x of the block."""
-            start = [tir.store(b, tir.load(t, 0, x), 0) for b, (t, _) in zip(buffers, tiles, strict=True)]
-
-            def add(k: Expr) -> Stmt:
-                other = tuple(tir.load(t, k + 1, x) for t, _ in tiles)
-                return stored(buffers, self.stage.combine(tuple(tir.load(b, 0) for b in buffers), other), 0)
-
-            more = tir.loop(c.down - 1, add, "k") if c.down > 1 else None
             at = self.frame.at[0] * c.width + x
-            totals = [tir.load(b, 0) for b in buffers]
+            totals = [tir.load(t, 0, x) for t, _ in tiles]
             end = self._to_scratch(at, totals) if c.splits > 1 else self._done(at, totals)
-            stmt = tir.seq([m for _, m in cells], start, more, end)
-            return stmt if c.kept % c.width == 0 else tir.when(at < c.kept, stmt)
+            return end if c.kept % c.width == 0 else tir.when(at < c.kept, end)
 
         whole = self._columns(column)
-        return tir.seq(put, whole, self._last() if c.splits > 1 else None)
+        return tir.seq(put, halves, whole, self._last() if c.splits > 1 else None)
+
+    def _halved(self, tiles: list[Buffer], rows: int) -> Stmt:
+        """The upper half of the sums onto the lower one of `rows`: by pairs the errors of a sum grow least."""
+        place = self.across * self.columns.vector
+
+        def lane(j: Expr) -> Stmt:
+            low, high = (tuple(tir.load(t, self.down + at, place + j) for t in tiles) for at in (0, rows))
+            names = [tir.let(x, "part") for x in self.stage.combine(low, high)]
+            written = [tir.store(t, n, self.down, place + j) for t, (n, _) in zip(tiles, names, strict=True)]
+            return tir.seq([bind for _, bind in names], written)
+
+        added = tir.when(self.down < rows, tir.unrolled(self.columns.vector, lane, "lane"))
+        return tir.seq(added, barrier())
 
     def _columns(self, column: Callable[[Expr], Stmt]) -> Stmt:
         """`column(x)` for the block's columns, shared out to its threads."""
