@@ -42,6 +42,8 @@ _LOOSER = {"float16": 1e-2, "bfloat16": 8e-2} | {
 # relative errors of a layer whose weights are stored in fewer bits add up over all layers
 _STORED = {"f16": 1e-2, "int8": 1e-1}
 _HALVES = 2e-2  # where every value is rounded to f16
+SENSITIVE = 0.2  # beyond that an input cannot tell right from wrong in f16
+SPREADS = 2.0  # or so many times what rounding the operands of products does: two answers may err to either side
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,7 @@ def verify(
         raise EdgecError(f"runs must be 1 or more, got {runs}")
     feeds = [_given(inputs, ports)] if inputs is not None else [random_inputs(ports, seed) for seed in range(runs)]
     executor = _executor(compiled, level)
-    arbiter = _Arbiter(model, ports, binds or {})
+    arbiter = _Arbiter(model, ports, binds or {}, in_halves=_in_halves(compiled))
     found = [_compare(executor, reference, arbiter, feed, layers) for feed in feeds]
     worst = [max(same, key=lambda d: d.error) for same in zip(*(f.differences for f in found), strict=True)]
     rounded = (compiled.manifest.get("quantization") or {}).get("layers_int8", 0) and not reference.quantized
@@ -146,27 +148,44 @@ def _executor(bundle: Bundle, level: str | None) -> Model | Emulated:
 
 
 class _Arbiter:
-    """Holds a value that differs from ONNX Runtime's against the model in float64, which is run only when needed."""
+    """Holds a value that differs from ONNX Runtime's against the model in float64, which is run only when needed.
 
-    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any]) -> None:
-        self.model, self.ports, self.binds = model, ports, binds
-        self.graph: Exact | None = None
+    `in_halves`: the bundle stores f16; what that alone does to the model may be more than is allowed otherwise.
+    """
+
+    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, in_halves: bool) -> None:
+        self.of, self.in_halves = (model, ports, binds), in_halves
+        self.graphs: dict[bool, Exact] = {}
         self.feed: Arrays = {}
-        self.values: Arrays = {}
+        self.values: dict[bool, Arrays] = {}
+
+    def _run(self, feed: Arrays, *, halved: bool) -> Arrays:
+        if self.feed is not feed:
+            self.feed, self.values = feed, {}
+        if halved not in self.values:
+            if halved not in self.graphs:
+                self.graphs[halved] = Exact(*self.of, halved=halved)
+            self.values[halved] = self.graphs[halved].run(feed)
+        return self.values[halved]
 
     def judge(self, row: Difference, got: npt.NDArray[Any], want: npt.NDArray[Any], feed: Arrays) -> Difference:
         if row.ok or got.dtype.kind != "f" or got.dtype != want.dtype:
             return row
-        if self.feed is not feed:
-            self.graph = self.graph or Exact(self.model, self.ports, self.binds)
-            self.feed, self.values = feed, self.graph.run(feed)
-        exact = self.values.get(row.value)
+        exact = self._run(feed, halved=False).get(row.value)
         if exact is None or exact.size != got.size:
             return row
         ours, theirs = (relative_error(x.reshape(exact.shape), exact) for x in (got, want))
         if ours > max(theirs, row.tolerance):
-            return row
+            return self._sensitive(row, exact, feed) if self.in_halves else row
         return replace(row, error=ours, note=f"against float64; ONNX Runtime itself is off by {theirs:.1e}")
+
+    def _sensitive(self, row: Difference, exact: npt.NDArray[Any], feed: Arrays) -> Difference:
+        """A value that rounding to f16 moves by more than is allowed, whoever computes it."""
+        spread = relative_error(self._run(feed, halved=True)[row.value], exact)
+        if not row.tolerance < SPREADS * spread < inf:
+            return row
+        note = f"f16 operands alone move it by {spread:.1e} on these inputs; --inputs takes real ones"
+        return replace(row, tolerance=min(SPREADS * spread, SENSITIVE), note=note)
 
 
 def _compare(
@@ -211,10 +230,14 @@ def tolerance(kind: np.dtype[Any]) -> float:
     return _LOOSER.get(kind.name, TOLERANCE)
 
 
+def _in_halves(bundle: Bundle) -> bool:
+    return re.search(r"(?:^|, )half\b", bundle.manifest.get("passes", "")) is not None
+
+
 def _stored(bundle: Bundle) -> float:
     """What is allowed at least where a bundle stores its weights, or all values, in fewer bits."""
     passes = bundle.manifest.get("passes", "")
-    if re.search(r"(?:^|, )half\b", passes):
+    if _in_halves(bundle):
         return _HALVES
     found = re.search(r"(?:^|, )weights\b(?:\{[^}]*\bstore=(\w+))?", passes)
     return _STORED[found[1] or "f16"] if found else 0.0

@@ -15,7 +15,7 @@ from .errors import EdgecError, nearest
 from .importer import import_model
 from .interpret import trace
 from .ir import Graph, Node, Value
-from .op import build, const, const_array, rebuild
+from .op import OPS, build, const, const_array, rebuild
 from .reference_types import foreign, run, show_as_floats
 from .runtime import Port
 
@@ -142,11 +142,16 @@ def _expose(proto: Any) -> None:
 
 
 class Exact:
-    """The model in float64, by the interpreter: the arbiter where a bundle and ONNX Runtime differ."""
+    """The model in float64, by the interpreter: the arbiter where a bundle and ONNX Runtime differ.
 
-    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any]) -> None:
+    `halved`: what products read is rounded to f16 before, and nothing else is."""
+
+    def __init__(
+        self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, halved: bool = False
+    ) -> None:
         shapes = {port.name: port.shape for port in ports}
-        self.graph = in_float64(import_model(model, shapes=shapes, binds=binds, notice=lambda text: None))
+        graph = in_float64(import_model(model, shapes=shapes, binds=binds, notice=lambda text: None))
+        self.graph = graph.map(_halved_operands) if halved else graph
 
     def run(self, feed: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Every value by its ONNX name."""
@@ -176,6 +181,14 @@ def in_float64(graph: Graph) -> Graph:
         return rebuild(node).results
 
     return graph.map(widen)
+
+
+def _halved_operands(node: Node) -> Value | tuple[Value, ...] | None:
+    """A contraction of numbers that have been rounded to f16."""
+    if node.op not in OPS or OPS[node.op].kind != "contract":
+        return None
+    args = [build("Cast", build("Cast", a, to="f16"), to="f64") if a.type.dtype == "f64" else a for a in node.args]
+    return rebuild(node, args).results
 
 
 def _same_bits(node: Node, source: str) -> Value:

@@ -121,10 +121,11 @@ def inverse_count(context: Context, value: Value, folded: Value, axes: tuple[int
         return answer
     if any(n != 1 for n in value.shape):
         return f"has shape {list(value.shape)}, which may widen the sum"
-    array, count = const_array(value), prod(folded.shape[axis] for axis in axes)
+    array: Any = const_array(value)
+    count = prod(folded.shape[axis] for axis in axes)
     inverse = array.dtype.type(1 / max(count, 1))
-    near = abs(array.flat[0] - inverse) <= np.spacing(inverse)
-    return bool(near) or f"holds {array.flat[0]}, not 1/{count}"
+    near = abs(float(array.flat[0]) - float(inverse)) <= float(np.spacing(inverse))
+    return near or f"holds {array.flat[0]}, not 1/{count}"
 
 
 @guard("holds")

@@ -21,7 +21,9 @@ WIDE = frozenset(
     "Pow Exp Reciprocal ReduceSum ReduceSumSquare ReduceProd ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp CumSum "
     "CumProd Det BitCast Edgec.NonMaxSuppression".split()
 )
-WIDE_OPERANDS = {"Edgec.Attention": (3,)}  # its mask, often of the most negative numbers
+# operands in f32: biases, which are few, and of whose errors a whole channel has the same; a mask, often of the most
+# negative numbers
+WIDE_OPERANDS = {"Conv": (2,), "ConvTranspose": (2,), "Edgec.Attention": (3,)}
 STEPS = {
     "canonicalize": "constants must be folded into layers",
     "fold": "constants must be known",

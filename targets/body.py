@@ -27,7 +27,10 @@ from .integer import INTEGER, unpacked
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
-from .tir import Expr, Index
+from .tir import Expr, Index, on_device
+
+# operators whose result jumps where an argument crosses a number: what they read is rounded before
+JUMPS = frozenset("Floor Ceil Round Sign Mod".split())
 
 At = Callable[[Value, Index], Expr]
 
@@ -45,6 +48,7 @@ class Body:
         self.bound: dict[Value, Callable[[Index], Expr]] = {}
         self.analyzer: Any = sym.Analyzer()
         self.pinned: list[Expr] = []
+        self._users = graph.users()
         self._shared = {v for v, n in graph.uses().items() if n > 1}
         self._lets: list[tuple[Expr, Expr]] | None = None
         self._known: dict[tuple[Value, tuple[int, ...]], tuple[Expr, Index]] = {}
@@ -52,6 +56,17 @@ class Body:
     def bind(self, value: Value, fn: Callable[[Index], Expr]) -> None:
         """`value` at an index is `fn(index)` from now on (an accumulator, say)."""
         self.bound[value] = fn
+
+    def rounded(self, value: Value, x: Expr) -> Expr:
+        """`x` as an element of `value`. On a device an f16 that no one sees is left in f32: that costs less than to
+        round it, and the errors of a chain of operators do not add up."""
+        return x if on_device() and self._unseen(value) else narrow(x, dtype(value.type.dtype).tvm)
+
+    def _unseen(self, value: Value) -> bool:
+        """Whether an f16 is read by operators only that compute in f32, and that do so smoothly."""
+        if value.type.dtype != "f16" or value in self.graph.outputs:
+            return False
+        return all(_is_smooth(node) for node in self._users.get(value, []))
 
     def limit(self, var: Expr, extent: int) -> None:
         """Values of `var` are 0 .. extent - 1; a loop of one turn has no variable."""
@@ -103,7 +118,7 @@ class Body:
             return self._looked_up(node, index)
         if node.op in SCALAR:
             args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
-            return narrow(SCALAR[node.op](*args, **full_attrs(node)), dtype(value.type.dtype).tvm)
+            return self.rounded(value, SCALAR[node.op](*args, **full_attrs(node)))
         if node.op in TYPED:
             x, *parameters = node.args
             args = [self._at(x, align(index, x.shape))]
@@ -154,6 +169,11 @@ class Body:
         if bound.min_value < low:
             x = tirx.max(x, low)
         return tirx.min(x, high) if bound.max_value > high else x
+
+
+def _is_smooth(node: Node) -> bool:
+    real = dtype(node.types[0].dtype).is_float
+    return real and (node.op == "Cast" or (node.op in SCALAR and node.op not in JUMPS))
 
 
 def _decided(condition: Expr) -> bool | None:

@@ -1,7 +1,8 @@
 """Contractions over a window: Conv and ConvTranspose of any spatial rank, with explicit pads (begins, then ends).
 
 Empty `strides`, `dilations` and `output_padding` mean all ones, ones and zeros; empty `pads` mean none.
-Integer arguments accumulate in the bias's type, where sums wrap; it is then the type of the result.
+Integer arguments accumulate in the bias's type, where sums wrap; it is then the type of the result. A bias of real
+numbers may be f32 where the others are not: it is added before the result is rounded.
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ def _types(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints
     if rank < 1 or len(w.shape) != len(x.shape):
         raise IRError(f"input {x} and weights {w} need the same rank, 3 at least")
     if x.dtype in FLOATS:
-        equal_types(x, w, b)
+        equal_types(x, w)
+        if b.dtype not in (x.dtype, "f32") or x.dtype == "f64":
+            equal_types(x, b)
     else:
         for t, what in ((x, "input"), (w, "weights"), (b, "bias")):
             require(t, INTS, what)
@@ -41,7 +44,7 @@ def _types(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints
 
 
 def conv_type(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int) -> tuple[Type, ...]:
-    """The result has the bias's element type."""
+    """The result has the input's element type, of integers the bias's."""
     rank = len(x.shape) - 2
     s, p, d = _window(rank, strides, pads, dilations)
     _types(x, w, b, s, p, d, group, w.shape[0])
@@ -51,7 +54,11 @@ def conv_type(x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: I
     spatial = [(x.shape[k + 2] + p[k] + p[k + rank] - reach[k]) // s[k] + 1 for k in range(rank)]
     if min(spatial) < 1:
         raise IRError(f"window of weights {w} is larger than the padded input {x}")
-    return (Type(b.dtype, (x.shape[0], w.shape[0], *spatial)),)
+    return (Type(_result(x, b), (x.shape[0], w.shape[0], *spatial)),)
+
+
+def _result(x: Type, b: Type) -> str:
+    return x.dtype if x.dtype in FLOATS else b.dtype
 
 
 def _taps(kernel: Ints, dilations: Ints, strides: Ints, count: Ints) -> list[tuple[slice, ...]]:
@@ -83,7 +90,7 @@ def conv(x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: 
         columns = xs if plain else np.stack([xs[(slice(None), slice(None), *tap)] for tap in taps], axis=2)
         columns = columns.reshape(n, group, inner * len(taps), prod(count))
         y = np.matmul(ws.reshape(group, out // group, -1), columns)
-    return _shifted(y.reshape(n, out, *count), b)
+    return _shifted(y.reshape(n, out, *count), b, x)
 
 
 def _factors(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,13 +102,14 @@ def _factors(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
     return (x.astype(np.float64), w.astype(np.float64)) if exact else (x.astype(np.int64), w.astype(np.int64))
 
 
-def _shifted(y: Tensor, b: Tensor) -> Tensor:
-    """Sums and bias in the type of the bias."""
-    if b.dtype.kind in "iu":
+def _shifted(y: Tensor, b: Tensor, x: Tensor) -> Tensor:
+    """Sums and bias in the type of the result."""
+    whole = b.dtype.kind in "iu"
+    if whole:
         y, bias = y.astype(np.int64), b.astype(np.int64)
     else:
         bias = b.astype(y.dtype)
-    return np.asarray(y + bias.reshape(-1, *(1,) * (y.ndim - 2))).astype(b.dtype)
+    return np.asarray(y + bias.reshape(-1, *(1,) * (y.ndim - 2))).astype(b.dtype if whole else x.dtype)
 
 
 def _transposed(
@@ -117,7 +125,7 @@ def _transposed(
     spatial = [n - p[k] - p[k + rank] for k, n in enumerate(full)]
     if min(spatial) < 1:
         raise IRError(f"pads {list(p)} leave nothing of the output {list(full)}")
-    return (Type(b.dtype, (x.shape[0], w.shape[1] * group, *spatial)),)
+    return (Type(_result(x, b), (x.shape[0], w.shape[1] * group, *spatial)),)
 
 
 def _full_size(size: Ints, kernel: Ints, strides: Ints, dilations: Ints, extra: Ints) -> Ints:
@@ -141,7 +149,8 @@ def conv_transpose(
     y = np.zeros((n, group * out, *full), xs.dtype)
     for k, tap in enumerate(_taps(w.shape[2:], d, s, x.shape[2:])):
         y[(slice(None), slice(None), *tap)] += columns[:, :, k]
-    return _shifted(y[(slice(None), slice(None), *(slice(p[k], m - p[k + rank]) for k, m in enumerate(full)))], b)
+    cut = tuple(slice(p[k], m - p[k + rank]) for k, m in enumerate(full))
+    return _shifted(y[(slice(None), slice(None), *cut)], b, x)
 
 
 op("Conv", 3, conv_type, conv, kind="contract", attrs=_ATTRS)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from cuda_rows_run import GPU, offers, problem, results, run, value
+from cuda_rows_run import GPU, offers, problem, results, run, source, value
 
 from edgec.compiler import interpret
 from edgec.compiler import op as ops
@@ -130,6 +130,18 @@ def test_pooling_of_whole_images_in_both_layouts() -> None:
         assert {c.layouts_in for c in offers(of, "reduce_columns__cuda")} == {("NHWC",)}
         agrees(of, "reduce_columns__cuda")
         agrees(of, "reduce_lines__cuda")
+
+
+def test_pooling_of_a_product_with_channels_side_by_side() -> None:
+    """What is summed lies nowhere: its factors do, and say how many blocks count each other."""
+    x, y = value("f16", 1, 16, 72, 128), value("f16", 1, 16, 72, 128)
+    of = problem(reduced("ReduceMean", ops.build("Mul", x, y), 2, 3, keepdims=1), x, y)
+    found = offers(of, "reduce_columns__cuda")
+    assert {c.layouts_in for c in found} == {("NHWC", "NHWC")} and all(c.get("splits") > 1 for c in found)
+    for choice in found:
+        launch = source(of, choice)[1]
+        assert launch.grid[0] * launch.grid[1] == choice.get("zeros")
+    agrees(of, "reduce_columns__cuda", times=2)
 
 
 def test_sums_of_bytes() -> None:

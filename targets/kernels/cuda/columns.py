@@ -20,6 +20,7 @@ from .cost import moved, streaming_us
 from .lines import layouts_in, layouts_out
 from .vectors import vector_of
 
+CHANNELS_LAST = "NHWC"
 MOST_ACROSS = 32  # threads side by side
 LEAST_ACROSS = 8
 BLOCK = 256
@@ -96,6 +97,7 @@ def offer(row: str, problem: Problem, columns: Columns, text: str, parts: int) -
     in_flight = min(threads, gpu.threads * gpu.multiprocessors) * columns.vector * 4 * 2.0
     us = streaming_us(gpu, moved(problem), in_flight, 1.5 + (1.5 if columns.splits > 1 else 0))
     config = {"vector": columns.vector, "across": columns.across, "down": columns.down, "splits": columns.splits}
+    config["last"] = int(bool(text))
     scratch = 0
     if columns.splits > 1:
         config["zeros"] = columns.counters
@@ -104,8 +106,13 @@ def offer(row: str, problem: Problem, columns: Columns, text: str, parts: int) -
     return [Choice(row, read, to, tuple(config.items()), us, scratch) for to in layouts_out(problem, text)]
 
 
+def layout_of(choice: Choice) -> str:
+    """How the numbers are taken to lie; the anchor's argument need not lie anywhere, what it is made of does."""
+    return CHANNELS_LAST if choice.get("last") else ""
+
+
 def chosen(problem: Problem, choice: Choice, axes: Sequence[int]) -> Columns:
     """The Columns that a choice stands for."""
-    sizes = extents(problem, axes, problem.anchor.args[0].type.layout)
+    sizes = extents(problem, axes, layout_of(choice))
     assert sizes is not None
     return Columns(*sizes, *(choice.get(key) for key in ("vector", "across", "down", "splits")))

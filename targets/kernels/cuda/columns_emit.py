@@ -7,13 +7,11 @@ from functools import partial
 
 from tvm import tirx
 
-from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.compiler.layout import layout
 from edgec.compiler.registry import Emitted, Problem
 
 from ... import tir
-from ...conversions import narrow
 from ...cuda.block import Block, barrier, emit_grid, pointer, result, shared
 from ...tir import Buffer, Expr, Index, Stmt
 from ..generic_fold import Prior, Stage
@@ -25,13 +23,15 @@ from .vectors import KINDS
 Make = Callable[["_Kernel"], tuple[Stage, Callable[[Prior], Expr]]]
 
 
-def folded_columns(problem: Problem, symbol: str, columns: Columns, axes: tuple[int, ...], make: Make) -> Emitted:
-    """One stage, one result per column."""
+def folded_columns(
+    problem: Problem, symbol: str, columns: Columns, text: str, axes: tuple[int, ...], make: Make
+) -> Emitted:
+    """One stage, one result per column; `text`: the layout in which the numbers are columns."""
     grid = (columns.pieces, columns.outer, columns.splits)
     scratch = 4 * columns.splits * columns.results
 
     def run(frame: Block) -> Stmt:
-        return _Kernel(problem, frame, columns, axes).run(make)
+        return _Kernel(problem, frame, columns, text, axes).run(make)
 
     parts = 2 if problem.anchor.op in ("ArgMax", "ArgMin") else 1
     return emit_grid(
@@ -48,10 +48,10 @@ def folded_columns(problem: Problem, symbol: str, columns: Columns, axes: tuple[
 class _Kernel:
     """`index`, `positions`, `guard`, `body`: what a generic row's Context is to the stages."""
 
-    def __init__(self, problem: Problem, frame: Block, columns: Columns, axes: tuple[int, ...]) -> None:
-        self.problem, self.frame, self.columns, self.axes = problem, frame, columns, axes
+    def __init__(self, problem: Problem, frame: Block, columns: Columns, text: str, axes: tuple[int, ...]) -> None:
+        self.problem, self.frame, self.columns, self.text, self.axes = problem, frame, columns, text, axes
         self.anchor, self.source, self.body = problem.anchor, problem.anchor.args[0], frame.body
-        self.order = layout(self.source.type.layout, len(self.source.shape)).order
+        self.order = layout(text, len(self.source.shape)).order
         self.first = min(self.order.index(a) for a in axes)  # of the folded axes, as they lie
         self.head: list[Stmt] = []
         self.outer = frame.at[1]
@@ -69,7 +69,7 @@ class _Kernel:
 
     def _hold(self) -> None:
         graph, anchor = self.problem.body, self.anchor
-        found = streamed(graph, anchor, len(self.axes), after=False, layout=self.source.type.layout)
+        found = streamed(graph, anchor, len(self.axes), after=False, layout=self.text)
         used = needed([self.source], ())
         self.registers: dict[Value, Buffer] = {}
         self.flat: dict[Value, Buffer] = {}
@@ -245,7 +245,7 @@ class _Kernel:
     def _done(self, column: Expr, parts: list[Expr]) -> Stmt:
         """A column's result, and what follows it, to memory."""
         total = self.stage.result(tuple(parts))
-        value = narrow(self.finish([total]), dtype(self.anchor.types[0].dtype).tvm)
+        value = self.body.rounded(Value(self.anchor), self.finish([total]))
         self.body.bind(Value(self.anchor), lambda _: value)
         index = self._index(self.outer, tir.i32(0), column)
         keep = len(self.anchor.types[0].shape) == len(index)

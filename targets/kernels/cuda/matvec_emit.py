@@ -17,7 +17,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 
 from ... import tir
 from ...access import Place
-from ...conversions import fetched, narrow, stored, widen
+from ...conversions import fetched, stored, widen
 from ...cuda.block import Block, barrier, call, emit_grid, pointer, pure, result, shared
 from ...tir import Buffer, Expr, Stmt
 from ..common import ceil_div, in_memory
@@ -154,7 +154,7 @@ class MatVec:
         shape = self.node.types[0].shape
         lead = tir.split(row, *shape[:-1]) if len(shape) > 1 else ()
         index = (*(tir.i32(0) if n == 1 else x for n, x in zip(shape[:-1], lead, strict=True)), column)
-        value = narrow(tir.load(own, 0), dtype(self.node.types[0].dtype).tvm)
+        value = self.frame.body.rounded(Value(self.node), tir.load(own, 0))
         self.frame.body.bind(Value(self.node), lambda _: value)
         inside = tirx.And(self.lane < self.sums_count, column < self.columns)
         return tir.seq(declared, picks, bind, tir.when(inside, self.frame.store(index)))

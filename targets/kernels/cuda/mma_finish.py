@@ -11,13 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import tirx
 
-from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.targets import tir
 from edgec.targets.access import Place
-from edgec.targets.conversions import narrow, widen
+from edgec.targets.conversions import widen
 from edgec.targets.cuda.block import barrier, call, pointer, pure, result
-from edgec.targets.scalar import SCALAR
 from edgec.targets.tir import Buffer, Expr, Index, Stmt
 
 from .mma_shape import VECTOR
@@ -152,8 +150,7 @@ class Vector:
             for value, place in before.items():
                 if value not in self._anchor.args[:2]:
                     head += self._hold(value, place)
-        bare = _computes_in_float(body.graph, anchor)
-        body.bind(anchor, lambda index: self._sum(index, bare))
+        body.bind(anchor, lambda index: body.rounded(anchor, self._sum(index)))
         try:
             return tir.seq(head, self._stores())
         finally:
@@ -167,15 +164,15 @@ class Vector:
         """Which of the eight an index of the result stands for."""
         return next(j for j in range(VECTOR) if _of_all(index, self.index[j], self.columns[j]))
 
-    def _sum(self, index: Index, bare: bool) -> Expr:
-        """The anchor's result: bias added, rounded to its type unless what follows computes in f32 anyway."""
+    def _sum(self, index: Index) -> Expr:
+        """The anchor's result: bias added."""
         j = self._which(index)
         total = tir.load(self.finish.sums, j)
         if len(self._anchor.args) > 2:
             bias = self._anchor.args[2]
             at = (self.columns[j],) if bias.shape != (1,) else (0,)
             total = total + tirx.Cast(self.finish.kind, widen(self.block.body.at(bias, at)))
-        return total if bare else narrow(total, dtype(self._anchor.types[0].dtype).tvm)
+        return total
 
     def _hold(self, value: Value, place: Place) -> list[Stmt]:
         """Reads eight numbers of an input at once, where they lie side by side."""
@@ -227,12 +224,6 @@ class Vector:
             for w in range(0, count, 4)
         ]
         return tir.seq(tirx.DeclBuffer(flat, data=place.buffer.data), alloc, filled, writes)
-
-
-def _computes_in_float(graph: Any, anchor: Value) -> bool:
-    """Whether the anchor's f16 is read by operators only that compute in f32: it need not be rounded before."""
-    readers = [n for n in graph.nodes() if anchor in n.args]
-    return anchor.type.dtype == "f16" and anchor not in graph.outputs and all(n.op in SCALAR for n in readers)
 
 
 def _of_column(index: Index, whole: Index, column: Expr) -> bool:

@@ -17,7 +17,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 
 from ... import scalar, tir
 from ...access import Place
-from ...conversions import fetched, narrow, stored, widen
+from ...conversions import fetched, stored, widen
 from ...cuda.block import Block, call, emit_grid, pointer, pure
 from ...cuda.vectors import ACCESS, Run, channel_vector, finish
 from ...tir import Buffer, Expr, Stmt
@@ -143,7 +143,7 @@ class Planes:
         return tir.seq(before, [one(p) for p in range(share.pixels)])
 
     def _narrowed(self, values: Callable[[int], Expr]) -> Callable[[int], Expr]:
-        return lambda k: narrow(values(k), dtype(self.node.types[0].dtype).tvm)
+        return lambda k: self.frame.body.rounded(Value(self.node), values(k))
 
     def before(self) -> Stmt:
         return tir.seq()

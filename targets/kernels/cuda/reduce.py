@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ...tir import Expr
 
 LINES, COLUMNS = "reduce_lines__cuda", "reduce_columns__cuda"
-LAYOUTS = {4: ("", "NHWC")}
+LAYOUTS = {4: ("", by_columns.CHANNELS_LAST)}
 
 
 def _match(problem: Problem) -> Literal[True] | str:
@@ -111,7 +111,8 @@ def emit_columns(problem: Problem, choice: Choice, symbol: str) -> Emitted:
         (stage,) = reduction.stages()
         return stage, reduction.finish
 
-    return folded_columns(problem, symbol, by_columns.chosen(problem, choice, axes), axes, make)
+    columns = by_columns.chosen(problem, choice, axes)
+    return folded_columns(problem, symbol, columns, by_columns.layout_of(choice), axes, make)
 
 
 _CUDA = frozenset({"CUDA"})
