@@ -146,9 +146,7 @@ class Exact:
 
     `halved`: what products read is rounded to f16 before, and nothing else is."""
 
-    def __init__(
-        self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, halved: bool = False
-    ) -> None:
+    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, halved: bool = False) -> None:
         shapes = {port.name: port.shape for port in ports}
         graph = in_float64(import_model(model, shapes=shapes, binds=binds, notice=lambda text: None))
         self.graph = graph.map(_halved_operands) if halved else graph

@@ -1,7 +1,9 @@
 """Computes in f16: values between operators are stored in half precision, sums and functions are formed in f32.
 
-Inputs and outputs of the model stay as they are. Operators whose results leave the range of f16 easily (squares, sums
-of many, exponentials by themselves) keep f32, as do those that take no f16 and the graphs of If and Loop.
+Inputs and outputs of the model stay as they are. What leaves the range of f16 easily keeps f32 (squares, sums of many,
+exponentials by themselves), and so does what is computed of it element by element: variances and their roots, say. So
+do the last elementwise operators before an output, such as those that make coordinates of boxes, operators that take no
+f16, and the graphs of If and Loop.
 """
 
 from __future__ import annotations
@@ -43,13 +45,13 @@ def half(g: Graph, *, session: Session) -> Graph:
 
 
 class _Half:
-    """One run. `made`: the f16 form of values of the new graph, and the f32 form of f16 values, each made once."""
+    """One run. `halves`: the f16 form of f32 values of the new graph, each made once."""
 
     def __init__(self, g: Graph, session: Session) -> None:
         self.old, self.session = g, session
         self.outputs = set(g.outputs)
         self.halves: dict[Value, Value] = {}
-        self.wide: dict[Value, Value] = {}
+        self.last = _last(g)
 
     def graph(self) -> Graph:
         new: dict[Value, Value] = {}
@@ -62,22 +64,30 @@ class _Half:
     def _node(self, node: Node, args: tuple[Value, ...]) -> tuple[Value, ...]:
         if OPS[node.op].kind == "source":
             return node.results
-        made = None if self._stays(node, args) else self._on_halves(node, args)
-        if made is not None and self.session.step("half", node):
-            return made.results
-        return rebuild(node, [self._as(a, old.type.dtype) for a, old in zip(args, node.args, strict=True)]).results
+        if self._stays(node, args):
+            return self._on_real(node, args).results
+        made = self._on_real(node, args) if _mixed(node, args) else self._on_halves(node, args)
+        if made is None or not self.session.step("half", node):
+            return self._on_real(node, args).results
+        return tuple(self._half(v) or v for v in made.results)
+
+    def _on_real(self, node: Node, args: tuple[Value, ...]) -> Node:
+        return rebuild(node, [self._as(a, old.type.dtype) for a, old in zip(args, node.args, strict=True)])
 
     def _stays(self, node: Node, args: tuple[Value, ...]) -> bool:
-        """Whether a node computes in f32, or with no real numbers at all: it may need the range, reads such results
-        only, or gives an output of the model that costs no more so."""
+        """Whether a node computes in f32, or with no real numbers at all: it may need the range, reads such results, or
+        leads to an output of the model, which costs no more so."""
         kind = OPS[node.op].kind
         real = [a for a, old in zip(args, node.args, strict=True) if old.type.dtype == "f32"]
-        if not real or kind == "control" or node.op in WIDE:
+        if not real or kind == "control" or node.op in WIDE or _squares(node):
             return True
-        if kind not in ("elementwise", "reduce"):
-            return False
-        wide = kind == "elementwise" and all(a.type.dtype == "f32" for a in real)
-        return wide or not self.outputs.isdisjoint(node.results)
+        wide = [a.type.dtype == "f32" and not is_const(a) for a in real]
+        if kind == "map":
+            return node in self.last and any(wide)
+        if kind == "elementwise":
+            return node in self.last or all(a.type.dtype == "f32" for a in real)
+        shrinks = node.types[0].size < node.args[0].type.size
+        return kind == "reduce" and ((shrinks and all(wide)) or not self.outputs.isdisjoint(node.results))
 
     def _on_halves(self, node: Node, args: tuple[Value, ...]) -> Node | None:
         """The node on f16; None where a constant is out of its range, or the operator does not take it."""
@@ -115,6 +125,24 @@ class _Half:
         """The value in the type that it had."""
         if value.type.dtype == dtype:
             return value
-        if value not in self.wide:
-            self.wide[value] = build("Cast", value, to=dtype)
-        return self.wide[value]
+        return build("Cast", value, to=dtype)  # one for each reader, whose kernel it joins
+
+
+def _mixed(node: Node, args: tuple[Value, ...]) -> bool:
+    """Whether a wide number meets one in f16, element by element: a root of a variance, say, may have no f16."""
+    return OPS[node.op].kind == "elementwise" and any(a.type.dtype == "f32" and not is_const(a) for a in args)
+
+
+def _squares(node: Node) -> bool:
+    return node.op == "Mul" and node.args[0] == node.args[1]
+
+
+def _last(g: Graph) -> set[Node]:
+    """Elementwise operators and maps whose results lead to outputs, through nothing else."""
+    users, outputs, found = g.users(), set(g.outputs), set[Node]()
+    for node in reversed(list(g.nodes())):
+        readers = [n for r in node.results for n in users.get(r, [])]
+        ends = bool(readers) or not outputs.isdisjoint(node.results)
+        if OPS[node.op].kind in ("elementwise", "map") and ends and all(n in found for n in readers):
+            found.add(node)
+    return found
