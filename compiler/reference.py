@@ -149,7 +149,7 @@ class Exact:
     def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, halved: bool = False) -> None:
         shapes = {port.name: port.shape for port in ports}
         graph = in_float64(import_model(model, shapes=shapes, binds=binds, notice=lambda text: None))
-        self.graph = graph.map(_halved_operands) if halved else graph
+        self.graph = graph.map(halved_operands) if halved else graph
 
     def run(self, feed: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Every value by its ONNX name."""
@@ -181,7 +181,7 @@ def in_float64(graph: Graph) -> Graph:
     return graph.map(widen)
 
 
-def _halved_operands(node: Node) -> Value | tuple[Value, ...] | None:
+def halved_operands(node: Node) -> Value | tuple[Value, ...] | None:
     """A contraction of numbers that have been rounded to f16."""
     if node.op not in OPS or OPS[node.op].kind != "contract":
         return None

@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgec.compiler import interpret
 from edgec.compiler.compare import TOLERANCE, Difference, _Arbiter, relative_error
 from edgec.compiler.compare_steps import ALLOWED, beyond_a_step, in_steps
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.op import build, const
+from edgec.compiler.reference import halved_operands
 
 EXACT = np.asarray([1.0, -0.5, 0.25])
 
@@ -31,13 +35,57 @@ class Known:
 def test_a_value_must_be_within_the_allowance_of_the_true_one(
     ours: float, theirs: float, ok: bool, error: float
 ) -> None:
-    arbiter = _Arbiter("", [], {})
-    arbiter.graph = Known()  # type: ignore[assignment]
+    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter.graphs[False] = Known()  # type: ignore[assignment]
     got, want = ((EXACT + e).astype(np.float32) for e in (ours, theirs))
     row = Difference("output", "y", relative_error(got, want), TOLERANCE)
     judged = arbiter.judge(row, got, want, {"x": EXACT})
     assert judged.ok == ok and judged.error == pytest.approx(error, abs=2e-7)
     assert ("against float64" in judged.note) == (not row.ok and ours < max(abs(theirs), TOLERANCE))
+
+
+class Moved:
+    """What f16 does to the operands of products moves the answer by `spread` of its largest magnitude."""
+
+    def __init__(self, spread: float) -> None:
+        self.spread = spread
+
+    def run(self, feed: Any) -> dict[str, Any]:
+        return {"y": EXACT + self.spread}
+
+
+@pytest.mark.parametrize(
+    ("error", "spread", "ok", "allowed"),
+    [
+        (0.01, 0.5, True, 0.02),  # within what is allowed anyway
+        (0.05, 0.03, True, 0.06),
+        (0.07, 0.03, False, 0.06),
+        (0.03, 0.005, False, 0.02),  # the operands are not at fault
+        (0.15, 0.7, True, 0.2),
+        (0.25, 0.7, False, 0.2),  # such an input tells nothing
+        (0.03, np.inf, False, 0.02),
+    ],
+)
+def test_a_value_in_halves_may_move_as_far_as_halves_move_it(
+    error: float, spread: float, ok: bool, allowed: float
+) -> None:
+    arbiter = _Arbiter("", [], {}, in_halves=True)
+    arbiter.graphs = {False: Known(), True: Moved(spread)}  # type: ignore[dict-item]
+    got, want = (EXACT + error).astype(np.float32), EXACT.astype(np.float32)
+    judged = arbiter.judge(Difference("output", "y", relative_error(got, want), 0.02), got, want, {"x": EXACT})
+    assert judged.ok == ok and judged.tolerance == pytest.approx(allowed)
+    assert ("--inputs" in judged.note) == (allowed != 0.02)
+
+
+def test_operands_of_products_in_halves() -> None:
+    def input_(*shape: int) -> Value:
+        return Value(Node("Input", (), (Type("f64", shape),), {}, "x"))
+
+    x = input_(2, 2)
+    third = const(np.full((2, 2), 1 / 3))
+    graph = Graph("g", (x,), (build("Mul", build("MatMul", x, third), const(np.float64(1 / 3))),))
+    got = interpret.run(graph.map(halved_operands), [np.full((2, 2), 0.1)])[0]
+    np.testing.assert_array_equal(got, 2 * float(np.float16(0.1)) * float(np.float16(1 / 3)) * (1 / 3))
 
 
 def _row(got: Any, want: Any) -> Difference:

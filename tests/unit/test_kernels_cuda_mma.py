@@ -55,10 +55,11 @@ class Conv:
     pads: tuple[int, int, int, int] = (1, 1, 1, 1)
     dilation: int = 1
     then: str = "Relu"
+    bias: str = "f16"
 
     def problem(self) -> Problem:
-        shapes = {"x": self.x, "w": (self.outputs, self.x[1], *self.kernel), "bias": (self.outputs,)}
-        inputs = [source(name, shape) for name, shape in shapes.items()]
+        shapes = {"x": self.x, "w": (self.outputs, self.x[1], *self.kernel)}
+        inputs = [*(source(name, shape) for name, shape in shapes.items()), source("bias", (self.outputs,), self.bias)]
         y = ops.build(
             "Conv", *inputs, strides=(self.stride,) * 2, pads=self.pads, dilations=(self.dilation,) * 2, group=1
         )
@@ -185,6 +186,8 @@ def holds(problem: Problem, choice: Choice, check: Check = "none") -> None:
         Conv((3, 8, 6, 6), 3, pads=(0, 1, 1, 0), then=""),
         Conv((1, 3, 32, 32), 24, (16, 16), stride=16, pads=(0, 0, 0, 0)),
         Conv((1, 3, 19, 16), 24, (3, 4), stride=4, pads=(1, 0, 1, 0)),
+        Conv((1, 24, 7, 9), 40, then="SiLU", bias="f32"),
+        Conv((1, 16, 5, 5), 17, (1, 1), pads=(0, 0, 0, 0), bias="f32"),
     ],
     ids=str,
 )

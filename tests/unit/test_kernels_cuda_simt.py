@@ -144,6 +144,24 @@ def test_depthwise_convolutions_give_the_meaning(case: Conv) -> None:
     check(of, few(offers(of, DEPTHWISE), lambda c: 0, 3))
 
 
+def test_halves_inside_a_kernel_are_not_rounded_unless_a_result_may_jump() -> None:
+    """What an addition of 2048 rounds away is seen by Floor, and only by Floor."""
+    x, w = value("f16", 1, 8, 6, 8), value("f16", 8, 1, 1, 1)
+    bias = value("f32", 8)
+    large = ops.const(np.float16(2048))
+    far = ops.build("Add", ops.build("Conv", x, w, bias, group=8), large)
+    smooth, jumping = (ops.build("Sub", y, large) for y in (far, ops.build("Floor", far)))
+    arrays = numbers(problem(smooth, x, w, bias))
+    y = arrays[0].astype(np.float64) * arrays[1].reshape(1, 8, 1, 1) + arrays[2].reshape(1, 8, 1, 1)
+    coarse = interpreter.run(problem(smooth, x, w, bias).body, arrays)[0]
+    assert np.abs(coarse - y).max() > 0.5
+    for choice in few(offers(problem(smooth, x, w, bias), DEPTHWISE), lambda c: 0, 2):
+        np.testing.assert_allclose(run(problem(smooth, x, w, bias), choice, arrays), y, rtol=1e-3, atol=1e-3)
+    of = problem(jumping, x, w, bias)
+    for choice in few(offers(of, DEPTHWISE), lambda c: 0, 2):
+        np.testing.assert_array_equal(run(of, choice, arrays), interpreter.run(of.body, arrays)[0])
+
+
 @pytest.mark.parametrize(
     "case",
     [
