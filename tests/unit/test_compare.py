@@ -55,26 +55,21 @@ class Moved:
 
 
 @pytest.mark.parametrize(
-    ("error", "spread", "ok", "allowed"),
+    ("error", "spread", "noted"),
     [
-        (0.01, 0.5, True, 0.02),  # within what is allowed anyway
-        (0.05, 0.03, True, 0.06),
-        (0.07, 0.03, False, 0.06),
-        (0.03, 0.005, False, 0.02),  # the operands are not at fault
-        (0.15, 0.7, True, 0.2),
-        (0.25, 0.7, False, 0.2),  # such an input tells nothing
-        (0.03, np.inf, False, 0.02),
+        (0.01, 0.5, False),  # within what is allowed
+        (0.05, 0.03, True),
+        (0.03, 0.005, False),  # the operands are not at fault
+        (0.03, np.inf, False),
     ],
 )
-def test_a_value_in_halves_may_move_as_far_as_halves_move_it(
-    error: float, spread: float, ok: bool, allowed: float
-) -> None:
+def test_a_value_that_halves_by_themselves_move_says_so(error: float, spread: float, noted: bool) -> None:
     arbiter = _Arbiter("", [], {}, in_halves=True)
     arbiter.graphs = {False: Known(), True: Moved(spread)}  # type: ignore[dict-item]
     got, want = (EXACT + error).astype(np.float32), EXACT.astype(np.float32)
     judged = arbiter.judge(Difference("output", "y", relative_error(got, want), 0.02), got, want, {"x": EXACT})
-    assert judged.ok == ok and judged.tolerance == pytest.approx(allowed)
-    assert ("--inputs" in judged.note) == (allowed != 0.02)
+    assert judged.ok == (error < 0.02) and judged.tolerance == 0.02
+    assert ("--inputs" in judged.note) == noted
 
 
 def test_operands_of_products_in_halves() -> None:
