@@ -85,11 +85,11 @@ class Simt(ABC):
         floats = t.stage * t.stages
         self.shared = tirx.decl_buffer((floats,), "float32", "stages", scope="shared.dyn")
         warp, lane = tirx.floordiv(self.thread, 32), tirx.floormod(self.thread, 32)
-        self.own_row, bind_row = tir.let(
-            tirx.floordiv(warp, t.warp_columns) * (4 * t.height) + tirx.floordiv(lane, 8), "own_row"
-        )
+        # lanes 2i and 2i + 1 share columns, 2i and 2i + 2 rows: shared memory then serves two quarters of a warp at once
+        down, side = tirx.floordiv(lane, 16) * 2 + tirx.floormod(lane, 2), tirx.floormod(tirx.floordiv(lane, 2), 8)
+        self.own_row, bind_row = tir.let(tirx.floordiv(warp, t.warp_columns) * (4 * t.height) + down, "own_row")
         self.own_column, bind_column = tir.let(
-            tirx.floormod(warp, t.warp_columns) * (8 * t.width) + tirx.floormod(lane, 8) * 4, "own_column"
+            tirx.floormod(warp, t.warp_columns) * (8 * t.width) + side * 4, "own_column"
         )
         self.acc, declared = tir.local((t.height * t.width,), "float32", "acc")
         clear = tir.unrolled(t.height * t.width, lambda i: tir.store(self.acc, tir.lit(0, "float32"), i))
