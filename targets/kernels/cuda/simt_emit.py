@@ -85,7 +85,7 @@ class Simt(ABC):
         floats = t.stage * t.stages
         self.shared = tirx.decl_buffer((floats,), "float32", "stages", scope="shared.dyn")
         warp, lane = tirx.floordiv(self.thread, 32), tirx.floormod(self.thread, 32)
-        # lanes 2i and 2i + 1 share columns, 2i and 2i + 2 rows: shared memory then serves two quarters of a warp at once
+        # lanes 2i and 2i + 1 share columns, 2i and 2i + 2 rows: shared memory serves two quarters of a warp at once
         down, side = tirx.floordiv(lane, 16) * 2 + tirx.floormod(lane, 2), tirx.floormod(tirx.floordiv(lane, 2), 8)
         self.own_row, bind_row = tir.let(tirx.floordiv(warp, t.warp_columns) * (4 * t.height) + down, "own_row")
         self.own_column, bind_column = tir.let(
