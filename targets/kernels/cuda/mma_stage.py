@@ -171,8 +171,10 @@ class Rows(Side):
     def prepare(self) -> Stmt:
         def one(turn: Expr, row: Expr) -> Stmt:
             at = self.first + row
-            if self.limit % self.share.rows:
-                at = tirx.min(at, tir.i32(self.limit - 1))
+            if (
+                self.limit % self.share.rows
+            ):  # what is not there reads other rows: many that read one wait for each other
+                at = tirx.floormod(at, tir.i32(self.limit))
             return tir.store(self.base, self.start + at * self.product.k, turn)
 
         return tir.seq(self._alloc, self.share.each(one))
@@ -238,7 +240,7 @@ class Windows(Side):
         def one(turn: Expr, row: Expr) -> Stmt:
             at = self.first + row
             if p.m % self.tile.bm:
-                at = tirx.min(at, tir.i32(p.m - 1))
+                at = tirx.floormod(at, tir.i32(p.m))
             image, y, x = tir.split(at, w.batch, w.height.out, w.width.out)
             top, left = y * w.height.stride - w.height.pad, x * w.width.stride - w.width.pad
             base = ((image * w.height.size + top) * w.width.size + left) * w.channels_in
