@@ -198,7 +198,7 @@ void ec_mma_f16(float *d, const void *a4, const void *b2);
 void ec_mma_tf32(float *d, const void *a4, const void *b2);
 void ec_mma_s8(int *d, const void *a4, const void *b2);
 void ec_mma_u8s8(int *d, const void *a4, const void *b2);
-void ec_copy(void *shared, const void *global, int bytes, int valid);
+void ec_copy(void *shared, const void *global, int bytes, int there);
 void ec_cp_commit();
 void ec_cp_wait(int groups);
 int ec_arrive_last(void *counter, unsigned total);
@@ -224,10 +224,11 @@ static inline void ec_ldmatrix4(void *r, const void *row) { ec_ldmatrix(r, row, 
 static inline void ec_ldmatrix2(void *r, const void *row) { ec_ldmatrix(r, row, 2, 0); }
 static inline void ec_ldmatrix4_t(void *r, const void *row) { ec_ldmatrix(r, row, 4, 1); }
 static inline void ec_ldmatrix2_t(void *r, const void *row) { ec_ldmatrix(r, row, 2, 1); }
-static inline void ec_cp16(void *shared, const void *global) { ec_copy(shared, global, 16, 1); }
-static inline void ec_cp16_if(void *shared, const void *global, int valid) { ec_copy(shared, global, 16, valid); }
-static inline void ec_cp8_if(void *shared, const void *global, int valid) { ec_copy(shared, global, 8, valid); }
-static inline void ec_cp4_if(void *shared, const void *global, int valid) { ec_copy(shared, global, 4, valid); }
+static inline void ec_cp16(void *shared, const void *global) { ec_copy(shared, global, 16, 16); }
+static inline void ec_cp16_if(void *shared, const void *global, int valid) { ec_copy(shared, global, 16, valid ? 16 : 0); }
+static inline void ec_cp8_if(void *shared, const void *global, int valid) { ec_copy(shared, global, 8, valid ? 8 : 0); }
+static inline void ec_cp8_first(void *shared, const void *global, int bytes) { ec_copy(shared, global, 8, bytes); }
+static inline void ec_cp4_if(void *shared, const void *global, int valid) { ec_copy(shared, global, 4, valid ? 4 : 0); }
 static inline void ec_cp_wait0() { ec_cp_wait(0); }
 static inline void ec_cp_wait1() { ec_cp_wait(1); }
 static inline void ec_cp_wait2() { ec_cp_wait(2); }

@@ -28,7 +28,7 @@ struct Warp {
 struct Copy {
   uint8_t *to;
   const uint8_t *from;
-  int bytes, valid;
+  int bytes, there;  // as many are copied, the others of `bytes` are zero
   unsigned group;
 };
 

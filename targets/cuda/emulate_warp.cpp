@@ -138,11 +138,10 @@ const uint8_t *in_shared(const void *p, int bytes, const char *what) {
 
 void land(Thread &self, const Copy &copy) {
   const unsigned t = (unsigned)(&self - ec_machine.thread);
-  if (copy.valid) {
-    ec_note(t, copy.from, (size_t)copy.bytes, false);
-    memcpy(copy.to, copy.from, (size_t)copy.bytes);
-  } else {
-    memset(copy.to, 0, (size_t)copy.bytes);
+  memset(copy.to, 0, (size_t)copy.bytes);
+  if (copy.there) {
+    ec_note(t, copy.from, (size_t)copy.there, false);
+    memcpy(copy.to, copy.from, (size_t)copy.there);
   }
   ec_flight(t, copy.to, (size_t)copy.bytes, false);
   ec_note(t, copy.to, (size_t)copy.bytes, true);
@@ -178,15 +177,15 @@ void ec_mma_tf32(float *d, const void *a, const void *b) { product("ec_mma_tf32"
 void ec_mma_s8(int *d, const void *a, const void *b) { product("ec_mma_s8", products_s8, d, a, b); }
 void ec_mma_u8s8(int *d, const void *a, const void *b) { product("ec_mma_u8s8", products_u8s8, d, a, b); }
 
-void ec_copy(void *shared, const void *global, int bytes, int valid) {
+void ec_copy(void *shared, const void *global, int bytes, int there) {
   Machine &m = ec_machine;
   Thread &self = m.thread[m.current];
   in_shared(shared, bytes, "cp.async");
-  if (valid && (uintptr_t)global % (unsigned)bytes) ec_fault("cp.async: the address in global memory is no multiple of %d", bytes);
+  if (there && (uintptr_t)global % (unsigned)bytes) ec_fault("cp.async: the address in global memory is no multiple of %d", bytes);
   ec_note(m.current, shared, (size_t)bytes, true);
   ec_flight(m.current, shared, (size_t)bytes, true);
   memset(shared, 0xFF, (size_t)bytes);
-  self.copies.push_back({(uint8_t *)shared, (const uint8_t *)global, bytes, valid, self.groups});
+  self.copies.push_back({(uint8_t *)shared, (const uint8_t *)global, bytes, there, self.groups});
 }
 void ec_cp_commit() { ec_machine.thread[ec_machine.current].groups++; }
 void ec_cp_wait(int groups) {

@@ -160,6 +160,11 @@ EC_DEVICE void ec_cp8_if(void *shared, const void *global, int valid) {
                "r"(valid ? 8 : 0)
                : "memory");
 }
+// The first bytes of eight, and zeros after them.
+EC_DEVICE void ec_cp8_first(void *shared, const void *global, int bytes) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(ec_shared_address(shared)), "l"(global), "r"(bytes)
+               : "memory");
+}
 EC_DEVICE void ec_cp4_if(void *shared, const void *global, int valid) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4, %2;" ::"r"(ec_shared_address(shared)), "l"(global),
                "r"(valid ? 4 : 0)

@@ -41,8 +41,26 @@ def innermost(t: Type) -> int:
     return lay.order[-1] if lay.order and not lay.blocks else -1
 
 
+@dataclass(frozen=True)
+class Finish:
+    """What stores the results of a run: registers, what is read with its neighbours, and all that comes after.
+
+    Of several runs the reads should come first: a compiler that sees a store does not read before it what comes after.
+    """
+
+    declared: Stmt
+    reads: list[Stmt]
+    writes: Stmt
+
+
 def finish(frame: Block, run: Run, bound: Sequence[tuple[Value, Callable[[int], Expr]]]) -> Stmt:
     """Store the results of a run; `bound` says what the kernel computed itself, element by element of the run."""
+    made = finishing(frame, run, bound)
+    return tir.seq(made.declared, made.reads, made.writes)
+
+
+def finishing(frame: Block, run: Run, bound: Sequence[tuple[Value, Callable[[int], Expr]]]) -> Finish:
+    """As `finish`, in parts."""
     out, body = frame.out, frame.body
     axis = innermost(out.type)
     places = dict(body.places)
@@ -65,7 +83,7 @@ def finish(frame: Block, run: Run, bound: Sequence[tuple[Value, Callable[[int], 
         end = tir.seq(accesses("store", size, results, frame.place, out.type, run))
     else:
         end = tir.seq(frame.place.store_raw(tir.load(results, k), index) for k, index in enumerate(indices))
-    return tir.seq(near.loads, declared, computed, end)
+    return Finish(tir.seq(near.declared, declared), near.loads, tir.seq(computed, end))
 
 
 def _given(fn: Callable[[int], Expr], k: int) -> Callable[[Index], Expr]:
@@ -77,6 +95,7 @@ class _Near:
 
     def __init__(self, frame: Block, run: Run, places: Mapping[Value, Place]) -> None:
         self.frame, self.run, self.places = frame, run, places
+        self.declared: list[Stmt] = []
         self.loads: list[Stmt] = []
         self._registers: dict[Value, Any] = {}
 
@@ -94,7 +113,8 @@ class _Near:
     def _register(self, value: Value, place: Place, size: int) -> Any:
         if value not in self._registers:
             register, declared = tir.local((self.run.lanes,), stored(value.type.dtype), "near")
-            self.loads += [declared, *accesses("load", size, register, place, self.frame.out.type, self.run)]
+            self.declared.append(declared)
+            self.loads += accesses("load", size, register, place, self.frame.out.type, self.run)
             self._registers[value] = register
         return self._registers[value]
 

@@ -31,6 +31,7 @@ extern "C" __global__ void __launch_bounds__(128) every(half* __restrict__ A_ptr
   ec_load16_nc(acc, C_ptr + t * 4); ec_load8_nc(a, C_ptr); ec_load4_nc(a + 2, C_ptr + 3);
   ec_cp16(S_ptr + t * 8, A_ptr + t * 8); ec_cp16_if(S_ptr + t * 8, A_ptr + t * 8, t < 4);
   ec_cp8_if(S_ptr + t * 4, A_ptr + t * 4, t < 4); ec_cp4_if(buf_dyn_shmem_ptr + t * 4, A_ptr + t * 4, t < 4);
+  ec_cp8_first(S_ptr + t * 4, A_ptr + t * 4, t < 4 ? 6 : 0);
   ec_cp_commit(); ec_cp_wait3(); ec_cp_wait2(); ec_cp_wait1(); ec_cp_wait0();
   __syncthreads();
   ec_ldmatrix4(a, S_ptr + t * 8); ec_ldmatrix2(b, S_ptr + t * 8);

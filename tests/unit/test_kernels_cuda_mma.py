@@ -147,6 +147,9 @@ def emulated(problem: Problem, choice: Choice, arrays: list[Array], check: Check
     function, launch = threaded(made)
     out = problem.body.outputs[0].type
     given = [pack(a, layout or "") for a, layout in zip(arrays, choice.layouts_in, strict=True)]
+    for array, layout in zip(given, choice.layouts_in, strict=True):
+        if layout == "NHWC4c" and array.dtype == np.float16:
+            array[..., 3:] = np.nan  # padding of activations holds anything
     given.append(pack(np.ones(out.shape, dtype(out.dtype).numpy), choice.layouts_out[0]))
     buffers = [aligned(a) for a in given]
     result = buffers[-1]
@@ -181,6 +184,7 @@ def holds(problem: Problem, choice: Choice, check: Check = "none") -> None:
         Conv((1, 40, 8, 8), 16, (1, 1), stride=2, pads=(0, 0, 0, 0), then=""),
         Conv((1, 16, 7, 9), 16, (3, 1), pads=(1, 0, 0, 0), then="SiLU"),
         Conv((1, 3, 13, 13), 24, (7, 7), stride=2, pads=(3, 3, 3, 3)),
+        Conv((2, 3, 9, 8), 16, (1, 1), pads=(0, 0, 0, 0)),
         Conv((2, 5, 9, 8), 20, then="Mul"),
         Conv((1, 64, 5, 5), 255, (1, 1), pads=(0, 0, 0, 0), then="Add"),
         Conv((3, 8, 6, 6), 3, pads=(0, 1, 1, 0), then=""),

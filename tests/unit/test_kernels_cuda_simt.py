@@ -15,7 +15,7 @@ import edgec.compiler.interpret as interpreter
 from edgec.compiler import op as ops
 from edgec.compiler.ir import Array, Value
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
-from edgec.targets.kernels.cuda import conv_simt_rows, map_vector, matmul_simt_rows, planes_rows
+from edgec.targets.kernels.cuda import conv_simt_rows, map_vector, matmul_simt_rows, pixels, planes_rows
 
 CONV, MATMUL = conv_simt_rows.NAME, matmul_simt_rows.SIMT
 DEPTHWISE, GROUPED, POOL = planes_rows.DEPTHWISE, planes_rows.GROUPED, planes_rows.POOL
@@ -273,6 +273,16 @@ def test_elementwise_chains_give_the_meaning(number: int) -> None:
     out, inputs = chains()[number]
     of = problem(out, *inputs)
     check(of, few(offers(of, map_vector.NAME), lambda c: c.layouts_out, 2))
+
+
+@pytest.mark.parametrize(("shape", "kind"), [((2, 3, 5, 12), "f16"), ((1, 3, 9, 7), "f16"), ((1, 3, 20, 17), "f32")])
+def test_images_of_three_channels_in_fours(shape: tuple[int, ...], kind: str) -> None:
+    x, factor = value("f32", *shape), value("f32", 3, 1, 1)
+    scaled = ops.build("Cast", ops.build("Mul", x, factor), to=kind) if kind == "f16" else ops.build("Mul", x, factor)
+    of = problem(scaled, x, factor)
+    found = offers(of, pixels.NAME)
+    assert [c.layouts_out for c in found] == [("NHWC4c",)]
+    check(of, found)
 
 
 def test_operands_lie_side_by_side_where_they_are_read_so() -> None:

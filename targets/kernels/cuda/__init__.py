@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     mma_conv,
     mma_matmul,
     norm,
+    pixels,
     planes_rows,
     recurrent_block,
     reduce,

@@ -14,15 +14,18 @@ LANES = 16
 
 
 class Simt(Flash):
-    """Lane 16 h + x: queries h, h + 2, ... of the warp's; keys x, x + 16, ...; columns from x * at_once on."""
+    """Lane 2 x + h: queries h, h + 2, ... of the warp's; keys x, x + 16, ...; columns from x * at_once on.
 
-    partners = (1, 2, 4, 8)
-    partners_mask = 15
+    Neighbouring lanes read the same key: shared memory then serves two quarters of a warp at once.
+    """
+
+    partners = (2, 4, 8, 16)
+    partners_mask = 30
 
     def start(self) -> Stmt:
         t = self.tiles
-        self.side = self.named(self.lane >> 4, "side")
-        self.place = self.named(self.lane & 15, "place")
+        self.side = self.named(self.lane & 1, "side")
+        self.place = self.named(self.lane >> 1, "place")
         self.mine, self.held = t.rows // 2, t.nk // LANES
         self.at_once = t.columns_at_once
         self.columns = t.e // LANES  # of a lane

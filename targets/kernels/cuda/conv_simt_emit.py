@@ -11,7 +11,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 
 from ... import tir
 from ...cuda.block import pointer
-from ...cuda.vectors import Run, channel_vector, finish, vector
+from ...cuda.vectors import Finish, Run, channel_vector, finishing, vector
 from ...tir import Expr, Stmt
 from ..common import ceil_div, in_memory
 from ..conv_shape import Axis, Window, conv_operands, geometry
@@ -157,10 +157,10 @@ class Conv(Simt):
         self.offsets, stmt = channel_vector(self.frame, self.bias, column, lanes)
         return stmt
 
-    def store(self, row: Expr, column: Expr, lanes: int, acc: Any) -> Stmt:
+    def store(self, row: Expr, column: Expr, lanes: int, acc: Any) -> Finish:
         image, y, x = self.pixel(row)
         run = Run(self.index(image, column, y, x), lanes, row * self.window.channels_out + column)
-        return finish(self.frame, run, [(Value(self.problem.anchor), lambda lane: acc(lane) + self.offsets(lane))])
+        return finishing(self.frame, run, [(Value(self.problem.anchor), lambda lane: acc(lane) + self.offsets(lane))])
 
 
 def leaves(axis: Axis) -> bool:

@@ -17,6 +17,7 @@ from .cost_simt import map_us
 
 if TYPE_CHECKING:
     from ...cuda.block import Block
+    from ...cuda.vectors import Finish
     from ...tir import Expr, Stmt
 
 NAME = "map_vector__cuda"
@@ -94,29 +95,34 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 def _block(problem: Problem, frame: Block, lanes: int, turns: int, vectors: int) -> Stmt:
     from ... import tir
-    from ...cuda.vectors import Run, finish, innermost
+    from ...cuda.vectors import Run, finishing, innermost
 
     out = problem.body.outputs[0].type
     order = _order(out)
     axis = innermost(out)
 
-    def one(number: Expr) -> Stmt:
+    def one(number: Expr) -> tuple[list[Stmt], Finish]:
         start, bind = tir.let(number * lanes, "start")
         digits = tir.split(start, *(out.shape[a] for a in order))
         index: list[Expr] = [tir.i32(0)] * len(order)
         for a, digit in zip(order, digits, strict=True):
             index[a] = tir.i32(0) if out.shape[a] == 1 else digit
         if flat(problem):  # a run may go on in the next row
-            return tir.seq(bind, finish(frame, Run(tuple(index), lanes, start), []))
+            return [bind], finishing(frame, Run(tuple(index), lanes, start), [])
         index[axis], bind_inner = tir.let(index[axis], "inner")
-        return tir.seq(bind, bind_inner, finish(frame, Run(tuple(index), lanes, start), []))
+        return [bind, bind_inner], finishing(frame, Run(tuple(index), lanes, start), [])
 
-    def turn(k: int) -> Stmt:
-        number = (frame.at[0] * turns + k) * BLOCK + frame.thread
-        named, bind = tir.let(number, "number")
-        return tir.seq(bind, tir.when(named < vectors, one(named)) if vectors % (BLOCK * turns) else one(named))
+    def guarded(number: Expr, stmt: Stmt) -> Stmt:
+        return tir.when(number < vectors, stmt) if vectors % (BLOCK * turns) else stmt
 
-    return tir.seq(turn(k) for k in range(turns))
+    reads: list[Stmt] = []
+    writes: list[Stmt] = []
+    for k in range(turns):
+        number, bind = tir.let((frame.at[0] * turns + k) * BLOCK + frame.thread, "number")
+        head, made = one(number)
+        reads += [bind, *head, made.declared, guarded(number, tir.seq(made.reads)) if made.reads else tir.seq()]
+        writes.append(guarded(number, made.writes))
+    return tir.seq(reads, writes)
 
 
 def _order(t: Type) -> tuple[int, ...]:

@@ -13,7 +13,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 
 from ... import tir
 from ...cuda.block import pointer
-from ...cuda.vectors import Run, finish, vector
+from ...cuda.vectors import Finish, Run, finishing, vector
 from ...tir import Expr, Stmt
 from .matmul_simt_rows import product_of
 from .simt_emit import Simt, copied
@@ -70,7 +70,7 @@ class MatMul(Simt):
 
         return tir.unrolled(self.shares(chunks), one, "r")
 
-    def store(self, row: Expr, column: Expr, lanes: int, acc: Any) -> Stmt:
+    def store(self, row: Expr, column: Expr, lanes: int, acc: Any) -> Finish:
         lead = self.shape[:-2]
         if self.product.batch > 1:
             index = (*self.digits, row, column)
@@ -79,7 +79,7 @@ class MatMul(Simt):
             index = (*tir.split(row, *lead, self.shape[-2]), column)
             index = tuple(0 if n == 1 else x for n, x in zip(self.shape[:-1], index, strict=False)) + (column,)
             offset = row * self.product.columns + column
-        return finish(self.frame, Run(index, lanes, offset), [(Value(self.problem.anchor), acc)])
+        return finishing(self.frame, Run(index, lanes, offset), [(Value(self.problem.anchor), acc)])
 
 
 def beginning(shape: tuple[int, ...], digits: tuple[Expr, ...]) -> Expr:

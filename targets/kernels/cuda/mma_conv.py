@@ -53,6 +53,9 @@ def product_of(problem: Problem) -> Product:
     elif inputs < LEAST and kind.bytes == 1:
         spare = -channels % LEAST
         channels += spare
+    elif in_fours(w, kind.bytes):
+        inputs, spare, channels = 4 * kind.bytes, 4 - w.channels_in, 4
+        w = replace(w, channels_in=channels)
     across = kind.bytes == 2 and inputs < LEAST <= outputs
     flat = w.height.plain and w.width.plain and not spare
     return Product(
@@ -70,6 +73,11 @@ def product_of(problem: Problem) -> Product:
     )
 
 
+def in_fours(w: Window, size: int) -> bool:
+    """Whether pixels are to be wanted in fours of channels, so that one access brings all of a pixel."""
+    return w.channels_in == 3 and size == 2 and rows_together(w, size) <= piece(w.channels_in * size)
+
+
 def rows_together(w: Window, size: int) -> int:
     """Bytes that can be copied together where a row of taps is taken as one tap of more channels; 0: it cannot be."""
     if w.width.dilation > 1 or not inside(w.width) or w.width.kernel == 1:
@@ -79,11 +87,11 @@ def rows_together(w: Window, size: int) -> int:
 
 
 def layouts(problem: Problem, p: Product) -> tuple[str, ...]:
-    """Channels last; filters with K side by side, or across with all outputs of one k."""
-    weight = problem.anchor.args[1]
+    """Channels last, three of them in fours; filters with K side by side, or across with all outputs of one k."""
+    x, weight = problem.anchor.args[:2]
     padded = f"{LEAST}i" if p.spare else ""
-    filters = "HWIO" if p.across else f"OHWI{padded}"
-    return tuple(filters if v == weight else "NHWC" if len(v.shape) == 4 else "" for v in problem.body.inputs)
+    wanted = {x: "NHWC4c" if p.fours else "NHWC", weight: "HWIO" if p.across else f"OHWI{padded}"}
+    return tuple(wanted.get(v, "NHWC" if len(v.shape) == 4 else "") for v in problem.body.inputs)
 
 
 def choice(problem: Problem, tile: Tile, cost_us: float = 0.0) -> Choice:

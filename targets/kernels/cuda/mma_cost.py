@@ -16,16 +16,21 @@ from edgec.compiler.registry import Problem
 from edgec.compiler.target import Gpu
 
 from ..common import after_anchor, ceil_div, instructions
-from .mma_shape import CHUNK, F16, LEAST, STEP, TF32, Product, Tile, fitted, grid_of
+from .mma_shape import CHUNK, F16, LEAST, STEP, TF32, VECTOR, Product, Tile, fitted, grid_of
 
 KEPT = 4  # that differ in more than their stages
-REACHED = 0.85  # of the tensor cores' rate
-LATENCY = 750.0  # cycles from a load to its data in shared memory, from the L2 cache
-START = 1200.0  # cycles of a block before its first load, and after its last sum
-ARRIVE = 1800.0  # cycles until the last of several blocks has read the sums of the others
+REACHED = 0.65  # of the tensor cores' rate
+LATENCY = 700.0  # cycles from a load to its data in shared memory, from the L2 cache
+START = 850.0  # cycles of a block before its first load, and after its last sum
+ARRIVE = 2100.0  # cycles until the last of several blocks knows that it is
 LINE = 64.0  # bytes that a multiprocessor takes per cycle at most
 SHARED = 128.0  # bytes of shared memory per cycle
-ISSUE = 3.0  # instructions per cycle, of four
+ISSUE = 1.7  # instructions per cycle, of four
+COPY = 19.0  # instructions to bring a chunk of 16 bytes
+STEP_CYCLES, PRODUCT_CYCLES, STAGE_CYCLES = 30.0, 7.0, 110.0  # that a warp waits: per step, per product in it, barrier
+GATHER = 110.0  # cycles of a stage to find out where pixels lie
+WRITE = 135.0  # cycles of a vector of results that others do not hide
+MEET = 28.0  # bytes per cycle in which the last block reads the sums of the others
 OVERHEAD = 1024  # bytes of shared memory that each block takes beside its own
 SHAPES = (  # rows, columns, warps along both, warps that share K's steps
     (256, 128, 4, 2, 1),
@@ -111,7 +116,8 @@ def _dealt(p: Product, bm: int, bn: int, bk: int, warps: int) -> bool:
 
 
 def _registers(t: Tile) -> int:
-    return 28 + 6 * t.row_tiles * t.column_tiles
+    """Sums, fragments of two steps, addresses."""
+    return 32 + 12 * t.row_tiles + 4 * t.column_tiles + 4 * t.row_tiles * t.column_tiles
 
 
 def resident(t: Tile, gpu: Gpu) -> int:
@@ -124,40 +130,35 @@ def us(p: Product, t: Tile, gpu: Gpu, use: Use) -> float:
     """Time of the whole kernel."""
     grid = grid_of(p, t)
     blocks = grid.tiles * p.batch * t.split
-    active = min(blocks, gpu.multiprocessors)
     together = min(resident(t, gpu), ceil_div(blocks, gpu.multiprocessors))
     waves, rest = divmod(blocks, gpu.multiprocessors * together)
-    cycles = waves * _wave(p, t, gpu, use, together, active)
+    cycles = waves * _wave(p, t, gpu, use, gpu.multiprocessors * together)
     if rest:
-        cycles += _wave(p, t, gpu, use, ceil_div(rest, gpu.multiprocessors), min(rest, gpu.multiprocessors))
+        cycles += _wave(p, t, gpu, use, rest)
     memory = use.from_memory / (gpu.ram_gbytes * 1e3)
     return gpu.launch_us + max(cycles / (gpu.ghz * 1e3), memory) + 0.25 * memory
 
 
-def _wave(p: Product, t: Tile, gpu: Gpu, use: Use, together: int, active: int) -> float:
-    """Cycles of `together` blocks on each of the active multiprocessors."""
-    line = min(LINE, gpu.l2_gbytes / (active * gpu.ghz))
+def _wave(p: Product, t: Tile, gpu: Gpu, use: Use, blocks: int) -> float:
+    """Cycles of so many blocks at a time on the whole device."""
+    together = ceil_div(blocks, gpu.multiprocessors)
+    shared_out = blocks * gpu.ghz / gpu.l2_gbytes  # cycles for a byte of each block from the L2 cache
     rate = {F16.bytes: gpu.f16_fma, TF32.bytes: gpu.tf32_fma, 1: gpu.int8_fma}[p.kind.bytes] * REACHED
-    warps, elements = t.threads // 32, t.bk // p.kind.bytes
-    fragments = warps * (t.bk // STEP // t.wk) * (t.row_tiles * 16 + t.column_tiles * 8) * STEP
-    chunks = t.stage_bytes / CHUNK / t.threads
+    warps, elements, steps = t.threads // 32, t.bk // p.kind.bytes, t.bk // STEP // t.wk
+    fragments = warps * steps * (t.row_tiles * 16 + t.column_tiles * 8) * STEP
     piece = min(p.left, p.right)
     accesses = CHUNK / piece if piece >= LEAST else CHUNK / p.kind.bytes
-    issued = (
-        chunks * 8 * accesses + 25 + (t.bk // STEP // t.wk) * (t.row_tiles * (1 + t.column_tiles) + t.column_tiles / 2)
-    )
-    busy = max(
-        t.bm * t.bn * elements / rate,
-        (fragments + t.stage_bytes) / SHARED,
-        t.stage_bytes / line,
-        issued * warps / ISSUE,
-    )
-    # few warps do not hide the latency of fragments and products: about 35 cycles per step and barrier
-    chain = (t.bk // STEP // t.wk) * (35.0 + 8.0 * t.row_tiles * t.column_tiles * max(1.0, warps / 4)) + 60.0
+    issued = t.stage_bytes / CHUNK / t.threads * COPY * accesses + 25
+    issued += steps * (t.row_tiles * (1 + t.column_tiles) + t.column_tiles / 2)
+    busy = max(t.bm * t.bn * elements / rate, (fragments + t.stage_bytes) / SHARED, issued * warps / ISSUE)
+    near = t.stage_bytes * max(together / LINE, shared_out)
+    chain = STAGE_CYCLES + (GATHER if p.window else 0.0)
+    chain += steps * (STEP_CYCLES + PRODUCT_CYCLES * t.row_tiles * t.column_tiles * max(1.0, warps / 4))
     wait = max(LATENCY / (t.stages - 1) if piece >= LEAST else LATENCY, chain)
-    stage = max(together * busy, wait)
-    finish = t.bm * t.bn * (use.after / 128 + 8 / SHARED) * together
+    stage = max(together * busy, near, wait)
+    vectors = t.bm * t.bn / VECTOR / t.threads
+    finish = t.bm * t.bn * (use.after / 128 + 8 / SHARED) * together + WRITE * vectors
     if t.split > 1:
         part = 4.0 * t.bm * t.bn
-        finish += ARRIVE + together * part / line + part * t.split / LINE
+        finish += ARRIVE + part * max(together / LINE, shared_out) + part * t.split / MEET + WRITE * vectors
     return START + LATENCY + stage * grid_of(p, t).each + finish

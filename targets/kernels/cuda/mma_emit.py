@@ -112,12 +112,17 @@ class _Kernel:
             both = tir.seq(self.left.load(first + k, slot), self.right.load(first + k, slot))
             return tir.seq(tir.when(k < count, both), call("ec_cp_commit"))
 
-        def turn(k: Expr) -> Stmt:
+        def arrive(k: Expr) -> Stmt:
             slot = tirx.floormod(k, t.stages) * t.stage_bytes
-            return tir.seq(call(f"ec_cp_wait{t.stages - 2}"), barrier(), fetch(k + ahead), self.warp.multiply(slot))
+            return tir.seq(call(f"ec_cp_wait{t.stages - 2}"), barrier(), self.warp.first(slot))
+
+        def turn(k: Expr) -> Stmt:  # past the last stage fragments are read that nobody multiplies
+            slot = tirx.floormod(k, t.stages) * t.stage_bytes
+            return tir.seq(fetch(k + ahead), self.warp.multiply(slot, arrive(k + 1)))
 
         start = self._ahead([(first + k, tir.i32(k) < count, k * t.stage_bytes) for k in range(ahead)])
-        return tir.seq(start, bind, tir.loop(many if grid.each > WRITTEN_OUT else count, turn, "k"), barrier())
+        turns = tir.loop(many if grid.each > WRITTEN_OUT else count, turn, "k")
+        return tir.seq(start, bind, arrive(tir.i32(0)), turns, barrier())
 
     def _ahead(self, stages: Sequence[tuple[Expr, Expr, int]]) -> Stmt:
         """Begins to fetch the first stages (step, whether it is one, where it comes to lie): of constants before all

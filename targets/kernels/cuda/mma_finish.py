@@ -1,7 +1,9 @@
 """What becomes of the sums of a block: partial ones are added up by the last block, then all that follows is computed.
 
 A thread takes eight neighbouring columns of a row at a time: inputs of the body that have a number for each of them are
-read in vectors, and so is the result written, where rows are whole vectors.
+read in vectors, and so is the result written, where rows are whole vectors. All that some vectors read comes before the
+first of them is written: what is written could be what is read, for all that the compiler knows, and each vector would
+wait for memory anew.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 I32, U32, F32 = "int32", "uint32", "float32"
 Indexed = Callable[[Expr, Expr, Expr], Index]  # number of the product, row, column -> logical index of the result
+TOGETHER = 4  # vectors whose reads come first
 WORDS = {"f16": 4, "f32": 8, "i32": 8, "u8": 2, "i8": 2}  # 32-bit words of a vector
 
 
@@ -34,35 +37,50 @@ class Finish:
     def __init__(self, work: Work, indexed: Indexed) -> None:
         self.work, self.indexed = work, indexed
         self.kind = work.product.kind.sums
-        self.sums, self._alloc = tir.local((VECTOR,), self.kind, "done")
+        t = work.tile
+        self.turns = -(-t.bm * t.bn // VECTOR // t.threads)  # vectors of a thread
+        self.together = next(n for n in range(TOGETHER, 0, -1) if self.turns % n == 0)
+        self.sums, self._alloc = tir.local((VECTOR * self.together,), self.kind, "done")
         self.whole = work.product.n % VECTOR == 0  # rows of the result are whole vectors
         self.across = work.tile.bn // VECTOR  # vectors in a row of the block
 
     def statements(self) -> Stmt:
         if self.work.tile.split == 1:
-            return tir.seq(
-                self._alloc, self._each(lambda row, column: tir.seq(self._own(row, column), self._out(row, column)))
-            )
-        return tir.seq(self._alloc, self._each(self._put_aside), self._when_last(self._each(self._gathered)))
+            return tir.seq(self._alloc, self._results(self._own))
+        return tir.seq(self._alloc, self._put_aside(), self._when_last(self._results(self._gathered)))
 
-    def _each(self, body: Callable[[Expr, Expr], Stmt]) -> Stmt:
-        """All vectors of the block: `body(row, column)` within it."""
+    def _vector(self, turn: Expr) -> tuple[Expr, Expr, Callable[[Stmt], Stmt]]:
+        """Row and column within the block of one of a thread's vectors, and what guards it."""
         t = self.work.tile
         count = t.bm * self.across
+        number = turn * t.threads + self.work.thread
+        row, column = tirx.floordiv(number, self.across), tirx.floormod(number, self.across) * VECTOR
+        return row, column, lambda stmt: stmt if count % t.threads == 0 else tir.when(number < count, stmt)
 
-        def one(k: Expr) -> Stmt:
-            number = k * t.threads + self.work.thread
-            row, column = tirx.floordiv(number, self.across), tirx.floormod(number, self.across) * VECTOR
-            stmt = body(row, column)
-            return stmt if count % t.threads == 0 else tir.when(number < count, stmt)
+    def _results(self, gather: Callable[[int, Expr, Expr], Stmt]) -> Stmt:
+        """All vectors of the block, some at a time; `gather(g, row, column)` brings the sums of the g-th of them."""
 
-        return tir.unrolled(-(-count // t.threads), one, "vector")
+        def some(turn: Expr) -> Stmt:
+            reads: list[Stmt] = []
+            writes: list[Stmt] = []
+            for g in range(self.together):
+                row, column, guarded = self._vector(turn * self.together + g)
+                m, bind_m = tir.let(self.work.row + row, "m")
+                n, bind_n = tir.let(self.work.column + column, "n")
+                vector = Vector(self, m, n, g * VECTOR)
+                alloc, loads, stores = vector.statements()
+                reads += [bind_m, bind_n, *alloc, guarded(tir.seq(gather(g, row, column), self._inside(m, n, loads)))]
+                writes.append(guarded(self._inside(m, n, stores)))
+            return tir.seq(reads, writes)
 
-    def _own(self, row: Expr, column: Expr) -> Stmt:
+        return tir.unrolled(self.turns // self.together, some, "vector")
+
+    def _own(self, g: int, row: Expr, column: Expr) -> Stmt:
         """Sums of this block from shared memory."""
         place = row * self.work.tile.pitch + column * 4
         return tir.seq(
-            call("ec_load16", pointer(self.sums, 4 * h), pointer(self.work.shared, place + 16 * h)) for h in range(2)
+            call("ec_load16", pointer(self.sums, VECTOR * g + 4 * h), pointer(self.work.shared, place + 16 * h))
+            for h in range(2)
         )
 
     # ---- several blocks
@@ -72,11 +90,16 @@ class Finish:
         t = self.work.tile
         return ((self.work.number * t.split + part) * (t.bm * t.bn) + row * t.bn + column) * 4
 
-    def _put_aside(self, row: Expr, column: Expr) -> Stmt:
-        where = self._aside(self.work.part, row, column)
+    def _put_aside(self) -> Stmt:
         scratch = self.work.block.scratch
-        stored = [call("ec_store16", pointer(scratch, where + 16 * h), pointer(self.sums, 4 * h)) for h in range(2)]
-        return tir.seq(self._own(row, column), stored)
+
+        def one(turn: Expr) -> Stmt:
+            row, column, guarded = self._vector(turn)
+            where = self._aside(self.work.part, row, column)
+            stored = [call("ec_store16", pointer(scratch, where + 16 * h), pointer(self.sums, 4 * h)) for h in range(2)]
+            return guarded(tir.seq(self._own(0, row, column), stored))
+
+        return tir.unrolled(self.turns, one, "vector")
 
     def _when_last(self, stmt: Stmt) -> Stmt:
         """Run by the block that comes last of those that share a tile."""
@@ -96,9 +119,9 @@ class Finish:
             tir.when(tirx.NE(tir.load(flag, 0), 0), stmt),
         )
 
-    def _gathered(self, row: Expr, column: Expr) -> Stmt:
+    def _gathered(self, g: int, row: Expr, column: Expr) -> Stmt:
         """The sums of all parts, in the order of K."""
-        t, zero = self.work.tile, tir.lit(0, self.kind)
+        t, zero, first = self.work.tile, tir.lit(0, self.kind), VECTOR * g
         other, alloc = tir.local((VECTOR,), self.kind, "part")
 
         def add(part: Expr) -> Stmt:
@@ -107,34 +130,31 @@ class Finish:
                 call("ec_load16", pointer(other, 4 * h), pointer(self.work.block.scratch, where + 16 * h))
                 for h in range(2)
             ]
-            sums = [tir.store(self.sums, tir.load(self.sums, j) + tir.load(other, j), j) for j in range(VECTOR)]
+            sums = [
+                tir.store(self.sums, tir.load(self.sums, first + j) + tir.load(other, j), first + j)
+                for j in range(VECTOR)
+            ]
             return tir.seq(read, sums)
 
-        clear = [tir.store(self.sums, zero, j) for j in range(VECTOR)]
-        return tir.seq(alloc, clear, tir.unrolled(t.split, add, "part"), self._out(row, column))
+        clear = [tir.store(self.sums, zero, first + j) for j in range(VECTOR)]
+        return tir.seq(alloc, clear, tir.unrolled(t.split, add, "part"))
 
     # ---- what follows the anchor
 
-    def _out(self, row: Expr, column: Expr) -> Stmt:
-        p = self.work.product
-        m, bind_m = tir.let(self.work.row + row, "m")
-        n, bind_n = tir.let(self.work.column + column, "n")
-        inside = []
+    def _inside(self, m: Expr, n: Expr, stmts: list[Stmt]) -> Stmt:
+        p, stmt = self.work.product, tir.seq(stmts)
         if p.m % self.work.tile.bm:
-            inside.append(m < p.m)
+            stmt = tir.when(m < p.m, stmt)
         if p.n % self.work.tile.bn:
-            inside.append(n < p.n)
-        stmt = Vector(self, m, n).statements()
-        for condition in inside:
-            stmt = tir.when(condition, stmt)
-        return tir.seq(bind_m, bind_n, stmt)
+            stmt = tir.when(n < p.n, stmt)
+        return stmt
 
 
 class Vector:
-    """Eight results of a row."""
+    """Eight results of a row, whose sums are in registers from `first` on."""
 
-    def __init__(self, finish: Finish, m: Expr, n: Expr) -> None:
-        self.finish, self.m, self.n = finish, m, n
+    def __init__(self, finish: Finish, m: Expr, n: Expr, first: int) -> None:
+        self.finish, self.m, self.n, self.first = finish, m, n, first
         self.work = finish.work
         self.block = self.work.block
         p = self.work.product
@@ -142,17 +162,20 @@ class Vector:
         self.columns = [n + j for j in range(VECTOR)]
         self.index = [finish.indexed(self.work.batch, m, c) for c in self.columns]
 
-    def statements(self) -> Stmt:
+    def statements(self) -> tuple[list[Stmt], list[Stmt], list[Stmt]]:
+        """Registers, reads, and all that comes after them."""
         body, anchor = self.block.body, Value(self._anchor)
         before = dict(body.places)
-        head: list[Stmt] = []
+        alloc: list[Stmt] = []
+        reads: list[Stmt] = []
         if self.finish.whole:
             for value, place in before.items():
                 if value not in self._anchor.args[:2]:
-                    head += self._hold(value, place)
+                    made, read = self._hold(value, place)
+                    alloc, reads = alloc + made, reads + read
         body.bind(anchor, lambda index: body.rounded(anchor, self._sum(index)))
         try:
-            return tir.seq(head, self._stores())
+            return alloc, reads, [self._stores()]
         finally:
             body.places = before
 
@@ -167,24 +190,24 @@ class Vector:
     def _sum(self, index: Index) -> Expr:
         """The anchor's result: bias added."""
         j = self._which(index)
-        total = tir.load(self.finish.sums, j)
+        total = tir.load(self.finish.sums, self.first + j)
         if len(self._anchor.args) > 2:
             bias = self._anchor.args[2]
             at = (self.columns[j],) if bias.shape != (1,) else (0,)
             total = total + tirx.Cast(self.finish.kind, widen(self.block.body.at(bias, at)))
         return total
 
-    def _hold(self, value: Value, place: Place) -> list[Stmt]:
-        """Reads eight numbers of an input at once, where they lie side by side."""
+    def _hold(self, value: Value, place: Place) -> tuple[list[Stmt], list[Stmt]]:
+        """Reads eight numbers of an input at once, where they lie side by side: registers, reads."""
         name = value.type.dtype
         if name not in WORDS:
-            return []
+            return [], []
         if value.type.size == self.work.product.n and max(value.shape) == value.type.size:
             where, same = self.n, _of_column
         elif value.shape == self.block.out.shape and value.type.layout == self.block.place.type.layout:
             where, same = self.flat, _of_all
         else:
-            return []
+            return [], []
         words, alloc = tir.local(
             (WORDS[name],), "float32" if name == "f32" else "int32" if name == "i32" else U32, "held"
         )
@@ -204,7 +227,7 @@ class Vector:
             call(f"ec_load{size}", pointer(words, w), pointer(flat, where + w * VECTOR // WORDS[name]))
             for w in range(0, WORDS[name], 4)
         ]
-        return [alloc, tirx.DeclBuffer(flat, data=place.buffer.data), *reads]
+        return [alloc, tirx.DeclBuffer(flat, data=place.buffer.data)], reads
 
     def _stores(self) -> Stmt:
         place, p = self.block.place, self.work.product

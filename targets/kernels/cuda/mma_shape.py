@@ -70,6 +70,11 @@ class Product:
     def macs(self) -> int:
         return self.batch * self.m * self.n * self.k
 
+    @property
+    def fours(self) -> bool:
+        """Whether a pixel's channels, and nothing that means anything after them, are one piece."""
+        return self.spare > 0 and self.left == self.channels * self.kind.bytes == 8
+
 
 @dataclass(frozen=True)
 class Tile:

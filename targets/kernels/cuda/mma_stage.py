@@ -122,6 +122,11 @@ class Side(ABC):
         return self.product.k % self.each_stage != 0
 
     @property
+    def meant(self) -> int:
+        """Bytes of a piece that mean something, where the rest is to be zero."""
+        return 0
+
+    @property
     def starts(self) -> range:
         """Where in a chunk elements begin that are copied together, or one by one."""
         return range(0, self.each_chunk, max(1, self.piece // self.size) if self.piece >= LEAST else 1)
@@ -135,6 +140,9 @@ class Side(ABC):
 
     def _piece(self, target: Expr, place: Expr, valid: Expr | None) -> Stmt:
         source = pointer(self.data, place)
+        if self.meant:
+            there = tir.i32(self.meant) if valid is None else tirx.Select(valid, tir.i32(self.meant), tir.i32(0))
+            return call(f"ec_cp{self.piece}_first", target, source, there)
         if valid is None and self.piece == CHUNK:
             return call("ec_cp16", target, source)
         if valid is None or not self.fill:
@@ -171,8 +179,10 @@ class Rows(Side):
     def prepare(self) -> Stmt:
         def one(turn: Expr, row: Expr) -> Stmt:
             at = self.first + row
-            if self.limit % self.share.rows:
-                at = tirx.min(at, tir.i32(self.limit - 1))
+            if (
+                self.limit % self.share.rows
+            ):  # what is not there reads other rows: many that read one wait for each other
+                at = tirx.floormod(at, tir.i32(self.limit))
             return tir.store(self.base, self.start + at * self.product.k, turn)
 
         return tir.seq(self._alloc, self.share.each(one))
@@ -228,9 +238,13 @@ class Windows(Side):
         return self.product.window
 
     @property
+    def meant(self) -> int:
+        return (self.product.channels - self.product.spare) * self.size if self.product.fours else 0
+
+    @property
     def checked(self) -> bool:
-        """Whether some elements are not there."""
-        return self.padded or self.ragged or self.product.spare > 0
+        """Whether some pieces are not there."""
+        return self.padded or self.ragged or (self.product.spare > 0 and not self.product.fours)
 
     def prepare(self) -> Stmt:
         w, p = self._window, self.product
@@ -238,7 +252,7 @@ class Windows(Side):
         def one(turn: Expr, row: Expr) -> Stmt:
             at = self.first + row
             if p.m % self.tile.bm:
-                at = tirx.min(at, tir.i32(p.m - 1))
+                at = tirx.floormod(at, tir.i32(p.m))
             image, y, x = tir.split(at, w.batch, w.height.out, w.width.out)
             top, left = y * w.height.stride - w.height.pad, x * w.width.stride - w.width.pad
             base = ((image * w.height.size + top) * w.width.size + left) * w.channels_in
@@ -266,7 +280,7 @@ class Windows(Side):
         there = []
         if self.ragged:
             there.append(k < self.product.k)
-        if self.product.spare:
+        if self.product.spare and not self.product.fours:
             there.append(channel < c - self.product.spare)
         if there:
             need = need | tirx.Select(reduce(tirx.And, there), none, tir.lit(1 << MASK_BITS, U32))

@@ -37,16 +37,21 @@ class Warp:
             head += [self._alloc_columns, *columns]
         return tir.seq(head)
 
-    def multiply(self, slot: Expr) -> Stmt:
-        """All steps of a stage; the fragments of the next step are read before those of this one are multiplied."""
+    def first(self, slot: Expr) -> Stmt:
+        """The fragments of a stage's first step."""
+        return self._fragments(slot, tir.i32(0))
+
+    def multiply(self, slot: Expr, after: Stmt) -> Stmt:
+        """All steps of a stage, whose first fragments were read; those of the next step are read before this one's are
+        multiplied. `after`: what waits for the next stage, and reads its first fragments."""
+        if self.steps == 1:
+            return tir.seq(self._products(tir.i32(0)), after)
+        last = self.steps - 1
 
         def step(s: Expr) -> Stmt:
-            more = self._fragments(slot, s + 1)
-            if self.steps == 1:
-                return self._products(s)
-            return tir.seq(tir.when(s + 1 < self.steps, more), self._products(s))
+            return tir.seq(self._fragments(slot, s + 1), self._products(s))
 
-        return tir.seq(self._fragments(slot, tir.i32(0)), tir.unrolled(self.steps, step, "step"))
+        return tir.seq(tir.unrolled(last, step, "step"), after, self._products(tir.i32(last)))
 
     def _fragments(self, slot: Expr, step: Expr) -> Stmt:
         t, lane = self.work.tile, self.work.lane

@@ -17,9 +17,12 @@ from edgec.compiler.registry import Emitted, Problem
 
 from ... import tir
 from ...cuda.block import Block, barrier, call, emit_grid, pointer, pure, result, wait
+from ...cuda.vectors import Finish
 from ...tir import Buffer, Expr, Stmt
 from ..common import input_index
 from .simt_tile import PAD, Product, Tile
+
+TOGETHER = 4  # rows of results whose operands are read before the first is written
 
 
 class Simt(ABC):
@@ -52,7 +55,7 @@ class Simt(ABC):
         return tir.seq()
 
     @abstractmethod
-    def store(self, row: Expr, column: Expr, lanes: int, acc: Any) -> Stmt:
+    def store(self, row: Expr, column: Expr, lanes: int, acc: Any) -> Finish:
         """Results `column` .. of a row in range; `acc(lane)` is the accumulator."""
 
     @property
@@ -85,11 +88,11 @@ class Simt(ABC):
         floats = t.stage * t.stages
         self.shared = tirx.decl_buffer((floats,), "float32", "stages", scope="shared.dyn")
         warp, lane = tirx.floordiv(self.thread, 32), tirx.floormod(self.thread, 32)
-        self.own_row, bind_row = tir.let(
-            tirx.floordiv(warp, t.warp_columns) * (4 * t.height) + tirx.floordiv(lane, 8), "own_row"
-        )
+        # lanes 2i and 2i + 1 share columns, 2i and 2i + 2 rows: shared memory serves two quarters of a warp at once
+        down, side = tirx.floordiv(lane, 16) * 2 + tirx.floormod(lane, 2), tirx.floormod(tirx.floordiv(lane, 2), 8)
+        self.own_row, bind_row = tir.let(tirx.floordiv(warp, t.warp_columns) * (4 * t.height) + down, "own_row")
         self.own_column, bind_column = tir.let(
-            tirx.floormod(warp, t.warp_columns) * (8 * t.width) + tirx.floormod(lane, 8) * 4, "own_column"
+            tirx.floormod(warp, t.warp_columns) * (8 * t.width) + side * 4, "own_column"
         )
         self.acc, declared = tir.local((t.height * t.width,), "float32", "acc")
         clear = tir.unrolled(t.height * t.width, lambda i: tir.store(self.acc, tir.lit(0, "float32"), i))
@@ -164,15 +167,24 @@ class Simt(ABC):
         t = self.tile
         rows_guarded, columns_guarded = self.product.rows % t.rows != 0, self.product.columns % t.columns != 0
 
-        def piece(i: Expr, h: Expr, column: Expr, start: int) -> Stmt:
-            row, at = self.row0 + self.own_row + i * 4, i * t.width + h * 4 + start
-            stored = self.store(row, column, self.lanes, lambda lane: tir.load(self.acc, at + lane))
-            return tir.when(row < self.product.rows, stored) if rows_guarded else stored
+        def guarded(row: Expr, stmt: Stmt) -> Stmt:
+            return tir.when(row < self.product.rows, stmt) if rows_guarded else stmt
+
+        def pieces(some: Expr, h: Expr, column: Expr, start: int) -> Stmt:
+            reads: list[Stmt] = []
+            writes: list[Stmt] = []
+            for i in (some * TOGETHER + g for g in range(TOGETHER)):
+                row, at = self.row0 + self.own_row + i * 4, i * t.width + h * 4 + start
+                made = self.store(row, column, self.lanes, lambda lane, at=at: tir.load(self.acc, at + lane))
+                reads += [made.declared, guarded(row, tir.seq(made.reads)) if made.reads else None]
+                writes.append(guarded(row, made.writes))
+            return tir.seq(reads, writes)
 
         def part(h: Expr, start: int) -> Stmt:
             column, bind = tir.let(self.column0 + self.own_column + h * 32 + start, "column")
             first = self.before(column, self.lanes)
-            inside = tir.seq(first, tir.unrolled(t.height, lambda i: piece(i, h, column, start), "i"))
+            each = tir.unrolled(t.height // TOGETHER, lambda i: pieces(i, h, column, start), "i")
+            inside = tir.seq(first, each)
             return tir.seq(bind, tir.when(column < self.product.columns, inside) if columns_guarded else inside)
 
         return tir.unrolled(t.width // 4, lambda h: tir.seq(part(h, s) for s in range(0, 4, self.lanes)), "h")
