@@ -156,7 +156,7 @@ int cuDeviceGet(int *device, int ordinal)
 int cuDeviceGetAttribute(int *value, int attribute, int)
 {
     const int arch = number("EDGEC_EMULATED_ARCH", 0);
-    *value = attribute == 75 ? arch / 10 : attribute == 76 ? arch % 10 : 0;
+    *value = attribute == 75 ? arch / 10 : attribute == 76 ? arch % 10 : attribute == 16 ? 8 : 0;
     return CUDA_SUCCESS;
 }
 

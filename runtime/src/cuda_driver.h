@@ -22,7 +22,7 @@ enum { /* results */
     CU_NEW_PTX = 222,
     CU_DRIVER_MISMATCH = 803
 };
-enum { CU_MAJOR = 75, CU_MINOR = 76 };      /* device attributes: compute capability */
+enum { CU_MULTIPROCESSORS = 16, CU_MAJOR = 75, CU_MINOR = 76 }; /* device attributes; the last: compute capability */
 enum { CU_SHARED_BYTES = 8 };               /* function attribute: most dynamic shared memory */
 enum { CU_NON_BLOCKING = 1 };               /* stream flag: does not wait for the default stream */
 enum { CU_THREAD_LOCAL = 1 };               /* capture mode */

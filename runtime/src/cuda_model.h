@@ -13,7 +13,8 @@ typedef struct cuda_shared {
     cu_device device;
     cu_context context;
     uint32_t users;
-    bool early; /* a kernel may begin before the one before it has ended: all of them wait for that */
+    bool early; /* a kernel may begin before the one before it has ended: all of them wait for that ... */
+    uint32_t most_blocks; /* ... where that one has no more blocks: waiting blocks must not take the place of others */
     cu_address weights;
     cu_module *modules;
     cu_function *functions; /* of each step; NULL where the runtime does it */
@@ -44,10 +45,10 @@ EC_HIDDEN void cuda_leave(const cuda_shared *shared);
 
 EC_HIDDEN cu_address cuda_place(const ec_model *model, ec_ref ref);
 
-/* The context is current.  What is queued on a stream (`after_kernel`: whether what the stream did last is a kernel of
- * the model; NULL where nobody knows) ... */
+/* The context is current.  What is queued on a stream (`may_begin`: whether what the stream did last is a kernel behind
+ * which another may begin early; NULL where nobody knows) ... */
 EC_HIDDEN ec_status cuda_copy_inputs(const ec_model *model, cu_stream stream);
-EC_HIDDEN ec_status cuda_queue_step(const ec_model *model, uint32_t index, cu_stream stream, bool *after_kernel);
+EC_HIDDEN ec_status cuda_queue_step(const ec_model *model, uint32_t index, cu_stream stream, bool *may_begin);
 EC_HIDDEN ec_status cuda_copy_outputs(const ec_model *model, cu_stream stream);
 
 /* ... and what waits for the model's stream: nothing else, or a few bytes that are needed here. */

@@ -139,10 +139,10 @@ static ec_status run_profiled(const ec_model *model)
 
 static ec_status queue_steps(const ec_model *model, cu_stream stream)
 {
-    bool after_kernel = false;
+    bool may_begin = false;
     ec_status status = EC_OK;
     for (uint32_t i = 0; i < model->desc->n_steps && status == EC_OK; i++)
-        status = cuda_queue_step(model, i, stream, &after_kernel);
+        status = cuda_queue_step(model, i, stream, &may_begin);
     return status;
 }
 

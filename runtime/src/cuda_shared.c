@@ -112,19 +112,27 @@ static ec_status find_functions(cuda_shared *shared)
     return EC_OK;
 }
 
-static bool is_set(const char *variable)
+static uint32_t number(const char *variable, uint32_t otherwise)
 {
     const char *text = getenv(variable);
-    return text != NULL && text[0] != '\0' && strcmp(text, "0") != 0;
+    uint32_t value = 0;
+    if (text == NULL || text[0] == '\0')
+        return otherwise;
+    for (; *text >= '0' && *text <= '9' && value < 100000000; text++)
+        value = 10 * value + (uint32_t)(*text - '0');
+    return value;
 }
 
 static ec_status load_code(cuda_shared *shared)
 {
-    int major = 0, minor = 0;
+    int major = 0, minor = 0, multiprocessors = 0;
     ec_status status = CUDA(shared->driver, cuDeviceGetAttribute, &major, CU_MAJOR, shared->device);
     if (status == EC_OK)
         status = CUDA(shared->driver, cuDeviceGetAttribute, &minor, CU_MINOR, shared->device);
-    shared->early = shared->driver->early && !is_set("EDGEC_CUDA_PLAIN");
+    if (status == EC_OK)
+        status = CUDA(shared->driver, cuDeviceGetAttribute, &multiprocessors, CU_MULTIPROCESSORS, shared->device);
+    shared->most_blocks = number("EDGEC_CUDA_EARLY", (uint32_t)multiprocessors);
+    shared->early = shared->driver->early;
     for (uint32_t i = 0; i < shared->desc->device->n_modules && status == EC_OK; i++)
         status = load_module(shared, i, (uint32_t)(10 * major + minor), &shared->modules[i]);
     return status == EC_OK ? find_functions(shared) : status;

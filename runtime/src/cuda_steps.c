@@ -145,9 +145,15 @@ static ec_status launch_kernel(const ec_model *model, uint32_t index, cu_stream 
     return CUDA(driver_of(model), cuLaunchKernelEx, &how, function, params, NULL);
 }
 
-/* A kernel begins early only behind a kernel: that one says when, and waits itself for all before it. */
-ec_status cuda_queue_step(const ec_model *model, uint32_t index, cu_stream stream, bool *after_kernel)
+static bool is_small(const cuda_shared *shared, const uint32_t *grid)
 {
+    return (uint64_t)grid[0] * grid[1] * grid[2] <= shared->most_blocks;
+}
+
+/* A kernel begins early only behind a kernel: that one says when, and waits itself for all before it. */
+ec_status cuda_queue_step(const ec_model *model, uint32_t index, cu_stream stream, bool *may_begin)
+{
+    const cuda_shared *shared = instance_of(model)->shared;
     const ec_step *step = &model->desc->steps[index];
     const ec_launch *launch = &model->desc->device->launches[index];
     const bool is_kernel = launch->kernel != NULL;
@@ -155,12 +161,11 @@ ec_status cuda_queue_step(const ec_model *model, uint32_t index, cu_stream strea
     if (step->tasks == 0 || (is_kernel && (launch->grid[0] == 0 || launch->grid[1] == 0 || launch->grid[2] == 0)))
         return EC_OK;
     if (is_kernel)
-        status = launch_kernel(model, index, stream,
-                               after_kernel != NULL && *after_kernel && instance_of(model)->shared->early);
+        status = launch_kernel(model, index, stream, may_begin != NULL && *may_begin && shared->early);
     else
         status = run_own(model, step, stream);
-    if (after_kernel != NULL)
-        *after_kernel = is_kernel;
+    if (may_begin != NULL)
+        *may_begin = is_kernel && is_small(shared, launch->grid);
     if (status != EC_OK)
         cuda_blame(step->name);
     return status;

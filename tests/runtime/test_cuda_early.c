@@ -51,8 +51,8 @@ static void all_but_the_first(void)
     CHECK(scores[0] == 0.125f && scores[3] == 0.25f);
     CHECK_EQ(early_with("EDGEC_EMULATED_FAIL", "cuMemHostRegister_v2=1"), 2);
     CHECK_EQ(early_of(&norm_desc, note), 0);
-    CHECK_EQ(early_with("EDGEC_CUDA_PLAIN", "1"), 0);
-    CHECK_EQ(early_with("EDGEC_CUDA_PLAIN", "0"), 2);
+    CHECK_EQ(early_with("EDGEC_CUDA_EARLY", "0"), 0);
+    CHECK_EQ(early_with("EDGEC_CUDA_EARLY", "1000"), 2);
 }
 
 static void none_of_older_code(void)

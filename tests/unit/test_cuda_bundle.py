@@ -263,7 +263,7 @@ def test_kernels_begin_early(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("EDGEC_EMULATED_ARCH", "90")
     assert early_launches(made[90]) == 1
     assert early_launches(made[89]) == 0
-    monkeypatch.setenv("EDGEC_CUDA_PLAIN", "1")
+    monkeypatch.setenv("EDGEC_CUDA_EARLY", "1")  # the kernel in front has two blocks
     assert early_launches(made[90]) == 0
 
 
