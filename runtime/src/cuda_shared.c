@@ -131,7 +131,7 @@ static ec_status load_code(cuda_shared *shared)
         status = CUDA(shared->driver, cuDeviceGetAttribute, &minor, CU_MINOR, shared->device);
     if (status == EC_OK)
         status = CUDA(shared->driver, cuDeviceGetAttribute, &multiprocessors, CU_MULTIPROCESSORS, shared->device);
-    shared->most_blocks = number("EDGEC_CUDA_EARLY", (uint32_t)multiprocessors);
+    shared->most_blocks = number("EDGEC_CUDA_EARLY", (uint32_t)multiprocessors / 2); /* as an H100 was seen to like it */
     shared->early = shared->driver->early;
     for (uint32_t i = 0; i < shared->desc->device->n_modules && status == EC_OK; i++)
         status = load_module(shared, i, (uint32_t)(10 * major + minor), &shared->modules[i]);

@@ -24,8 +24,8 @@
  *           ec_run_async began it ec_wait, answers EC_ERR_DEVICE.
  *
  * EDGEC_CUDA_DRIVER names another driver library than libcuda.so.1.  Where the device (compute capability 9.0) and the
- * driver (CUDA 12.3) know how, a kernel of a graph begins before the one before it has ended, if that has no more blocks
- * than the device has multiprocessors; EDGEC_CUDA_EARLY, read when the first instance opens, is another number of blocks
+ * driver (CUDA 12.3) know how, a kernel of a graph begins before the one before it has ended, if that has blocks for no
+ * more than half of the multiprocessors; EDGEC_CUDA_EARLY, read when the first instance opens, is another number of blocks
  * (0: none begins early).
  */
 #ifndef EDGEC_CUDA_H
