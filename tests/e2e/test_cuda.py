@@ -30,7 +30,7 @@ _KNOWN = {model.name: model for model in MODELS}
 
 
 def _photograph() -> dict[str, Any]:
-    """A picture as yunet takes it. It finds no faces in noise, and of outputs near zero f16 leaves nothing to compare."""
+    """A picture as yunet takes it: it finds no faces in noise, and of outputs near zero f16 leaves nothing."""
     image = pytest.importorskip("PIL.Image")
     files = sorted((zoo.FOLDER.parent / "data" / "coco" / "images").glob("*.jpg"))
     if not files:
