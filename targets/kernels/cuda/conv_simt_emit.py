@@ -11,10 +11,10 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 
 from ... import tir
 from ...cuda.block import pointer
-from ...cuda.vectors import Finish, Run, channel_vector, finishing, vector
 from ...tir import Expr, Stmt
 from ..common import ceil_div, in_memory
 from ..conv_shape import Axis, Window, conv_operands, geometry
+from .epilogue import Finish, Run, channel_vector, finishing, vector
 from .simt_emit import Simt, copied
 from .simt_tile import PAD, Tile, tile_of
 

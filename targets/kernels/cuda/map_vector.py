@@ -17,8 +17,8 @@ from .cost_simt import map_us
 
 if TYPE_CHECKING:
     from ...cuda.block import Block
-    from ...cuda.vectors import Finish
     from ...tir import Expr, Stmt
+    from .epilogue import Finish
 
 NAME = "map_vector__cuda"
 BLOCK = 256  # threads
@@ -95,7 +95,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 def _block(problem: Problem, frame: Block, lanes: int, turns: int, vectors: int) -> Stmt:
     from ... import tir
-    from ...cuda.vectors import Run, finishing, innermost
+    from .epilogue import Run, finishing, innermost
 
     out = problem.body.outputs[0].type
     order = _order(out)

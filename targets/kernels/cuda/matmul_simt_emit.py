@@ -13,8 +13,8 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 
 from ... import tir
 from ...cuda.block import pointer
-from ...cuda.vectors import Finish, Run, finishing, vector
 from ...tir import Expr, Stmt
+from .epilogue import Finish, Run, finishing, vector
 from .matmul_simt_rows import product_of
 from .simt_emit import Simt, copied
 from .simt_tile import PAD, Tile, tile_of

@@ -19,11 +19,11 @@ from ... import scalar, tir
 from ...access import Place
 from ...conversions import fetched, stored, widen
 from ...cuda.block import Block, call, emit_grid, pointer, pure
-from ...cuda.vectors import ACCESS, Run, channel_vector, finish
 from ...tir import Buffer, Expr, Stmt
 from ..common import ceil_div, in_memory
 from ..conv_shape import Axis, Window
 from ..reduce_stages import add
+from .epilogue import ACCESS, Run, channel_vector, finish
 from .planes_rows import BLOCK, Share, pads_after, share_of, window_of
 
 UNROLLED_ROWS = 3  # of a window; the loop over more of them stays one

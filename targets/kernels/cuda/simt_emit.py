@@ -17,9 +17,9 @@ from edgec.compiler.registry import Emitted, Problem
 
 from ... import tir
 from ...cuda.block import Block, barrier, call, emit_grid, pointer, pure, result, wait
-from ...cuda.vectors import Finish
 from ...tir import Buffer, Expr, Stmt
 from ..common import input_index
+from .epilogue import Finish
 from .simt_tile import PAD, Product, Tile
 
 TOGETHER = 4  # rows of results whose operands are read before the first is written

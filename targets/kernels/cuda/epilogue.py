@@ -12,12 +12,12 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import layout
 
-from .. import tir
-from ..access import Place
-from ..body import align
-from ..conversions import fetched, put, stored, widen
-from ..tir import Expr, Index, Stmt
-from .block import Block, call, pointer
+from ... import tir
+from ...access import Place
+from ...body import align
+from ...conversions import fetched, put, stored, widen
+from ...cuda.block import Block, call, pointer
+from ...tir import Expr, Index, Stmt
 
 ACCESS = frozenset({4, 8, 16})  # bytes that one instruction moves
 SIZES = ACCESS | {32}
