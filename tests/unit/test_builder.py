@@ -73,7 +73,7 @@ def test_objects_come_with_their_numbers() -> None:
             builder.start(given, TARGET)
             built = dict(builder.results())
             assert sorted(built) == [0, 1, 2]
-            assert all(given[i].symbol.encode() in data and tasks >= 1 for i, (data, tasks) in built.items())
+            assert all(given[i].symbol.encode() in made.code and made.tasks >= 1 for i, made in built.items())
 
 
 def test_what_a_process_has_built_it_does_not_build_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +87,7 @@ def test_what_a_process_has_built_it_does_not_build_again(monkeypatch: pytest.Mo
         for given, target in ((first, TARGET), (second, TARGET), (second, TARGET), (first, find_target("x86-avx512"))):
             builder.start(given, target)
             results = dict(builder.results())
-            assert all(given[i].symbol.encode() in data for i, (data, _) in results.items())
+            assert all(given[i].symbol.encode() in made.code for i, made in results.items())
     assert counts == [2, 1, 2]
 
 

@@ -67,5 +67,5 @@ def test_a_cast_writes_what_a_convolution_wants() -> None:
     g = Graph("g", (image,), (ops.build("ReduceMean", conv, axes=(2, 3), label="mean"),))
     laid = run_pipeline(g, parse_pipeline("fuse, layout"), Session(target=find_target("cuda"), verify=2))
     assert [(n.name, n.types[0].layout) for n in laid.nodes() if n.op == "Edgec.Kernel"] == [
-        ("half", "NHWC"), ("conv", "NHWC"), ("mean", ""),
+        ("half", "NHWC4c"), ("conv", "NHWC"), ("mean", ""),
     ]  # fmt: skip
