@@ -97,21 +97,23 @@ def _summary(layers: list[dict[str, Any]]) -> str:
 
 
 def _table(layers: list[dict[str, Any]]) -> str:
+    """The share of the peak where that was measured: on a GPU it is not."""
     total = sum(row["ms"] for row in layers) or 1.0
-    rows = [
+    peak = any(row["peak_share"] for row in layers)
+    cells = [
         (
             row["name"],
             row["kernel"],
             row["ms"],
-            100 * row["ms"] / total,
-            row["gflops"],
-            100 * row["peak_share"],
-            row["gbytes_per_s"],
+            f"{100 * row['ms'] / total:.1f}",
+            f"{row['gflops']:.1f}",
+            *([f"{100 * row['peak_share']:.1f}"] if peak else []),
+            f"{row['gbytes_per_s']:.1f}",
         )
         for row in layers
     ]
-    cells = [(*row[:3], *(f"{number:.1f}" for number in row[3:])) for row in rows]
-    return table(("step", "kernel", "ms", "% of time", "GFLOP/s", "% of peak", "GB/s"), cells)
+    head = ("step", "kernel", "ms", "% of time", "GFLOP/s", *(["% of peak"] if peak else []), "GB/s")
+    return table(head, cells)
 
 
 def _draw(path: str, title: str, layers: list[dict[str, Any]], result: Benchmark) -> None:
