@@ -137,11 +137,16 @@ def kernel(row: Row) -> Row:
 def choices(problem: Problem) -> list[Choice]:
     """All that any row offers, cheapest first; equal costs keep the order of the rows' names."""
     rows = [ROWS[name] for name in sorted(ROWS) if ROWS[name].accepts(problem) is True]
-    offers = [c for row in rows for c in row.choices(problem)]
-    if (gpu := problem.target.gpu) is not None:
-        moved = sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs))
-        offers = [c if "CUDA" in ROWS[c.row].isa else _by_threads(c, gpu, moved, problem) for c in offers]
-    return sorted(offers, key=lambda c: c.cost_us)
+    return sorted((c for row in rows for c in choices_of(row, problem)), key=lambda c: c.cost_us)
+
+
+def choices_of(row: Row, problem: Problem) -> Sequence[Choice]:
+    """What a row that accepts a problem offers on its target."""
+    offers, gpu = row.choices(problem), problem.target.gpu
+    if gpu is None or "CUDA" in row.isa:
+        return offers
+    moved = sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs))
+    return [_by_threads(choice, gpu, moved, problem) for choice in offers]
 
 
 WORKERS = "workers"  # key of a choice's config: threads that take turns, because each needs scratch

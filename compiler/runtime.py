@@ -120,10 +120,10 @@ class Model:
     def _dlopen(self) -> Any:
         folder, manifest = self.bundle.folder, self.bundle.manifest
         if not tools.runs_here(manifest["triple"]):
-            raise EdgecError(
-                f"{folder}: compiled for {manifest['triple']}, this machine is {tools.arch(platform.machine())}; "
-                f"run it there, or check it here through an emulator: edgec verify MODEL --bundle {folder}"
-            )
+            here = f"this machine is {tools.arch(platform.machine())}; run it there"
+            if not manifest.get("device"):
+                here += f", or check it here through an emulator: edgec verify MODEL --bundle {folder}"
+            raise EdgecError(f"{folder}: compiled for {manifest['triple']}, {here}")
         if not self.bundle.shared_library.exists():
             raise EdgecError(f"{folder}: {self.bundle.shared_library.name} is missing; compile the model again")
         if not _complete(self.bundle.shared_library):

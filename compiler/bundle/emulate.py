@@ -72,7 +72,8 @@ class Emulated:
         self.target = target_of(bundle)
         if bundle.manifest.get("device"):
             raise EdgecError(
-                f"{bundle.folder}: compiled for a GPU beside {bundle.manifest['triple']}; verify it on the device"
+                f"{bundle.folder}: compiled for a GPU beside {bundle.manifest['triple']}: verify it there, or "
+                "its kernels here in a bundle for --target cuda --arch emulated"
             )
         self.emulator = tools.emulator(self.target)
         if self.emulator is None:

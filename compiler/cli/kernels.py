@@ -67,7 +67,7 @@ def _explained(problem: Any, tunings: Tunings | None) -> tuple[list[tuple[str, .
     rows: list[tuple[str, ...]] = []
     for name, row in sorted(registry.ROWS.items()):
         answer = row.accepts(problem)
-        offers = sorted(row.choices(problem), key=lambda c: c.cost_us) if answer is True else []
+        offers = sorted(registry.choices_of(row, problem), key=lambda c: c.cost_us) if answer is True else []
         if not offers:
             note = "rejected: " + (answer if isinstance(answer, str) else "no tile fits")
             rows.append((name, "", "", "", *([""] if tunings else []), note))
