@@ -34,6 +34,8 @@ def tuner(
 
     Levels that run here share the seconds; where none does, that is an `EdgecError`.
     """
+    if target.gpu:
+        raise EdgecError(f"--tune: kernels for {target.name} run on a GPU, where they are chosen by their model alone")
     reasons = {level.name: why_not_here(level) for level in target.programs}
     able = [name for name, reason in reasons.items() if not reason]
     if not able:

@@ -152,5 +152,7 @@ def test_architectures(tmp_path: Any) -> None:
         compile_model("missing.onnx", target="cuda", out=tmp_path / "out", arch="sm_99")
     with pytest.raises(EdgecError, match="threads: 2 workers; a model for cuda runs on the GPU"):
         compile_model("missing.onnx", target="cuda", out=tmp_path / "out", threads=2)
+    with pytest.raises(EdgecError, match="--tune: kernels for cuda run on a GPU"):
+        compile_model("missing.onnx", target="cuda", out=tmp_path / "out", tune=1.0, tune_db=tmp_path / "db.json")
     with pytest.raises(EdgecError, match="has no GPU"):
         compile_model("missing.onnx", target="x86", out=tmp_path / "out", arch="sm_90")
