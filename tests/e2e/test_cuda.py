@@ -16,10 +16,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgec
 from benchmarks import zoo
-from edgec.compiler.bundle.cuda_emulation import has_driver
+from edgec.compiler.bundle.cuda_emulation import VARIABLE, emulated_driver, has_driver
 from edgec.compiler.compare import verify
 from edgec.compiler.runtime import random_inputs
-from edgec.targets.cuda import nvrtc
+from edgec.targets.cuda import emulation, nvrtc
 
 from .models import MODELS, Model, bundle, find
 
@@ -82,6 +82,18 @@ def test_tokens_of_an_image(precision: str, tmp_path: Path) -> None:
     kinds = ["mask", "token", "convolution", "norm", "q, k, v", "attention"]
     casts = ["image", "result"] if precision == "fp16" else []
     assert len(made.steps) == len(kinds + casts), [s["name"] for s in made.steps]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs g++ for the emulation")
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_threads_do_not_race(precision: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between barriers no two threads touch the same bytes if one of them writes: else the emulation fails the run."""
+    plain = emulation.emulated_library
+    monkeypatch.setattr(emulation, "emulated_library", lambda source: plain(source, check="race"))
+    made = edgec.compile(block(tmp_path / "block.onnx"), "cuda", tmp_path / "out", precision=precision, arch="emulated")
+    monkeypatch.setenv(VARIABLE, str(emulated_driver()))
+    with edgec.load(made.folder) as model:
+        assert np.isfinite(model.run(random_inputs(model.inputs))["y"]).all()
 
 
 @needs_compiler
