@@ -41,6 +41,29 @@ class Method:
         return self.text.format(strength=f"{strength:.4g}", rest=f"{1 - strength:.4g}", more=more)
 
 
+def _int8(
+    name: str,
+    what: str,
+    stage: str,
+    serves: set[str],
+    cost: str = "equalize=false, learn=false, correct=false, samples=1",
+    bytes_in: bool = False,
+) -> Method:
+    """A row of those that quantize."""
+    return Method(
+        name,
+        what,
+        stage,
+        draft="samples=8",
+        cost=cost,
+        strengths=SHARES,
+        probes=(1.0, 0.95, 0.85),
+        group="int8",
+        serves=frozenset(serves),
+        bytes_in=bytes_in,
+    )
+
+
 SHARES = (0.75, 0.85, 0.9, 0.95, 0.97, 1.0)  # of the layers in 8 bits
 
 # In the order in which passes run.
@@ -89,49 +112,30 @@ METHODS = {
             group="sparsity",
             serves=frozenset({"latency", "drop"}),
         ),
-        Method(
+        _int8(
             "int8",
             "so much of the layers on 8 bits, where that is faster",
             "quantize{{slower=false, real={rest}{more}}}",
-            draft="samples=8",
-            cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=SHARES,
-            probes=(1.0, 0.95, 0.85),
-            group="int8",
-            serves=frozenset({"latency", "drop"}),
+            {"latency", "drop"},
         ),
-        Method(
+        _int8(
             "int8-plain",
             "as int8, without evening out channels: functions stay tables of bytes, which is faster and less exact",
             "quantize{{slower=false, equalize=false, real={rest}{more}}}",
-            draft="samples=8",
+            {"latency", "drop"},
             cost="learn=false, correct=false, samples=1",
-            strengths=SHARES,
-            probes=(1.0, 0.95, 0.85),
-            group="int8",
-            serves=frozenset({"latency", "drop"}),
         ),
-        Method(
+        _int8(
             "int8-small",
             "so much of the layers on 8 bits, faster or not",
             "quantize{{slower=true, real={rest}{more}}}",
-            draft="samples=8",
-            cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=SHARES,
-            probes=(1.0, 0.95, 0.85),
-            group="int8",
-            serves=frozenset({"flash", "ram"}),
+            {"flash", "ram"},
         ),
-        Method(
+        _int8(
             "int8-inputs",
             "as int8-small, and inputs as bytes",
             "quantize{{slower=true, real={rest}{more}}}, byte-inputs",
-            draft="samples=8",
-            cost="equalize=false, learn=false, correct=false, samples=1",
-            strengths=SHARES,
-            probes=(1.0, 0.95, 0.85),
-            group="int8",
-            serves=frozenset({"ram"}),
+            {"ram"},
             bytes_in=True,
         ),
     )
