@@ -39,6 +39,10 @@ def main() -> None:
     parser.add_argument("--layers", action="store_true", help="show the steps that take longest")
     parser.add_argument("--json", metavar="FILE")
     args = parser.parse_args()
+    from edgec.compiler.bundle.cuda_emulation import has_driver
+
+    if not has_driver():
+        parser.error("no NVIDIA driver here (libcuda.so.1)")
     jobs = [(m, b, p) for m in args.models for b in args.batch for p in args.precision]
     rows = []
     with tempfile.TemporaryDirectory() as folder, ProcessPoolExecutor() as pool:
