@@ -51,6 +51,11 @@ class Problem:
     def dtype(self) -> str:
         return self.anchor.types[0].dtype
 
+    @property
+    def bytes_moved(self) -> int:
+        """Bytes of all operands and results, each once."""
+        return sum(storage_bytes(v.type) for v in (*self.body.inputs, *self.body.outputs))
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -73,7 +78,17 @@ class Choice:
         return dict(self.config)[key]
 
     def __str__(self) -> str:
-        return " ".join([self.row, *(f"{k}={v}" for k, v in self.config)])
+        return f"{self.row} {self.settings}".rstrip()
+
+    @property
+    def settings(self) -> str:
+        """`config` as text, which `read_settings` reads."""
+        return " ".join(f"{k}={v}" for k, v in self.config)
+
+
+def read_settings(text: str) -> dict[str, int]:
+    """What `Choice.settings` says."""
+    return {key: int(value) for key, _, value in (word.partition("=") for word in text.split())}
 
 
 def laid_out(body: Graph, layouts_in: Sequence[str], layouts_out: Sequence[str]) -> Graph:
@@ -145,19 +160,19 @@ def choices_of(row: Row, problem: Problem) -> Sequence[Choice]:
     offers, gpu = row.choices(problem), problem.target.gpu
     if gpu is None or "CUDA" in row.isa:
         return offers
-    moved = sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs))
-    return [_by_threads(choice, gpu, moved, problem) for choice in offers]
+    return [_by_threads(choice, gpu, problem) for choice in offers]
 
 
+ZEROS = "zeros"  # key of a choice's config: counters that a kernel needs, zero before and after it
 WORKERS = "workers"  # key of a choice's config: threads that take turns, because each needs scratch
 _MOST_WORKERS, _MOST_SCRATCH = 1024, 32 << 20
 _SCATTERED, _SLOW = 4.0, 32  # how far a kernel of one thread per element is from the device's rates
 
 
-def _by_threads(choice: Choice, gpu: Gpu, moved: int, problem: Problem) -> Choice:
+def _by_threads(choice: Choice, gpu: Gpu, problem: Problem) -> Choice:
     """What a row for CPUs offers on a device, where threads do its tasks: its arithmetic, modelled for one thread, is
     shared by all of them."""
-    memory = _SCATTERED * moved / (gpu.ram_gbytes * 1e3)
+    memory = _SCATTERED * problem.bytes_moved / (gpu.ram_gbytes * 1e3)
     alone = LONE_STEP_US * chain(problem.anchor)
     cost = gpu.launch_us + START_US + memory + max(alone, choice.cost_us / (gpu.multiprocessors * _SLOW))
     if not choice.scratch_bytes:

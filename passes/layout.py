@@ -181,7 +181,7 @@ def _placed(node: Node, args: tuple[Value, ...], choice: Choice, why: str) -> No
     attrs: dict[str, Attr] = {
         "body": body,
         "row": choice.row,
-        "config": " ".join(f"{k}={v}" for k, v in choice.config),
+        "config": choice.settings,
         "cost_us": float(choice.cost_us),
         "scratch": choice.scratch_bytes,
         "why": why,

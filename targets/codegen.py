@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -19,7 +18,7 @@ from edgec.compiler.memory import scratch_stride
 from edgec.compiler.op import OPS, body_of, const_array, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.ops.integer import ON_BYTES, SUMS
 from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
-from edgec.compiler.registry import Choice, Problem
+from edgec.compiler.registry import ZEROS, Choice, Problem, read_settings
 from edgec.compiler.target import Target
 
 from .build_jobs import Built, Job
@@ -106,7 +105,7 @@ def element_types(problem: Problem) -> str:
 def choice_of(node: Node) -> Choice:
     """The choice that the layout pass wrote into a kernel's attributes."""
     body, scratch = body_of(node), int_attr(node, "scratch")
-    pairs = tuple((k, int(v)) for k, _, v in (word.partition("=") for word in str(node.attrs["config"]).split()))
+    pairs = tuple(read_settings(str(node.attrs["config"])).items())
     layouts_in = tuple(v.type.layout for v in body.inputs)
     return Choice(str(node.attrs["row"]), layouts_in, tuple(v.type.layout for v in body.outputs), pairs, 0.0, scratch)
 
@@ -135,7 +134,7 @@ def _refs(node: Node, weights: Weights) -> tuple[Ref, ...]:
     refs = [_ref(a, weights) for a in node.args] + [_ref(v, weights) for v in node.results]
     if int_attr(node, "scratch"):
         refs.append(Ref("scratch", int_attr(node, "scratch_at")))
-    if re.search(r"\bzeros=[1-9]", str(node.attrs["config"])):
+    if read_settings(str(node.attrs["config"])).get(ZEROS):
         refs.append(Ref("zeros", 0))
     return tuple(refs)
 

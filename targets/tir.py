@@ -283,6 +283,12 @@ def split(flat: Expr, *extents: int) -> tuple[Expr, ...]:
     return (rest, *reversed(digits))
 
 
+def pointed(name: str, dtype: str, shape: Sequence[int]) -> tuple[Expr, Buffer]:
+    """A pointer to what a parameter holds, and a buffer on it."""
+    pointer = tirx.Var(f"{name}_ptr", PointerType(PrimType("int8" if dtype == "bool" else dtype)))
+    return pointer, tirx.decl_buffer(tuple(shape) or (1,), dtype, name, data=pointer)
+
+
 def function(
     symbol: str,
     params: Sequence[tuple[str, str, Sequence[int]]],
@@ -311,9 +317,8 @@ def function(
     places = [(name, dtype, shape, load(table, k)) for k, (name, dtype, shape) in enumerate(params)]
     places += [(name, dtype, (n,), load(table, count - 1) + lit(offset, word)) for name, dtype, n, offset in parts]
     for name, dtype, shape, address in places:
-        pointer = tirx.Var(f"{name}_ptr", PointerType(PrimType("int8" if dtype == "bool" else dtype)))
+        pointer, buffer = pointed(name, dtype, shape)
         head.append(tirx.Bind(pointer, tirx.reinterpret(pointer.ty, address)))
-        buffer = tirx.decl_buffer(tuple(shape) or (1,), dtype, name, data=pointer)
         head.append(tirx.DeclBuffer(buffer, data=pointer))
         buffers.append(buffer)
     func = tirx.PrimFunc([args, begin, end], tirx.SeqStmt([*head, body(buffers, begin, end)]))
@@ -334,18 +339,16 @@ def _device_function(
     buffers: list[Buffer] = []
     whole = [(name, dtype, shape, 0) for name, dtype, shape in params]
     for name, dtype, shape, offset in [*whole, *((name, dtype, (n,), at) for name, dtype, n, at in parts)]:
-        kind = PointerType(PrimType("int8" if dtype == "bool" else dtype))
+        pointer, buffer = pointed(name, dtype, shape)
         mine = name == "scratch" or len(buffers) >= len(params)
-        pointer = tirx.Var(f"{name}_ptr", kind)
         if mine:
             if name == "scratch" or len(buffers) == len(params):
                 first = tirx.Var("scratch_all", PointerType(PrimType("uint8")))
                 pointers.append(first)
             where = tirx.reinterpret("int64", first) + base + lit(offset, "int64")
-            head.append(tirx.Bind(pointer, tirx.reinterpret(kind, where)))
+            head.append(tirx.Bind(pointer, tirx.reinterpret(pointer.ty, where)))
         else:
             pointers.append(pointer)
-        buffer = tirx.decl_buffer(tuple(shape) or (1,), dtype, name, data=pointer)
         head.append(tirx.DeclBuffer(buffer, data=pointer))
         buffers.append(buffer)
     func = tirx.PrimFunc([*pointers, begin, end, base], seq(head, body(buffers, begin, end)))

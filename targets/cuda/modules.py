@@ -14,6 +14,7 @@ from typing import Literal
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.parallel import forked
 from edgec.compiler.program import Device, Image, Launch, Port, Program, Ref, Step
+from edgec.compiler.registry import ZEROS, read_settings
 from edgec.compiler.target import Gpu
 
 from .nvrtc import Kind, Use, compiled
@@ -33,7 +34,7 @@ def on_device(program: Program, gpu: Gpu, kernels: Mapping[str, str], progress: 
     images, used = _images(sources, gpu, progress)
     _check(program.steps, used, gpu)
     staged, arena = _staged(program)
-    counters = max((_counters(step) for step in program.steps), default=0)
+    counters = max((read_settings(step.config).get(ZEROS, 0) for step in program.steps if step.launch), default=0)
     device = Device(
         modules=images,
         arena_bytes=program.arena_bytes,
@@ -131,8 +132,3 @@ def _staged(program: Program) -> tuple[Program, int]:
 
     inputs, outputs = tuple(map(port, program.inputs)), tuple(map(port, program.outputs))
     return replace(program, inputs=inputs, outputs=outputs), max(end, program.align)
-
-
-def _counters(step: Step) -> int:
-    pairs = dict(word.partition("=")[::2] for word in step.config.split())
-    return int(pairs.get("zeros", 0))

@@ -7,7 +7,6 @@ from typing import Any
 
 import tvm
 from tvm import tirx
-from tvm.ir import PointerType, PrimType
 
 from edgec.compiler.program import Launch
 from edgec.compiler.registry import Emitted
@@ -40,11 +39,8 @@ def threaded(emitted: Emitted, workers: int = 0, worker_bytes: int = 0) -> tuple
             inside = tir.seq(names, function.body)
             return inside if blocks * block * turns == emitted.tasks else tir.when(task < emitted.tasks, inside)
 
-        return (
-            tir.loop(turns, turn, "turn")
-            if threads == blocks * block
-            else tir.when(worker < threads, tir.loop(turns, turn, "turn"))
-        )
+        tasks = tir.loop(turns, turn, "turn")
+        return tasks if threads == blocks * block else tir.when(worker < threads, tasks)
 
     launch = Launch(name, (blocks, 1, 1), block)
     return launched(name, pointers, launch, body), launch
@@ -87,8 +83,7 @@ def parameters(params: Sequence[tuple[str, str, Sequence[int]]]) -> tuple[list[A
     """Pointers, buffers on them, and the statements that declare these; params as `tir.function` takes them."""
     pointers, buffers, head = [], [], []
     for name, dtype, shape in params:
-        pointer = tirx.Var(f"{name}_ptr", PointerType(PrimType("int8" if dtype == "bool" else dtype)))
-        buffer = tirx.decl_buffer(tuple(shape) or (1,), dtype, name, data=pointer)
+        pointer, buffer = tir.pointed(name, dtype, shape)
         pointers.append(pointer)
         buffers.append(buffer)
         head.append(tirx.DeclBuffer(buffer, data=pointer))

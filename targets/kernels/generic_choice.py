@@ -7,7 +7,7 @@ from typing import Literal
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Node, Type
-from edgec.compiler.layout import layout, storage_bytes
+from edgec.compiler.layout import layout
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Problem
 
@@ -95,8 +95,7 @@ def _calls(node: Node) -> bool:
 def traffic_us(problem: Problem) -> float:
     """Time to read and write everything once, plus the arithmetic of the body's elementwise operators."""
     cpu = problem.target.cpu
-    moved = sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs))
-    return 0.5 + (streamed(cpu, moved).cycles(cpu) + arithmetic_cycles(problem)) / (cpu.ghz * 1e3)
+    return 0.5 + (streamed(cpu, problem.bytes_moved).cycles(cpu) + arithmetic_cycles(problem)) / (cpu.ghz * 1e3)
 
 
 def arithmetic_cycles(problem: Problem) -> float:

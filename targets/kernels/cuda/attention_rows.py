@@ -17,7 +17,7 @@ from edgec.compiler.target import Gpu
 
 from ..attention_rows import Shape, reads_operands, shape_of
 from ..common import ceil_div
-from .cost import LATENCY_US, memory_us, moved
+from .cost import LATENCY_US, memory_us
 
 F16, F32 = "attention_f16_mma__cuda", "attention_f32_simt__cuda"
 KEPT = 4
@@ -173,7 +173,7 @@ def _us(problem: Problem, gpu: Gpu, t: Tiles) -> float:
     cycles = (macs / rate + softmax) * at_once + t.steps * (600 if t.half else 900) + 600
     compute = rounds * cycles / (gpu.ghz * 1e3)
     copied = t.blocks * (t.queries * t.d + keys * (t.d + t.e)) * (2 if t.half else 4) / (gpu.l2_gbytes * 1e3)
-    memory = memory_us(gpu, moved(problem), t.blocks * t.keys * t.d * 4.0)
+    memory = memory_us(gpu, problem.bytes_moved, t.blocks * t.keys * t.d * 4.0)
     return gpu.launch_us + 2 * LATENCY_US + max(compute, copied, memory)
 
 

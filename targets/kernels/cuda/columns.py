@@ -16,7 +16,7 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Gpu
 
 from ..common import ceil_div
-from .cost import moved, streaming_us
+from .cost import streaming_us
 from .lines import layouts_in, layouts_out
 from .vectors import vector_of
 
@@ -95,7 +95,7 @@ def offer(row: str, problem: Problem, columns: Columns, text: str, parts: int) -
     assert gpu is not None
     threads = columns.outer * columns.pieces * columns.splits * columns.block
     in_flight = min(threads, gpu.threads * gpu.multiprocessors) * columns.vector * 4 * 2.0
-    us = streaming_us(gpu, moved(problem), in_flight, 1.5 + (1.5 if columns.splits > 1 else 0))
+    us = streaming_us(gpu, problem.bytes_moved, in_flight, 1.5 + (1.5 if columns.splits > 1 else 0))
     config = {"vector": columns.vector, "across": columns.across, "down": columns.down, "splits": columns.splits}
     config["last"] = int(bool(text))
     scratch = 0

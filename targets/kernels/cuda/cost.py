@@ -2,16 +2,9 @@
 
 from __future__ import annotations
 
-from edgec.compiler.layout import storage_bytes
-from edgec.compiler.registry import Problem
 from edgec.compiler.target import Gpu
 
 LATENCY_US = 0.5  # from a load to what depends on it, in memory that is not in the nearest cache
-
-
-def moved(problem: Problem) -> float:
-    """Bytes of all operands and results, each once."""
-    return float(sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs)))
 
 
 def memory_us(gpu: Gpu, moved: float, in_flight: float) -> float:

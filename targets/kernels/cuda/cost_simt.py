@@ -19,11 +19,6 @@ FLIGHT = 32768.0  # bytes that a multiprocessor has under way when it uses its s
 MEET_CYCLES = 2500.0  # a cut reduction: fences, counter, reading the parts
 
 
-def moved(problem: Problem) -> float:
-    """Bytes of all operands and results, each once."""
-    return float(sum(storage_bytes(v.type) for v in (*problem.body.inputs, *problem.body.outputs)))
-
-
 def memory_us(gpu: Gpu, bytes_moved: float, cold: float = 0.0) -> float:
     """Time to move so many bytes, `cold` of them from memory whatever the cache holds."""
     rate = gpu.l2_gbytes if bytes_moved <= gpu.l2 / 2 else gpu.ram_gbytes
@@ -59,7 +54,7 @@ def product_us(problem: Problem, product: Product, tile: Tile) -> float:
         cycles += MEET_CYCLES + tile.split * tile.rows * tile.columns * 4 / 64
     us = cycles / (gpu.ghz * 1e3)
     weights = max((storage_bytes(problem.body.inputs[i].type) for i in problem.constants), default=0)
-    memory = memory_us(gpu, moved(problem) + 2 * product.scratch(tile), weights if problem.cold else 0.0)
+    memory = memory_us(gpu, problem.bytes_moved + 2 * product.scratch(tile), weights if problem.cold else 0.0)
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
 
 
@@ -73,7 +68,7 @@ def threads_us(problem: Problem, threads: int, block: int, instructions: float, 
     cycles = on_one * max(instructions / gpu.f32_fma, loaded / 64.0)
     cycles += LATENCY * max(1.0, on_one / together) + instructions * min(1.0, gpu.f32_fma / on_one)
     us = cycles / (gpu.ghz * 1e3)
-    memory = memory_us(gpu, moved(problem))
+    memory = memory_us(gpu, problem.bytes_moved)
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
 
 
@@ -91,7 +86,7 @@ def matvec_us(problem: Problem, rows: int, groups: int, warps: int, each: int, d
     rounds = ceil_div(turns, 4) * waves
     cycles = max(work, rounds * LATENCY) + LATENCY + each * rows * 30 + (400 if warps > 1 else 0)
     share = min(1.0, in_flight / FLIGHT)
-    memory = memory_us(gpu, moved(problem), moved(problem) if problem.cold else 0.0) / share
+    memory = memory_us(gpu, problem.bytes_moved, problem.bytes_moved if problem.cold else 0.0) / share
     us = cycles / (gpu.ghz * 1e3)
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)
 
@@ -105,5 +100,5 @@ def map_us(problem: Problem, threads: int, block: int, turns: int, instructions:
     inputs = max(1, len(problem.body.inputs))
     share = min(1.0, held * turns * inputs * 16.0 / FLIGHT)
     cycles = LATENCY + on_one * (instructions + 8.0 * turns) / gpu.f32_fma
-    us, memory = cycles / (gpu.ghz * 1e3), memory_us(gpu, moved(problem)) / share
+    us, memory = cycles / (gpu.ghz * 1e3), memory_us(gpu, problem.bytes_moved) / share
     return gpu.launch_us + max(us, memory) + 0.25 * min(us, memory)

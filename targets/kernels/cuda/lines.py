@@ -15,7 +15,7 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Gpu
 
 from ..common import ceil_div
-from .cost import moved, streaming_us
+from .cost import streaming_us
 from .vectors import vector_of
 
 HELD = 32  # numbers of a row that a thread keeps
@@ -95,7 +95,7 @@ def offer(row: str, problem: Problem, lines: Lines, stages: int) -> list[Choice]
     threads = min(lines.blocks * lines.block, gpu.threads * gpu.multiprocessors)
     in_flight = threads * lines.vector * min(lines.turns, 4) * 2.0
     again = 1 if lines.held else stages + 1
-    us = streaming_us(gpu, moved(problem) * (again + 1) / 2, in_flight, 1.0 + 0.15 * stages * again)
+    us = streaming_us(gpu, problem.bytes_moved * (again + 1) / 2, in_flight, 1.0 + 0.15 * stages * again)
     config = {"vector": lines.vector, "warps": lines.warps, "together": lines.together}
     return [Choice(row, layouts_in(problem), written, tuple(config.items()), us) for written in layouts_out(problem)]
 

@@ -17,7 +17,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div
 from ..recurrent_rows import Shape, shape_of
-from .cost import LATENCY_US, memory_us, moved
+from .cost import LATENCY_US, memory_us
 
 if TYPE_CHECKING:
     from ...tir import Buffer, Expr, Stmt
@@ -82,7 +82,12 @@ def _us(problem: Problem, shape: Shape, plan: Plan) -> float:
     cycles = weights / BYTES_PER_CYCLE + tiles * (700.0 + 40.0 * plan.parts)
     rounds = ceil_div(blocks, gpu.multiprocessors)
     step = max(cycles / (gpu.ghz * 1e3), weights * blocks / (gpu.l2_gbytes * 1e3))
-    return gpu.launch_us + LATENCY_US + rounds * shape.steps * step + memory_us(gpu, moved(problem), moved(problem))
+    return (
+        gpu.launch_us
+        + LATENCY_US
+        + rounds * shape.steps * step
+        + memory_us(gpu, problem.bytes_moved, problem.bytes_moved)
+    )
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

@@ -19,7 +19,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, power_of_two
 from ..generic_choice import CHANNELS_LAST, RESIZE_CYCLES
-from .cost import LATENCY_US, memory_us, moved
+from .cost import LATENCY_US, memory_us
 from .vectors import KINDS
 
 NAME = "map_runs__cuda"
@@ -229,7 +229,7 @@ def _us(problem: Problem, at_once: int) -> float:
     resizes = [n for n in problem.body.nodes() if n.op == "Resize"]
     work = sum(RESIZE_CYCLES[str(full_attrs(n)["mode"])] * n.types[0].size / at_once for n in resizes)
     work /= gpu.multiprocessors * gpu.f32_fma * gpu.ghz * 1e3
-    bytes_moved = min(moved(problem), read + size * dtype(problem.body.outputs[0].type.dtype).bytes)
+    bytes_moved = min(problem.bytes_moved, read + size * dtype(problem.body.outputs[0].type.dtype).bytes)
     return gpu.launch_us + steps + max(work, memory_us(gpu, bytes_moved, in_flight))
 
 

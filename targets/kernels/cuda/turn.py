@@ -22,7 +22,6 @@ from edgec.compiler.strides import Axis, View, moved
 from ..common import ceil_div, power_of_two
 from ..generic_choice import CHANNELS_LAST
 from .cost import memory_us
-from .cost import moved as bytes_moved
 from .vectors import KINDS
 
 NAME = "turn__cuda"
@@ -217,7 +216,7 @@ def _choice(problem: Problem, made: Way, text: str, to: str, tiles: tuple[int, i
     # accesses that do not fill 16 bytes take as long as those that do
     slow = (8 / min(8, read * size) + 8 / min(8, written * size)) / 2
     in_flight = min(problem.body.outputs[0].type.size * size, gpu.multiprocessors * 16384)
-    us = gpu.launch_us + (0.8 if side else 0.5) + slow * memory_us(gpu, bytes_moved(problem), in_flight)
+    us = gpu.launch_us + (0.8 if side else 0.5) + slow * memory_us(gpu, problem.bytes_moved, in_flight)
     read_as = tuple(text if v == made.value else None for v in problem.body.inputs)
     return Choice(NAME, read_as, (to,), (("side", side), ("read", read), ("written", written)), us)
 
