@@ -38,6 +38,7 @@ class Cpu:
     ram_bytes_per_cycle: float = 4.0
     mattr: tuple[str, ...] = ()
     isa: frozenset[str] = frozenset()
+    fpu: bool = True  # whether the core computes in f32; without, code for bytes uses integers alone
 
     def lanes(self, bits: int = 32) -> int:
         """Elements of `bits` in one vector register."""
@@ -83,7 +84,8 @@ class Target:
     """A board or CPU level. `triple` is LLVM's, `zig` the triple for cross linking with ziglang.
 
     A target with `levels` is its first, least demanding level in all that its file does not say otherwise.
-    `compilers` are C compilers to try in order when the target is not this machine; `emulator` runs its programs here.
+    `compilers` are C compilers to try in order when the target is not this machine, `cflags` what they are told of the
+    core; `emulator` runs its programs here. `float_abi` says how functions of 32-bit ARM pass floats.
     """
 
     name: str
@@ -95,6 +97,8 @@ class Target:
     pointer_bits: int = 64
     align: int = 64
     compilers: tuple[str, ...] = ()
+    cflags: tuple[str, ...] = ()
+    float_abi: str = ""
     emulator: tuple[str, ...] = ()
     pipeline: str = "canonicalize, fold, integers, attention, phases, channels, fuse, layout, plan"
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits

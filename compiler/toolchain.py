@@ -94,7 +94,7 @@ def toolchain(target: Target) -> Toolchain:
         candidates = target.compilers
     for name in candidates:
         if shutil.which(name):
-            return Toolchain((name,), _archiver(name))
+            return Toolchain((name, *target.cflags), _archiver(name))
     if target.zig and find_spec("ziglang") is not None:
         zig = (sys.executable, "-m", "ziglang")
         return Toolchain((*zig, "cc", "-target", target.zig), (*zig, "ar"))

@@ -188,7 +188,7 @@ def section(buffer: Buffer, dtype: str, elements: int, offset: int, word: str = 
     pointer = tirx.Var(f"{buffer.name}_{dtype}", PointerType(PrimType(dtype)))
     other = tirx.decl_buffer((max(1, elements),), dtype, pointer.name, data=pointer)
     where = address(buffer, word) + lit(offset, word)
-    return other, seq(tirx.Bind(pointer, tirx.reinterpret(pointer.ty, where)), tirx.DeclBuffer(other, data=pointer))
+    return other, seq(tirx.Bind(pointer, pointed_at(pointer.ty, where)), tirx.DeclBuffer(other, data=pointer))
 
 
 def ranged(start: Expr | int, end: Expr | int, lanes: int, body: Callable[[Expr], Stmt]) -> Stmt:
@@ -258,7 +258,14 @@ def prefetch(buffer: Buffer, *index: Expr | int, near: bool = True) -> Stmt:
 
 def address(buffer: Buffer, word: str) -> Expr:
     """Where a buffer begins, as an integer of type `word`."""
-    return tirx.reinterpret(word, buffer.data)
+    whole = tirx.reinterpret("int64", buffer.data)
+    return whole if word == "int64" else tirx.Cast(word, whole)
+
+
+def pointed_at(pointer: Any, address: Expr) -> Expr:
+    """An address of either width as a pointer of this type. TVM makes pointers of 64 bits only; LLVM cuts them."""
+    wide = str(address.ty.dtype) == "int64"
+    return tirx.reinterpret(pointer, address if wide else tirx.Cast("int64", address))
 
 
 def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, Stmt]:
@@ -318,7 +325,7 @@ def function(
     places += [(name, dtype, (n,), load(table, count - 1) + lit(offset, word)) for name, dtype, n, offset in parts]
     for name, dtype, shape, address in places:
         pointer, buffer = pointed(name, dtype, shape)
-        head.append(tirx.Bind(pointer, tirx.reinterpret(pointer.ty, address)))
+        head.append(tirx.Bind(pointer, pointed_at(pointer.ty, address)))
         head.append(tirx.DeclBuffer(buffer, data=pointer))
         buffers.append(buffer)
     func = tirx.PrimFunc([args, begin, end], tirx.SeqStmt([*head, body(buffers, begin, end)]))
