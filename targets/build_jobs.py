@@ -58,7 +58,8 @@ def build_job(job: Job, target: Target) -> Built:
         return _device_code(job)
     from .codegen_llvm import object_bytes
 
-    emitted = ROWS[job.choice.row].emit(job.problem, job.choice, _SYMBOL)
+    with tir.core(target.cpu):
+        emitted = ROWS[job.choice.row].emit(job.problem, job.choice, _SYMBOL)
     return Built(object_bytes([(_SYMBOL, emitted.function)], target), emitted.tasks)
 
 

@@ -54,6 +54,8 @@ def tvm_target(target: Target) -> Any:
     spec: dict[str, Any] = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu.mcpu}
     if target.cpu.mattr:
         spec["mattr"] = list(target.cpu.mattr)
+    if target.pointer_bits == 32:
+        spec["vector-width"] = target.cpu.vector_bits  # where LLVM knows of no vectors it warns
     if target.float_abi:
         spec["mfloat-abi"] = target.float_abi
     return TvmTarget(spec)

@@ -7,8 +7,8 @@ from functools import reduce
 
 from tvm import tirx
 
-from .mathlib import at_least, at_most, fenced, kind
-from .tir import Expr, lit
+from .mathlib import at_least, at_most, bits, fenced, kind
+from .tir import Expr, has_fpu, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
 _ROUNDER, _ROUNDER_BITS = float(3 << 22), 0x4B400000
@@ -33,10 +33,46 @@ def multiply(a: Expr, b: Expr, *, a_zero: int, b_zero: int) -> Expr:
 
 def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
     """Limits come after rounding, as integers: the rounder's sums keep their order in their bits wherever they lie."""
-    bits = tirx.reinterpret("int32", fenced(total(*args, zeros=zeros)) + lit(_ROUNDER, "float32"))
-    least, most = (lit(_ROUNDER_BITS + limit - zero, "int32") for limit in (low, high))
-    bounded = tirx.min(tirx.max(bits, least), most) - lit(_ROUNDER_BITS - zero, "int32")
+    if has_fpu():
+        nearest, base = (
+            tirx.reinterpret("int32", fenced(total(*args, zeros=zeros)) + lit(_ROUNDER, "float32")),
+            _ROUNDER_BITS,
+        )
+    else:
+        nearest, base = _nearest(*args, zeros=zeros), 0
+    least, most = (lit(base + limit - zero, "int32") for limit in (low, high))
+    bounded = tirx.min(tirx.max(nearest, least), most) - lit(base - zero, "int32")
     return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], bounded)
+
+
+def _nearest(*args: Expr, zeros: tuple[int, ...]) -> Expr:
+    """The sum of a rescaling, rounded to the nearest integer, by functions of the runtime (edgec/requantize.h)."""
+    count = len(zeros)
+    pairs = [(difference(x, z), bits(m)) for x, m, z in zip(args[:count], args[count:], zeros, strict=True)]
+    if count == 1:
+        return _runtime("ec_requantize", *pairs[0])
+    terms = [_runtime("ec_f32_scaled", *pair) for pair in pairs]
+    return _runtime("ec_f32_nearest", reduce(lambda a, b: _runtime("ec_f32_sum", a, b), terms))
+
+
+def _runtime(function: str, *args: Expr) -> Expr:
+    return tirx.call_pure_extern("int32", function, *args)
+
+
+def quotient(dividend: float, divisor: Expr) -> Expr:
+    """dividend / f32(divisor) as what `multiple` takes: f32, or without an FPU its bits."""
+    number = lit(dividend, "float32")
+    if has_fpu():
+        return number / tirx.Cast("float32", divisor)
+    return _runtime("ec_f32_quotient", bits(number), divisor)
+
+
+def multiple(x: Expr, factor: Expr, low: int, high: int) -> Expr:
+    """f32(x) * factor, within limits that are integers, rounded to the nearest one."""
+    if has_fpu():
+        product = at_least(tirx.Cast("float32", x) * factor, lit(float(low), "float32"))
+        return rounded(at_most(product, lit(float(high), "float32")))
+    return tirx.min(tirx.max(_runtime("ec_requantize", x, factor), lit(low, "int32")), lit(high, "int32"))
 
 
 def total(*args: Expr, zeros: tuple[int, ...]) -> Expr:
@@ -58,8 +94,8 @@ def unpacked(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, 
 
 def rounded(x: Expr, plus: int = 0) -> Expr:
     """The integer nearest to a float below 2**22, halves to even, + `plus`, as int32."""
-    bits = tirx.reinterpret("int32", x + lit(_ROUNDER, "float32"))
-    return bits - lit(_ROUNDER_BITS - plus, "int32")
+    sum_bits = tirx.reinterpret("int32", x + lit(_ROUNDER, "float32"))
+    return sum_bits - lit(_ROUNDER_BITS - plus, "int32") if plus != _ROUNDER_BITS else sum_bits
 
 
 INTEGER: dict[str, Callable[..., Expr]] = {"Edgec.MulInteger": multiply, "Edgec.Rescale": rescale}

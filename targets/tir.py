@@ -16,6 +16,8 @@ from tvm import tirx
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import ForKind
 
+from edgec.compiler.target import Cpu
+
 from .lets import Lanes, hoisted
 
 Expr: TypeAlias = Any  # tirx expressions, and Python numbers where TVM converts them
@@ -42,6 +44,24 @@ def device_code() -> Iterator[None]:
         yield
     finally:
         _device.pop()
+
+
+_fpu = [True]  # whether the core of the kernel that is being built computes in f32
+
+
+@contextmanager
+def core(cpu: Cpu) -> Iterator[None]:
+    """Until it ends, kernels are for this core."""
+    _fpu.append(cpu.fpu)
+    try:
+        yield
+    finally:
+        _fpu.pop()
+
+
+def has_fpu() -> bool:
+    """Whether floats cost what integers do; where not, kernels on bytes use integers alone."""
+    return _fpu[-1]
 
 
 def on_device() -> bool:

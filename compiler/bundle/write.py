@@ -27,7 +27,7 @@ from .place import staged
 from .report import report
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
-_CORE = ("control.c", "core.c", "cpu.c", "status.c")
+_CORE = ("control.c", "core.c", "cpu.c", "requantize.c", "status.c")
 _DEVICE = ("cuda.c", "cuda_driver.c", "cuda_run.c", "cuda_shared.c", "cuda_steps.c", "cuda_use.c")
 _LIMIT = 2**32
 
@@ -165,7 +165,7 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
         for obj in core:
             shutil.copyfile(runtime / obj, work / obj)
         archive = pool.submit(chain.archive, f"lib{name}.a", [*objects, *core], work)
-        own = _runtime_of(program)
+        own = _runtime_of(program, target.cpu.fpu)
         if hosted:
             (work / "exports.map").write_text(tables.EXPORTS)
             options = (
@@ -196,12 +196,12 @@ def _stored(program: Program, work: Path) -> list[str]:
     return [f"{symbol}.s" for symbol, _, _ in parts]
 
 
-def _runtime_of(program: Program) -> list[str]:
-    """What the model's shared library needs of the runtime: the kernels around branches, and a backend."""
+def _runtime_of(program: Program, fpu: bool) -> list[str]:
+    """What the model's shared library needs of the runtime: kernels around branches, floats by integers, a backend."""
     if program.device:
         return [f"edgec_{Path(unit).stem}.o" for unit in ("control.c", *_DEVICE)]
     control = any(step.symbol and not step.own for level in program.levels for step in level.steps)
-    return ["edgec_control.o"] if control else []
+    return [*(["edgec_control.o"] if control else []), *([] if fpu else ["edgec_requantize.o"])]
 
 
 def _move(made: Path, to: Path) -> None:

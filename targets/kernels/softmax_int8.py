@@ -28,16 +28,16 @@ def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
     from edgec.compiler.ops.common import limits
 
     from .. import tir
-    from ..integer import rounded
-    from ..mathlib import at_least, at_most
+    from ..integer import multiple, quotient
 
     attrs: Any = full_attrs(t.node)
     shape = t.node.types[0].shape
     axis = attrs["axis"] % len(shape)
     size, inner = shape[axis], prod(shape[axis + 1 :])
     x, table = t.args
-    low, high = (tir.lit(float(limit - attrs["zero"]), "float32") for limit in limits(attrs["to"]))
-    greatest, total, each = tir.Cell("int32", "greatest"), tir.Cell("int32", "total"), tir.Cell("float32", "each")
+    low, high = (int(limit) - attrs["zero"] for limit in limits(attrs["to"]))
+    greatest, total = tir.Cell("int32", "greatest"), tir.Cell("int32", "total")
+    each = tir.Cell("float32" if tir.has_fpu() else "int32", "each")
 
     def line(task: Expr) -> Stmt:
         first = (task // inner) * (size * inner) + task % inner
@@ -49,8 +49,8 @@ def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
             return tir.load(table, tirx.max(greatest.now - number(k), tir.i32(0)))
 
         def put(k: Expr) -> Stmt:
-            share = at_most(at_least(tirx.Cast("float32", e(k)) * each.now, low), high)
-            value = tirx.Cast({"u8": "uint8", "i8": "int8"}[attrs["to"]], rounded(share, attrs["zero"]))
+            value = multiple(e(k), each.now, low, high) + tir.i32(attrs["zero"])
+            value = tirx.Cast({"u8": "uint8", "i8": "int8"}[attrs["to"]], value)
             return tir.store(t.results[0], value, first + k * inner)
 
         return tir.seq(
@@ -61,7 +61,7 @@ def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
             tir.loop(size, lambda k: greatest.set(tirx.max(greatest.now, number(k))), "k"),
             total.set(tir.i32(0)),
             tir.loop(size, lambda k: total.add(e(k)), "k"),
-            each.set(tir.lit(attrs["multiplier"], "float32") / tirx.Cast("float32", total.now)),
+            each.set(quotient(attrs["multiplier"], total.now)),
             tir.loop(size, put, "k"),
         )
 

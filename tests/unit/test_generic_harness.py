@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import edgec.compiler.ops
-import edgec.targets.kernels  # noqa: F401  (registers the rows)
+import edgec.targets.kernels
 from edgec.compiler.dtypes import dtype, of_numpy
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
@@ -29,6 +29,7 @@ CANARY = 0x7F
 PAGE = mmap.PAGESIZE
 LIBC = ctypes.CDLL(None, use_errno=True)
 TARGETS = ("x86-avx512", "x86")
+RUNTIME = Path(edgec.compiler.ops.__file__).resolve().parents[2] / "runtime"
 
 
 def target(name: str = "x86-avx512") -> Target:
@@ -60,14 +61,17 @@ def problem(
 
 
 def emitted(p: Problem, row: str, folder: Path) -> tuple[Any, int]:
+    from edgec.targets import tir
     from edgec.targets.codegen_llvm import object_bytes
 
     accepted = ROWS[row].accepts(p)
     assert accepted is True, accepted
-    result = ROWS[row].emit(p, ROWS[row].choices(p)[0], "kern")
+    with tir.core(p.target.cpu):
+        result = ROWS[row].emit(p, ROWS[row].choices(p)[0], "kern")
     name = f"k{next(_count)}"  # a path is loaded once
     (folder / f"{name}.o").write_bytes(object_bytes([("kern", result.function)], p.target))
-    subprocess.run(["cc", "-shared", "-o", f"{name}.so", f"{name}.o", "-lm"], cwd=folder, check=True)
+    runtime = [] if p.target.cpu.fpu else ["-I", f"{RUNTIME}/include", f"{RUNTIME}/src/requantize.c"]
+    subprocess.run(["cc", "-shared", "-o", f"{name}.so", f"{name}.o", *runtime, "-lm"], cwd=folder, check=True)
     return ctypes.CDLL(str(folder / f"{name}.so")).kern, result.tasks
 
 
