@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from ..errors import EdgecError, IRError, nearest
@@ -36,6 +37,7 @@ COMMANDS = {
         Command("run", "run a compiled model on arrays from a file"),
         Command("verify", "compare a compiled model with ONNX Runtime"),
         Command("bench", "time a compiled model, in C"),
+        Command("package", "turn a bundle into a library of Arduino, PlatformIO or Zephyr"),
         Command("inspect", "show what a model or a bundle holds: arithmetic, parameters, memory, steps"),
         Command("opt", "run passes on a model: graph in, graph out"),
         Command("passes", "list passes, their options and rules"),
@@ -158,6 +160,8 @@ def _top() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     out.add_argument("--version", action="version", version=f"edgec {edgec.__version__}")
+    cmake = Path(__file__).resolve().parents[2] / "runtime" / "cmake"
+    out.add_argument("--cmake-dir", action="version", version=str(cmake), help="print the folder for -Dedgec_DIR=")
     out.add_argument("-v", "--verbose", action="store_true", help="show the trace of an error")
     return out
 
