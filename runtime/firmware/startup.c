@@ -41,6 +41,12 @@ void reset(void)
     stop(main());
 }
 
+/* Compilers' own libraries refer to this, and with it to kilobytes of code that unwinds the stack, which nothing does. */
+void __aeabi_unwind_cpp_pr0(void);
+void __aeabi_unwind_cpp_pr0(void)
+{
+}
+
 typedef void (*handler)(void);
 
 /* Stack, reset, NMI, hard fault, four more faults, reserved, SVC, debug, reserved, PendSV, SysTick. */
