@@ -21,13 +21,14 @@ import numpy.typing as npt
 from . import narrow
 from . import toolchain as tools
 from .bundle.emulate import Emulated
+from .bundle.firmware import Firmware, bare
 from .bundle.manifest import Bundle, read_bundle
 from .compare_steps import in_steps
-from .dtypes import dtype, known_as
+from .dtypes import dtype
 from .errors import EdgecError, nearest
 from .layout import layout, unpack
 from .reference import Exact, Reference
-from .runtime import Model, Port, named_dtype, random_inputs, read_arrays
+from .runtime import Model, Port, given, named_dtype, random_inputs
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -102,7 +103,7 @@ def verify(
     reference = Reference(model, ports, binds or {}, everything=layers)
     if runs < 1:
         raise EdgecError(f"runs must be 1 or more, got {runs}")
-    feeds = [_given(inputs, ports)] if inputs is not None else [random_inputs(ports, seed) for seed in range(runs)]
+    feeds = [given(inputs, ports)] if inputs is not None else [random_inputs(ports, seed) for seed in range(runs)]
     executor = _executor(compiled, level)
     arbiter = _Arbiter(model, ports, binds or {}, in_halves=_in_halves(compiled))
     found = [_compare(executor, reference, arbiter, feed, layers) for feed in feeds]
@@ -125,25 +126,10 @@ def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
     return float(np.abs(a[finite] - b[finite]).max()) / (scale or 1.0)
 
 
-def _given(inputs: str | Path | Mapping[str, npt.ArrayLike], ports: list[Port]) -> Arrays:
-    arrays = read_arrays(inputs) if isinstance(inputs, (str, Path)) else {k: np.asarray(v) for k, v in inputs.items()}
-    known = [port.name for port in ports]
-    for name in arrays:
-        if name not in known:
-            raise EdgecError(f"the model has no input {name!r}{nearest(name, known)}")
-    for port in ports:
-        if port.name not in arrays:
-            raise EdgecError(f"no value for input {port.name!r}")
-        array = arrays[port.name] = known_as(arrays[port.name], named_dtype(port.dtype))
-        if array.dtype != named_dtype(port.dtype) or array.shape != port.shape:
-            raise EdgecError(f"input {port.name!r}: {array.dtype}{array.shape}, expected {port.dtype}{port.shape}")
-    return arrays
-
-
-def _executor(bundle: Bundle, level: str | None) -> Model | Emulated:
+def _executor(bundle: Bundle, level: str | None) -> Model | Emulated | Firmware:
     if tools.runs_here(bundle.manifest["triple"]):
         return Model(bundle, level=level)
-    return Emulated(bundle, level)
+    return Firmware(bundle.at(level or bundle.levels[0])) if bare(bundle) else Emulated(bundle, level)
 
 
 class _Arbiter:
@@ -188,7 +174,7 @@ class _Arbiter:
 
 
 def _compare(
-    executor: Model | Emulated, reference: Reference, arbiter: _Arbiter, feed: Arrays, layers: bool
+    executor: Model | Emulated | Firmware, reference: Reference, arbiter: _Arbiter, feed: Arrays, layers: bool
 ) -> Comparison:
     stored = [(i, s, r) for i, s in enumerate(executor.bundle.steps) for r in s.get("results", [])] if layers else []
     probes = [(i, r["offset"], _stored_bytes(r)) for i, _, r in stored]

@@ -11,7 +11,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -397,6 +397,22 @@ def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
             array = np.ones(shape) if row.name == POWERS else rng.uniform(-1, 1, shape)
         out[port.name] = np.asarray(array).astype(row.numpy)
     return out
+
+
+def given(inputs: str | Path | Mapping[str, npt.ArrayLike], ports: Sequence[Port]) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of a .npz file or a table, checked against the inputs of a model."""
+    arrays = read_arrays(inputs) if isinstance(inputs, (str, Path)) else {k: np.asarray(v) for k, v in inputs.items()}
+    known = [port.name for port in ports]
+    for name in arrays:
+        if name not in known:
+            raise EdgecError(f"the model has no input {name!r}{nearest(name, known)}")
+    for port in ports:
+        if port.name not in arrays:
+            raise EdgecError(f"no value for input {port.name!r}")
+        array = arrays[port.name] = known_as(arrays[port.name], named_dtype(port.dtype))
+        if array.dtype != named_dtype(port.dtype) or array.shape != port.shape:
+            raise EdgecError(f"input {port.name!r}: {array.dtype}{array.shape}, expected {port.dtype}{port.shape}")
+    return arrays
 
 
 def _complete(library: Path) -> bool:

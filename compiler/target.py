@@ -80,12 +80,27 @@ class Gpu:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """A board without an operating system that the emulator knows: `name` is the emulator's.
+
+    Memory for code, constants and weights, and memory for all else, each as address and bytes; `vectors`: where the
+    core looks for its vector table, where that is not the beginning of `flash`.
+    """
+
+    name: str
+    flash: tuple[int, int]
+    ram: tuple[int, int]
+    vectors: int = -1
+
+
+@dataclass(frozen=True)
 class Target:
     """A board or CPU level. `triple` is LLVM's, `zig` the triple for cross linking with ziglang.
 
     A target with `levels` is its first, least demanding level in all that its file does not say otherwise.
     `compilers` are C compilers to try in order when the target is not this machine, `cflags` what they are told of the
-    core; `emulator` runs its programs here. `float_abi` says how functions of 32-bit ARM pass floats.
+    core; `emulator` runs its programs here, on `machine` where there is no operating system. `float_abi` says how
+    functions of 32-bit ARM pass floats.
     """
 
     name: str
@@ -100,6 +115,7 @@ class Target:
     cflags: tuple[str, ...] = ()
     float_abi: str = ""
     emulator: tuple[str, ...] = ()
+    machine: Machine | None = None
     pipeline: str = "canonicalize, fold, integers, attention, phases, channels, fuse, layout, plan"
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits
 
@@ -157,6 +173,8 @@ def _record(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
 def _field(name: str, value: Any, where: str) -> Any:
     if name == "cpu":
         return _record(Cpu, value, f"{where}: [cpu]")
+    if name == "machine":
+        return _record(Machine, value, f"{where}: [machine]")
     if name == "gpu":
         return _gpu(value, f"{where}: [gpu]")
     if name == "isa":

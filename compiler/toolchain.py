@@ -19,19 +19,34 @@ from .target import Target
 _ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
+_HOSTED = ("-O2", "-fPIC")
+# Tables without addresses to fill in lie in flash; nothing unwinds the stack.
+_BARE = (
+    "-Os",
+    "-ffreestanding",
+    "-fno-pic",
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-unwind-tables",
+    "-fno-asynchronous-unwind-tables",
+)
+
+
 @dataclass(frozen=True)
 class Toolchain:
-    """Command prefixes of a C compiler (which also assembles and links) and an archiver."""
+    """Command prefixes of a C compiler (which also assembles and links) and an archiver; how to compile for what runs
+    the code."""
 
     cc: tuple[str, ...]
     ar: tuple[str, ...]
+    flags: tuple[str, ...] = _HOSTED
 
     def compile(self, sources: Sequence[str], folder: Path, flags: Sequence[str] = ()) -> list[str]:
         """Compile sources to objects beside them. Names are relative to `folder`: no path of this machine gets in."""
         objects = [f"{Path(source).stem}.o" for source in sources]
         for source, obj in zip(sources, objects, strict=True):
             mapping = f"-ffile-prefix-map={folder}=."
-            self.run([*self.cc, "-O2", "-fPIC", "-g0", mapping, *flags, "-c", source, "-o", obj], folder)
+            self.run([*self.cc, *self.flags, "-g0", mapping, *flags, "-c", source, "-o", obj], folder)
         return objects
 
     def archive(self, library: str, objects: Sequence[str], folder: Path) -> None:
@@ -55,11 +70,10 @@ class Toolchain:
         except OSError as error:
             raise EdgecError(f"cannot run {command[0]}: {error.strerror}") from error
         if done.returncode != 0:
-            lines = (
-                [line for line in done.stderr.splitlines() if "error" in line]
-                or done.stderr.splitlines()
-                or ["no message"]
-            )
+            said = done.stderr.splitlines()
+            telling = ("undefined reference", "region `", "error")  # the last alone says only that the linker failed
+            lines = next((found for word in telling if (found := [s for s in said if word in s])), said)
+            lines = lines or ["no message"]
             raise EdgecError(f"{' '.join(command[:3])} failed: {lines[0].strip()}") from RuntimeError(
                 f"{shlex.join(command)}\n{done.stderr}"
             )
@@ -92,15 +106,17 @@ def toolchain(target: Target) -> Toolchain:
         candidates: tuple[str, ...] = ("cc", "gcc", "clang")
     else:
         candidates = target.compilers
+    flags = _HOSTED if has_os(target) else _BARE
     for name in candidates:
         if shutil.which(name):
-            return Toolchain((name, *target.cflags), _archiver(name))
+            return Toolchain((name, *target.cflags), _archiver(name), flags)
     if target.zig and find_spec("ziglang") is not None:
         zig = (sys.executable, "-m", "ziglang")
-        return Toolchain((*zig, "cc", "-target", target.zig), (*zig, "ar"))
+        return Toolchain((*zig, "cc", "-target", *shlex.split(target.zig)), (*zig, "ar"), flags)
     tried = ", ".join((*candidates, "ziglang"))
+    package = "" if has_os(target) else "apt install gcc-arm-none-eabi, or "
     raise EdgecError(
-        f"no C compiler for target {target.name!r} (tried {tried}); install one with: pip install edgec[cross]"
+        f"no C compiler for target {target.name!r} (tried {tried}); install one with: {package}pip install edgec[cross]"
     )
 
 

@@ -51,7 +51,7 @@ _LOWER = [
 
 def tvm_target(target: Target) -> Any:
     """TVM's description of one of our targets."""
-    spec: dict[str, Any] = {"kind": "llvm", "mtriple": target.triple, "mcpu": target.cpu.mcpu}
+    spec: dict[str, Any] = {"kind": "llvm", "mtriple": _triple(target.triple), "mcpu": target.cpu.mcpu}
     if target.cpu.mattr:
         spec["mattr"] = list(target.cpu.mattr)
     if target.pointer_bits == 32:
@@ -59,6 +59,18 @@ def tvm_target(target: Target) -> Any:
     if target.float_abi:
         spec["mfloat-abi"] = target.float_abi
     return TvmTarget(spec)
+
+
+def _triple(triple: str) -> str:
+    """A triple of three parts (thumbv7em-none-eabihf) as LLVM takes it: with a vendor, or it sees no ABI in it.
+
+    Then arithmetic that the core lacks calls the ABI's functions, with its registers; `gnu`: memory is copied by
+    memcpy, which every C library has, and not by the ABI's own functions.
+    """
+    first, *rest = triple.split("-")
+    return (
+        f"{first}-unknown-none-gnu{rest[1]}" if len(rest) == 2 and rest[0] == "none" and "eabi" in rest[1] else triple
+    )
 
 
 def build(functions: Sequence[tuple[str, Any]], target: Target) -> Any:

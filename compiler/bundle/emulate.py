@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from .. import toolchain as tools
 from ..errors import EdgecError
-from ..runtime import cut
+from ..runtime import cut, named_dtype
 from ..target import Target, find_target
 from .manifest import Bundle
 
@@ -116,14 +116,20 @@ class Emulated:
         for i in order:
             found[i] = data[at : at + probes[i][2]]
             at += probes[i][2]
-        outputs = {}
-        for port in self.bundle.manifest["outputs"]:
-            end = at + port["bytes"]
-            whole = np.frombuffer(data[at:end], port["dtype"]).reshape(port["shape"])
-            (count,) = struct.unpack_from("<q", data, end)
-            outputs[port["name"]] = cut(whole, port["count"]["axis"], count) if port.get("count") else whole
-            at = end + struct.calcsize("<q")
+        outputs, _ = read_outputs(self.bundle.manifest["outputs"], data, at)
         return outputs, found
+
+
+def read_outputs(ports: Sequence[Mapping[str, Any]], data: bytes, at: int) -> tuple[dict[str, npt.NDArray[Any]], int]:
+    """Outputs as emulated programs write them from `at` on: elements, and an int64, how many count; where they end."""
+    outputs = {}
+    for port in ports:
+        end = at + port["bytes"]
+        whole = np.frombuffer(data[at:end], named_dtype(port["dtype"])).reshape(port["shape"])
+        (count,) = struct.unpack_from("<q", data, end)
+        outputs[port["name"]] = cut(whole, port["count"]["axis"], count) if port.get("count") else whole
+        at = end + struct.calcsize("<q")
+    return outputs, at
 
 
 def target_of(bundle: Bundle) -> Target:

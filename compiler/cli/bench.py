@@ -1,4 +1,5 @@
-"""`edgec bench`: how long a compiled model takes on this machine, timed in C."""
+"""`edgec bench`: how long a compiled model takes on this machine, timed in C; for boards without an operating system,
+how many instructions."""
 
 from __future__ import annotations
 
@@ -19,7 +20,10 @@ EXAMPLES = """examples:
 
 --layers shows each step's rate as a share of the peak: what one core (times the threads) reaches in multiply-adds on
 registers alone, measured between the runs. A step that saves arithmetic (Winograd's) may exceed it: the operations of
-its plain form count."""
+its plain form count.
+
+A bundle for a board without an operating system (cortex-m4 ...) runs in the board's emulator, which counts the
+instructions of an inference and of each step; the stack that a run needs is measured."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,8 +37,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..bundle.firmware import bare
+    from ..bundle.manifest import read_bundle
     from ..runtime import load
 
+    bundle = read_bundle(args.bundle)
+    if bare(bundle):
+        from .bench_firmware import count
+
+        return count(bundle, args)
     wanted = args.layers or args.roofline is not None
     with load(args.bundle, args.threads, level=args.level) as model:
         result = model.benchmark(args.runs, layers=wanted)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING, Any
 
 from .common import show_json, table
+
+if TYPE_CHECKING:
+    from ..bundle.manifest import Bundle
 
 EXAMPLES = """examples:
   edgec run build/ --inputs x.npz --save y.npz
@@ -21,11 +25,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from ..bundle.firmware import bare
+    from ..bundle.manifest import read_bundle
     from ..runtime import load, random_inputs, read_arrays, write_arrays
 
-    with load(args.bundle, args.threads, level=args.level) as model:
-        feed = read_arrays(args.inputs) if args.inputs else random_inputs(model.inputs)
-        outputs = model.run(feed)
+    bundle = read_bundle(args.bundle)
+    if bare(bundle):
+        outputs = _in_firmware(bundle, args)
+    else:
+        with load(args.bundle, args.threads, level=args.level) as model:
+            outputs = model.run(read_arrays(args.inputs) if args.inputs else random_inputs(model.inputs))
     if args.save is not None:
         write_arrays(args.save, outputs)
     if args.json:
@@ -38,3 +47,13 @@ def run(args: argparse.Namespace) -> int:
         rows.append((name, value.dtype.name, "x".join(map(str, value.shape)), *stats))
     print(table(("output", "type", "shape", "least", "mean", "largest"), rows))
     return 0
+
+
+def _in_firmware(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
+    from ..bundle.firmware import Firmware, refuse_options
+    from ..runtime import given, random_inputs
+
+    refuse_options(bundle, args.threads, args.level)
+    firmware = Firmware(bundle)
+    feed = given(args.inputs, firmware.inputs) if args.inputs else random_inputs(firmware.inputs)
+    return firmware.run([feed])[0]

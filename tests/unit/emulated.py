@@ -50,6 +50,12 @@ int main(void) {
 """
 
 
+def needs_board() -> None:
+    """A C compiler and an emulator for boards with a Cortex-M; a test without them is skipped."""
+    if not shutil.which("arm-none-eabi-gcc") or not shutil.which("qemu-system-arm"):
+        pytest.skip("needs gcc-arm-none-eabi and qemu-system-arm")
+
+
 def needs_emulator() -> tuple[str, str]:
     """A C compiler and an emulator for aarch64; a test without them is skipped."""
     compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
