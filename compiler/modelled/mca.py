@@ -12,9 +12,9 @@ from pathlib import Path
 from ..errors import EdgecError, nearest
 
 TURNS, MANY = 100, 2000
-VERSIONS = ("", "-23", "-22", "-21", "-20", "-19")
+LEAST, NEWEST = 19, 40  # versions of LLVM: older ones lack models, and take another core's without a word
 _FEATURES = "+neon,+dotprod,+fullfp16,+i8mm,+bf16"
-_PRODUCTS = re.compile(r"(f?ml[as]|fmul|fmadd|[su]mlal2?|[su]mull2?|mul|[us]dot|usdot|smmla)$")
+_PRODUCTS = re.compile(r"(f?ml[as]|[su]mlal2?|[su]mull2?|[us]dot|usdot|smmla)$")
 _REGISTER = re.compile(r"\b([vqdsh])(\d+)")
 
 
@@ -48,12 +48,16 @@ def core(name: str) -> Core:
 
 
 def tool(name: str) -> str:
-    """One of LLVM's tools, under its plain name or with a version."""
-    for version in VERSIONS:
-        if found := shutil.which(f"{name}{version}"):
+    """The newest of LLVM's tools of a name: with a version, as Debian installs them, or without."""
+    for version in range(NEWEST, LEAST - 1, -1):
+        if found := shutil.which(f"{name}-{version}"):
             return found
+    found = shutil.which(name)
+    if found and int((re.search(r"version (\d+)", _output([found, "--version"])) or ["", "0"])[1]) >= LEAST:
+        return found
     raise EdgecError(
-        f"{name} is not installed: cycles are those of LLVM's models; Debian's package llvm-19 or newer has it"
+        f"{name} {'is older than' if found else 'is not installed; needed is'} LLVM {LEAST}, whose models of cores "
+        f"--model-cpu asks: apt-get install llvm-{LEAST} (or a newer one)"
     )
 
 
