@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 _ALLOC = 2
 _SYMTAB, _NOBITS, _DYNSYM = 2, 8, 11
+_FUNC = 2
 _KEPT = (".text", ".rodata", ".data", ".plt", ".init", ".fini", ".got")
 
 
@@ -83,6 +84,30 @@ def symbols(data: bytes, *, dynamic: bool = False) -> list[Symbol]:
                 )
                 out.append(Symbol(text_at(data, strings + name), at, where != 0, info >> 4 != 0))
     return out
+
+
+def functions(data: bytes) -> list[tuple[str, int, int]]:
+    """(name, address, bytes) of the functions that a program for 64 bits defines, by address."""
+    found = []
+    for symbol in symbols(data):
+        kind, (address, size) = data[symbol.at + 4] & 15, struct.unpack_from("<2Q", data, symbol.at + 8)
+        if symbol.defined and kind == _FUNC and size:
+            found.append((symbol.name, address, size))
+    return sorted(found, key=lambda row: row[1])
+
+
+def address_of(data: bytes, name: str) -> int:
+    """Where a program for 64 bits has a symbol."""
+    return next(int(struct.unpack_from("<Q", data, s.at + 8)[0]) for s in symbols(data) if s.name == name)
+
+
+def file_offset(data: bytes, address: int) -> int:
+    """Where in the file of a program for 64 bits the byte lies that it has at an address."""
+    for section in sections(data):
+        (start,) = struct.unpack_from("<Q", data, section.at + 16)
+        if section.flags & _ALLOC and section.kind != _NOBITS and start <= address < start + section.size:
+            return int(address - start + section.offset)
+    raise ValueError(f"no section holds {address:#x}")
 
 
 def stored_bytes(data: bytes) -> int:

@@ -84,29 +84,41 @@ class Emulated:
             )
         self.folder = tempfile.TemporaryDirectory(prefix="edgec-")
         self.work = Path(self.folder.name)
-        source = re.sub("NAME|BIG", lambda m: bundle.name if m[0] == "NAME" else bundle.name.upper(), _PROGRAM)
+        source = re.sub("NAME|BIG", lambda m: bundle.name if m[0] == "NAME" else bundle.name.upper(), self.source())
         (self.work / "driver.c").write_text(source)
         parts = ["driver.c", str(bundle.static_library.resolve())]
         _static(tools.toolchain(self.target), self.target).link(
             "driver", parts, self.work, ("-static", "-O1", "-std=c11", f"-I{bundle.folder.resolve()}")
         )
 
-    def trace(
-        self, inputs: Mapping[str, npt.NDArray[Any]], probes: Sequence[tuple[int, int, int]]
-    ) -> tuple[dict[str, npt.NDArray[Any]], list[bytes]]:
-        """One inference; each probe (step, offset, bytes) gives the arena's bytes after that step."""
-        order = sorted(range(len(probes)), key=lambda i: probes[i][0])
+    def source(self) -> str:
+        """The program in C: NAME is the model's, BIG that in capitals."""
+        return _PROGRAM
+
+    def feed(self, inputs: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Write the inputs where the program reads them."""
         with (self.work / "inputs").open("wb") as file:
             for port in self.bundle.manifest["inputs"]:
                 file.write(np.ascontiguousarray(inputs[port["name"]], port["dtype"]).tobytes())
-        (self.work / "probes").write_bytes(b"".join(struct.pack("<3I", *probes[i]) for i in order))
-        command = [str(self.emulator), "./driver", "inputs", "probes", "outputs", str(self.fallback)]
+
+    def run(self, command: Sequence[str]) -> None:
+        """Run the program; an `EdgecError` quotes what it said last."""
         done = subprocess.run(command, cwd=self.work, capture_output=True, text=True, check=False)
         if done.returncode != 0:
             said = done.stderr.strip().splitlines()
             raise EdgecError(
                 f"{self.bundle.folder}: failed in {self.emulator}: {said[-1] if said else done.returncode}"
             )
+
+    def trace(
+        self, inputs: Mapping[str, npt.NDArray[Any]], probes: Sequence[tuple[int, int, int]]
+    ) -> tuple[dict[str, npt.NDArray[Any]], list[bytes]]:
+        """One inference; each probe (step, offset, bytes) gives the arena's bytes after that step."""
+        order = sorted(range(len(probes)), key=lambda i: probes[i][0])
+        self.feed(inputs)
+        (self.work / "probes").write_bytes(b"".join(struct.pack("<3I", *probes[i]) for i in order))
+        command = [str(self.emulator), "./driver", "inputs", "probes", "outputs", str(self.fallback)]
+        self.run(command)
         return self._read((self.work / "outputs").read_bytes(), order, probes)
 
     def _read(

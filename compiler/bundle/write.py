@@ -172,7 +172,7 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
                 "-shared",
                 "-s",
                 "-Wl,--version-script=exports.map",
-                "-Wl,-z,noexecstack,-z,defs",
+                "-Wl,-z,noexecstack,-z,defs,--gc-sections",
                 f"-Wl,-soname,lib{name}.so",
                 *(("-pthread",) if program.device else ()),
             )

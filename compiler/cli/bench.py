@@ -17,26 +17,39 @@ EXAMPLES = """examples:
   edgec bench build/ --runs 200
   edgec bench build/ --threads 2 --layers --json
   edgec bench build/ --roofline roofline.svg
+  edgec bench build/ --model-cpu cortex-a78
+  edgec bench model.onnx --model-cpu cortex-a72 --json
 
 --layers shows each step's rate as a share of the peak: what one core (times the threads) reaches in multiply-adds on
 registers alone, measured between the runs. A step that saves arithmetic (Winograd's) may exceed it: the operations of
 its plain form count.
 
 A bundle for a board without an operating system (cortex-m4 ...) runs in the board's emulator, which counts the
-instructions of an inference and of each step; the stack that a run needs is measured."""
+instructions of an inference and of each step; the stack that a run needs is measured.
+
+--model-cpu needs no such core: a bundle for AArch64 runs once under qemu with counters in its kernels, and llvm-mca says
+how many cycles the counted code takes there while caches hold everything. The peak is that of the multiply-adds alone."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("bundle", metavar="DIR", help="a compiled bundle")
+    parser.add_argument("bundle", metavar="DIR", help="a compiled bundle (for --model-cpu a model too)")
     parser.add_argument("--threads", type=int, metavar="N", help="workers (default: as compiled)")
     parser.add_argument("--runs", type=int, default=50, metavar="N", help="inferences to time (default: 50)")
     parser.add_argument("--layers", action="store_true", help="time each step too")
     parser.add_argument("--roofline", metavar="SVG", help="draw each step's rate over its operations per byte")
     parser.add_argument("--level", metavar="T", help="of a bundle for several levels of the CPU, the one to run")
+    parser.add_argument("--model-cpu", metavar="CORE", help="model this core (cortex-a78 ...) instead of timing")
+    parser.add_argument(
+        "--ghz", type=float, metavar="F", help="clock of the core of --model-cpu (default: a usual one)"
+    )
     parser.add_argument("--json", action="store_true", help="print milliseconds as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.model_cpu is not None:
+        from .bench_modelled import run as run_modelled
+
+        return run_modelled(args)
     from ..bundle.firmware import bare
     from ..bundle.manifest import read_bundle
     from ..runtime import load

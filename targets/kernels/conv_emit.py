@@ -28,6 +28,7 @@ from .common_emit import F32, Frame, put, store_tile, stretch, vector
 from .conv_rows import tile_of
 from .conv_shape import Axis, Segment, Window, segments
 from .conv_tiles import TileChoice, unit_pixels
+from .cost import QUAD, by_lane
 
 Lane = Callable[[Expr], Stmt]
 AHEAD = 24  # steps of the reduction between asking for weights and using them
@@ -96,6 +97,7 @@ class Conv:
         self.problem = problem
         self.short = choice.get("kp") == 1 and w.channels_in // w.group * w.taps <= SHORT
         self.stored = dtype(self.weight.type.dtype)
+        self.by_lane = by_lane(problem.target.cpu)
         self.ahead = Ahead(w, tile_of(choice), self.block_in, self.lanes * self.stored.bytes, problem.target.cpu.l1d)
 
     def view(self, value: Value) -> Type:
@@ -189,6 +191,30 @@ class Conv:
         at = {(r, c): (source(h, t.rows[r], kh), source(w, t.columns[c], kw)) for _, r, c in live}
         place = frame.places[self.x]
 
+        def quads() -> Stmt:
+            """All channels, four at a time: a multiply-add takes its factor from a lane."""
+
+            def four(q: Expr) -> Stmt:
+                parts: list[Stmt | None] = []
+                binds = [tir.let(self.quad(place, t.image, base, q * QUAD, *at[r, c]), "x") for _, r, c in live]
+                parts += [bind for _, bind in binds]
+                if not self.ahead.lines:
+                    parts += self.fetch(frame, t, cb, kh, kw, q * QUAD)
+                for k in range(QUAD):
+                    lines = [
+                        tir.let(self.weight_vector(frame, t, cb, kh, kw, q * QUAD + k, v), "w")
+                        for v in range(len(t.widths))
+                    ]
+                    parts += [bind for _, bind in lines]
+                    for (p, _, _), (x, _) in zip(live, binds, strict=True):
+                        for v, (value, _) in enumerate(lines):
+                            here, lanes = self.slot(t, p, v), self.width_of(t, v)
+                            factor = tir.broadcast(tirx.Shuffle([x], [tir.i32(k)]), lanes)
+                            parts.append(put(acc, vector(acc, lanes, here) + factor * value, lanes, here))
+                return tir.seq(parts)
+
+            return tir.loop(self.block_in // QUAD, four, "q")
+
         def step(ci: Expr) -> Stmt:
             parts: list[Stmt | None] = []
             weights = []
@@ -206,6 +232,8 @@ class Conv:
                     parts.append(put(acc, vector(acc, lanes, here) + tir.broadcast(x, lanes) * value, lanes, here))
             return tir.seq(parts)
 
+        if self.by_lane and self.quad(place, t.image, base, tir.i32(0), *next(iter(at.values()))) is not None:
+            return tir.seq(self.fetch_slice(frame, t, (cb - t.begin) * self.w.taps + kh * w.kernel + kw), quads())
         # A tile at an edge holds several such loops. Were they unrolled, LLVM would keep what they share in registers
         # that the accumulators need.
         shared = (t.edge_row or t.edge_column) and self.block_in > 1
@@ -246,6 +274,14 @@ class Conv:
             spatial = (row, column) if self.rank == 4 else (column,)
             return tir.load(place.buffer, n, tirx.floordiv(base, block), *spatial, tirx.floormod(base, block) + ci)
         return place.load(self.index(n, base + ci, row, column))
+
+    def quad(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr | None:
+        """x[n, base + ci .. base + ci + 3, row, column], where these lie together."""
+        if self.block_in % QUAD or not place.type.layout.endswith(f"{QUAD}c"):
+            return None
+        spatial = (row, column) if self.rank == 4 else (column,)
+        block = tirx.floordiv(base + ci, QUAD)
+        return tir.load(place.buffer, n, block, *spatial, tir.ramp(tirx.floormod(base + ci, QUAD), QUAD))
 
     # -- epilogue ------------------------------------------------------------------------------------------------
 

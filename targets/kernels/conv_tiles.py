@@ -70,24 +70,25 @@ def tile_choices(
     inner: Callable[[int], int],
     cold: bool = False,
     weight: int = F32,
+    quads: bool = False,
 ) -> Iterator[TileChoice]:
     """Every sensible tile of a window; `stored` counts the input channels in memory, padding included; `inner` gives
     those of the innermost loop for a number of vectors; `cold`: weights come from memory each time; `weight`: bytes of
-    one in memory."""
+    one in memory; `quads`: input channels are read four at a time."""
     outputs = w.channels_out // w.group
     lanes = vector_lanes(w, cpu)
     most_vectors = MAX_VECTORS if w.pixels > 3 else 8
     for vectors in range(1, min(most_vectors, ceil_div(outputs, lanes)) + 1):
         if w.group > 1 and outputs % (vectors * lanes):
             continue
-        most = most_pixels(cpu, vectors)
+        most = most_pixels(cpu, vectors, quads)
         for columns in _widths(w.width.out, most):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):
                 for tile in _orders(
                     w, cpu, TileChoice(height, columns, vectors, lanes, inner(vectors), 1, 1, False), weight
                 ):
-                    yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, cold, weight))
+                    yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, cold, weight, quads))
 
 
 def _widths(out: int, most: int) -> list[int]:
@@ -144,7 +145,9 @@ def _blocks(total: int, pixels: int, fit: int) -> set[int]:
     return {ceil_div(total, max(1, round(total / size))) for size in sizes}
 
 
-def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: float, stored: int, cold: bool, weight: int) -> float:
+def cost(
+    w: Window, cpu: Cpu, t: TileChoice, epilogue: float, stored: int, cold: bool, weight: int, quads: bool = False
+) -> float:
     """Modelled time in us."""
     inputs, outputs = w.channels_in // w.group, w.channels_out // w.group
     steps = inputs * w.taps
@@ -155,7 +158,7 @@ def cost(w: Window, cpu: Cpu, t: TileChoice, epilogue: float, stored: int, cold:
     for wide, many in ((t.vectors, full), (rest, 1)):
         if wide and many:
             for pixels, count in shapes:
-                one = tile_cycles(cpu, pixels, wide, steps, t.inner, epilogue, widening)
+                one = tile_cycles(cpu, pixels, wide, steps, t.inner, epilogue, widening, quads)
                 cycles += many * count * (one + _waiting(cpu, pixels * wide, t.passes))
     cycles *= w.batch * w.group
     tiles = sum(count for _, count in shapes) * w.batch

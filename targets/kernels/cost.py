@@ -15,42 +15,58 @@ TILE = 24.0  # cycles to start and leave a register tile
 LOADS = 0.75  # share of the load ports' rate that a loop of broadcasts sustains
 SLACK = 1.25  # a chain of multiply-adds that just fills the latency waits for its operands now and then
 ISSUE = 1.5  # instructions that issue per cycle beside each multiply-add pipe's own
+QUAD = 4  # elements of a pixel that are read at once where multiply-adds take them by lane
 CALL_US = 0.3  # handing out a kernel
 
 Level = Literal["near", "middle", "far"]
 
 
-def fits_registers(cpu: Cpu, pixels: int, vectors: int) -> bool:
-    """Accumulators, one vector of each weight column, and one broadcast element."""
-    return pixels * vectors + vectors + 1 <= cpu.vector_registers
+def by_lane(cpu: Cpu) -> bool:
+    """Whether multiply-adds take one factor from any lane of a register, as AArch64's do."""
+    return "NEON" in cpu.isa and cpu.vector_bits == 128 and cpu.vector_registers == 32
 
 
-def most_pixels(cpu: Cpu, vectors: int) -> int:
+def fits_registers(cpu: Cpu, pixels: int, vectors: int, quads: bool = False) -> bool:
+    """Accumulators, one vector of each weight column, and one broadcast element: or, where they are read by `quads`,
+    a vector of four elements of each pixel."""
+    return pixels * vectors + vectors + 1 + (pixels if quads else 0) <= cpu.vector_registers
+
+
+def most_pixels(cpu: Cpu, vectors: int, quads: bool = False) -> int:
     """The largest number of pixels whose tile fits the registers; one, where none does."""
-    return max((pixels for pixels in range(1, 64) if fits_registers(cpu, pixels, vectors)), default=1)
+    return max((pixels for pixels in range(1, 64) if fits_registers(cpu, pixels, vectors, quads)), default=1)
 
 
-def step_cycles(cpu: Cpu, pixels: int, vectors: int, widening: float = 0.0) -> float:
+def step_cycles(cpu: Cpu, pixels: int, vectors: int, widening: float = 0.0, quads: bool = False) -> float:
     """One step of the reduction over a tile: the slowest of multiply-adds, loads, latency and issue.
 
     `widening` counts instructions that make f32 of a vector of weights, on the ports of multiply-adds.
+    `quads`: a load of a pixel's elements serves four steps.
     """
     work = (pixels + widening) * vectors
+    loads = (pixels / QUAD if quads else pixels) + vectors
     return max(
         work / cpu.fma_per_cycle,
-        (pixels + vectors) / (LOADS * cpu.load_per_cycle),
+        loads / (LOADS * cpu.load_per_cycle),
         SLACK * cpu.fma_latency,
-        (work + pixels + vectors + 2) / (2 * cpu.fma_per_cycle + ISSUE),
+        (work + loads + 2) / (2 * cpu.fma_per_cycle + ISSUE),
     )
 
 
 def tile_cycles(
-    cpu: Cpu, pixels: int, vectors: int, steps: int, inner: int, epilogue: float = 2.0, widening: float = 0.0
+    cpu: Cpu,
+    pixels: int,
+    vectors: int,
+    steps: int,
+    inner: int,
+    epilogue: float = 2.0,
+    widening: float = 0.0,
+    quads: bool = False,
 ) -> float:
     """A whole tile: `steps` of the reduction in loops of `inner` turns, then `epilogue` operations per vector."""
     loops = steps / max(inner, 1) * 2 * LOOP
     ends = pixels * vectors * (1.0 + epilogue) / cpu.fma_per_cycle + TILE
-    return steps * step_cycles(cpu, pixels, vectors, widening) + loops + ends
+    return steps * step_cycles(cpu, pixels, vectors, widening, quads) + loops + ends
 
 
 @dataclass

@@ -1,0 +1,84 @@
+"""What share of a core's multiply-add rate each step of a model reaches, as modelled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..bundle.manifest import Bundle
+from .blocks import WORD, Block, traces
+from .counted import Counting, Counts, Kernel
+from .mca import Core, Model, disassembled
+
+LEAST = 2e-4  # share of a step's instructions that a piece of code must have to be given to the model
+GUESS = 2.0  # instructions per cycle of the others
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Code that is executed `times`: its cycles and what its multiply-adds would take alone, each time."""
+
+    times: int
+    instructions: int
+    cycles: float
+    ideal: float
+    text: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Share:
+    """A step: cycles of all its code, and of the multiply-adds in it at their full rate; its hottest piece."""
+
+    name: str
+    kernel: str
+    macs: int
+    cycles: float
+    ideal: float
+    hot: Piece | None
+
+    @property
+    def peak(self) -> float:
+        return self.ideal / self.cycles if self.cycles else 0.0
+
+
+def shares(bundle: Bundle, core: Core, level: str | None = None) -> list[Share]:
+    """Every step of a bundle on a core. Inputs are random; loops that depend on data run as long as these let them."""
+    from ..runtime import Port, random_inputs
+
+    model = Model(core)  # says what is missing before anything runs
+    counting = Counting(bundle, level)
+    ports = [Port(p["name"], p["dtype"], tuple(p["shape"])) for p in counting.bundle.manifest["inputs"]]
+    counts = counting.count(random_inputs(ports))
+    code = disassembled(counts.program, [kernel.symbol for kernel in counts.kernels])
+    rows = counting.bundle.steps
+    found = [step_share(row, counts, i, code, model) for i, row in enumerate(rows)]
+    counting.folder.cleanup()
+    return found
+
+
+def step_share(row: dict[str, object], counts: Counts, step: int, code: dict[int, str], model: Model) -> Share:
+    pieces = [(block, times) for kernel in counts.kernels for block, times in _executed(kernel, counts.steps[step])]
+    texts = [[code[at] for b in piece for at in range(b.start, b.end, WORD)] for piece, _ in pieces]
+    total = sum(times * len(text) for (_, times), text in zip(pieces, texts, strict=True))
+    asked = [times * len(text) >= LEAST * total for (_, times), text in zip(pieces, texts, strict=True)]
+    given = iter(model.cycles([text for text, ask in zip(texts, asked, strict=True) if ask]))
+    found = [
+        Piece(times, len(text), next(given) if ask else len(text) / GUESS, _ideal(model, text), tuple(text))
+        for (_, times), text, ask in zip(pieces, texts, asked, strict=True)
+    ]
+    hot = max(found, key=lambda p: p.times * p.cycles, default=None)
+    return Share(
+        str(row["name"]), f"{row['kernel']} {row['config']}".strip(), int(str(row["macs"])),
+        sum(p.times * p.cycles for p in found), sum(p.times * p.ideal for p in found), hot,
+    )  # fmt: skip
+
+
+def _executed(kernel: Kernel, counted: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[tuple[list[Block], int]]:
+    own = counted[kernel.first : kernel.first + len(kernel.blocks)]
+    return traces(kernel.blocks, [int(n) for n in own]) if own.any() else []
+
+
+def _ideal(model: Model, text: Sequence[str]) -> float:
+    return sum(many * model.issue(form) for form, many in model.products(text).items())
