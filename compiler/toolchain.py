@@ -40,6 +40,7 @@ class Toolchain:
     cc: tuple[str, ...]
     ar: tuple[str, ...]
     flags: tuple[str, ...] = _HOSTED
+    libraries: tuple[str, ...] = ("-lm",)
 
     def compile(self, sources: Sequence[str], folder: Path, flags: Sequence[str] = ()) -> list[str]:
         """Compile sources to objects beside them. Names are relative to `folder`: no path of this machine gets in."""
@@ -55,7 +56,7 @@ class Toolchain:
 
     def link(self, output: str, objects: Sequence[str], folder: Path, flags: Sequence[str] = ()) -> None:
         """Shared library or program (by `flags`), without build id."""
-        self.run([*self.cc, *flags, "-Wl,--build-id=none", "-o", output, *objects, "-lm"], folder)
+        self.run([*self.cc, *flags, "-Wl,--build-id=none", "-o", output, *objects, *self.libraries], folder)
 
     def run(self, command: Sequence[str], folder: Path) -> None:
         """Run one tool in `folder`; an `EdgecError` quotes what it said."""
@@ -112,7 +113,8 @@ def toolchain(target: Target) -> Toolchain:
             return Toolchain((name, *target.cflags), _archiver(name), flags)
     if target.zig and find_spec("ziglang") is not None:
         zig = (sys.executable, "-m", "ziglang")
-        return Toolchain((*zig, "cc", "-target", *shlex.split(target.zig)), (*zig, "ar"), flags)
+        libraries = ("-lm",) if has_os(target) else ()  # without a system its compiler brings what there is
+        return Toolchain((*zig, "cc", "-target", *shlex.split(target.zig)), (*zig, "ar"), flags, libraries)
     tried = ", ".join((*candidates, "ziglang"))
     package = "" if has_os(target) else "apt install gcc-arm-none-eabi, or "
     raise EdgecError(

@@ -2,13 +2,13 @@
 
 LLVM writes debug tables for every kernel, whose names count what one process has compiled so far, and two conversions
 of half precision that few kernels call: the first would make bundles differ, the second would lie on the device for
-nothing.
+nothing. So would tables that say how to unwind the stack (.ARM.exidx), and the kilobytes of code that these refer to.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .elf import Section, sections, text_at
@@ -17,6 +17,7 @@ _SYMTAB, _STRTAB, _RELA, _NOBITS, _REL, _GROUP = 2, 3, 4, 8, 9, 17
 _ALLOC, _LINK_ORDER = 2, 0x80
 _GLOBAL, _FILE = 1, 4
 _RESERVED = 0xFF00  # section numbers from here on are no sections
+_UNWINDING = (".ARM.exidx", ".ARM.extab")
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,9 @@ class _Entry:
     section: int
 
 
-def slim(data: bytes) -> bytes:
-    """The object without what its strong symbols do not need. Objects with section groups stay as they are."""
+def slim(data: bytes, renamed: Callable[[str], str] = str) -> bytes:
+    """The object without what its strong symbols do not need, with new names for its sections. Objects with section
+    groups stay as they are."""
     table = sections(data)
     if any(s.kind == _GROUP for s in table):
         return data
@@ -40,7 +42,7 @@ def slim(data: bytes) -> bytes:
     kept = _reached(data, table, entries)
     wanted = {e.index for s in _relocations(table, kept) for e in _targets(data, s, entries)}
     symbols = [e for e in entries if _stays(e, kept, wanted)]
-    return _Writer(data, table, sorted(kept), symbols).file()
+    return _Writer(data, table, sorted(kept), symbols, renamed).file()
 
 
 def _wide(data: bytes) -> bool:
@@ -87,10 +89,14 @@ def _reached(data: bytes, table: Sequence[Section], entries: Sequence[_Entry]) -
     }  # fmt: skip
     while True:
         found = {e.section for s in _relocations(table, kept) for e in _targets(data, s, entries)}
-        found |= {i for i, s in enumerate(table) if s.flags & _LINK_ORDER and s.link in kept}
+        found |= {i for i, s in enumerate(table) if s.flags & _LINK_ORDER and s.link in kept and _stays_beside(s)}
         if (found := {i for i in found if 0 < i < _RESERVED}) <= kept:
             return kept
         kept |= found
+
+
+def _stays_beside(section: Section) -> bool:
+    return not section.name.startswith(_UNWINDING)
 
 
 def _stays(entry: _Entry, kept: set[int], wanted: set[int]) -> bool:
@@ -102,8 +108,15 @@ def _stays(entry: _Entry, kept: set[int], wanted: set[int]) -> bool:
 class _Writer:
     """Lays the chosen sections and symbols out in a new file, with new numbers."""
 
-    def __init__(self, data: bytes, table: Sequence[Section], kept: Sequence[int], symbols: Sequence[_Entry]) -> None:
-        self.data, self.table, self.symbols = data, table, symbols
+    def __init__(
+        self,
+        data: bytes,
+        table: Sequence[Section],
+        kept: Sequence[int],
+        symbols: Sequence[_Entry],
+        renamed: Callable[[str], str],
+    ) -> None:
+        self.data, self.table, self.symbols, self.renamed = data, table, symbols, renamed
         self.wide = _wide(data)
         moved = _relocations(table, set(kept))
         self.section = {old: new for new, old in enumerate([0, *kept])}
@@ -161,8 +174,25 @@ class _Writer:
         self._align(max(old[8], 1))
         where, length = len(self.out), len(content) if size is None else size
         self.out += content
-        row = (self._name(section.name), section.kind, section.flags, 0, where, length, link, info, old[8], old[9])
+        row = (
+            self._name(self._new_name(section)),
+            section.kind,
+            section.flags,
+            0,
+            where,
+            length,
+            link,
+            info,
+            old[8],
+            old[9],
+        )
         self.headers.append(struct.pack(form, *row))
+
+    def _new_name(self, section: Section) -> str:
+        prefix = next(
+            (p for p in (".rela", ".rel") if section.kind in (_RELA, _REL) and section.name.startswith(p)), ""
+        )
+        return prefix + self.renamed(section.name.removeprefix(prefix))
 
     def _align(self, align: int) -> None:
         self.out += bytes(-len(self.out) % align)

@@ -63,6 +63,20 @@ def stored_source(symbol: str, file: str, align: int) -> str:
     )
 
 
+def section_of(model: str, section: str) -> str:
+    """Names of sections that a linker script can tell from others: `.text.edgec.NAME`, `.rodata.edgec.NAME.weights`."""
+    kind = next((kind for kind in (".text", ".rodata") if section == kind or section.startswith(f"{kind}.")), None)
+    if kind is None:
+        return section
+    return f"{kind}.edgec.{model}" + section.removeprefix(kind).replace(f".{model}_", ".", 1)
+
+
+def section_of_runtime(section: str) -> str:
+    """Those of the runtime: `.text.edgec_runtime.ec_open`."""
+    kind = next((kind for kind in (".text", ".rodata") if section.startswith(f"{kind}.")), None)
+    return f"{kind}.edgec_runtime{section.removeprefix(kind)}" if kind else section
+
+
 def images(program: Program) -> list[tuple[str, Image]]:
     """The device modules with their symbols, in the order of `ec_device.images`."""
     modules = program.device.modules if program.device else ()

@@ -7,9 +7,10 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -20,6 +21,7 @@ from ..program import Program, chained
 from ..target import Target
 from . import describe, elf, tables
 from .cmake import cmake
+from .elf_slim import slim
 from .header import header
 from .manifest import Bundle
 from .names import check_name, identifier
@@ -122,7 +124,9 @@ def _copy_runtime(folder: Path, hosted: bool) -> list[str]:
 def _runtime(chain: tools.Toolchain, target: Target, units: Sequence[str]) -> Path:
     """Folder with the compiled runtime: made once for these sources, tools and target, then taken from the cache."""
     flags = ("-std=c11", "-I.", "-ffunction-sections", "-fdata-sections")
-    digest = hashlib.sha256(repr((chain, flags, target.triple, _identity(chain.cc))).encode())
+    hosted = tools.has_os(target)
+    places = "" if hosted else tables.section_of_runtime(".text.f")
+    digest = hashlib.sha256(repr((chain, flags, target.triple, _identity(chain.cc), places)).encode())
     for path in sorted([*(RUNTIME / "include" / "edgec").iterdir(), *(RUNTIME / "src").iterdir()]):
         digest.update(path.name.encode() + path.read_bytes())
     built = tools.cache_folder() / f"runtime-{digest.hexdigest()[:20]}"
@@ -133,10 +137,19 @@ def _runtime(chain: tools.Toolchain, target: Target, units: Sequence[str]) -> Pa
             shutil.copytree(RUNTIME / "include" / "edgec", work / "edgec")
             for path in (RUNTIME / "src").iterdir():
                 shutil.copyfile(path, work / f"edgec_{path.name}" if path.suffix == ".c" else work / path.name)
-            chain.archive("libedgec.a", chain.compile([f"edgec_{unit}" for unit in units], work, flags), work)
+            objects = chain.compile([f"edgec_{unit}" for unit in units], work, flags)
+            if not hosted:
+                _slim(work, objects, tables.section_of_runtime)
+            chain.archive("libedgec.a", objects, work)
             with contextlib.suppress(OSError):  # another process was faster
                 os.replace(work, built)
     return built
+
+
+def _slim(work: Path, objects: Sequence[str], renamed: Callable[[str], str]) -> None:
+    """Objects for flash: with what they need alone, in sections that a linker script can place."""
+    for path in (work / obj for obj in objects):
+        path.write_bytes(slim(path.read_bytes(), renamed))
 
 
 def _identity(cc: Sequence[str]) -> str:
@@ -161,6 +174,8 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
         sources = [f"{name}_model.c", *(["export.c"] if hosted else [])]
         described, *exported = chain.compile(sources, work, ("-std=c11", "-I."))
         objects = [*kernels, *stored_data.result(), described]
+        if not hosted:
+            _slim(work, objects, partial(tables.section_of, name))
         core = [f"edgec_{Path(unit).stem}.o" for unit in (*_CORE, *(_DEVICE if program.device else ()))]
         for obj in core:
             shutil.copyfile(runtime / obj, work / obj)

@@ -26,11 +26,11 @@ __attribute__((naked)) static void fault(void)
 
 void reset(void)
 {
-#if defined(__ARM_FP) || defined(__ARM_FEATURE_MVE)
+#if defined(__ARM_FP) || defined(__ARM_PCS_VFP)
     *(volatile uint32_t *)0xE000ED88 |= 0xFu << 20; /* CPACR: coprocessors 10 and 11 */
     __asm__ volatile("dsb\n isb" ::: "memory");
 #endif
-#if defined(__ARM_FEATURE_MVE)
+#if defined(__ARM_ARCH_8_1M_MAIN__)
     *(volatile uint32_t *)0xE000ED14 |= 1u << 19; /* CCR: loops without branches */
 #endif
     const uint32_t *from = firmware_data_stored;

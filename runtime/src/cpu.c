@@ -105,6 +105,45 @@ uint32_t ec_cpu_isa(void)
     return isa;
 }
 
+#elif defined(__ARM_ARCH_PROFILE) && __ARM_ARCH_PROFILE == 'M' && __ARM_ARCH_ISA_THUMB >= 2
+
+/* Registers of Armv7-M and Armv8-M that say what there is, as words from CPUID on, in fields of four bits. */
+enum { CPUID = 0, ID_ISAR3 = 0x6c / 4, CPACR = 0x88 / 4, MVFR0 = 0x240 / 4, MVFR1 = 0x244 / 4, MVFR2 = 0x248 / 4 };
+
+static uint32_t field(int word, unsigned shift)
+{
+    return ((const volatile uint32_t *)0xE000ED00)[word] >> shift & 15u;
+}
+
+/* Every Cortex-M4 (part 0xC24) has the DSP extension; emulators do not all say so. */
+static int has_dsp(void)
+{
+    return field(ID_ISAR3, 4) >= 2 || (field(CPUID, 12) == 0xC && field(CPUID, 8) == 2 && field(CPUID, 4) == 4);
+}
+
+uint32_t ec_cpu_isa(void)
+{
+    const uint32_t all = EC_ISA_DSP | EC_ISA_MVE | EC_ISA_FPU | EC_ISA_FPV5 | EC_ISA_FP64;
+    uint32_t control, exception, isa = 0;
+    __asm__ volatile("mrs %0, control" : "=r"(control));
+    __asm__ volatile("mrs %0, ipsr" : "=r"(exception));
+    if ((control & 1u) != 0 && exception == 0) /* unprivileged, and not allowed to look */
+        return all;
+    if (has_dsp())
+        isa |= EC_ISA_DSP;
+    if (field(CPACR, 20) != 15) /* the program has not switched floating point and vectors on */
+        return isa;
+    if (field(MVFR0, 4) >= 2)
+        isa |= EC_ISA_FPU;
+    if (field(MVFR0, 8) >= 2)
+        isa |= EC_ISA_FP64;
+    if (field(MVFR2, 4) >= 4)
+        isa |= EC_ISA_FPV5;
+    if (field(MVFR1, 8) >= 2)
+        isa |= EC_ISA_MVE;
+    return isa;
+}
+
 #else
 
 uint32_t ec_cpu_isa(void)
@@ -127,12 +166,6 @@ uint32_t ec_cpu_isa(void)
 #endif
 #if defined(__ARM_FEATURE_SVE)
     isa |= EC_ISA_SVE;
-#endif
-#if defined(__ARM_FEATURE_DSP)
-    isa |= EC_ISA_DSP;
-#endif
-#if defined(__ARM_FEATURE_MVE)
-    isa |= EC_ISA_MVE;
 #endif
     return isa;
 }

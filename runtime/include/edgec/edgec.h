@@ -141,8 +141,11 @@ enum {
     EC_ISA_FP16 = 1 << 18,    /* half-precision arithmetic */
     EC_ISA_I8MM = 1 << 19,
     EC_ISA_SVE = 1 << 20,
-    EC_ISA_DSP = 1 << 21, /* Cortex-M4 and newer: SMLAD and friends */
-    EC_ISA_MVE = 1 << 22  /* Cortex-M55 and newer: Helium */
+    EC_ISA_DSP = 1 << 21,  /* Cortex-M4 and newer: SMLAD and friends */
+    EC_ISA_MVE = 1 << 22,  /* Cortex-M55 and newer: Helium, with floats */
+    EC_ISA_FPU = 1 << 23,  /* Cortex-M: single precision, switched on */
+    EC_ISA_FPV5 = 1 << 24, /* Cortex-M7 and newer: rounding, selection, larger and smaller of floats */
+    EC_ISA_FP64 = 1 << 25  /* Cortex-M: double precision */
 };
 
 /* ---- What the compiler generates: const data, in flash where there is flash -------------------------------------- */
