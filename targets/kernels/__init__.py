@@ -28,6 +28,7 @@ from . import (  # noqa: F401
     matmul_int8_rows,
     matmul_rows,
     mve_dense_rows,
+    mve_depthwise_rows,
     ngrams,
     norm,
     pool_int8_rows,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from tvm import tirx
 
@@ -11,7 +11,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel, put, vector
+from .common_emit import Frame, emit_kernel, vector
 from .conv_shape import Window
 from .mve_dense_rows import scratch, zero_of
 from .mve_shape import BYTES, QUAD, chunks, reach, stored_channels
@@ -78,25 +78,33 @@ class Dense:
 
     def tile(self, t: Expr, total: int) -> Stmt:
         """Some pixels. Those of the last tile that would lie beyond the end are the last one again."""
-        binds: list[Stmt | None] = []
-        numbers, sources = [], []
-        for p in range(self.pixels):
+        def number(p: Expr | int) -> Expr:
             at = t * self.pixels + p
-            number, bind = tir.let(tirx.min(at, total - 1) if total % self.pixels and p else at, "pixel")
-            numbers.append(number)
-            binds.append(bind)
+            return tirx.min(at, total - 1) if total % self.pixels else at
+
+        room = self.reach.vectors * BYTES
+        binds: list[Stmt | None] = []
+        sources = []
+        for p in range(self.pixels):
             if self.reach.direct:
-                sources.append((self.data, self.offset(number)))
+                base, bind = tir.let(self.offset(number(p)), "base")
+                binds.append(bind)
+                sources.append((self.data, base))
             else:
-                base = p * self.reach.vectors * BYTES
-                binds.append(self.patch.copy(*self.position(number), base))
-                sources.append((self.patch.room, tir.i32(base)))
+                sources.append((self.patch.room, tir.i32(p * room)))
+        if not self.reach.direct:
+            binds.append(self.each_pixel(lambda p: self.patch.copy(*self.position(number(p)), p * room)))
         first, done = 0, []
         sizes = chunks(self.reach.vectors, self.pixels)
         for size in sizes:
             done.append(self.chunk(sources, first, size, first == 0))
             first += size
-        return tir.seq(binds, done, self.finish(numbers))
+        return tir.seq(binds, done, self.each_pixel(lambda p: self.finish(p, number(p))))
+
+    def each_pixel(self, make: Callable[[Expr], Stmt]) -> Stmt:
+        """A loop that stays one: the code of a tile's pixels stands once."""
+        count = self.pixels + self.frame.zero if self.pixels > 1 else 1
+        return tir.loop(count, make, "p")
 
     def position(self, number: Expr) -> tuple[Expr, Expr, Expr]:
         """Image, row and column of an output pixel."""
@@ -148,15 +156,12 @@ class Dense:
 
     # -- results ---------------------------------------------------------------------------------------------------
 
-    def finish(self, numbers: Sequence[Expr]) -> Stmt:
-        def pixel(p: int, number: Expr) -> Stmt:
-            at = None if self.matrix else self.position(number)
+    def finish(self, p: Expr, number: Expr) -> Stmt:
+        at = None if self.matrix else self.position(number)
 
-            def index(channel: Expr) -> tuple[Expr, ...]:
-                if at is None:
-                    return (*tir.split(number, *self.anchor.shape[:-1]), channel)
-                return (at[0], channel, *at[1:]) if self.rank == 4 else (at[0], channel, at[2])
+        def index(channel: Expr) -> tuple[Expr, ...]:
+            if at is None:
+                return (*tir.split(number, *self.anchor.shape[:-1]), channel)
+            return (at[0], channel, *at[1:]) if self.rank == 4 else (at[0], channel, at[2])
 
-            return store_channels(self.frame, self.anchor, self.sums, p * self.wide, self.w.channels_out, index)
-
-        return tir.seq(pixel(p, number) for p, number in enumerate(numbers))
+        return store_channels(self.frame, self.anchor, self.sums, p * self.wide, self.w.channels_out, index)

@@ -20,8 +20,8 @@ from .conv_shape import Window
 
 QUAD = 4  # channels of a block in memory, sums of a vector
 BYTES = 16  # of a vector
-MOST = 6  # vectors of activations that stay in registers; the others hold weights
-PIXELS = (1, 2, 3, 6)  # of a tile
+MOST = 5  # vectors of activations that stay in registers; the others hold weights and limits of results
+PIXELS = (1, 2, 3, 4, 5)  # of a tile
 ENDS = 26.0  # cycles that a vector of four sums takes to become bytes
 TILE = 20.0  # cycles to start and leave a tile
 
@@ -37,7 +37,7 @@ def beside(problem: Problem, value: Value) -> str:
     missing = len(shape) - len(t.shape)
     if len(shape) not in (3, 4) or any(n.op == "Edgec.Table" and n.args[1] == value for n in problem.body.nodes()):
         return ""
-    if missing > 1 or t.shape[1 - missing] == 1:
+    if missing > 1 or (t.shape[1 - missing] == 1 and t.shape != shape):
         return ""
     if missing:
         return f"{'CHW' if len(shape) == 4 else 'CW'}{QUAD}c"

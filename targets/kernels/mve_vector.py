@@ -43,7 +43,7 @@ def partly(buffer: Buffer, at: Expr, count: int) -> Expr:
 
 
 def store_channels(
-    frame: Frame, anchor: Value, sums: Buffer, at: int, channels: int, index: Callable[[Expr], tuple[Expr, ...]]
+    frame: Frame, anchor: Value, sums: Buffer, at: Expr | int, channels: int, index: Callable[[Expr], tuple[Expr, ...]]
 ) -> Stmt:
     """What follows the anchor, for the channels of one pixel whose sums lie side by side."""
 

@@ -30,7 +30,7 @@ class Patch:
         """Whether the taps of a row lie side by side in the input as in the copy."""
         return self.w.width.dilation == 1 and self.reach.pitch == self.reach.stored
 
-    def copy(self, image: Expr, row: Expr, column: Expr, base: int) -> Stmt:
+    def copy(self, image: Expr, row: Expr, column: Expr, base: Expr | int) -> Stmt:
         """The window of an output pixel to `base`; all of the room's vectors are written."""
         h, v = self.w.height, self.w.width
         top, left = row * h.stride - h.pad, column * v.stride - v.pad

@@ -115,3 +115,27 @@ def test_rows_say_why_they_refuse() -> None:
 def test_rows_for_helium_are_chosen() -> None:
     assert choices(conv(**DENSE["pointwise"]))[0].row == "conv_int8_mve"
     assert choices(product("1", 640, 128))[0].row == "matmul_int8_mve"
+
+
+DEPTHWISE: dict[str, dict[str, Any]] = {
+    "3x3": {"x": "1, 24, 7, 13", "w": "24, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 24},
+    "3x3, five columns": {"x": "1, 8, 25, 5", "w": "8, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 8},
+    "strided": {"x": "2, 19, 15, 10", "w": "19, 1, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2), "group": 19},
+    "5x5": {"x": "1, 12, 7, 7", "w": "12, 1, 5, 5", "pads": (2, 2, 2, 2), "group": 12, "zero": 0},
+    "small": {"x": "1, 16, 2, 1", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "zero": 127},
+    "dilated": {
+        "x": "1, 5, 9, 8", "w": "5, 1, 3, 3", "pads": (2, 3, 2, 1), "dilations": (2, 3), "group": 5, "zero": 4,
+    },
+    "one axis": {"x": "1, 17, 33", "w": "17, 1, 3", "pads": (1, 1), "group": 17, "zero": 4},
+    "one axis in two": {"x": "1, 40, 30, 1", "w": "40, 1, 3, 1", "group": 40},
+    "leaps": {"x": "1, 4, 12, 13", "w": "4, 1, 2, 2", "strides": (3, 5), "group": 4},
+    "wide": {"x": "1, 4, 12, 13", "w": "4, 1, 4, 7", "pads": (1, 3, 2, 3), "strides": (1, 3), "group": 4},
+    "residual": {"x": "1, 3, 9, 6", "w": "3, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 3, "then": "add"},
+    "table": {"x": "1, 6, 4, 5", "w": "6, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 6, "then": "table"},
+    "one channel": {"x": "1, 1, 4, 5", "w": "1, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DEPTHWISE)
+def test_a_depthwise_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(conv(**DEPTHWISE[case]), "depthwise_int8_mve", tmp_path)
