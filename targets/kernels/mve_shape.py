@@ -17,6 +17,7 @@ from edgec.compiler.target import Cpu
 
 from .common import ceil_div
 from .conv_shape import Window
+from .generic_choice import quads_last
 
 QUAD = 4  # channels of a block in memory, sums of a vector
 BYTES = 16  # of a vector
@@ -28,7 +29,7 @@ TILE = 20.0  # cycles to start and leave a tile
 
 def channels_last(rank: int, padded: bool) -> str:
     """The layout of activations of 8 bits: channels of a pixel side by side, padded to fours or not at all."""
-    return ("NHWC" if rank == 4 else "NWC") + (f"{QUAD}c" if padded else "")
+    return quads_last(rank) if padded else "NHWC" if rank == 4 else "NWC"
 
 
 def beside(problem: Problem, value: Value) -> str:
