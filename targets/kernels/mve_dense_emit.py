@@ -12,7 +12,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, vector
-from .conv_shape import Window
+from .conv_shape import Window, geometry
 from .mve_dense_rows import scratch, zero_of
 from .mve_shape import BYTES, QUAD, chunks, reach, stored_channels
 from .mve_vector import dot, masked, ones, partly, store_channels
@@ -29,6 +29,7 @@ class Dense:
         self.x, self.weight, self.bias = problem.anchor.args
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
+        self.turned = problem.anchor.op == "Edgec.ConvInteger" and w != geometry(problem)
         self.matrix = problem.anchor.op == "Edgec.MatMulInteger"
         self.reach = reach(w, stored_channels(self.x.type))
         self.pixels, self.zero = choice.get("mt"), zero_of(problem)
@@ -70,7 +71,7 @@ class Dense:
             last = masked(ones(), BYTES - rest)
             tail = dot(cell.now, last, vector(self.weights, BYTES, c * r.length + (r.length - BYTES)))
             return tir.seq(
-                cell.made, cell.set(0), tir.loop(full + self.frame.zero, step, "k"), cell.set(tail) if rest else None,
+                cell.made, cell.set(0), tir.loop(full + self.frame.zero if full > 1 else full, step, "k"), cell.set(tail) if rest else None,
                 tir.store(self.starts, tir.load(bias, c * each) - cell.now * self.zero, c),
             )  # fmt: skip
 
@@ -162,6 +163,9 @@ class Dense:
         def index(channel: Expr) -> tuple[Expr, ...]:
             if at is None:
                 return (*tir.split(number, *self.anchor.shape[:-1]), channel)
-            return (at[0], channel, *at[1:]) if self.rank == 4 else (at[0], channel, at[2])
+            image, row, column = at
+            if self.rank == 3:
+                return image, channel, column
+            return (image, channel, column, row) if self.turned else (image, channel, row, column)
 
         return store_channels(self.frame, self.anchor, self.sums, p * self.wide, self.w.channels_out, index)

@@ -11,8 +11,8 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, input_index
-from .conv_shape import Axis, Window, conv_window, geometry
-from .mve_shape import BYTES, PIXELS, QUAD, Reach, beside, channels_last, dense_us, reach
+from .conv_shape import Axis, Window, conv_window
+from .mve_shape import BYTES, PIXELS, QUAD, Reach, beside, channels_last, dense_us, reach, window_of
 
 KEPT = 2
 
@@ -53,7 +53,7 @@ def rows_of(problem: Problem) -> Window:
 
 def choices_conv(problem: Problem) -> Sequence[Choice]:
     """The input's channels padded to fours, or as the model gives them, where those differ."""
-    w, (x, weight, _) = geometry(problem), problem.anchor.args
+    w, (x, weight, _) = window_of(problem), problem.anchor.args
     rank, found = len(x.shape), []
     for padded in (True, False) if w.channels_in % QUAD else (True,):
         r = reach(w, ceil_div(w.channels_in, QUAD) * QUAD if padded else w.channels_in)
@@ -109,7 +109,7 @@ kernel(
         frozenset({"Edgec.ConvInteger"}),
         match_conv,
         choices_conv,
-        partial(emit, geometry),
+        partial(emit, window_of),
         "dense convolution of signed bytes on Helium: weights stream past a few pixels in registers",
         frozenset({"MVE"}),
     )

@@ -13,8 +13,8 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, put, vector
-from .conv_shape import Axis, Window
-from .mve_depthwise_rows import plan_of, streams
+from .conv_shape import Axis, Window, geometry
+from .mve_depthwise_rows import plan_of, taps_together
 from .mve_shape import QUAD, stored_channels
 
 F32X4 = f"float32x{QUAD}"
@@ -29,6 +29,7 @@ class Depthwise:
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
         self.plan = plan_of(w, choice.get("mt"))
+        self.turned = w != geometry(problem)
         self.stored = stored_channels(self.x.type)
         attrs: Any = full_attrs(problem.anchor)
         self.zero = int(attrs["zero"])
@@ -39,6 +40,12 @@ class Depthwise:
             parts.append((name, "int32" if name == "sums" else "float32", vectors * QUAD, at))
             at += vectors * QUAD * 4
         return emit_kernel(self.problem, self.choice, symbol, 1, self.task, parts=parts)
+
+    def index(self, image: Expr, channel: Expr, row: Expr, column: Expr) -> tuple[Expr, ...]:
+        """Logical index of an output."""
+        if self.rank == 3:
+            return image, channel, column
+        return (image, channel, column, row) if self.turned else (image, channel, row, column)
 
     def task(self, frame: Frame, number: Expr) -> Stmt:
         self.frame = frame
@@ -131,43 +138,38 @@ class Depthwise:
         return tir.loop(ceil_div(v.out, columns) + self.frame.zero, tile, "tile")
 
     def line(self, acc: Buffer, row: Expr, kh: Expr, left: Expr) -> Stmt:
-        """A row of the window: weights in registers and each input once, or each weight once."""
-        h, v, columns = self.w.height, self.w.width, self.plan.columns
-        first, bind = tir.let(
-            self.slot(row * h.stride + kh * h.dilation) + left * (v.stride * QUAD), "first"
-        )
+        """A row of the window, some of its taps at a time: their weights in registers, and each input once."""
+        h, v = self.w.height, self.w.width
+        first, bind = tir.let(self.slot(row * h.stride + kh * h.dilation) + left * (v.stride * QUAD), "first")
         taps, bind_taps = tir.let(kh * (v.kernel * QUAD), "taps")
-        parts: list[Stmt] = [bind, bind_taps]
+        group = taps_together(self.w)
+        many, rest = divmod(v.kernel, group)
 
-        def weight(kw: int) -> Expr:
+        def some(g: Expr, count: int) -> Stmt:
+            return self.stream(acc, first + g * (group * v.dilation * QUAD), taps + g * (group * QUAD), count)
+
+        whole = tir.loop(many + self.frame.zero if many > 1 else 1, lambda g: some(g, group), "g")
+        return tir.seq(bind, bind_taps, whole, some(tir.i32(many), rest) if rest else None)
+
+    def stream(self, acc: Buffer, first: Expr, taps: Expr, count: int) -> Stmt:
+        """Each input under some taps, times the weights of those that it is for."""
+        v = self.w.width
+        parts: list[Stmt] = []
+        weights = []
+        for kw in range(count):
             value, made = tir.let(vector(self.taps, QUAD, taps + kw * QUAD), "w")
+            weights.append(value)
             parts.append(made)
-            return value
-
-        def read(place: int) -> Expr:
-            value, made = tir.let(vector(self.rows, QUAD, first + place * QUAD), "x")
+        users: dict[int, list[tuple[int, int]]] = {}
+        for p in range(self.plan.columns):
+            for kw in range(count):
+                users.setdefault(p * v.stride + kw * v.dilation, []).append((p, kw))
+        for place, pairs in sorted(users.items()):
+            x, made = tir.let(vector(self.rows, QUAD, first + place * QUAD), "x")
             parts.append(made)
-            return value
-
-        def add(p: int, x: Expr, w: Expr) -> None:
-            total = tirx.call_llvm_pure_intrin(F32X4, "llvm.fma", x, w, vector(acc, QUAD, p * QUAD))
-            parts.append(put(acc, total, QUAD, p * QUAD))
-
-        if streams(self.w, columns):
-            weights = [weight(kw) for kw in range(v.kernel)]
-            users: dict[int, list[tuple[int, int]]] = {}
-            for p in range(columns):
-                for kw in range(v.kernel):
-                    users.setdefault(p * v.stride + kw * v.dilation, []).append((p, kw))
-            for place in sorted(users):
-                x = read(place)
-                for p, kw in users[place]:
-                    add(p, x, weights[kw])
-        else:
-            for kw in range(v.kernel):
-                w = weight(kw)
-                for p in range(columns):
-                    add(p, read(p * v.stride + kw * v.dilation), w)
+            for p, kw in pairs:
+                total = tirx.call_llvm_pure_intrin(F32X4, "llvm.fma", x, weights[kw], vector(acc, QUAD, p * QUAD))
+                parts.append(put(acc, total, QUAD, p * QUAD))
         return tir.seq(parts)
 
     # -- results ---------------------------------------------------------------------------------------------------
@@ -178,7 +180,7 @@ class Depthwise:
                 channel = block * QUAD + lane
                 bias = self.frame.body.at(self.bias, (channel if self.bias.shape[0] > 1 else tir.i32(0),))
                 self.frame.body.bind(self.anchor, lambda _: tir.load(self.sums, c * QUAD + lane) + bias)
-                return self.frame.store((image, channel, row, c) if self.rank == 4 else (image, channel, c))
+                return self.frame.store(self.index(image, channel, row, c))
 
             return tir.vectorized(QUAD, one)
 

@@ -16,14 +16,15 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from .common import ceil_div
-from .conv_shape import Axis, Window, conv_window, geometry
+from .conv_shape import Axis, Window, conv_window
 from .mve_dense_rows import operands_fit
-from .mve_shape import ENDS, QUAD, beside, channels_last
+from .mve_shape import ENDS, MOST, QUAD, beside, channels_last, window_of
 
 NAME = "depthwise_int8_mve"
 LARGEST = 255 * 128  # product
 EXACT = 1 << 24
-REGISTERS = 7  # for the sums of a tile, an input and weights; limits of results take the rest
+REGISTERS = 8
+TOGETHER = 3  # weights of a wide window that are in registers at once
 WIDEN = 9.0  # cycles to widen a vector
 
 
@@ -61,29 +62,30 @@ def match(problem: Problem) -> Literal[True] | str:
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
-    w, cpu = geometry(problem), problem.target.cpu
+    w, cpu = window_of(problem), problem.target.cpu
     x, weight, bias = problem.anchor.args
     rank = len(x.shape)
     packed = f"{'OHWI' if rank == 4 else 'OWI'}{QUAD}o"
     fixed = {x: channels_last(rank, True), weight: packed, bias: f"A{QUAD}a" if bias.type.size > 1 else ""}
     layouts = tuple(fixed[v] if v in fixed else beside(problem, v) for v in problem.body.inputs)
     out, zero, found = beside(problem, problem.body.outputs[0]), int(str(full_attrs(problem.anchor)["zero"])), []
-    for columns in range(1, min(REGISTERS - 2, w.width.out) + 1):
+    for columns in range(1, min(MOST, w.width.out) + 1):
         room = 16 * sum(vectors for _, vectors in plan_of(w, columns).room(w))
         found.append(Choice(NAME, layouts, (out,), (("mt", columns),), cost(w, cpu, columns, zero), room))
     return sorted(found, key=lambda c: c.cost_us)[:2]
 
 
-def streams(w: Window, columns: int) -> bool:
-    """Whether the weights of a row of the window stay in registers while each input is read once."""
-    return columns + w.width.kernel + 1 <= REGISTERS + 1
+def taps_together(w: Window) -> int:
+    """Taps of a row of the window whose weights are in registers at once."""
+    return w.width.kernel if w.width.kernel <= QUAD else TOGETHER
 
 
 def cost(w: Window, cpu: Cpu, columns: int, zero: int) -> float:
     """Modelled time in us: vector operations take two cycles, loads run beside arithmetic."""
-    v = w.width
-    loads = _span(v, columns) + v.kernel if streams(w, columns) else v.kernel * (columns + 1)
-    turn = 2.0 * max(loads, columns * v.kernel) + 6.0
+    v, group = w.width, taps_together(w)
+    short = max(0, columns + group + 1 - REGISTERS)  # weights that are read again for each pixel
+    loads = ceil_div(v.kernel, group) * ((columns - 1) * min(v.stride, group) + group + short * columns)
+    turn = 2.0 * max(loads + v.kernel, columns * v.kernel) + 6.0 * ceil_div(v.kernel, group)
     tiles = w.height.out * ceil_div(v.out, columns)
     widened = min(w.height.size, _span(w.height, w.height.out)) * min(v.size, _span(v, v.out))
     each = tiles * (turn * w.height.kernel + 14.0 + 3.0 * columns) + widened * (WIDEN + (2.0 if zero else 0.0))
@@ -94,7 +96,7 @@ def cost(w: Window, cpu: Cpu, columns: int, zero: int) -> float:
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .mve_depthwise_emit import Depthwise
 
-    return Depthwise(problem, choice, geometry(problem)).emit(symbol)
+    return Depthwise(problem, choice, window_of(problem)).emit(symbol)
 
 
 kernel(

@@ -7,7 +7,7 @@ between chunks, with the output channels of a pixel side by side, and become byt
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
 from edgec.compiler.ir import Type, Value
@@ -16,7 +16,7 @@ from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
 from .common import ceil_div
-from .conv_shape import Window
+from .conv_shape import Window, geometry
 from .generic_choice import quads_last
 
 QUAD = 4  # channels of a block in memory, sums of a vector
@@ -45,6 +45,13 @@ def beside(problem: Problem, value: Value) -> str:
     if t.dtype in ("u8", "i8"):
         return channels_last(len(shape), padded=True)
     return f"{'NCHW' if len(shape) == 4 else 'NCW'}{QUAD}c"
+
+
+def window_of(problem: Problem) -> Window:
+    """The window of a convolution. One column is turned into one row: pixels lie the same way, and more side by side."""
+    w = geometry(problem)
+    alone = w.width.size == w.width.out == w.width.kernel == 1 and w.width.pad == 0
+    return replace(w, height=w.width, width=w.height) if alone else w
 
 
 @dataclass(frozen=True)

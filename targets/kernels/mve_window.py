@@ -9,9 +9,9 @@ from tvm import tirx
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .common_emit import put
+from .common_emit import put, vector
 from .conv_shape import Axis, Window
-from .mve_shape import BYTES, Reach
+from .mve_shape import BYTES, QUAD, Reach
 
 
 @dataclass
@@ -59,11 +59,25 @@ class Patch:
                 )
             return tir.loop(last - first, tap, "kw", start=first)
 
+        inside = (high - low) * (last - first) >= h.kernel * v.kernel
         blank = tir.broadcast(tir.lit(self.zero, "int8"), BYTES)
         fill = tir.seq(put(self.room, blank, BYTES, base + k * BYTES) for k in range(self.reach.vectors))
-        if self.joined:
-            fill = tir.when((high - low) * (last - first) < h.kernel * v.kernel, fill)
-        return tir.seq(binds, None if whole and self.joined else fill, tir.loop(high - low, line, "kh", start=low))
+        slow = tir.seq(fill, tir.loop(high - low, line, "kh", start=low))
+        if not self.joined:
+            return tir.seq(binds, slow)
+        fast = tir.loop(h.kernel + self.none, lambda kh: self._row(image, kh, top, left, base), "kh")
+        return fast if whole else tir.seq(binds, tir.when(inside, fast, slow))
+
+    def _row(self, image: Expr, kh: Expr, top: Expr, left: Expr, base: Expr | int) -> Stmt:
+        """A row of the window all of which lies inside: whole vectors, the last of which may repeat some bytes."""
+        h, v, each = self.w.height, self.w.width, self.reach.stored
+        count = v.kernel * each
+        size = BYTES if count >= BYTES else QUAD if count >= QUAD else 1
+        source, bind = tir.let((((image * h.size + (top + kh * h.dilation)) * v.size) + left) * each, "source")
+        target, bind_target = tir.let(kh * count + base, "target")
+        places = [min(at, count - size) for at in range(0, count, size)]
+        copies = [put(self.room, vector(self.x, size, source + at), size, target + at) for at in places]
+        return tir.seq(bind, bind_target, copies)
 
     def _bytes(self, source: Expr, target: Expr, count: Expr | int) -> Stmt:
         """A stretch, byte by byte as far as TensorIR sees; LLVM makes vectors of it."""
