@@ -49,6 +49,11 @@ _LOWER = [
 ]
 
 
+# For Thumb: hoisting constants takes immediates from intrinsics of Helium, which then read a register's number; a loop
+# of few turns that LLVM cannot know is not written out for each count.
+_THUMB = ["-disable-constant-hoisting:bool=true", "-unroll-max-upperbound:uint=0"]
+
+
 def tvm_target(target: Target) -> Any:
     """TVM's description of one of our targets."""
     spec: dict[str, Any] = {"kind": "llvm", "mtriple": _triple(target.triple), "mcpu": target.cpu.mcpu}
@@ -56,6 +61,8 @@ def tvm_target(target: Target) -> Any:
         spec["mattr"] = list(target.cpu.mattr)
     if target.pointer_bits == 32:
         spec["vector-width"] = target.cpu.vector_bits  # where LLVM knows of no vectors it warns
+    if target.triple.startswith("thumb"):
+        spec["cl-opt"] = _THUMB
     if target.float_abi:
         spec["mfloat-abi"] = target.float_abi
     return TvmTarget(spec)

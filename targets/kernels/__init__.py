@@ -27,6 +27,8 @@ from . import (  # noqa: F401
     image_int8,
     matmul_int8_rows,
     matmul_rows,
+    mve_dense_rows,
+    mve_depthwise_rows,
     ngrams,
     norm,
     pool_int8_rows,

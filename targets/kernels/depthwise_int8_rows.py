@@ -39,7 +39,8 @@ def depthwise(problem: Problem) -> Literal[True] | str:
     x, w, _ = conv_operands(node)
     if any(input_index(problem.body, v) < 0 for v in (x, w)):
         return "reads an operand through a computation"
-    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 4:
+    cpu = problem.target.cpu
+    if cpu.vector_registers < 8 or cpu.lanes(32) < 4 or problem.target.microcontroller:
         return "needs vector registers"
     shape = conv_window(node)
     if isinstance(shape, str):

@@ -25,6 +25,7 @@ RESIZE_CYCLES = {
 }  # per vector: positions are computed for each element
 TABLE_CYCLES = 1.5  # per element that is looked up by itself
 TURN_CYCLES = 0.25  # per byte whose neighbours lie elsewhere afterwards
+MICRO_CYCLES = 8.0  # per accumulation on a Cortex-M, which gathers a vector's elements one by one
 SEAM_CYCLES = 0.5  # per byte of channels that are joined or cut within blocks
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
 SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
@@ -40,7 +41,7 @@ def output_layouts(problem: Problem, blocked: bool = True) -> list[tuple[str, ..
     if problem.target.gpu and any(len(v.shape) in CHANNELS_LAST for v in outputs):
         offers.append(tuple(CHANNELS_LAST.get(len(v.shape), "") for v in outputs))
     if blocked and lanes > 1 and all(_can_block(v.type) for v in outputs):
-        offers.append(tuple(_blocked(v.type, lanes) for v in outputs))
+        offers.append(tuple(_blocked(v.type, problem) for v in outputs))
     return offers
 
 
@@ -48,8 +49,15 @@ def _can_block(t: Type) -> bool:
     return t.dtype in ("f32", "u8", "i8") and len(t.shape) in BLOCKED
 
 
-def _blocked(t: Type, lanes: int) -> str:
-    return BLOCKED[len(t.shape)].format(lanes) if t.dtype == "f32" else byte_layout(t.shape)
+def _blocked(t: Type, problem: Problem) -> str:
+    if t.dtype == "f32":
+        return BLOCKED[len(t.shape)].format(problem.target.cpu.lanes(32))
+    return quads_last(len(t.shape)) if problem.target.microcontroller else byte_layout(t.shape)
+
+
+def quads_last(rank: int) -> str:
+    """The layout of activations of 8 bits on a Cortex-M: channels innermost, padded to fours."""
+    return f"{'NHWC' if rank == 4 else 'NWC'}4c"
 
 
 def byte_layout(shape: tuple[int, ...]) -> str:
@@ -129,7 +137,8 @@ def fold_us(problem: Problem, steps: int, reuse: float = 1.0) -> float:
     """Time of `steps` accumulations, `reuse` of them per load, beside the traffic of the arguments."""
     cpu = problem.target.cpu
     lanes = max(1, cpu.lanes(32))
-    return traffic_us(problem) + steps / (lanes * reuse) * 1.5 / (cpu.ghz * 1e3)
+    each = MICRO_CYCLES if problem.target.microcontroller else 1.5
+    return traffic_us(problem) + steps / (lanes * reuse) * each / (cpu.ghz * 1e3)
 
 
 def one_anchor(problem: Problem, same_shape: bool) -> Literal[True] | str:

@@ -1,0 +1,171 @@
+"""TensorIR of dense products of bytes on Helium (mve_shape.py says how they are computed)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from tvm import tirx
+
+from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Buffer, Expr, Stmt
+
+from .common import ceil_div
+from .common_emit import Frame, emit_kernel, vector
+from .conv_shape import Window, geometry
+from .mve_dense_rows import scratch, zero_of
+from .mve_shape import BYTES, QUAD, chunks, reach, stored_channels
+from .mve_vector import dot, masked, ones, partly, store_channels
+from .mve_window import Patch
+
+Sources = Sequence[tuple[Buffer, Expr]]  # where each pixel's bytes begin
+
+
+class Dense:
+    """Emits one kernel, which is one task."""
+
+    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+        self.problem, self.choice, self.w = problem, choice, w
+        self.x, self.weight, self.bias = problem.anchor.args
+        self.anchor = problem.anchor.results[0]
+        self.rank = len(self.anchor.shape)
+        self.turned = problem.anchor.op == "Edgec.ConvInteger" and w != geometry(problem)
+        self.matrix = problem.anchor.op == "Edgec.MatMulInteger"
+        self.reach = reach(w, stored_channels(self.x.type))
+        self.pixels, self.zero = choice.get("mt"), zero_of(problem)
+        self.wide = ceil_div(w.channels_out, QUAD) * QUAD
+
+    def emit(self, symbol: str) -> Emitted:
+        parts, at = [], 0
+        for name, size in scratch(self.w, self.reach, self.pixels, self.zero):
+            kind = "int8" if name == "patch" else "int32"
+            parts.append((name, kind, max(1, size // (1 if kind == "int8" else 4)), at))
+            at += size
+        return emit_kernel(self.problem, self.choice, symbol, 1, self.task, parts=parts)
+
+    def task(self, frame: Frame, number: Expr) -> Stmt:
+        self.frame = frame
+        self.sums, starts, patch = frame.parts
+        x, declared_x = tir.flat(frame.places[self.x].buffer)
+        self.weights, declared_w = tir.flat(frame.places[self.weight].buffer)
+        bias, declared_b = tir.flat(frame.places[self.bias].buffer)
+        self.data = x
+        self.patch = Patch(self.w, self.reach, self.zero, x, patch, frame.zero)
+        self.starts = starts if self.zero else bias
+        self.every = 1 if self.zero or self.bias.shape[0] > 1 else 0
+        total = self.w.batch * self.w.pixels
+        tiles = tir.loop(ceil_div(total, self.pixels) + frame.zero, lambda t: self.tile(t, total), "tile")
+        return tir.seq(declared_x, declared_w, declared_b, self.begin(bias) if self.zero else None, tiles)
+
+    def begin(self, bias: Buffer) -> Stmt:
+        """What sums start from: the bias, less zero * (the sum of a channel's weights)."""
+        r, each = self.reach, 1 if self.bias.shape[0] > 1 else 0
+
+        def channel(c: Expr) -> Stmt:
+            cell = tir.Cell("int32", "total")
+            full, rest = divmod(r.length, BYTES)
+
+            def step(k: Expr) -> Stmt:
+                return cell.set(dot(cell.now, ones(), vector(self.weights, BYTES, c * r.length + k * BYTES)))
+
+            last = masked(ones(), BYTES - rest)
+            tail = dot(cell.now, last, vector(self.weights, BYTES, c * r.length + (r.length - BYTES)))
+            return tir.seq(
+                cell.made, cell.set(0), tir.loop(full + self.frame.zero if full > 1 else full, step, "k"), cell.set(tail) if rest else None,
+                tir.store(self.starts, tir.load(bias, c * each) - cell.now * self.zero, c),
+            )  # fmt: skip
+
+        return tir.loop(self.w.channels_out + self.frame.zero, channel, "c")
+
+    def tile(self, t: Expr, total: int) -> Stmt:
+        """Some pixels. Those of the last tile that would lie beyond the end are the last one again."""
+        def number(p: Expr | int) -> Expr:
+            at = t * self.pixels + p
+            return tirx.min(at, total - 1) if total % self.pixels else at
+
+        room = self.reach.vectors * BYTES
+        binds: list[Stmt | None] = []
+        sources = []
+        for p in range(self.pixels):
+            if self.reach.direct:
+                base, bind = tir.let(self.offset(number(p)), "base")
+                binds.append(bind)
+                sources.append((self.data, base))
+            else:
+                sources.append((self.patch.room, tir.i32(p * room)))
+        if not self.reach.direct:
+            binds.append(self.each_pixel(lambda p: self.patch.copy(*self.position(number(p)), p * room)))
+        first, done = 0, []
+        sizes = chunks(self.reach.vectors, self.pixels)
+        for size in sizes:
+            done.append(self.chunk(sources, first, size, first == 0))
+            first += size
+        return tir.seq(binds, done, self.each_pixel(lambda p: self.finish(p, number(p))))
+
+    def each_pixel(self, make: Callable[[Expr], Stmt]) -> Stmt:
+        """A loop that stays one: the code of a tile's pixels stands once."""
+        count = self.pixels + self.frame.zero if self.pixels > 1 else 1
+        return tir.loop(count, make, "p")
+
+    def position(self, number: Expr) -> tuple[Expr, Expr, Expr]:
+        """Image, row and column of an output pixel."""
+        image, row, column = tir.split(number, self.w.batch, self.w.height.out, self.w.width.out)
+        return (tir.i32(0) if self.w.batch == 1 else image), row, column
+
+    def offset(self, number: Expr) -> Expr:
+        """Where the only tap of an output pixel begins."""
+        w, r = self.w, self.reach
+        if w.pointwise:
+            return number * r.stored
+        image, row, column = self.position(number)
+        line = image * w.height.size + (row * w.height.stride - w.height.pad)
+        return (line * w.width.size + (column * w.width.stride - w.width.pad)) * r.stored
+
+    # -- products --------------------------------------------------------------------------------------------------
+
+    def chunk(self, sources: Sources, first: int, size: int, fresh: bool) -> Stmt:
+        """Some vectors of each pixel times those of all output channels."""
+        r, binds = self.reach, []
+        held: list[list[Expr]] = []
+        places = [min((first + s) * BYTES, r.length - BYTES) for s in range(size)]
+        for buffer, base in sources:
+            held.append([])
+            for s, at in enumerate(places):
+                value, bind = tir.let(self.act(buffer, base, at, (first + s) * BYTES), "a")
+                held[-1].append(value)
+                binds.append(bind)
+
+        def channel(c: Expr) -> Stmt:
+            lines = [tir.let(vector(self.weights, BYTES, c * r.length + at), "w") for at in places]
+            start, bind = tir.let(tir.load(self.starts, c * self.every), "start")
+            ends = []
+            for p, acts in enumerate(held):
+                total = start if fresh else tir.load(self.sums, c + p * self.wide)
+                for act, (line, _) in zip(acts, lines, strict=True):
+                    total = dot(total, act, line)
+                ends.append(tir.store(self.sums, total, c + p * self.wide))
+            return tir.seq([b for _, b in lines], bind if fresh else None, ends)
+
+        return tir.seq(binds, tir.loop(self.w.channels_out + self.frame.zero, channel, "c"))
+
+    def act(self, buffer: Buffer, base: Expr, at: int, wanted: int) -> Expr:
+        """Sixteen bytes of a pixel. The last ones may have been read by the vector before: those count as zeros."""
+        if self.reach.direct and self.reach.stored < BYTES:
+            return partly(buffer, base, self.reach.stored)
+        value = vector(buffer, BYTES, base + at)
+        return masked(value, wanted - at) if wanted > at else value
+
+    # -- results ---------------------------------------------------------------------------------------------------
+
+    def finish(self, p: Expr, number: Expr) -> Stmt:
+        at = None if self.matrix else self.position(number)
+
+        def index(channel: Expr) -> tuple[Expr, ...]:
+            if at is None:
+                return (*tir.split(number, *self.anchor.shape[:-1]), channel)
+            image, row, column = at
+            if self.rank == 3:
+                return image, channel, column
+            return (image, channel, column, row) if self.turned else (image, channel, row, column)
+
+        return store_channels(self.frame, self.anchor, self.sums, p * self.wide, self.w.channels_out, index)

@@ -1,0 +1,141 @@
+"""Kernels for Helium give the interpreter's bits: run on an emulated Cortex-M55."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from emulated_m import emulate
+from test_generic_harness import chain
+from test_integer import numbers
+
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Value
+from edgec.compiler.op import build, const
+from edgec.compiler.registry import ROWS, Problem, choices
+
+pytestmark = pytest.mark.arm
+FULL = {"to": "i8", "zero": -7, "low": -128, "high": 127}
+WHERE = "cortex-m55"
+
+
+def conv(x: str, w: str, then: str = "rescale", zero: int = -128, where: str = WHERE, **attrs: Any) -> Problem:
+    """A convolution and what follows it: a Rescale, one with a residual tensor, a Table, real numbers."""
+    outputs = int(w.partition(",")[0])
+
+    def body(a: Value, b: Value, bias: Value, m: Value, *more: Value) -> Value:
+        sums = build("Edgec.ConvInteger", a, b, bias, zero=zero, **attrs)
+        if then == "add":
+            return build("Edgec.Rescale", sums, more[0], m, more[1], zeros=(0, 5), to="i8", zero=9, low=-100, high=90)
+        y = build("Edgec.Rescale", sums, m, zeros=(0,), **FULL)
+        if then == "real":
+            return build("DequantizeLinear", y, const(np.float32(0.25)), const(np.int8(-7)))
+        return build("Edgec.Table", y, more[0]) if then == "table" else y
+
+    rank = x.count(",") + 1
+    per_channel = f"f32[{outputs}{', 1' * (rank - 2)}]"
+    kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", per_channel]
+    if then == "add":
+        sums = chain(kinds, lambda a, b, c, m: build("Edgec.ConvInteger", a, b, c, **attrs), (), where).body.outputs[0]
+        kinds += [f"i8{list(sums.shape)}", "f32[1]"]
+    if then == "table":
+        kinds.append("i8[256]")
+    return chain(kinds, body, (), where)
+
+
+def product(rows: str, inner: int, columns: int, zero: int = -5, where: str = WHERE) -> Problem:
+    def body(a: Value, b: Value, bias: Value, m: Value) -> Value:
+        return build("Edgec.Rescale", build("Edgec.MatMulInteger", a, b, bias, a_zero=zero), m, zeros=(0,), **FULL)
+
+    kinds = [f"i8[{rows}, {inner}]", f"i8[{inner}, {columns}]", f"i32[{columns}]", f"f32[{columns}]"]
+    return chain(kinds, body, (), where)
+
+
+def same_bits(problem: Problem, row: str, folder: Path, kept: int = 4) -> None:
+    """Random numbers and runs of the extremes, in every choice that a row offers."""
+    accepted = ROWS[row].accepts(problem)
+    assert accepted is True, accepted
+    arrays = numbers([v.type for v in problem.body.inputs])
+    for a in arrays:
+        if a.dtype == np.int8 and a.ndim > 1:
+            a.reshape(-1)[: a.size // 3] = -128
+    want = run(problem.body, arrays)[0]
+    for choice in ROWS[row].choices(problem)[:kept]:
+        np.testing.assert_array_equal(emulate(problem, choice, arrays, folder), want, str(choice))
+
+
+DENSE: dict[str, dict[str, Any]] = {
+    "pointwise": {"x": "1, 64, 5, 5", "w": "64, 64, 1, 1", "zero": 0},
+    "pointwise, few inputs": {"x": "1, 8, 5, 7", "w": "16, 8, 1, 1"},
+    "pointwise, 12 inputs": {"x": "1, 12, 3, 3", "w": "17, 12, 1, 1", "zero": 0},
+    "pointwise, 17 inputs": {"x": "2, 17, 3, 5", "w": "5, 17, 1, 1", "zero": 7},
+    "pointwise, 100 inputs": {"x": "1, 100, 2, 2", "w": "3, 100, 1, 1"},
+    "pointwise, 256 inputs": {"x": "1, 256, 3, 3", "w": "12, 256, 1, 1", "zero": 3},
+    "one channel in and out": {"x": "1, 1, 4, 4", "w": "1, 1, 1, 1", "zero": 1},
+    "strided pointwise": {"x": "1, 16, 9, 8", "w": "32, 16, 1, 1", "strides": (2, 2), "zero": 3},
+    "padded pointwise": {"x": "1, 16, 4, 4", "w": "8, 16, 1, 1", "pads": (1, 1, 1, 1), "zero": 3},
+    "first layer of sounds": {
+        "x": "1, 1, 49, 10", "w": "64, 1, 10, 4", "pads": (4, 1, 5, 1), "strides": (2, 2), "zero": 83,
+    },
+    "first layer of images": {"x": "1, 3, 16, 16", "w": "8, 3, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2)},
+    "3x3": {"x": "1, 16, 8, 8", "w": "16, 16, 3, 3", "pads": (1, 1, 1, 1)},
+    "3x3, inside": {"x": "1, 16, 6, 7", "w": "4, 16, 3, 3", "zero": 0},
+    "3x3, odd": {"x": "2, 5, 6, 7", "w": "3, 5, 3, 3", "pads": (1, 1, 1, 1), "zero": -3},
+    "one tap by one channel": {"x": "1, 1, 6, 7", "w": "6, 1, 3, 3", "pads": (1, 1, 1, 1), "zero": 127},
+    "two taps": {"x": "1, 2, 1, 9", "w": "6, 2, 1, 2", "zero": 127},
+    "dilated": {"x": "1, 17, 11, 9", "w": "12, 17, 3, 3", "pads": (2, 2, 2, 2), "dilations": (2, 2), "zero": -3},
+    "far outside": {"x": "1, 4, 3, 3", "w": "5, 4, 3, 3", "pads": (4, 4, 4, 4), "dilations": (3, 3), "zero": 9},
+    "one axis": {"x": "1, 40, 30", "w": "24, 40, 3", "strides": (2,), "pads": (1, 1), "zero": 11},
+    "one axis, few": {"x": "1, 3, 21", "w": "5, 3, 3", "dilations": (2,), "zero": 0},
+    "residual": {"x": "1, 16, 8, 8", "w": "32, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add"},
+    "residual, odd": {"x": "1, 16, 3, 3", "w": "5, 16, 1, 1", "then": "add"},
+    "table": {"x": "1, 16, 4, 4", "w": "6, 16, 1, 1", "then": "table"},
+    "real numbers": {"x": "1, 16, 4, 4", "w": "10, 16, 1, 1", "then": "real"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DENSE)
+def test_a_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(conv(**DENSE[case]), "conv_int8_mve", tmp_path)
+
+
+@pytest.mark.parametrize("shape", [("1", 640, 128, 0), ("1", 64, 12, 5), ("5", 17, 10, -128), ("2, 3", 3, 1, 127)])
+def test_a_product_gives_the_bits(shape: tuple[str, int, int, int], tmp_path: Path) -> None:
+    same_bits(product(*shape), "matmul_int8_mve", tmp_path)
+
+
+def test_rows_say_why_they_refuse() -> None:
+    dense = {"x": "1, 16, 8, 8", "w": "16, 16, 3, 3"}
+    assert ROWS["conv_int8_mve"].accepts(conv(**dense, where="cortex-m4")) == "needs MVE"
+    assert ROWS["conv_int8_mve"].accepts(conv("1, 16, 8, 8", "16, 4, 3, 3", group=4)) == "has groups"
+
+
+def test_rows_for_helium_are_chosen() -> None:
+    assert choices(conv(**DENSE["pointwise"]))[0].row == "conv_int8_mve"
+    assert choices(product("1", 640, 128))[0].row == "matmul_int8_mve"
+
+
+DEPTHWISE: dict[str, dict[str, Any]] = {
+    "3x3": {"x": "1, 24, 7, 13", "w": "24, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 24},
+    "3x3, five columns": {"x": "1, 8, 25, 5", "w": "8, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 8},
+    "strided": {"x": "2, 19, 15, 10", "w": "19, 1, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2), "group": 19},
+    "5x5": {"x": "1, 12, 7, 7", "w": "12, 1, 5, 5", "pads": (2, 2, 2, 2), "group": 12, "zero": 0},
+    "small": {"x": "1, 16, 2, 1", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "zero": 127},
+    "dilated": {
+        "x": "1, 5, 9, 8", "w": "5, 1, 3, 3", "pads": (2, 3, 2, 1), "dilations": (2, 3), "group": 5, "zero": 4,
+    },
+    "one axis": {"x": "1, 17, 33", "w": "17, 1, 3", "pads": (1, 1), "group": 17, "zero": 4},
+    "one axis in two": {"x": "1, 40, 30, 1", "w": "40, 1, 3, 1", "group": 40},
+    "leaps": {"x": "1, 4, 12, 13", "w": "4, 1, 2, 2", "strides": (3, 5), "group": 4},
+    "wide": {"x": "1, 4, 12, 13", "w": "4, 1, 4, 7", "pads": (1, 3, 2, 3), "strides": (1, 3), "group": 4},
+    "residual": {"x": "1, 3, 9, 6", "w": "3, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 3, "then": "add"},
+    "table": {"x": "1, 6, 4, 5", "w": "6, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 6, "then": "table"},
+    "one channel": {"x": "1, 1, 4, 5", "w": "1, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 1},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DEPTHWISE)
+def test_a_depthwise_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(conv(**DEPTHWISE[case]), "depthwise_int8_mve", tmp_path)
