@@ -21,7 +21,7 @@ from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph
 from .op import is_const, viewed
-from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
+from .pipeline import Stage, find_pass, parse_pipeline, run_pipeline, show_pipeline
 from .plugins import load_plugins
 from .program import Program, chained
 from .quantize.settings import Score, quantizing, wanted
@@ -86,7 +86,9 @@ def compile_model(
     session = session or Session()
     session.target = chosen
     request = wanted(quantize, max_drop, score)
+    room = limits.ram if limits.ram is not None else chosen.ram
     settings = {
+        "max_ram": room,
         SETTING: requested(calib, calib_prep, "quantize" if request else None),
         "quantize": request,
         "progress": tell,
@@ -95,6 +97,7 @@ def compile_model(
     spec = _storing(passes or chosen.pipeline, chosen, weights)
     spec = _computing(spec, chosen, precision)
     spec = quantizing(spec, chosen.pipeline) if request else spec
+    spec = _fitting(spec, chosen) if room is not None else spec
     if calib is not None and not any(stage.row.calibrated for stage in parse_pipeline(spec, chosen.pipeline)):
         raise EdgecError("calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)")
     database = _use_tunings(session, tune, tune_db, tell)
@@ -237,6 +240,16 @@ def _computing(spec: str, target: Target, precision: str | None) -> str:
     if not target.gpu:
         raise EdgecError(f"precision: {target.name} computes in fp32; fp16 is for targets with a GPU")
     return _before_kernels(parse_pipeline(spec, target.pipeline), f"precision={precision}", "half", "half")
+
+
+def _fitting(spec: str, target: Target) -> str:
+    """The pipeline with what keeps the arena within bounds, where it has none of its own."""
+    stages = parse_pipeline(spec, target.pipeline)
+    names = [stage.row.name for stage in stages]
+    if target.gpu or "patches" in names or "layout" not in names:
+        return spec
+    place = names.index("layout") + 1
+    return show_pipeline([*stages[:place], Stage(find_pass("patches"), {}), *stages[place:]])
 
 
 def _before_kernels(stages: Sequence[Stage], option: str, name: str, stage: str) -> str:

@@ -125,6 +125,11 @@ class Target:
         return self.levels[::-1] or (self,)
 
     @property
+    def ram(self) -> int | None:
+        """Bytes that arenas may have in all; None: not known."""
+        return None
+
+    @property
     def bytes_held(self) -> str:
         """How quantized tensors are held: x86 multiplies unsigned by signed bytes, ARM signed by signed."""
         return "u8" if self.triple.startswith("x86_64") else "i8"
