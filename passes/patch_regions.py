@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from edgec.compiler.bundle.names import shortened
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import contiguous, storage_bytes
 from edgec.compiler.macs import macs
@@ -33,7 +34,7 @@ class Region:
 
 @dataclass(frozen=True)
 class Plan:
-    """A region in patches of `rows` rows of its result. Estimated bytes alive while it runs, and at most in the graph."""
+    """A region in patches of `rows` rows of its result; estimated bytes alive while it runs, and at most in all."""
 
     region: Region
     rows: int
@@ -50,17 +51,18 @@ class Plan:
 
     def said(self) -> str:
         """What was done, for people."""
-        nodes = self.region.nodes
+        first, last = shortened([self.region.nodes[0].name, self.region.nodes[-1].name])
         return (
-            f"{len(nodes)} layers from {nodes[0].name!r} to {nodes[-1].name!r} in {len(self.patches)} patches of "
+            f"{len(self.region.nodes)} layers from {first!r} to {last!r} in {len(self.patches)} patches of "
             f"{self.rows} rows: arena {self.arena[1]} instead of {self.arena[0]}, {100 * self.extra:.1f} % of their "
             "multiply-accumulates again"
         )
 
 
 def plans(g: Graph, threads: int, budget: int, rows: int = 0, layers: int = 0) -> list[Plan]:
-    """Regions and heights, the one that is best for a budget of bytes first: those after which all is
-    estimated to fit by what they compute again, then all others by what they need. `rows`, `layers`: only those, the first that there is."""
+    """Regions and heights, the one that is best for a budget of bytes first: those with which everything is estimated
+    to fit by what they compute again, then all others by what they need. `rows`, `layers`: only those, the first that
+    there is first."""
     live = _Live(g, threads)
     found = []
     for region in regions(g):

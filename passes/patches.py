@@ -1,8 +1,8 @@
 """Computes the first large layers of a model patch by patch where its arena would be larger than the memory is.
 
 A region of kernels between values that lie in memory and one result is computed for some rows of the result at a time:
-what lies between is then only some rows high. Rows that two patches need are computed twice, which costs arithmetic; the
-pass takes the region and the height with the least of it among those that reach the budget (Lin et al., "MCUNetV2:
+what lies between is then only some rows high. Rows that two patches need are computed twice, which costs arithmetic;
+the pass takes the region and the height with the least of it among those that reach the budget (Lin et al., "MCUNetV2:
 Memory-Efficient Patch-based Inference for Tiny Deep Learning", 2021). Rows are parts of their values and joined in the
 result without copies, where channels come last. Patches of one shape share a kernel.
 """
@@ -11,23 +11,23 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from edgec.compiler.budget import show_bytes
 from edgec.compiler.ir import Graph
 from edgec.compiler.macs import macs
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.session import Session
+from edgec.compiler.units import show_bytes
 
 from .patch_build import Builder
 from .patch_regions import Plan, plans
-from .plan import Schedule
+from .plan import Schedule, rooms_of
 
 MAX_RAM = "max_ram"  # the setting of a session: bytes that the arena may have
 ROUNDS = 4  # regions of one graph
 TRIED = 12  # plans that are laid out, of those that promise to fit
 
 
-@graph_pass("patches", promise=exact, needs=("layout",), required=True, nested=False)
-def patches(g: Graph, *, session: Session, max_ram: int = 0, rows: int = 0, layers: int = 0, align: int = 64) -> Graph:
+@graph_pass("patches", promise=exact, needs=("layout",), nested=False)
+def patches(g: Graph, *, session: Session, max_ram: int = 0, rows: int = 0, layers: int = 0) -> Graph:
     """Compute the layers that need most memory patch by patch until the arena has at most `max_ram` bytes (0: as many
     as the target has, or as --max-ram says). `rows` and `layers`: patches of so many rows of the result, that many
     kernels deep, whatever the budget; 0: chosen."""
@@ -36,7 +36,7 @@ def patches(g: Graph, *, session: Session, max_ram: int = 0, rows: int = 0, laye
         return g
     before, done = macs(g), False
     for _ in range(ROUNDS):
-        found = _fitted(g, session, budget, rows, layers, align)
+        found = _fitted(g, session, budget, rows, layers)
         if found is None:
             break
         g, plan = found
@@ -44,19 +44,23 @@ def patches(g: Graph, *, session: Session, max_ram: int = 0, rows: int = 0, laye
         session.note(plan.said())
         if rows:
             break
+    if rows and not done:
+        session.note(f"no layers can be computed {rows} rows at a time where they lie")
     if done and before:
         session.note(f"patches compute {100 * (macs(g) / before - 1):.1f} % more multiply-accumulates in all")
     return g
 
 
 def _told(session: Session) -> int:
-    told = session.settings.get(MAX_RAM)
-    return int(told) if isinstance(told, (int, float)) else 0
+    """The least of what the user and the target allow; 0: anything."""
+    asked, there = session.settings.get(MAX_RAM), session.target.ram if session.target else None
+    limits = [int(limit) for limit in (asked, there) if isinstance(limit, (int, float))]
+    return min(limits, default=0)
 
 
-def _fitted(g: Graph, session: Session, budget: int, rows: int, layers: int, align: int) -> tuple[Graph, Plan] | None:
-    """The graph with one more region in patches: the cheapest that fits, or that which helps most; None: nothing does."""
-    now = arena_bytes(g, session, align)
+def _fitted(g: Graph, session: Session, budget: int, rows: int, layers: int) -> tuple[Graph, Plan] | None:
+    """The graph with one more region in patches: the cheapest that fits, or that which helps most. None: none does."""
+    now = arena_bytes(g, session)
     if budget and now <= budget and not rows:
         return None
     offers = plans(g, session.threads, now if rows else budget, rows, layers)
@@ -65,7 +69,7 @@ def _fitted(g: Graph, session: Session, budget: int, rows: int, layers: int, ali
         made = build.patched(g, plan)
         if made is None:
             continue
-        size = arena_bytes(made, session, align)
+        size = arena_bytes(made, session)
         if best is None or size < best[0]:
             best = size, made, plan
         if rows or size <= budget:
@@ -75,6 +79,9 @@ def _fitted(g: Graph, session: Session, budget: int, rows: int, layers: int, ali
     return best[1], replace(best[2], arena=(show_bytes(now), show_bytes(best[0])))
 
 
-def arena_bytes(g: Graph, session: Session, align: int = 64) -> int:
-    """What the planner would need for a laid-out graph."""
-    return Schedule(g, True, session.threads, align).packed.bytes
+def arena_bytes(g: Graph, session: Session) -> int:
+    """What the planner would need for a laid-out graph: more than there is where it does not fit the regions."""
+    rooms = rooms_of(session)
+    assert session.target is not None
+    packed = Schedule(g, True, session.threads, session.target.spacing, rooms=rooms).packed
+    return sum(room.size for room in rooms) + packed.missing if packed.missing else packed.bytes

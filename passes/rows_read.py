@@ -91,7 +91,7 @@ def _is_window(node: Node) -> bool:
     return node.op in _CONVOLUTIONS or node.op in _POOLS
 
 
-def _arguments(node: Node, rows: Rows) -> Sequence[tuple[Value, Rows | None | str]]:
+def _arguments(node: Node, rows: Rows) -> Sequence[tuple[Value, Rows | str | None]]:
     """Each argument with the rows that are read of it; a text: why that cannot be said."""
     shape = node.types[0].shape
     if len(shape) <= AXIS or shape[AXIS] < 2:
@@ -109,7 +109,7 @@ def _arguments(node: Node, rows: Rows) -> Sequence[tuple[Value, Rows | None | st
     return [(a, _elementwise(a, shape, rows)) for a in node.args]
 
 
-def _elementwise(arg: Value, shape: Sequence[int], rows: Rows) -> Rows | None | str:
+def _elementwise(arg: Value, shape: Sequence[int], rows: Rows) -> Rows | str | None:
     axis = AXIS - (len(shape) - len(arg.shape))
     if axis < 0 or arg.shape[axis] == 1:
         return None

@@ -5,6 +5,8 @@ static void *resolve(const ec_model *model, ec_ref ref, size_t scratch)
 {
     if (ref.region == EC_WEIGHTS)
         return (void *)(uintptr_t)(model->desc->weights + ref.offset); /* kernels only read weights */
+    if (ref.region >= EC_BANK)
+        return (void *)(uintptr_t)(model->banks[ref.region - EC_BANK] + ref.offset);
     return model->arena + ref.offset + (ref.region == EC_SCRATCH ? scratch : 0);
 }
 
@@ -50,6 +52,7 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
     model->profile_user = NULL;
     model->clock = NULL;
     model->instance = NULL;
+    model->banks = NULL;
     if (desc == NULL || arena == NULL)
         return EC_ERR_ARG;
     if (desc->abi != EC_ABI || desc->max_args > EC_MAX_ARGS)
@@ -62,6 +65,7 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
     if (desc->arena_align > 1 && ((uintptr_t)arena & (desc->arena_align - 1)) != 0)
         return EC_ERR_ALIGN;
     model->desc = desc;
+    model->banks = desc->banks;
     const ec_status status = desc->device != NULL ? desc->device->ops->open(model) : EC_OK;
     if (status != EC_OK)
         model->desc = NULL;
