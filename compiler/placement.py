@@ -104,57 +104,58 @@ def _size(constants: Sequence[Constant]) -> Callable[[int], int]:
     return lambda offset: sizes.get(offset, 0)
 
 
+class _Rooms:
+    """What is left of each region while items are placed."""
+
+    def __init__(self, items: Sequence[_Item], program: Program, target: Target, used: Mapping[str, int]) -> None:
+        self.regions = target.memory
+        self.left = {region.name: region.size - used.get(region.name, 0) for region in self.regions}
+        flashes = [r for r in self.regions if r.kind == "flash" and "code" in r.holds]
+        self.main = max(flashes, key=lambda r: r.size, default=None)  # tables and the runtime lie there
+        if self.main is not None:
+            self.left[self.main.name] -= REST[0] + REST[1] * len(program.steps)
+        self.pending = {what: sum(_padded(i) for i in items if i.what == what) for what in ("weights", "code")}
+        largest = {what: max((_padded(i) for i in items if i.what == what), default=0) for what in self.pending}
+        # what may be left over at the ends of regions, because no item fits there
+        self.ends = {what: largest[what] * (len(self._holding(what)) - 1) for what in self.pending}
+
+    def _holding(self, what: str) -> list[str]:
+        return [r.name for r in self.regions if what in r.holds]
+
+    def _takes(self, region: Region) -> list[str]:
+        """The regions that an item takes room of: what is read from RAM comes out of a flash."""
+        return [region.name, *([self.main.name] if self.main is not None and region.kind == "ram" else [])]
+
+    def _fits(self, item: _Item, region: Region) -> bool:
+        """Whether there is room, and enough is left for the others that cannot lie in every region."""
+        names, size = self._takes(region), _padded(item)
+        if item.what not in region.holds or any(self.left[name] < size for name in names):
+            return False
+        for what in self.pending.keys() - {item.what}:
+            there = self._holding(what)
+            taken = size * sum(name in there for name in names)
+            wanted = self.pending[what] + self.ends[what] if self.pending[what] else 0
+            if taken and sum(self.left[name] for name in there) - taken < wanted:
+                return False
+        return True
+
+    def place(self, item: _Item) -> str:
+        """The cheapest region with room; "" where there is none."""
+        self.pending[item.what] -= _padded(item)
+        best = min((r for r in self.regions if self._fits(item, r)), key=lambda r: r.cost, default=None)
+        for name in self._takes(best) if best else ():
+            self.left[name] -= _padded(item)
+        return best.name if best else ""
+
+
 def _assigned(items: Sequence[_Item], program: Program, target: Target, used: Mapping[str, int]) -> dict[_Item, str]:
     """The region of each, the most read per byte first into the cheapest."""
-    room = {region.name: region.size - used.get(region.name, 0) for region in target.memory}
-    rest = REST[0] + REST[1] * len(program.steps)
-    tables = max((r for r in target.memory if r.kind == "flash" and "code" in r.holds), key=_room, default=None)
-    if tables is not None:
-        room[tables.name] -= rest
-    pending = {what: sum(_padded(i) for i in items if i.what == what) for what in ("weights", "code")}
-    where, left = {}, []
-    for item in sorted(items, key=lambda i: (-i.reads / max(i.bytes, 1), i.what, str(i.key))):
-        pending[item.what] -= _padded(item)
-        wanted = {what: size + _split(items, target, what) for what, size in pending.items() if size}
-        fits = [r for r in target.memory if _fits(item, r, target, room, wanted, tables)]
-        if not fits:
-            left.append(item)
-            continue
-        best = min(fits, key=lambda r: r.cost)
-        where[item] = best.name
-        for name in _stored_in(best, tables):
-            room[name] -= _padded(item)
-    if left:
+    rooms = _Rooms(items, program, target, used)
+    order = sorted(items, key=lambda i: (-i.reads / max(i.bytes, 1), i.what, str(i.key)))
+    where = {item: rooms.place(item) for item in order}
+    if left := [item for item in order if not where[item]]:
         raise EdgecError(_refused(program, target, items, left))
     return where
-
-
-def _fits(item: _Item, region: Region, target: Target, room: Mapping[str, int], pending: Mapping[str, int]) -> bool:
-    """Whether there is room, and enough is left elsewhere for what cannot lie in every region."""
-    names = _stored_in(region, tables)
-    if item.what not in region.holds or any(room[name] < _padded(item) for name in names):
-        return False
-    for what, size in pending.items():
-        there = [r.name for r in target.memory if what in r.holds]
-        taken = _padded(item) * sum(name in there for name in names)
-        if what != item.what and taken and sum(room[n] for n in there) - taken < size:
-            return False
-    return True
-
-
-def _stored_in(region: Region, tables: Region | None) -> list[str]:
-    """The regions that a constant or kernel takes room of: what runs from RAM comes out of a flash."""
-    return [region.name, *([tables.name] if tables is not None and region.kind == "ram" else [])]
-
-
-def _split(items: Sequence[_Item], target: Target, what: str) -> int:
-    """Bytes that may be left over at the ends of regions, because no item fits there."""
-    largest = max((_padded(i) for i in items if i.what == what), default=0)
-    return largest * (sum(what in r.holds for r in target.memory) - 1)
-
-
-def _room(region: Region) -> int:
-    return region.size
 
 
 def _padded(item: _Item) -> int:

@@ -20,9 +20,9 @@ _USUAL = {"ram": ("arena",), "flash": ("weights", "code")}
 
 @dataclass(frozen=True)
 class Region:
-    """`size` bytes that a model may use, `cost` cycles per byte that the core reads there. Without `address` the board's
-    own linker script knows it. `holds`: any of arena, weights, code; what lies in RAM and is no arena, the program copies
-    there when it starts."""
+    """`size` bytes that a model may use, `cost` cycles per byte that the core reads there. Without `address` the
+    board's own linker script knows it. `holds`: any of arena, weights, code; what of RAM is no arena comes out of a
+    flash when the program starts."""
 
     name: str
     kind: str
