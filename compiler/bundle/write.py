@@ -28,7 +28,7 @@ from .place import staged
 from .report import report
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
-_CORE = ("control.c", "core.c", "cpu.c", "requantize.c", "status.c")
+_CORE = ("control.c", "core.c", "cpu.c", "requantize.c", "slices.c", "status.c")
 _DEVICE = ("cuda.c", "cuda_driver.c", "cuda_run.c", "cuda_shared.c", "cuda_steps.c", "cuda_use.c")
 _LIMIT = 2**32
 

@@ -25,7 +25,7 @@ ec_status ec_step_run(const ec_model *model, const ec_step *step)
     if (step->tasks == 0)
         return EC_OK;
     ec_step_args(model, step, 0, args);
-    step->kernel(args, 0, (int32_t)step->tasks);
+    step->kernel(args, (int32_t)model->task, (int32_t)step->tasks);
     return EC_OK;
 }
 
@@ -46,6 +46,7 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
     model->arena = (uint8_t *)arena;
     model->next = 0;
     model->begun = 0;
+    model->task = 0;
     model->dispatch = NULL;
     model->backend = NULL;
     model->profile = NULL;
@@ -147,7 +148,7 @@ static int32_t branched(const ec_model *model, const ec_step *step)
 
 static ec_status run_step(const ec_model *model, const ec_step *step)
 {
-    return model->dispatch != NULL ? model->dispatch(model->backend, model, step) : ec_step_run(model, step);
+    return model->dispatch != NULL && model->task == 0 ? model->dispatch(model->backend, model, step) : ec_step_run(model, step);
 }
 
 static ec_status run_profiled(const ec_model *model, const ec_step *step)
@@ -175,6 +176,7 @@ ec_status ec_step_next(ec_model *model)
             if (status != EC_OK)
                 return status;
             model->next++;
+            model->task = 0;
         }
     }
     if (model->next >= steps) {
@@ -211,7 +213,7 @@ ec_status ec_run(ec_model *model)
 void ec_restart(ec_model *model)
 {
     if (model != NULL)
-        model->next = model->begun = 0;
+        model->next = model->begun = model->task = 0;
 }
 
 ec_status ec_set_profile(ec_model *model, ec_profile hook, void *user, ec_clock clock)

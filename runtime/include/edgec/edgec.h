@@ -221,6 +221,7 @@ struct ec_model {
     uint8_t *arena;
     uint32_t next;        /* index of the step that runs next; 0 between runs */
     uint32_t begun;       /* on a device: whether ec_step_next is within a run */
+    uint32_t task;        /* tasks of that step which ec_run_until has done */
     ec_dispatch dispatch; /* NULL: every step runs in the calling thread */
     void *backend;
     ec_profile profile;
@@ -272,7 +273,17 @@ ec_status ec_wait(ec_model *model);
  * next call begins a new run.  On an error the step will be tried again. */
 ec_status ec_step_next(ec_model *model);
 
-/* Abandons a run that ec_step_next began; the next one starts with the first step. */
+/* Runs until `stop(user)` is not 0, which it asks after every task of every step (after whole steps on a device, with a
+ * pool or a profile hook), and returns the steps that are left; the next call goes on there, as do ec_step_next and ec_run.
+ * At least one task is run.  A slice of 2 ms of a main loop, with a clock that counts microseconds:
+ *     static int late(void *end) { return (int32_t)(now_us() - *(uint32_t *)end) >= 0; }
+ *     uint32_t end = now_us() + 2000;
+ *     if (ec_run_until(&model, late, &end) == 0) use(ec_output(&model, 0).data);
+ */
+typedef int (*ec_stop)(void *user);
+ec_status ec_run_until(ec_model *model, ec_stop stop, void *user);
+
+/* Abandons a run that ec_step_next or ec_run_until began; the next one starts with the first step. */
 void ec_restart(ec_model *model);
 
 /* Times each step with `clock` (edgec/bench.h has one; firmware brings its own; a device has its own) and reports it;
