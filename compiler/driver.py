@@ -29,6 +29,7 @@ from .quantize.settings import Score, quantizing, wanted
 from .session import Session
 from .target import Target, find_target, with_archs, with_memory
 from .tunings import Tunings, default_path
+from .unfit import soft_floats
 from .units import Limit
 
 if TYPE_CHECKING:
@@ -113,6 +114,8 @@ def compile_model(
         session.tunings.write(database)
     report = session.quantization.table() if session.quantization else None
     compression = session.compression.table() if session.compression else None
+    if price := soft_floats(program, chosen):
+        session.note(price)
     spilling = [step.name for step in program.steps if step.launch and step.launch.spilled]
     if spilling:
         session.note(f"registers of {len(spilling)} kernels spill to memory: {', '.join(spilling[:3])}")

@@ -134,6 +134,11 @@ class Target:
         return 64 if self.pointer_bits == 64 else max(self.align, 16)
 
     @property
+    def soft_floats(self) -> bool:
+        """Whether functions of the compiler's library compute in f32."""
+        return not self.cpu.fpu
+
+    @property
     def ram(self) -> int | None:
         """Bytes that an arena may have in all; None: not known."""
         rooms = holding(self.memory, "arena")

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from .budget import Budget
 from .bundle.names import middle_out
 from .program import Allocation, Program
-from .units import show_bytes
+from .target import Target
+from .units import show_bytes, show_seconds
 
 NAMED = 3
 
@@ -45,3 +46,16 @@ def advice(program: Program, limits: Budget, code_bytes: int) -> str:
     if limits.flash is not None and program.weights_bytes + code_bytes > limits.flash:
         parts += [f"weights {show_bytes(program.weights_bytes)}, code {show_bytes(code_bytes)}", FLASH_HELP]
     return "; ".join(parts) or "what helps: `edgec compress`, which looks for a form that fits"
+
+
+def soft_floats(program: Program, target: Target) -> str:
+    """The price of a model that computes in f32 on a core that does not; nothing where there is none."""
+    floats = [step for step in program.steps if "f32" in step.dtype.split()]
+    if not target.soft_floats or not floats:
+        return ""
+    price, whole = (sum(step.cost_us for step in steps) * 1e-6 for steps in (floats, program.steps))
+    return (
+        f"warning: {target.name} has no floating point; {len(floats)} of {len(program.steps)} steps compute in f32 "
+        f"through functions of the compiler's library, {show_seconds(price)} of {show_seconds(whole)} as modelled; "
+        "--quantize int8 computes with integers"
+    )

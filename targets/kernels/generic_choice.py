@@ -27,6 +27,7 @@ RESIZE_CYCLES = {
 TABLE_CYCLES = 1.5  # per element that is looked up by itself
 TURN_CYCLES = 0.25  # per byte whose neighbours lie elsewhere afterwards
 SEAM_CYCLES = 0.5  # per byte of channels that are joined or cut within blocks
+SOFT_CYCLES = 45.0  # of an operation in f32 where a function of the compiler's library does it
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
 SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
 
@@ -119,6 +120,8 @@ def arithmetic_cycles(problem: Problem) -> float:
             )
             if node.op == "Edgec.Table":
                 each = TABLE_CYCLES * lanes
+            if problem.target.soft_floats and dtype(node.types[0].dtype).is_float and OPS[node.op].kind != "map":
+                each = SOFT_CYCLES * max(each, 1.0)
             total += each * node.types[0].size / lanes
     return total
 
@@ -133,7 +136,8 @@ def fold_us(problem: Problem, steps: int, reuse: float = 1.0) -> float:
     """Time of `steps` accumulations, `reuse` of them per load, beside the traffic of the arguments."""
     cpu = problem.target.cpu
     lanes = max(1, cpu.lanes(32))
-    return traffic_us(problem) + steps / (lanes * reuse) * 1.5 / (cpu.ghz * 1e3)
+    each = SOFT_CYCLES if problem.target.soft_floats and dtype(problem.dtype).is_float else 1.5 / (lanes * reuse)
+    return traffic_us(problem) + steps * each / (cpu.ghz * 1e3)
 
 
 def one_anchor(problem: Problem, same_shape: bool) -> Literal[True] | str:
