@@ -12,7 +12,7 @@ from edgec.compiler.registry import Choice, Problem, choices, laid_out
 from edgec.compiler.session import Session
 
 from .patch_regions import Plan, Region, demanded
-from .rows_read import AXIS, Demand, Rows, cut_body, cut_type
+from .rows_read import AXIS, Rows, cut_body, cut_type, separated
 
 
 class Builder:
@@ -49,24 +49,23 @@ class Builder:
         made: dict[Value, Value] = {}
         for node in region.nodes:
             args = []
-            for arg, inside in zip(node.args, body_of(node).inputs, strict=True):
-                rows = inner[node].get(inside)
+            body, demand = inner[node]
+            for arg, inside in zip(separated(body_of(node), node.args)[1], body.inputs, strict=True):
+                rows = demand.get(inside)
                 if rows is None:
                     args.append(arg)
                 elif arg in made:
                     args.append(_part(made[arg], rows.within(need[arg])))
                 else:
                     args.append(_part(arg, rows))
-            kernel = self._kernel(node, tuple(args), inner[node], need[Value(node)])
+            kernel = self._kernel(node, tuple(args), _bare(cut_body(body, demand)), need[Value(node)])
             if kernel is None:
                 return None
             made[Value(node)] = Value(kernel)
         return made[region.result]
 
-    def _kernel(self, node: Node, args: tuple[Value, ...], demand: Demand, rows: Rows) -> Node | None:
-        """A kernel of the graph for some of its rows."""
-        old = body_of(node)
-        body = _bare(cut_body(old, demand))
+    def _kernel(self, node: Node, args: tuple[Value, ...], body: Graph, rows: Rows) -> Node | None:
+        """A kernel of the graph for some of its rows, which `body` computes."""
         t = cut_type(node.types[0], rows)
         choice = self._choice(node, args, body, t)
         if choice is None:

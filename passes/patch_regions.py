@@ -12,9 +12,10 @@ from edgec.compiler.macs import macs
 from edgec.compiler.memory import scratch_stride
 from edgec.compiler.op import body_of, int_attr, is_const, viewed
 
-from .rows_read import AXIS, Demand, Rows, cut_type, rows_read
+from .rows_read import AXIS, Demand, Rows, cut_type, rows_read, separated
 
 DEEPEST = 12  # kernels of a region
+Inner = dict[Node, tuple[Graph, Demand]]  # each kernel's body, its inputs separated, and the rows of its values
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,17 @@ def _has_rows(node: Node) -> bool:
     return node.op == "Edgec.Kernel" and len(node.types) == 1 and len(node.types[0].shape) in (3, 4)
 
 
-def demanded(region: Region, want: Rows) -> tuple[dict[Value, Rows], dict[Node, Demand]] | None:
+def demanded(region: Region, want: Rows) -> tuple[dict[Value, Rows], Inner] | None:
     """The rows of each value in and before the region that `want` of its result takes, and what the bodies say."""
     need: dict[Value, Rows] = {region.result: want}
-    inner: dict[Node, Demand] = {}
+    inner: Inner = {}
     for node in reversed(region.nodes):
-        body = body_of(node)
+        body, args = separated(body_of(node), node.args)
         read = rows_read(body, need[Value(node)])
         if isinstance(read, str):
             return None
-        inner[node] = read
-        for arg, inside in zip(node.args, body.inputs, strict=True):
+        inner[node] = body, read
+        for arg, inside in zip(args, body.inputs, strict=True):
             rows = read.get(inside)
             if rows is None:
                 if arg.node in region.nodes:

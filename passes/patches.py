@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from edgec.compiler.ir import Graph
 from edgec.compiler.macs import macs
-from edgec.compiler.pipeline import exact, graph_pass
+from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.session import Session
 from edgec.compiler.units import show_bytes
 
@@ -26,7 +26,7 @@ ROUNDS = 4  # regions of one graph
 TRIED = 12  # plans that are laid out, of those that promise to fit
 
 
-@graph_pass("patches", promise=exact, needs=("layout",), nested=False)
+@graph_pass("patches", promise=close, needs=("layout",), nested=False)
 def patches(g: Graph, *, session: Session, max_ram: int = 0, rows: int = 0, layers: int = 0) -> Graph:
     """Compute the layers that need most memory patch by patch until the arena has at most `max_ram` bytes (0: as many
     as the target has, or as --max-ram says). `rows` and `layers`: patches of so many rows of the result, that many

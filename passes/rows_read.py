@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.op import OPS, full_attrs, ints_attr, rebuild
+from edgec.compiler.op import OPS, full_attrs, ints_attr, is_const, rebuild
 from edgec.compiler.ops.common import fill
 
 AXIS = 2  # N, C, rows ...
@@ -62,6 +62,26 @@ def rows_read(body: Graph, want: Rows) -> Demand | str:
                 return f"{arg.name} differs from row to row"
             demand[arg] = needed
     return demand
+
+
+def separated(body: Graph, args: Sequence[Value]) -> tuple[Graph, tuple[Value, ...]]:
+    """The same kernel with an input for each node that reads rows, so that each may read rows of its own."""
+    inputs, given = list(body.inputs), list(args)
+    seen: set[Value] = set()
+
+    def own(node: Node) -> tuple[Value, ...] | None:
+        new: dict[Value, Value] = {}
+        for arg in dict.fromkeys(node.args):
+            if arg in body.inputs and len(arg.shape) > AXIS and not is_const(args[body.inputs.index(arg)]):
+                if arg in seen:
+                    new[arg] = Value(replace(arg.node, name=f"a{len(inputs)}"))
+                    inputs.append(new[arg])
+                    given.append(args[body.inputs.index(arg)])
+                seen.add(arg)
+        return replace(node, args=tuple(new.get(a, a) for a in node.args)).results if new else None
+
+    outputs = body.map(own).outputs
+    return Graph(body.name, tuple(inputs), outputs), tuple(given)
 
 
 def cut_body(body: Graph, demand: Demand) -> Graph:
