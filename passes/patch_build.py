@@ -11,7 +11,7 @@ from edgec.compiler.op import body_of, is_const
 from edgec.compiler.registry import Choice, Problem, choices, laid_out
 from edgec.compiler.session import Session
 
-from .patch_regions import Plan, Region, demanded
+from .patch_regions import Plan, Region, demanded, sliceable
 from .rows_read import AXIS, Rows, cut_body, cut_type, separated
 
 
@@ -57,7 +57,10 @@ class Builder:
                 elif arg in made:
                     args.append(_part(made[arg], rows.within(need[arg])))
                 else:
-                    args.append(_part(arg, rows))
+                    part = _part(arg, rows) if sliceable(arg, rows) else self._copied(arg, rows)
+                    if part is None:
+                        return None
+                    args.append(part)
             kernel = self._kernel(node, tuple(args), _bare(cut_body(body, demand)), need[Value(node)])
             if kernel is None:
                 return None
@@ -82,6 +85,27 @@ class Builder:
             "why": f"rows {rows.start} to {rows.stop - 1} of {node.types[0].shape[AXIS]}: less memory at once",
         }
         return Node("Edgec.Kernel", args, (t,), attrs, name, node.origin)
+
+    def _copied(self, value: Value, rows: Rows) -> Value | None:
+        """Some rows of a value that do not lie in one piece, in memory of their own."""
+        t = cut_type(value.type, rows)
+        inner = Value(Node("Input", (), (replace(value.type, layout=""),), {}, "a0"))
+        cut = {"starts": (rows.start,), "ends": (rows.stop,), "axes": (AXIS,), "steps": (1,)}
+        name = f"{value.name}.rows{rows.start}"
+        body = Graph("body", (inner,), (Value(Node("Slice", (inner,), (replace(t, layout=""),), cut, name)),))
+        posed = Problem(_laid(body, t), self.target, self.threads)
+        offers = [c for c in choices(posed) if _fits(c, (value,), t)]
+        if not offers:
+            return None
+        attrs: dict[str, Attr] = {
+            "body": laid_out(body, (value.type.layout,), (t.layout,)),
+            "row": offers[0].row,
+            "config": offers[0].settings,
+            "cost_us": float(offers[0].cost_us),
+            "scratch": offers[0].scratch_bytes,
+            "why": "its rows do not lie in one piece",
+        }
+        return Value(Node("Edgec.Kernel", (value,), (t,), attrs, f"{value.name}.cut{rows.start}", value.node.origin))
 
     def _choice(self, node: Node, args: Sequence[Value], body: Graph, t: Type) -> Choice | None:
         """The cheapest kernel for a body that takes its arguments as they lie; the row of the whole before others."""

@@ -129,6 +129,11 @@ def sliceable(value: Value, rows: Rows) -> bool:
     return contiguous(value.type, AXIS, rows.start, rows.count)
 
 
+def _placed(region: Region, need: dict[Value, Rows]) -> bool:
+    """Whether rows of what the region makes lie in one piece; what it reads is copied where they do not."""
+    return all(sliceable(value, need[value]) for value in map(Value, region.nodes))
+
+
 def _estimated(region: Region, rows: int, live: _Live) -> Plan | None:
     plan = Plan(region, rows, 0, 0, 0.0, 0)
     if not 0 < rows < region.height:
@@ -137,7 +142,7 @@ def _estimated(region: Region, rows: int, live: _Live) -> Plan | None:
     again = peak = 0.0
     for want in plan.patches:
         found = demanded(region, want)
-        if found is None or not all(sliceable(v, r) for v, r in found[0].items()):
+        if found is None or not _placed(region, found[0]):
             return None
         need = found[0]
         again += sum(work[n] * need[Value(n)].count / n.types[0].shape[AXIS] for n in region.nodes)
@@ -151,7 +156,9 @@ def _estimated(region: Region, rows: int, live: _Live) -> Plan | None:
 def _band_peak(region: Region, need: dict[Value, Rows]) -> int:
     """Bytes of rows alive at once within a patch, the result apart."""
     last = {arg: i for i, node in enumerate(region.nodes) for arg in node.args}
-    alive: dict[Value, int] = {}
+    inside = {Value(node) for node in region.nodes}
+    copied = [v for v, rows in need.items() if v not in inside and not sliceable(v, rows)]
+    alive = {v: storage_bytes(cut_type(v.type, need[v])) for v in copied}
     peak = 0
     for i, node in enumerate(region.nodes):
         value = Value(node)

@@ -138,6 +138,19 @@ def test_results_are_joined_and_sources_read_without_copies() -> None:
     assert "generic_map" not in rows
 
 
+def test_rows_that_lie_apart_are_copied() -> None:
+    """An input with channels first: rows of it are no stretch of memory."""
+    text = FLOATS.replace("%t: f32[1, 16, 8, 2]", "%i: f32[1, 2, 16, 8]").replace(
+        "  %i = Transpose(%t) {perm=[0, 3, 1, 2]} : f32[1, 2, 16, 8]\n", ""
+    )
+    whole, before = laid(text)
+    graph, after = laid(text, ", patches{rows=1}")
+    feeds = data_for(whole)
+    np.testing.assert_allclose(run(graph, feeds)[0], run(whole, feeds)[0], rtol=1e-4, atol=1e-4)
+    assert sum(n.attrs.get("row") == "generic_map" for n in graph.nodes()) == 4
+    assert arena(after) < arena(before)
+
+
 def test_what_is_read_elsewhere_too_stays_whole() -> None:
     text = FLOATS.replace("return %o", "return %o, %y")
     graph, session = laid(text, ", patches{rows=2,layers=3}")
