@@ -176,7 +176,11 @@ class _Arbiter:
 def _compare(
     executor: Model | Emulated | Firmware, reference: Reference, arbiter: _Arbiter, feed: Arrays, layers: bool
 ) -> Comparison:
-    stored = [(i, s, r) for i, s in enumerate(executor.bundle.steps) for r in s.get("results", [])] if layers else []
+    stored = (
+        [(i, s, r) for i, s in enumerate(executor.bundle.steps) for r in s.get("results", []) if r.get("bank") is None]
+        if layers
+        else []
+    )
     probes = [(i, r["offset"], _stored_bytes(r)) for i, _, r in stored]
     outputs, memory = executor.trace(feed, probes)
     wanted = reference.run(feed)

@@ -11,7 +11,7 @@ from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .budget import Limit, budget
+from .budget import budget
 from .bundle.manifest import Bundle
 from .bundle.names import check_name, identifier
 from .bundle.place import check_output
@@ -21,13 +21,16 @@ from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph
 from .op import is_const, viewed
-from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
+from .pipeline import Stage, find_pass, parse_pipeline, run_pipeline, show_pipeline
+from .placement import placed
 from .plugins import load_plugins
 from .program import Program, chained
 from .quantize.settings import Score, quantizing, wanted
 from .session import Session
-from .target import Target, find_target, with_archs
+from .target import Target, find_target, with_archs, with_memory
 from .tunings import Tunings, default_path
+from .unfit import soft_floats
+from .units import Limit
 
 if TYPE_CHECKING:
     import onnx
@@ -66,6 +69,7 @@ def compile_model(
     max_latency: Limit = None,
     max_flash: Limit = None,
     max_ram: Limit = None,
+    memory: str | Path | None = None,
     progress: Progress | None = None,
     session: Session | None = None,
 ) -> Bundle:
@@ -75,6 +79,7 @@ def compile_model(
     started = time.perf_counter()
     tell = progress or _silent
     chosen = with_archs(target if isinstance(target, Target) else find_target(target), arch)
+    chosen = with_memory(chosen, memory)
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
     if chosen.gpu and threads > 1:
@@ -82,11 +87,12 @@ def compile_model(
     load_plugins()  # before the import: a plugin may bring operators
     label = check_name(name) if name else identifier(stem(model))
     folder = check_output(out if out is not None else label)
-    limits = budget(max_latency, max_flash, max_ram)
+    limits = budget(max_latency, max_flash, max_ram).within(chosen)
     session = session or Session()
     session.target = chosen
     request = wanted(quantize, max_drop, score)
     settings = {
+        "max_ram": limits.ram,
         SETTING: requested(calib, calib_prep, "quantize" if request else None),
         "quantize": request,
         "progress": tell,
@@ -95,6 +101,7 @@ def compile_model(
     spec = _storing(passes or chosen.pipeline, chosen, weights)
     spec = _computing(spec, chosen, precision)
     spec = quantizing(spec, chosen.pipeline) if request else spec
+    spec = _fitting(spec, chosen) if limits.ram is not None else spec
     if calib is not None and not any(stage.row.calibrated for stage in parse_pipeline(spec, chosen.pipeline)):
         raise EdgecError("calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)")
     database = _use_tunings(session, tune, tune_db, tell)
@@ -107,6 +114,8 @@ def compile_model(
         session.tunings.write(database)
     report = session.quantization.table() if session.quantization else None
     compression = session.compression.table() if session.compression else None
+    if price := soft_floats(program, chosen):
+        session.note(price)
     spilling = [step.name for step in program.steps if step.launch and step.launch.spilled]
     if spilling:
         session.note(f"registers of {len(spilling)} kernels spill to memory: {', '.join(spilling[:3])}")
@@ -128,7 +137,7 @@ def compile_graph(
     load_kernels()
     progress("optimize", 0, 1)
     stages = parse_pipeline(spec or target.pipeline, target.pipeline)
-    weights = import_module("edgec.targets.codegen").Weights()
+    weights = import_module("edgec.targets.codegen").Weights(target.spacing)
     graph, rest = _calibrated(graph, session, stages)
     programs = []
     for level in target.programs:
@@ -136,7 +145,9 @@ def compile_graph(
         programs.append(_compile_level(graph, session, rest, builder, weights, progress))
     session.target = target
     data, passes = weights.bytes(), show_pipeline(stages)
-    return chained([replace(program, weights=data, passes=passes) for program in programs])
+    program = chained([replace(program, weights=data, passes=passes) for program in programs])
+    banks = session.arena.banks if session.arena else ()
+    return placed(program, target, banks, weights.parts, target.spacing)
 
 
 def compile_here(graph: Graph, folder: Path, threads: int, passes: str = "") -> Bundle:
@@ -178,7 +189,7 @@ def costs_of(graph: Graph, target: Target, threads: int) -> Costs:
     load_kernels()
     session = Session(target=target.programs[0], settings={"threads": threads}, verify=0)
     planned = run_pipeline(graph, parse_pipeline(target.pipeline), session)
-    weights = import_module("edgec.targets.codegen").Weights()
+    weights = import_module("edgec.targets.codegen").Weights(target.spacing)
     kernels = [node for node in planned.nodes() if node.op == "Edgec.Kernel"]
     for arg in {arg for node in kernels for arg in node.args}:
         if is_const(viewed(arg)):
@@ -237,6 +248,16 @@ def _computing(spec: str, target: Target, precision: str | None) -> str:
     if not target.gpu:
         raise EdgecError(f"precision: {target.name} computes in fp32; fp16 is for targets with a GPU")
     return _before_kernels(parse_pipeline(spec, target.pipeline), f"precision={precision}", "half", "half")
+
+
+def _fitting(spec: str, target: Target) -> str:
+    """The pipeline with what keeps the arena within bounds, where it has none of its own."""
+    stages = parse_pipeline(spec, target.pipeline)
+    names = [stage.row.name for stage in stages]
+    if target.gpu or "patches" in names or "layout" not in names:
+        return spec
+    place = names.index("layout") + 1
+    return show_pipeline([*stages[:place], Stage(find_pass("patches"), {}), *stages[place:]])
 
 
 def _before_kernels(stages: Sequence[Stage], option: str, name: str, stage: str) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .ir import QParams, Type
+from .spread import Bank
 
-Region = Literal["arena", "weights", "scratch", "zeros"]
+Region = Literal["arena", "weights", "scratch", "zeros", "bank"]
 
 
 @dataclass(frozen=True)
@@ -16,10 +17,12 @@ class Ref:
     """A place in memory: byte offset in a region. Scratch lies in the arena, once per worker.
 
     `zeros`: memory of an accelerator that is zero when an instance opens, and that each step leaves so.
+    `bank`: number `bank` of the program's memories beside arena and weights.
     """
 
     region: Region
     offset: int
+    bank: int = 0
 
 
 @dataclass(frozen=True)
@@ -147,11 +150,35 @@ class Allocation:
 
 @dataclass(frozen=True)
 class Arena:
-    """The memory plan: bytes in all, the least that any plan could need, and who lies where."""
+    """The memory plan: bytes in all, the least that any plan could need, and who lies where.
+
+    `banks`: its parts in different regions of RAM, the first of which the caller hands over; offsets count on.
+    """
 
     bytes: int
     lower_bound: int
     map: tuple[Allocation, ...]
+    banks: tuple[Bank, ...] = ()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """More memory of a program, in a region of the board: weights (`data`), or `size` bytes of the arena."""
+
+    region: str
+    size: int
+    data: bytes | None = None
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Which regions of the board hold arena and weights ("": not said), and which kernels lie elsewhere than the rest:
+    region by symbol."""
+
+    arena: str = ""
+    weights: str = ""
+    code: str = ""
+    kernels: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -180,7 +207,19 @@ class Program:
     quantization: Mapping[str, Any] | None = None  # what became of each layer, where calibration data chose scales
     compression: Mapping[str, Any] | None = None  # what became of each layer, where passes made layers smaller
     device: Device | None = None  # where an accelerator runs the steps
+    banks: tuple[Memory, ...] = ()  # memory beside arena and weights, on boards with several regions
+    placement: Placement = Placement()
     fallback: Program | None = None  # the same model for lesser CPUs: same ports, same weights, steps of its own
+
+    @property
+    def weights_bytes(self) -> int:
+        """Of all regions."""
+        return len(self.weights) + sum(bank.size for bank in self.banks if bank.data is not None)
+
+    @property
+    def ram_bytes(self) -> int:
+        """The arena in all regions of the CPU."""
+        return self.arena_bytes + sum(bank.size for bank in self.banks if bank.data is None)
 
     @property
     def levels(self) -> tuple[Program, ...]:

@@ -52,7 +52,7 @@ Desc._fields_ = [
     ("threads", c.c_uint32), ("n_inputs", c.c_uint32), ("n_outputs", c.c_uint32), ("n_steps", c.c_uint32),
     ("inputs", c.POINTER(Io)), ("outputs", c.POINTER(Io)), ("steps", c.POINTER(Step)), ("weights", c.c_void_p),
     ("weights_bytes", c.c_uint32), ("max_args", c.c_uint32), ("name", c.c_char_p), ("version", c.c_char_p),
-    ("target", c.c_char_p), ("fallback", c.POINTER(Desc)), ("device", c.c_void_p),
+    ("target", c.c_char_p), ("fallback", c.POINTER(Desc)), ("device", c.c_void_p), ("banks", c.c_void_p),
 ]  # fmt: skip
 
 

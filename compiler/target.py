@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EdgecError, nearest
+from .regions import Region, holding, read_regions, regions_of
+from .units import read_bytes
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,8 @@ class Target:
     emulator: tuple[str, ...] = ()
     machine: Machine | None = None
     pipeline: str = "canonicalize, fold, integers, attention, phases, channels, fuse, layout, plan"
+    memory: tuple[Region, ...] = ()  # regions that models may use; none: not known
+    stack: int = 0  # bytes that a model's kernels may take of the stack; 0: not known
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits
 
     @property
@@ -128,6 +132,28 @@ class Target:
     def microcontroller(self) -> bool:
         """Whether it is a Cortex-M, whose code is Thumb."""
         return self.triple.startswith("thumb")
+
+    @property
+    def spacing(self) -> int:
+        """Bytes to whose multiples buffers and constants begin: a cache line, and less where memory is scarce."""
+        return 64 if self.pointer_bits == 64 else max(self.align, 16)
+
+    @property
+    def soft_floats(self) -> bool:
+        """Whether functions of the compiler's library compute in f32."""
+        return not self.cpu.fpu
+
+    @property
+    def ram(self) -> int | None:
+        """Bytes that an arena may have in all; None: not known."""
+        rooms = holding(self.memory, "arena")
+        return sum(room.size for room in rooms) if rooms else None
+
+    @property
+    def flash(self) -> int | None:
+        """Bytes that weights and code may have in all; None: not known."""
+        rooms = [room for room in self.memory if room.kind == "flash"]
+        return sum(room.size for room in rooms) if rooms else None
 
     @property
     def bytes_held(self) -> str:
@@ -184,6 +210,10 @@ def _field(name: str, value: Any, where: str) -> Any:
         return _gpu(value, f"{where}: [gpu]")
     if name == "isa":
         return frozenset(value)
+    if name == "memory":
+        return regions_of(value, where)
+    if name == "stack":
+        return read_bytes(f"{where}: stack", value)
     return tuple(value) if isinstance(value, list) else value
 
 
@@ -213,6 +243,15 @@ def with_archs(target: Target, archs: str | None) -> Target:
             raise EdgecError(f"arch: {name!r} is unknown{nearest(name, ARCHS)}; {', '.join(ARCHS)}")
     usual = dict(target.gpu.others).get(names[0], target.gpu)
     return dataclasses.replace(target, gpu=dataclasses.replace(usual, archs=names))
+
+
+def with_memory(target: Target, path: str | Path | None) -> Target:
+    """A target on a board whose memory regions a file declares."""
+    if path is None:
+        return target
+    if target.gpu or target.levels:
+        raise EdgecError(f"memory: {target.name} has no regions to choose from; they are for one CPU, cortex-m4 ...")
+    return dataclasses.replace(target, memory=read_regions(path))
 
 
 ARCHS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121", "emulated")

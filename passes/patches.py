@@ -1,78 +1,87 @@
-"""Convolutions over pixels that were first folded into channels read the image itself, with larger windows.
+"""Computes the first large layers of a model patch by patch where its arena would be larger than the memory is.
 
-Folding patches of s x s pixels into channels (SpaceToDepth, or a Concat of slices with steps, the "focus" of some
-detectors) and then convolving with k x k taps is one convolution with s k x s k taps and stride s: the same products.
+A region of kernels between values that lie in memory and one result is computed for some rows of the result at a time:
+what lies between is then only some rows high. Rows that two patches need are computed twice, which costs arithmetic;
+the pass takes the region and the height with the least of it among those that reach the budget (Lin et al., "MCUNetV2:
+Memory-Efficient Patch-based Inference for Tiny Deep Learning", 2021). Rows are parts of their values and joined in the
+result without copies, where channels come last. Patches of one shape share a kernel.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
 
-import numpy as np
+from edgec.compiler.ir import Graph
+from edgec.compiler.macs import macs
+from edgec.compiler.pipeline import close, graph_pass
+from edgec.compiler.session import Session
+from edgec.compiler.units import show_bytes
 
-from edgec.compiler.ir import Array, Node, Value
-from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, is_const
-from edgec.compiler.rewrite import Sweep, python_rule
+from .patch_build import Builder
+from .patch_regions import Plan, plans
+from .plan import Schedule, rooms_of
 
-Corner = tuple[int, int]  # first row and column that a piece of the channels has
+MAX_RAM = "max_ram"  # the setting of a session: bytes that the arena may have
+ROUNDS = 4  # regions of one graph
+TRIED = 12  # plans that are laid out, of those that promise to fit
 
 
-@python_rule("Conv")
-def convolution_over_patches(value: Value, sweep: Sweep) -> Value | str | None:
-    """With constant f32 weights, where the patches tile the image."""
-    node = value.node
-    x, w, b = node.args
-    attrs: Any = full_attrs(node)
-    if len(x.shape) != 4 or x.node.op not in ("Concat", "SpaceToDepth"):
+@graph_pass("patches", promise=close, needs=("layout",), nested=False)
+def patches(g: Graph, *, session: Session, max_ram: int = 0, rows: int = 0, layers: int = 0) -> Graph:
+    """Compute the layers that need most memory patch by patch until the arena has at most `max_ram` bytes (0: as many
+    as the target has, or as --max-ram says). `rows` and `layers`: patches of so many rows of the result, that many
+    kernels deep, whatever the budget; 0: chosen."""
+    budget = max_ram or _told(session)
+    if session.target is None or session.target.gpu or not (budget or rows):
+        return g
+    before, done = macs(g), False
+    for _ in range(ROUNDS):
+        found = _fitted(g, session, budget, rows, layers)
+        if found is None:
+            break
+        g, plan = found
+        done = True
+        session.note(plan.said())
+        if rows:
+            break
+    if rows and not done:
+        session.note(f"no layers can be computed {rows} rows at a time where they lie")
+    if done and before:
+        session.note(f"patches compute {100 * (macs(g) / before - 1):.1f} % more multiply-accumulates in all")
+    return g
+
+
+def _told(session: Session) -> int:
+    """The least of what the user and the target allow; 0: anything."""
+    asked, there = session.settings.get(MAX_RAM), session.target.ram if session.target else None
+    limits = [int(limit) for limit in (asked, there) if isinstance(limit, (int, float))]
+    return min(limits, default=0)
+
+
+def _fitted(g: Graph, session: Session, budget: int, rows: int, layers: int) -> tuple[Graph, Plan] | None:
+    """The graph with one more region in patches: the cheapest that fits, or that which helps most. None: none does."""
+    now = arena_bytes(g, session)
+    if budget and now <= budget and not rows:
         return None
-    if not is_const(w) or value.type.dtype != "f32" or attrs["group"] != 1 or set(attrs["dilations"]) - {1}:
-        return "the weights are not constant, or the window has groups or dilation"
-    folded = _folded(x)
-    if folded is None:
-        return "the channels are no patches of one image"
-    source, size, corners = folded
-    if source.shape[2] % size or source.shape[3] % size or sorted(corners) != sorted(set(corners)):
-        return f"patches of {size} x {size} do not tile {source}"
-    if len(corners) != size * size:
-        return "some pixels are not read"
-    old, channels = const_array(w), source.shape[1]
-    kernel = old.shape[2:]
-    new: Array = np.zeros((old.shape[0], channels, kernel[0], size, kernel[1], size), old.dtype)
-    for k, (row, column) in enumerate(corners):
-        new[:, :, :, row, :, column] = old[:, k * channels : (k + 1) * channels]
-    new = new.reshape(old.shape[0], channels, kernel[0] * size, kernel[1] * size)
-    strides, pads = attrs["strides"] or (1, 1), attrs["pads"] or (0,) * 4
-    filters = const(new, w.node.name, w.node.origin)
-    origin = tuple(dict.fromkeys((*x.node.origin, *node.origin)))
-    scaled = {"strides": tuple(s * size for s in strides), "pads": tuple(p * size for p in pads)}
-    return build("Conv", source, filters, b, origin=origin, label=node.name, **scaled)
-
-
-def _folded(x: Value) -> tuple[Value, int, list[Corner]] | None:
-    """(image, size of a patch, corner of each piece of the channels in turn); None where `x` is something else."""
-    if x.node.op == "SpaceToDepth":
-        size = int_attr(x.node, "blocksize")
-        return x.node.args[0], size, [(r, c) for r in range(size) for c in range(size)]
-    if int_attr(x.node, "axis") % 4 != 1:
+    offers = plans(g, session.threads, now if rows else budget, rows, layers)
+    build, best = Builder(session), None
+    for plan in offers[:TRIED]:
+        made = build.patched(g, plan)
+        if made is None:
+            continue
+        size = arena_bytes(made, session)
+        if best is None or size < best[0]:
+            best = size, made, plan
+        if rows or size <= budget:
+            break
+    if best is None or (best[0] >= now and not rows) or not session.step("region", best[2].region.result.node):
         return None
-    pieces = [_piece(a) for a in x.node.args]
-    source, steps, _ = pieces[0]
-    if steps[0] != steps[1] or steps[0] < 2 or any((s, n) != (source, steps) for s, n, _ in pieces):
-        return None
-    return source, steps[0], [corner for _, _, corner in pieces]
+    return best[1], replace(best[2], arena=(show_bytes(now), show_bytes(best[0])))
 
 
-def _piece(value: Value) -> tuple[Value, Corner, Corner]:
-    """The image behind a chain of slices, its steps, and the first row and column; steps of 0 for other slices."""
-    steps, starts = [1, 1], [0, 0]
-    while value.node.op == "Slice":
-        node: Node = value.node
-        attrs: Any = full_attrs(node)
-        for axis, start, step in zip(attrs["axes"], attrs["starts"], attrs["steps"], strict=True):
-            if axis % 4 < 2 or step < 1:
-                return value, (0, 0), (0, 0)
-            starts[axis % 4 - 2] = start + step * starts[axis % 4 - 2]
-            steps[axis % 4 - 2] *= step
-        value = node.args[0]
-    whole = all(0 <= s < max(n, 1) for s, n in zip(starts, steps, strict=True))
-    return (value, (steps[0], steps[1]), (starts[0], starts[1])) if whole else (value, (0, 0), (0, 0))
+def arena_bytes(g: Graph, session: Session) -> int:
+    """What the planner would need for a laid-out graph: more than there is where it does not fit the regions."""
+    rooms = rooms_of(session)
+    assert session.target is not None
+    packed = Schedule(g, True, session.threads, session.target.spacing, rooms=rooms).packed
+    return sum(room.size for room in rooms) + packed.missing if packed.missing else packed.bytes

@@ -21,7 +21,7 @@ from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
-from .patches import convolution_over_patches
+from .pixel_folds import convolution_over_patches
 from .volumes import volumes_into_images
 
 

@@ -10,17 +10,23 @@ where its results do.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes, stretch_offset
-from edgec.compiler.memory import Buffer, plan, scratch_stride
+from edgec.compiler.memory import Buffer, scratch_stride
 from edgec.compiler.op import OPS, int_attr, is_const, viewed
 from edgec.compiler.ops.control import FLAGS, graphs_of, inputs_of
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.program import Allocation, Arena
+from edgec.compiler.regions import Region, holding
 from edgec.compiler.session import Session
+from edgec.compiler.spread import spread
+from edgec.compiler.traffic import bytes_read
+from edgec.compiler.unfit import largest, ram_help
+from edgec.compiler.units import show_bytes
 from edgec.compiler.verify import stage_rule
 
 from .in_place import replaceable
@@ -32,13 +38,33 @@ stage_rule("plan", check_plan)
 
 
 @graph_pass("plan", promise=exact, needs=("layout",), required=True, nested=False)
-def plan_memory(g: Graph, *, session: Session, in_place: bool = True, align: int = 64) -> Graph:
-    """Write arena offsets (bytes) into the attribute `arena` of every node, one per result."""
-    schedule = Schedule(g, in_place, session.threads, align)
+def plan_memory(g: Graph, *, session: Session, in_place: bool = True, align: int = 0) -> Graph:
+    """Write arena offsets (bytes) into the attribute `arena` of every node, one per result. `align`: bytes to whose
+    multiples buffers begin; 0: as the target has it."""
+    align = align or (session.target.spacing if session.target else 64)
+    schedule = Schedule(g, in_place, session.threads, align, rooms=rooms_of(session))
+    if schedule.packed.missing:
+        raise EdgecError(unfit(schedule, session))
     session.arena = schedule.arena()
     planned = schedule.apply({}, 0)
     check_plan(planned)  # at every level of the verifier: a wrong plan gives wrong answers without a sign
     return planned
+
+
+def rooms_of(session: Session) -> list[Region]:
+    """The RAM regions of the target for arenas, the cheapest to read first; none: memory of any size."""
+    if session.target is None or session.target.gpu:
+        return []
+    return holding(session.target.memory, "arena")
+
+
+def unfit(schedule: Schedule, session: Session) -> str:
+    """Why the arena does not fit the RAM regions, in one line."""
+    arena = schedule.arena()
+    types = {t.dtype for node in schedule.nodes for t in node.types if node.op == "Edgec.Kernel"}
+    have = ", ".join(f"{room.name} {show_bytes(room.size)}" for room in rooms_of(session))
+    short = f"{show_bytes(schedule.packed.missing)} more than fits into {have}"
+    return f"memory: the arena of {schedule.g.name} takes {short}; {largest(arena.map)}; {ram_help(types)}"
 
 
 @dataclass(eq=False)
@@ -55,9 +81,12 @@ class Cluster:
 
 
 class Schedule:
-    """Steps in graph order, clusters alive over them, and where these lie. `nested`: the graph of a control node."""
+    """Steps in graph order, clusters alive over them, and where these lie. `nested`: the graph of a control node;
+    `rooms`: the RAM regions, the cheapest first."""
 
-    def __init__(self, g: Graph, in_place: bool, threads: int, align: int, nested: bool = False) -> None:
+    def __init__(
+        self, g: Graph, in_place: bool, threads: int, align: int, nested: bool = False, rooms: Sequence[Region] = ()
+    ) -> None:
         self.g = g
         self.threads = threads
         self.nested = nested
@@ -79,7 +108,8 @@ class Schedule:
             else:
                 self._add(node, in_place)
         self.order = [c for c in dict.fromkeys(self.cluster.values()) if not c.outside] + [c for _, c in self.scratch]
-        self.packed = plan([Buffer(c.name, c.bytes, c.first, c.last) for c in self.order], align)
+        buffers = [Buffer(c.name, c.bytes, c.first, c.last) for c in self.order]
+        self.packed = spread(buffers, self._reads() if len(rooms) > 1 else (), rooms, align)
 
     def _add(self, node: Node, in_place: bool) -> None:
         if node.op == "Const":
@@ -173,11 +203,27 @@ class Schedule:
             and cluster.bytes == storage_bytes(value.type)
         )
 
+    def _reads(self) -> list[float]:
+        """Bytes of each cluster that an inference reads and writes."""
+        count = dict.fromkeys(self.order, 0.0)
+        scratch = dict(self.scratch)
+        for node in self.nodes:
+            if node.op != "Edgec.Kernel":
+                continue
+            read, written, worked = bytes_read(node)
+            for value, size in zip((*node.args, *node.results), (*read, *written), strict=True):
+                if self.cluster.get(value) in count:
+                    count[self.cluster[value]] += size
+            if node in scratch:
+                count[scratch[node]] += worked
+        return [count[c] for c in self.order]
+
     def arena(self) -> Arena:
         """The plan as people and manifests read it."""
         placed = zip(self.order, self.packed.offsets, strict=True)
         rows = [Allocation(c.name, at, c.bytes, c.first, c.last) for c, at in placed]
-        return Arena(self.packed.bytes, self.packed.lower_bound, tuple(sorted(rows, key=lambda a: (a.first, a.offset))))
+        rows.sort(key=lambda a: (a.first, a.offset))
+        return Arena(self.packed.bytes, self.packed.lower_bound, tuple(rows), self.packed.banks)
 
     def apply(self, outside: Mapping[Value, int], start: int) -> Graph:
         """The graph with offsets, in an arena that begins at `start`; `outside` says where nested inputs lie."""

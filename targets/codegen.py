@@ -17,6 +17,7 @@ from edgec.compiler.macs import macs
 from edgec.compiler.memory import scratch_stride
 from edgec.compiler.op import OPS, body_of, const_array, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.ops.integer import ON_BYTES, SUMS
+from edgec.compiler.placement import Constant
 from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
 from edgec.compiler.registry import ZEROS, Choice, Problem, read_settings
 from edgec.compiler.target import Target
@@ -74,7 +75,7 @@ def generate(
         ),
         weights=weights.bytes(),
         objects=() if target.gpu else tuple((f"{symbol}.o", made.code) for symbol, made in code.items()),
-        arena_bytes=max(arena.bytes, ALIGN),
+        arena_bytes=max(arena.bytes, target.align),
         lower_bound=arena.lower_bound,
         arena_map=arena.map,
         threads=threads,
@@ -113,16 +114,19 @@ def choice_of(node: Node) -> Choice:
 class Weights:
     """The read-only region: packed constants, each once, aligned."""
 
-    def __init__(self) -> None:
+    def __init__(self, align: int = ALIGN) -> None:
+        self.align = align
         self.data = bytearray()
         self.at: dict[bytes, int] = {}
+        self.parts: list[Constant] = []
 
     def place(self, value: Value) -> Ref:
         packed = pack(const_array(value), value.type.layout).tobytes()
         key = hashlib.sha256(packed).digest()
         if key not in self.at:
-            self.data += bytes(-len(self.data) % ALIGN)
+            self.data += bytes(-len(self.data) % self.align)
             self.at[key] = len(self.data)
+            self.parts.append(Constant(value.node.name, len(self.data), len(packed)))
             self.data += packed
         return Ref("weights", self.at[key])
 

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..dtypes import dtype
-from ..program import Allocation, Device, Launch, Port, Program, Step, Stored
+from ..program import Allocation, Device, Launch, Port, Program, Ref, Step, Stored
 from ..target import Target
+from .linker import memory_map
 from .manifest import ABI, SCHEMA
 from .tables import scale_of
 
@@ -26,12 +27,13 @@ def manifest(program: Program, target: Target, version: str, code_bytes: int, fi
         "passes": program.passes,
         "threads": program.threads,
         "align": program.align,
-        "weights_bytes": len(program.weights),
+        "weights_bytes": program.weights_bytes,
         "code_bytes": code_bytes,
         **_level(program),
         "fallbacks": [_level(level) for level in program.levels[1:]],
         "quantization": dict(program.quantization) if program.quantization else None,
         "compression": dict(program.compression) if program.compression else None,
+        "memory": memory_map(program, target, code_bytes),
         "notes": list(program.notes),
         "files": sorted(files),
     }
@@ -45,7 +47,7 @@ def _level(program: Program) -> dict[str, Any]:
         "inputs": [_port(p) for p in program.inputs],
         "outputs": [_port(p) for p in program.outputs],
         "arena": {
-            "bytes": program.device.arena_bytes if program.device else program.arena_bytes,
+            "bytes": program.device.arena_bytes if program.device else program.ram_bytes,
             "lower_bound": program.lower_bound,
             "map": [_allocation(a) for a in program.arena_map],
         },
@@ -66,10 +68,15 @@ def _port(port: Port) -> dict[str, Any]:
         "shape": list(port.shape),
         "bytes": port.bytes,
         "offset": port.ref.offset if port.ref.region == "arena" else None,
+        "bank": _bank(port.ref),
         "scale": scale or None,
         "zero_point": zero if scale else None,
         "count": {"axis": port.count_axis, "offset": port.count.offset} if port.count else None,
     }
+
+
+def _bank(ref: Ref) -> int | None:
+    return ref.bank if ref.region == "bank" else None
 
 
 def _allocation(a: Allocation) -> dict[str, Any]:
@@ -115,5 +122,5 @@ def _device(device: Device, host_bytes: int) -> dict[str, Any]:
 
 
 def _result(r: Stored) -> dict[str, Any]:
-    where = {"value": r.value, "offset": r.ref.offset}
+    where = {"value": r.value, "offset": r.ref.offset, "bank": _bank(r.ref)}
     return where | {"dtype": dtype(r.type.dtype).numpy.name, "shape": list(r.type.shape), "layout": r.type.layout}

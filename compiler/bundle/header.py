@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from math import prod
 
 from ..dtypes import DTYPES, dtype
-from ..program import Port, Program
+from ..program import Memory, Port, Program
 from .names import comment, unique
-from .tables import scale_of
+from .tables import bank_symbol, scale_of
 
 _C_TYPES = {"f32": "float", "f64": "double", "bool": "uint8_t", "f16": "uint16_t", "bf16": "uint16_t"}
 _C_TYPES |= {n: f"{row.tvm}_t" for n, row in DTYPES.items() if row.is_whole or row.is_storage}  # intN_t and uintN_t
@@ -17,20 +17,22 @@ _C_TYPES |= {n: f"{row.tvm}_t" for n, row in DTYPES.items() if row.is_whole or r
 def header(program: Program, version: str, code_bytes: int) -> str:
     """The whole header."""
     name, big = program.name, program.name.upper()
-    arena, weights, device = program.arena_bytes, len(program.weights), program.device
+    arena, weights, device = program.arena_bytes, program.weights_bytes, program.device
     on_device = device.arena_bytes + device.zeros_bytes if device else 0
     lines = [
         f'/* {name}.h - the model "{name}", compiled by edgec {version} for {_targets(program)}.',
         " *",
         f" * Memory: {arena} bytes per instance (the arena); {weights} bytes of weights and {code_bytes} bytes of",
         " * code are read-only and shared by all instances.  Tensors are row-major.",
+        *_banks(program),
         *([f" * On the device: {on_device} bytes per instance, and once the weights."] if device else []),
         " *",
         *_list("Inputs", program.inputs),
         *_list("Outputs", program.outputs),
         " * Usage (edgec/edgec.h is the manual):",
         " *",
-        f" *     EC_ALIGNAS({big}_ARENA_ALIGN) static uint8_t arena[{big}_ARENA_BYTES];",
+        f" *     EC_ALIGNAS({big}_ARENA_ALIGN) static uint8_t arena[{big}_ARENA_BYTES]"
+        f"{f' {big}_ARENA_SECTION' if program.placement.arena else ''};",
         " *     ec_model model;",
         f" *     ec_status status = ec_open(&model, &{name}_desc, arena, sizeof arena);",
         " *     if (status < 0) { puts(ec_strerror(status)); return 1; }",
@@ -51,7 +53,8 @@ def header(program: Program, version: str, code_bytes: int) -> str:
         '#include "edgec/edgec.h"\n',
         f"#define {big}_ARENA_BYTES {max(program.arena_bytes, 1)}u",
         f"#define {big}_ARENA_ALIGN {program.align}",
-        f"#define {big}_WEIGHTS_BYTES {len(program.weights)}u",
+        *_section(program),
+        f"#define {big}_WEIGHTS_BYTES {program.weights_bytes}u",
         f"#define {big}_CODE_BYTES {code_bytes}u",
         *([f"#define {big}_DEVICE_BYTES {on_device}u /* of an instance */"] if device else []),
         f"#define {big}_STEPS {max(len(level.steps) for level in program.levels)}{_most(program)}",
@@ -62,6 +65,31 @@ def header(program: Program, version: str, code_bytes: int) -> str:
         "#ifdef __cplusplus\n}\n#endif\n#endif",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _banks(program: Program) -> list[str]:
+    """What the library brings along beside arena and weights."""
+    lines = []
+    for k, bank in enumerate(program.banks):
+        what = "values of a run" if bank.data is None else "of the weights"
+        lines.append(
+            f" * model.banks[{k}]: {bank.size} bytes {what}, in {bank.region} (section {_where(program, bank)})."
+        )
+    if program.placement.arena:
+        lines.append(f" * The arena was planned for {program.placement.arena}; {program.name}.ld places all of it.")
+    return lines
+
+
+def _where(program: Program, bank: Memory) -> str:
+    return f".{'bss' if bank.data is None else 'rodata'}.{bank_symbol(program, bank)}"
+
+
+def _section(program: Program) -> list[str]:
+    """Where the program should put its arena."""
+    if not program.placement.arena:
+        return []
+    big, name = program.name.upper(), program.name
+    return [f'#define {big}_ARENA_SECTION __attribute__((section(".bss.{name}_arena")))']
 
 
 def _targets(program: Program) -> str:

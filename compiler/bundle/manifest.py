@@ -5,15 +5,19 @@ edgec abi       version that wrote it; EC_ABI of the C tables
 name            C name of the model: symbols `<name>_desc`, files `<name>.h`, `lib<name>.a`
 model_sha256    of the ONNX file                  target triple   what it was compiled for
 passes          pipeline text                     threads align isa   as in ec_desc
-inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, scale, zero_point, count}]; scale null: not quantized;
+inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, bank, scale, zero_point, count}]; scale null: not
+                quantized; bank: null, or where `offset` is null the number of the bank that holds it;
                 count: null, or where the size depends on data and `shape` is the largest: {axis, offset} of the int64
                 that says how many entries of the axis are there
 arena           {bytes, lower_bound, map: [{value, offset, bytes, first, last}]}: buffers, and the steps they live for
 weights_bytes code_bytes
+memory          regions of a board that declares some: [{region, kind ("ram", "flash"), size, cost, address, arena,
+                weights, code (bytes there), banks (numbers of ec_model.banks there), kernels (symbols that were put
+                there, away from the rest)}]
 steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes_moved, cost_us, why, results, jump,
                 launch}]
-                in their order; grain: tasks that are worth handing to another worker; results: [{value, offset, dtype,
-                shape, layout}], what the step leaves in the arena (see layout.py), nothing where it may not run;
+                in their order; grain: tasks that are worth handing to another worker; results: [{value, offset, bank,
+                dtype, shape, layout}], what the step leaves in the arena (see layout.py), nothing where it may not run;
                 kernel "branch": goes on `jump` steps further, or back, where its flag is zero (If and Loop);
                 launch: null, or how an accelerator runs it: {kernel, module, grid (3 numbers of blocks), block
                 (threads), shared (bytes beside what the kernel declares), registers (of a thread), spilled (bytes of
@@ -46,7 +50,7 @@ from ..errors import EdgecError, nearest
 from .names import identifier
 
 SCHEMA = 1
-ABI = 5
+ABI = 6
 
 
 @dataclass(frozen=True)

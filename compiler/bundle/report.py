@@ -37,6 +37,7 @@ def report(manifest: dict[str, Any], first: Iterable[str] = ()) -> str:
         _facts(manifest),
         "<h2>Inputs and outputs</h2>",
         html_table(("", "name", "type", "shape", "bytes"), _ports(manifest)),
+        *_regions(manifest["memory"]),
         *_level(manifest, ""),
         *_layers("Quantization", manifest["quantization"], quantized),
         *_layers("Compression", manifest["compression"], compressed),
@@ -44,6 +45,18 @@ def report(manifest: dict[str, Any], first: Iterable[str] = ()) -> str:
         *(f"<p>{html.escape(note)}</p>" for note in manifest["notes"]),
     ]
     return "\n".join(parts) + "\n"
+
+
+def _regions(rows: list[dict[str, Any]]) -> list[str]:
+    """Who lies where on a board with declared regions."""
+    if not rows:
+        return []
+    head = ("region", "kind", "bytes", "cycles per byte", "arena", "weights", "code", "kernels of their own")
+    shown = [
+        (r["region"], r["kind"], r["size"], r["cost"], r["arena"], r["weights"], r["code"], ", ".join(r["kernels"]))
+        for r in rows
+    ]
+    return ["<h2>Regions</h2>", html_table(head, shown)]
 
 
 def _level(table: dict[str, Any], on: str) -> list[str]:

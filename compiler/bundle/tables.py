@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..dtypes import dtype
-from ..program import Device, Image, Port, Program, Ref, Step
+from ..program import Device, Image, Memory, Port, Program, Ref, Step
 from .names import comment, identifier, string
 
 _REGIONS = {"arena": "EC_ARENA", "weights": "EC_WEIGHTS", "scratch": "EC_SCRATCH", "zeros": "EC_ZEROS"}
@@ -23,6 +23,7 @@ def model_source(program: Program, version: str) -> str:
         "\n".join(f"extern const uint8_t {symbol}[];" for symbol, _ in images(program)),
         f"extern const ec_desc {name}_desc;",
         "\n".join(f"void {k}(void *const *args, int32_t begin, int32_t end);" for k in kernels) + "\n",
+        _banks(program),
         *(part for level in reversed(program.levels) for part in _level(level, level is program, version)),
     ]
     return "\n".join(part for part in parts if part) + "\n"
@@ -87,7 +88,30 @@ def images(program: Program) -> list[tuple[str, Image]]:
     ]
 
 
+def bank_symbol(program: Program, bank: Memory) -> str:
+    """What holds a bank: an array in a section of this name, `.bss.` or `.rodata.` before it."""
+    return f"{program.name}_{'arena' if bank.data is None else 'weights'}_{bank.region}"
+
+
+def _banks(program: Program) -> str:
+    """The memories beside arena and weights, and the list of them."""
+    if not program.banks:
+        return ""
+    lines = []
+    for bank in program.banks:
+        symbol = bank_symbol(program, bank)
+        if bank.data is None:
+            where = f'__attribute__((section(".bss.{symbol}")))'
+            lines.append(f"static EC_ALIGNAS({max(program.align, 16)}) uint8_t {symbol}[{bank.size}] {where};")
+        else:
+            lines.append(f"extern const uint8_t {symbol}[];")
+    symbols = ", ".join(bank_symbol(program, bank) for bank in program.banks)
+    return "\n".join([*lines, f"static const uint8_t *const banks[] = {{{symbols}}};\n"])
+
+
 def _ref(ref: Ref) -> str:
+    if ref.region == "bank":
+        return f"{{EC_BANK + {ref.bank}, {ref.offset}}}"
     return f"{{{_REGIONS[ref.region]}, {ref.offset}}}"
 
 
@@ -193,6 +217,7 @@ def _desc(at: str, program: Program, version: str) -> str:
         ("target", string(program.target)),
         ("fallback", f"&{identifier(program.fallback.target)}_desc" if program.fallback else "NULL"),
         ("device", f"&{at}device" if program.device else "NULL"),
+        ("banks", "banks" if program.banks else "NULL"),
     ]
     kind = f"static const ec_desc {at}desc" if at else f"const ec_desc {program.name}_desc"
     return f"\n{kind} = {{\n" + "".join(f"    .{key} = {value},\n" for key, value in rows) + "};"

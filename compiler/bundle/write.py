@@ -15,11 +15,12 @@ from pathlib import Path
 from types import MappingProxyType
 
 from .. import toolchain as tools
+from .. import unfit
 from ..budget import ANY, Budget, measures
 from ..errors import EdgecError
 from ..program import Program, chained
 from ..target import Target
-from . import describe, elf, tables
+from . import describe, elf, linker, tables
 from .cmake import cmake
 from .elf_slim import slim
 from .header import header
@@ -29,7 +30,7 @@ from .place import staged
 from .report import report
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
-_CORE = ("control.c", "core.c", "cpu.c", "requantize.c", "status.c")
+_CORE = ("control.c", "core.c", "cpu.c", "requantize.c", "slices.c", "status.c")
 _DEVICE = ("cuda.c", "cuda_driver.c", "cuda_run.c", "cuda_shared.c", "cuda_steps.c", "cuda_use.c")
 _LIMIT = 2**32
 
@@ -50,7 +51,7 @@ def write_bundle(
     check_name(program.name)
     program = _fitted(program)
     device = program.device
-    sizes = {"arena": program.arena_bytes, "weights": len(program.weights)}
+    sizes = {"arena": program.arena_bytes, "weights": program.weights_bytes}
     sizes |= {"device memory": device.arena_bytes, "device zeros": device.zeros_bytes} if device else {}
     for what, size in sizes.items():
         if size >= _LIMIT:
@@ -67,7 +68,7 @@ def write_bundle(
             (folder / name).write_bytes(data)
         table = _texts(program, target, folder, code_bytes, units)
         if over := limits.said(measures(Bundle(out, table))):
-            raise EdgecError(f"{program.name}: {over}; `edgec compress` looks for a form that fits")
+            raise EdgecError(f"{program.name}: {over}; {unfit.advice(program, limits, code_bytes)}")
     return Bundle(out, table)
 
 
@@ -104,8 +105,13 @@ def _prefixed(program: Program, ending: str) -> Program:
     if not names:
         return program
     steps = tuple(replace(step, symbol=names.get(step.symbol, step.symbol)) for step in program.steps)
+    kernels = {names.get(symbol, symbol): region for symbol, region in program.placement.kernels.items()}
+    placement = replace(program.placement, kernels=kernels)
     return replace(
-        program, steps=steps, objects=tuple((name, elf.rename(data, names)) for name, data in program.objects)
+        program,
+        steps=steps,
+        placement=placement,
+        objects=tuple((name, elf.rename(data, names)) for name, data in program.objects),
     )
 
 
@@ -198,12 +204,14 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
         archive.result()
         for library in [f"lib{name}.a", *([f"lib{name}.so"] if hosted else [])]:
             _move(work / library, folder / library)
-    return max(stored - len(program.weights), 0)
+    return max(stored - program.weights_bytes, 0)
 
 
 def _stored(program: Program, work: Path) -> list[str]:
     """Write weights and images of device modules, and assembler files that place them in memory; their names."""
     parts = [(f"{program.name}_weights", program.weights, max(program.align, 16))]
+    banks = [(tables.bank_symbol(program, bank), bank.data) for bank in program.banks]
+    parts += [(symbol, data, max(program.align, 16)) for symbol, data in banks if data is not None]
     parts += [(symbol, image.data, 64) for symbol, image in tables.images(program)]
     for symbol, data, align in parts:
         (work / f"{symbol}.bin").write_bytes(data)
@@ -236,10 +244,23 @@ def _kernel_objects(program: Program, work: Path) -> list[str]:
     return names
 
 
+def _members(program: Program) -> dict[str, str]:
+    """By symbol the object in the static library that defines a kernel."""
+    objects = [data for level in program.levels for _, data in sorted(level.objects)]
+    return {
+        symbol.name: f"{program.name}_kernel{index}.o"
+        for index, data in enumerate(objects)
+        for symbol in elf.symbols(data)
+        if symbol.defined and symbol.is_global
+    }
+
+
 def _texts(program: Program, target: Target, folder: Path, code_bytes: int, units: Sequence[str]) -> dict[str, object]:
     """Header, CMake package, manifest and report; the manifest as a table."""
     name, hosted = program.name, tools.has_os(target)
     (folder / f"{name}.h").write_text(header(program, _version(), code_bytes))
+    if target.memory:
+        (folder / f"{name}.ld").write_text(linker.fragment(program, target, _members(program)))
     (folder / f"{name}Config.cmake").write_text(cmake(name, units, hosted))
     files = [str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()] + [f"{name}.json", "report.html"]
     table = describe.manifest(program, target, _version(), code_bytes, files)

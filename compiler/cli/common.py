@@ -46,6 +46,15 @@ def add_budget_options(parser: argparse.ArgumentParser) -> None:
         parser.add_argument(f"--max-{name}", metavar=example, help=f"no model whose {what}")
 
 
+def add_memory_option(parser: argparse.ArgumentParser) -> None:
+    """--memory: the regions of a board."""
+    parser.add_argument(
+        "--memory",
+        metavar="FILE",
+        help="memory regions of the board, [[memory]] tables in TOML (default: the target's)",
+    )
+
+
 def add_calibration_options(parser: argparse.ArgumentParser) -> None:
     """--calib and what belongs to it: the data and the aim of quantization."""
     parser.add_argument(

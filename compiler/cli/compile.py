@@ -10,6 +10,7 @@ from ..bundle.manifest import Bundle
 from .common import (
     add_budget_options,
     add_calibration_options,
+    add_memory_option,
     add_model_options,
     binds_of,
     dims_of,
@@ -30,7 +31,8 @@ EXAMPLES = """examples:
   edgec compile model.onnx --weights f16 -o build/              half the weights' bytes, arithmetic as before
   edgec compile model.onnx --quantize int8 --calib data.npz -o build/
   edgec compile model.onnx --quantize int8 --calib pictures/ --calib-prep torch --max-drop 0.01 -o build/
-  edgec compile model.onnx --max-ram 192K --max-flash 900K -o build/"""
+  edgec compile model.onnx --max-ram 192K --max-flash 900K -o build/
+  edgec compile model.onnx --target cortex-m7 --memory board.toml -o build/    ITCM, DTCM, SRAM, QSPI ..."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,6 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="measured times to use; --tune adds to them (default then: a file of the user's)",
     )
     add_budget_options(parser)
+    add_memory_option(parser)
     parser.add_argument("--json", action="store_true", help="print what was compiled as JSON")
 
 
@@ -108,6 +111,7 @@ def _compile(args: argparse.Namespace) -> Bundle:
             max_latency=args.max_latency,
             max_flash=args.max_flash,
             max_ram=args.max_ram,
+            memory=args.memory,
             progress=progress,
         )
 
@@ -122,4 +126,8 @@ def _show(bundle: Bundle, seconds: float) -> None:
         print(f"here     {size(device['host_bytes'])} for inputs and outputs; the arena is on the device")
     print(f"weights  {size(bundle.weights_bytes)}")
     print(f"code     {size(bundle.code_bytes)}")
+    for row in bundle.manifest["memory"]:
+        held = [f"{what} {row[what]:,}" for what in ("arena", "weights", "code") if row[what]]
+        held += [f"{len(row['kernels'])} kernels"] if row["kernels"] else []
+        print(f"{row['region']:<8} {', '.join(held) or 'nothing'} of {row['size']:,} bytes")
     print(f"{len(steps)} steps for {bundle.manifest['target']}, compiled in {seconds:.2f} s: {bundle.folder}")

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import onnx
 
-from ..budget import Limit, long_time
 from ..bundle.manifest import Bundle
 from ..bundle.names import check_name, identifier
 from ..bundle.place import check_output, staged
@@ -30,6 +29,7 @@ from ..quantize.placement import layers_of
 from ..quantize.settings import Score, checked_score
 from ..session import Session
 from ..target import find_target
+from ..units import Limit, long_time
 from .evaluate import Measures, Study
 from .limits import FLAGS, GRAIN, Figures, Limits, limits_of, missed
 from .methods import BEFORE, methods_of

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from math import inf, isfinite
 from typing import TypeVar
 
-from ..budget import Limit, budget, show_bytes, show_seconds
+from ..budget import budget
 from ..errors import EdgecError
 from ..quantize.settings import checked_drop
+from ..units import Limit, show_bytes, show_seconds
 
 FLAGS = {"latency": "--max-latency", "flash": "--max-flash", "ram": "--max-ram", "drop": "--max-drop"}
 GRAIN = 1e-3  # of a drop

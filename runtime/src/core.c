@@ -5,6 +5,8 @@ static void *resolve(const ec_model *model, ec_ref ref, size_t scratch)
 {
     if (ref.region == EC_WEIGHTS)
         return (void *)(uintptr_t)(model->desc->weights + ref.offset); /* kernels only read weights */
+    if (ref.region >= EC_BANK)
+        return (void *)(uintptr_t)(model->banks[ref.region - EC_BANK] + ref.offset);
     return model->arena + ref.offset + (ref.region == EC_SCRATCH ? scratch : 0);
 }
 
@@ -23,7 +25,7 @@ ec_status ec_step_run(const ec_model *model, const ec_step *step)
     if (step->tasks == 0)
         return EC_OK;
     ec_step_args(model, step, 0, args);
-    step->kernel(args, 0, (int32_t)step->tasks);
+    step->kernel(args, (int32_t)model->task, (int32_t)step->tasks);
     return EC_OK;
 }
 
@@ -44,12 +46,14 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
     model->arena = (uint8_t *)arena;
     model->next = 0;
     model->begun = 0;
+    model->task = 0;
     model->dispatch = NULL;
     model->backend = NULL;
     model->profile = NULL;
     model->profile_user = NULL;
     model->clock = NULL;
     model->instance = NULL;
+    model->banks = NULL;
     if (desc == NULL || arena == NULL)
         return EC_ERR_ARG;
     if (desc->abi != EC_ABI || desc->max_args > EC_MAX_ARGS)
@@ -62,6 +66,7 @@ ec_status ec_open(ec_model *model, const ec_desc *desc, void *arena, size_t byte
     if (desc->arena_align > 1 && ((uintptr_t)arena & (desc->arena_align - 1)) != 0)
         return EC_ERR_ALIGN;
     model->desc = desc;
+    model->banks = desc->banks;
     const ec_status status = desc->device != NULL ? desc->device->ops->open(model) : EC_OK;
     if (status != EC_OK)
         model->desc = NULL;
@@ -143,7 +148,7 @@ static int32_t branched(const ec_model *model, const ec_step *step)
 
 static ec_status run_step(const ec_model *model, const ec_step *step)
 {
-    return model->dispatch != NULL ? model->dispatch(model->backend, model, step) : ec_step_run(model, step);
+    return model->dispatch != NULL && model->task == 0 ? model->dispatch(model->backend, model, step) : ec_step_run(model, step);
 }
 
 static ec_status run_profiled(const ec_model *model, const ec_step *step)
@@ -171,6 +176,7 @@ ec_status ec_step_next(ec_model *model)
             if (status != EC_OK)
                 return status;
             model->next++;
+            model->task = 0;
         }
     }
     if (model->next >= steps) {
@@ -207,7 +213,7 @@ ec_status ec_run(ec_model *model)
 void ec_restart(ec_model *model)
 {
     if (model != NULL)
-        model->next = model->begun = 0;
+        model->next = model->begun = model->task = 0;
 }
 
 ec_status ec_set_profile(ec_model *model, ec_profile hook, void *user, ec_clock clock)

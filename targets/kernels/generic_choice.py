@@ -15,6 +15,7 @@ from .cost import streamed
 
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 CHANNELS_LAST = {4: "NHWC"}
+ROWS_WHOLE = {3: "NWC", 4: "NHWC"}  # layouts in which rows of an image are stretches of memory, without padding
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
 DEAR_CYCLES = 16.0  # per vector
 DIVISION = 8.0  # per vector of f32
@@ -27,17 +28,21 @@ TABLE_CYCLES = 1.5  # per element that is looked up by itself
 TURN_CYCLES = 0.25  # per byte whose neighbours lie elsewhere afterwards
 MICRO_CYCLES = 8.0  # per accumulation on a Cortex-M, which gathers a vector's elements one by one
 SEAM_CYCLES = 0.5  # per byte of channels that are joined or cut within blocks
+SOFT_CYCLES = 45.0  # of an operation in f32 where a function of the compiler's library does it
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
 SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
 
 
 def output_layouts(problem: Problem, blocked: bool = True) -> list[tuple[str, ...]]:
-    """Layouts that a generic row can write: what the outputs have already, row-major, channel blocks."""
+    """Layouts that a generic row can write: what the outputs have already, row-major, channel blocks. Where there are
+    no vectors channels come last, which costs as much and lets the planner cut images into rows."""
     outputs = problem.body.outputs
     if any(v.type.layout for v in outputs):
         return [tuple(v.type.layout for v in outputs)]
     offers = [("",) * len(outputs)]
     lanes = problem.target.cpu.lanes(32)
+    if lanes == 1 and any(len(v.shape) in ROWS_WHOLE for v in outputs):
+        offers.insert(0, tuple(ROWS_WHOLE.get(len(v.shape), "") for v in outputs))
     if problem.target.gpu and any(len(v.shape) in CHANNELS_LAST for v in outputs):
         offers.append(tuple(CHANNELS_LAST.get(len(v.shape), "") for v in outputs))
     if blocked and lanes > 1 and all(_can_block(v.type) for v in outputs):
@@ -123,6 +128,8 @@ def arithmetic_cycles(problem: Problem) -> float:
             )
             if node.op == "Edgec.Table":
                 each = TABLE_CYCLES * lanes
+            if problem.target.soft_floats and dtype(node.types[0].dtype).is_float and OPS[node.op].kind != "map":
+                each = SOFT_CYCLES * max(each, 1.0)
             total += each * node.types[0].size / lanes
     return total
 
@@ -137,8 +144,10 @@ def fold_us(problem: Problem, steps: int, reuse: float = 1.0) -> float:
     """Time of `steps` accumulations, `reuse` of them per load, beside the traffic of the arguments."""
     cpu = problem.target.cpu
     lanes = max(1, cpu.lanes(32))
-    each = MICRO_CYCLES if problem.target.microcontroller else 1.5
-    return traffic_us(problem) + steps / (lanes * reuse) * each / (cpu.ghz * 1e3)
+    each = (MICRO_CYCLES if problem.target.microcontroller else 1.5) / (lanes * reuse)
+    if problem.target.soft_floats and dtype(problem.dtype).is_float:
+        each = SOFT_CYCLES
+    return traffic_us(problem) + steps * each / (cpu.ghz * 1e3)
 
 
 def one_anchor(problem: Problem, same_shape: bool) -> Literal[True] | str:

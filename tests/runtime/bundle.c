@@ -10,7 +10,7 @@ const ec_desc *edgec_model(void)
     return &tiny_desc;
 }
 #elif defined(BUNDLE_OLD)
-static const ec_desc old_desc = {EC_ABI + 1, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL};
+static const ec_desc old_desc = {EC_ABI + 1, 0, 0, 0, 0, 0, 0, 0, NULL, NULL, NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, NULL, NULL};
 const ec_desc *edgec_model(void)
 {
     return &old_desc;

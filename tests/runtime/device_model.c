@@ -39,7 +39,7 @@ static const ec_launch norm_launches[] = {
 };
 ec_device norm_device = {&ec_cuda_ops, images, 1, 2, norm_launches, D_NORM, 16, norm_in, norm_out, norm_count};
 ec_desc norm_desc = {EC_ABI, 0, NORM_ARENA, 64, 1, 1, 2, 4, norm_inputs, norm_outputs, norm_steps, (const uint8_t *)bias,
-                     sizeof bias, 3, "norm", "0.1.0", "any", NULL, &norm_device};
+                     sizeof bias, 3, "norm", "0.1.0", "any", NULL, &norm_device, NULL};
 
 /* ---- A loop -------------------------------------------------------------------------------------------------------- */
 
@@ -68,7 +68,7 @@ static const ec_step loop_steps[] = {
 static const ec_launch loop_launches[10] = {[6] = {"twice", 0, {1, 1, 1}, 32, 0}};
 ec_device loop_device = {&ec_cuda_ops, images, 1, 2, loop_launches, D_LOOP, 0, loop_in, loop_out, loop_count};
 ec_desc loop_desc = {EC_ABI, 0, LOOP_ARENA, 64, 1, 2, 2, 10, loop_inputs, loop_outputs, loop_steps,
-                     (const uint8_t *)constants, sizeof constants, 4, "loop", "0.1.0", "any", NULL, &loop_device};
+                     (const uint8_t *)constants, sizeof constants, 4, "loop", "0.1.0", "any", NULL, &loop_device, NULL};
 
 /* ---- Where they run ------------------------------------------------------------------------------------------------ */
 

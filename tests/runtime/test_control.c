@@ -31,7 +31,7 @@ static const ec_step steps[] = {
     {ec_next, count, 1, 1, 1, 0, 0, "next"},       {NULL, always, 1, 1, 1, 0, -5, "back"},
 };
 static const ec_desc desc = {EC_ABI, 0, 128,  64,   1, 0, 0, sizeof steps / sizeof steps[0], NULL, NULL, steps, (const uint8_t *)weights,
-                             sizeof weights, 4, "loop", "0.1.0", "any", NULL, NULL};
+                             sizeof weights, 4, "loop", "0.1.0", "any", NULL, NULL, NULL};
 
 EC_ALIGNAS(64) static uint8_t arena[ROW];
 

@@ -237,6 +237,91 @@ static void steps_can_be_run_one_by_one(void)
     check_scores(&model);
 }
 
+static ec_status fail_once(void *backend, const ec_model *model, const ec_step *step)
+{
+    int *calls = (int *)backend;
+    return ++*calls == 2 ? EC_ERR_MEMORY : ec_step_run(model, step);
+}
+
+static int counted(void *left)
+{
+    return --*(int *)left <= 0;
+}
+
+static void a_run_stops_between_tasks_and_goes_on(void)
+{
+    ec_model model;
+    int tasks = 3;
+    CHECK_EQ(ec_run_until(NULL, counted, &tasks), EC_ERR_ARG);
+    CHECK_EQ(ec_open(&model, &tiny_desc, arena, sizeof arena), EC_OK);
+    CHECK_EQ(ec_run_until(&model, NULL, &tasks), EC_ERR_ARG);
+
+    write_input(&model);
+    CHECK_EQ(ec_run_until(&model, counted, &tasks), 2); /* three of the four tasks of the first step */
+    CHECK_EQ(model.task, 3);
+    for (int calls = 0; calls < 4; calls++)
+        CHECK_EQ(ec_run_until(&model, counted, &tasks), 1); /* one task each: no more are left */
+    CHECK_EQ(model.next, 1);
+    CHECK_EQ(ec_run_until(&model, counted, &tasks), 0);
+    CHECK_EQ(model.task, 0);
+    check_scores(&model);
+
+    tasks = 2; /* the scaling works in place: a task that is done twice gives another answer */
+    write_input(&model);
+    CHECK_EQ(ec_run_until(&model, counted, &tasks), 2);
+    CHECK_EQ(ec_run(&model), EC_OK);
+    check_scores(&model);
+
+    tasks = 2;
+    CHECK_EQ(ec_run_until(&model, counted, &tasks), 2);
+    ec_restart(&model);
+    write_input(&model);
+    CHECK_EQ(ec_run(&model), EC_OK);
+    check_scores(&model);
+}
+
+static void steps_are_whole_where_others_run_them(void)
+{
+    int calls = 2, tasks = 1;
+    ec_model model;
+    CHECK_EQ(ec_open(&model, &tiny_desc, arena, sizeof arena), EC_OK);
+    CHECK_EQ(ec_set_dispatch(&model, fail_once, &calls), EC_OK);
+    write_input(&model);
+    CHECK_EQ(ec_run_until(&model, counted, &tasks), 1);
+    CHECK_EQ(ec_run_until(&model, counted, &tasks), 0);
+    CHECK_EQ(calls, 4);
+    check_scores(&model);
+}
+
+static void banks_are_the_descriptors_or_the_callers(void)
+{
+    static const float own[4] = {0, 0, 0, -4};
+    static uint8_t here[16], there[16];
+    static const uint8_t *const list[] = {here, (const uint8_t *)own}, *const other[] = {there, (const uint8_t *)own};
+    const ec_ref refs[] = {{EC_ARENA, 0}, {EC_BANK + 1, 0}};
+    ec_step steps[2] = {tiny_desc.steps[0], tiny_desc.steps[1]};
+    const ec_ref last[] = {{EC_ARENA, 0}, {EC_BANK + 0, 0}};
+    ec_io output = tiny_desc.outputs[0];
+    ec_desc desc = tiny_desc;
+    ec_model model;
+    steps[0].args = refs;
+    steps[1].args = last;
+    output.data = last[1];
+    desc.steps = steps;
+    desc.outputs = &output;
+    desc.banks = list;
+    CHECK_EQ(ec_open(&model, &desc, arena, sizeof arena), EC_OK);
+    write_input(&model);
+    CHECK_EQ(ec_run(&model), EC_OK);
+    CHECK(ec_output(&model, 0).data == here);
+    check_scores(&model);
+    model.banks = other;
+    write_input(&model);
+    CHECK_EQ(ec_run(&model), EC_OK);
+    CHECK(ec_output(&model, 0).data == there);
+    check_scores(&model);
+}
+
 static void a_model_without_work_runs(void)
 {
     const ec_step no_tasks = {NULL, NULL, 0, 0, 0, 0, 0, "nothing"};
@@ -248,12 +333,6 @@ static void a_model_without_work_runs(void)
     desc.n_steps = 1;
     desc.steps = &no_tasks;
     CHECK_EQ(ec_run(&model), EC_OK);
-}
-
-static ec_status fail_once(void *backend, const ec_model *model, const ec_step *step)
-{
-    int *calls = (int *)backend;
-    return ++*calls == 2 ? EC_ERR_MEMORY : ec_step_run(model, step);
 }
 
 static void a_failed_step_is_tried_again(void)
@@ -336,6 +415,9 @@ int main(void)
     scratch_is_per_worker();
     run_gives_the_answer_every_time();
     steps_can_be_run_one_by_one();
+    a_run_stops_between_tasks_and_goes_on();
+    steps_are_whole_where_others_run_them();
+    banks_are_the_descriptors_or_the_callers();
     a_model_without_work_runs();
     a_failed_step_is_tried_again();
     closing_and_waiting_cost_a_cpu_nothing();

@@ -79,7 +79,7 @@ static const ec_step counter_steps[] = {
     {count_tasks, counter_args, 2, TASKS, 1, 64, 0, "count again"},
 };
 static const ec_desc counter_desc = {EC_ABI, 0,    ARENA,         64,   WORKERS, 0, 0, 6,
-                                     NULL,   NULL, counter_steps, NULL, 0,       2, "counter", "0", "any", NULL, NULL};
+                                     NULL,   NULL, counter_steps, NULL, 0,       2, "counter", "0", "any", NULL, NULL, NULL};
 
 static uint32_t expected_count(uint32_t task)
 {

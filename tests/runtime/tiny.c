@@ -31,4 +31,4 @@ static const ec_step steps[] = {
 
 const ec_desc tiny_desc = {EC_ABI, 0,       TINY_ARENA_BYTES, TINY_ARENA_ALIGN,         1,
                            1,      1,       2,                inputs,                   outputs,
-                           steps,  (const uint8_t *)weights, sizeof weights, 2, "tiny", "0.1.0", "any", NULL, NULL};
+                           steps,  (const uint8_t *)weights, sizeof weights, 2, "tiny", "0.1.0", "any", NULL, NULL, NULL};

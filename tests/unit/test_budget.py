@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgec.compiler.budget import ANY, Budget, Limit, Measures, budget, show_bytes, show_seconds
+from edgec.compiler.budget import ANY, Budget, Measures, budget
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.units import Limit, show_bytes, show_seconds
 
 
 @pytest.mark.parametrize(

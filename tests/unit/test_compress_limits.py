@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from edgec.compiler.budget import long_time
 from edgec.compiler.compress.limits import Figures, Limits, binding, limits_of, missed, pareto
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.units import long_time
 
 FAST, GOOD, SMALL = Figures(1.0, 300, 200, 0.05, 20.0), Figures(4.0, 500, 200, 0.001, 40.0), Figures(3.0, 100, 90, 0.02)
 

@@ -45,6 +45,11 @@
  *               for (int64_t i = 0; i < ec_output_count(&model, 0); i++) draw(boxes + 4 * i);
  * Threads.  One thread at a time uses an ec_model.  Any number of models, of one descriptor or of several, run on
  *           any number of threads, each with its own arena.  To split one model over threads: edgec/pool.h.
+ * Regions.  A model that was planned for a board with several RAMs or flashes has memory beside arena and weights: its
+ *           banks, which the library brings along in sections of their own (<name>.ld places them; <name>.h lists
+ *           them).  Those in RAM hold values of a run.  So a second instance of such a model, or a program that wants
+ *           them elsewhere, makes a copy of the list of pointers with its own memory in place of these and stores it in
+ *           model.banks after ec_open.
  * Devices.  The steps of a model that was compiled for a GPU run there; the arena then holds inputs and outputs only, and
  *           all functions mean the same.  ec_run_async does not wait for the end.  More: edgec/cuda.h.
  * Levels.   A library may hold a model several times, each for another level of the CPU: descriptors that are linked
@@ -69,7 +74,7 @@ extern "C" {
 #define EC_ALIGNAS(bytes) _Alignas(bytes)
 #endif
 
-#define EC_ABI 5       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
+#define EC_ABI 6       /* raised when a struct below changes its meaning; ec_desc.abi must equal it */
 #define EC_MAX_ARGS 32 /* arguments of one kernel: ec_run keeps so many pointers on the stack */
 
 typedef int32_t ec_status;
@@ -154,8 +159,8 @@ enum {
 typedef void (*ec_kernel)(void *const *args, int32_t begin, int32_t end);
 
 /* A place in memory.  EC_SCRATCH lies in the arena, once per worker: offset + worker * ec_step.scratch_stride.
- * EC_ZEROS, only on a device: zero when a model opens, and left so by each step. */
-enum { EC_ARENA = 0, EC_WEIGHTS = 1, EC_SCRATCH = 2, EC_ZEROS = 3 };
+ * EC_ZEROS, only on a device: zero when a model opens, and left so by each step.  EC_BANK + i: ec_model.banks[i]. */
+enum { EC_ARENA = 0, EC_WEIGHTS = 1, EC_SCRATCH = 2, EC_ZEROS = 3, EC_BANK = 4 };
 typedef struct ec_ref {
     uint32_t region, offset; /* offset in bytes */
 } ec_ref;
@@ -199,6 +204,7 @@ typedef struct ec_desc {
     const char *target;             /* what the kernels were compiled for, as `edgec targets` names it */
     const struct ec_desc *fallback; /* the same model for lesser CPUs, with the same arena and weights; or NULL */
     const struct ec_device *device; /* what runs the steps instead of the CPU (edgec/device.h), or NULL */
+    const uint8_t *const *banks;    /* see "Regions"; NULL: there are none */
 } ec_desc;
 
 /* ---- What the program holds -------------------------------------------------------------------------------------- */
@@ -218,12 +224,14 @@ struct ec_model {
     uint8_t *arena;
     uint32_t next;        /* index of the step that runs next; 0 between runs */
     uint32_t begun;       /* on a device: whether ec_step_next is within a run */
+    uint32_t task;        /* tasks of that step which ec_run_until has done */
     ec_dispatch dispatch; /* NULL: every step runs in the calling thread */
     void *backend;
     ec_profile profile;
     void *profile_user;
     ec_clock clock;
-    void *instance; /* what the model has on a device */
+    void *instance;              /* what the model has on a device */
+    const uint8_t *const *banks; /* of the descriptor; a second instance puts a list of its own here (see "Regions") */
 };
 
 /* A view of one input or output: where its elements are, and what they are.  {NULL, NULL} for a bad index. */
@@ -268,7 +276,17 @@ ec_status ec_wait(ec_model *model);
  * next call begins a new run.  On an error the step will be tried again. */
 ec_status ec_step_next(ec_model *model);
 
-/* Abandons a run that ec_step_next began; the next one starts with the first step. */
+/* Runs until `stop(user)` is not 0, which it asks after every task of every step (after whole steps on a device, with a
+ * pool or a profile hook), and returns the steps that are left; the next call goes on there, as do ec_step_next and ec_run.
+ * At least one task is run.  A slice of 2 ms of a main loop, with a clock that counts microseconds:
+ *     static int late(void *end) { return (int32_t)(now_us() - *(uint32_t *)end) >= 0; }
+ *     uint32_t end = now_us() + 2000;
+ *     if (ec_run_until(&model, late, &end) == 0) use(ec_output(&model, 0).data);
+ */
+typedef int (*ec_stop)(void *user);
+ec_status ec_run_until(ec_model *model, ec_stop stop, void *user);
+
+/* Abandons a run that ec_step_next or ec_run_until began; the next one starts with the first step. */
 void ec_restart(ec_model *model);
 
 /* Times each step with `clock` (edgec/bench.h has one; firmware brings its own; a device has its own) and reports it;

@@ -1,0 +1,61 @@
+"""What to say of a model that a target has no room for: how much is missing, what takes most of it, what would help."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from .budget import Budget
+from .bundle.names import middle_out
+from .program import Allocation, Program
+from .target import Target
+from .units import show_bytes, show_seconds
+
+NAMED = 3
+
+
+def at_peak(map_: Sequence[Allocation]) -> list[Allocation]:
+    """The buffers alive in the step that needs most, the largest first."""
+    steps = {a.first for a in map_}
+    alive = [[a for a in map_ if a.first <= step <= a.last] for step in sorted(steps)]
+    most = max(alive, key=lambda rows: sum(a.bytes for a in rows), default=[])
+    return sorted(most, key=lambda a: (-a.bytes, a.offset))
+
+
+def largest(map_: Sequence[Allocation]) -> str:
+    """What lies there in the step that needs most."""
+    rows = at_peak(map_)[:NAMED]
+    step = max((a.first for a in rows), default=0)
+    return f"most at step {step}: " + ", ".join(f"{middle_out(a.value, 40)!r} {show_bytes(a.bytes)}" for a in rows)
+
+
+def ram_help(types: Iterable[str]) -> str:
+    """What makes an arena smaller; `types`: of what the steps compute."""
+    ways = ["--quantize int8"] if "f32" in types else []
+    return f"what helps: {', '.join([*ways, *_ALWAYS])}"
+
+
+_ALWAYS = ("a smaller input (--shape)", "`edgec compress`", "larger regions (--memory)")
+FLASH_HELP = "what helps: --quantize int8, --weights int8, `edgec compress`, another flash (--memory)"
+
+
+def advice(program: Program, limits: Budget, code_bytes: int) -> str:
+    """What takes most of a program that exceeds its limits, and what would help."""
+    parts = []
+    if limits.ram is not None and program.ram_bytes > limits.ram:
+        parts += [largest(program.arena_map), ram_help({step.dtype for step in program.steps})]
+    if limits.flash is not None and program.weights_bytes + code_bytes > limits.flash:
+        parts += [f"weights {show_bytes(program.weights_bytes)}, code {show_bytes(code_bytes)}", FLASH_HELP]
+    return "; ".join(parts) or "what helps: `edgec compress`, which looks for a form that fits"
+
+
+def soft_floats(program: Program, target: Target) -> str:
+    """The price of a model that computes in f32 on a core that does not; nothing where there is none."""
+    floats = [step for step in program.steps if "f32" in step.dtype.split()]
+    if not target.soft_floats or not floats:
+        return ""
+    price, whole = (sum(step.cost_us for step in steps) * 1e-6 for steps in (floats, program.steps))
+    return (
+        f"warning: {target.name} has no floating point; {len(floats)} of {len(program.steps)} steps compute in f32 "
+        f"through functions of the compiler's library, {show_seconds(price)} of {show_seconds(whole)} as modelled; "
+        "--quantize int8 computes with integers"
+    )
