@@ -17,7 +17,7 @@ from math import copysign, inf
 from tvm import tirx
 from tvm_ffi import structural_equal
 
-from .tir import Expr, lit, on_device
+from .tir import Expr, has_limits, lit, on_device
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
 
@@ -85,11 +85,15 @@ def quotient(a: Expr, b: Expr) -> Expr:
 
 def at_least(x: Expr, low: Expr) -> Expr:
     """max(x, low); NaN where x is NaN."""
+    if has_limits() and kind(x) == "float32" and isinstance(low, tirx.FloatImm):
+        return tirx.call_llvm_pure_intrin("float32", "llvm.maximum", x, low)
     return bind(x, lambda x: tirx.Select(x < low, low, x))
 
 
 def at_most(x: Expr, high: Expr) -> Expr:
     """min(x, high); NaN where x is NaN."""
+    if has_limits() and kind(x) == "float32" and isinstance(high, tirx.FloatImm):
+        return tirx.call_llvm_pure_intrin("float32", "llvm.minimum", x, high)
     return bind(x, lambda x: tirx.Select(high < x, high, x))
 
 

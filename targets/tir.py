@@ -46,22 +46,27 @@ def device_code() -> Iterator[None]:
         _device.pop()
 
 
-_fpu = [True]  # whether the core of the kernel that is being built computes in f32
+_cores: list[Cpu] = []  # that of the kernel that is being built
 
 
 @contextmanager
 def core(cpu: Cpu) -> Iterator[None]:
     """Until it ends, kernels are for this core."""
-    _fpu.append(cpu.fpu)
+    _cores.append(cpu)
     try:
         yield
     finally:
-        _fpu.pop()
+        _cores.pop()
 
 
 def has_fpu() -> bool:
     """Whether floats cost what integers do; where not, kernels on bytes use integers alone."""
-    return _fpu[-1]
+    return not _cores or _cores[-1].fpu
+
+
+def has_limits() -> bool:
+    """Whether `llvm.maximum` and `llvm.minimum` of f32, which keep NaN, are instructions."""
+    return bool(_cores) and "NEON" in _cores[-1].isa
 
 
 def on_device() -> bool:

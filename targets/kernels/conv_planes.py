@@ -21,6 +21,7 @@ from .common import ceil_div
 from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, stretch, vector
 from .conv_emit import runs, source, tap_bounds
 from .conv_shape import UNROLLED_TAPS, Window
+from .cost import by_lane
 from .staged_emit import StagedRow
 
 
@@ -57,6 +58,8 @@ class Planes:
         self.blocks, self.bands = ceil_div(w.channels_out, self.lanes), choice.get("hb")
         self.staged: StagedRow | None = None
         self.unrolls = w.taps <= UNROLLED_TAPS
+        # LLVM mixes tiles that follow each other, and runs out of registers: a loop of one turn keeps them apart.
+        self.by_lane = by_lane(problem.target.cpu)
 
     # What a subclass decides: operands per tap, the first value, how a tap joins, and what is stored.
 
@@ -104,11 +107,11 @@ class Planes:
         binds = self.operands(frame, block, range(self.w.height.kernel), operands) if self.unrolls else []
 
         def line(r: list[Any], edge_row: bool) -> Stmt:
-            tiles = runs(
-                self.w.width,
-                columns,
-                lambda c, edge: self.tile(frame, Spot(image, block, width, r, c, edge_row, edge), operands),
-            )
+            def tile(c: list[Any], edge: bool) -> Stmt:
+                made = self.tile(frame, Spot(image, block, width, r, c, edge_row, edge), operands)
+                return tir.loop(1 + frame.zero, lambda _: made, "once") if self.by_lane else made
+
+            tiles = runs(self.w.width, columns, tile)
             return tir.seq(tiles, self.rest_of_rows(r, image, block, width))
 
         if self.unrolls:
