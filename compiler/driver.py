@@ -119,7 +119,7 @@ def compile_model(
     spilling = [step.name for step in program.steps if step.launch and step.launch.spilled]
     if spilling:
         session.note(f"registers of {len(spilling)} kernels spill to memory: {', '.join(spilling[:3])}")
-    notes = tuple(dict.fromkeys(session.notes))
+    notes = tuple(dict.fromkeys((*session.notes, *program.notes)))
     program = replace(program, model_sha256=digest(model), notes=notes, quantization=report, compression=compression)
     tell("link", 0, 1)
     bundle = write_bundle(program, chosen, folder, limits)

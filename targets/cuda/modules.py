@@ -17,10 +17,11 @@ from edgec.compiler.program import Device, Image, Launch, Port, Program, Ref, St
 from edgec.compiler.registry import ZEROS, read_settings
 from edgec.compiler.target import Gpu
 
-from .nvrtc import Kind, Use, compiled
+from .nvrtc import Code, Kind, Use, compiled
 
 EMULATED = "emulated"
 KERNELS = 8  # of one module
+VARIES = "the device code may differ from one compilation to the next: the compiler ran where memory lies by chance"
 PRELUDE = Path(__file__).with_name("prelude.cuh").read_text()
 Progress = Callable[[str, int, int], None]
 
@@ -31,7 +32,7 @@ def on_device(program: Program, gpu: Gpu, kernels: Mapping[str, str], progress: 
     groups = [names[i : i + KERNELS] for i in range(0, len(names), KERNELS)]
     number = {name: k for k, group in enumerate(groups) for name in group}
     sources = ["".join(kernels[name] + "\n" for name in group) for group in groups]
-    images, used = _images(sources, gpu, progress)
+    images, used, notes = _images(sources, gpu, progress)
     _check(program.steps, used, gpu)
     staged, arena = _staged(program)
     counters = max((read_settings(step.config).get(ZEROS, 0) for step in program.steps if step.launch), default=0)
@@ -55,13 +56,13 @@ def on_device(program: Program, gpu: Gpu, kernels: Mapping[str, str], progress: 
         return replace(launch, module=number[name], registers=registers.get(name, 0), spilled=spilled.get(name, 0))
 
     steps = tuple(replace(s, launch=told(s.launch)) if s.launch else s for s in program.steps)
-    return replace(staged, steps=steps, arena_bytes=arena, device=device)
+    return replace(staged, steps=steps, arena_bytes=arena, device=device, notes=notes)
 
 
 def _images(
     sources: Sequence[str], gpu: Gpu, progress: Progress
-) -> tuple[tuple[tuple[Image, ...], ...], dict[str, list[Use]]]:
-    """Modules x architectures, and what kernels use on each architecture."""
+) -> tuple[tuple[tuple[Image, ...], ...], dict[str, list[Use]], tuple[str, ...]]:
+    """Modules x architectures, what kernels use on each architecture, and what the user should know."""
     real = [arch for arch in gpu.archs if arch != EMULATED]
     wanted: list[tuple[str, Kind | Literal["emulated"]]] = [(arch, "cubin") for arch in real]
     if real:
@@ -70,29 +71,31 @@ def _images(
         wanted.append((EMULATED, "emulated"))
     jobs = [(k, arch, kind) for k in range(len(sources)) for arch, kind in wanted]
 
-    def build(i: int) -> tuple[bytes, list[Use]] | str:
+    def build(i: int) -> Code | str:
         k, arch, kind = jobs[i]
         try:
             if kind == "emulated":
                 from .emulation import emulated_library
 
-                return emulated_library(sources[k]), []
+                return Code(emulated_library(sources[k]), (), steady=True)
             return compiled(PRELUDE + sources[k], arch, kind)
         except EdgecError as error:
             return str(error)
 
     modules: list[list[Image | None]] = [[None] * len(wanted) for _ in sources]
     used: dict[str, list[Use]] = {}
+    steady = True
     for done, (i, result) in enumerate(forked(len(jobs), build, os.cpu_count() or 1)):
         if isinstance(result, str):
             raise EdgecError(result)
         k, arch, kind = jobs[i]
-        code, uses = result
-        modules[k][wanted.index((arch, kind))] = Image(0 if kind == "emulated" else number_of(arch), kind, code)
+        modules[k][wanted.index((arch, kind))] = Image(0 if kind == "emulated" else number_of(arch), kind, result.data)
+        steady &= result.steady
         if kind == "cubin":
-            used.setdefault(arch, []).extend(uses)
+            used.setdefault(arch, []).extend(result.uses)
         progress("device code", done + 1, len(jobs))
-    return tuple(tuple(image for image in images if image) for images in modules), used
+    notes = () if steady else (VARIES,)
+    return tuple(tuple(image for image in images if image) for images in modules), used, notes
 
 
 def number_of(arch: str) -> int:

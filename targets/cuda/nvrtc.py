@@ -10,10 +10,14 @@ same bits as its emulation on a CPU.
 from __future__ import annotations
 
 import ctypes as c
+import json
+import os
 import re
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
@@ -24,6 +28,8 @@ from edgec.compiler.errors import EdgecError
 
 Kind = Literal["cubin", "ptx"]
 _FLAGS = ("--std=c++17", "--fmad=false", "--extra-device-vectorization")
+_PROCESS = Path(__file__).with_name("nvrtc_process.py")
+_ENVIRONMENT = {"PYTHONHASHSEED": "0", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}  # a heap keeps to itself
 
 
 @dataclass(frozen=True)
@@ -36,11 +42,23 @@ class Use:
     spilled: int
 
 
-def compiled(source: str, arch: str, kind: Kind) -> tuple[bytes, list[Use]]:
-    """Code of a module for one architecture (`sm_87`), and of machine code what its kernels use."""
+@dataclass(frozen=True)
+class Code:
+    """Code of a module for one architecture (`sm_87`), and of machine code what its kernels use.
+
+    `steady`: the compiler makes the same of the same text each time.
+    """
+
+    data: bytes
+    uses: tuple[Use, ...]
+    steady: bool
+
+
+def compiled(source: str, arch: str, kind: Kind) -> Code:
+    """What the compiler makes of a module's text, prelude included."""
     libraries = _nvrtc()
     if libraries:
-        fitting = [library for library, known in libraries if arch in known]
+        fitting = [paths for paths, known in libraries if arch in known]
         if not fitting:
             newest = libraries[-1][1]
             raise EdgecError(f"arch: the installed NVRTC knows no {arch}; it knows {', '.join(newest)}")
@@ -50,23 +68,28 @@ def compiled(source: str, arch: str, kind: Kind) -> tuple[bytes, list[Use]]:
     raise EdgecError("no CUDA compiler: install NVRTC (pip install 'edgec[cuda]') or the CUDA toolkit (nvcc)")
 
 
-def _by_nvrtc(library: Any, source: str, arch: str, kind: Kind) -> tuple[bytes, list[Use]]:
-    program = c.c_void_p()
-    _check(library, library.nvrtcCreateProgram(c.byref(program), source.encode(), b"kernels.cu", 0, None, None))
-    try:
-        real = arch if kind == "cubin" else arch.replace("sm_", "compute_")
-        options = [f"--gpu-architecture={real}", *_FLAGS, "--ptxas-options=-v", "--device-int128"]
-        flags = (c.c_char_p * len(options))(*(option.encode() for option in options))
-        status = library.nvrtcCompileProgram(program, len(options), flags)
-        log = _text(library, program, "ProgramLog")
-        if status:
-            raise EdgecError(f"NVRTC refuses a kernel for {arch}: {_first_error(log)}") from RuntimeError(log)
-        return _text_bytes(library, program, "CUBIN" if kind == "cubin" else "PTX"), uses(log)
-    finally:
-        library.nvrtcDestroyProgram(c.byref(program))
+def _by_nvrtc(libraries: Sequence[str], source: str, arch: str, kind: Kind) -> Code:
+    real = arch if kind == "cubin" else arch.replace("sm_", "compute_")
+    options = [f"--gpu-architecture={real}", *_FLAGS, "--ptxas-options=-v", "--device-int128"]
+    wanted = {"libraries": libraries, "options": options, "kind": kind.upper()}
+    path = os.environ.get("LD_LIBRARY_PATH")  # where an installed toolkit may be; nothing else may have an influence
+    environment = {**_ENVIRONMENT, **({"LD_LIBRARY_PATH": path} if path else {})}
+    command = [sys.executable, "-P", "-S", "-s", str(_PROCESS)]
+    text = json.dumps(wanted).encode() + b"\n" + source.encode()
+    done = subprocess.run(command, input=text, env=environment, cwd="/", capture_output=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the process that runs NVRTC ended with {done.returncode}: {done.stderr.decode()}")
+    answer, _, code = done.stdout.partition(b"\n")
+    said = json.loads(answer)
+    log = said["log"]
+    if said["status"] and log:
+        raise EdgecError(f"NVRTC refuses a kernel for {arch}: {_first_error(log)}") from RuntimeError(log)
+    if said["status"]:
+        raise EdgecError(f"NVRTC: {said['error']}")
+    return Code(code, tuple(uses(log)), said["placed"])
 
 
-def _by_nvcc(nvcc: str, source: str, arch: str, kind: Kind) -> tuple[bytes, list[Use]]:
+def _by_nvcc(nvcc: str, source: str, arch: str, kind: Kind) -> Code:
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         Path(folder, "kernels.cu").write_text(source)
         real = arch if kind == "cubin" else arch.replace("sm_", "compute_")
@@ -76,7 +99,7 @@ def _by_nvcc(nvcc: str, source: str, arch: str, kind: Kind) -> tuple[bytes, list
             raise EdgecError(f"nvcc refuses a kernel for {arch}: {_first_error(done.stderr)}") from RuntimeError(
                 done.stderr
             )
-        return Path(folder, "kernels.out").read_bytes(), uses(done.stderr)
+        return Code(Path(folder, "kernels.out").read_bytes(), tuple(uses(done.stderr)), steady=False)
 
 
 def uses(log: str) -> list[Use]:
@@ -99,14 +122,13 @@ def _first_error(log: str) -> str:
 
 
 @cache
-def _nvrtc() -> list[tuple[Any, list[str]]]:
+def _nvrtc() -> list[tuple[list[str], list[str]]]:
     """The libraries of the wheels nvidia-cuda-nvrtc-cu12 and nvidia-cuda-nvrtc, or of an installed toolkit, the oldest
-    first, each with the architectures that it knows."""
+    first: the paths to load, and the architectures that it knows."""
     found = []
     for path in _libraries():
+        paths = [*sorted(map(str, path.parent.glob("libnvrtc-builtins.so.*"))), str(path)]
         try:
-            for builtins in path.parent.glob("libnvrtc-builtins.so.*"):
-                c.CDLL(str(builtins))  # NVRTC looks for it by name, where wheels are not
             library = c.CDLL(str(path))
         except OSError:  # of another architecture, say: the next may do
             continue
@@ -116,8 +138,8 @@ def _nvrtc() -> list[tuple[Any, list[str]]]:
         _check(library, library.nvrtcGetNumSupportedArchs(c.byref(count)))
         known = (c.c_int * count.value)()
         _check(library, library.nvrtcGetSupportedArchs(known))
-        found.append(((major.value, minor.value), library, [f"sm_{n}" for n in known]))
-    return [(library, known) for _, library, known in sorted(found, key=lambda row: row[0])]
+        found.append(((major.value, minor.value), paths, [f"sm_{n}" for n in known]))
+    return [(paths, known) for _, paths, known in sorted(found)]
 
 
 def _libraries() -> list[Path]:
@@ -131,15 +153,3 @@ def _libraries() -> list[Path]:
 def _check(library: Any, status: int) -> None:
     if status:
         raise EdgecError(f"NVRTC: {library.nvrtcGetErrorString(status).decode()}")
-
-
-def _text(library: Any, program: Any, what: str) -> str:
-    return _text_bytes(library, program, what).rstrip(b"\0").decode(errors="replace")
-
-
-def _text_bytes(library: Any, program: Any, what: str) -> bytes:
-    size = c.c_size_t()
-    _check(library, getattr(library, f"nvrtcGet{what}Size")(program, c.byref(size)))
-    data = c.create_string_buffer(size.value)
-    _check(library, getattr(library, f"nvrtcGet{what}")(program, data))
-    return data.raw

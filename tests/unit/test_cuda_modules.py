@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +41,39 @@ def network(path: Path) -> Path:
     y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 10])
     known = [weights("w", 32, 8, 3, 3), weights("b", 32), weights("m", 32, 10)]
     graph = helper.make_graph(nodes, "network", [x], [y], known)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+def blocks(path: Path) -> Path:
+    """Inverted residuals of ever more channels: kernels of all shapes."""
+    rng, nodes, known = np.random.default_rng(0), [], []
+
+    def convolution(x: str, into: int, out: int, kernel: int, group: int = 1, stride: int = 1) -> str:
+        n = len(nodes)
+        shape = (out, into // group, kernel, kernel)
+        known.append(numpy_helper.from_array((rng.standard_normal(shape) / 8).astype(np.float32), f"w{n}"))
+        known.append(numpy_helper.from_array(rng.standard_normal(out).astype(np.float32), f"b{n}"))
+        pads, strides = [kernel // 2] * 4, [stride] * 2
+        inputs = [x, f"w{n}", f"b{n}"]
+        nodes.append(helper.make_node("Conv", inputs, [f"c{n}"], group=group, pads=pads, strides=strides))
+        return f"c{n}"
+
+    def bounded(x: str) -> str:
+        nodes.append(helper.make_node("Clip", [x, "zero", "six"], [f"{x}r"]))
+        return f"{x}r"
+
+    known += [numpy_helper.from_array(np.float32(value), name) for value, name in ((0, "zero"), (6, "six"))]
+    x = bounded(convolution("x", 3, 16, 3, stride=2))
+    for channels in (16, 24, 32, 64, 96):
+        wide = bounded(convolution(x, channels, 6 * channels, 1))
+        wide = bounded(convolution(wide, 6 * channels, 6 * channels, 3, 6 * channels, 2 if channels < 96 else 1))
+        out = {16: 24, 24: 32, 32: 64, 64: 96, 96: 96}[channels]
+        x = convolution(wide, 6 * channels, out, 1)
+    nodes.append(helper.make_node("GlobalAveragePool", [x], ["y"]))
+    image = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 112, 112])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 96, 1, 1])
+    graph = helper.make_graph(nodes, "blocks", [image], [y], known)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
     return path
 
@@ -78,9 +115,23 @@ def test_kernels_are_chosen_for_the_first_architecture() -> None:
 
 
 def test_the_same_model_gives_the_same_bundle(tmp_path: Path) -> None:
-    model = network(tmp_path / "m.onnx")
-    one, two = (edgec.compile(model, "jetson", tmp_path / out, name="m") for out in ("one", "two"))
-    assert one.static_library.read_bytes() == two.static_library.read_bytes()
+    """Also where another process compiles it, in another folder and environment: NVRTC minds where its memory lies."""
+    model = blocks(tmp_path / "m.onnx")
+    found = []
+    for folder, more in (("a", {}), ("some/other/folder", {"MALLOC_ARENA_MAX": "1", "SOME": "thing " * 999})):
+        (tmp_path / folder).mkdir(parents=True)
+        command = [sys.executable, "-m", "edgec", "compile", str(model), "--target", "jetson", "-o", "m"]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **more}
+        done = subprocess.run(command, cwd=tmp_path / folder, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 and "may differ" not in done.stderr + done.stdout, done.stderr
+        found.append((tmp_path / folder / "m" / "libm.a").read_bytes())
+    assert found[0] == found[1]
+
+
+def test_code_that_may_differ_from_run_to_run_is_said_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = nvrtc.compiled
+    monkeypatch.setattr(modules, "compiled", lambda *wanted: replace(plain(*wanted), steady=False))
+    assert modules.VARIES in edgec.compile(network(tmp_path / "m.onnx"), "jetson", tmp_path / "out").manifest["notes"]
 
 
 def test_an_architecture_that_the_compiler_does_not_know() -> None:
@@ -97,9 +148,9 @@ def test_what_the_compiler_says_is_one_line() -> None:
 def test_what_a_kernel_uses_is_read_from_the_log() -> None:
     source = 'extern "C" __global__ void f(float *x) { __shared__ float s[256]; s[threadIdx.x] = x[threadIdx.x]; '
     source += "__syncthreads(); x[threadIdx.x] = s[255 - threadIdx.x]; }"
-    code, uses = nvrtc.compiled(source, "sm_87", "cubin")
-    assert code[:4] == b"\x7fELF" and [(u.kernel, u.shared, u.spilled) for u in uses] == [("f", 1024, 0)]
-    assert 0 < uses[0].registers < 32
+    code = nvrtc.compiled(source, "sm_87", "cubin")
+    assert code.data[:4] == b"\x7fELF" and [(u.kernel, u.shared, u.spilled) for u in code.uses] == [("f", 1024, 0)]
+    assert 0 < code.uses[0].registers < 32
 
 
 def test_a_launch_beyond_the_limits_is_a_fault_of_its_row() -> None:

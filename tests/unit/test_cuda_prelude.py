@@ -101,7 +101,7 @@ def test_the_emulation_has_every_function() -> None:
 def code(arch: str, kind: nvrtc.Kind) -> bytes:
     if not any(arch in known for _, known in nvrtc._nvrtc()):
         pytest.skip(f"no NVRTC for {arch}: pip install nvidia-cuda-nvrtc")
-    return nvrtc.compiled(PRELUDE + EVERY, arch, kind)[0]
+    return nvrtc.compiled(PRELUDE + EVERY, arch, kind).data
 
 
 @pytest.mark.parametrize("arch", ["sm_80", "sm_87", "sm_90", "sm_110"])
