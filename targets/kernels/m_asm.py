@@ -1,0 +1,80 @@
+"""The inner loops of int8 kernels for Cortex-M in assembly, as LLVM functions that a kernel calls and that are inlined.
+
+LLVM unrolls such loops and mixes their turns until the sums no longer fit thirteen registers. Here every register is
+accounted for: sums, two pointers, widened weights, one pair of words of data; where a loop ends stands in an FPU register.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tvm import tirx
+from tvm.ir import StringImm
+
+from edgec.targets import tir
+from edgec.targets.tir import Buffer, Expr, Stmt
+
+STEP = 4  # products of a pixel and a channel in a step
+
+
+def asm_function(
+    name: str, sums: int, pointers: Sequence[str], lines: Sequence[str], temporaries: Sequence[str], end: str = ""
+) -> str:
+    """LLVM IR of `void name(int *sums, pointers ...)`: `lines` with names in braces, which become registers.
+
+    `end` names a pointer that is held in an FPU register, as `{end}`.
+    """
+    moving = [p for p in pointers if p != end]
+    out = [f"a{i}" for i in range(sums)] + moving + list(temporaries)
+    names = {n: f"${k}" for k, n in enumerate(out)}
+    if end:
+        names[end] = f"${len(out) + sums + len(moving)}"
+    text = "\\0A".join(line.format(**names) for line in lines)
+    kinds = ["i32"] * sums + ["ptr"] * len(moving) + ["i32"] * len(temporaries)
+    ties = [f"{k}" for k in range(sums + len(moving))]
+    constraints = ["=&r"] * len(out) + ties + (["t"] if end else []) + ["~{memory}", "~{cc}"]
+    given = [f"i32 %s{i}" for i in range(sums)] + [f"ptr %{p}" for p in moving] + (["float %stop"] if end else [])
+    body = [f"  %p{i} = getelementptr i32, ptr %sums, i32 {i}\n  %s{i} = load i32, ptr %p{i}" for i in range(sums)]
+    if end:
+        body.append(f"  %whole = ptrtoint ptr %{end} to i32\n  %stop = bitcast i32 %whole to float")
+    many = len(out) > 1
+    result = "{ " + ", ".join(kinds) + " }" if many else kinds[0]
+    body.append(f'  %r = call {result} asm sideeffect "{text}", "{",".join(constraints)}"({", ".join(given)})')
+    for i in range(sums):
+        body.append(f"  %o{i} = extractvalue {result} %r, {i}\n  store i32 %o{i}, ptr %p{i}")
+    parameters = ", ".join(["ptr %sums", *(f"ptr %{p}" for p in pointers)])
+    return f"define void @{name}({parameters}) {{\n" + "\n".join(body) + "\n  ret void\n}\n"
+
+
+def dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
+    """Sums of `pixels` x `channels`: a step takes a word of weights of each channel, and two words of each pixel."""
+    step = ["ldrd {w0}, {w1}, [{w}], #8"] if channels == 2 else ["ldr {w0}, [{w}], #4"]
+    for c in range(channels):
+        step += [f"sxtb16 {{h{c}}}, {{w{c}}}", f"sxtb16 {{w{c}}}, {{w{c}}}, ror #8"]
+    for p in range(pixels):
+        step.append("ldrd {x0}, {x1}, [{x}], #8")
+        step += [f"smlad {{a{p * channels + c}}}, {{x0}}, {{h{c}}}, {{a{p * channels + c}}}" for c in range(channels)]
+        step += [f"smlad {{a{p * channels + c}}}, {{x1}}, {{w{c}}}, {{a{p * channels + c}}}" for c in range(channels)]
+    turns, rest = divmod(steps, unroll)
+    lines = step * rest
+    looped = turns > 1
+    if looped:
+        lines += ["1:", *(step * unroll), "vmov {x0}, {end}", "cmp {w}, {x0}", "bne 1b"]
+    else:
+        lines += step * (unroll * turns)
+    temporaries = [f"{k}{c}" for c in range(channels) for k in "wh"] + ["x0", "x1"]
+    return asm_function(name, pixels * channels, ["w", "x", "end"] if looped else ["w", "x"], lines, temporaries, "end" if looped else "")
+
+
+def imported(text: str, body: Stmt) -> Stmt:
+    """Statements that call functions of LLVM IR."""
+    return tirx.AttrStmt(tir.i32(0), "pragma_import_llvm", StringImm(text), body)
+
+
+def called(name: str, *pointers: Expr) -> Stmt:
+    return tirx.Evaluate(tirx.call_extern("void", name, *pointers))
+
+
+def at(buffer: Buffer, index: Expr | int) -> Expr:
+    """The address of an element."""
+    return tirx.address_of(tir.load(buffer, index))
