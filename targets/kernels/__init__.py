@@ -25,6 +25,7 @@ from . import (  # noqa: F401
     generic_reduce,
     grid_sample,
     image_int8,
+    m_conv_rows,
     matmul_int8_rows,
     matmul_rows,
     mve_dense_rows,

@@ -78,3 +78,34 @@ def called(name: str, *pointers: Expr) -> Stmt:
 def at(buffer: Buffer, index: Expr | int) -> Expr:
     """The address of an element."""
     return tirx.address_of(tir.load(buffer, index))
+
+
+def raw_function(name: str, parameters: str, lines: Sequence[str], constraints: str, kinds: str, given: str) -> str:
+    """LLVM IR of a function of nothing but assembly."""
+    text = "\\0A".join(lines)
+    return f'define void @{name}({parameters}) {{\n  %r = call {kinds} asm sideeffect "{text}", "{constraints}"({given})\n  ret void\n}}\n'
+
+
+def widened(name: str, apart: int, together: int) -> str:
+    """`void name(from, to, count, by)`: count times `together` words of bytes, plus `by`, as two words each that lie
+    `apart` words from the next two."""
+    unroll = max(n for n in range(1, 5) if together % n == 0)
+    each = ["ldr $3, [$0], #4", "sxtab16 $4, $6, $3", "sxtab16 $3, $6, $3, ror #8", f"strd $4, $3, [$1], #{apart * 4}"]
+    lines = ["1:", *(each * unroll), "subs $2, #1", "bne 1b"]
+    kinds = "{ ptr, ptr, i32, i32, i32 }"
+    constraints = "=&r,=&r,=&r,=&r,=&r,r,r,0,1,2,~{memory},~{cc}".replace("r,r,0", "r,0")
+    scale = together // unroll
+    head = f"  %n = mul i32 %count, {scale}\n"
+    made = raw_function(
+        name, "ptr %from, ptr %to, i32 %count, i32 %by", lines,
+        "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}", kinds, "ptr %from, ptr %to, i32 %n, i32 %by",
+    ).replace("$6", "$8")
+    return made.replace("{\n", "{\n" + head, 1)
+
+
+def filled(name: str, apart: int) -> str:
+    """`void name(to, count)`: zeros, as `widened` lays them."""
+    lines = ["1:", f"strd $2, $2, [$0], #{apart * 4}", "subs $1, #1", "bne 1b"]
+    return raw_function(
+        name, "ptr %to, i32 %count", lines, "=&r,=&r,0,1,r,~{memory},~{cc}", "{ ptr, i32 }", "ptr %to, i32 %count, i32 0"
+    ).replace("$2, $2", "$4, $4")

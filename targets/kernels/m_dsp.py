@@ -66,3 +66,8 @@ def nearest(x: Expr) -> Expr:
 def words(buffer: Buffer, count: int, word: str) -> tuple[Buffer, Stmt]:
     """A buffer of bytes as words; nothing may write it."""
     return tir.section(buffer, "int32", count, 0, word)
+
+
+def added(x: Expr, value: int) -> Expr:
+    """x + a small number, saturated."""
+    return tirx.call_llvm_pure_intrin("int32", "llvm.sadd.sat.i32", x, tir.i32(value)) if value else x

@@ -56,11 +56,17 @@ def needs_board() -> None:
         pytest.skip("needs gcc-arm-none-eabi and qemu-system-arm")
 
 
-def needs_emulator() -> tuple[str, str]:
-    """A C compiler and an emulator for aarch64; a test without them is skipped."""
-    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
+TOOLS = {
+    "aarch64": ("aarch64-linux-gnu-gcc", "qemu-aarch64-static"),
+    "thumb": ("arm-linux-gnueabihf-gcc", "qemu-arm-static"),  # code for Cortex-M runs as a user's program too
+}
+
+
+def needs_emulator(family: str = "aarch64") -> tuple[str, str]:
+    """A C compiler and an emulator for a family of CPUs; a test without them is skipped."""
+    compiler, emulator = (shutil.which(tool) for tool in TOOLS[family])
     if not compiler or not emulator:
-        pytest.skip("needs a cross compiler and an emulator for aarch64")
+        pytest.skip(f"needs a cross compiler and an emulator for {family}")
     return compiler, emulator
 
 
@@ -73,7 +79,7 @@ def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Pat
     """The kernel's only output, which must not depend on where its buffers lie."""
     from edgec.targets.codegen_llvm import object_bytes
 
-    compiler, emulator = needs_emulator()
+    compiler, emulator = needs_emulator("thumb" if problem.target.triple.startswith("thumb") else "aarch64")
     p = laid(problem, choice)
     made = ROWS[choice.row].emit(p, choice, "kern")
     (folder / "k.o").write_bytes(object_bytes([("kern", made.function)], p.target))
@@ -90,6 +96,9 @@ def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Pat
         source = source.replace(key, text)
     (folder / "main.c").write_text(source)
     (folder / "in").write_bytes(b"".join(a.tobytes() for a in packed))
+    if p.target.triple.startswith("thumb"):  # the linker keeps code for microcontrollers apart by this section
+        tool = compiler.replace("gcc", "objcopy")
+        subprocess.run([tool, "-R", ".ARM.attributes", "k.o"], cwd=folder, check=True)
     subprocess.run([compiler, "-O1", "-static", "-o", "k", "main.c", "k.o", "-lm"], cwd=folder, check=True)
     with (folder / "in").open("rb") as given:
         done = subprocess.run(

@@ -1,0 +1,86 @@
+"""conv_int8_dsp: dense convolutions of signed bytes on Cortex-M with the DSP extension."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .common import ceil_div, layouts_in
+from .conv_shape import Window, conv_window, geometry
+from .m_bytes import DSP, STEP, Tile, activations, after, even, fits, result_layout, unrolled
+
+NAME = "conv_int8_dsp"
+FEW = 3  # input channels up to which bytes are gathered one by one
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    if (fit := fits(problem, *node.args[:2])) is not True:
+        return fit
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    return True if shape.group == 1 else "has groups"
+
+
+def steps_of(w: Window) -> int:
+    """Steps of a window: words of channels, or of columns where there is one channel."""
+    if w.channels_in == 1:
+        return w.height.kernel * ceil_div(w.width.kernel, STEP)
+    return w.taps * ceil_div(w.channels_in, STEP)
+
+
+def tile_of(w: Window) -> Tile:
+    return Tile(min(3, w.pixels), 2, unrolled(steps_of(w)))
+
+
+def weight_layout(w: Window, rank: int, tile: Tile) -> str:
+    """In the order in which the loop reads them: [O/2][kh][kw][I/4][2 outputs][4 inputs], or 4 columns."""
+    if w.channels_in == 1:
+        return f"{'OHIW' if rank == 4 else 'OIW'}{tile.channels}o{STEP}w"
+    return f"{'OHWI' if rank == 4 else 'OWI'}{tile.channels}o{STEP}i"
+
+
+def cycles(w: Window, tile: Tile, each: float) -> float:
+    steps = steps_of(w)
+    few = w.channels_in <= FEW
+    gather = w.height.kernel * (12 + w.width.kernel * (w.channels_in * 4 + 6)) if few else 1.5 * steps * STEP + 20 * w.height.kernel
+    pairs = ceil_div(w.channels_out, tile.channels)
+    work = pairs * (steps * tile.step() + 25 + tile.pixels * tile.channels * each)
+    return w.batch * ceil_div(w.pixels, tile.pixels) * (work + tile.pixels * (gather + 12))
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    x, weight, _ = problem.anchor.args
+    w, rank = geometry(problem), len(x.shape)
+    tile = tile_of(w)
+    out = result_layout(problem.body.outputs[0].type)
+    us = cycles(w, tile, after(problem)) / (problem.target.cpu.ghz * 1e3)
+    plain = {4: ["NHWC", ""], 3: ["NWC", ""]}[rank] if w.channels_in <= FEW else []
+    found = []
+    for layout in [activations(rank), *plain]:
+        layouts = layouts_in(problem, {x: layout, weight: weight_layout(w, rank, tile)}, out)
+        scratch = even(steps_of(w) * tile.pixels * 8, 8)
+        found.append(Choice(NAME, layouts, (out,), (), us, scratch))
+    return found
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .m_conv_emit import Conv
+
+    return Conv(problem, choice, geometry(problem)).emit(symbol)
+
+
+kernel(
+    Row(
+        NAME,
+        frozenset({"Edgec.ConvInteger"}),
+        match,
+        choices,
+        emit,
+        "dense convolution of signed bytes on Cortex-M by smlad",
+        DSP,
+    )
+)
