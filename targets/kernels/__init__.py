@@ -26,6 +26,7 @@ from . import (  # noqa: F401
     grid_sample,
     image_int8,
     m_conv_rows,
+    m_depthwise_rows,
     matmul_int8_rows,
     matmul_rows,
     mve_dense_rows,

@@ -7,6 +7,7 @@ accounted for: sums, two pointers, widened weights, one pair of words of data; w
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from tvm import tirx
 from tvm.ir import StringImm
@@ -109,3 +110,88 @@ def filled(name: str, apart: int) -> str:
     return raw_function(
         name, "ptr %to, i32 %count", lines, "=&r,=&r,0,1,r,~{memory},~{cc}", "{ ptr, i32 }", "ptr %to, i32 %count, i32 0"
     ).replace("$2, $2", "$4, $4")
+
+
+OPAQUE = """define i32 @m_opaque(i32 %x) {
+  %r = call i32 asm sideeffect "", "=r,0"(i32 %x)
+  ret i32 %r
+}
+"""
+
+
+def opaque(value: Expr | int) -> Expr:
+    """A value of which LLVM knows nothing: loops to it stay loops, and code is not doubled for its cases."""
+    return tirx.call_extern("int32", "m_opaque", tir.expr(value))
+
+STAY = """define void @m_stay() {
+  call void asm sideeffect "", ""()
+  ret void
+}
+define ptr @m_half(ptr %x) {
+  %r = getelementptr i8, ptr %x, i32 2
+  ret ptr %r
+}
+"""
+
+
+def stay() -> Stmt:
+    """Nothing, in a loop that LLVM shall not write out."""
+    return called("m_stay")
+
+
+def gathered(name: str, count: int, step: int) -> str:
+    """`void name(from, to)`: `count` bytes that lie `step` apart, as 16 bits side by side."""
+    near = 3 * step < 4096
+    each = 4 if near else 1
+
+    def some(many: int) -> list[str]:
+        if not near:
+            return ["ldrsb $2, [$0]", "add $0, $0, $9", "strh $2, [$1], #2"] * many
+        names = ["$2", "$3", "$4", "$5"][:many]
+        loads = [f"ldrsb {n}, [$0, #{k * step}]" for k, n in enumerate(names)]
+        return [*loads, f"addw $0, $0, #{many * step}" if many * step < 4096 else "add $0, $0, $9", *(f"strh {n}, [$1], #2" for n in names)]
+
+    turns, rest = divmod(count, each)
+    if turns > 2:
+        lines = [f"movw $6, #{turns}", "1:", *some(each), "subs $6, #1", "bne 1b", *some(rest)]
+    else:
+        lines = some(each) * turns + (some(rest) if rest else [])
+    return raw_function(
+        name, "ptr %from, ptr %to", lines, "=&r,=&r,=&r,=&r,=&r,=&r,=&r,0,1,r,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32, i32, i32 }", f"ptr %from, ptr %to, i32 {step * each}",
+    )  # fmt: skip
+
+
+def lines(name: str, part: Any, count: int, stride: int, begins: bool, unroll: int) -> str:
+    """`void name(sums, end, lines ..., first, weights ...)`: sums of pairs of results over some taps of `count` lines.
+
+    `begins`: sums start from `first`, the bits of an integer; else from what they are.
+    """
+    packs = len(part.packs)
+    out = ["o", *(f"x{k}" for k in range(count)), "a0", "a1", "t0", "t1"]
+    names = {n: f"${k}" for k, n in enumerate(out)}
+    at = len(out) + 1 + count
+    for n in ["end", "first", *(f"w{k}" for k in range(count * packs))]:
+        names[n] = f"${at}"
+        at += 1
+    body = ["vmov {a0}, {first}", "vmov {a1}, {first}"] if begins else ["ldrd {a0}, {a1}, [{o}]"]
+    for line in range(count):
+        for word in reversed(range(0, part.words, 2)):
+            two = word + 1 < part.words
+            where = f"[{{x{line}}}, #{word * 4}]" if word else f"[{{x{line}}}], #{stride * 4}"
+            body.append(f"ldrd {{t0}}, {{t1}}, {where}" if two else f"ldr {{t0}}, {where}")
+            for have, result, operation, pack in part.products:
+                if have in (word, word + 1):
+                    w = line * packs + pack
+                    body.append(f"{operation} {{a{result}}}, {{t{have - word}}}, {{w{w}}}, {{a{result}}}")
+    body.append("strd {a0}, {a1}, [{o}], #8")
+    text = ["1:", *(body * unroll), "vmov {t0}, {end}", "cmp {o}, {t0}", "bne 1b"]
+    x = [f"ptr %x{k}" for k in range(count)]
+    w = [f"i32 %w{k}" for k in range(count * packs)]
+    constraints = ["=&r"] * len(out) + [str(k) for k in range(1 + count)] + ["t", "t"] + ["r"] * len(w) + ["~{memory}", "~{cc}"]
+    kinds = "{ " + ", ".join(["ptr"] * (1 + count) + ["i32"] * 4) + " }"
+    made = raw_function(
+        name, ", ".join(["ptr %o", "ptr %end", *x, "float %first", *w]), [t.format(**names) for t in text],
+        ",".join(constraints), kinds, ", ".join(["ptr %o", *x, "float %stop", "float %first", *w]),
+    )  # fmt: skip
+    return made.replace("{\n", "{\n  %whole = ptrtoint ptr %end to i32\n  %stop = bitcast i32 %whole to float\n", 1)

@@ -17,7 +17,7 @@ from .common import ceil_div
 from .common_emit import Frame, emit_kernel
 from .conv_emit import flat_type, source, tap_bounds
 from .conv_shape import Window
-from .m_asm import at, called, dots, filled, imported, widened
+from .m_asm import OPAQUE, at, called, dots, filled, imported, opaque, widened
 from .m_bytes import STEP
 from .m_conv_rows import FEW, steps_of, tile_of
 from .m_dsp import twice
@@ -48,7 +48,7 @@ class Conv:
         )
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
-        text = [dots("m_dots", self.tile.pixels, self.tile.channels, self.steps, self.tile.unroll)]
+        text = [OPAQUE, dots("m_dots", self.tile.pixels, self.tile.channels, self.steps, self.tile.unroll)]
         if not self.few:
             text += [widened("m_widened", self.strided, self.run), filled("m_filled", self.strided)]
         return imported("".join(text), tasks)
@@ -96,7 +96,7 @@ class Conv:
                 work = tir.seq(self.gather(frame, image, row.now, column.now, p), move)
                 return tir.when(t * wide + p < w.pixels, work) if w.pixels % wide else work
 
-            gathered = tir.loop(wide + frame.zero, pixel, "p") if wide > 1 else pixel(tir.i32(0))
+            gathered = tir.loop(opaque(wide), pixel, "p") if wide > 1 else pixel(tir.i32(0))
             return tir.seq(gathered, self.channels(frame, image, t))
 
         tiles = ceil_div(w.pixels, wide)
@@ -116,9 +116,11 @@ class Conv:
             inside = tirx.And(y >= 0, y < self.w.height.size)
             last = tirx.Select(inside, high, low) if self.padded else high
             end, bind_end = tir.let(last, "end")
-            return tir.seq(bind, bind_end, each(frame, image, y, column, p, kh, low, end))
+            begin, bind_begin = tir.let(opaque(low), "begin")
+            return tir.seq(bind, bind_begin, bind_end, each(frame, image, y, column, p, kh, begin, end))
 
-        lines = tir.loop(self.w.height.kernel + frame.zero, line, "kh") if self.w.height.kernel > 1 else line(tir.i32(0))
+        rows = self.w.height.kernel
+        lines = tir.loop(opaque(rows), line, "kh") if rows > 1 else line(tir.i32(0))
         return tir.seq(bind_low, bind_high, lines)
 
     def line(
@@ -180,7 +182,7 @@ class Conv:
         def nothing(kw: Expr, c: int) -> Expr:
             return tir.lit(0, "int16")
 
-        copy = over(low, tirx.max(end - low, 0) + frame.zero, load)
+        copy = over(low, tirx.max(end - low, 0), load)
         if not self.padded:
             return tir.seq(declared, copy)
         return tir.seq(declared, over(tir.i32(0), low, nothing), copy, over(end, w.width.kernel - end, nothing))

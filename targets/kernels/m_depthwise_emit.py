@@ -1,0 +1,165 @@
+"""TensorIR of depthwise int8 convolutions on Cortex-M: a channel's lines come into a ring, and leave it as sums.
+
+Lines hold the bytes as they are, and zero points outside of the image; what zero points add to the sums is taken from the
+bias once for each channel.
+"""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from edgec.compiler.ir import Type, Value
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Buffer, Expr, Stmt
+
+from .common import ceil_div
+from .common_emit import Frame, emit_kernel
+from .conv_shape import Window
+from .m_asm import OPAQUE, STAY, at, called, gathered, imported, lines, opaque, stay
+from .m_depthwise_rows import Chunk, plan_of
+from .m_dsp import twice
+from .m_tail import bind_rescales, dense
+
+STEP = 4
+
+
+class Depthwise:
+    """Emits one kernel; a task is an image."""
+
+    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+        self.problem, self.choice, self.w = problem, choice, w
+        self.x, self.weight, self.bias = problem.anchor.args
+        self.anchor = problem.anchor.results[0]
+        self.rank = len(self.anchor.shape)
+        self.zero = int(str(full_attrs(problem.anchor)["zero"]))
+        self.plan = plan_of(w)
+        self.stored = ceil_div(w.channels_in, STEP) * STEP
+
+    def emit(self, symbol: str) -> Emitted:
+        scratch = [("scratch", "int32", self.plan.scratch, 0)]
+        return emit_kernel(self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around)
+
+    def view(self, value: Value) -> Type:
+        return value.type if value in (self.x, self.weight) else dense(value.type)
+
+    @property
+    def passes(self) -> list[tuple[Chunk, int, int]]:
+        """What is multiplied at a time: taps of lines first .. first + count - 1."""
+        found = []
+        for part in self.plan.chunks:
+            many, total = self.plan.together(part), self.plan.across.kernel
+            found += [(part, k, min(many, total - k)) for k in range(0, total, many)]
+        return found
+
+    def around(self, frame: Frame, tasks: Stmt) -> Stmt:
+        step = self.stored * (self.w.width.size if self.plan.swapped else 1)
+        text = [OPAQUE, STAY, gathered("m_gathered", self.plan.along.size, step)]
+        pairs = self.plan.results // 2
+        for k, (part, _, count) in enumerate(self.passes):
+            unroll = 2 if pairs % 2 == 0 and len(part.products) * count <= 16 else 1
+            text.append(lines(f"m_lines{k}", part, count, self.plan.along.stride, k == 0, unroll))
+        return imported("".join(text), tasks)
+
+    def task(self, frame: Frame, image: Expr) -> Stmt:
+        bind_rescales(frame.body)
+        fill = tir.loop(
+            self.plan.scratch - self.plan.results,
+            lambda i: tir.seq(stay(), tir.store(frame.parts[0], tir.i32(twice(self.zero)), i + self.plan.results)),
+            "i",
+        )
+        return tir.seq(fill, tir.loop(self.w.channels_in, lambda c: self.channel(frame, image, c), "c"))
+
+    def channel(self, frame: Frame, image: Expr, c: Expr) -> Stmt:
+        plan, scratch = self.plan, frame.parts[0]
+        data, declared = tir.flat(frame.places[self.x].buffer)
+        weights, declared_weights = tir.flat(frame.places[self.weight].buffer)
+        taps = self.w.taps
+        binds: list[Stmt] = []
+        tap: list[Expr] = []
+        for k in range(taps):
+            value, bind = tir.let(tirx.Cast("int32", tir.load(weights, c * taps + k)), "w")
+            binds.append(bind)
+            tap.append(value)
+        bias = frame.body.at(self.bias, (c if self.bias.shape[0] > 1 else tir.i32(0),))
+        if self.zero:
+            total = tap[0]
+            for other in tap[1:]:
+                total = total + other
+            bias = bias - total * self.zero
+        first, bind_first = tir.let(tirx.reinterpret("float32", bias), "first")
+        binds.append(bind_first)
+        packs: list[list[Expr]] = []
+        for part, low, count in self.passes:
+            found = []
+            for line in range(low, low + count):
+                for a, b in part.packs:
+                    value, bind = tir.let(self.pack(tap, line, a, b), "pair")
+                    binds.append(bind)
+                    found.append(value)
+            packs.append(found)
+        following = tir.Cell("int32", "following")
+
+        def result(o: Expr) -> Stmt:
+            start = o * plan.across.stride - plan.across.pad
+            last = tirx.min(start + (plan.across.kernel - 1) * plan.across.dilation, plan.across.size - 1)
+            more = tir.repeat(
+                following.now <= last,
+                tir.seq(
+                    called("m_gathered", at(data, self.offset(image, following.now) + c), self.place(scratch, following.now & (plan.lines - 1), plan.along.pad)),
+                    following.add(1),
+                ),
+            )
+            skip = following.set(tirx.max(following.now, start)) if plan.across.stride > plan.across.kernel else None
+            return tir.seq(skip, more, self.sums(scratch, start, first, packs), self.finish(frame, image, c, o))
+
+        return tir.seq(
+            declared, declared_weights, binds, following.made, following.set(0),
+            tir.loop(plan.across.out, result, "o"),
+        )  # fmt: skip
+
+    def pack(self, tap: list[Expr], line: int, a: int | None, b: int | None) -> Expr:
+        """Two taps of a line in one word."""
+        low = tir.i32(0) if a is None else self.tap(tap, line, a) & 0xFFFF
+        return low if b is None else low | tirx.shift_left(self.tap(tap, line, b), tir.i32(16))
+
+    def tap(self, tap: list[Expr], line: int, k: int) -> Expr:
+        return tap[k * self.w.width.kernel + line if self.plan.swapped else line * self.w.width.kernel + k]
+
+    def offset(self, image: Expr, line: Expr) -> Expr:
+        """Where a line's first element of channel 0 lies."""
+        base = image * (self.w.height.size * self.w.width.size * self.stored)
+        return base + line * (self.stored * (1 if self.plan.swapped else self.w.width.size))
+
+    def place(self, scratch: Buffer, slot: Expr, element: int) -> Expr:
+        """Address of an element of a line of the ring."""
+        halves = tirx.address_of(tir.load(scratch, slot * (self.plan.line // 2) + (self.plan.results + element // 2)))
+        return halves if element % 2 == 0 else tirx.call_extern("handle", "m_half", halves)
+
+    def sums(self, scratch: Buffer, start: Expr, first: Expr, packs: list[list[Expr]]) -> Stmt:
+        """The sums of a line of results."""
+        plan = self.plan
+        parts: list[Stmt] = []
+        ends = at(scratch, plan.results)
+        for k, ((part, low, count), weights) in enumerate(zip(self.passes, packs, strict=True)):
+            pointers = []
+            for line in range(low, low + count):
+                y = start + line * plan.across.dilation
+                inside = tirx.And(y >= 0, y < plan.across.size)
+                slot, bind = tir.let(tirx.Select(inside, y & (plan.lines - 1), tir.i32(plan.lines)), "slot")
+                parts.append(bind)
+                pointers.append(self.place(scratch, slot, part.first * plan.along.dilation))
+            parts.append(called(f"m_lines{k}", at(scratch, 0), ends, *pointers, first, *weights))
+        return tir.seq(parts)
+
+    def finish(self, frame: Frame, image: Expr, c: Expr, o: Expr) -> Stmt:
+        def one(i: Expr) -> Stmt:
+            frame.body.bind(self.anchor, lambda _: tir.load(frame.parts[0], i))
+            spot = (i, o) if self.plan.swapped else (o, i)
+            return frame.store((image, c, *(spot if self.rank == 4 else spot[1:])))
+
+        total = self.plan.along.out
+        many, rest = divmod(total, 2)
+        turns = tir.loop(many, lambda k: tir.seq(stay(), one(k * 2), one(k * 2 + 1)), "i") if many else None
+        return tir.seq(turns, one(tir.i32(total - 1)) if rest else None)
