@@ -195,3 +195,20 @@ def lines(name: str, part: Any, count: int, stride: int, begins: bool, unroll: i
         ",".join(constraints), kinds, ", ".join(["ptr %o", *x, "float %stop", "float %first", *w]),
     )  # fmt: skip
     return made.replace("{\n", "{\n  %whole = ptrtoint ptr %end to i32\n  %stop = bitcast i32 %whole to float\n", 1)
+
+
+def few_widened(name: str, apart: int, channels: int, taps: int) -> str:
+    """`void name(from, to, count, by)`: as `widened`, of `count` pixels of two or three bytes that lie side by side; with one
+    channel, of `taps` bytes. The last word takes no byte beyond.
+    """
+    put = ["sxtab16 $4, $8, $3", "sxtab16 $3, $8, $3, ror #8", f"strd $4, $3, [$1], #{apart * 4}"]
+    tails = {1: ["ldrb $3, [$0]"], 2: ["ldrh $3, [$0]"], 3: ["ldrb $4, [$0, #2]", "ldrh $3, [$0]", "orr $3, $3, $4, lsl #16"]}
+    if channels == 1:
+        whole, rest = divmod(taps, 4)
+        lines = ["ldr $3, [$0], #4", *put] * whole + ([*tails[rest], *put] if rest else [])
+    else:
+        lines = ["subs $2, #1", "beq 2f", "1:", f"ldr $3, [$0], #{channels}", *put, "subs $2, #1", "bne 1b", "2:", *tails[channels], *put]
+    return raw_function(
+        name, "ptr %from, ptr %to, i32 %count, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32 }", "ptr %from, ptr %to, i32 %count, i32 %by",
+    )  # fmt: skip

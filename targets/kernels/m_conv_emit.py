@@ -17,9 +17,9 @@ from .common import ceil_div
 from .common_emit import Frame, emit_kernel
 from .conv_emit import flat_type, source, tap_bounds
 from .conv_shape import Window
-from .m_asm import OPAQUE, at, called, dots, filled, imported, opaque, widened
+from .m_asm import OPAQUE, at, called, dots, few_widened, filled, imported, opaque, widened
 from .m_bytes import STEP
-from .m_conv_rows import FEW, steps_of, tile_of
+from .m_conv_rows import FEW, side_by_side, steps_of, tile_of
 from .m_dsp import twice
 from .m_tail import bind_rescales, dense
 
@@ -37,7 +37,7 @@ class Conv:
         attrs = full_attrs(problem.anchor)
         self.zero = int(str(attrs["zero"]))
         self.tile, self.steps = tile_of(w), steps_of(w)
-        self.few = w.channels_in <= FEW
+        self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
         self.words = ceil_div(w.channels_in, STEP)  # of a pixel of the input
         self.strided = self.tile.pixels * PAIR  # words from a step of a pixel to its next
 
@@ -50,13 +50,21 @@ class Conv:
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         text = [OPAQUE, dots("m_dots", self.tile.pixels, self.tile.channels, self.steps, self.tile.unroll)]
         if not self.few:
-            text += [widened("m_widened", self.strided, self.run), filled("m_filled", self.strided)]
+            text.append(widened("m_widened", self.strided, self.run))
+        elif self.bytes_joined:
+            text.append(few_widened("m_widened", self.strided, self.w.channels_in, self.w.width.kernel))
+        text.append(filled("m_filled", self.strided))
         return imported("".join(text), tasks)
 
     @property
     def joined(self) -> bool:
         """Whether the columns of a window lie side by side."""
         return self.w.width.dilation == 1
+
+    @property
+    def bytes_joined(self) -> bool:
+        """Whether the channels of few, and the columns of a window, lie side by side without padding."""
+        return self.few and self.joined and side_by_side(self.w, self.x.type.layout)
 
     @property
     def run(self) -> int:
@@ -183,9 +191,32 @@ class Conv:
             return tir.lit(0, "int16")
 
         copy = over(low, tirx.max(end - low, 0), load)
+        slow = tir.seq(over(tir.i32(0), low, nothing), copy, over(end, w.width.kernel - end, nothing)) if self.padded else copy
+        if not self.bytes_joined:
+            return tir.seq(declared, slow)
+        data, declared_data = tir.flat(place.buffer)
+        whole = across * self.strided
+        to = at(frame.parts[0], kh * whole + p * PAIR)
+
+        def fast(first: Expr, count: Expr) -> Stmt:
+            pixel = (image * w.height.size + y) * w.width.size + source(w.width, column, first)
+            target = to if w.channels_in == 1 else at(frame.parts[0], kh * whole + first * self.strided + p * PAIR)
+            return called("m_widened", at(data, pixel * w.channels_in), target, count, twice(-self.zero))
+
+        heads = [declared, declared_data]
         if not self.padded:
-            return tir.seq(declared, copy)
-        return tir.seq(declared, over(tir.i32(0), low, nothing), copy, over(end, w.width.kernel - end, nothing))
+            return tir.seq(heads, fast(tir.i32(0), tir.i32(w.width.kernel)))
+
+        def blank(start: Expr, stop: Expr) -> Stmt:
+            place = at(frame.parts[0], kh * whole + start * self.strided + p * PAIR)
+            return tir.when(start < stop, called("m_filled", place, stop - start))
+
+        if w.channels_in > 1:
+            some = tir.when(low < end, fast(low, end - low))
+            return tir.seq(heads, blank(tir.i32(0), low), some, blank(end, tir.i32(w.width.kernel)))
+        inside = tirx.And(low.equal(0), end.equal(w.width.kernel))
+        nothing_here = called("m_filled", to, tir.i32(across))
+        return tir.seq(heads, tir.when(inside, fast(tir.i32(0), tir.i32(1)), tir.when(low >= end, nothing_here, slow)))
 
     # -- sums --------------------------------------------------------------------------------------------------------
 

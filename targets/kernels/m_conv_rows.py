@@ -43,10 +43,16 @@ def weight_layout(w: Window, rank: int, tile: Tile) -> str:
     return f"{'OHWI' if rank == 4 else 'OWI'}{tile.channels}o{STEP}i"
 
 
-def cycles(w: Window, tile: Tile, each: float) -> float:
+def side_by_side(w: Window, layout: str) -> bool:
+    """Whether channels lie side by side without padding."""
+    return layout in ("NHWC", "NWC") or (w.channels_in == 1 and not layout.endswith("c"))
+
+
+def cycles(w: Window, tile: Tile, each: float, layout: str) -> float:
     steps = steps_of(w)
-    few = w.channels_in <= FEW
-    gather = w.height.kernel * (12 + w.width.kernel * (w.channels_in * 4 + 6)) if few else 1.5 * steps * STEP + 20 * w.height.kernel
+    gather = 1.5 * steps * STEP + 22 * w.height.kernel
+    if w.channels_in <= FEW and not layout.endswith("c") and not side_by_side(w, layout):
+        gather = w.height.kernel * (12 + w.width.kernel * (w.channels_in * 9 + 6))
     pairs = ceil_div(w.channels_out, tile.channels)
     work = pairs * (steps * tile.step() + 25 + tile.pixels * tile.channels * each)
     return w.batch * ceil_div(w.pixels, tile.pixels) * (work + tile.pixels * (gather + 12))
@@ -57,11 +63,11 @@ def choices(problem: Problem) -> Sequence[Choice]:
     w, rank = geometry(problem), len(x.shape)
     tile = tile_of(w)
     out = result_layout(problem.body.outputs[0].type)
-    us = cycles(w, tile, after(problem)) / (problem.target.cpu.ghz * 1e3)
     plain = {4: ["NHWC", ""], 3: ["NWC", ""]}[rank] if w.channels_in <= FEW else []
     found = []
     for layout in [activations(rank), *plain]:
         layouts = layouts_in(problem, {x: layout, weight: weight_layout(w, rank, tile)}, out)
+        us = cycles(w, tile, after(problem), layout) / (problem.target.cpu.ghz * 1e3)
         scratch = even(steps_of(w) * tile.pixels * 8, 8)
         found.append(Choice(NAME, layouts, (out,), (), us, scratch))
     return found
