@@ -18,6 +18,7 @@ from .common_emit import Frame, emit_kernel
 from .conv_emit import flat_type, source, tap_bounds
 from .conv_shape import Window
 from .m_asm import OPAQUE, at, called, dots, few_widened, filled, imported, opaque, widened
+from .m_blocks import blocks, plain_rescale
 from .m_bytes import STEP
 from .m_conv_rows import FEW, side_by_side, steps_of, tile_of
 from .m_dsp import twice
@@ -39,6 +40,7 @@ class Conv:
         self.tile, self.steps = tile_of(w), steps_of(w)
         self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
         self.words = ceil_div(w.channels_in, STEP)  # of a pixel of the input
+        self.plain = plain_rescale(problem) if self.anchor.shape[1] % self.tile.channels == 0 else None
         self.strided = self.tile.pixels * PAIR  # words from a step of a pixel to its next
 
     def emit(self, symbol: str) -> Emitted:
@@ -48,13 +50,27 @@ class Conv:
         )
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
-        text = [OPAQUE, dots("m_dots", self.tile.pixels, self.tile.channels, self.steps, self.tile.unroll)]
+        t = self.tile
+        if self.plain:
+            text = [OPAQUE, blocks("m_blocks", t.pixels, t.channels, self.steps, t.unroll, self.plain[1], self.out_pixel, short=self.short)]
+        else:
+            text = [OPAQUE, dots("m_dots", t.pixels, t.channels, self.steps, t.unroll)]
         if not self.few:
             text.append(widened("m_widened", self.strided, self.run))
         elif self.bytes_joined:
             text.append(few_widened("m_widened", self.strided, self.w.channels_in, self.w.width.kernel))
         text.append(filled("m_filled", self.strided))
         return imported("".join(text), tasks)
+
+    @property
+    def out_pixel(self) -> int:
+        """Bytes from a pixel of the result to the next."""
+        return ceil_div(self.w.channels_out, STEP) * STEP
+
+    @property
+    def short(self) -> bool:
+        """Whether the last tile of an image has fewer pixels."""
+        return self.w.pixels % self.tile.pixels > 0
 
     @property
     def joined(self) -> bool:
@@ -224,6 +240,8 @@ class Conv:
         w, tile = self.w, self.tile
         data, declared = tir.flat(frame.places[self.weight].buffer)
         size = self.steps * STEP * tile.channels
+        if self.plain:
+            return tir.seq(declared, self.all_channels(frame, image, t, data, size * (w.channels_out // tile.channels)))
 
         full, rest = divmod(w.channels_out, tile.channels)
         parts: list[Stmt] = [declared]
@@ -232,6 +250,20 @@ class Conv:
         if rest:
             parts.append(self.block(frame, image, t, tir.i32(full), rest, data, size))
         return tir.seq(parts)
+
+    def all_channels(self, frame: Frame, image: Expr, t: Expr, data: Buffer, size: int) -> Stmt:
+        """Where only a Rescale follows."""
+        assert self.plain is not None
+        scratch, wide, total = frame.parts[0], self.tile.pixels, self.w.pixels
+        out, declared = tir.flat(frame.place.buffer)
+        pixel = image * total + t * wide
+        left = total - t * wide
+        offsets = [tirx.Select(left > p, tir.i32(p * self.out_pixel), tir.i32(0)) for p in range(1, wide)] if self.short else []
+        flat = [tir.flat(frame.places[v].buffer) for v in (self.bias, self.plain[0])]
+        return tir.seq(declared, [d for _, d in flat], called(
+            "m_blocks", at(data, 0), at(data, size), at(scratch, 0), at(scratch, self.steps * self.strided),
+            *(at(b, 0) for b, _ in flat), at(out, pixel * self.out_pixel), *offsets,
+        ))  # fmt: skip
 
     def block(self, frame: Frame, image: Expr, t: Expr, block: Expr, count: int, data: Buffer, size: int) -> Stmt:
         """The sums of some channels, and what follows them."""
