@@ -197,12 +197,50 @@ def lines(name: str, part: Any, count: int, stride: int, begins: bool, unroll: i
     return made.replace("{\n", "{\n  %whole = ptrtoint ptr %end to i32\n  %stop = bitcast i32 %whole to float\n", 1)
 
 
+TAILS = {1: ["ldrb $3, [$0]"], 2: ["ldrh $3, [$0]"], 3: ["ldrb $4, [$0, #2]", "ldrh $3, [$0]", "orr $3, $3, $4, lsl #16"]}
+
+
+def _put(apart: int) -> list[str]:
+    """Four bytes in $3, plus $9, to where $1 points."""
+    return ["sxtab16 $4, $9, $3", "sxtab16 $3, $9, $3, ror #8", f"strd $4, $3, [$1], #{apart * 4}"]
+
+
+def _line(apart: int, channels: int, taps: int) -> tuple[list[str], int]:
+    """All columns of a row of a window, and the bytes by which its pointer moves on. Few channels take no byte beyond."""
+    word = ["ldr $3, [$0], #4", *_put(apart)]
+    if channels > 3:
+        words = taps * (-(-channels // 4))
+        turns, rest = divmod(words, 4)
+        if turns < 2:
+            return word * words, words * 4
+        return [f"mov $5, #{turns}", "1:", *(word * 4), "subs $5, #1", "bne 1b", *(word * rest)], words * 4
+    if channels == 1:
+        whole, rest = divmod(taps, 4)
+        return [*(word * whole), *([*TAILS[rest], *_put(apart)] if rest else [])], whole * 4
+    each = [f"ldr $3, [$0], #{channels}", *_put(apart)]
+    return [*(each * (taps - 1)), *TAILS[channels], *_put(apart)], (taps - 1) * channels
+
+
+def window(name: str, apart: int, channels: int, taps: int, rows: int, pitch: int) -> str:
+    """`void name(from, to, by)`: a whole window, as `widened`; its rows lie `pitch` bytes apart."""
+    line, moved = _line(apart, channels, taps)
+    if rows == 1:
+        lines = line
+    else:
+        on = pitch - moved
+        step = [f"addw $0, $0, #{on}"] if 0 <= on < 4096 else [f"movw $3, #{on & 0xFFFF}", f"movt $3, #{on >> 16 & 0xFFFF}", "add $0, $0, $3"]
+        lines = [f"mov $2, #{rows}", "3:", *line, *step, "subs $2, #1", "bne 3b"]
+    return raw_function(
+        name, "ptr %from, ptr %to, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32, i32 }", "ptr %from, ptr %to, i32 0, i32 %by",
+    )  # fmt: skip
+
+
 def few_widened(name: str, apart: int, channels: int, taps: int) -> str:
     """`void name(from, to, count, by)`: as `widened`, of `count` pixels of two or three bytes that lie side by side; with one
     channel, of `taps` bytes. The last word takes no byte beyond.
     """
-    put = ["sxtab16 $4, $8, $3", "sxtab16 $3, $8, $3, ror #8", f"strd $4, $3, [$1], #{apart * 4}"]
-    tails = {1: ["ldrb $3, [$0]"], 2: ["ldrh $3, [$0]"], 3: ["ldrb $4, [$0, #2]", "ldrh $3, [$0]", "orr $3, $3, $4, lsl #16"]}
+    put, tails = [line.replace("$9", "$8") for line in _put(apart)], TAILS
     if channels == 1:
         whole, rest = divmod(taps, 4)
         lines = ["ldr $3, [$0], #4", *put] * whole + ([*tails[rest], *put] if rest else [])

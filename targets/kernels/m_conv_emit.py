@@ -17,7 +17,7 @@ from .common import ceil_div
 from .common_emit import Frame, emit_kernel
 from .conv_emit import flat_type, source, tap_bounds
 from .conv_shape import Window
-from .m_asm import OPAQUE, at, called, dots, few_widened, filled, imported, opaque, widened
+from .m_asm import OPAQUE, at, called, dots, few_widened, filled, imported, opaque, widened, window
 from .m_blocks import blocks, plain_rescale
 from .m_bytes import STEP
 from .m_conv_rows import FEW, side_by_side, steps_of, tile_of
@@ -55,11 +55,17 @@ class Conv:
             text = [OPAQUE, blocks("m_blocks", t.pixels, t.channels, self.steps, t.unroll, self.plain[1], self.out_pixel, short=self.short)]
         else:
             text = [OPAQUE, dots("m_dots", t.pixels, t.channels, self.steps, t.unroll)]
-        if not self.few:
-            text.append(widened("m_widened", self.strided, self.run))
-        elif self.bytes_joined:
-            text.append(few_widened("m_widened", self.strided, self.w.channels_in, self.w.width.kernel))
-        text.append(filled("m_filled", self.strided))
+        w = self.w
+        if self.at_once:
+            pitch = w.width.size * w.height.dilation * (w.channels_in if self.few else self.words * STEP)
+            channels = w.channels_in if self.few else self.words * STEP
+            text.append(window("m_window", self.strided, channels, w.width.kernel, w.height.kernel, pitch))
+        if self.padded or not self.at_once:
+            if not self.few:
+                text.append(widened("m_widened", self.strided, self.words))
+            elif self.bytes_joined:
+                text.append(few_widened("m_widened", self.strided, w.channels_in, w.width.kernel))
+            text.append(filled("m_filled", self.strided))
         return imported("".join(text), tasks)
 
     @property
@@ -83,11 +89,9 @@ class Conv:
         return self.few and self.joined and side_by_side(self.w, self.x.type.layout)
 
     @property
-    def run(self) -> int:
-        """Words that always come together."""
-        if self.joined and not self.padded:
-            return self.words * self.w.width.kernel
-        return self.words
+    def at_once(self) -> bool:
+        """Whether a window inside of the image can be widened by one call."""
+        return self.bytes_joined if self.few else self.joined
 
     @property
     def padded(self) -> bool:
@@ -124,12 +128,33 @@ class Conv:
             return tir.seq(gathered, self.channels(frame, image, t))
 
         tiles = ceil_div(w.pixels, wide)
-        return tir.seq(row.made, column.made, row.set(0), column.set(0), tir.loop(tiles, one, "tile"))
+        return tir.seq(row.made, column.made, row.set(0), column.set(0), tir.loop(opaque(tiles), one, "tile"))
 
     # -- windows -----------------------------------------------------------------------------------------------------
 
     def gather(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
         """The window of a pixel, widened, into its place in scratch."""
+        if not self.at_once:
+            return self.by_lines(frame, image, row, column, p)
+        w = self.w
+        data, declared = tir.flat(frame.places[self.x].buffer)
+        y, x = source(w.height, row, 0), source(w.width, column, 0)
+        pixel = (image * w.height.size + y) * w.width.size + x
+        stored = w.channels_in if self.few else self.words * STEP
+        whole = called("m_window", at(data, pixel * stored), at(frame.parts[0], p * PAIR), twice(-self.zero))
+        if not self.padded:
+            return tir.seq(declared, whole)
+        inside: Expr = tir.lit(True, "bool")
+        for axis, first in ((w.height, y), (w.width, x)):
+            last = axis.size - 1 - (axis.kernel - 1) * axis.dilation
+            if axis.pad:
+                inside = tirx.And(inside, first >= 0)
+            if not axis.inside(axis.out - 1, axis.kernel - 1):
+                inside = tirx.And(inside, first <= last)
+        return tir.seq(declared, tir.when(inside, whole, self.by_lines(frame, image, row, column, p)))
+
+    def by_lines(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
+        """The same row by row, with zeros for what lies outside."""
         low, high = tap_bounds(self.w.width, column) if self.padded else (tir.i32(0), tir.i32(self.w.width.kernel))
         low, bind_low = tir.let(low, "low")
         high, bind_high = tir.let(high, "high")
@@ -161,10 +186,6 @@ class Conv:
             place = (base + source(w.width, column, kw)) * (self.words * STEP)
             to = first + kw * (self.words * self.strided)
             return called("m_widened", at(data, place), at(scratch, to), count, by)
-
-        if not self.padded and self.joined:
-            place = (base + source(w.width, column, 0)) * (self.words * STEP)
-            return tir.seq(declared, called("m_widened", at(data, place), at(scratch, first), tir.i32(1), by))
 
         def blank(start: Expr, stop: Expr) -> Stmt:
             to = first + start * (self.words * self.strided)
@@ -246,7 +267,7 @@ class Conv:
         full, rest = divmod(w.channels_out, tile.channels)
         parts: list[Stmt] = [declared]
         if full:
-            parts.append(tir.loop(full, lambda b: self.block(frame, image, t, b, tile.channels, data, size), "block"))
+            parts.append(tir.loop(opaque(full), lambda b: self.block(frame, image, t, b, tile.channels, data, size), "block"))
         if rest:
             parts.append(self.block(frame, image, t, tir.i32(full), rest, data, size))
         return tir.seq(parts)

@@ -65,11 +65,11 @@ class Depthwise:
     def task(self, frame: Frame, image: Expr) -> Stmt:
         bind_rescales(frame.body)
         fill = tir.loop(
-            self.plan.scratch - self.plan.results,
+            opaque(self.plan.scratch - self.plan.results),
             lambda i: tir.seq(stay(), tir.store(frame.parts[0], tir.i32(twice(self.zero)), i + self.plan.results)),
             "i",
         )
-        return tir.seq(fill, tir.loop(self.w.channels_in, lambda c: self.channel(frame, image, c), "c"))
+        return tir.seq(fill, tir.loop(opaque(self.w.channels_in), lambda c: self.channel(frame, image, c), "c"))
 
     def channel(self, frame: Frame, image: Expr, c: Expr) -> Stmt:
         plan, scratch = self.plan, frame.parts[0]
@@ -116,7 +116,7 @@ class Depthwise:
 
         return tir.seq(
             declared, declared_weights, binds, following.made, following.set(0),
-            tir.loop(plan.across.out, result, "o"),
+            tir.loop(opaque(plan.across.out), result, "o"),
         )  # fmt: skip
 
     def pack(self, tap: list[Expr], line: int, a: int | None, b: int | None) -> Expr:
