@@ -15,8 +15,6 @@ from tvm.ir import StringImm
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-STEP = 4  # products of a pixel and a channel in a step
-
 
 def asm_function(
     name: str, sums: int, pointers: Sequence[str], lines: Sequence[str], temporaries: Sequence[str], end: str = ""
@@ -45,26 +43,6 @@ def asm_function(
         body.append(f"  %o{i} = extractvalue {result} %r, {i}\n  store i32 %o{i}, ptr %p{i}")
     parameters = ", ".join(["ptr %sums", *(f"ptr %{p}" for p in pointers)])
     return f"define void @{name}({parameters}) {{\n" + "\n".join(body) + "\n  ret void\n}\n"
-
-
-def dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
-    """Sums of `pixels` x `channels`: a step takes a word of weights of each channel, and two words of each pixel."""
-    step = ["ldrd {w0}, {w1}, [{w}], #8"] if channels == 2 else ["ldr {w0}, [{w}], #4"]
-    for c in range(channels):
-        step += [f"sxtb16 {{h{c}}}, {{w{c}}}", f"sxtb16 {{w{c}}}, {{w{c}}}, ror #8"]
-    for p in range(pixels):
-        step.append("ldrd {x0}, {x1}, [{x}], #8")
-        step += [f"smlad {{a{p * channels + c}}}, {{x0}}, {{h{c}}}, {{a{p * channels + c}}}" for c in range(channels)]
-        step += [f"smlad {{a{p * channels + c}}}, {{x1}}, {{w{c}}}, {{a{p * channels + c}}}" for c in range(channels)]
-    turns, rest = divmod(steps, unroll)
-    lines = step * rest
-    looped = turns > 1
-    if looped:
-        lines += ["1:", *(step * unroll), "vmov {x0}, {end}", "cmp {w}, {x0}", "bne 1b"]
-    else:
-        lines += step * (unroll * turns)
-    temporaries = [f"{k}{c}" for c in range(channels) for k in "wh"] + ["x0", "x1"]
-    return asm_function(name, pixels * channels, ["w", "x", "end"] if looped else ["w", "x"], lines, temporaries, "end" if looped else "")
 
 
 def imported(text: str, body: Stmt) -> Stmt:

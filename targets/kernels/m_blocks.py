@@ -14,6 +14,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Problem
 
 from .common import input_index
+from .m_asm import asm_function
 
 FREE = 10  # s0 .. s9 hold multipliers and sums
 FLOATS = ("bias", "factors", "out", "begin", "end", "stop")  # moved on: the first three
@@ -108,6 +109,16 @@ def sums(pixels: int, channels: int, steps: int, unroll: int, direct: bool) -> l
     if turns < 2:
         return one * steps
     return [*(one * rest), "1:", *(one * unroll), "vmov {x0}, {end}", "cmp {x}, {x0}", "bne 1b"]
+
+
+def dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
+    """LLVM IR of `void name(sums, weights, data [, end of data])`: the sums of a block alone."""
+    lines = sums(pixels, channels, steps, unroll, False)
+    looped = steps // unroll >= 2
+    return asm_function(
+        name, pixels * channels, ["w", "x", *(["end"] if looped else [])], lines,
+        ["w0", "h0", "w1", "h1", "x0", "x1"], "end" if looped else "",
+    )  # fmt: skip
 
 
 def finish(pixels: int, channels: int, limits: Limits, apart: int, short: bool) -> list[str]:

@@ -21,7 +21,7 @@ PARAMETERS = ("Edgec.Table", "QuantizeLinear", "DequantizeLinear")  # whose othe
 DSP = frozenset({"DSP"})
 
 
-def fits(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
+def operands_fit(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
     """True where the operands are signed bytes that the kernel reads as they lie."""
     if not problem.target.triple.startswith("thumb"):
         return "is for Cortex-M"
@@ -29,6 +29,13 @@ def fits(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
         return "multiplies signed bytes"
     if any(input_index(problem.body, v) < 0 for v in (x, w)):
         return "reads an operand through a computation"
+    return True
+
+
+def fits(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
+    """The same of a convolution, whose pixels can be counted through."""
+    if (fit := operands_fit(problem, x, w)) is not True:
+        return fit
     fit = epilogue_fits(problem)
     return fit if fit is not True else pixels_are_one_axis(problem)
 

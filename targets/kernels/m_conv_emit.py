@@ -8,7 +8,6 @@ from __future__ import annotations
 from tvm import tirx
 
 from edgec.compiler.ir import Type, Value
-from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
@@ -17,10 +16,10 @@ from .common import ceil_div
 from .common_emit import Frame, emit_kernel
 from .conv_emit import flat_type, source, tap_bounds
 from .conv_shape import Window
-from .m_asm import OPAQUE, at, called, dots, few_widened, filled, imported, opaque, widened, window
-from .m_blocks import blocks, plain_rescale
-from .m_bytes import STEP
-from .m_conv_rows import FEW, side_by_side, steps_of, tile_of
+from .m_asm import OPAQUE, at, called, few_widened, filled, imported, opaque, widened, window
+from .m_blocks import blocks, dots, plain_rescale
+from .m_bytes import STEP, Tile
+from .m_conv_rows import FEW, side_by_side, steps_of
 from .m_dsp import twice
 from .m_tail import bind_rescales, dense
 
@@ -30,21 +29,21 @@ PAIR = 2  # words that four bytes become
 class Conv:
     """Emits one kernel; a task is an image."""
 
-    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
-        self.problem, self.choice, self.w = problem, choice, w
+    direct = False  # whether data are read as bytes, without scratch
+
+    def __init__(self, problem: Problem, choice: Choice, w: Window, tile: Tile, zero: int) -> None:
+        self.problem, self.choice, self.w, self.tile, self.zero = problem, choice, w, tile, zero
         self.x, self.weight, self.bias = problem.anchor.args
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
-        attrs = full_attrs(problem.anchor)
-        self.zero = int(str(attrs["zero"]))
-        self.tile, self.steps = tile_of(w), steps_of(w)
+        self.steps = steps_of(w)
         self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
         self.words = ceil_div(w.channels_in, STEP)  # of a pixel of the input
-        self.plain = plain_rescale(problem) if self.anchor.shape[1] % self.tile.channels == 0 else None
+        self.plain = plain_rescale(problem) if w.channels_out % self.tile.channels == 0 else None
         self.strided = self.tile.pixels * PAIR  # words from a step of a pixel to its next
 
     def emit(self, symbol: str) -> Emitted:
-        scratch = [("scratch", "int32", self.steps * self.strided, 0)]
+        scratch = [] if self.direct else [("scratch", "int32", self.steps * self.strided, 0)]
         return emit_kernel(
             self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around
         )
@@ -52,7 +51,7 @@ class Conv:
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         t = self.tile
         if self.plain:
-            text = [OPAQUE, blocks("m_blocks", t.pixels, t.channels, self.steps, t.unroll, self.plain[1], self.out_pixel, short=self.short)]
+            text = [OPAQUE, blocks("m_blocks", t.pixels, t.channels, self.steps, t.unroll, self.plain[1], self.out_pixel, short=self.short, direct=self.direct)]
         else:
             text = [OPAQUE, dots("m_dots", t.pixels, t.channels, self.steps, t.unroll)]
         w = self.w
@@ -298,7 +297,8 @@ class Conv:
             value, bind = tir.let(bias, "bias")
             start += [bind, *(tir.store(sums, value, p * many + c) for p in range(wide))]
         weights = at(data, block * size)
-        loop = [at(data, (block + 1) * size)] if self.steps // self.tile.unroll > 1 else []
+        ends = at(frame.parts[0], self.steps * self.strided)
+        loop = [ends] if self.steps // self.tile.unroll > 1 else []
         run = called("m_dots", at(sums, 0), weights, at(frame.parts[0], 0), *loop)
         return tir.seq(alloc, start, run, [self.finish(frame, image, t, first, count, sums, p) for p in range(wide)])
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
+from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, layouts_in
@@ -76,7 +77,9 @@ def choices(problem: Problem) -> Sequence[Choice]:
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .m_conv_emit import Conv
 
-    return Conv(problem, choice, geometry(problem)).emit(symbol)
+    w = geometry(problem)
+    zero: Any = full_attrs(problem.anchor)["zero"]
+    return Conv(problem, choice, w, tile_of(w), int(zero)).emit(symbol)
 
 
 kernel(

@@ -1,0 +1,86 @@
+"""matmul_int8_dsp: products of signed bytes with constant weights on Cortex-M with the DSP extension.
+
+Rows are what pixels are to a pointwise convolution. One row alone is read as it lies, for four columns at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Any, Literal
+
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .common import ceil_div, epilogue_fits, input_index, layouts_in
+from .conv_shape import Axis, Window
+from .m_blocks import plain_rescale
+from .m_bytes import DSP, STEP, Tile, after, operands_fit, unrolled
+
+NAME = "matmul_int8_dsp"
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    a, b = node.args[:2]
+    attrs: Any = full_attrs(node)
+    if (fit := operands_fit(problem, a, b)) is not True:
+        return fit
+    if len(b.shape) != 2 or len(a.shape) < 2 or input_index(problem.body, b) not in problem.constants:
+        return "needs a matrix of constant weights"
+    if attrs["b_zero"] or a.shape[-1] % STEP:
+        return "needs weights with zero point 0 and a multiple of 4 products"
+    if node.types[0].size == 0:
+        return "has no results"
+    return epilogue_fits(problem)
+
+
+def window_of(problem: Problem) -> Window:
+    a, b = (v.shape for v in problem.anchor.args[:2])
+    rows = prod(a[:-1])
+    return Window(1, a[-1], b[-1], Axis(1, 1), Axis(rows, rows))
+
+
+def tile_of(problem: Problem) -> Tile:
+    w = window_of(problem)
+    rows, steps = w.width.out, w.channels_in // STEP
+    four = rows == 1 and w.channels_out % 4 == 0 and plain_rescale(problem) is not None
+    return Tile(min(3, rows), 4 if four else 2, unrolled(steps))
+
+
+def direct(problem: Problem) -> bool:
+    """Whether data are read as bytes, without scratch."""
+    w, tile = window_of(problem), tile_of(problem)
+    return tile.pixels == 1 and plain_rescale(problem) is not None and w.channels_out % tile.channels == 0
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    a, b = problem.anchor.args[:2]
+    w, tile = window_of(problem), tile_of(problem)
+    rows, steps = w.width.out, w.channels_in // STEP
+    each = tile.step(direct(problem))
+    widening = 0 if direct(problem) else 5 * steps * tile.pixels
+    one = ceil_div(w.channels_out, tile.channels) * (steps * each + 25 + tile.pixels * tile.channels * after(problem))
+    us = ceil_div(rows, tile.pixels) * (one + widening) / (problem.target.cpu.ghz * 1e3)
+    layouts = layouts_in(problem, {a: "", b: f"JK{tile.channels}j{STEP}k"})
+    scratch = 0 if direct(problem) else steps * tile.pixels * 8
+    return [Choice(NAME, layouts, ("",), (), us, scratch)]
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .m_matmul_emit import MatMul
+
+    return MatMul(problem, choice, window_of(problem)).emit(symbol)
+
+
+kernel(
+    Row(
+        NAME,
+        frozenset({"Edgec.MatMulInteger"}),
+        match,
+        choices,
+        emit,
+        "product of signed bytes on Cortex-M by smlad",
+        DSP,
+    )
+)
