@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from edgec.compiler.ir import Node, Value
-from edgec.compiler.op import full_attrs
+from edgec.compiler.ir import Value
+from edgec.compiler.op import const_array, full_attrs, is_const
 from edgec.compiler.registry import Problem
 
 from .common import input_index
@@ -47,25 +47,36 @@ class Limits:
         return self.zero == -128 and least == 0 and most in (127, 255)
 
 
-def plain_rescale(problem: Problem) -> tuple[Value, Limits] | None:
-    """The multipliers and limits of a body that is its anchor, and a Rescale to i8 of each channel."""
-    anchor = problem.anchor
-    node: Node = problem.body.outputs[0].node
+@dataclass(frozen=True)
+class Plain:
+    """A Rescale to i8 that is all that follows: multipliers are a body input, one for each channel, or one number."""
+
+    factors: Value | None
+    factor: int  # bits of the number
+    limits: Limits
+
+
+def plain_rescale(problem: Problem) -> Plain | None:
+    """What follows the anchor, where that is such a Rescale."""
+    anchor, node = problem.anchor, problem.body.outputs[0].node
     if node.op != "Edgec.Rescale" or len(node.args) != 2 or node.args[0].node is not anchor:
         return None
     attrs: Any = full_attrs(node)
-    factors, channels = node.args[1], anchor.types[0].shape[-1 if "MatMul" in anchor.op else 1]
-    if attrs["to"] != "i8" or attrs["zeros"] != (0,) or input_index(problem.body, factors) < 0:
-        return None
-    per_channel = factors.shape == (channels, *(1,) * (len(anchor.types[0].shape) - 2)) or (
-        "MatMul" in anchor.op and factors.shape == (channels,)
-    )
+    shape, product = anchor.types[0].shape, "MatMul" in anchor.op
+    channels = shape[-1 if product else 1]
     bias = anchor.args[2] if len(anchor.args) > 2 else None
-    if not per_channel or channels == 1 or bias is None or input_index(problem.body, bias) < 0:
+    if attrs["to"] != "i8" or attrs["zeros"] != (0,) or bias is None or bias.shape != (channels,):
         return None
-    if bias.shape != (channels,):
+    limits, factors = Limits(attrs["zero"], attrs["low"], attrs["high"]), node.args[1]
+    if input_index(problem.body, bias) < 0:
         return None
-    return factors, Limits(attrs["zero"], attrs["low"], attrs["high"])
+    if is_const(factors) and const_array(factors).size == 1:
+        return Plain(None, int(const_array(factors).reshape(1).view("int32")[0]), limits)
+    whole = (channels,) if product else (channels, *(1,) * (len(shape) - 2))
+    here = factors.shape if not product else factors.shape[-1:]
+    if input_index(problem.body, factors) < 0 or channels == 1 or here != whole or factors.type.size != channels:
+        return None
+    return Plain(factors, 0, limits)
 
 
 def step(pixels: int, channels: int, direct: bool) -> list[str]:
@@ -121,16 +132,18 @@ def dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
     )  # fmt: skip
 
 
-def finish(pixels: int, channels: int, limits: Limits, apart: int, short: bool) -> list[str]:
+def finish(pixels: int, channels: int, plain: Plain, apart: int, short: bool) -> list[str]:
     """Sums to bytes in memory; pixels lie `apart`. `short`: offsets of pixels are given, those of pixels that there are not
     are 0: the first pixel is written last."""
-    pairs = channels // 2
+    pairs, limits = channels // 2, plain.limits
     text = ["vmov {w0}, {factors}", f"vldmia {{w0}}!, {{{{s0-s{channels - 1}}}}}", "vmov {factors}, {w0}"]
+    if plain.factors is None:
+        text = []
     for p in range(pixels):
         text += [f"vmov s{4 + 2 * k}, s{5 + 2 * k}, {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}" for j, k in _slots(p, pairs)]
     used = [(4 + 2 * k + c, 2 * j + c) for p in range(pixels) for j, k in _slots(p, pairs) for c in (0, 1)]
     text += [f"vcvt.f32.s32 s{s}, s{s}" for s, _ in used]
-    text += [f"vmul.f32 s{s}, s{s}, s{m}" for s, m in used]
+    text += [f"vmul.f32 s{s}, s{s}, {f's{m}' if plain.factors else '{factors}'}" for s, m in used]
     text += [f"vcvtr.s32.f32 s{s}, s{s}" for s, _ in used]
     for p in range(pixels):
         text += [f"vmov {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}, s{4 + 2 * k}, s{5 + 2 * k}" for j, k in _slots(p, pairs)]
@@ -158,14 +171,14 @@ def _slots(p: int, pairs: int) -> list[tuple[int, int]]:
 
 
 def blocks(
-    name: str, pixels: int, channels: int, steps: int, unroll: int, limits: Limits, apart: int, *,
+    name: str, pixels: int, channels: int, steps: int, unroll: int, plain: Plain, apart: int, *,
     short: bool = False, direct: bool = False,
 ) -> str:  # fmt: skip
-    """LLVM IR of `void name(weights, stop, begin, end, bias, factors, out [, offsets of pixels] [, by])`."""
+    """LLVM IR of `void name(weights, stop, begin, end, bias [, factors], out [, offsets of pixels] [, by])`."""
     whole = [
         "2:", "vmov {w0}, {bias}", *(f"ldrd {{a{c}}}, {{a{c + 1}}}, [{{w0}}], #8" for c in range(0, channels, 2)),
         "vmov {bias}, {w0}", *(f"mov {{a{p * channels + c}}}, {{a{c}}}" for p in range(1, pixels) for c in range(channels)),
-        "vmov {x}, {begin}", *sums(pixels, channels, steps, unroll, direct), *finish(pixels, channels, limits, apart, short),
+        "vmov {x}, {begin}", *sums(pixels, channels, steps, unroll, direct), *finish(pixels, channels, plain, apart, short),
         "vmov {x0}, {stop}", "cmp {w}, {x0}", "bne 2b",
     ]  # fmt: skip
     integers = [*(f"a{k}" for k in range(pixels * channels)), "w0", "w1", "h0", "h1", "x0", "x1", "x", "w"]
@@ -179,10 +192,12 @@ def blocks(
     constraints = ["=&r"] * len(integers) + ["=&t"] * 3 + [str(len(integers) - 1)]
     constraints += [str(len(integers) + k) for k in range(3)] + ["t"] * len(fixed) + ["r"] * direct
     constraints += [f"~{{s{k}}}" for k in range(FREE)] + ["~{memory}", "~{cc}"]
-    pointers = ["stop", "begin", "end", "bias", "factors", "out"]
+    pointers = ["stop", "begin", "end", "bias", *(["factors"] if plain.factors else []), "out"]
     body = [f"  %{p}.i = ptrtoint ptr %{p} to i32\n  %{p}.f = bitcast i32 %{p}.i to float" for p in pointers]
     offsets = [f"offset{p}" for p in range(1, pixels)] if short else []
     body += [f"  %{p}.f = bitcast i32 %{p} to float" for p in offsets]
+    if plain.factors is None:
+        body.append(f"  %factors.f = bitcast i32 {plain.factor} to float")
     given = ["ptr %w", *(f"float %{n}.f" for n in [*moved, *fixed]), *(["i32 %by"] if direct else [])]
     parameters = ["ptr %w", *(f"ptr %{p}" for p in pointers), *(f"i32 %{p}" for p in offsets), *(["i32 %by"] if direct else [])]
     call = f'  %r = call {kinds} asm sideeffect "{text}", "{",".join(constraints)}"({", ".join(given)})'

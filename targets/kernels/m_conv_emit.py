@@ -51,7 +51,7 @@ class Conv:
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         t = self.tile
         if self.plain:
-            text = [OPAQUE, blocks("m_blocks", t.pixels, t.channels, self.steps, t.unroll, self.plain[1], self.out_pixel, short=self.short, direct=self.direct)]
+            text = [OPAQUE, blocks("m_blocks", t.pixels, t.channels, self.steps, t.unroll, self.plain, self.out_pixel, short=self.short, direct=self.direct)]
         else:
             text = [OPAQUE, dots("m_dots", t.pixels, t.channels, self.steps, t.unroll)]
         w = self.w
@@ -279,7 +279,7 @@ class Conv:
         pixel = image * total + t * wide
         left = total - t * wide
         offsets = [tirx.Select(left > p, tir.i32(p * self.out_pixel), tir.i32(0)) for p in range(1, wide)] if self.short else []
-        flat = [tir.flat(frame.places[v].buffer) for v in (self.bias, self.plain[0])]
+        flat = [tir.flat(frame.places[v].buffer) for v in (self.bias, self.plain.factors) if v]
         return tir.seq(declared, [d for _, d in flat], called(
             "m_blocks", at(data, 0), at(data, size), at(scratch, 0), at(scratch, self.steps * self.strided),
             *(at(b, 0) for b, _ in flat), at(out, pixel * self.out_pixel), *offsets,

@@ -38,13 +38,12 @@ class MatMul(Conv):
         if not self.direct:
             return super().all_channels(frame, image, t, data, size)
         assert self.plain is not None
-        values = (self.x, self.bias, self.plain[0])
-        flat = [tir.flat(frame.places[v].buffer) for v in values]
-        (x, bias, factors), declared = [b for b, _ in flat], [d for _, d in flat]
+        flat = [tir.flat(frame.places[v].buffer) for v in (self.x, self.bias, self.plain.factors) if v]
+        (x, *rest), declared = [b for b, _ in flat], [d for _, d in flat]
         out, declared_out = tir.flat(frame.place.buffer)
         run = called(
-            "m_blocks", at(data, 0), at(data, size), at(x, 0), at(x, self.w.channels_in), at(bias, 0),
-            at(factors, 0), at(out, 0), twice(-self.zero),
+            "m_blocks", at(data, 0), at(data, size), at(x, 0), at(x, self.w.channels_in), *(at(b, 0) for b in rest),
+            at(out, 0), twice(-self.zero),
         )  # fmt: skip
         return tir.seq(declared, declared_out, run)
 
