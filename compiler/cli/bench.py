@@ -27,8 +27,9 @@ its plain form count.
 A bundle for a board without an operating system (cortex-m4 ...) runs in the board's emulator, which counts the
 instructions of an inference and of each step; the stack that a run needs is measured.
 
---model-cpu needs no such core: a bundle for AArch64 runs once under qemu with counters in its kernels, and llvm-mca says
-how many cycles the counted code takes there while caches hold everything. The peak is that of the multiply-adds alone."""
+--model-cpu needs no such core: a bundle for AArch64 runs once under qemu with counters in its kernels, and llvm-mca
+says how many cycles the counted code takes there while caches hold everything. The peak is that of the multiply-adds
+alone."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,7 +1,7 @@
 """Basic blocks of AArch64 machine code, and how one of their instructions becomes a counter.
 
-An instruction is replaced by a jump to eight others: they add one to the block's counter, do what the instruction did and
-jump back. Flags and registers stay as they were. Code that LLVM makes for Linux leaves the memory below the stack
+An instruction is replaced by a jump to eight others: they add one to the block's counter, do what the instruction did
+and jump back. Flags and registers stay as they were. Code that LLVM makes for Linux leaves the memory below the stack
 pointer alone, which is where two registers wait meanwhile.
 """
 

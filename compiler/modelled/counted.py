@@ -17,7 +17,7 @@ from ..bundle.manifest import Bundle
 from ..errors import EdgecError
 from .blocks import COUNTER_BYTES, JUMP_WORDS, WORD, Block, blocks_of, counting, jump
 
-_PROGRAM = """/* argv: inputs (concatenated), counters after each step (uint32 step, then all of them), which fallback. */
+_PROGRAM = """/* argv: inputs (concatenated), counters after each step (uint32 step, then all), which fallback. */
 #include <stdio.h>
 #include <stdlib.h>
 #include "NAME.h"

@@ -1,4 +1,4 @@
-"""Cycles of pieces of AArch64 code on a core, as llvm-mca models it: in a loop, with every access found in the L1 cache."""
+"""Cycles of pieces of AArch64 code on a core, as llvm-mca models it: repeated, with every access found in L1."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Depthwise(Planes):
         return self.bias in frame.places and s.width == self.lanes and self.w.taps <= SHORT
 
     def start(self, frame: Frame, s: Spot) -> Expr:
-        if self.bias_first(frame, s):
+        if self.bias is not None and self.bias_first(frame, s):
             return vector(frame.places[self.bias].buffer, self.lanes, s.block * self.lanes)
         return tir.broadcast(tir.lit(0.0, F32), self.lanes)
 
