@@ -1,8 +1,8 @@
 """`<name>.ld`: where the parts of a model lie on a board with declared regions, for GNU ld and lld; and the same as a
 table for the manifest.
 
-The file adds to the board's own linker script (`-T board.ld -T <name>.ld`): its sections are inserted before `.text`,
-whose patterns would take them otherwise. Where all regions have addresses it declares them too.
+The file adds to the board's own linker script (`-T <name>.ld -T board.ld`, in this order): its sections are inserted
+before `.text`, whose patterns would take them otherwise. Where all regions have addresses it declares them too.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def fragment(program: Program, target: Target, members: Mapping[str, str]) -> st
     parts = [part for region in target.memory for part in _sections(program, target, region, members)]
     copied = [p for p in parts if "AT>" in p]
     lines = [
-        f"/* {name}.ld - regions of the model {name}; use it beside the board's own script: -T board.ld -T {name}.ld",
+        f"/* {name}.ld - regions of the model {name}; use it beside the board's own script: -T {name}.ld -T board.ld",
         " * It must come with a script of sections that has `.text`.",
         *(
             [
