@@ -28,6 +28,7 @@ from . import (  # noqa: F401
     m_conv_rows,
     m_depthwise_rows,
     m_matmul_rows,
+    m_plain_rows,
     matmul_int8_rows,
     matmul_rows,
     mve_dense_rows,

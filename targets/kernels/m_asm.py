@@ -228,3 +228,28 @@ def few_widened(name: str, apart: int, channels: int, taps: int) -> str:
         name, "ptr %from, ptr %to, i32 %count, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
         "{ ptr, ptr, i32, i32, i32 }", "ptr %from, ptr %to, i32 %count, i32 %by",
     )  # fmt: skip
+
+
+def raw_sums(name: str, pixels: int, unroll: int) -> str:
+    """`void name(sums, end of weights, data, bias, -count)`: a byte of weights by a word of each pixel, in Thumb-1.
+
+    Data of all pixels lie side by side. Sums stand in high registers, which can do no more than add.
+    """
+    low = [f"r{4 + p}" for p in range(pixels)]  # r7 may be reserved: it is put aside
+    step = [
+        "ldrsb r3, [r1, r2]", f"ldmia r0!, {{{', '.join(low)}}}", *(f"muls {r}, r3, {r}" for r in low),
+        *(f"add ${p}, {r}" for p, r in enumerate(low)), "adds r2, #1",
+    ]  # fmt: skip
+    lines = [f"mov ${pixels}, r7", *(f"mov ${p}, r3" for p in range(pixels)), "1:", *(step * unroll), "bne 1b"]
+    text = "\\0A".join([*lines, f"mov r7, ${pixels}"])
+    result = "{ " + ", ".join(["i32"] * (pixels + 1) + ["ptr", "ptr", "i32", "i32"]) + " }"
+    fixed = ["={r0}", "={r1}", "={r2}", "={r3}"]
+    constraints = ["=&h"] * (pixels + 1) + fixed + [str(pixels + 1 + k) for k in range(4)]
+    constraints += [f"~{{{r}}}" for r in low if r != "r7"] + ["~{memory}", "~{cc}"]
+    given = "ptr %x, ptr %w, i32 %i, i32 %bias"
+    body = [f'  %r = call {result} asm sideeffect "{text}", "{",".join(constraints)}"({given})']
+    for p in range(pixels):
+        body.append(f"  %o{p} = extractvalue {result} %r, {p}\n  %p{p} = getelementptr i32, ptr %sums, i32 {p}")
+        body.append(f"  store i32 %o{p}, ptr %p{p}")
+    head = f"define void @{name}(ptr %sums, ptr %w, ptr %x, i32 %bias, i32 %i) {{\n"
+    return head + "\n".join(body) + "\n  ret void\n}\n"

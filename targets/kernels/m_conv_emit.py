@@ -109,9 +109,13 @@ class Conv:
             return (image, channel, pixel, tir.i32(0))
         return (image, channel, tir.i32(0), pixel)
 
+    def ready(self, frame: Frame) -> None:
+        """Before a task is written."""
+        bind_rescales(frame.body)
+
     def task(self, frame: Frame, image: Expr) -> Stmt:
         w, wide = self.w, self.tile.pixels
-        bind_rescales(frame.body)
+        self.ready(frame)
         row, column = tir.Cell("int32", "row"), tir.Cell("int32", "column")
 
         def one(t: Expr) -> Stmt:
