@@ -27,6 +27,7 @@ from . import (  # noqa: F401
     image_int8,
     m_conv_rows,
     m_depthwise_rows,
+    m_float_rows,
     m_matmul_rows,
     m_plain_rows,
     matmul_int8_rows,
