@@ -100,8 +100,23 @@ static int32_t nearest(number x)
     return x.sign != 0 ? -(int32_t)whole : (int32_t)whole;
 }
 
+/* Where |x| < 2^24 and the product is below 2^12 and not close to a half, that it is rounded twice makes no difference: the
+ * first rounding moves it by 2^-12 at most. Its 32 bits from bit 16 on say that. */
 int32_t ec_requantize(int32_t x, uint32_t multiplier)
 {
+    const uint32_t size = x < 0 ? 0U - (uint32_t)x : (uint32_t)x;
+    const int32_t shift = 134 - (int32_t)(multiplier >> 23); /* of a negative multiplier it is below 0 */
+    if (size >> 24 == 0 && shift > 0 && shift < 32) {
+        const uint32_t low = multiplier & 0xFFFF, high = ((multiplier & (HIDDEN - 1)) | HIDDEN) >> 16;
+        const uint32_t size_low = size & 0xFFFF, size_high = size >> 16;
+        const uint32_t bits = (size_high * high << 16) + size_low * high + size_high * low + (size_low * low >> 16);
+        const uint32_t whole = bits >> shift, rest = bits - (whole << shift), half = 1U << (shift - 1);
+        const uint32_t away = rest > half ? rest - half : half - rest;
+        if (whole < 4096 && away > (half >> 10) + 2) {
+            const int32_t result = (int32_t)(whole + (rest > half));
+            return x < 0 ? -result : result;
+        }
+    }
     return nearest(product(of_int(x), of_bits(multiplier)));
 }
 

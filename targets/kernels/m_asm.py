@@ -228,3 +228,65 @@ def few_widened(name: str, apart: int, channels: int, taps: int) -> str:
         name, "ptr %from, ptr %to, i32 %count, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
         "{ ptr, ptr, i32, i32, i32 }", "ptr %from, ptr %to, i32 %count, i32 %by",
     )  # fmt: skip
+
+
+def raw_sums(name: str, pixels: int, unroll: int) -> str:
+    """`void name(sums, end of weights, data, bias, -count)`: a byte of weights by a word of each pixel, in Thumb-1.
+
+    Data of all pixels lie side by side. Sums stand in high registers, which can do no more than add.
+    """
+    low = [f"r{4 + p}" for p in range(pixels)]  # r7 may be reserved: it is put aside
+    step = [
+        "ldrsb r3, [r1, r2]", f"ldmia r0!, {{{', '.join(low)}}}", *(f"muls {r}, r3, {r}" for r in low),
+        *(f"add ${p}, {r}" for p, r in enumerate(low)), "adds r2, #1",
+    ]  # fmt: skip
+    lines = [f"mov ${pixels}, r7", *(f"mov ${p}, r3" for p in range(pixels)), "1:", *(step * unroll), "bne 1b"]
+    text = "\\0A".join([*lines, f"mov r7, ${pixels}"])
+    result = "{ " + ", ".join(["i32"] * (pixels + 1) + ["ptr", "ptr", "i32", "i32"]) + " }"
+    fixed = ["={r0}", "={r1}", "={r2}", "={r3}"]
+    constraints = ["=&h"] * (pixels + 1) + fixed + [str(pixels + 1 + k) for k in range(4)]
+    constraints += [f"~{{{r}}}" for r in low if r != "r7"] + ["~{memory}", "~{cc}"]
+    given = "ptr %x, ptr %w, i32 %i, i32 %bias"
+    body = [f'  %r = call {result} asm sideeffect "{text}", "{",".join(constraints)}"({given})']
+    for p in range(pixels):
+        body.append(f"  %o{p} = extractvalue {result} %r, {p}\n  %p{p} = getelementptr i32, ptr %sums, i32 {p}")
+        body.append(f"  store i32 %o{p}, ptr %p{p}")
+    head = f"define void @{name}(ptr %sums, ptr %w, ptr %x, i32 %bias, i32 %i) {{\n"
+    return head + "\n".join(body) + "\n  ret void\n}\n"
+
+
+def copied(name: str, apart: int, words: int, rows: int, pitch: int) -> str:
+    """`void name(from, to)`: `rows` rows of words, `pitch` bytes apart, as words that lie `apart` words from the next."""
+    word = ["ldr $3, [$0], #4", f"str $3, [$1], #{apart * 4}"]
+    turns, rest = divmod(words, 4)
+    line = word * words
+    if turns > 1:
+        line = [f"movw $4, #{turns}", "1:", *(word * 4), "subs $4, #1", "bne 1b", *(word * rest)]
+    lines = line
+    if rows > 1:
+        on = pitch - words * 4
+        lines = [f"movw $5, #{on & 0xFFFF}", f"movt $5, #{on >> 16 & 0xFFFF}", f"mov $2, #{rows}", "3:", *line, "add $0, $0, $5"]
+        lines += ["subs $2, #1", "bne 3b"]
+    return raw_function(
+        name, "ptr %from, ptr %to", lines, "=&r,=&r,=&r,=&r,=&r,=&r,0,1,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32, i32 }", "ptr %from, ptr %to",
+    )  # fmt: skip
+
+
+def float_dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
+    """`void name(sums, weights, data)`: `steps` times `channels` weights by one element of each pixel."""
+    many = pixels * channels
+    w, x = (f"$u{many}", f"$u{many + 1}")
+    step = [f"vldmia {w}!, {{s24-s{23 + channels}}}", f"vldmia {x}!, {{s28{f'-s{27 + pixels}' if pixels > 1 else ''}}}"]
+    step += [f"vfma.f32 $u{p * channels + c}, s{28 + p}, s{24 + c}" for p in range(pixels) for c in range(channels)]
+    turns = steps // unroll
+    lines = [f"movw $u{many + 2}, #{turns}", "1:", *(step * unroll), f"subs $u{many + 2}, #1", "bne 1b"]
+    text = "\\0A".join(lines).replace("$u", "$")
+    kinds = "{ " + ", ".join(["float"] * many + ["ptr", "ptr", "i32"]) + " }"
+    constraints = ["=&t"] * many + ["=&r"] * 3 + [str(k) for k in range(many + 2)]
+    constraints += [f"~{{s{k}}}" for k in range(24, 32)] + ["~{memory}", "~{cc}"]
+    given = [*(f"float %s{k}" for k in range(many)), "ptr %w", "ptr %x"]
+    body = [f"  %p{k} = getelementptr float, ptr %sums, i32 {k}\n  %s{k} = load float, ptr %p{k}" for k in range(many)]
+    body.append(f'  %r = call {kinds} asm sideeffect "{text}", "{",".join(constraints)}"({", ".join(given)})')
+    body += [f"  %o{k} = extractvalue {kinds} %r, {k}\n  store float %o{k}, ptr %p{k}" for k in range(many)]
+    return f"define void @{name}(ptr %sums, ptr %w, ptr %x) {{\n" + "\n".join(body) + "\n  ret void\n}\n"

@@ -29,11 +29,13 @@ PAIR = 2  # words that four bytes become
 class Conv:
     """Emits one kernel; a task is an image."""
 
+    element = "int32"  # of scratch
     direct = False  # whether data are read as bytes, without scratch
 
     def __init__(self, problem: Problem, choice: Choice, w: Window, tile: Tile, zero: int) -> None:
         self.problem, self.choice, self.w, self.tile, self.zero = problem, choice, w, tile, zero
-        self.x, self.weight, self.bias = problem.anchor.args
+        self.x, self.weight = problem.anchor.args[:2]
+        self.bias = problem.anchor.args[2] if len(problem.anchor.args) > 2 else None
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
         self.steps = steps_of(w)
@@ -43,7 +45,7 @@ class Conv:
         self.strided = self.tile.pixels * PAIR  # words from a step of a pixel to its next
 
     def emit(self, symbol: str) -> Emitted:
-        scratch = [] if self.direct else [("scratch", "int32", self.steps * self.strided, 0)]
+        scratch = [] if self.direct else [("scratch", self.element, self.steps * self.strided, 0)]
         return emit_kernel(
             self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around
         )
@@ -66,6 +68,11 @@ class Conv:
                 text.append(few_widened("m_widened", self.strided, w.channels_in, w.width.kernel))
             text.append(filled("m_filled", self.strided))
         return imported("".join(text), tasks)
+
+    @property
+    def block_size(self) -> int:
+        """Elements of weights of a block of channels."""
+        return self.steps * STEP * self.tile.channels
 
     @property
     def out_pixel(self) -> int:
@@ -109,9 +116,13 @@ class Conv:
             return (image, channel, pixel, tir.i32(0))
         return (image, channel, tir.i32(0), pixel)
 
+    def ready(self, frame: Frame) -> None:
+        """Before a task is written."""
+        bind_rescales(frame.body)
+
     def task(self, frame: Frame, image: Expr) -> Stmt:
         w, wide = self.w, self.tile.pixels
-        bind_rescales(frame.body)
+        self.ready(frame)
         row, column = tir.Cell("int32", "row"), tir.Cell("int32", "column")
 
         def one(t: Expr) -> Stmt:
@@ -136,13 +147,10 @@ class Conv:
         if not self.at_once:
             return self.by_lines(frame, image, row, column, p)
         w = self.w
-        data, declared = tir.flat(frame.places[self.x].buffer)
         y, x = source(w.height, row, 0), source(w.width, column, 0)
-        pixel = (image * w.height.size + y) * w.width.size + x
-        stored = w.channels_in if self.few else self.words * STEP
-        whole = called("m_window", at(data, pixel * stored), at(frame.parts[0], p * PAIR), twice(-self.zero))
+        whole = self.whole_window(frame, (image * w.height.size + y) * w.width.size + x, p)
         if not self.padded:
-            return tir.seq(declared, whole)
+            return whole
         inside: Expr = tir.lit(True, "bool")
         for axis, first in ((w.height, y), (w.width, x)):
             last = axis.size - 1 - (axis.kernel - 1) * axis.dilation
@@ -150,7 +158,14 @@ class Conv:
                 inside = tirx.And(inside, first >= 0)
             if not axis.inside(axis.out - 1, axis.kernel - 1):
                 inside = tirx.And(inside, first <= last)
-        return tir.seq(declared, tir.when(inside, whole, self.by_lines(frame, image, row, column, p)))
+        return tir.when(inside, whole, self.by_lines(frame, image, row, column, p))
+
+    def whole_window(self, frame: Frame, pixel: Expr, p: Expr) -> Stmt:
+        """The window that begins at a pixel, all of it inside of the image."""
+        data, declared = tir.flat(frame.places[self.x].buffer)
+        stored = self.w.channels_in if self.few else self.words * STEP
+        to = at(frame.parts[0], p * PAIR)
+        return tir.seq(declared, called("m_window", at(data, pixel * stored), to, twice(-self.zero)))
 
     def by_lines(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
         """The same row by row, with zeros for what lies outside."""
@@ -259,7 +274,7 @@ class Conv:
     def channels(self, frame: Frame, image: Expr, t: Expr) -> Stmt:
         w, tile = self.w, self.tile
         data, declared = tir.flat(frame.places[self.weight].buffer)
-        size = self.steps * STEP * tile.channels
+        size = self.block_size
         if self.plain:
             return tir.seq(declared, self.all_channels(frame, image, t, data, size * (w.channels_out // tile.channels)))
 

@@ -42,12 +42,13 @@ def limited(x: Expr, zero: int, low: int, high: int) -> Expr:
     if least == 0 and most in (127, 255):
         kept = m_dsp.saturated("usat", x, most.bit_length())
         return kept + tir.i32(zero) if zero else kept
-    if (low, high) == BYTE["i8"]:
-        return m_dsp.saturated("ssat", m_dsp.added(x, zero), 8)
-    if (low, high) == BYTE["u8"]:
-        return m_dsp.saturated("usat", m_dsp.added(x, zero), 8)
-    kept = tirx.min(tirx.max(x, tir.i32(least)), tir.i32(most))
-    return kept + tir.i32(zero) if zero else kept
+    if BYTE["i8"][0] <= low and high <= BYTE["i8"][1]:
+        kept = m_dsp.saturated("ssat", m_dsp.added(x, zero), 8)
+        kept = tirx.max(kept, tir.i32(low)) if low > BYTE["i8"][0] else kept
+        return tirx.min(kept, tir.i32(high)) if high < BYTE["i8"][1] else kept
+    kept = m_dsp.saturated("usat", m_dsp.added(x, zero), 8)
+    kept = tirx.max(kept, tir.i32(low)) if low > 0 else kept
+    return tirx.min(kept, tir.i32(high)) if high < BYTE["u8"][1] else kept
 
 
 def dense(t: Type) -> Type:

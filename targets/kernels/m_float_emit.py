@@ -1,0 +1,93 @@
+"""TensorIR of dense f32 kernels on Cortex-M with an FPU."""
+
+from __future__ import annotations
+
+from tvm import tirx
+
+from edgec.compiler.ir import Type, Value
+from edgec.compiler.registry import Choice, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Buffer, Expr, Stmt
+
+from .common_emit import Frame
+from .conv_emit import source
+from .m_asm import OPAQUE, STAY, at, called, copied, float_dots, imported, opaque, stay
+from .m_conv_emit import Conv
+from .m_float_rows import SIZE, tile_of, window_of
+
+
+class Floats(Conv):
+    """Emits one kernel; a task is an image."""
+
+    element = "float32"
+
+    def __init__(self, problem: Problem, choice: Choice) -> None:
+        w = window_of(problem)
+        super().__init__(problem, choice, w, tile_of(w), 0)
+        self.product = problem.anchor.op == "MatMul"
+        self.steps, self.plain, self.strided, self.few = w.taps * w.channels_in, None, self.tile.pixels, False
+
+    def around(self, frame: Frame, tasks: Stmt) -> Stmt:
+        w = self.w
+        pitch = w.width.size * w.height.dilation * w.channels_in * 4
+        text = [OPAQUE, STAY, float_dots("m_dots", self.tile.pixels, SIZE, self.steps, self.tile.unroll)]
+        if self.joined:
+            text.append(copied("m_window", self.strided, w.channels_in * w.width.kernel, w.height.kernel, pitch))
+        return imported("".join(text), tasks)
+
+    def view(self, value: Value) -> Type:
+        return value.type if self.product else super().view(value)
+
+    def index(self, image: Expr, channel: Expr, pixel: Expr) -> tuple[Expr, ...]:
+        if self.product:
+            return (*tir.split(pixel, *self.anchor.shape[:-1]), channel)
+        return super().index(image, channel, pixel)
+
+    @property
+    def block_size(self) -> int:
+        return self.steps * SIZE
+
+    def ready(self, frame: Frame) -> None:
+        """Nothing is rescaled."""
+
+    def whole_window(self, frame: Frame, pixel: Expr, p: Expr) -> Stmt:
+        data, declared = tir.flat(frame.places[self.x].buffer)
+        return tir.seq(declared, called("m_window", at(data, pixel * self.w.channels_in), at(frame.parts[0], p)))
+
+    def by_lines(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
+        w, place, scratch = self.w, frame.places[self.x], frame.parts[0]
+
+        def tap(kh: Expr, kw: Expr) -> Stmt:
+            y, bind_y = tir.let(source(w.height, row, kh), "y")
+            x, bind_x = tir.let(source(w.width, column, kw), "x")
+            inside = tirx.And(tirx.And(y >= 0, y < w.height.size), tirx.And(x >= 0, x < w.width.size))
+            first, bind = tir.let((kh * w.width.kernel + kw) * (w.channels_in * self.strided) + p, "first")
+
+            def channel(c: Expr) -> Stmt:
+                value = place.load((image, c, y, x) if self.rank == 4 else (image, c, x))
+                return tir.seq(stay(), tir.store(scratch, value, first + c * self.strided))
+
+            def nothing(c: Expr) -> Stmt:
+                return tir.seq(stay(), tir.store(scratch, tir.lit(0.0, "float32"), first + c * self.strided))
+
+            full, empty = (tir.loop(opaque(w.channels_in), f, "c") for f in (channel, nothing))
+            return tir.seq(bind_y, bind_x, bind, tir.when(inside, full, empty))
+
+        def line(kh: Expr) -> Stmt:
+            return tir.loop(opaque(w.width.kernel), lambda kw: tap(kh, kw), "kw")
+
+        return tir.loop(opaque(w.height.kernel), line, "kh")
+
+    def block(self, frame: Frame, image: Expr, t: Expr, block: Expr, count: int, data: Buffer, size: int) -> Stmt:
+        wide = self.tile.pixels
+        sums, alloc = tir.local((wide * SIZE,), "float32", "sums")
+        start: list[Stmt] = []
+        for c in range(SIZE):
+            first: Expr = tir.lit(0.0, "float32")
+            if self.bias is not None:
+                channel = block * SIZE + min(c, count - 1)
+                first = frame.body.at(self.bias, (channel if self.bias.shape[0] > 1 else tir.i32(0),))
+            value, bind = tir.let(first, "bias")
+            start += [bind, *(tir.store(sums, value, p * SIZE + c) for p in range(wide))]
+        run = called("m_dots", at(sums, 0), at(data, block * size), at(frame.parts[0], 0))
+        return tir.seq(alloc, start, run, [self.finish(frame, image, t, block * SIZE, count, sums, p) for p in range(wide)])

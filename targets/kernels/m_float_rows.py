@@ -1,0 +1,92 @@
+"""conv_f32_cortex and matmul_f32_cortex: dense f32 on Cortex-M with an FPU, tiles of four pixels and four channels.
+
+Sixteen sums stand in registers; a step loads four weights and one element of each pixel, which lie side by side in
+scratch, with one instruction each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import Literal
+
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from .common import ceil_div, epilogue_fits, f32, heavy, input_index, layouts_in, operations
+from .conv_shape import Axis, Window, conv_window, geometry
+from .m_bytes import Tile, pixels_are_one_axis
+
+CONV, MATMUL = "conv_f32_cortex", "matmul_f32_cortex"
+SIZE = 4  # pixels and channels of a tile
+
+
+def operands_fit(problem: Problem) -> Literal[True] | str:
+    node = problem.anchor
+    if not problem.target.triple.startswith("thumb") or not problem.target.cpu.fpu:
+        return "is for Cortex-M with an FPU"
+    if not f32(*(v.type for v in node.args), node.types[0]):
+        return "computes f32"
+    if any(input_index(problem.body, v) < 0 for v in node.args[:2]):
+        return "reads an operand through a computation"
+    if heavy(problem):
+        return "what follows is long code"
+    return epilogue_fits(problem)
+
+
+def match_conv(problem: Problem) -> Literal[True] | str:
+    if (fit := operands_fit(problem)) is not True:
+        return fit
+    shape = conv_window(problem.anchor)
+    if isinstance(shape, str):
+        return shape
+    return pixels_are_one_axis(problem) if shape.group == 1 else "has groups"
+
+
+def match_matmul(problem: Problem) -> Literal[True] | str:
+    a, b = problem.anchor.args[:2]
+    if (fit := operands_fit(problem)) is not True:
+        return fit
+    if len(b.shape) != 2 or len(a.shape) < 2 or input_index(problem.body, b) not in problem.constants:
+        return "needs a matrix of constant weights"
+    return True if problem.anchor.types[0].size and a.shape[-1] else "has no results"
+
+
+def window_of(problem: Problem) -> Window:
+    """The window; rows of a matrix are pixels."""
+    if problem.anchor.op != "MatMul":
+        return geometry(problem)
+    a, b = (v.shape for v in problem.anchor.args[:2])
+    rows = prod(a[:-1])
+    return Window(1, a[-1], b[-1], Axis(1, 1), Axis(rows, rows))
+
+
+def tile_of(w: Window) -> Tile:
+    steps = w.taps * w.channels_in
+    return Tile(min(SIZE, w.pixels), SIZE, next(n for n in (4, 3, 2, 1) if steps % n == 0))
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    x, weight = problem.anchor.args[:2]
+    w, rank = window_of(problem), len(x.shape)
+    tile, steps = tile_of(w), w.taps * w.channels_in
+    each = tile.pixels * SIZE + 2 + 2 / tile.unroll
+    block = steps * each + 40 + tile.pixels * SIZE * (3 + 2 * operations(problem))
+    cycles = w.batch * ceil_div(w.pixels, tile.pixels) * (ceil_div(w.channels_out, SIZE) * block + tile.pixels * 2.5 * steps)
+    us, scratch = cycles / (problem.target.cpu.ghz * 1e3), steps * tile.pixels * 4
+    if problem.anchor.op == "MatMul":
+        return [Choice(MATMUL, layouts_in(problem, {x: "", weight: f"JK{SIZE}j"}), ("",), (), us, scratch)]
+    layout, filters = {4: ("NHWC", "OHWI"), 3: ("NWC", "OWI")}[rank]
+    out = layout if problem.body.outputs[0].type.dtype == "f32" else ""
+    layouts = layouts_in(problem, {x: layout, weight: f"{filters}{SIZE}o"}, out)
+    return [Choice(CONV, layouts, (out,), (), us, scratch)]
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .m_float_emit import Floats
+
+    return Floats(problem, choice).emit(symbol)
+
+
+_ABOUT = "on Cortex-M with an FPU, by tiles of 4 x 4"
+kernel(Row(CONV, frozenset({"Conv"}), match_conv, choices, emit, f"dense f32 convolution {_ABOUT}"))
+kernel(Row(MATMUL, frozenset({"MatMul"}), match_matmul, choices, emit, f"f32 product with constant weights {_ABOUT}"))

@@ -1,0 +1,103 @@
+"""TensorIR of depthwise int8 convolutions on Cortex-M without the DSP extension: lines of a channel in a ring, as words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.ir import Type, Value
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Expr, Stmt
+
+from .common_emit import Frame, emit_kernel
+from .conv_shape import geometry
+from .m_asm import OPAQUE, STAY, imported, opaque, stay
+from .m_depthwise_rows import lines_of
+from .m_plain_rows import line_of, ring_of
+from .m_tail import dense
+
+
+class PlainDepthwise:
+    """Emits one kernel; a task is an image."""
+
+    def __init__(self, problem: Problem, choice: Choice) -> None:
+        self.problem, self.choice, self.w = problem, choice, geometry(problem)
+        self.x, self.weight, self.bias = problem.anchor.args
+        self.anchor = problem.anchor.results[0]
+        self.rank = len(self.anchor.shape)
+        attrs: Any = full_attrs(problem.anchor)
+        self.zero = int(attrs["zero"])
+        self.lines, self.line = lines_of(self.w.height), line_of(self.w.width)
+
+    def emit(self, symbol: str) -> Emitted:
+        scratch = [("scratch", "int32", ring_of(self.w), 0)]
+        return emit_kernel(self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around)
+
+    def view(self, value: Value) -> Type:
+        return value.type if value == self.weight else dense(value.type)
+
+    def around(self, frame: Frame, tasks: Stmt) -> Stmt:
+        return imported(OPAQUE + STAY, tasks)
+
+    def task(self, frame: Frame, image: Expr) -> Stmt:
+        def clear(i: Expr) -> Stmt:
+            return tir.seq(stay(), tir.store(frame.parts[0], tir.i32(0), i))
+
+        def channel(c: Expr) -> Stmt:
+            return self.channel(frame, image, c)
+
+        return tir.seq(
+            tir.loop(opaque(ring_of(self.w)), clear, "i"), tir.loop(opaque(self.w.channels_in), channel, "c")
+        )
+
+    def channel(self, frame: Frame, image: Expr, c: Expr) -> Stmt:
+        w, ring = self.w, frame.parts[0]
+        following = tir.Cell("int32", "following")
+        place = frame.places[self.x]
+
+        def fetch(row: Expr) -> Stmt:
+            def one(i: Expr) -> Stmt:
+                index = (image, c, row, i) if self.rank == 4 else (image, c, i)
+                value = tirx.Cast("int32", place.load(index)) - self.zero
+                return tir.seq(stay(), tir.store(ring, value, (row & (self.lines - 1)) * self.line + (i + w.width.pad)))
+
+            return tir.loop(opaque(w.width.size), one, "i")
+
+        def result(o: Expr) -> Stmt:
+            start = o * w.height.stride - w.height.pad
+            last = tirx.min(start + (w.height.kernel - 1) * w.height.dilation, w.height.size - 1)
+            more = tir.repeat(following.now <= last, tir.seq(fetch(following.now), following.add(1)))
+            skip = following.set(tirx.max(following.now, start)) if w.height.stride > w.height.kernel else None
+            binds: list[Stmt] = []
+            firsts: list[Expr] = []
+            for kh in range(w.height.kernel):
+                y = start + kh * w.height.dilation
+                inside = tirx.And(y >= 0, y < w.height.size)
+                slot = tirx.Select(inside, y & (self.lines - 1), tir.i32(self.lines))
+                first, bind = tir.let(slot * self.line, "first")
+                firsts.append(first)
+                binds.append(bind)
+            return tir.seq(skip, more, binds, self.results(frame, image, c, o, firsts))
+
+        rows = tir.loop(opaque(w.height.out), result, "o")
+        return tir.seq(following.made, following.set(0), rows)
+
+    def results(self, frame: Frame, image: Expr, c: Expr, o: Expr, firsts: list[Expr]) -> Stmt:
+        w, ring = self.w, frame.parts[0]
+        weights, declared = tir.flat(frame.places[self.weight].buffer)
+        bias = frame.body.at(self.bias, (c if self.bias.shape[0] > 1 else tir.i32(0),))
+
+        def one(i: Expr) -> Stmt:
+            total: Expr = bias
+            for kh, first in enumerate(firsts):
+                for kw in range(w.width.kernel):
+                    x = tir.load(ring, first + (i * w.width.stride + kw * w.width.dilation))
+                    total = total + x * tirx.Cast("int32", tir.load(weights, c * w.taps + (kh * w.width.kernel + kw)))
+            value, bind = tir.let(total, "total")
+            frame.body.bind(self.anchor, lambda _: value)
+            return tir.seq(stay(), bind, frame.store((image, c, o, i) if self.rank == 4 else (image, c, i)))
+
+        return tir.seq(declared, tir.loop(opaque(w.width.out), one, "i"))
