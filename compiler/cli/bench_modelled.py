@@ -29,7 +29,8 @@ def run(args: argparse.Namespace) -> int:
     print(_table(rows))
     print()
     print(
-        f"{100 * whole['arithmetic_steps']:.1f} % of the peak in steps with multiply-adds, "
+        f"{100 * whole['inner_loops']:.1f} % of the peak in the code that multiplies, "
+        f"{100 * whole['arithmetic_steps']:.1f} % in steps with multiply-adds, "
         f"{100 * whole['all_steps']:.1f} % in all, weighted by time"
     )
     print(
@@ -58,6 +59,7 @@ def _row(share: Share, ghz: float) -> dict[str, Any]:
         "macs": share.macs,
         "ms": share.cycles / (ghz * 1e6),
         "cycles": share.cycles,
+        "inner_cycles": share.inner,
         "issue_cycles": share.ideal,
         "peak_share": share.peak,
         "hot_loop": None
@@ -73,11 +75,14 @@ def _row(share: Share, ghz: float) -> dict[str, Any]:
 
 
 def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
-    """Cycles that multiply-adds take at their full rate over those of the steps that have some, and of all."""
-    ideal, busy = (sum(row[key] for row in rows if row["macs"]) for key in ("issue_cycles", "cycles"))
+    """Cycles that multiply-adds take at their full rate over those of the code that holds some, of the steps that have
+    some, and of all."""
+    keys = ("issue_cycles", "inner_cycles", "cycles")
+    ideal, inner, busy = (sum(row[key] for row in rows if row["macs"]) for key in keys)
     total = sum(row["cycles"] for row in rows)
     return {
         "ms": sum(row["ms"] for row in rows),
+        "inner_loops": ideal / inner if inner else 0.0,
         "arithmetic_steps": ideal / busy if busy else 0.0,
         "all_steps": ideal / total if total else 0.0,
     }

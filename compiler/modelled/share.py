@@ -29,12 +29,14 @@ class Piece:
 
 @dataclass(frozen=True)
 class Share:
-    """A step: cycles of all its code, and of the multiply-adds in it at their full rate; its hottest piece."""
+    """A step: cycles of all its code, of the pieces of it that hold multiply-adds, and of these alone at their full
+    rate; its hottest piece."""
 
     name: str
     kernel: str
     macs: int
     cycles: float
+    inner: float
     ideal: float
     hot: Piece | None
 
@@ -70,9 +72,14 @@ def step_share(row: dict[str, object], counts: Counts, step: int, code: dict[int
     ]
     hot = max(found, key=lambda p: p.times * p.cycles, default=None)
     return Share(
-        str(row["name"]), f"{row['kernel']} {row['config']}".strip(), int(str(row["macs"])),
-        sum(p.times * p.cycles for p in found), sum(p.times * p.ideal for p in found), hot,
-    )  # fmt: skip
+        name=str(row["name"]),
+        kernel=f"{row['kernel']} {row['config']}".strip(),
+        macs=int(str(row["macs"])),
+        cycles=sum(p.times * p.cycles for p in found),
+        inner=sum(p.times * p.cycles for p in found if p.ideal),
+        ideal=sum(p.times * p.ideal for p in found),
+        hot=hot,
+    )
 
 
 def _executed(kernel: Kernel, counted: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[tuple[list[Block], int]]:
