@@ -3,13 +3,17 @@
 Placing intervals of time at offsets is two-dimensional packing (NP-hard). The planner places buffers one by one at the
 lowest gap that is free over their whole life (greedy by size and relatives: Pisarchyk and Lee, "Efficient Memory
 Management for Deep Neural Net Inference", 2020), tries several orders, and then improves the best order by moving
-the buffers that touch the top to the front.
+the buffers that touch the top to the front. What is then still above the bound is searched for below it, with both ends
+of each gap as places.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+VISITS = 4000  # places that the last search tries for each capacity
+SEARCHED = 200  # buffers up to which it is worth while
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,47 @@ def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layou
         new_offsets, new_total = _place(buffers, trial, meeting, align)
         if new_total <= total:
             offsets, total, order = new_offsets, new_total, trial
+    for part in (0, 1, 2, 3):
+        capacity = bound + (total - bound) * part // 4
+        if effort == 0 or total <= bound or len(buffers) > SEARCHED or capacity >= total:
+            break
+        if (found := _within(buffers, orders[0], meeting, align, capacity)) is not None:
+            offsets = found
+            total = max(at + _round_up(b.bytes, align) for at, b in zip(found, buffers, strict=True))
     return Layout(tuple(offsets), total, bound)
+
+
+def _within(
+    buffers: Sequence[Buffer], order: Sequence[int], meeting: list[list[int]], align: int, capacity: int
+) -> list[int] | None:
+    """Offsets below a capacity, by trying both ends of every gap and going back where a later buffer has none."""
+    offsets = [-1] * len(buffers)
+    sizes = [_round_up(b.bytes, align) for b in buffers]
+    capacity = capacity // align * align
+    stack: list[list[int]] = []  # places left to try, of each buffer of the order so far
+    for _ in range(VISITS):
+        depth = len(stack)
+        if depth == len(order):
+            return offsets
+        stack.append(_ends(order[depth], offsets, sizes, meeting[order[depth]], capacity))
+        while stack and not stack[-1]:
+            stack.pop()
+            offsets[order[len(stack)]] = -1
+        if not stack:
+            return None
+        offsets[order[len(stack) - 1]] = stack[-1].pop()
+    return None
+
+
+def _ends(i: int, offsets: list[int], sizes: list[int], meets: Sequence[int], capacity: int) -> list[int]:
+    """Both ends of each gap for a buffer, the lowest last."""
+    taken = sorted((offsets[j], offsets[j] + sizes[j]) for j in meets if offsets[j] >= 0)
+    found, at = [], 0
+    for low, high in [*taken, (capacity, capacity)]:
+        if low - at >= sizes[i]:
+            found += [at, low - sizes[i]]
+        at = max(at, high)
+    return list(dict.fromkeys(reversed(found)))
 
 
 def _meeting(buffers: Sequence[Buffer]) -> list[list[int]]:

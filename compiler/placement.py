@@ -169,7 +169,7 @@ def _refused(program: Program, target: Target, items: Sequence[_Item], left: Seq
     shown = ", ".join(f"{middle_out(i.name, 40)!r} {show_bytes(i.bytes)}" for i in largest)
     return (
         f"memory: weights and code of {program.name} take {show_bytes(missing)} more than fits into {have}; "
-        f"largest: {shown}; {FLASH_HELP}"
+        f"largest: {shown}; {FLASH_HELP}, another flash (--memory)"
     )
 
 

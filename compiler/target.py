@@ -136,7 +136,7 @@ class Target:
     @property
     def spacing(self) -> int:
         """Bytes to whose multiples buffers and constants begin: a cache line, and less where memory is scarce."""
-        return 64 if self.pointer_bits == 64 else max(self.align, 16)
+        return max(self.align, 16) if self.microcontroller else 64
 
     @property
     def soft_floats(self) -> bool:

@@ -34,8 +34,8 @@ def ram_help(types: Iterable[str]) -> str:
     return f"what helps: {', '.join([*ways, *_ALWAYS])}"
 
 
-_ALWAYS = ("a smaller input (--shape)", "`edgec compress`", "larger regions (--memory)")
-FLASH_HELP = "what helps: --quantize int8, --weights int8, `edgec compress`, another flash (--memory)"
+_ALWAYS = ("a smaller input (--shape)", "`edgec compress`")
+FLASH_HELP = "what helps: --quantize int8, --weights int8, `edgec compress`"
 
 
 def advice(program: Program, limits: Budget, code_bytes: int) -> str:

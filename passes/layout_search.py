@@ -30,6 +30,7 @@ JOIN, PART, TURN = "join", "part", "turn"  # choices that the planner carries ou
 VIEWS = 4096  # combinations of layouts around one value that are looked at, at most
 VECTOR_BYTES = 16  # of the widest access of a GPU
 MIXED_US = 0.25e-3  # per byte that is read in one layout for a result in another
+MUCH = 8192  # bytes of scratch where memory is scarce
 SECTOR_BYTES = 32  # that a GPU fetches for each element whose neighbours are not wanted with it
 
 # A choice as one of its values sees it: the layout in which the value is made, those in which it is wanted, and the
@@ -88,9 +89,16 @@ def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Ch
     offers = {node: choices(problem) for node, problem in known.items()}
     if session.tuner is not None:
         session.tuner([(problem, offers[nodes[0]], len(nodes)) for problem, nodes in distinct(known)])
+    if session.target is not None and session.target.microcontroller:
+        offers = {node: _frugal(found) for node, found in offers.items()}
     if session.tunings is None:
         return offers
     return {node: session.tunings.applied(known[node], offers[node]) for node in known}
+
+
+def _frugal(offers: list[Choice]) -> list[Choice]:
+    """Without those that need much scratch memory, which would lie in the arena, where others do with less."""
+    return [c for c in offers if c.scratch_bytes <= MUCH] or offers
 
 
 def lean(offers: Sequence[Choice]) -> list[Choice]:

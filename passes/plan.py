@@ -64,7 +64,8 @@ def unfit(schedule: Schedule, session: Session) -> str:
     types = {t.dtype for node in schedule.nodes for t in node.types if node.op == "Edgec.Kernel"}
     have = ", ".join(f"{room.name} {show_bytes(room.size)}" for room in rooms_of(session))
     short = f"{show_bytes(schedule.packed.missing)} more than fits into {have}"
-    return f"memory: the arena of {schedule.g.name} takes {short}; {largest(arena.map)}; {ram_help(types)}"
+    hint = f"{largest(arena.map)}; {ram_help(types)}, larger regions (--memory)"
+    return f"memory: the arena of {schedule.g.name} takes {short}; {hint}"
 
 
 @dataclass(eq=False)

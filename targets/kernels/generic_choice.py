@@ -15,6 +15,7 @@ from .cost import streamed
 
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 CHANNELS_LAST = {4: "NHWC"}
+APART = 1.02  # what image rows that lie apart cost on a microcontroller
 ROWS_WHOLE = {3: "NWC", 4: "NHWC"}  # layouts in which rows of an image are stretches of memory, without padding
 DEAR = frozenset("Exp Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
 DEAR_CYCLES = 16.0  # per vector
@@ -34,14 +35,14 @@ SCALAR_CALLS = frozenset("Tan Asin Acos Atan Sinh Cosh Asinh Acosh Atanh Pow Mod
 
 
 def output_layouts(problem: Problem, blocked: bool = True) -> list[tuple[str, ...]]:
-    """Layouts that a generic row can write: what the outputs have already, row-major, channel blocks. Where there are
-    no vectors channels come last, which costs as much and lets the planner cut images into rows."""
+    """Layouts that a generic row can write: what the outputs have already, row-major, channel blocks. On a
+    microcontroller channels may come last, which lets `patches` cut images into rows."""
     outputs = problem.body.outputs
     if any(v.type.layout for v in outputs):
         return [tuple(v.type.layout for v in outputs)]
     offers = [("",) * len(outputs)]
     lanes = problem.target.cpu.lanes(32)
-    if lanes == 1 and any(len(v.shape) in ROWS_WHOLE for v in outputs):
+    if problem.target.microcontroller and any(len(v.shape) in ROWS_WHOLE for v in outputs):
         offers.insert(0, tuple(ROWS_WHOLE.get(len(v.shape), "") for v in outputs))
     if problem.target.gpu and any(len(v.shape) in CHANNELS_LAST for v in outputs):
         offers.append(tuple(CHANNELS_LAST.get(len(v.shape), "") for v in outputs))
@@ -78,8 +79,11 @@ def choices(row: str, problem: Problem, cost_us: float, blocked: bool = True) ->
 
 
 def _padding(problem: Problem, layouts: tuple[str, ...]) -> float:
-    """Written elements over true elements: blocks of channels may be padded."""
+    """Written elements over true elements: blocks of channels may be padded. More where rows cannot be cut."""
     stored = true = 1.0
+    apart = [not text and len(v.shape) in ROWS_WHOLE for v, text in zip(problem.body.outputs, layouts, strict=True)]
+    if problem.target.microcontroller and any(apart):
+        return APART
     for v, text in zip(problem.body.outputs, layouts, strict=True):
         stored += prod(layout(text, len(v.shape)).physical(v.shape))
         true += v.type.size

@@ -147,15 +147,19 @@ def test_rows_that_lie_apart_are_copied() -> None:
     graph, after = laid(text, ", patches{rows=1}")
     feeds = data_for(whole)
     np.testing.assert_allclose(run(graph, feeds)[0], run(whole, feeds)[0], rtol=1e-4, atol=1e-4)
-    assert sum(n.attrs.get("row") == "generic_map" for n in graph.nodes()) == 4
+    assert sum(n.attrs.get("why") == "its rows do not lie in one piece" for n in graph.nodes()) == 4
     assert arena(after) < arena(before)
 
 
 def test_what_is_read_elsewhere_too_stays_whole() -> None:
-    text = FLOATS.replace("return %o", "return %o, %y")
-    graph, session = laid(text, ", patches{rows=2,layers=3}")
+    graph, _ = laid(FLOATS.replace("return %o", "return %o, %y"), ", patches{rows=2}")
+    assert (1, 8, 16, 8) in {n.types[0].shape for n in graph.nodes() if n.name == "y"}
+
+
+def test_a_height_that_cannot_be_is_said() -> None:
+    graph, session = laid(FLOATS, ", patches{rows=2,layers=9}")
     assert not any(n.op == "Edgec.Join" for n in graph.nodes())
-    assert any("no layers" in note for note in session.notes)
+    assert session.notes == ["patches: no layers can be computed 2 rows at a time where they lie"]
 
 
 def test_the_target_of_many_rooms_is_its_own_limit() -> None:
