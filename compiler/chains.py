@@ -22,6 +22,9 @@ def chain(node: Node) -> int:
     if node.op in ("Edgec.RNN", "Edgec.GRU", "Edgec.LSTM"):
         directions, batch = node.args[2].shape[:2]
         return node_macs(node) // max(1, directions * batch)
+    if node.op == "TopK":
+        k = node.types[0].shape[-1]
+        return node.args[0].shape[-1] + k * k.bit_length()
     if not node.args or not node.types[0].size or OPS[node.op].kind not in ("reduce", "contract", "window"):
         return 0
     shape, size = node.args[0].shape, node.types[0].size

@@ -14,5 +14,6 @@ from . import (  # noqa: F401
     reduce,
     runs,
     softmax,
+    top_k_block,
     turn,
 )

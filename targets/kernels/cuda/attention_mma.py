@@ -8,7 +8,8 @@ from math import inf
 from ... import tir
 from ...cuda.block import Block, call, pointer, pure
 from ...tir import Expr, Stmt
-from .attention_flash import F32, Flash
+from .attention_flash import Flash
+from .attention_stage import F32
 
 
 class Mma(Flash):

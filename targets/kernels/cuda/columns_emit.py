@@ -16,7 +16,7 @@ from ...cuda.block import Block, barrier, emit_grid, pointer, result, shared
 from ...tir import Buffer, Expr, Index, Stmt
 from ..generic_fold import Prior, Stage
 from .columns import Columns
-from .lines_emit import stored
+from .lines_fold import stored
 from .streams import Held, fetch, needed, streamed
 from .vectors import KINDS
 

@@ -1,4 +1,4 @@
-"""TensorIR of kernels that fold rows: a row's numbers in registers, folds within a thread, a warp, a block, results.
+"""TensorIR of kernels that fold rows: a row's numbers in registers, folds within a thread and across, results.
 
 The stages are those of the generic rows (`Stage`): their terms are built at the thread's current position in the row.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -19,57 +18,16 @@ from edgec.compiler.registry import Emitted, Problem
 
 from ... import tir
 from ...conversions import narrow, widen
-from ...cuda.block import Block, barrier, emit_grid, result, shared
-from ...tir import Buffer, Expr, Index, Stmt
-from ..generic_fold import Parts, Prior, Stage
+from ...cuda.block import Block, emit_grid
+from ...tir import Buffer, Expr, Stmt
+from ..generic_fold import Prior, Stage
 from .lines import Lines
+from .lines_fold import Exchange, stored
+from .lines_row import Row
 from .streams import Held, fetch, needed, put_out, streamed
 from .vectors import KINDS
 
-MOST_EXCHANGES = 4  # two folds of two components
-
-Stages = Callable[["Row"], tuple[list[Stage], Callable[[Prior], Expr]]]
-_SHUFFLED = {"float32": "ec_shfl_xor_f32", "int32": "ec_shfl_xor_i32"}
-
-
-@dataclass
-class Row:
-    """A thread's view of its row; what a generic row's Context is to the stages.
-
-    `turn` and `lane` say where it stands: which access, and which number of it.
-    """
-
-    problem: Problem
-    frame: Block
-    lines: Lines
-    inner: int
-    outer: Index  # the row's digits
-    thread: Expr  # among those of the row
-    turn: Expr | int = 0
-    lane: Expr | int = 0
-
-    @property
-    def body(self) -> Any:
-        return self.frame.body
-
-    def place(self) -> Expr:
-        """The current position in the row."""
-        return self.first() + self.lane
-
-    def first(self) -> Expr:
-        """Position of the first number of the current access."""
-        return tir.expr(self.turn) * self.lines.stride + self.thread * self.lines.vector
-
-    def index(self) -> Index:
-        shape = self.problem.anchor.args[0].shape
-        return (*self.outer, *tir.split(self.place(), *shape[len(shape) - self.inner :]))
-
-    def positions(self) -> tuple[Expr, ...]:
-        """Of a reduction: positions in the folded axes."""
-        return self.index()[len(self.outer) :]
-
-    def guard(self, x: Expr, identity: Expr) -> Expr:
-        return x
+Stages = Callable[[Row], tuple[list[Stage], Callable[[Prior], Expr]]]
 
 
 def folded_lines(
@@ -93,8 +51,6 @@ class _Kernel:
         self.body = frame.body
         self.streams = streamed(problem.body, self.anchor, inner, after=again)
         self.head: list[Stmt] = []
-        self.exchanges: dict[str, Buffer] = {}
-        self.exchanged = 0
         self._place(inner)
         self._hold()
 
@@ -118,11 +74,11 @@ class _Kernel:
     def _place(self, inner: int) -> None:
         """Which row, and which of its threads. A row that is not there is the last one again, up to the stores."""
         lines, shape, thread = self.lines, self.source.shape, self.frame.thread
-        self.group: Expr = tir.i32(0)
+        group: Expr = tir.i32(0)
         if lines.together > 1:
-            self.group = self.named(tirx.floordiv(thread, lines.threads), "group")
+            group = self.named(tirx.floordiv(thread, lines.threads), "group")
             thread = self.named(tirx.floormod(thread, lines.threads), "thread")
-        self.true = self.named(self.frame.at[0] * lines.together + self.group, "row")
+        self.true = self.named(self.frame.at[0] * lines.together + group, "row")
         here = self.true
         if lines.rows % lines.together:
             here = self.named(tirx.min(here, tir.i32(lines.rows - 1)), "row")
@@ -130,6 +86,7 @@ class _Kernel:
         outer = shape[: len(shape) - inner]
         digits = tuple(self.named(x, "digit") for x in tir.split(here, *outer)) if outer else ()
         self.row = Row(self.problem, self.frame, lines, inner, digits, thread)
+        self.exchange = Exchange(lines, group, thread, self.head)
 
     def _hold(self) -> None:
         """Registers for the streams of one access, and for the row's numbers: all of them, or those of one access."""
@@ -246,40 +203,11 @@ class _Kernel:
             for j in range(width):
                 low, high = (tuple(tir.load(b, j + o) for b in buffers) for o in (0, width))
                 within.append(stored(buffers, stage.combine(low, high), j))
-        across, total = self._across(stage, buffers)
+        across, total = self.exchange.across(stage, buffers)
         value = stage.result(total)
         cell, made = tir.local((1,), str(value.ty.dtype), "fold")
         prior.append(tir.load(cell, 0))
         return tir.seq([m for _, m in sums], start, turns, within, across, made, tir.store(cell, value, 0))
-
-    def _across(self, stage: Stage, parts: list[Buffer]) -> tuple[list[Stmt], Parts]:
-        """One accumulator per row: over the lanes of each warp, then over the row's warps."""
-        cells = [tir.local((1,), d, "all") for d in stage.dtypes]
-        buffers = [b for b, _ in cells]
-        stmts: list[Stmt] = [m for _, m in cells]
-        stmts += [tir.store(b, tir.load(p, 0), 0) for b, p in zip(buffers, parts, strict=True)]
-        stmts += _butterfly(stage, buffers, 32)
-        warps = self.lines.warps
-        if warps > 1:
-            lane, warp = tirx.floormod(self.row.thread, 32), tirx.floordiv(self.row.thread, 32)
-            slots = [(self._shared(d), b) for d, b in zip(stage.dtypes, buffers, strict=True)]
-            own = [tir.store(s, tir.load(b, 0), base + warp) for (s, base), b in slots]
-            stmts += [tir.when(tirx.EQ(lane, 0), tir.seq(own)), barrier()]
-            stmts += [tir.store(b, tir.load(s, base + tirx.floormod(lane, warps)), 0) for (s, base), b in slots]
-            stmts += _butterfly(stage, buffers, warps)
-        return stmts, tuple(tir.load(b, 0) for b in buffers)
-
-    def _shared(self, kind: str) -> tuple[Buffer, Expr]:
-        """Where the row's warps exchange numbers: memory that no other exchange uses, so that one barrier is enough.
-
-        It is one array of all exchanges: of several, TVM would put the later ones into the place of the earlier.
-        """
-        size = self.lines.together * self.lines.warps
-        if kind not in self.exchanges:
-            self.exchanges[kind], made = shared((size * MOST_EXCHANGES,), kind, f"across_{kind}")
-            self.head.append(made)
-        self.exchanged += 1
-        return self.exchanges[kind], (self.exchanged - 1) * size + self.group * self.lines.warps
 
     # -- results -------------------------------------------------------------------------------------------------------
 
@@ -330,26 +258,3 @@ class _Kernel:
             self.body.places.pop(self.source, None)
         del place
         return stmt
-
-
-def stored(buffers: list[Buffer], parts: Parts, at: Expr | int) -> Stmt:
-    """All components at once: each is computed from the old ones."""
-    if len(parts) == 1:
-        return tir.store(buffers[0], parts[0], at)
-    names = [tir.let(p, "part") for p in parts]
-    return tir.seq([bind for _, bind in names], [tir.store(b, n, at) for b, (n, _) in zip(buffers, names, strict=True)])
-
-
-def _butterfly(stage: Stage, buffers: list[Buffer], width: int) -> list[Stmt]:
-    """Every lane gets the fold over `width` neighbouring lanes."""
-    stmts: list[Stmt] = []
-    while width > 1:
-        width //= 2
-        other = [
-            tir.let(result(d, _SHUFFLED[d], tir.load(b, 0), width), "other")
-            for b, d in zip(buffers, stage.dtypes, strict=True)
-        ]
-        stmts += [bind for _, bind in other]
-        mine = tuple(tir.load(b, 0) for b in buffers)
-        stmts.append(stored(buffers, stage.combine(mine, tuple(v for v, _ in other)), 0))
-    return stmts

@@ -20,8 +20,9 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 from ..common import input_index
 from .mma_finish import Finish, Indexed
 from .mma_shape import CHUNK, COLUMNS, ROWS, Product, counters, grid_of, scratch_bytes, tile_of
-from .mma_stage import Across, Rows, Share, Side, Windows
+from .mma_stage import Across, Rows, Share, Side
 from .mma_warp import Warp
+from .mma_windows import Windows
 from .mma_work import Work
 
 WRITTEN_OUT = 4  # stages; of a longer loop the compiler must not know the turns, or it would write out all of them

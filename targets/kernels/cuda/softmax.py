@@ -13,7 +13,7 @@ from .lines import FLOATS, chosen, lines_of, offer
 
 if TYPE_CHECKING:
     from ...tir import Expr
-    from .lines_emit import Row as Line
+    from .lines_row import Row as Line
 
 NAME = "softmax_lines__cuda"
 
