@@ -68,4 +68,4 @@ def budget(max_latency: Limit = None, max_flash: Limit = None, max_ram: Limit = 
 def measures(bundle: Bundle) -> Measures:
     """Of a bundle; the time is the modelled one, on the best level that it has code for."""
     latency = sum(float(step["cost_us"]) for step in bundle.steps) * 1e-6
-    return Measures(latency, bundle.weights_bytes + bundle.code_bytes, bundle.ram_bytes)
+    return Measures(latency, bundle.flash_bytes, bundle.ram_bytes)

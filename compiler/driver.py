@@ -19,7 +19,7 @@ from .calibration.data import Source
 from .calibration.request import SETTING, requested
 from .errors import EdgecError
 from .importer import import_model
-from .ir import Graph
+from .ir import Graph, Node
 from .op import is_const, viewed
 from .pipeline import Stage, find_pass, parse_pipeline, run_pipeline, show_pipeline
 from .placement import placed
@@ -176,12 +176,13 @@ def compile_for(
 @dataclass(frozen=True)
 class Costs:
     """What a graph costs on a target, before any kernel is built: modelled microseconds on one core; bytes of weights
-    as kernels read them and of the arena; steps."""
+    as kernels read them and of the arena; steps, and the kernels among them."""
 
     us: float
     weights: int
     arena: int
     steps: int
+    kernels: tuple[Node, ...] = ()
 
 
 def costs_of(graph: Graph, target: Target, threads: int) -> Costs:
@@ -195,7 +196,7 @@ def costs_of(graph: Graph, target: Target, threads: int) -> Costs:
         if is_const(viewed(arg)):
             weights.place(viewed(arg))
     us = sum(cost for node in kernels if isinstance(cost := node.attrs["cost_us"], float))
-    return Costs(us, len(weights.data), session.arena.bytes if session.arena else 0, len(kernels))
+    return Costs(us, len(weights.data), session.arena.bytes if session.arena else 0, len(kernels), tuple(kernels))
 
 
 def _calibrated(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:

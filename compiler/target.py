@@ -102,7 +102,7 @@ class Target:
     A target with `levels` is its first, least demanding level in all that its file does not say otherwise.
     `compilers` are C compilers to try in order when the target is not this machine, `cflags` what they are told of the
     core; `emulator` runs its programs here, on `machine` where there is no operating system. `float_abi` says how
-    functions of 32-bit ARM pass floats.
+    functions of 32-bit ARM pass floats; no model may need more than `stack_bytes` of stack (0: any).
     """
 
     name: str
@@ -118,6 +118,7 @@ class Target:
     float_abi: str = ""
     emulator: tuple[str, ...] = ()
     machine: Machine | None = None
+    stack_bytes: int = 0
     pipeline: str = "canonicalize, fold, integers, attention, phases, channels, fuse, layout, plan"
     memory: tuple[Region, ...] = ()  # regions that models may use; none: not known
     stack: int = 0  # bytes that a model's kernels may take of the stack; 0: not known

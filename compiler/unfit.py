@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from .budget import Budget
+from .budget import Budget, Measures
 from .bundle.names import middle_out
 from .program import Allocation, Program
 from .target import Target
@@ -38,12 +38,12 @@ _ALWAYS = ("a smaller input (--shape)", "`edgec compress`")
 FLASH_HELP = "what helps: --quantize int8, --weights int8, `edgec compress`"
 
 
-def advice(program: Program, limits: Budget, code_bytes: int) -> str:
+def advice(program: Program, limits: Budget, found: Measures, code_bytes: int) -> str:
     """What takes most of a program that exceeds its limits, and what would help."""
     parts = []
-    if limits.ram is not None and program.ram_bytes > limits.ram:
+    if limits.ram is not None and found.ram > limits.ram:
         parts += [largest(program.arena_map), ram_help({step.dtype for step in program.steps})]
-    if limits.flash is not None and program.weights_bytes + code_bytes > limits.flash:
+    if limits.flash is not None and found.flash > limits.flash:
         parts += [f"weights {show_bytes(program.weights_bytes)}, code {show_bytes(code_bytes)}", FLASH_HELP]
     return "; ".join(parts) or "what helps: `edgec compress`, which looks for a form that fits"
 

@@ -9,12 +9,20 @@ from typing import Any
 from ..dtypes import dtype
 from ..program import Allocation, Device, Launch, Port, Program, Ref, Step, Stored
 from ..target import Target
+from .footprint import Footprint
 from .linker import memory_map
 from .manifest import ABI, SCHEMA
 from .tables import scale_of
 
 
-def manifest(program: Program, target: Target, version: str, code_bytes: int, files: Iterable[str]) -> dict[str, Any]:
+def manifest(
+    program: Program,
+    target: Target,
+    version: str,
+    code_bytes: int,
+    files: Iterable[str],
+    footprint: Footprint | None = None,
+) -> dict[str, Any]:
     """The table that `manifest.py` documents."""
     return {
         "schema": SCHEMA,
@@ -24,11 +32,13 @@ def manifest(program: Program, target: Target, version: str, code_bytes: int, fi
         "model_sha256": program.model_sha256,
         "target": target.name,
         "triple": target.triple,
+        "cpu": target.cpu.mcpu,
         "passes": program.passes,
         "threads": program.threads,
         "align": program.align,
         "weights_bytes": program.weights_bytes,
         "code_bytes": code_bytes,
+        "footprint": footprint.table() if footprint else None,
         **_level(program),
         "fallbacks": [_level(level) for level in program.levels[1:]],
         "quantization": dict(program.quantization) if program.quantization else None,

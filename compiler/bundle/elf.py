@@ -15,7 +15,7 @@ _KEPT = (".text", ".rodata", ".data", ".plt", ".init", ".fini", ".got")
 
 @dataclass(frozen=True)
 class Section:
-    """A section header; `at` is the header's own offset in the file."""
+    """A section header; `at` is the header's own offset in the file, `address` where the section lies in memory."""
 
     name: str
     at: int
@@ -25,16 +25,20 @@ class Section:
     size: int
     link: int
     info: int = 0
+    address: int = 0
 
 
 @dataclass(frozen=True)
 class Symbol:
-    """A symbol-table entry; `at` is the entry's offset in the file."""
+    """A symbol-table entry; `at` is the entry's offset in the file, `value` an address or the offset in a section."""
 
     name: str
     at: int
     defined: bool
     is_global: bool
+    is_function: bool = False
+    value: int = 0
+    size: int = 0
 
 
 def sections(data: bytes | mmap.mmap) -> list[Section]:
@@ -47,9 +51,9 @@ def sections(data: bytes | mmap.mmap) -> list[Section]:
     raw = []
     for at in range(start, start + size * count, size):
         name, kind = struct.unpack_from("<2I", data, at)
-        flags, _, offset, length = struct.unpack_from("<4Q" if wide else "<4I", data, at + 8)
+        flags, address, offset, length = struct.unpack_from("<4Q" if wide else "<4I", data, at + 8)
         link, info = struct.unpack_from("<2I", data, at + (40 if wide else 24))
-        raw.append((name, at, kind, flags, offset, length, link, info))
+        raw.append((name, at, kind, flags, offset, length, link, info, address))
     strings = raw[names][4]
     return [Section(text_at(data, strings + row[0]), *row[1:]) for row in raw]
 
@@ -77,37 +81,35 @@ def symbols(data: bytes, *, dynamic: bool = False) -> list[Symbol]:
         if section.kind == (_DYNSYM if dynamic else _SYMTAB):
             strings, step = table[section.link].offset, 24 if wide else 16
             for at in range(section.offset + step, section.offset + section.size, step):
-                name = struct.unpack_from("<I", data, at)[0]
-                info, where = (
-                    data[at + (4 if wide else 12)],
-                    struct.unpack_from("<H", data, at + (6 if wide else 14))[0],
-                )
-                out.append(Symbol(text_at(data, strings + name), at, where != 0, info >> 4 != 0))
+                out.append(_symbol(data, at, strings, wide))
     return out
 
 
 def functions(data: bytes) -> list[tuple[str, int, int]]:
-    """(name, address, bytes) of the functions that a program for 64 bits defines, by address."""
-    found = []
-    for symbol in symbols(data):
-        kind, (address, size) = data[symbol.at + 4] & 15, struct.unpack_from("<2Q", data, symbol.at + 8)
-        if symbol.defined and kind == _FUNC and size:
-            found.append((symbol.name, address, size))
+    """(name, address, bytes) of the functions that a program defines, by address."""
+    found = [(s.name, s.value, s.size) for s in symbols(data) if s.defined and s.is_function and s.size]
     return sorted(found, key=lambda row: row[1])
 
 
 def address_of(data: bytes, name: str) -> int:
-    """Where a program for 64 bits has a symbol."""
-    return next(int(struct.unpack_from("<Q", data, s.at + 8)[0]) for s in symbols(data) if s.name == name)
+    """Where a program has a symbol."""
+    return next(s.value for s in symbols(data) if s.name == name)
 
 
 def file_offset(data: bytes, address: int) -> int:
-    """Where in the file of a program for 64 bits the byte lies that it has at an address."""
-    for section in sections(data):
-        (start,) = struct.unpack_from("<Q", data, section.at + 16)
-        if section.flags & _ALLOC and section.kind != _NOBITS and start <= address < start + section.size:
-            return int(address - start + section.offset)
+    """Where in the file of a program the byte lies that it has at an address."""
+    for s in sections(data):
+        if s.flags & _ALLOC and s.kind != _NOBITS and s.address <= address < s.address + s.size:
+            return address - s.address + s.offset
     raise ValueError(f"no section holds {address:#x}")
+
+
+def _symbol(data: bytes, at: int, strings: int, wide: bool) -> Symbol:
+    if wide:
+        name, info, _, where, value, size = struct.unpack_from("<IBBHQQ", data, at)
+    else:
+        name, value, size, info, _, where = struct.unpack_from("<3IBBH", data, at)
+    return Symbol(text_at(data, strings + name), at, where != 0, info >> 4 != 0, info & 15 == _FUNC, value, size)
 
 
 def stored_bytes(data: bytes) -> int:

@@ -155,7 +155,7 @@ def target_of(bundle: Bundle) -> Target:
             target = find_target(name)
         except EdgecError:
             continue
-        if target.triple == triple:
+        if target.triple == triple and bundle.manifest.get("cpu", target.cpu.mcpu) == target.cpu.mcpu:
             return target
     raise EdgecError(f"{bundle.folder}: compiled for {triple}, of which no target description here knows")
 

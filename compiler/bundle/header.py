@@ -7,14 +7,15 @@ from math import prod
 
 from ..dtypes import DTYPES, dtype
 from ..program import Memory, Port, Program
+from .footprint import Footprint
 from .names import comment, unique
-from .tables import bank_symbol, scale_of
+from .tables import bank_symbol, scale_of, section_of
 
 _C_TYPES = {"f32": "float", "f64": "double", "bool": "uint8_t", "f16": "uint16_t", "bf16": "uint16_t"}
 _C_TYPES |= {n: f"{row.tvm}_t" for n, row in DTYPES.items() if row.is_whole or row.is_storage}  # intN_t and uintN_t
 
 
-def header(program: Program, version: str, code_bytes: int) -> str:
+def header(program: Program, version: str, code_bytes: int, footprint: Footprint | None = None) -> str:
     """The whole header."""
     name, big = program.name, program.name.upper()
     arena, weights, device = program.arena_bytes, program.weights_bytes, program.device
@@ -56,6 +57,7 @@ def header(program: Program, version: str, code_bytes: int) -> str:
         *_section(program),
         f"#define {big}_WEIGHTS_BYTES {program.weights_bytes}u",
         f"#define {big}_CODE_BYTES {code_bytes}u",
+        *_footprint(big, footprint),
         *([f"#define {big}_DEVICE_BYTES {on_device}u /* of an instance */"] if device else []),
         f"#define {big}_STEPS {max(len(level.steps) for level in program.levels)}{_most(program)}",
         f"#define {big}_THREADS {program.threads} /* workers that the arena has scratch memory for */\n",
@@ -81,7 +83,8 @@ def _banks(program: Program) -> list[str]:
 
 
 def _where(program: Program, bank: Memory) -> str:
-    return f".{'bss' if bank.data is None else 'rodata'}.{bank_symbol(program, bank)}"
+    symbol = bank_symbol(program, bank)
+    return f".bss.{symbol}" if bank.data is None else section_of(program.name, f".rodata.{symbol}")
 
 
 def _section(program: Program) -> list[str]:
@@ -90,6 +93,16 @@ def _section(program: Program) -> list[str]:
         return []
     big, name = program.name.upper(), program.name
     return [f'#define {big}_ARENA_SECTION __attribute__((section(".bss.{name}_arena")))']
+
+
+def _footprint(big: str, footprint: Footprint | None) -> list[str]:
+    """Sizes that are known where there is no operating system."""
+    if footprint is None:
+        return []
+    lines = [f"#define {big}_FLASH_BYTES {footprint.flash}u /* with the runtime's code */"]
+    if footprint.stack is not None:
+        lines.append(f"#define {big}_STACK_BYTES {footprint.stack}u /* most below ec_run; interrupts need their own */")
+    return lines
 
 
 def _targets(program: Program) -> str:

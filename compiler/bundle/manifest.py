@@ -3,7 +3,7 @@
 schema          1; a reader refuses a larger number
 edgec abi       version that wrote it; EC_ABI of the C tables
 name            C name of the model: symbols `<name>_desc`, files `<name>.h`, `lib<name>.a`
-model_sha256    of the ONNX file                  target triple   what it was compiled for
+model_sha256    of the ONNX file                  target triple cpu   what it was compiled for (cpu: LLVM's name)
 passes          pipeline text                     threads align isa   as in ec_desc
 inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, bank, scale, zero_point, count}]; scale null: not
                 quantized; bank: null, or where `offset` is null the number of the bank that holds it;
@@ -14,6 +14,8 @@ weights_bytes code_bytes
 memory          regions of a board that declares some: [{region, kind ("ram", "flash"), size, cost, address, arena,
                 weights, code (bytes there), banks (numbers of ec_model.banks there), kernels (symbols that were put
                 there, away from the rest)}]
+footprint       null, or without an operating system: {flash: {code, tables, weights, runtime (what they call), bytes
+                (all of it)}, ram: {arena, model (ec_model), stack (the most below ec_run; null: not known), bytes}}
 steps           [{name, kernel, config, origin, dtype, tasks, grain, macs, bytes_moved, cost_us, why, results, jump,
                 launch}]
                 in their order; grain: tasks that are worth handing to another worker; results: [{value, offset, bank,
@@ -99,8 +101,22 @@ class Bundle:
         return int(self.manifest["arena"]["bytes"])
 
     @property
+    def footprint(self) -> dict[str, dict[str, Any]] | None:
+        """What it takes of flash and RAM where there is no operating system, by parts."""
+        found: dict[str, dict[str, Any]] | None = self.manifest.get("footprint")
+        return found
+
+    @property
+    def flash_bytes(self) -> int:
+        """Weights and code; without an operating system with what these call."""
+        return int(self.footprint["flash"]["bytes"]) if self.footprint else self.weights_bytes + self.code_bytes
+
+    @property
     def ram_bytes(self) -> int:
-        """Memory of an instance: the arena, and with an accelerator what is beside it there and here."""
+        """Memory of an instance: the arena; with an accelerator what is beside it there and here; without an operating
+        system the model's record and the stack."""
+        if self.footprint:
+            return int(self.footprint["ram"]["bytes"])
         device = self.manifest.get("device") or {"zeros_bytes": 0, "host_bytes": 0}
         return self.arena_bytes + int(device["zeros_bytes"]) + int(device["host_bytes"])
 
@@ -183,6 +199,8 @@ _NUMBERS = ("scale", "zero_point", "sqnr_db", "saturated", "cost_us_f32", "cost_
 _SMALLER: dict[str, type] = {"layer": str, "method": str, "shape_before": list, "shape": list, "reason": str}
 _SMALLER |= {"macs_before": int, "macs": int}
 _SMALLER_NUMBERS = ("error", "cost_us_before", "cost_us")
+_FLASH: dict[str, type] = dict.fromkeys(("code", "tables", "weights", "runtime", "bytes"), int)
+_RAM: dict[str, type] = dict.fromkeys(("arena", "model", "bytes"), int)
 _TOP: dict[str, type] = {"name": str, "abi": int, "triple": str, "target": str, "threads": int}
 _TOP |= {"weights_bytes": int, "code_bytes": int}
 
@@ -192,6 +210,8 @@ def _fault(table: dict[str, Any]) -> str:
     if fault := _misfit(table, _TOP | _LEVEL, "") or _fault_of_level(table, ""):
         return fault
     if fault := _fault_of_quantization(table.get("quantization")) or _fault_of_compression(table.get("compression")):
+        return fault
+    if fault := _fault_of_footprint(table.get("footprint")):
         return fault
     if identifier(table["name"]) != table["name"]:
         return f"name is {table['name']!r}"
@@ -221,6 +241,17 @@ def _fault_of_level(table: dict[str, Any], at: str) -> str:
             return fault
         rows += [(f"{at}device.images[{i}]", row, _IMAGE) for i, row in enumerate(device["images"])]
     return next((fault for where, row, kinds in rows if (fault := _misfit(row, kinds, where))), "")
+
+
+def _fault_of_footprint(table: Any) -> str:
+    if table is None:
+        return ""
+    return (
+        _misfit(table, {"flash": dict, "ram": dict}, "footprint")
+        or _misfit(table["flash"], _FLASH, "footprint.flash")
+        or _misfit(table["ram"], _RAM, "footprint.ram")
+        or _not_numbers(table["ram"], ("stack",), "footprint.ram")
+    )
 
 
 def _fault_of_quantization(table: Any) -> str:

@@ -90,8 +90,16 @@ def _facts(manifest: dict[str, Any]) -> str:
         *([("host bytes", device["host_bytes"])] if (device := manifest.get("device")) else []),
         ("weights bytes", manifest["weights_bytes"]),
         ("code bytes", manifest["code_bytes"]),
+        *(
+            (f"{memory} bytes", ", ".join(f"{part} {said(size)}" for part, size in parts.items()))
+            for memory, parts in (manifest.get("footprint") or {}).items()
+        ),
     ]
     return html_table((), rows)
+
+
+def said(size: int | None) -> str:
+    return "not known" if size is None else f"{size:,}"
 
 
 def _isa(table: dict[str, Any]) -> str:

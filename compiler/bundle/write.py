@@ -23,6 +23,7 @@ from ..target import Target
 from . import describe, elf, linker, tables
 from .cmake import cmake
 from .elf_slim import slim
+from .footprint import Footprint, footprint
 from .header import header
 from .manifest import Bundle
 from .names import check_name, identifier
@@ -61,14 +62,17 @@ def write_bundle(
         units = _copy_runtime(folder, tools.has_os(target))
         runtime = _runtime(chain, target, units)
         shutil.copyfile(runtime / "libedgec.a", folder / "libedgec.a")
-        code_bytes = _libraries(program, target, chain, folder, runtime)
+        code_bytes, footprint = _libraries(program, target, chain, folder, runtime)
+        if footprint and footprint.unclear:
+            program = replace(program, notes=(*program.notes, footprint.unclear))
         if device and device.source:
             (folder / "src" / f"{program.name}_device.cu").write_text(device.source)
         for name, data in beside.items():
             (folder / name).write_bytes(data)
-        table = _texts(program, target, folder, code_bytes, units)
-        if over := limits.said(measures(Bundle(out, table))):
-            raise EdgecError(f"{program.name}: {over}; {unfit.advice(program, limits, code_bytes)}")
+        table = _texts(program, target, folder, code_bytes, units, footprint)
+        found = measures(Bundle(out, table))
+        if over := limits.said(found):
+            raise EdgecError(f"{program.name}: {over}; {unfit.advice(program, limits, found, code_bytes)}")
     return Bundle(out, table)
 
 
@@ -165,12 +169,16 @@ def _identity(cc: Sequence[str]) -> str:
     return f"{found} {status.st_size} {status.st_mtime_ns}" if status else cc[0]
 
 
-def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder: Path, runtime: Path) -> int:
-    """`lib<name>.a` (with the core of the runtime), `lib<name>.so` where the target loads such; bytes of code."""
+def _libraries(
+    program: Program, target: Target, chain: tools.Toolchain, folder: Path, runtime: Path
+) -> tuple[int, Footprint | None]:
+    """`lib<name>.a` (with the core of the runtime), `lib<name>.so` where the target loads such; bytes of code, and
+    without an operating system all that a program with the model takes."""
     name = program.name
     with tempfile.TemporaryDirectory(prefix="edgec-", dir=folder.parent) as temporary, ThreadPoolExecutor() as pool:
         work = Path(temporary).resolve()
         shutil.copytree(folder / "edgec", work / "edgec")
+        (work / f"{name}.h").write_text(header(program, _version(), 0))
         stored_data = pool.submit(chain.compile, _stored(program, work), work)
         source = tables.model_source(program, _version())
         (work / f"{name}_model.c").write_text(source)
@@ -200,11 +208,12 @@ def _libraries(program: Program, target: Target, chain: tools.Toolchain, folder:
             libraries = ["-ldl"] if program.device else []
             chain.link(f"lib{name}.so", [*objects, *own, *exported, *libraries], work, options)
         measured = [f"lib{name}.so"] if hosted else objects
+        taken = None if hosted else footprint(program, target, chain, work, objects, core)
         stored = sum(elf.stored_bytes((work / part).read_bytes()) for part in measured)
         archive.result()
         for library in [f"lib{name}.a", *([f"lib{name}.so"] if hosted else [])]:
             _move(work / library, folder / library)
-    return max(stored - program.weights_bytes, 0)
+    return max(stored - program.weights_bytes, 0), taken
 
 
 def _stored(program: Program, work: Path) -> list[str]:
@@ -255,15 +264,22 @@ def _members(program: Program) -> dict[str, str]:
     }
 
 
-def _texts(program: Program, target: Target, folder: Path, code_bytes: int, units: Sequence[str]) -> dict[str, object]:
+def _texts(
+    program: Program,
+    target: Target,
+    folder: Path,
+    code_bytes: int,
+    units: Sequence[str],
+    footprint: Footprint | None,
+) -> dict[str, object]:
     """Header, CMake package, manifest and report; the manifest as a table."""
     name, hosted = program.name, tools.has_os(target)
-    (folder / f"{name}.h").write_text(header(program, _version(), code_bytes))
+    (folder / f"{name}.h").write_text(header(program, _version(), code_bytes, footprint))
     if target.memory:
         (folder / f"{name}.ld").write_text(linker.fragment(program, target, _members(program)))
     (folder / f"{name}Config.cmake").write_text(cmake(name, units, hosted))
     files = [str(p.relative_to(folder)) for p in folder.rglob("*") if not p.is_dir()] + [f"{name}.json", "report.html"]
-    table = describe.manifest(program, target, _version(), code_bytes, files)
+    table = describe.manifest(program, target, _version(), code_bytes, files, footprint)
     (folder / "report.html").write_text(report(table))
     (folder / f"{name}.json").write_text(describe.dump(table))
     return table

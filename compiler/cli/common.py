@@ -158,7 +158,7 @@ def progress_bar() -> Iterator[Progress | None]:
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Plain columns: numbers to the right, text to the left. Long text is shortened, but not in the last column."""
-    rows = [[*map(_shorten, row[:-1]), row[-1]] for row in map(list, rows)]
+    rows = [[*map(shorten, row[:-1]), row[-1]] for row in map(list, rows)]
     numeric = [bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(head))]
     return _layout([list(head), *([_cell(cell) for cell in row] for row in rows)], numeric)
 
@@ -178,7 +178,8 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
-def _shorten(value: object) -> object:
+def shorten(value: object) -> object:
+    """Text with its middle left out where it is long."""
     return middle_out(value, _WIDEST) if isinstance(value, str) else value
 
 
@@ -192,3 +193,14 @@ def size(count: int) -> str:
         return f"{count:,} bytes"
     unit, divisor = ("MiB", 1 << 20) if count >= 1 << 20 else ("KiB", 1 << 10)
     return f"{count:,} bytes ({count / divisor:.1f} {unit})"
+
+
+def footprint_lines(footprint: dict[str, dict[str, Any]] | None, width: int) -> list[str]:
+    """What a bundle takes of flash and RAM, by parts, where there is no operating system."""
+    lines = []
+    for memory, parts in (footprint or {}).items():
+        shown = ", ".join(
+            f"{part} {'not known' if n is None else f'{n:,}'}" for part, n in parts.items() if part != "bytes"
+        )
+        lines.append(f"{memory.replace('ram', 'RAM'):<{width}} {size(parts['bytes'])}: {shown}")
+    return lines

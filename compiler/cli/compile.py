@@ -14,6 +14,7 @@ from .common import (
     add_model_options,
     binds_of,
     dims_of,
+    footprint_lines,
     progress_bar,
     shapes_of,
     show_json,
@@ -130,4 +131,6 @@ def _show(bundle: Bundle, seconds: float) -> None:
         held = [f"{what} {row[what]:,}" for what in ("arena", "weights", "code") if row[what]]
         held += [f"{len(row['kernels'])} kernels"] if row["kernels"] else []
         print(f"{row['region']:<8} {', '.join(held) or 'nothing'} of {row['size']:,} bytes")
+    for line in footprint_lines(bundle.footprint, 8):
+        print(line)
     print(f"{len(steps)} steps for {bundle.manifest['target']}, compiled in {seconds:.2f} s: {bundle.folder}")

@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EdgecError, UnsupportedModel
-from .common import add_model_options, binds_of, dims_of, shapes_of, show_json, size, table
+from .common import add_model_options, binds_of, dims_of, footprint_lines, shapes_of, show_json, size, table
 
 EXAMPLES = """examples:
   edgec inspect model.onnx --dim batch=1
+  edgec inspect model.onnx --target cortex-m4      what it would take there: modelled cycles, weights, arena
   edgec inspect build/ --json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="MODEL|DIR", help="ONNX file or compiled bundle")
     add_model_options(parser)
+    parser.add_argument("--target", metavar="T", help="of a model, also what each step would cost on this target")
     parser.add_argument("--level", metavar="T", help="of a bundle for several levels of the CPU, the one to show")
     parser.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -27,12 +29,18 @@ def run(args: argparse.Namespace) -> int:
     if path.is_dir() or path.suffix == ".json":
         from ..bundle.manifest import read_bundle
 
+        if args.target is not None:
+            raise EdgecError(f"--target {args.target}: {path} is a bundle, compiled for one; expected a model")
         bundle = read_bundle(path)
         bundle = bundle.at(args.level or bundle.levels[0])
         files = {name: (bundle.folder / name).stat().st_size for name in _libraries(bundle)}
         return _show_bundle(bundle.manifest, files, _levels(bundle), args.json)
     if args.level is not None:
         raise EdgecError(f"--level {args.level}: {path} is no bundle: only those have levels")
+    if args.target is not None:
+        from .inspect_target import show
+
+        return show(args)
     return _show_model(args)
 
 
@@ -98,6 +106,8 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
         )
     print(f"weights     {size(manifest['weights_bytes'])}")
     print(f"code        {size(manifest['code_bytes'])}")
+    for line in footprint_lines(manifest.get("footprint"), 11):
+        print(line)
     for level in levels:
         print(f"level       {level}")
     for name, length in files.items():

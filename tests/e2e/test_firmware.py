@@ -1,4 +1,4 @@
-"""Quantized models on emulated boards: the bits of the interpreter."""
+"""Models on emulated boards: the bits of the interpreter, and no more stack than was stated."""
 
 from __future__ import annotations
 
@@ -47,10 +47,14 @@ def test_a_board_gives_the_bits_of_the_interpreter(name: str, board: str, inputs
     graph = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), session)
     ports = [Port(v.name, dtype(v.type.dtype).numpy.name, v.shape) for v in graph.inputs]
     feeds = [random_inputs(ports, seed) for seed in range(inputs)]
-    firmware = Firmware(edgec.compile(find(name), board, tmp_path / "out"))
+    compiled = edgec.compile(find(name), board, tmp_path / "out")
+    firmware = Firmware(compiled)
     for feed, got in zip(feeds, firmware.run(feeds), strict=True):
         for output, want in interpret(graph, feed).items():
             np.testing.assert_array_equal(got[output], want)
+    assert compiled.footprint is not None
+    bound, measured = compiled.footprint["ram"]["stack"], firmware.count(feeds[:1]).stack_bytes
+    assert measured <= bound <= 1.3 * measured
 
 
 @pytest.mark.parametrize("board", BOARDS)

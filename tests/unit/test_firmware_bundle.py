@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
-from edgec.compiler.bundle import Bundle, elf, firmware, write_bundle
+from edgec.compiler.budget import budget
+from edgec.compiler.bundle import Bundle, elf, firmware, read_bundle, write_bundle
+from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.target import find_target
 from edgec.compiler.toolchain import toolchain
@@ -139,3 +143,67 @@ def test_ziglang_takes_the_place_of_a_missing_compiler(
     assert "ziglang" in toolchain(kind).cc
     (found,) = firmware.Firmware(made(tmp_path, name)).run([{"x": X}])
     np.testing.assert_array_equal(found["y/out"], 2 * X * handmade.WEIGHTS)
+
+
+def test_what_a_program_takes_is_in_header_manifest_and_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = made(tmp_path)
+    assert bundle.footprint is not None
+    flash, ram = bundle.footprint["flash"], bundle.footprint["ram"]
+    assert flash["weights"] == bundle.weights_bytes and flash["code"] + flash["tables"] == bundle.code_bytes
+    assert 500 < flash["runtime"] < 4000  # with tanhf
+    assert ram["arena"] == bundle.arena_bytes and ram["model"] == 40 and 200 < ram["stack"] < 400
+    for parts in (flash, ram):
+        assert parts["bytes"] == sum(size for part, size in parts.items() if part != "bytes")
+    assert (bundle.flash_bytes, bundle.ram_bytes) == (flash["bytes"], ram["bytes"])
+    header = bundle.header.read_text()
+    assert f"#define TINY_FLASH_BYTES {flash['bytes']}u" in header and f"TINY_STACK_BYTES {ram['stack']}u" in header
+    assert f"stack {ram['stack']:,}" in (bundle.folder / "report.html").read_text()
+    assert main(["inspect", str(bundle.folder)]) == 0
+    said = capsys.readouterr().out
+    assert f"flash       {flash['bytes']:,} bytes: code {flash['code']:,}, tables" in said
+    assert f"RAM         {ram['bytes']:,} bytes: arena {ram['arena']:,}, model 40, stack {ram['stack']:,}" in said
+
+
+def test_a_model_that_needs_more_stack_than_there_is(tmp_path: Path) -> None:
+    kind = replace(find_target("cortex-m4"), stack_bytes=100)
+    with pytest.raises(
+        EdgecError, match=r"^tiny: needs \d{3} bytes of stack, and cortex-m4 gives it 100 \(stack_bytes\)$"
+    ):
+        write_bundle(program(tmp_path, kind), kind, tmp_path / "out")
+
+
+def test_limits_count_all_that_a_program_takes(tmp_path: Path) -> None:
+    kind = find_target("cortex-m4")
+    whole = made(tmp_path)
+    with pytest.raises(EdgecError, match="flash .* above max_flash"):
+        write_bundle(program(tmp_path, kind), kind, tmp_path / "b", budget(max_flash=whole.flash_bytes - 1))
+    with pytest.raises(EdgecError, match="ram .* above max_ram"):
+        write_bundle(program(tmp_path, kind), kind, tmp_path / "b", budget(max_ram=whole.ram_bytes - 1))
+    write_bundle(program(tmp_path, kind), kind, tmp_path / "b", budget(None, whole.flash_bytes, whole.ram_bytes))
+
+
+def test_damaged_sizes_in_a_manifest(tmp_path: Path) -> None:
+    bundle = made(tmp_path)
+    for wrong, message in (
+        ({"flash": 3, "ram": {}}, "footprint.flash is not a table"),
+        ({**bundle.footprint, "ram": {**bundle.footprint["ram"], "stack": "much"}}, "footprint.ram.stack is no number"),
+    ):
+        (bundle.folder / "tiny.json").write_text(json.dumps({**bundle.manifest, "footprint": wrong}))
+        with pytest.raises(EdgecError, match=message):
+            read_bundle(bundle.folder)
+
+
+def test_a_model_is_looked_at_before_it_is_compiled(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx.save(handmade.onnx_model(), tmp_path / "tiny.onnx")
+    words = ["inspect", str(tmp_path / "tiny.onnx"), "--target", "cortex-m4", "--dim", "n=2"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["target"] == "cortex-m4" and found["weights_bytes"] >= 32 and found["arena_bytes"] >= 64
+    assert found["cycles"] == sum(step["cycles"] for step in found["steps"]) > 0
+    assert found["ms"] == pytest.approx(found["cycles"] / 120e3, rel=0.1)
+    assert main(words) == 0
+    assert "cycles at 120 MHz" in capsys.readouterr().out
+    assert main(["inspect", str(made(tmp_path).folder), "--target", "cortex-m4"]) == 1
+    assert "is a bundle, compiled for one; expected a model" in capsys.readouterr().err
