@@ -7,6 +7,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -148,15 +149,16 @@ def target_of(bundle: Bundle) -> Target:
     """The description that a bundle was compiled for, or one of the same architecture where that is not known here."""
     from ..plugins import all_targets
 
-    triple = bundle.manifest["triple"]
-    names = [bundle.manifest["target"], *sorted(all_targets())]
-    for name in names:
-        try:
-            target = find_target(name)
-        except EdgecError:
-            continue
-        if target.triple == triple and bundle.manifest.get("cpu", target.cpu.mcpu) == target.cpu.mcpu:
+    triple, cpu = bundle.manifest["triple"], bundle.manifest.get("cpu")
+    same = []
+    for name in (bundle.manifest["target"], *sorted(all_targets())):
+        with suppress(EdgecError):  # of a plugin that is gone, or from a file
+            same += [target] if (target := find_target(name)).triple == triple else []
+    for target in same:
+        if cpu in (None, target.cpu.mcpu):
             return target
+    if same:
+        return same[0]
     raise EdgecError(f"{bundle.folder}: compiled for {triple}, of which no target description here knows")
 
 
