@@ -8,7 +8,7 @@ from math import prod
 from ..dtypes import DTYPES, dtype
 from ..program import Memory, Port, Program
 from .names import comment, unique
-from .tables import bank_symbol, scale_of
+from .tables import bank_symbol, scale_of, section_of
 
 _C_TYPES = {"f32": "float", "f64": "double", "bool": "uint8_t", "f16": "uint16_t", "bf16": "uint16_t"}
 _C_TYPES |= {n: f"{row.tvm}_t" for n, row in DTYPES.items() if row.is_whole or row.is_storage}  # intN_t and uintN_t
@@ -81,7 +81,7 @@ def _banks(program: Program) -> list[str]:
 
 
 def _where(program: Program, bank: Memory) -> str:
-    return f".{'bss' if bank.data is None else 'rodata'}.{bank_symbol(program, bank)}"
+    return section_of(program.name, f".{'bss' if bank.data is None else 'rodata'}.{bank_symbol(program, bank)}")
 
 
 def _section(program: Program) -> list[str]:
