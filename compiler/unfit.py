@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from .budget import Budget
 from .bundle.names import middle_out
@@ -58,4 +59,16 @@ def soft_floats(program: Program, target: Target) -> str:
         f"warning: {target.name} has no floating point; {len(floats)} of {len(program.steps)} steps compute in f32 "
         f"through functions of the compiler's library, {show_seconds(price)} of {show_seconds(whole)} as modelled; "
         "--quantize int8 computes with integers"
+    )
+
+
+def stack(name: str, manifest: Mapping[str, Any], target: Target) -> str:
+    """What to say where a model needs more stack than its target allows; nothing where that is not known."""
+    footprint = manifest.get("footprint") or {"ram": {}}
+    bound = footprint["ram"].get("stack")
+    if not target.stack or bound is None or bound <= target.stack:
+        return ""
+    return (
+        f"{name}: stack {bound} bytes is {bound - target.stack} above the {target.stack} of {target.name}; what helps: "
+        "a larger `stack` in the target's description, which the board's linker script must give"
     )

@@ -67,6 +67,8 @@ def write_bundle(
         for name, data in beside.items():
             (folder / name).write_bytes(data)
         table = _texts(program, target, folder, code_bytes, units)
+        if deep := unfit.stack(program.name, table, target):
+            raise EdgecError(deep)
         if over := limits.said(measures(Bundle(out, table))):
             raise EdgecError(f"{program.name}: {over}; {unfit.advice(program, limits, code_bytes)}")
     return Bundle(out, table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from edgec.compiler.memory import Buffer
 from edgec.compiler.regions import Region, holding, read_regions
 from edgec.compiler.spread import spread
 from edgec.compiler.target import FOLDER, find_target, read_target
+from edgec.compiler.unfit import stack
 
 BOARD = """
 [[memory]]
@@ -241,3 +243,13 @@ def test_regions_are_for_one_worker_of_one_cpu(tmp_path: Path) -> None:
         edgec.compile(model(tmp_path), "x86", tmp_path / "out", threads=2, memory=board)
     with pytest.raises(EdgecError, match="memory: x86-multi has no regions to choose from"):
         edgec.compile(model(tmp_path), "x86-multi", tmp_path / "out", memory=board)
+
+
+def test_a_stack_that_is_too_deep_is_refused() -> None:
+    target = replace(find_target("cortex-m4"), stack=400)
+    known = {"footprint": {"ram": {"stack": 444}}}
+    assert "two: stack 444 bytes is 44 above the 400 of cortex-m4" in stack("two", known, target)
+    assert stack("two", {"footprint": {"ram": {"stack": 400}}}, target) == ""
+    assert stack("two", {"footprint": {"ram": {"stack": None}}}, target) == ""
+    assert stack("two", {}, target) == ""
+    assert stack("two", known, replace(target, stack=0)) == ""
