@@ -83,12 +83,12 @@ def _items(program: Program, target: Target, constants: Sequence[Constant]) -> l
     """Constants and kernels with the bytes that an inference reads of them."""
     reads = dict.fromkeys((c.offset for c in constants), 0.0)
     cycles: dict[str, float] = {}
+    sizes = {c.offset: c.bytes for c in constants}
     for step in program.steps:
-        large = max((ref.offset for ref in step.args if ref.region == "weights"), key=_size(constants), default=-1)
-        for ref in step.args:
-            if ref.region == "weights":
-                once = _size(constants)(ref.offset)
-                reads[ref.offset] += max(once, step.macs / TILE) if ref.offset == large else once
+        read = [ref.offset for ref in step.args if ref.region == "weights"]
+        large = max(read, key=sizes.__getitem__, default=-1)
+        for offset in read:
+            reads[offset] += max(sizes[offset], step.macs / TILE if offset == large else 0)
         cycles[step.symbol] = cycles.get(step.symbol, 0.0) + step.cost_us * target.cpu.ghz * 1e3
     items = [_Item("weights", c.offset, c.name, c.bytes, reads[c.offset]) for c in constants]
     for _, data in program.objects:
@@ -97,11 +97,6 @@ def _items(program: Program, target: Target, constants: Sequence[Constant]) -> l
             if symbol.defined and symbol.is_global and symbol.name in cycles:
                 items.append(_Item("code", symbol.name, symbol.name, size, FETCH * cycles[symbol.name]))
     return items
-
-
-def _size(constants: Sequence[Constant]) -> Callable[[int], int]:
-    sizes = {c.offset: c.bytes for c in constants}
-    return lambda offset: sizes.get(offset, 0)
 
 
 class _Rooms:
@@ -117,10 +112,11 @@ class _Rooms:
         self.pending = {what: sum(_padded(i) for i in items if i.what == what) for what in ("weights", "code")}
         largest = {what: max((_padded(i) for i in items if i.what == what), default=0) for what in self.pending}
         # what may be left over at the ends of regions, because no item fits there
-        self.ends = {what: largest[what] * (len(self._holding(what)) - 1) for what in self.pending}
+        self.ends = {what: largest[what] * max(len(self._holding(what)) - 1, 0) for what in self.pending}
 
     def _holding(self, what: str) -> list[str]:
-        return [r.name for r in self.regions if what in r.holds]
+        """Where bytes of it can lie in the end: what is read from RAM needs room in a flash too."""
+        return [r.name for r in self.regions if what in r.holds and (r.kind == "flash" or self.main is None)]
 
     def _takes(self, region: Region) -> list[str]:
         """The regions that an item takes room of: what is read from RAM comes out of a flash."""

@@ -121,7 +121,6 @@ class Target:
     stack_bytes: int = 0
     pipeline: str = "canonicalize, fold, integers, attention, phases, channels, fuse, layout, plan"
     memory: tuple[Region, ...] = ()  # regions that models may use; none: not known
-    stack: int = 0  # bytes that a model's kernels may take of the stack; 0: not known
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits
 
     @property
@@ -213,8 +212,8 @@ def _field(name: str, value: Any, where: str) -> Any:
         return frozenset(value)
     if name == "memory":
         return regions_of(value, where)
-    if name == "stack":
-        return read_bytes(f"{where}: stack", value)
+    if name == "stack_bytes":
+        return read_bytes(f"{where}: {name}", value)
     return tuple(value) if isinstance(value, list) else value
 
 

@@ -22,6 +22,7 @@ from .patch_regions import Plan, plans
 from .plan import Schedule, rooms_of
 
 MAX_RAM = "max_ram"  # the setting of a session: bytes that the arena may have
+BESIDE = 1024  # bytes of RAM that a bare-metal model takes beside its arena: its record and the stack
 ROUNDS = 4  # regions of one graph
 TRIED = 12  # plans that are laid out, of those that promise to fit
 
@@ -54,8 +55,9 @@ def patches(g: Graph, *, session: Session, max_ram: int = 0, rows: int = 0, laye
 def _told(session: Session) -> int:
     """The least of what the user and the target allow; 0: anything."""
     asked, there = session.settings.get(MAX_RAM), session.target.ram if session.target else None
-    limits = [int(limit) for limit in (asked, there) if isinstance(limit, (int, float))]
-    return min(limits, default=0)
+    beside = BESIDE if session.target and session.target.microcontroller else 0
+    limits = [int(asked) - beside] if isinstance(asked, (int, float)) else []
+    return max(min([*limits, *([there] if there else [])], default=0), 0)
 
 
 def _fitted(g: Graph, session: Session, budget: int, rows: int, layers: int) -> tuple[Graph, Plan] | None:

@@ -83,8 +83,7 @@ def _banks(program: Program) -> list[str]:
 
 
 def _where(program: Program, bank: Memory) -> str:
-    symbol = bank_symbol(program, bank)
-    return f".bss.{symbol}" if bank.data is None else section_of(program.name, f".rodata.{symbol}")
+    return section_of(program.name, f".{'bss' if bank.data is None else 'rodata'}.{bank_symbol(program, bank)}")
 
 
 def _section(program: Program) -> list[str]:

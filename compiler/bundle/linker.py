@@ -75,9 +75,9 @@ def _sections(program: Program, target: Target, region: Region, members: Mapping
     name, place = program.name, program.placement
     arenas = [f"*(.bss.{bank_symbol(program, b)})" for b in program.banks if b.data is None and b.region == region.name]
     arenas += [f"*(.bss.{name}_arena)"] if place.arena == region.name else []
-    stored = [bank_symbol(program, b) for b in program.banks if b.data and b.region == region.name]
-    stored += [f"{name}_weights"] if place.weights == region.name else []
-    fixed = [f"*({section_of(name, f'.rodata.{symbol}')})" for symbol in stored]
+    symbols = [bank_symbol(program, b) for b in program.banks if b.data and b.region == region.name]
+    symbols += [f"{name}_weights"] if place.weights == region.name else []
+    fixed = [f"*(.rodata.{symbol} {section_of(name, f'.rodata.{symbol}')})" for symbol in symbols]
     kernels = sorted(symbol for symbol, where in place.kernels.items() if where == region.name)
     fixed += [f"*lib{name}.a:{members[symbol]}(.text .text.* .rodata .rodata.*)" for symbol in kernels]
     section, found = f".{name}.{region.name}", []
