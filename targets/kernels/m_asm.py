@@ -91,7 +91,7 @@ def filled(name: str, apart: int) -> str:
 
 
 OPAQUE = """define i32 @m_opaque(i32 %x) {
-  %r = call i32 asm sideeffect "", "=r,0"(i32 %x)
+  %r = call i32 asm sideeffect "", "=r,0"(i32 %x) memory(inaccessiblemem: readwrite)
   ret i32 %r
 }
 """
@@ -102,7 +102,7 @@ def opaque(value: Expr | int) -> Expr:
     return tirx.call_extern("int32", "m_opaque", tir.expr(value))
 
 STAY = """define void @m_stay() {
-  call void asm sideeffect "", ""()
+  call void asm sideeffect "", ""() memory(inaccessiblemem: readwrite)
   ret void
 }
 define ptr @m_half(ptr %x) {

@@ -12,6 +12,7 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.mathlib import fenced
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
@@ -19,8 +20,9 @@ from .common_emit import Frame, emit_kernel
 from .conv_shape import Window
 from .m_asm import OPAQUE, STAY, at, called, gathered, imported, lines, opaque, stay
 from .m_depthwise_rows import Chunk, plan_of
-from .m_dsp import twice
-from .m_tail import bind_rescales, dense
+from .m_blocks import plain_rescale
+from .m_dsp import nearest, twice
+from .m_tail import bind_rescales, dense, limited
 
 STEP = 4
 
@@ -34,7 +36,7 @@ class Depthwise:
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
         self.zero = int(str(full_attrs(problem.anchor)["zero"]))
-        self.plan = plan_of(w)
+        self.plan, self.plain = plan_of(w), plain_rescale(problem)
         self.stored = ceil_div(w.channels_in, STEP) * STEP
 
     def emit(self, symbol: str) -> Emitted:
@@ -100,6 +102,7 @@ class Depthwise:
                     found.append(value)
             packs.append(found)
         following = tir.Cell("int32", "following")
+        binds.append(self.rescaled(frame, c))
 
         def result(o: Expr) -> Stmt:
             start = o * plan.across.stride - plan.across.pad
@@ -118,6 +121,21 @@ class Depthwise:
             declared, declared_weights, binds, following.made, following.set(0),
             tir.loop(opaque(plan.across.out), result, "o"),
         )  # fmt: skip
+
+    def rescaled(self, frame: Frame, c: Expr) -> Stmt | None:
+        """Where only a Rescale follows, the channel's multiplier is read before its results."""
+        if not self.plain or not self.plain.factors:
+            return None
+        factors, declared = tir.flat(frame.places[self.plain.factors].buffer)
+        factor, bind = tir.let(tir.load(factors, c), "factor")
+        zero, low, high = self.plain.limits.zero, self.plain.limits.low, self.plain.limits.high
+
+        def value(index: tir.Index) -> Expr:
+            product = fenced(tirx.Cast("float32", frame.body.bound[self.anchor](index)) * factor)
+            return tirx.Cast("int8", limited(nearest(product), zero, low, high))
+
+        frame.body.bind(frame.out, value)
+        return tir.seq(declared, bind)
 
     def pack(self, tap: list[Expr], line: int, a: int | None, b: int | None) -> Expr:
         """Two taps of a line in one word."""

@@ -15,8 +15,10 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from .common import ceil_div, epilogue_fits, f32, heavy, input_index, layouts_in, operations
 from .conv_shape import Axis, Window, conv_window, geometry
 from .m_bytes import Tile, pixels_are_one_axis
+from .m_depthwise_rows import lines_of
+from .m_plain_rows import ring_of
 
-CONV, MATMUL = "conv_f32_cortex", "matmul_f32_cortex"
+CONV, MATMUL, DEPTHWISE = "conv_f32_cortex", "matmul_f32_cortex", "depthwise_f32_cortex"
 SIZE = 4  # pixels and channels of a tile
 
 
@@ -40,6 +42,17 @@ def match_conv(problem: Problem) -> Literal[True] | str:
     if isinstance(shape, str):
         return shape
     return pixels_are_one_axis(problem) if shape.group == 1 else "has groups"
+
+
+def match_depthwise(problem: Problem) -> Literal[True] | str:
+    if (fit := operands_fit(problem)) is not True:
+        return fit
+    shape = conv_window(problem.anchor)
+    if isinstance(shape, str):
+        return shape
+    if not shape.group == shape.channels_in == shape.channels_out or shape.group == 1:
+        return "is not depthwise"
+    return True if lines_of(shape.height) <= 64 and shape.taps <= 64 else "its window is too large"
 
 
 def match_matmul(problem: Problem) -> Literal[True] | str:
@@ -81,6 +94,22 @@ def choices(problem: Problem) -> Sequence[Choice]:
     return [Choice(CONV, layouts, (out,), (), us, scratch)]
 
 
+def choices_depthwise(problem: Problem) -> Sequence[Choice]:
+    x, weight = problem.anchor.args[:2]
+    w, rank = geometry(problem), len(x.shape)
+    cycles = w.batch * w.channels_in * (w.pixels * (w.taps * 1.8 + 8 + 2 * operations(problem)) + 5 * w.height.size * w.width.size)
+    layout = {4: "NHWC", 3: "NWC"}[rank]
+    out = layout if problem.body.outputs[0].type.dtype == "f32" else ""
+    layouts = layouts_in(problem, {x: layout, weight: ""}, out)
+    return [Choice(DEPTHWISE, layouts, (out,), (), cycles / (problem.target.cpu.ghz * 1e3), ring_of(w) * 4)]
+
+
+def emit_depthwise(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .m_plain_depthwise import PlainDepthwise
+
+    return PlainDepthwise(problem, choice).emit(symbol)
+
+
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .m_float_emit import Floats
 
@@ -90,3 +119,13 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 _ABOUT = "on Cortex-M with an FPU, by tiles of 4 x 4"
 kernel(Row(CONV, frozenset({"Conv"}), match_conv, choices, emit, f"dense f32 convolution {_ABOUT}"))
 kernel(Row(MATMUL, frozenset({"MatMul"}), match_matmul, choices, emit, f"f32 product with constant weights {_ABOUT}"))
+kernel(
+    Row(
+        DEPTHWISE,
+        frozenset({"Conv"}),
+        match_depthwise,
+        choices_depthwise,
+        emit_depthwise,
+        "depthwise f32 convolution on Cortex-M with an FPU",
+    )
+)

@@ -1,4 +1,4 @@
-"""TensorIR of depthwise int8 convolutions on Cortex-M without the DSP extension: lines of a channel in a ring, as words."""
+"""TensorIR of depthwise convolutions on Cortex-M, of f32 or without the DSP extension: lines of a channel in a ring, as words."""
 
 from __future__ import annotations
 
@@ -20,20 +20,26 @@ from .m_plain_rows import line_of, ring_of
 from .m_tail import dense
 
 
+ABREAST = 2  # results at a time, of f32
+MOST_TAPS = 16  # of a window that is so
+
+
 class PlainDepthwise:
     """Emits one kernel; a task is an image."""
 
     def __init__(self, problem: Problem, choice: Choice) -> None:
         self.problem, self.choice, self.w = problem, choice, geometry(problem)
-        self.x, self.weight, self.bias = problem.anchor.args
+        self.x, self.weight = problem.anchor.args[:2]
+        self.bias = problem.anchor.args[2] if len(problem.anchor.args) > 2 else None
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
         attrs: Any = full_attrs(problem.anchor)
-        self.zero = int(attrs["zero"])
+        self.zero = int(attrs.get("zero", 0))
+        self.element = "float32" if self.anchor.type.dtype == "f32" else "int32"
         self.lines, self.line = lines_of(self.w.height), line_of(self.w.width)
 
     def emit(self, symbol: str) -> Emitted:
-        scratch = [("scratch", "int32", ring_of(self.w), 0)]
+        scratch = [("scratch", self.element, ring_of(self.w), 0)]
         return emit_kernel(self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around)
 
     def view(self, value: Value) -> Type:
@@ -44,7 +50,7 @@ class PlainDepthwise:
 
     def task(self, frame: Frame, image: Expr) -> Stmt:
         def clear(i: Expr) -> Stmt:
-            return tir.seq(stay(), tir.store(frame.parts[0], tir.i32(0), i))
+            return tir.seq(stay(), tir.store(frame.parts[0], tir.lit(0, self.element), i))
 
         def channel(c: Expr) -> Stmt:
             return self.channel(frame, image, c)
@@ -61,7 +67,9 @@ class PlainDepthwise:
         def fetch(row: Expr) -> Stmt:
             def one(i: Expr) -> Stmt:
                 index = (image, c, row, i) if self.rank == 4 else (image, c, i)
-                value = tirx.Cast("int32", place.load(index)) - self.zero
+                value = place.load(index)
+                if self.element == "int32":
+                    value = tirx.Cast("int32", value) - self.zero
                 return tir.seq(stay(), tir.store(ring, value, (row & (self.lines - 1)) * self.line + (i + w.width.pad)))
 
             return tir.loop(opaque(w.width.size), one, "i")
@@ -88,16 +96,48 @@ class PlainDepthwise:
     def results(self, frame: Frame, image: Expr, c: Expr, o: Expr, firsts: list[Expr]) -> Stmt:
         w, ring = self.w, frame.parts[0]
         weights, declared = tir.flat(frame.places[self.weight].buffer)
-        bias = frame.body.at(self.bias, (c if self.bias.shape[0] > 1 else tir.i32(0),))
+        first: Expr = tir.lit(0, self.element)
+        if self.bias is not None:
+            first = frame.body.at(self.bias, (c if self.bias.shape[0] > 1 else tir.i32(0),))
 
-        def one(i: Expr) -> Stmt:
-            total: Expr = bias
-            for kh, first in enumerate(firsts):
+        held_weights: list[Expr] = []
+        heads: list[Stmt] = []
+        for k in range(w.taps if self.element == "float32" and w.taps <= MOST_TAPS else 0):
+            factor, bind = tir.let(tir.load(weights, c * w.taps + k), "w")
+            held_weights.append(factor)
+            heads.append(bind)
+
+        def weight(k: int) -> Expr:
+            return held_weights[k] if held_weights else tir.load(weights, c * w.taps + k)
+
+        def some(i: Expr, count: int) -> Stmt:
+            """Neighbouring results, which share elements."""
+            totals = [first] * count
+            binds: list[Stmt] = []
+            held: dict[tuple[int, int], Expr] = {}
+            for kh, start in enumerate(firsts):
                 for kw in range(w.width.kernel):
-                    x = tir.load(ring, first + (i * w.width.stride + kw * w.width.dilation))
-                    total = total + x * tirx.Cast("int32", tir.load(weights, c * w.taps + (kh * w.width.kernel + kw)))
-            value, bind = tir.let(total, "total")
-            frame.body.bind(self.anchor, lambda _: value)
-            return tir.seq(stay(), bind, frame.store((image, c, o, i) if self.rank == 4 else (image, c, i)))
+                    factor, bind = tir.let(weight(kh * w.width.kernel + kw), "w")
+                    binds.append(bind)
+                    for r in range(count):
+                        offset = r * w.width.stride + kw * w.width.dilation
+                        if (kh, offset) not in held:
+                            held[kh, offset], bind = tir.let(tir.load(ring, start + (i * w.width.stride + offset)), "x")
+                            binds.append(bind)
+                        totals[r], bind = tir.let(self.sum(totals[r], held[kh, offset], factor), "total")
+                        binds.append(bind)
+            ends: list[Stmt] = []
+            for r, total in enumerate(totals):
+                frame.body.bind(self.anchor, lambda _, total=total: total)
+                ends.append(frame.store((image, c, o, i + r) if self.rank == 4 else (image, c, i + r)))
+            return tir.seq(stay(), binds, ends)
 
-        return tir.seq(declared, tir.loop(opaque(w.width.out), one, "i"))
+        size = ABREAST if self.element == "float32" and w.taps <= MOST_TAPS else 1
+        many, rest = divmod(w.width.out, size)
+        turns = tir.loop(opaque(many), lambda k: some(k * size, size), "i") if many else None
+        return tir.seq(declared, heads, turns, [some(tir.i32(many * size + r), 1) for r in range(rest)])
+
+    def sum(self, total: Expr, x: Expr, factor: Expr) -> Expr:
+        if self.element == "float32":
+            return tirx.call_llvm_pure_intrin("float32", "llvm.fma.f32", x, factor, total)
+        return total + x * tirx.Cast("int32", factor)
