@@ -27,7 +27,7 @@ from .common import ceil_div
 from .common_emit import F32, Frame, put, store_tile, stretch, vector
 from .conv_rows import tile_of
 from .conv_shape import Axis, Segment, Window, segments
-from .conv_tiles import TileChoice, unit_pixels
+from .conv_tiles import TileChoice, in_lines, unit_pixels
 from .cost import QUAD, by_lane
 
 Lane = Callable[[Expr], Stmt]
@@ -174,7 +174,44 @@ class Conv:
         w = self.w.width
         if t.edge_column:
             return tir.seq([self.channels(frame, t, acc, cb, kh, tap) for tap in range(w.kernel)])
+        wide = (len(t.columns) - 1) * w.stride + w.kernel >= QUAD
+        if self.by_lane and wide and not t.edge_row and in_lines(w, frame.places[self.x].type.layout):
+            return self.line(frame, t, acc, cb, kh)
         return tir.loop(w.kernel, lambda kw: tir.seq(self.channels(frame, t, acc, cb, kh, kw)), "kw")
+
+    def line(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int) -> Stmt:
+        """A row of the window where pixels of a channel lie side by side: four of them are read at once."""
+        h, w, place = self.w.height, self.w.width, frame.places[self.x]
+        reach = (len(t.columns) - 1) * w.stride + w.kernel
+        left = source(w, t.columns[0], 0)
+
+        def step(ci: Expr) -> Stmt:
+            parts: list[Stmt | None] = []
+            lines = {}
+            for kw in range(w.kernel):
+                for v in range(len(t.widths)):
+                    lines[kw, v], bind = tir.let(self.weight_vector(frame, t, cb, kh, kw, ci, v), "w")
+                    parts.append(bind)
+            for r, row in enumerate(t.rows):
+                image = (t.image, t.source + cb * self.block_in + ci, source(h, row, kh))
+                for first in range(0, reach, QUAD):
+                    start = min(first, reach - QUAD)  # of the last four: nothing behind the tile is read
+                    spatial = image if self.rank == 4 else image[:2]
+                    x, bind = tir.let(tir.load(place.buffer, *spatial, tir.ramp(left + start, QUAD)), "x")
+                    parts.append(bind)
+                    for at in range(first, min(first + QUAD, reach)):
+                        for kw in range(w.kernel):
+                            c, odd = divmod(at - kw, w.stride)
+                            if odd or not 0 <= c < len(t.columns):
+                                continue
+                            for v in range(len(t.widths)):
+                                here, lanes = self.slot(t, r * len(t.columns) + c, v), self.width_of(t, v)
+                                factor = tir.broadcast(tirx.Shuffle([x], [tir.i32(at - start)]), lanes)
+                                parts.append(put(acc, vector(acc, lanes, here) + factor * lines[kw, v], lanes, here))
+            return tir.seq(parts)
+
+        ahead = self.fetch_slice(frame, t, (cb - t.begin) * self.w.taps + kh * w.kernel)
+        return tir.seq(ahead, tir.loop(self.block_in + frame.zero, step, "ci"))
 
     def channels(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int, kw: Expr | int) -> Stmt | None:
         """One tap for one block of input channels: the innermost loop."""

@@ -13,7 +13,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, epilogue_fits, in_memory, layouts_in, operations, spread, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
-from .conv_tiles import TileChoice, input_block, tile_choices, unit_pixels, units, vector_lanes
+from .conv_tiles import TileChoice, in_lines, input_block, tile_choices, unit_pixels, units, vector_lanes
 from .cost import QUAD, by_lane
 
 KEPT = 3  # candidates per layout of the input
@@ -78,15 +78,16 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     blocked = blocked_layout(rank, lanes)
     found = []
 
-    def tiles_of(inner: int, stored: int, quads: bool) -> Iterator[TileChoice]:
-        each = dtype(weight.type.dtype).bytes
-        return tile_choices(w, cpu, after, stored, lambda vectors: inner, problem.cold, each, quads)
+    def tiles_of(inner: int, stored: int, layout: str) -> Iterator[TileChoice]:
+        lines = by_lane(cpu) and in_lines(w.width, layout)
+        quads = lines or (by_lane(cpu) and layout == blocked and inner % QUAD == 0)
+        each, taps = dtype(weight.type.dtype).bytes, w.width.kernel if lines else 0
+        return tile_choices(w, cpu, after, stored, lambda vectors: inner, problem.cold, each, quads, taps)
 
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
         inner = input_block(w.channels_in // w.group, lanes, w.group, plain=layout != blocked)
         stored = ceil_div(w.channels_in, lanes) * lanes if layout == blocked else w.channels_in
-        quads = by_lane(cpu) and layout == blocked and inner % QUAD == 0
-        for t in sorted(balanced(w, tiles_of(inner, stored, quads), problem.threads), key=lambda t: t.cost_us)[:KEPT]:
+        for t in sorted(balanced(w, tiles_of(inner, stored, layout), problem.threads), key=lambda t: t.cost_us)[:KEPT]:
             fixed: dict[Value, str] = {x: layout, weight: weight_layout(rank, inner, t.vectors * t.lanes)}
             us, layouts = t.cost_us * penalty(w, layout), layouts_in(problem, fixed, blocked)
             settings, scratch = config(problem, w, t)

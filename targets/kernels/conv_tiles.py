@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from edgec.compiler.target import Cpu
 
 from .common import WIDENING, ceil_div, power_of_two
-from .conv_shape import Window, segments
+from .conv_shape import Axis, Window, segments
 from .cost import Traffic, level_of, microseconds, most_pixels, tile_cycles
 
 F32 = 4  # bytes
@@ -56,6 +56,11 @@ def vector_lanes(w: Window, cpu: Cpu) -> int:
     return power_of_two(cpu.lanes(32), w.channels_out // w.group) if w.group > 1 else cpu.lanes(32)
 
 
+def in_lines(axis: Axis, layout: str) -> bool:
+    """Whether windows along a row of pixels can be read four pixels at a time."""
+    return layout == "" and 1 < axis.kernel <= 7 and axis.dilation == 1 and axis.kernel >= axis.stride
+
+
 def divisor(inputs: int, most: int) -> int:
     """Channels per innermost loop where none are blocked: the largest divisor up to `most`, if there is a fair one."""
     fair = [n for n in range(64, min(inputs, most) + 1) if inputs % n == 0]
@@ -71,17 +76,21 @@ def tile_choices(
     cold: bool = False,
     weight: int = F32,
     quads: bool = False,
+    taps: int = 0,
 ) -> Iterator[TileChoice]:
     """Every sensible tile of a window; `stored` counts the input channels in memory, padding included; `inner` gives
     those of the innermost loop for a number of vectors; `cold`: weights come from memory each time; `weight`: bytes of
-    one in memory; `quads`: input channels are read four at a time."""
+    one in memory; `quads`: input channels are read four at a time, or `taps` of a row, whose weights stay in
+    registers, from four pixels."""
     outputs = w.channels_out // w.group
     lanes = vector_lanes(w, cpu)
     most_vectors = MAX_VECTORS if w.pixels > 3 else 8
     for vectors in range(1, min(most_vectors, ceil_div(outputs, lanes)) + 1):
         if w.group > 1 and outputs % (vectors * lanes):
             continue
-        most = most_pixels(cpu, vectors, quads)
+        most = most_pixels(cpu, vectors, quads) if not taps else (cpu.vector_registers - 2) // vectors - taps
+        if most < 1:
+            continue
         for columns in _widths(w.width.out, most):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):

@@ -252,6 +252,37 @@ def test_the_first_choice_gives_the_meaning_on_arm(case: Case) -> None:
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
 
 
+@pytest.mark.arm
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((1, 3, 9, 13), 10, (3, 3), (2, 2), (1, 1, 1, 1), then="Clip"),
+        Case((2, 3, 6, 17), 9, (5, 5), (1, 1), (2, 2, 2, 2)),
+        Case((1, 2, 5, 3), 5, (2, 2)),
+        Case((1, 3, 9, 21), 6, (7, 7), (2, 2), (3, 3, 3, 3), then="Relu"),
+        Case((1, 8, 6, 7), 20, (3, 3), (1, 1), (1, 1, 1, 1), then="Relu"),
+        Case((1, 12, 5, 11), 40, (1, 1)),
+        Case((1, 16, 9, 9), 16, (3, 3), (2, 2), (1, 1, 1, 1), group=4),
+    ],
+    ids=str,
+)
+def test_tiles_that_multiply_by_lane_give_the_meaning(case: Case) -> None:
+    """Pixels read four at a time, along channels or along rows, with what is left at the ends."""
+    from edgec.targets.measure import Built
+
+    compiler, emulator = shutil.which("aarch64-linux-gnu-gcc"), shutil.which("qemu-aarch64-static")
+    if not compiler or not emulator:
+        pytest.skip("needs a cross compiler and an emulator for aarch64")
+    problem = case.problem(target("cortex-a78"))
+    arrays = arrays_for(problem)
+    want = run(problem.body, arrays)[0]
+    rows = [c for c in fast_choices(problem) if c.row in ("conv_f32_tile", "conv_f32_pointwise")]
+    for layout in dict.fromkeys(c.layouts_in for c in rows):
+        choice = next(c for c in rows if c.layouts_in == layout)
+        got = Built(problem, choice, arrays).emulate(compiler, emulator)
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=str(choice))
+
+
 def test_every_tile_of_a_small_convolution_gives_the_meaning() -> None:
     problem = Case((1, 20, 8, 9), 40, (3, 3), (1, 1), (1, 1, 1, 1), then="Relu").problem(target("x86-avx512"))
     check(problem, fast_choices(problem))
