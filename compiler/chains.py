@@ -7,9 +7,10 @@ from typing import Any
 
 from .ir import Node
 from .macs import node_macs
-from .op import OPS, full_attrs, ints_attr
+from .op import OPS, full_attrs, int_attr, ints_attr
 
 PASSES = {"Softmax": 3, "LogSoftmax": 3, "LayerNormalization": 3, "InstanceNormalization": 3, "LpNormalization": 2}
+KEPT = 256  # boxes that are thought to be kept of a class, where more may be
 START_US = 0.8  # of any thread: to compute an address, load, compute, store
 LONE_STEP_US = 0.02  # of a step: a load that the next one waits for, from a cache
 
@@ -25,6 +26,9 @@ def chain(node: Node) -> int:
     if node.op == "TopK":
         k = node.types[0].shape[-1]
         return node.args[0].shape[-1] + k * k.bit_length()
+    if node.op == "Edgec.NonMaxSuppression":
+        boxes, kept = node.args[1].shape[2], min(int_attr(node, "size"), KEPT)
+        return boxes + kept * (3 * boxes.bit_length() + kept // 2)
     if not node.args or not node.types[0].size or OPS[node.op].kind not in ("reduce", "contract", "window"):
         return 0
     shape, size = node.args[0].shape, node.types[0].size

@@ -6,7 +6,7 @@ were kept, a vector of them at a time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -87,7 +87,7 @@ def suppress(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
         batch, label = tir.split(k, batches, classes)
         heap, kept = Heap(t.scratch[0], t.scratch[1], kind), Kept(t, batch, kind, lanes)
         best = tir.Cell("int32", "best")
-        limit = tirx.Cast("int32", tirx.min(load(t.args[2], *(0,) * len(t.args[2].shape)), most_kept))
+        limit = most_of(t)
         turn = tir.seq(
             heap.take(best),
             kept.look(best.now),
@@ -116,15 +116,14 @@ def _candidates(t: Tensors, heap: Heap, batch: Expr, label: Expr, lanes: int) ->
     """Append every box whose score is allowed; whole vectors without any are passed over."""
     boxes, flags = t.node.args[1].shape[2], t.scratch[-1]
 
-    def allowed(i: Expr) -> Expr:
-        score = t.read(1, batch, label, i)
-        return score > load(t.args[4], 0) if len(t.args) > 4 else tirx.Not(is_nan(score))
+    def may(i: Expr) -> Expr:
+        return allowed(t, t.read(1, batch, label, i))
 
     def one(i: Expr) -> Stmt:
-        return tir.when(allowed(i), heap.append(t.read(1, batch, label, i), i))
+        return tir.when(may(i), heap.append(t.read(1, batch, label, i), i))
 
     def block(b: Expr) -> Stmt:
-        look = tir.vectorized(lanes, lambda v: store(flags, tirx.Cast("int32", allowed(b * lanes + v)), v))
+        look = tir.vectorized(lanes, lambda v: store(flags, tirx.Cast("int32", may(b * lanes + v)), v))
         return tir.seq(look, tir.when(tir.any_of(flags, lanes), tir.loop(lanes, lambda i: one(b * lanes + i), "i")))
 
     many = boxes // lanes
@@ -176,29 +175,51 @@ class Kept:
         )
 
     def _sides(self, box: Expr) -> list[Expr]:
-        """The area is not a number where a coordinate is not; such a box neither suppresses nor is suppressed."""
-        a, b, c, d = (self.t.read(0, self.batch, box, k) for k in range(4))
-        if int_attr(self.t.node, "center"):
-            half = [x * lit(0.5, self.kind) for x in (c, d)]
-            left, top, right, bottom = a - half[0], b - half[1], a + half[0], b + half[1]
-            return [left, top, right, bottom, (right - left) * (bottom - top)]
-        width, height = (tirx.Select(x < lit(0, self.kind), lit(0, self.kind) - x, x) for x in (c - a, d - b))
-        return [tirx.min(a, c), tirx.min(b, d), tirx.max(a, c), tirx.max(b, d), width * height]
+        return sides_of(self.t, self.batch, box)
 
     def _over(self, k: Expr) -> Expr:
-        """Whether the box overlaps kept one `k` too much.
+        """Whether the box overlaps kept one `k` too much."""
+        theirs = [load(part, k) for part in self.t.scratch[2 : 2 + SIDES]]
+        return overlap(self.t, [cell.now for cell in self.sides], theirs)
 
-        The product is behind a selection: fused with the subtraction it would be rounded otherwise.
-        """
-        left, top, right, bottom, area = (load(part, k) for part in self.t.scratch[2 : 2 + SIDES])
-        ours, zero = [cell.now for cell in self.sides], lit(0, self.kind)
-        width = tirx.min(ours[2], right) - tirx.max(ours[0], left)
-        height = tirx.min(ours[3], bottom) - tirx.max(ours[1], top)
-        meet = tirx.And(width > zero, height > zero)
-        common = tirx.Select(meet, width * height, zero)
-        union = ours[4] + area - common
-        valid = tirx.And(tirx.And(common > zero, union > zero), tirx.And(ours[4] > zero, area > zero))
-        return tirx.And(valid, common / union > load(self.t.args[3], 0))
+
+def sides_of(t: Tensors, batch: Expr, box: Expr) -> list[Expr]:
+    """Left, top, right, bottom and area. The area is not a number where a coordinate is not; such a box neither
+    suppresses nor is suppressed."""
+    kind = dtype(t.node.args[0].type.dtype).tvm
+    a, b, c, d = (t.read(0, batch, box, k) for k in range(4))
+    if int_attr(t.node, "center"):
+        half = [x * lit(0.5, kind) for x in (c, d)]
+        left, top, right, bottom = a - half[0], b - half[1], a + half[0], b + half[1]
+        return [left, top, right, bottom, (right - left) * (bottom - top)]
+    width, height = (tirx.Select(x < lit(0, kind), lit(0, kind) - x, x) for x in (c - a, d - b))
+    return [tirx.min(a, c), tirx.min(b, d), tirx.max(a, c), tirx.max(b, d), width * height]
+
+
+def overlap(t: Tensors, ours: Sequence[Expr], theirs: Sequence[Expr]) -> Expr:
+    """Whether two boxes, as `sides_of` has them, overlap too much.
+
+    The product is behind a selection: fused with the subtraction it would be rounded otherwise.
+    """
+    left, top, right, bottom, area = theirs
+    zero = lit(0, dtype(t.node.args[0].type.dtype).tvm)
+    width = tirx.min(ours[2], right) - tirx.max(ours[0], left)
+    height = tirx.min(ours[3], bottom) - tirx.max(ours[1], top)
+    meet = tirx.And(width > zero, height > zero)
+    common = tirx.Select(meet, width * height, zero)
+    union = ours[4] + area - common
+    valid = tirx.And(tirx.And(common > zero, union > zero), tirx.And(ours[4] > zero, area > zero))
+    return tirx.And(valid, common / union > load(t.args[3], 0))
+
+
+def allowed(t: Tensors, score: Expr) -> Expr:
+    """Whether a box with this score may be kept."""
+    return score > load(t.args[4], 0) if len(t.args) > 4 else tirx.Not(is_nan(score))
+
+
+def most_of(t: Tensors) -> Expr:
+    """How many boxes are kept of a class at most."""
+    return tirx.Cast("int32", tirx.min(load(t.args[2], *(0,) * len(t.args[2].shape)), int_attr(t.node, "size")))
 
 
 def listed(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:

@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     reduce,
     runs,
     softmax,
+    suppress_block,
     top_k_block,
     turn,
 )
