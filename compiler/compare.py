@@ -23,6 +23,7 @@ from . import toolchain as tools
 from .bundle.emulate import Emulated
 from .bundle.firmware import Firmware, bare
 from .bundle.manifest import Bundle, read_bundle
+from .compare_noise import expected, in_noise
 from .compare_steps import in_steps
 from .dtypes import dtype
 from .errors import EdgecError, nearest
@@ -65,6 +66,10 @@ _ROUNDED = (
     "the bundle computes in int8 by calibration data and its model in f32: they are near for inputs like that data "
     "(--inputs); to compare exactly, compile what `edgec quantize` writes"
 )
+_SMALLER = (
+    "passes took weights out of the bundle's model: to compare, give the smaller model, as `edgec opt MODEL --passes "
+    "... -o smaller.onnx` and `edgec compress` write it"
+)
 
 
 @dataclass(frozen=True)
@@ -104,12 +109,22 @@ def verify(
     if runs < 1:
         raise EdgecError(f"runs must be 1 or more, got {runs}")
     feeds = [given(inputs, ports)] if inputs is not None else [random_inputs(ports, seed) for seed in range(runs)]
+    noise = None if reference.quantized else expected(compiled.manifest)
+    if layers and noise is not None:
+        raise EdgecError(f"{bundle}: --layers: {_ROUNDED}")
     executor = _executor(compiled, level)
     arbiter = _Arbiter(model, ports, binds or {}, in_halves=_in_halves(compiled))
-    found = [_compare(executor, reference, arbiter, feed, layers) for feed in feeds]
+    found = [_compare(executor, reference, arbiter, feed, layers, noise) for feed in feeds]
     worst = [max(same, key=lambda d: d.error) for same in zip(*(f.differences for f in found), strict=True)]
-    rounded = (compiled.manifest.get("quantization") or {}).get("layers_int8", 0) and not reference.quantized
-    return Comparison(tuple(worst), found[0].skipped, _ROUNDED if rounded else "")
+    return Comparison(tuple(worst), found[0].skipped, _note(compiled.manifest, noise))
+
+
+def _note(manifest: Mapping[str, Any], noise: float | None) -> str:
+    """Why bundle and model may differ though both are right."""
+    if noise is not None:
+        return _ROUNDED
+    smaller = (manifest.get("compression") or {}).get("layers", [])
+    return _SMALLER if any(r["macs"] < r["macs_before"] for r in smaller) else ""
 
 
 def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
@@ -174,13 +189,16 @@ class _Arbiter:
 
 
 def _compare(
-    executor: Model | Emulated | Firmware, reference: Reference, arbiter: _Arbiter, feed: Arrays, layers: bool
+    executor: Model | Emulated | Firmware,
+    reference: Reference,
+    arbiter: _Arbiter,
+    feed: Arrays,
+    layers: bool,
+    noise: float | None,
 ) -> Comparison:
-    stored = (
-        [(i, s, r) for i, s in enumerate(executor.bundle.steps) for r in s.get("results", []) if r.get("bank") is None]
-        if layers
-        else []
-    )
+    """`noise`: what a bundle in 8 bits is held against, in dB (see compare_noise.py)."""
+    rows = [(i, s, r) for i, s in enumerate(executor.bundle.steps) for r in s.get("results", [])] if layers else []
+    stored = [row for row in rows if row[2].get("bank") is None]
     probes = [(i, r["offset"], _stored_bytes(r)) for i, _, r in stored]
     outputs, memory = executor.trace(feed, probes)
     wanted = reference.run(feed)
@@ -201,7 +219,8 @@ def _compare(
         error = relative_error(got, wanted[name]) if got.dtype == wanted[name].dtype else inf
         row = Difference("output", name, error, max(tolerance(got.dtype), least))
         row = arbiter.judge(row, got, wanted[name], feed)
-        rows.append(_settled(row, got, wanted[name], reference, feed))
+        settled = _settled(row, got, wanted[name], reference, feed)
+        rows.append(settled if noise is None else in_noise(settled, got, wanted[name], noise))
     return Comparison(tuple(rows), tuple(skipped))
 
 

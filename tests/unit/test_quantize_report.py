@@ -13,6 +13,8 @@ import pytest
 import edgec
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.cli import main
+from edgec.compiler.compare import Difference, relative_error
+from edgec.compiler.compare_noise import LEAST, SLACK, expected, in_noise
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.quantize.report import Record, Report, lines, rows
 from tests.unit.float_models import data, residual
@@ -94,12 +96,8 @@ def test_quantize_prints_its_layers(folder: Path, tmp_path: Path, capsys: pytest
     assert found["cost_us"] is None and found["layers"][0]["cost_us"] is None  # no target is known
 
 
-def test_verify_says_why_a_float_model_differs(
-    folder: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_edgec_quantize_writes_is_compared_exactly(folder: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    assert main(["verify", str(folder / "net.onnx"), "--bundle", str(bundle)]) == 1
-    assert "to compare exactly, compile what `edgec quantize` writes" in capsys.readouterr().out
     words = ["quantize", str(folder / "net.onnx"), "-o", str(tmp_path / "q.onnx"), "--calib", str(folder / "data.npz")]
     assert main(words) == 0
     edgec.compile(tmp_path / "q.onnx", out=tmp_path / "q")
@@ -134,3 +132,32 @@ def test_a_damaged_manifest(bundle: Path, tmp_path: Path, path: tuple[Any, ...],
     (tmp_path / "net.json").write_text(json.dumps(table))
     with pytest.raises(EdgecError, match=f"damaged manifest: {message}"):
         read_bundle(tmp_path / "net.json")
+
+
+@pytest.mark.parametrize(("factor", "code"), [(1.0, 0), (30.0, 1)])
+def test_a_bundle_in_int8_is_held_against_what_quantization_cost(
+    folder: Path, bundle: Path, factor: float, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("onnxruntime")
+    np.savez(folder / "one.npz", x=data()[:1] * np.float32(factor))
+    words = ["verify", str(folder / "net.onnx"), "--bundle", str(bundle)]
+    assert main([*words, "--inputs", str(folder / "one.npz")]) == code
+    said = capsys.readouterr().out
+    assert "dB signal to noise; " in said and (
+        "to compare exactly, compile what `edgec quantize` writes" in said
+    ) is bool(code)
+    assert main([*words, "--layers"]) == 1
+    assert "--layers: the bundle computes in int8 by calibration data" in capsys.readouterr().err
+
+
+def test_what_a_bundle_in_int8_is_held_against() -> None:
+    assert expected({}) is None and expected({"quantization": {"layers_int8": 0, "output_sqnr_db": 40.0}}) is None
+    assert expected({"quantization": {"layers_int8": 2, "output_sqnr_db": None}}) == LEAST
+    want = np.asarray([3.0, -4.0], np.float32)
+    for off, ok in ((0.09, True), (0.11, False), (np.nan, False)):
+        got = want + np.asarray([off, 0.0], np.float32)
+        row = in_noise(Difference("output", "y", relative_error(got, want), 1e-4), got, want, 40.0)
+        assert row.ok is ok and row.tolerance == pytest.approx(0.01 * 10 ** (SLACK / 20))
+    counts = np.asarray([3, 4])
+    row = Difference("output", "n", 0.5, 0.0)
+    assert in_noise(row, counts, counts + 2, 40.0) is row
