@@ -79,6 +79,7 @@ class Dense:
 
     def tile(self, t: Expr, total: int) -> Stmt:
         """Some pixels. Those of the last tile that would lie beyond the end are the last one again."""
+
         def number(p: Expr | int) -> Expr:
             at = t * self.pixels + p
             return tirx.min(at, total - 1) if total % self.pixels else at

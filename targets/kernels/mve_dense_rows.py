@@ -71,9 +71,7 @@ def choices_matmul(problem: Problem) -> Sequence[Choice]:
     return _offers("matmul_int8_mve", problem, w, reach(w, w.channels_in), layouts, "")
 
 
-def _offers(
-    row: str, problem: Problem, w: Window, r: Reach, layouts: tuple[str, ...], out: str
-) -> Sequence[Choice]:
+def _offers(row: str, problem: Problem, w: Window, r: Reach, layouts: tuple[str, ...], out: str) -> Sequence[Choice]:
     found = []
     for pixels in PIXELS:
         if pixels == 1 or pixels <= w.batch * w.pixels:

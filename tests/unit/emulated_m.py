@@ -126,7 +126,16 @@ def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Pat
     (folder / "main.c").write_text(source)
     (folder / "in").write_bytes(b"".join(a.tobytes() for a in packed))
     (folder / "link.ld").write_text(LINK)
-    flags = [*p.target.cflags, "-O1", "-w", "-ffreestanding", "-nostdlib", "-T", "link.ld", "-Wl,--no-warn-rwx-segments,-z,noexecstack"]
+    flags = [
+        *p.target.cflags,
+        "-O1",
+        "-w",
+        "-ffreestanding",
+        "-nostdlib",
+        "-T",
+        "link.ld",
+        "-Wl,--no-warn-rwx-segments,-z,noexecstack",
+    ]
     subprocess.run([compiler, *flags, "-o", "k.elf", "main.c", "k.o", "-lgcc"], cwd=folder, check=True)
     board = [emulator, "-M", BOARDS[p.target.name], "-nographic", "-semihosting", "-kernel", "k.elf"]
     done = subprocess.run(board, cwd=folder, capture_output=True, check=False, timeout=60)
