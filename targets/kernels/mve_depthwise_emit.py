@@ -119,7 +119,7 @@ class Depthwise:
     def products(self, row: Expr) -> Stmt:
         """The sums of an output row."""
         h, columns = self.w.height, self.plan.columns
-        none = tir.broadcast(tir.lit(0.0, "float32"), QUAD)
+        zeros = tir.broadcast(tir.lit(0.0, "float32"), QUAD)
         apart = written_out(self.w)
         slots = [tir.let(self.slot(row * h.stride + kh * h.dilation), "slot") for kh in range(h.kernel if apart else 0)]
 
@@ -130,14 +130,16 @@ class Depthwise:
                 lines = tir.seq(self.line(acc, slot, kh, first) for kh, (slot, _) in enumerate(slots))
             else:
                 count = h.kernel + self.frame.zero
-                lines = tir.loop(
-                    count, lambda kh: self.line(acc, self.slot(row * h.stride + kh * h.dilation), kh, first)
-                )
+
+                def turn(kh: Expr) -> Stmt:
+                    return self.line(acc, self.slot(row * h.stride + kh * h.dilation), kh, first)
+
+                lines = tir.loop(count, turn, "kh")
             ends = [
                 put(self.sums, tirx.Cast(f"int32x{QUAD}", vector(acc, QUAD, p * QUAD)), QUAD, first + p * QUAD)
                 for p in range(columns)
             ]
-            return tir.seq(bind, alloc, [put(acc, none, QUAD, p * QUAD) for p in range(columns)], lines, ends)
+            return tir.seq(bind, alloc, [put(acc, zeros, QUAD, p * QUAD) for p in range(columns)], lines, ends)
 
         return tir.seq([b for _, b in slots], tir.loop(self.plan.tiles + self.frame.zero, tile, "tile"))
 

@@ -24,6 +24,7 @@ NAME = "depthwise_int8_mve"
 LARGEST = 255 * 128  # product
 EXACT = 1 << 24
 REGISTERS = 8
+FEW_PIXELS = 16  # for which code of its own for each row of a window does not pay
 WIDEN = 9.0  # cycles to widen a vector
 
 
@@ -50,7 +51,7 @@ def plan_of(w: Window, columns: int) -> Plan:
 
 def written_out(w: Window) -> bool:
     """Whether the rows of a window have code of their own."""
-    return w.taps <= UNROLLED_TAPS
+    return w.taps <= UNROLLED_TAPS and w.height.stride == 1 and w.pixels > FEW_PIXELS
 
 
 def _span(axis: Axis, outputs: int) -> int:
