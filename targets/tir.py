@@ -387,11 +387,13 @@ def _device_function(
     return func.with_attrs({"global_symbol": symbol})
 
 
-def tasks(begin: Expr, end: Expr, body: Callable[[Expr], Stmt]) -> Stmt:
-    """The loop over the tasks that this call was given; on a device it is given one."""
+def tasks(begin: Expr, end: Expr, body: Callable[[Expr], Stmt], count: int = 0) -> Stmt:
+    """The loop over the tasks that this call was given, of `count` where that is known; on a device it is given one."""
     if on_device():
         var, bind = let(begin, "task")
         return seq(bind, body(var))
+    if count == 1:
+        return when(begin < end, body(i32(0)))
     return _loop(ForKind.SERIAL, end - begin, body, "task", begin)
 
 

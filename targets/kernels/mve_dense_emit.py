@@ -70,10 +70,10 @@ class Dense:
 
             last = masked(ones(), BYTES - rest)
             tail = dot(cell.now, last, vector(self.weights, BYTES, c * r.length + (r.length - BYTES)))
-            return tir.seq(
-                cell.made, cell.set(0), tir.loop(full + self.frame.zero if full > 1 else full, step, "k"), cell.set(tail) if rest else None,
-                tir.store(self.starts, tir.load(bias, c * each) - cell.now * self.zero, c),
-            )  # fmt: skip
+            turns = tir.loop(full + self.frame.zero if full > 1 else full, step, "k")
+            start = tir.load(bias, c * each) - cell.now * self.zero
+            ends = [cell.set(tail) if rest else None, tir.store(self.starts, start, c)]
+            return tir.seq(cell.made, cell.set(0), turns, ends)
 
         return tir.loop(self.w.channels_out + self.frame.zero, channel, "c")
 

@@ -16,7 +16,7 @@ from .common_emit import Frame, emit_kernel, put, vector
 from .conv_shape import Axis, Window, geometry
 from .mve_depthwise_rows import plan_of, written_out
 from .mve_shape import QUAD, stored_channels
-from .mve_vector import opaque
+from .mve_vector import opaque, store_lanes
 
 F32X4 = f"float32x{QUAD}"
 
@@ -182,13 +182,12 @@ class Depthwise:
 
     def finish(self, image: Expr, block: Expr, row: Expr) -> Stmt:
         def column(c: Expr) -> Stmt:
-            def one(lane: Expr) -> Stmt:
+            def known(lane: Expr) -> None:
                 channel = block * QUAD + lane
                 bias = self.frame.body.at(self.bias, (channel if self.bias.shape[0] > 1 else tir.i32(0),))
                 self.frame.body.bind(self.anchor, lambda _: tir.load(self.sums, c * QUAD + lane) + bias)
-                return self.frame.store(self.index(image, channel, row, c))
 
-            return tir.vectorized(QUAD, one)
+            return store_lanes(self.frame, known, lambda lane: self.index(image, block * QUAD + lane, row, c))
 
         return tir.loop(self.w.width.out + self.frame.zero, column, "c")
 
