@@ -26,13 +26,13 @@ def zero_points(graph: Graph, *, session: Session) -> Graph:
 @python_rule("Edgec.MatMulInteger")
 def product_without_zero(value: Value, sweep: Sweep) -> Value | str | None:
     """With a constant matrix and bias."""
-    a, b, bias = value.node.args
+    _, b, bias = value.node.args
     attrs: Any = full_attrs(value.node)
     if not attrs["a_zero"]:
         return None
     if not is_const(b) or not is_const(bias) or len(b.shape) != 2:
         return "matrix or bias are not constant"
-    total = (const_array(b).astype(np.int64) - attrs["b_zero"]).sum(0)
+    total = (const_array(b).astype(np.int64) - int(attrs["b_zero"])).sum(0)
     return _again(value, _less(bias, attrs["a_zero"], total), {**value.node.attrs, "a_zero": 0})
 
 
@@ -52,7 +52,7 @@ def convolution_without_zero(value: Value, sweep: Sweep) -> Value | str | None:
 
 
 def _less(bias: Value, zero: int, total: Array) -> Value:
-    moved = const_array(bias).astype(np.int64) - zero * total
+    moved = np.subtract(const_array(bias), zero * total, dtype=np.int64)
     return const(moved.astype(np.uint64).astype(np.uint32).view(np.int32), bias.node.name, bias.node.origin)
 
 

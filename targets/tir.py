@@ -274,8 +274,8 @@ def store(buffer: Buffer, value: Expr, *index: Expr | int) -> Stmt:
 
 def prefetch(buffer: Buffer, *index: Expr | int, near: bool = True) -> Stmt:
     """Ask for the cache line of an element, into L1 or (not `near`) L2. It may lie past the buffer's end: nothing is
-    read."""
-    if on_device():
+    read. A core with less than two caches is not asked."""
+    if on_device() or (_cores and not _cores[-1].l2):
         return seq()
     address = tirx.address_of(load(buffer, *index))
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(3 if near else 2), i32(1)))
@@ -387,11 +387,13 @@ def _device_function(
     return func.with_attrs({"global_symbol": symbol})
 
 
-def tasks(begin: Expr, end: Expr, body: Callable[[Expr], Stmt]) -> Stmt:
-    """The loop over the tasks that this call was given; on a device it is given one."""
+def tasks(begin: Expr, end: Expr, body: Callable[[Expr], Stmt], count: int = 0) -> Stmt:
+    """The loop over the tasks that this call was given, of `count` where that is known; on a device it is given one."""
     if on_device():
         var, bind = let(begin, "task")
         return seq(bind, body(var))
+    if count == 1:
+        return when(begin < end, body(i32(0)))
     return _loop(ForKind.SERIAL, end - begin, body, "task", begin)
 
 

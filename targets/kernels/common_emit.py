@@ -83,7 +83,7 @@ def emit_kernel(
         scratch = buffers[-1] if choice.scratch_bytes and not parts else None
         pieces = tuple(buffers[len(params) :])
         frame = Frame(Body(graph, own), places, graph.outputs[0], out, zero, scratch, heavy(problem), pieces)
-        return tir.seq(bind, around(frame, tir.tasks(begin, end, lambda task: make(frame, task))))
+        return tir.seq(bind, around(frame, tir.tasks(begin, end, lambda task: make(frame, task), tasks)))
 
     made = tir.function(symbol, params, whole, pointer_bits=target.pointer_bits, parts=parts)
     return Emitted(made, tasks)

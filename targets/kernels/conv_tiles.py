@@ -15,7 +15,7 @@ from edgec.compiler.target import Cpu
 
 from .common import WIDENING, ceil_div, power_of_two
 from .conv_shape import Axis, Window, segments
-from .cost import Traffic, level_of, microseconds, most_pixels, tile_cycles
+from .cost import Traffic, fits_registers, level_of, microseconds, most_pixels, tile_cycles
 
 F32 = 4  # bytes
 MAX_VECTORS = 4
@@ -88,6 +88,8 @@ def tile_choices(
     for vectors in range(1, min(most_vectors, ceil_div(outputs, lanes)) + 1):
         if w.group > 1 and outputs % (vectors * lanes):
             continue
+        if vectors > 1 and cpu.vector_registers < 16 and not fits_registers(cpu, 1, vectors, quads):
+            break
         most = most_pixels(cpu, vectors, quads) if not taps else (cpu.vector_registers - 2) // vectors - taps
         if most < 1:
             continue

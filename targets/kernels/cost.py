@@ -29,7 +29,8 @@ def by_lane(cpu: Cpu) -> bool:
 def fits_registers(cpu: Cpu, pixels: int, vectors: int, quads: bool = False) -> bool:
     """Accumulators, one vector of each weight column, and one broadcast element: or, where they are read by `quads`,
     a vector of four elements of each pixel."""
-    return pixels * vectors + vectors + 1 + (pixels if quads else 0) <= cpu.vector_registers
+    element = 0 if "MVE" in cpu.isa else 1  # Helium takes it from a register of the core
+    return pixels * vectors + vectors + element + (pixels if quads else 0) <= cpu.vector_registers
 
 
 def most_pixels(cpu: Cpu, vectors: int, quads: bool = False) -> int:

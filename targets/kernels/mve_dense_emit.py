@@ -18,6 +18,7 @@ from .mve_shape import BYTES, QUAD, chunks, reach, stored_channels
 from .mve_vector import dot, masked, ones, partly, store_channels
 from .mve_window import Patch
 
+SUMS = 4  # that are in registers of the core at once, at most, where channels are taken in pairs
 Sources = Sequence[tuple[Buffer, Expr]]  # where each pixel's bytes begin
 
 
@@ -70,15 +71,16 @@ class Dense:
 
             last = masked(ones(), BYTES - rest)
             tail = dot(cell.now, last, vector(self.weights, BYTES, c * r.length + (r.length - BYTES)))
-            return tir.seq(
-                cell.made, cell.set(0), tir.loop(full + self.frame.zero if full > 1 else full, step, "k"), cell.set(tail) if rest else None,
-                tir.store(self.starts, tir.load(bias, c * each) - cell.now * self.zero, c),
-            )  # fmt: skip
+            turns = tir.loop(full + self.frame.zero if full > 1 else full, step, "k")
+            start = tir.load(bias, c * each) - cell.now * self.zero
+            ends = [cell.set(tail) if rest else None, tir.store(self.starts, start, c)]
+            return tir.seq(cell.made, cell.set(0), turns, ends)
 
         return tir.loop(self.w.channels_out + self.frame.zero, channel, "c")
 
     def tile(self, t: Expr, total: int) -> Stmt:
         """Some pixels. Those of the last tile that would lie beyond the end are the last one again."""
+
         def number(p: Expr | int) -> Expr:
             at = t * self.pixels + p
             return tirx.min(at, total - 1) if total % self.pixels else at
@@ -135,18 +137,38 @@ class Dense:
                 held[-1].append(value)
                 binds.append(bind)
 
-        def channel(c: Expr) -> Stmt:
-            lines = [tir.let(vector(self.weights, BYTES, c * r.length + at), "w") for at in places]
-            start, bind = tir.let(tir.load(self.starts, c * self.every), "start")
-            ends = []
-            for p, acts in enumerate(held):
-                total = start if fresh else tir.load(self.sums, c + p * self.wide)
-                for act, (line, _) in zip(acts, lines, strict=True):
-                    total = dot(total, act, line)
-                ends.append(tir.store(self.sums, total, c + p * self.wide))
-            return tir.seq([b for _, b in lines], bind if fresh else None, ends)
+        def channels(first: Expr, count: int) -> Stmt:
+            binds_here: list[Stmt] = []
+            totals: list[list[Expr]] = []
+            for c in (first + j for j in range(count)):
+                lines = []
+                for at in places:
+                    line, made = tir.let(vector(self.weights, BYTES, c * r.length + at), "w")
+                    lines.append(line)
+                    binds_here.append(made)
+                start, made = tir.let(tir.load(self.starts, c * self.every), "start")
+                binds_here.append(made if fresh else None)
+                begun = [start if fresh else tir.load(self.sums, c + p * self.wide) for p in range(len(held))]
+                totals.append([self.products(t, acts, lines) for t, acts in zip(begun, held, strict=True)])
+            named = [[tir.let(t, "total") for t in each] for each in totals]
+            ends = [
+                tir.store(self.sums, named[j][p][0], first + j + p * self.wide)
+                for p in range(len(held))
+                for j in range(count)
+            ]
+            return tir.seq(binds_here, [bind for each in named for _, bind in each], ends)
 
-        return tir.seq(binds, tir.loop(self.w.channels_out + self.frame.zero, channel, "c"))
+        split = len(chunks(r.vectors, self.pixels)) > 1  # sums are read and written again and again
+        together = 2 if split and 2 * self.pixels <= SUMS else 1
+        many, rest = divmod(self.w.channels_out, together)
+        turns = tir.loop(many + self.frame.zero, lambda k: channels(k * together, together), "c") if many else None
+        return tir.seq(binds, turns, channels(tir.i32(many * together), rest) if rest else None)
+
+    @staticmethod
+    def products(total: Expr, acts: Sequence[Expr], lines: Sequence[Expr]) -> Expr:
+        for act, line in zip(acts, lines, strict=True):
+            total = dot(total, act, line)
+        return total
 
     def act(self, buffer: Buffer, base: Expr, at: int, wanted: int) -> Expr:
         """Sixteen bytes of a pixel. The last ones may have been read by the vector before: those count as zeros."""

@@ -54,7 +54,8 @@ def rows_of(problem: Problem) -> Window:
 def choices_conv(problem: Problem) -> Sequence[Choice]:
     """The input's channels padded to fours, or as the model gives them, where those differ."""
     w, (x, weight, _) = window_of(problem), problem.anchor.args
-    rank, found = len(x.shape), []
+    rank = len(x.shape)
+    found: list[Choice] = []
     for padded in (True, False) if w.channels_in % QUAD else (True,):
         r = reach(w, ceil_div(w.channels_in, QUAD) * QUAD if padded else w.channels_in)
         packed = ("OHWI" if rank == 4 else "OWI") + (f"{r.pitch}i" if r.pitch != w.channels_in else "")
@@ -71,9 +72,7 @@ def choices_matmul(problem: Problem) -> Sequence[Choice]:
     return _offers("matmul_int8_mve", problem, w, reach(w, w.channels_in), layouts, "")
 
 
-def _offers(
-    row: str, problem: Problem, w: Window, r: Reach, layouts: tuple[str, ...], out: str
-) -> Sequence[Choice]:
+def _offers(row: str, problem: Problem, w: Window, r: Reach, layouts: tuple[str, ...], out: str) -> Sequence[Choice]:
     found = []
     for pixels in PIXELS:
         if pixels == 1 or pixels <= w.batch * w.pixels:

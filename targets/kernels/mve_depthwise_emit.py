@@ -14,8 +14,9 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, put, vector
 from .conv_shape import Axis, Window, geometry
-from .mve_depthwise_rows import plan_of, taps_together
+from .mve_depthwise_rows import plan_of, written_out
 from .mve_shape import QUAD, stored_channels
+from .mve_vector import opaque, store_lanes
 
 F32X4 = f"float32x{QUAD}"
 
@@ -62,34 +63,33 @@ class Depthwise:
 
     def blank(self, first: Expr, vectors: Expr | int) -> Stmt:
         zeros = tir.broadcast(tir.lit(0.0, "float32"), QUAD)
-        return tir.loop(
-            vectors + self.frame.zero, lambda i: put(self.rows, zeros, QUAD, first + i * QUAD), "i"
-        )
+        return tir.loop(vectors + self.frame.zero, lambda i: put(self.rows, zeros, QUAD, first + i * QUAD), "i")
 
     def block(self, image: Expr, block: Expr) -> Stmt:
+        h, span = self.w.height, self.plan.slots
+
         def tap(k: Expr) -> Stmt:
             value = vector(self.weights, QUAD, (block * self.w.taps + k) * QUAD)
             return put(self.taps, tirx.Cast(F32X4, value), QUAD, k * QUAD)
 
+        fresh = min(h.stride, span)
+
+        def widened(first: Expr, count: int) -> Stmt:
+            return tir.loop(
+                count + self.frame.zero if count > 1 else count, lambda r: self.widen(image, block, first + r), "r"
+            )
+
         def row(r: Expr) -> Stmt:
-            return tir.seq(self.reach(image, block, r), self.products(r), self.finish(image, block, r))
+            new = widened(r * h.stride + (span - fresh), fresh)
+            return tir.seq(new, self.products(r), self.finish(image, block, r))
 
         return tir.seq(
             tir.loop(self.w.taps + self.frame.zero, tap, "k"),
-            tir.loop(self.w.height.out + self.frame.zero, row, "row"),
+            widened(tir.i32(0), span - fresh) if span > fresh else None,
+            tir.loop(h.out + self.frame.zero, row, "row"),
         )
 
-    # -- rows of the input -----------------------------------------------------------------------------------------
-
-    def reach(self, image: Expr, block: Expr, row: Expr) -> Stmt:
-        """Widen the rows that the windows of an output row are the first to reach; rows count from the padding's."""
-        h, span = self.w.height, self.plan.slots
-        first = row * h.stride
-        if span <= h.stride:
-            return tir.loop(span, lambda r: self.widen(image, block, first + r), "r")
-        seen = tirx.Select(row > 0, first + (span - h.stride), tir.i32(0))
-        start, bind = tir.let(seen, "start")
-        return tir.seq(bind, tir.loop(first + span - start, lambda r: self.widen(image, block, r), "r", start=start))
+    # -- rows of the input, which count from the padding's ---------------------------------------------------------
 
     def slot(self, row: Expr) -> Expr:
         """Where a row lies among those that are kept."""
@@ -117,53 +117,59 @@ class Depthwise:
     # -- products --------------------------------------------------------------------------------------------------
 
     def products(self, row: Expr) -> Stmt:
-        """The sums of an output row. The last tile may repeat some of the one before."""
-        v, columns = self.w.width, self.plan.columns
+        """The sums of an output row."""
+        h, columns = self.w.height, self.plan.columns
+        zeros = tir.broadcast(tir.lit(0.0, "float32"), QUAD)
+        apart = written_out(self.w)
+        slots = [tir.let(self.slot(row * h.stride + kh * h.dilation), "slot") for kh in range(h.kernel if apart else 0)]
 
         def tile(t: Expr) -> Stmt:
-            left = t * columns
-            left, bind = tir.let(tirx.min(left, v.out - columns) if v.out % columns else left, "left")
+            first, bind = tir.let(t * (columns * QUAD), "first")
             acc, alloc = tir.local((columns * QUAD,), "float32")
-            none = tir.broadcast(tir.lit(0.0, "float32"), QUAD)
-            taps = tir.loop(
-                self.w.height.kernel + self.frame.zero if self.w.height.kernel > 1 else 1,
-                lambda kh: self.line(acc, row, kh, left), "kh",
-            )  # fmt: skip
+            if apart:
+                lines = tir.seq(self.line(acc, slot, kh, first) for kh, (slot, _) in enumerate(slots))
+            else:
+                count = h.kernel + self.frame.zero
+
+                def turn(kh: Expr) -> Stmt:
+                    return self.line(acc, self.slot(row * h.stride + kh * h.dilation), kh, first)
+
+                lines = tir.loop(count, turn, "kh")
             ends = [
-                put(self.sums, tirx.Cast(f"int32x{QUAD}", vector(acc, QUAD, p * QUAD)), QUAD, (left + p) * QUAD)
+                put(self.sums, tirx.Cast(f"int32x{QUAD}", vector(acc, QUAD, p * QUAD)), QUAD, first + p * QUAD)
                 for p in range(columns)
             ]
-            return tir.seq(bind, alloc, [put(acc, none, QUAD, p * QUAD) for p in range(columns)], taps, ends)
+            return tir.seq(bind, alloc, [put(acc, zeros, QUAD, p * QUAD) for p in range(columns)], lines, ends)
 
-        return tir.loop(ceil_div(v.out, columns) + self.frame.zero, tile, "tile")
+        return tir.seq([b for _, b in slots], tir.loop(self.plan.tiles + self.frame.zero, tile, "tile"))
 
-    def line(self, acc: Buffer, row: Expr, kh: Expr, left: Expr) -> Stmt:
+    def line(self, acc: Buffer, slot: Expr, kh: Expr | int, left: Expr) -> Stmt:
         """A row of the window, some of its taps at a time: their weights in registers, and each input once."""
-        h, v = self.w.height, self.w.width
-        first, bind = tir.let(self.slot(row * h.stride + kh * h.dilation) + left * (v.stride * QUAD), "first")
-        taps, bind_taps = tir.let(kh * (v.kernel * QUAD), "taps")
-        group = taps_together(self.w)
+        v = self.w.width
+        first, bind = tir.let(opaque(slot + left * v.stride), "first")
+        taps = kh * (v.kernel * QUAD)
+        group = self.choice.get("taps")
         many, rest = divmod(v.kernel, group)
 
         def some(g: Expr, count: int) -> Stmt:
             return self.stream(acc, first + g * (group * v.dilation * QUAD), taps + g * (group * QUAD), count)
 
         whole = tir.loop(many + self.frame.zero if many > 1 else 1, lambda g: some(g, group), "g")
-        return tir.seq(bind, bind_taps, whole, some(tir.i32(many), rest) if rest else None)
+        return tir.seq(bind, whole, some(tir.i32(many), rest) if rest else None)
 
     def stream(self, acc: Buffer, first: Expr, taps: Expr, count: int) -> Stmt:
         """Each input under some taps, times the weights of those that it is for."""
-        v = self.w.width
+        v, columns = self.w.width, self.plan.columns
+        users: dict[int, list[tuple[int, int]]] = {}
+        for p in range(columns):
+            for kw in range(count):
+                users.setdefault(p * v.stride + kw * v.dilation, []).append((p, kw))
         parts: list[Stmt] = []
         weights = []
         for kw in range(count):
             value, made = tir.let(vector(self.taps, QUAD, taps + kw * QUAD), "w")
             weights.append(value)
             parts.append(made)
-        users: dict[int, list[tuple[int, int]]] = {}
-        for p in range(self.plan.columns):
-            for kw in range(count):
-                users.setdefault(p * v.stride + kw * v.dilation, []).append((p, kw))
         for place, pairs in sorted(users.items()):
             x, made = tir.let(vector(self.rows, QUAD, first + place * QUAD), "x")
             parts.append(made)
@@ -176,13 +182,12 @@ class Depthwise:
 
     def finish(self, image: Expr, block: Expr, row: Expr) -> Stmt:
         def column(c: Expr) -> Stmt:
-            def one(lane: Expr) -> Stmt:
+            def known(lane: Expr) -> None:
                 channel = block * QUAD + lane
                 bias = self.frame.body.at(self.bias, (channel if self.bias.shape[0] > 1 else tir.i32(0),))
                 self.frame.body.bind(self.anchor, lambda _: tir.load(self.sums, c * QUAD + lane) + bias)
-                return self.frame.store(self.index(image, channel, row, c))
 
-            return tir.vectorized(QUAD, one)
+            return store_lanes(self.frame, known, lambda lane: self.index(image, block * QUAD + lane, row, c))
 
         return tir.loop(self.w.width.out + self.frame.zero, column, "c")
 

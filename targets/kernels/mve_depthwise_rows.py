@@ -16,7 +16,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from .common import ceil_div
-from .conv_shape import Axis, Window, conv_window
+from .conv_shape import UNROLLED_TAPS, Axis, Window, conv_window
 from .mve_dense_rows import operands_fit
 from .mve_shape import ENDS, MOST, QUAD, beside, channels_last, window_of
 
@@ -24,25 +24,34 @@ NAME = "depthwise_int8_mve"
 LARGEST = 255 * 128  # product
 EXACT = 1 << 24
 REGISTERS = 8
-TOGETHER = 3  # weights of a wide window that are in registers at once
+FEW_PIXELS = 16  # for which code of its own for each row of a window does not pay
 WIDEN = 9.0  # cycles to widen a vector
 
 
 @dataclass(frozen=True)
 class Plan:
-    """`columns` outputs of a row side by side in registers; `slots` rows of the input, `width` vectors each."""
+    """A row of outputs in `tiles` of `columns`, whose sums are in registers; `slots` rows of the input, `width` vectors
+    each."""
 
     columns: int
+    tiles: int
     slots: int
     width: int
 
     def room(self, w: Window) -> list[tuple[str, int]]:
         """Parts of the scratch and their vectors: rows, weights, sums of an output row."""
-        return [("rows", self.slots * self.width), ("taps", w.taps), ("sums", w.width.out)]
+        return [("rows", self.slots * self.width), ("taps", w.taps), ("sums", self.tiles * self.columns)]
 
 
 def plan_of(w: Window, columns: int) -> Plan:
-    return Plan(columns, _span(w.height, 1), _span(w.width, w.width.out))
+    """The last tile may reach beyond the end of a row, where rows of the input have room too."""
+    tiles = ceil_div(w.width.out, columns)
+    return Plan(columns, tiles, _span(w.height, 1), _span(w.width, tiles * columns))
+
+
+def written_out(w: Window) -> bool:
+    """Whether the rows of a window have code of their own."""
+    return w.taps <= UNROLLED_TAPS and w.height.stride == 1 and w.pixels > FEW_PIXELS
 
 
 def _span(axis: Axis, outputs: int) -> int:
@@ -71,21 +80,25 @@ def choices(problem: Problem) -> Sequence[Choice]:
     out, zero, found = beside(problem, problem.body.outputs[0]), int(str(full_attrs(problem.anchor)["zero"])), []
     for columns in range(1, min(MOST, w.width.out) + 1):
         room = 16 * sum(vectors for _, vectors in plan_of(w, columns).room(w))
-        found.append(Choice(NAME, layouts, (out,), (("mt", columns),), cost(w, cpu, columns, zero), room))
+        for group in groups(w, columns):
+            us, config = cost(w, cpu, columns, group, zero), (("mt", columns), ("taps", group))
+            found.append(Choice(NAME, layouts, (out,), config, us, room))
     return sorted(found, key=lambda c: c.cost_us)[:2]
 
 
-def taps_together(w: Window) -> int:
-    """Taps of a row of the window whose weights are in registers at once."""
-    return w.width.kernel if w.width.kernel <= QUAD else TOGETHER
+def groups(w: Window, columns: int) -> list[int]:
+    """How many taps of a row of the window may have their weights in registers: all, or less than half in a loop."""
+    kernel = w.width.kernel
+    fit = range(1, min(kernel, REGISTERS - 1 - columns) + 1)
+    return [n for n in fit if n == kernel or kernel // n > 1]
 
 
-def cost(w: Window, cpu: Cpu, columns: int, zero: int) -> float:
+def cost(w: Window, cpu: Cpu, columns: int, group: int, zero: int) -> float:
     """Modelled time in us: vector operations take two cycles, loads run beside arithmetic."""
-    v, group = w.width, taps_together(w)
-    short = max(0, columns + group + 1 - REGISTERS)  # weights that are read again for each pixel
-    loads = ceil_div(v.kernel, group) * ((columns - 1) * min(v.stride, group) + group + short * columns)
-    turn = 2.0 * max(loads + v.kernel, columns * v.kernel) + 6.0 * ceil_div(v.kernel, group)
+    v = w.width
+    loops = ceil_div(v.kernel, group)
+    loads = loops * (columns - 1) * min(v.stride, group) + 2 * v.kernel
+    turn = 2.0 * max(loads, columns * v.kernel) + (14.0 * loops if loops > 1 else 0.0 if written_out(w) else 8.0)
     tiles = w.height.out * ceil_div(v.out, columns)
     widened = min(w.height.size, _span(w.height, w.height.out)) * min(v.size, _span(v, v.out))
     each = tiles * (turn * w.height.kernel + 14.0 + 3.0 * columns) + widened * (WIDEN + (2.0 if zero else 0.0))

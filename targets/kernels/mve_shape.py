@@ -48,7 +48,7 @@ def beside(problem: Problem, value: Value) -> str:
 
 
 def window_of(problem: Problem) -> Window:
-    """The window of a convolution. One column is turned into one row: pixels lie the same way, and more side by side."""
+    """The window of a convolution; one column is turned into one row: there are more pixels side by side then."""
     w = geometry(problem)
     alone = w.width.size == w.width.out == w.width.kernel == 1 and w.width.pad == 0
     return replace(w, height=w.width, width=w.height) if alone else w

@@ -34,8 +34,8 @@ class Patch:
         """The window of an output pixel to `base`; all of the room's vectors are written."""
         h, v = self.w.height, self.w.width
         top, left = row * h.stride - h.pad, column * v.stride - v.pad
-        low, high = _bounds(h, top)
-        first, last = _bounds(v, left)
+        low, high = bounds(h, top)
+        first, last = bounds(v, left)
         whole = h.inside(0, 0) and h.inside(h.out - 1, h.kernel - 1)
         whole = whole and v.inside(0, 0) and v.inside(v.out - 1, v.kernel - 1)
         named = [tir.let(tir.expr(bound), "bound") for bound in (low, high, first, last)]
@@ -84,7 +84,7 @@ class Patch:
         return tir.loop(tir.expr(count), lambda i: tir.store(self.room, tir.load(self.x, source + i), target + i), "i")
 
 
-def _bounds(axis: Axis, start: Expr) -> tuple[Expr | int, Expr | int]:
+def bounds(axis: Axis, start: Expr) -> tuple[Expr | int, Expr | int]:
     """The taps from .. to (exclusive) that lie inside, for a window that begins at `start`."""
     low: Expr | int = 0
     high: Expr | int = axis.kernel

@@ -106,11 +106,13 @@ def needs_emulator() -> tuple[str, str]:
 
 def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Path) -> Any:
     """The kernel's only output, which must not depend on where its buffers lie. They begin on multiples of 4 bytes."""
+    from edgec.targets import tir
     from edgec.targets.codegen_llvm import object_bytes
 
     compiler, emulator = needs_emulator()
     p = laid(problem, choice)
-    made = ROWS[choice.row].emit(p, choice, "kern")
+    with tir.core(p.target.cpu):
+        made = ROWS[choice.row].emit(p, choice, "kern")
     (folder / "k.o").write_bytes(object_bytes([("kern", made.function)], p.target))
     packed = [filled(np.asarray(a), v.type.layout) for a, v in zip(arrays, p.body.inputs, strict=True)]
     out = p.body.outputs[0].type

@@ -139,3 +139,45 @@ DEPTHWISE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("case", DEPTHWISE)
 def test_a_depthwise_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
     same_bits(conv(**DEPTHWISE[case]), "depthwise_int8_mve", tmp_path)
+
+
+POOLS: dict[str, dict[str, Any]] = {
+    "whole image": {"x": "1, 20, 5, 7", "kernel_shape": (5, 7)},
+    "padded": {"x": "2, 6, 5, 7", "kernel_shape": (3, 3), "pads": (1, 1, 1, 1), "strides": (2, 1)},
+    "dilated": {"x": "1, 4, 9, 7", "kernel_shape": (2, 2), "dilations": (3, 2)},
+    "one axis": {"x": "1, 5, 11", "kernel_shape": (3,), "strides": (2,), "pads": (1, 1)},
+    "beyond the end": {"x": "1, 5, 6, 6", "kernel_shape": (3, 3), "strides": (2, 2), "ceil_mode": 1},
+    "one channel": {"x": "1, 1, 6, 6", "kernel_shape": (2, 2), "strides": (2, 2)},
+}
+
+
+@pytest.mark.parametrize("case", POOLS)
+def test_sums_over_windows_give_the_bits(case: str, tmp_path: Path) -> None:
+    attrs = dict(POOLS[case])
+
+    def body(x: Value, m: Value) -> Value:
+        return build("Edgec.Rescale", build("Edgec.SumPool", x, zero=-9, **attrs), m, zeros=(0,), **FULL)
+
+    same_bits(chain([f"i8[{attrs.pop('x')}]", "f32[1]"], body, (), WHERE), "pool_int8_mve", tmp_path)
+
+
+@pytest.mark.parametrize("case", POOLS)
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+def test_maxima_over_windows_give_the_bits(case: str, kind: str, tmp_path: Path) -> None:
+    attrs = dict(POOLS[case])
+    problem = chain([f"{kind}[{attrs.pop('x')}]"], lambda x: build("MaxPool", x, **attrs), (), WHERE)
+    same_bits(problem, "pool_int8_mve", tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["1, 6, 5, 5", "37", "1, 3, 9"])
+@pytest.mark.parametrize("kinds", [("i8", "i8"), ("u8", "i8")])
+def test_a_table_gives_the_bits(shape: str, kinds: tuple[str, str], tmp_path: Path) -> None:
+    x, table = kinds
+    problem = chain([f"{x}[{shape}]", f"{table}[256]"], lambda a, b: build("Edgec.Table", a, b), (), WHERE)
+    same_bits(problem, "table_int8_mve", tmp_path)
+
+
+@pytest.mark.parametrize("parts", [(4, 8, 5), (20, 3), (4, 4)])
+def test_channels_are_joined(parts: tuple[int, ...], tmp_path: Path) -> None:
+    kinds = [f"i8[2, {n}, 3, 5]" for n in parts]
+    same_bits(chain(kinds, lambda *x: build("Concat", *x, axis=1), (), WHERE), "concat_int8_mve", tmp_path)
