@@ -127,6 +127,8 @@ class Code:
             a, b = self.word(at), self.word(at + 2)
             if a == 0xF36F and b >> 8 & 15 == register and b & 0x70C0 == 0:  # bfc register, #0, #n
                 return (1 << (b & 31) + 1) - 4
+            if a & 0xF83F == register * 9 and a == self.word(at - 2) & 0xF7FF and a >> 6:  # lsrs, lsls by the same
+                return (1 << (a >> 6)) - 4
             if a & 0xF800 == 0xF000 and not b & 0x8000 and b >> 8 & 15 == register and a & 15 in _FRAME_POINTERS:
                 return 0
             if a & 0xFE00 == 0x1E00 and a & 7 == register and a >> 3 & 7 in _FRAME_POINTERS:
