@@ -19,14 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from . import narrow
-from . import toolchain as tools
 from .bundle.emulate import Emulated
-from .bundle.firmware import Firmware, bare
+from .bundle.firmware import Firmware
 from .bundle.manifest import Bundle, read_bundle
 from .compare_noise import expected, in_noise
 from .compare_steps import in_steps
 from .dtypes import dtype
 from .errors import EdgecError, nearest
+from .executor import executor
 from .layout import layout, unpack
 from .reference import Exact, Reference
 from .runtime import Model, Port, given, named_dtype, random_inputs
@@ -112,9 +112,9 @@ def verify(
     noise = None if reference.quantized else expected(compiled.manifest)
     if layers and noise is not None:
         raise EdgecError(f"{bundle}: --layers: {_ROUNDED}")
-    executor = _executor(compiled, level)
+    runner = executor(compiled, level)
     arbiter = _Arbiter(model, ports, binds or {}, in_halves=_in_halves(compiled))
-    found = [_compare(executor, reference, arbiter, feed, layers, noise) for feed in feeds]
+    found = [_compare(runner, reference, arbiter, feed, layers, noise) for feed in feeds]
     worst = [max(same, key=lambda d: d.error) for same in zip(*(f.differences for f in found), strict=True)]
     return Comparison(tuple(worst), found[0].skipped, _note(compiled.manifest, noise))
 
@@ -139,12 +139,6 @@ def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
         return 0.0
     scale = float(np.abs(b[finite]).max())
     return float(np.abs(a[finite] - b[finite]).max()) / (scale or 1.0)
-
-
-def _executor(bundle: Bundle, level: str | None) -> Model | Emulated | Firmware:
-    if tools.runs_here(bundle.manifest["triple"]):
-        return Model(bundle, level=level)
-    return Firmware(bundle.at(level or bundle.levels[0])) if bare(bundle) else Emulated(bundle, level)
 
 
 class _Arbiter:
@@ -189,7 +183,7 @@ class _Arbiter:
 
 
 def _compare(
-    executor: Model | Emulated | Firmware,
+    runner: Model | Emulated | Firmware,
     reference: Reference,
     arbiter: _Arbiter,
     feed: Arrays,
@@ -197,12 +191,12 @@ def _compare(
     noise: float | None,
 ) -> Comparison:
     """`noise`: what a bundle in 8 bits is held against, in dB (see compare_noise.py)."""
-    rows = [(i, s, r) for i, s in enumerate(executor.bundle.steps) for r in s.get("results", [])] if layers else []
-    stored = [row for row in rows if row[2].get("bank") is None]
+    results = [(i, s, r) for i, s in enumerate(runner.bundle.steps) for r in s.get("results", [])] if layers else []
+    stored = [row for row in results if row[2].get("bank") is None]
     probes = [(i, r["offset"], _stored_bytes(r)) for i, _, r in stored]
-    outputs, memory = executor.trace(feed, probes)
+    outputs, memory = runner.trace(feed, probes)
     wanted = reference.run(feed)
-    rows, skipped, least = [], [], _stored(executor.bundle)
+    rows, skipped, least = [], [], _stored(runner.bundle)
     for (_, step, result), data in zip(stored, memory, strict=True):
         got = _unpacked(result, data)
         row = _closest(step, result["value"], got, reference.names, wanted, least)

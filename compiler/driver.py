@@ -70,6 +70,7 @@ def compile_model(
     max_flash: Limit = None,
     max_ram: Limit = None,
     memory: str | Path | None = None,
+    self_test: bool | str | Path = False,
     progress: Progress | None = None,
     session: Session | None = None,
 ) -> Bundle:
@@ -86,6 +87,8 @@ def compile_model(
         raise EdgecError(f"threads: {threads} workers; a model for {chosen.name} runs on the GPU, begun by one thread")
     load_plugins()  # before the import: a plugin may bring operators
     label = check_name(name) if name else identifier(stem(model))
+    if self_test:
+        check_self_test(chosen)
     folder = check_output(out if out is not None else label)
     limits = budget(max_latency, max_flash, max_ram).within(chosen)
     session = session or Session()
@@ -122,9 +125,22 @@ def compile_model(
     notes = tuple(dict.fromkeys((*session.notes, *program.notes)))
     program = replace(program, model_sha256=digest(model), notes=notes, quantization=report, compression=compression)
     tell("link", 0, 1)
+    if self_test:
+        as_stated = not (request or compression or report or weights or precision)  # nothing is rounded on purpose
+        program = import_module("edgec.compiler.golden").tested(
+            program, chosen, self_test, graph if as_stated else None
+        )
     bundle = write_bundle(program, chosen, folder, limits)
     tell("link", 1, 1)
     return replace(bundle, compile_seconds=time.perf_counter() - started)
+
+
+def check_self_test(target: Target) -> None:
+    """An `EdgecError` for a target that no self-test is made for."""
+    if target.gpu:
+        raise EdgecError(f"self_test: {target.name} runs models on a GPU; it is for models on a CPU")
+    if target.levels:
+        raise EdgecError(f"self_test: {target.name} has several levels, which round otherwise; compile for one of them")
 
 
 def compile_graph(

@@ -182,6 +182,24 @@ class Placement:
 
 
 @dataclass(frozen=True)
+class Digest:
+    """What a step leaves at a place: FNV-1a of 32 bits over its bytes."""
+
+    step: int
+    ref: Ref
+    bytes: int
+    digest: int
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What a self-test compares with: all inputs and then all outputs as bytes, and digests sorted by step."""
+
+    data: bytes
+    digests: tuple[Digest, ...]
+
+
+@dataclass(frozen=True)
 class Program:
     """A compiled model before linking. `objects` are ELF relocatable files (name, bytes) that define the symbols.
 
@@ -209,6 +227,7 @@ class Program:
     device: Device | None = None  # where an accelerator runs the steps
     banks: tuple[Memory, ...] = ()  # memory beside arena and weights, on boards with several regions
     placement: Placement = Placement()
+    golden: Golden | None = None
     fallback: Program | None = None  # the same model for lesser CPUs: same ports, same weights, steps of its own
 
     @property

@@ -219,6 +219,10 @@ class Model:
             found[name] = view.copy()
         return found
 
+    def whole_outputs(self) -> dict[str, npt.NDArray[Any]]:
+        """All memory of the outputs, of which the last run may have filled less."""
+        return {port.name: view.copy() for port, view in self._out}
+
     def _write(self, inputs: Mapping[str, npt.ArrayLike]) -> None:
         if self._handle is None:
             raise EdgecError(f"{self.bundle.folder}: the model is closed")

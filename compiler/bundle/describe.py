@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ..dtypes import dtype
-from ..program import Allocation, Device, Launch, Port, Program, Ref, Step, Stored
+from ..program import Allocation, Device, Golden, Launch, Port, Program, Ref, Step, Stored
 from ..target import Target
 from .footprint import Footprint
 from .linker import memory_map
@@ -44,9 +44,15 @@ def manifest(
         "quantization": dict(program.quantization) if program.quantization else None,
         "compression": dict(program.compression) if program.compression else None,
         "memory": memory_map(program, target, code_bytes),
+        "self_test": _golden(program.golden) if program.golden else None,
         "notes": list(program.notes),
         "files": sorted(files),
     }
+
+
+def _golden(golden: Golden) -> dict[str, Any]:
+    steps = sorted({row.step for row in golden.digests})
+    return {"bytes": len(golden.data) + 20 * len(golden.digests), "steps": steps}
 
 
 def _level(program: Program) -> dict[str, Any]:

@@ -20,6 +20,7 @@ def header(program: Program, version: str, code_bytes: int, footprint: Footprint
     name, big = program.name, program.name.upper()
     arena, weights, device = program.arena_bytes, program.weights_bytes, program.device
     on_device = device.arena_bytes + device.zeros_bytes if device else 0
+    more = f"\nextern const ec_golden {name}_golden;" if program.golden else ""
     lines = [
         f'/* {name}.h - the model "{name}", compiled by edgec {version} for {_targets(program)}.',
         " *",
@@ -51,7 +52,7 @@ def header(program: Program, version: str, code_bytes: int, footprint: Footprint
         f" *     CMake: find_package({name} CONFIG REQUIRED PATHS DIR) and target_link_libraries(app {name}::{name})",
         " */",
         f"#ifndef {big}_H\n#define {big}_H\n",
-        '#include "edgec/edgec.h"\n',
+        f'#include "edgec/{"selftest" if program.golden else "edgec"}.h"\n',
         f"#define {big}_ARENA_BYTES {max(program.arena_bytes, 1)}u",
         f"#define {big}_ARENA_ALIGN {program.align}",
         *_section(program),
@@ -63,7 +64,7 @@ def header(program: Program, version: str, code_bytes: int, footprint: Footprint
         f"#define {big}_THREADS {program.threads} /* workers that the arena has scratch memory for */\n",
         *_constants(big, "INPUT", program.inputs),
         *_constants(big, "OUTPUT", program.outputs),
-        f'#ifdef __cplusplus\nextern "C" {{\n#endif\nextern const ec_desc {name}_desc;',
+        f'#ifdef __cplusplus\nextern "C" {{\n#endif\nextern const ec_desc {name}_desc;{more}',
         "#ifdef __cplusplus\n}\n#endif\n#endif",
     ]
     return "\n".join(lines) + "\n"

@@ -38,6 +38,7 @@ quantization    null, or of a model that calibration data put into 8 bits: {samp
 compression     null, or of a model that passes made smaller: {layers: [{layer, method ("channels", ...), shape_before
                 and shape of its weights, macs_before, macs, error of its result as a share of the variance, on samples
                 that it was not fitted on, cost_us_before, cost_us (modelled), reason}]}; null: not known
+self_test       null, or {bytes (that it takes of flash where it is linked), steps (numbers of those it has digests of)}
 notes files     remarks of the compiler; all files of the bundle
 """
 

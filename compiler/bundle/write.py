@@ -31,7 +31,7 @@ from .place import staged
 from .report import report
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
-_CORE = ("control.c", "core.c", "cpu.c", "requantize.c", "slices.c", "status.c")
+_CORE = ("control.c", "core.c", "cpu.c", "requantize.c", "selftest.c", "slices.c", "status.c")
 _DEVICE = ("cuda.c", "cuda_driver.c", "cuda_run.c", "cuda_shared.c", "cuda_steps.c", "cuda_use.c")
 _LIMIT = 2**32
 
@@ -188,12 +188,13 @@ def _libraries(
         sources = [f"{name}_model.c", *(["export.c"] if hosted else [])]
         described, *exported = chain.compile(sources, work, ("-std=c11", "-I."))
         objects = [*kernels, *stored_data.result(), described]
+        beside = _golden(program, chain, work)
         if not hosted:
-            _slim(work, objects, partial(tables.section_of, name))
+            _slim(work, [*objects, *beside], partial(tables.section_of, name))
         core = [f"edgec_{Path(unit).stem}.o" for unit in (*_CORE, *(_DEVICE if program.device else ()))]
         for obj in core:
             shutil.copyfile(runtime / obj, work / obj)
-        archive = pool.submit(chain.archive, f"lib{name}.a", [*objects, *core], work)
+        archive = pool.submit(chain.archive, f"lib{name}.a", [*objects, *beside, *core], work)
         own = _runtime_of(program, target.cpu.fpu)
         if hosted:
             (work / "exports.map").write_text(tables.EXPORTS)
@@ -222,10 +223,24 @@ def _stored(program: Program, work: Path) -> list[str]:
     banks = [(tables.bank_symbol(program, bank), bank.data) for bank in program.banks]
     parts += [(symbol, data, max(program.align, 16)) for symbol, data in banks if data is not None]
     parts += [(symbol, image.data, 64) for symbol, image in tables.images(program)]
-    for symbol, data, align in parts:
-        (work / f"{symbol}.bin").write_bytes(data)
-        (work / f"{symbol}.s").write_text(tables.stored_source(symbol, f"{symbol}.bin", align))
-    return [f"{symbol}.s" for symbol, _, _ in parts]
+    return [_placed(symbol, data, align, work) for symbol, data, align in parts]
+
+
+def _placed(symbol: str, data: bytes, align: int, work: Path) -> str:
+    """Write bytes, and an assembler file that places them in memory; its name."""
+    (work / f"{symbol}.bin").write_bytes(data)
+    (work / f"{symbol}.s").write_text(tables.stored_source(symbol, f"{symbol}.bin", align))
+    return f"{symbol}.s"
+
+
+def _golden(program: Program, chain: tools.Toolchain, work: Path) -> list[str]:
+    """Objects of the self-test, which programs link where they name it."""
+    if program.golden is None:
+        return []
+    source = f"{program.name}_golden.c"
+    (work / source).write_text(tables.golden_source(program, _version()))
+    data = _placed(f"{program.name}_golden_data", program.golden.data, 4, work)
+    return chain.compile([source, data], work, ("-std=c11", "-I."))
 
 
 def _runtime_of(program: Program, fpu: bool) -> list[str]:

@@ -67,6 +67,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="measured times to use; --tune adds to them (default then: a file of the user's)",
     )
+    parser.add_argument(
+        "--self-test",
+        nargs="?",
+        const=True,
+        default=False,
+        metavar="NPZ",
+        help="add inputs (of a file, or random ones) and what each step makes of them, for ec_selftest on the device",
+    )
     add_budget_options(parser)
     add_memory_option(parser)
     parser.add_argument("--json", action="store_true", help="print what was compiled as JSON")
@@ -112,6 +120,7 @@ def _compile(args: argparse.Namespace) -> Bundle:
             max_latency=args.max_latency,
             max_flash=args.max_flash,
             max_ram=args.max_ram,
+            self_test=args.self_test,
             memory=args.memory,
             progress=progress,
         )
@@ -133,4 +142,6 @@ def _show(bundle: Bundle, seconds: float) -> None:
         print(f"{row['region']:<8} {', '.join(held) or 'nothing'} of {row['size']:,} bytes")
     for line in footprint_lines(bundle.footprint, 8):
         print(line)
+    if tested := bundle.manifest["self_test"]:
+        print(f"test     {size(tested['bytes'])} of flash where ec_selftest is linked")
     print(f"{len(steps)} steps for {bundle.manifest['target']}, compiled in {seconds:.2f} s: {bundle.folder}")

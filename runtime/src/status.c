@@ -32,6 +32,8 @@ const char *ec_strerror(ec_status status)
         return "the model was compiled for other GPUs than this one";
     case EC_ERR_DEVICE:
         return "the GPU's driver reported an error";
+    case EC_ERR_DIFFERS:
+        return "the self-test found a step that computes something else than where the model was compiled";
     default:
         return "unknown status";
     }

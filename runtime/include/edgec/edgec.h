@@ -58,7 +58,7 @@
  * Errors.   Functions return EC_OK (0) or a negative ec_status; ec_strerror names it.  A descriptor is generated code
  *           and as trusted as any function you link: its offsets are not checked again.
  *
- * More: edgec/pool.h (threads), edgec/loader.h (open a .so), edgec/bench.h (timing), edgec/cuda.h (GPUs),
+ * More: edgec/selftest.h (does it compute here what it did there), edgec/pool.h (threads), edgec/loader.h (open a .so), edgec/bench.h (timing), edgec/cuda.h (GPUs),
  *       edgec/edgec.hpp (C++17).
  */
 #ifndef EDGEC_EDGEC_H
@@ -93,7 +93,8 @@ enum {
     EC_ERR_NO_DEVICE = -10, /* no driver, or no device that it knows */
     EC_ERR_DRIVER = -11,    /* the driver is too old */
     EC_ERR_ARCH = -12,      /* compiled for other devices than this one */
-    EC_ERR_DEVICE = -13     /* the driver reported an error */
+    EC_ERR_DEVICE = -13,    /* the driver reported an error */
+    EC_ERR_DIFFERS = -14    /* ec_selftest: a step computes something else than where the model was compiled */
 };
 
 /* Element types.  Those of 6, 4 and 2 bits take one byte per element: the number is in the lowest bits, extended to the
