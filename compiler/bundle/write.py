@@ -189,7 +189,7 @@ def _libraries(
         described, *exported = chain.compile(sources, work, ("-std=c11", "-I."))
         objects = [*kernels, *stored_data.result(), described]
         beside = _golden(program, chain, work)
-        if not hosted:
+        if not hosted or target.memory:
             _slim(work, [*objects, *beside], partial(tables.section_of, name))
         core = [f"edgec_{Path(unit).stem}.o" for unit in (*_CORE, *(_DEVICE if program.device else ()))]
         for obj in core:

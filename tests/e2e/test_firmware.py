@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.runtime import Port, random_inputs
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
+from edgec.compiler.verify import Promise, difference
 from tests.unit.emulated import needs_board
 
 from .models import find
@@ -34,13 +36,17 @@ def cases() -> Iterator[Any]:
     """Few inputs of the smallest model on each board, many of the others where there is time."""
     for board in BOARDS:
         yield pytest.param(f"{MODELS[0]}_int8", board, 3)
+    yield pytest.param(MODELS[0], "cortex-m4", 2)
     for board in ("cortex-m4", "cortex-m7", "cortex-m55"):
         for name in MODELS:
             yield pytest.param(f"{name}_int8", board, MANY, marks=pytest.mark.long)
+            yield pytest.param(name, board, MANY, marks=pytest.mark.long)
+    yield pytest.param(f"{MODELS[0]}_int8", "cortex-m0plus", MANY, marks=pytest.mark.long)
 
 
 @pytest.mark.parametrize(("name", "board", "inputs"), list(cases()))
-def test_a_board_gives_the_bits_of_the_interpreter(name: str, board: str, inputs: int, tmp_path: Path) -> None:
+def test_a_board_gives_the_answers_of_the_interpreter(name: str, board: str, inputs: int, tmp_path: Path) -> None:
+    """Of quantized models the same bits."""
     needs_board()
     graph = import_model(find(name), notice=lambda text: None)
     session = Session(target=find_target(board))
@@ -51,10 +57,35 @@ def test_a_board_gives_the_bits_of_the_interpreter(name: str, board: str, inputs
     firmware = Firmware(compiled)
     for feed, got in zip(feeds, firmware.run(feeds), strict=True):
         for output, want in interpret(graph, feed).items():
-            np.testing.assert_array_equal(got[output], want)
+            promise: Promise = "exact" if name.endswith("int8") else "close"
+            assert difference(want, got[output], promise) == ""
     assert compiled.footprint is not None
     bound, measured = compiled.footprint["ram"]["stack"], firmware.count(feeds[:1]).stack_bytes
     assert measured <= bound <= 1.3 * measured
+
+
+@pytest.mark.parametrize(
+    ("name", "board"),
+    [
+        pytest.param(f"{name}_int8", board, marks=[] if name == MODELS[0] else [pytest.mark.long])
+        for board in ("cortex-m0plus", "cortex-m4", "cortex-m55")
+        for name in MODELS
+    ],
+)
+def test_integers_need_nothing_but_memory(name: str, board: str, tmp_path: Path) -> None:
+    """No function that computes with floats where the core does not, and no library."""
+    needs_board()
+    compiled = edgec.compile(find(name), board, tmp_path / "out")
+    said = [
+        subprocess.run(
+            ["arm-none-eabi-nm", *words, compiled.static_library], capture_output=True, text=True, check=True
+        )
+        for words in (["-u"], ["--defined-only"])
+    ]
+    needed, defined = ({line.split()[-1] for line in done.stdout.splitlines() if " " in line} for done in said)
+    assert needed - defined <= {"memcpy", "memset"}
+    assert compiled.footprint is not None
+    assert compiled.footprint["flash"]["bytes"] - compiled.weights_bytes < 24 << 10
 
 
 @pytest.mark.parametrize("board", BOARDS)
