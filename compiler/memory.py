@@ -18,12 +18,23 @@ SEARCHED = 200  # buffers up to which it is worth while
 
 @dataclass(frozen=True)
 class Buffer:
-    """`bytes` needed from step `first` to step `last`, both included."""
+    """`bytes` needed from step `first` to step `last`, both included; the first `kept` of them until step `until`."""
 
     name: str
     bytes: int
     first: int
     last: int
+    kept: int = 0
+    until: int = -1
+
+    @property
+    def end(self) -> int:
+        """The last step in which anything of it is needed."""
+        return max(self.last, self.until)
+
+    def beside(self, other: Buffer) -> int:
+        """Bytes of it while the other is there too."""
+        return self.kept if other.first > self.last else self.bytes
 
 
 @dataclass(frozen=True)
@@ -47,6 +58,10 @@ def lower_bound(buffers: Iterable[Buffer], align: int = 1) -> int:
         size = _round_up(b.bytes, align)
         change[b.first] = change.get(b.first, 0) + size
         change[b.last + 1] = change.get(b.last + 1, 0) - size
+        if b.until > b.last:
+            kept = _round_up(b.kept, align)
+            change[b.last + 1] += kept
+            change[b.until + 1] = change.get(b.until + 1, 0) - kept
     live = best = 0
     for step in sorted(change):
         live += change[step]
@@ -99,14 +114,13 @@ def _within(
 ) -> list[int] | None:
     """Offsets below a capacity, by trying both ends of every gap and going back where a later buffer has none."""
     offsets = [-1] * len(buffers)
-    sizes = [_round_up(b.bytes, align) for b in buffers]
     capacity = capacity // align * align
     stack: list[list[int]] = []  # places left to try, of each buffer of the order so far
     for _ in range(VISITS):
         depth = len(stack)
         if depth == len(order):
             return offsets
-        stack.append(_ends(order[depth], offsets, sizes, meeting[order[depth]], capacity))
+        stack.append(_ends(buffers, order[depth], offsets, meeting[order[depth]], align, capacity))
         while stack and not stack[-1]:
             stack.pop()
             offsets[order[len(stack)]] = -1
@@ -116,15 +130,15 @@ def _within(
     return None
 
 
-def _ends(i: int, offsets: list[int], sizes: list[int], meets: Sequence[int], capacity: int) -> list[int]:
+def _ends(
+    buffers: Sequence[Buffer], i: int, offsets: Sequence[int], meets: Sequence[int], align: int, capacity: int
+) -> list[int]:
     """Both ends of each gap for a buffer, the lowest last."""
-    taken = sorted((offsets[j], offsets[j] + sizes[j]) for j in meets if offsets[j] >= 0)
-    found, at = [], 0
-    for low, high in [*taken, (capacity, capacity)]:
-        if low - at >= sizes[i]:
-            found += [at, low - sizes[i]]
-        at = max(at, high)
-    return list(dict.fromkeys(reversed(found)))
+    taken = _taken(buffers, i, offsets, meets, align)
+    most = capacity - _round_up(buffers[i].bytes, align)
+    found = {0, most, *(at for pair in taken for at in pair)}
+    free = [at for at in found if 0 <= at <= most and all(at <= low or at >= high for low, high in taken)]
+    return sorted(free, reverse=True)
 
 
 def _meeting(buffers: Sequence[Buffer]) -> list[list[int]]:
@@ -132,7 +146,7 @@ def _meeting(buffers: Sequence[Buffer]) -> list[list[int]]:
     meeting: list[list[int]] = [[] for _ in buffers]
     alive: list[int] = []
     for i in sorted(range(len(buffers)), key=lambda i: buffers[i].first):
-        alive = [j for j in alive if buffers[j].last >= buffers[i].first]
+        alive = [j for j in alive if buffers[j].end >= buffers[i].first]
         for j in alive:
             meeting[i].append(j)
             meeting[j].append(i)
@@ -146,25 +160,36 @@ def _place(
     offsets = [-1] * len(buffers)
     total = 0
     for i in order:
-        size = _round_up(buffers[i].bytes, align)
-        taken = sorted(
-            (offsets[j], offsets[j] + _round_up(buffers[j].bytes, align)) for j in meeting[i] if offsets[j] >= 0
-        )
         at = 0
-        for low, high in taken:
-            if low - at >= size:
+        for low, high in _taken(buffers, i, offsets, meeting[i], align):
+            if at <= low:
                 break
             at = max(at, high)
         offsets[i] = at
-        total = max(total, at + size)
+        total = max(total, at + _round_up(buffers[i].bytes, align))
     return offsets, total
+
+
+def _taken(
+    buffers: Sequence[Buffer], i: int, offsets: Sequence[int], meets: Sequence[int], align: int
+) -> list[tuple[int, int]]:
+    """For each buffer in the way the last offset in front of it and the first behind it, in order."""
+    one = buffers[i]
+    return sorted(
+        (
+            offsets[j] - _round_up(one.beside(buffers[j]), align),
+            offsets[j] + _round_up(buffers[j].beside(one), align),
+        )
+        for j in meets
+        if offsets[j] >= 0
+    )
 
 
 def _by_breadth(buffers: Sequence[Buffer]) -> list[int]:
     """Steps with the most live bytes first; within a step the largest buffers first."""
     here: dict[int, list[int]] = {}
     for i in sorted(range(len(buffers)), key=lambda i: -buffers[i].bytes):
-        for step in range(buffers[i].first, buffers[i].last + 1):
+        for step in range(buffers[i].first, buffers[i].end + 1):
             here.setdefault(step, []).append(i)
     live = {step: sum(buffers[i].bytes for i in alive) for step, alive in here.items()}
     return list(dict.fromkeys(i for step in sorted(here, key=lambda s: (-live[s], s)) for i in here[step]))

@@ -11,7 +11,7 @@ from edgec.compiler.op import body_of, is_const
 from edgec.compiler.registry import Choice, Problem, choices, laid_out
 from edgec.compiler.session import Session
 
-from .patch_regions import Plan, Region, demanded, sliceable
+from .patch_regions import Plan, Region, demanded, is_conversion, sliceable
 from .rows_read import AXIS, Rows, cut_body, cut_type, separated
 
 
@@ -48,6 +48,12 @@ class Builder:
         need, inner = found
         made: dict[Value, Value] = {}
         for node in region.nodes:
+            source = node.args[0] if is_conversion(node) else None
+            if source is not None and source not in made and not sliceable(source, need[source]):
+                if (copy := self._copied(source, need[source], node.types[0].layout)) is None:
+                    return None
+                made[Value(node)] = copy
+                continue
             args = []
             body, demand = inner[node]
             for arg, inside in zip(separated(body_of(node), node.args)[1], body.inputs, strict=True):
@@ -57,7 +63,7 @@ class Builder:
                 elif arg in made:
                     args.append(_part(made[arg], rows.within(need[arg])))
                 else:
-                    part = _part(arg, rows) if sliceable(arg, rows) else self._copied(arg, rows)
+                    part = _part(arg, rows) if sliceable(arg, rows) else self._copied(arg, rows, arg.type.layout)
                     if part is None:
                         return None
                     args.append(part)
@@ -86,9 +92,9 @@ class Builder:
         }
         return Node("Edgec.Kernel", args, (t,), attrs, name, node.origin)
 
-    def _copied(self, value: Value, rows: Rows) -> Value | None:
+    def _copied(self, value: Value, rows: Rows, layout: str) -> Value | None:
         """Some rows of a value that do not lie in one piece, in memory of their own."""
-        t = cut_type(value.type, rows)
+        t = replace(cut_type(value.type, rows), layout=layout)
         inner = Value(Node("Input", (), (replace(value.type, layout=""),), {}, "a0"))
         cut = {"starts": (rows.start,), "ends": (rows.stop,), "axes": (AXIS,), "steps": (1,)}
         name = f"{value.name}.rows{rows.start}"

@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 
 from edgec.compiler.bundle.names import shortened
 from edgec.compiler.ir import Graph, Node, Value
-from edgec.compiler.layout import contiguous, storage_bytes
+from edgec.compiler.layout import contiguous, storage_bytes, stretch_offset
 from edgec.compiler.macs import macs
 from edgec.compiler.memory import scratch_stride
 from edgec.compiler.op import body_of, int_attr, is_const, viewed
 
-from .rows_read import AXIS, Demand, Rows, cut_type, rows_read, separated
+from .plan_overlay import Touch, shift
+from .rows_read import AXIS, CONVERSION, Demand, Rows, cut_type, rows_read, separated
 
 DEEPEST = 12  # kernels of a region
 Inner = dict[Node, tuple[Graph, Demand]]  # each kernel's body, its inputs separated, and the rows of its values
@@ -53,9 +54,10 @@ class Plan:
     def said(self) -> str:
         """What was done, for people."""
         first, last = shortened([self.region.nodes[0].name, self.region.nodes[-1].name])
+        height = f"{self.rows} row{'s' if self.rows > 1 else ''}"
         return (
-            f"{len(self.region.nodes)} layers from {first!r} to {last!r} in {len(self.patches)} patches of "
-            f"{self.rows} rows: arena {self.arena[1]} instead of {self.arena[0]}, {100 * self.extra:.1f} % of their "
+            f"{len(self.region.nodes)} layers from {first!r} to {last!r} in {len(self.patches)} patches of {height}: "
+            f"arena {self.arena[1]} instead of {self.arena[0]}, {100 * self.extra:.1f} % of their "
             "multiply-accumulates again"
         )
 
@@ -129,6 +131,11 @@ def sliceable(value: Value, rows: Rows) -> bool:
     return contiguous(value.type, AXIS, rows.start, rows.count)
 
 
+def is_conversion(node: Node) -> bool:
+    """Whether a kernel only lays its argument out in another way."""
+    return body_of(node).outputs[0].node.op == CONVERSION and body_of(node).outputs[0].node.args[0].node.op == "Input"
+
+
 def _placed(region: Region, need: dict[Value, Rows]) -> bool:
     """Whether rows of what the region makes lie in one piece; what it reads is copied where they do not."""
     return all(sliceable(value, need[value]) for value in map(Value, region.nodes))
@@ -140,6 +147,7 @@ def _estimated(region: Region, rows: int, live: _Live) -> Plan | None:
         return None
     work = {node: macs(body_of(node)) or node.types[0].size for node in region.nodes}
     again = peak = 0.0
+    over = _Overlay(region, live)
     for want in plan.patches:
         found = demanded(region, want)
         if found is None or not _placed(region, found[0]):
@@ -147,9 +155,10 @@ def _estimated(region: Region, rows: int, live: _Live) -> Plan | None:
         need = found[0]
         again += sum(work[n] * need[Value(n)].count / n.types[0].shape[AXIS] for n in region.nodes)
         peak = max(peak, _band_peak(region, need))
+        over.add(need, want)
     whole = sum(work.values())
     steps = (len(plan.patches) - 1) * len(region.nodes)
-    inside = live.around(region) + int(peak)
+    inside = live.around(region) + int(peak) - over.saved()
     return Plan(region, rows, inside, max(inside, live.elsewhere(region)), again / whole - 1, steps)
 
 
@@ -157,7 +166,8 @@ def _band_peak(region: Region, need: dict[Value, Rows]) -> int:
     """Bytes of rows alive at once within a patch, the result apart."""
     last = {arg: i for i, node in enumerate(region.nodes) for arg in node.args}
     inside = {Value(node) for node in region.nodes}
-    copied = [v for v, rows in need.items() if v not in inside and not sliceable(v, rows)]
+    direct = {node.args[0] for node in region.nodes if is_conversion(node)}
+    copied = [v for v, rows in need.items() if v not in inside | direct and not sliceable(v, rows)]
     alive = {v: storage_bytes(cut_type(v.type, need[v])) for v in copied}
     peak = 0
     for i, node in enumerate(region.nodes):
@@ -167,6 +177,41 @@ def _band_peak(region: Region, need: dict[Value, Rows]) -> int:
         peak = max(peak, sum(alive.values()) + scratch_stride(int_attr(node, "scratch")))
         alive = {v: size for v, size in alive.items() if last[v] > i}
     return peak
+
+
+class _Overlay:
+    """Whether the result can lie over the value that the region alone reads (plan_overlay.py)."""
+
+    def __init__(self, region: Region, live: _Live) -> None:
+        self.region, self.reads, self.writes = region, list[Touch](), list[Touch]()
+        inside = {Value(node) for node in region.nodes}
+        sources = {a for n in region.nodes for a in n.args if a not in inside and not is_const(viewed(a))}
+        end = live.step[region.nodes[-1]]
+        ending = [v for v in sources if live.span[_owner(v)][1] <= end]
+        self.source = ending[0] if len(ending) == 1 else None
+
+    def add(self, need: dict[Value, Rows], want: Rows) -> None:
+        """One more patch: what it reads and then writes."""
+        step = len(self.writes)
+        if self.source is None or self.source not in need or not sliceable(self.source, need[self.source]):
+            self.source = None
+            return
+        late = self.source in self.region.nodes[-1].args
+        self.reads.append(_touch(self.source, need[self.source], 2 * step + late))
+        self.writes.append(_touch(self.region.result, want, 2 * step + 1))
+
+    def saved(self) -> int:
+        """Bytes that both take less together."""
+        if self.source is None:
+            return 0
+        by = shift(self.reads, self.writes, 16)
+        one, other = storage_bytes(self.source.type), storage_bytes(self.region.result.type)
+        return max(one + other - max(one + by, other), 0)
+
+
+def _touch(value: Value, rows: Rows, step: int) -> Touch:
+    start = stretch_offset(value.type, AXIS, rows.start)
+    return Touch(step, start, start + storage_bytes(cut_type(value.type, rows)))
 
 
 class _Live:

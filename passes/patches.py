@@ -67,10 +67,16 @@ def _fitted(g: Graph, session: Session, budget: int, rows: int, layers: int) -> 
         return None
     offers = plans(g, session.threads, now if rows else budget, rows, layers)
     build, best = Builder(session), None
-    for plan in offers[:TRIED]:
+    tried, failed = 0, None
+    for plan in offers:
+        if tried == TRIED:
+            break
+        if failed is not None and plan.whole >= failed:
+            continue  # what needs as much does not fit either
         made = build.patched(g, plan)
         if made is None:
             continue
+        tried, failed = tried + 1, plan.whole
         size = arena_bytes(made, session)
         if best is None or size < best[0]:
             best = size, made, plan

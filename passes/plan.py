@@ -31,6 +31,7 @@ from edgec.compiler.verify import stage_rule
 
 from .in_place import replaceable
 from .plan_check import check_plan
+from .plan_overlay import one_value, shift, touches
 
 SCRATCH = "scratch"
 
@@ -81,6 +82,19 @@ class Cluster:
     outside: bool = False  # an input of a nested graph: it has a place already
 
 
+Unit = list[tuple[Cluster, int]]  # clusters that lie together, each at its offset: a value and what is made of it
+
+
+def _buffer(unit: Unit) -> Buffer:
+    """What a unit needs: where two lie together the first as long as it lives, then the second."""
+    cluster, by = unit[0]
+    if len(unit) == 1:
+        return Buffer(cluster.name, cluster.bytes, cluster.first, cluster.last)
+    over = unit[1][0]
+    size = max(cluster.bytes + by, over.bytes)
+    return Buffer(cluster.name, size, cluster.first, cluster.last, over.bytes, over.last)
+
+
 class Schedule:
     """Steps in graph order, clusters alive over them, and where these lie. `nested`: the graph of a control node;
     `rooms`: the RAM regions, the cheapest first."""
@@ -109,8 +123,41 @@ class Schedule:
             else:
                 self._add(node, in_place)
         self.order = [c for c in dict.fromkeys(self.cluster.values()) if not c.outside] + [c for _, c in self.scratch]
-        buffers = [Buffer(c.name, c.bytes, c.first, c.last) for c in self.order]
-        self.packed = spread(buffers, self._reads() if len(rooms) > 1 else (), rooms, align)
+        self._pack(rooms, align)
+
+    def _pack(self, rooms: Sequence[Region], align: int) -> None:
+        """Place all clusters; some lie over the value that they are computed from, where that takes less."""
+        reads = self._reads() if len(rooms) > 1 else dict.fromkeys(self.order, 0.0)
+        alone = [[(c, 0)] for c in self.order]
+        ways = [alone, *([over] if (over := self._overlaid(align)) != alone else [])]
+        found = []
+        for units in ways:
+            sums = [sum(reads[c] for c, _ in unit) for unit in units]
+            found.append(spread([_buffer(unit) for unit in units], sums, rooms, align))
+        best = min(range(len(ways)), key=lambda k: (found[k].missing, found[k].bytes))
+        self.units, self.packed = ways[best], found[best]
+        offsets = zip(self.units, self.packed.offsets, strict=True)
+        self.base = {c: at + by for unit, at in offsets for c, by in unit}
+
+    def _overlaid(self, align: int) -> list[Unit]:
+        """Clusters that are placed together: a join in patches and the value that its parts read last."""
+        pairs: dict[Cluster, tuple[Cluster, int]] = {}
+        for result in {self.cluster[Value(n)]: None for n in self.nodes if n.op == "Edgec.Join"}:
+            for source in self.order:
+                fits = not source.pinned and result.first < source.last < result.last and source.first <= result.first
+                if fits and source not in pairs and one_value(list(source.offsets)):
+                    writes = touches(self.nodes, self.step, result.offsets)[1]
+                    by = shift(touches(self.nodes, self.step, source.offsets)[0], writes, align)
+                    if by < min(result.bytes, source.bytes):
+                        pairs[source] = result, by
+                        break
+        joined = {result for result, _ in pairs.values()}
+        alone: list[Unit] = [[(c, 0)] for c in self.order if c not in pairs and c not in joined]
+        return (
+            [[(source, by), (result, 0)] for source, (result, by) in pairs.items()] + alone
+            if pairs
+            else [[(c, 0)] for c in self.order]
+        )
 
     def _add(self, node: Node, in_place: bool) -> None:
         if node.op == "Const":
@@ -204,7 +251,7 @@ class Schedule:
             and cluster.bytes == storage_bytes(value.type)
         )
 
-    def _reads(self) -> list[float]:
+    def _reads(self) -> dict[Cluster, float]:
         """Bytes of each cluster that an inference reads and writes."""
         count = dict.fromkeys(self.order, 0.0)
         scratch = dict(self.scratch)
@@ -217,18 +264,22 @@ class Schedule:
                     count[self.cluster[value]] += size
             if node in scratch:
                 count[scratch[node]] += worked
-        return [count[c] for c in self.order]
+        return count
 
     def arena(self) -> Arena:
         """The plan as people and manifests read it."""
-        placed = zip(self.order, self.packed.offsets, strict=True)
-        rows = [Allocation(c.name, at, c.bytes, c.first, c.last) for c, at in placed]
+        rows = []
+        for unit, at in zip(self.units, self.packed.offsets, strict=True):
+            whole = _buffer(unit)
+            rows.append(Allocation(whole.name, at, whole.bytes, whole.first, whole.last))
+            if whole.until > whole.last:
+                rows.append(Allocation(unit[1][0].name, at, whole.kept, whole.last + 1, whole.until))
         rows.sort(key=lambda a: (a.first, a.offset))
         return Arena(self.packed.bytes, self.packed.lower_bound, tuple(rows), self.packed.banks)
 
     def apply(self, outside: Mapping[Value, int], start: int) -> Graph:
         """The graph with offsets, in an arena that begins at `start`; `outside` says where nested inputs lie."""
-        base = {c: start + at for c, at in zip(self.order, self.packed.offsets, strict=True)}
+        base = {c: start + at for c, at in self.base.items()}
         base |= {self.cluster[value]: at for value, at in outside.items()}
         at = {value: base[c] + c.offsets[value] for value, c in self.cluster.items()}
         scratch = {node: base[c] for node, c in self.scratch}

@@ -12,18 +12,22 @@ from edgec.compiler.ops.control import FLAGS, graphs_of
 from edgec.compiler.verify import fault
 
 from .in_place import replaceable
+from .plan_overlay import ALIASES
 
 Span = tuple[int, int]
 
 
 def check_plan(g: Graph, kept: Sequence[Value] = ()) -> None:
     """Raise `IRError` at the first step that reads or writes what it must not. `kept`: inputs that stay to the end."""
-    valid: dict[Value, Span] = {Value(v.node): span(v) for v in g.inputs}
-    for node in g.nodes():
+    valid: dict[Value, list[Span]] = {Value(v.node): [] for v in g.inputs}  # what of them was written over
+    order = list(g.nodes())
+    last = {arg: node for node in order for arg in node.args}
+    last |= dict.fromkeys((*kept, *g.outputs, *(a for v in g.outputs for a in v.node.args)), order[-1])
+    for node in order:
         if node.op in ("Input", "Const"):
             continue
         for arg in node.args:
-            if not is_const(viewed(arg)) and arg not in valid:
+            if node.op not in ALIASES and not is_const(viewed(arg)) and (arg not in valid or valid[arg]):
                 raise fault(
                     g, node, f"reads {arg.name!r}, whose bytes {_show(span(arg))} were written over before this step"
                 )
@@ -33,11 +37,15 @@ def check_plan(g: Graph, kept: Sequence[Value] = ()) -> None:
             for inner in graphs_of(node).values():
                 check_plan(inner, inner.inputs)
             _write(g, node, valid)
+        lost = [one for arg in node.args[:1] for one in valid.get(arg, [])] if node.op in ALIASES else []
         for value in node.results:
             if not is_const(viewed(value)):
-                valid[value] = span(value)
+                valid[value] = [one for one in lost if _meet(one, span(value))]
+        for value in (*node.args, *node.results):
+            if last.get(value, node) is node and node is not order[-1]:
+                valid.pop(value, None)  # nothing reads it any more
     for value in kept:
-        if value not in valid:
+        if valid[value]:
             raise fault(g, value.node, "was written over before the end of the graph that reads it again")
     for name, value in g.results:
         if any(_meet(span(v), span(value)) for v in kept):
@@ -45,11 +53,11 @@ def check_plan(g: Graph, kept: Sequence[Value] = ()) -> None:
                 g, value.node, f"output {name!r} lies in an input of this graph, which changes before it is read"
             )
         count = value.node.args[1:] if value.node.op == "Edgec.Sized" else ()
-        if any(v not in valid for v in (value, *count)):
+        if any(valid.get(v) for v in (value, *count)):
             raise fault(g, value.node, f"output {name!r} was written over before the end")
 
 
-def _write(g: Graph, node: Node, valid: dict[Value, Span]) -> None:
+def _write(g: Graph, node: Node, valid: dict[Value, list[Span]]) -> None:
     written = [span(v) for v in node.results]
     held = list(_scratch(node))
     for one in held:
@@ -61,9 +69,8 @@ def _write(g: Graph, node: Node, valid: dict[Value, Span]) -> None:
             over = not is_const(viewed(arg)) and _meet(span(arg), target)
             if over and (span(arg) != target or arg not in _replaceable(node)):
                 raise fault(g, node, f"result {_show(target)} lies over argument {arg.name!r}, {_show(span(arg))}")
-    for value, bytes_ in list(valid.items()):
-        if any(_meet(bytes_, target) for target in (*written, *held)):
-            del valid[value]
+    for value, lost in valid.items():
+        lost += [target for target in (*written, *held) if _meet(span(value), target)]
 
 
 def span(value: Value) -> Span:

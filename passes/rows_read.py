@@ -15,6 +15,7 @@ from edgec.compiler.op import OPS, full_attrs, ints_attr, is_const, rebuild
 from edgec.compiler.ops.common import fill
 
 AXIS = 2  # N, C, rows ...
+CONVERSION = "Edgec.Layout"
 _CONVOLUTIONS = frozenset({"Conv", "Edgec.ConvInteger"})
 _POOLS = frozenset({"MaxPool", "AveragePool", "Edgec.SumPool"})
 
@@ -124,6 +125,8 @@ def _arguments(node: Node, rows: Rows) -> Sequence[tuple[Value, Rows | str | Non
         if read.count < 1:
             return [(Value(node), f"{node.op} has rows of padding alone")]
         return [(node.args[0], read), *((a, None) for a in node.args[1:])]
+    if node.op == CONVERSION:
+        return [(node.args[0], rows)]
     if OPS[node.op].kind != "elementwise":
         return [(Value(node), f"{node.op} does not go row by row")]
     return [(a, _elementwise(a, shape, rows)) for a in node.args]

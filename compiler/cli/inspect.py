@@ -108,6 +108,10 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
     print(f"code        {size(manifest['code_bytes'])}")
     for line in footprint_lines(manifest.get("footprint"), 11):
         print(line)
+    for row in manifest.get("memory") or []:
+        held = ", ".join(f"{what} {row[what]:,}" for what in ("arena", "weights", "code") if row[what])
+        kernels = f"{len(row['kernels'])} kernels" if row["kernels"] else ""
+        print(f"{row['region']:<11} {', '.join(filter(None, [held, kernels])) or 'nothing'} of {row['size']:,} bytes")
     for level in levels:
         print(f"level       {level}")
     for name, length in files.items():

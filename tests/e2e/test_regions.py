@@ -91,6 +91,22 @@ def test_person_detection_fits_into_45_kilobytes(tmp_path: Path) -> None:
     same_bits(bundle, model, 3)
 
 
+def test_patches_of_floats_give_the_bits_of_the_whole(tmp_path: Path) -> None:
+    needs_board()
+    model = find("mlperf_ic_resnet8")
+    bundles = [
+        edgec.compile(model, BOARD, tmp_path / "whole"),
+        edgec.compile(model, BOARD, tmp_path / "out", max_ram="110K"),
+    ]
+    assert bundles[0].arena_bytes > 110 * 1024 > bundles[1].arena_bytes
+    found = []
+    for bundle in bundles:
+        firmware = Firmware(bundle)
+        found.append(firmware.run([random_inputs(firmware.inputs, 0)])[0])
+    for name, want in found[0].items():
+        np.testing.assert_array_equal(found[1][name], want)
+
+
 def test_a_model_runs_from_the_regions_that_it_was_planned_for(tmp_path: Path) -> None:
     needs_board()
     (tmp_path / "board.toml").write_text(REGIONS)

@@ -51,3 +51,20 @@ def test_random_lives_never_overlap_and_stay_near_the_bound(seed: int) -> None:
 def test_the_plan_is_deterministic() -> None:
     buffers = [Buffer(str(i), 37 * i % 101 + 1, i % 7, i % 7 + 3) for i in range(40)]
     assert plan(buffers) == plan(buffers)
+
+
+def test_what_shrinks_gives_its_memory_back() -> None:
+    """100 bytes until step 2, then 20 of them: something larger fits above these."""
+    buffers = [Buffer("a", 100, 0, 2, kept=20, until=5), Buffer("b", 80, 3, 4), Buffer("c", 30, 1, 2)]
+    made = plan(buffers, align=1)
+    assert made.bytes == made.lower_bound == 130
+    at = dict(zip("abc", made.offsets, strict=True))
+    assert at["b"] >= at["a"] + 20 or at["b"] + 80 <= at["a"]
+    assert at["c"] >= at["a"] + 100 or at["c"] + 30 <= at["a"]
+
+
+def test_both_ends_of_gaps_are_tried() -> None:
+    """A chain whose second member must lie at the top for the third to fit beside its scratch."""
+    sizes = [(3584, 1, 2), (256, 1, 1), (3072, 2, 3), (256, 2, 2), (3072, 3, 4), (768, 3, 3), (1920, 4, 5)]
+    made = plan([Buffer(str(k), *row) for k, row in enumerate(sizes)], align=16)
+    assert made.bytes == made.lower_bound == 6912

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from edgec.compiler.driver import load_kernels
+from edgec.compiler.errors import IRError
 from edgec.compiler.interpret import run
-from edgec.compiler.ir import Graph, Value
+from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import OPS, body_of
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.registry import Problem
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from edgec.compiler.text import parse
+from edgec.passes.plan_check import check_plan, span
+from edgec.passes.plan_overlay import Touch, shift
 from edgec.passes.rows_read import Rows, cut_body, rows_read
 from edgec.targets.build_jobs import Job
 from edgec.targets.codegen import choice_of
@@ -220,3 +225,36 @@ def test_every_window_is_known_or_refused() -> None:
     windows = {name for name, row in OPS.items() if row.kind == "window"}
     assert windows >= _POOLS
     assert all(OPS[name].kind == "contract" for name in _CONVOLUTIONS)
+
+
+def test_the_result_lies_over_the_rows_that_are_read() -> None:
+    """Input of 2,048 bytes and a result of 512 that takes no memory of its own while patches are computed."""
+    wide = FLOATS.replace("1, 16, 8, 2]", "1, 16, 8, 4]").replace("1, 4, 16, 8]", "1, 4, 16, 8]")
+    wide = wide.replace("f32[1, 2, 16, 8]", "f32[1, 4, 16, 8]").replace("f32[8, 2, 3, 3]", "f32[8, 4, 3, 3]")
+    graph, session = laid(wide, ", patches{rows=1}")
+    kernels = [n for n in graph.nodes() if n.op == "Edgec.Kernel"]
+    written = {span(v) for n in kernels for v in n.results if n.name.startswith("p.rows")}
+    (source,) = graph.inputs
+    assert all(span(source)[0] <= start and stop <= span(source)[1] for start, stop in written)
+    check_plan(graph)
+    assert session.arena is not None
+    assert sum(a.bytes for a in session.arena.map if a.value == "t") == 2048
+
+
+def test_a_result_over_rows_that_are_still_read_is_found() -> None:
+    graph, _ = laid(FLOATS, ", patches{rows=1}")
+
+    def moved(node: Node) -> tuple[Value, ...] | None:
+        if node.name != "p.rows0" or node.op != "Edgec.Kernel":
+            return None
+        at = span(graph.inputs[0])[1] - 64  # over the last rows of the input
+        return replace(node, attrs={**node.attrs, "arena": (at,)}).results
+
+    with pytest.raises(IRError, match="written over before this step"):
+        check_plan(graph.map(moved))
+
+
+def test_a_shift_keeps_writes_behind_reads() -> None:
+    reads = [Touch(0, 0, 40), Touch(2, 20, 60), Touch(4, 40, 80)]
+    assert shift(reads, [Touch(1, 0, 10), Touch(3, 10, 20), Touch(5, 20, 30)], 16) == 0
+    assert shift(reads, [Touch(1, 0, 40), Touch(3, 40, 80)], 16) == 48  # by 40, aligned
