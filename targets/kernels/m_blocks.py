@@ -1,7 +1,8 @@
 """The loop over all channels of a tile in assembly, where a Rescale is all that follows the sums.
 
-Pointers that a block of channels moves on stand in FPU registers, since sums and weights need all others: bias, multipliers,
-results, where data begin and end, where weights end. Two sums at a time move between the two kinds of registers.
+Pointers that a block of channels moves on stand in FPU registers, since sums and weights need all others: bias,
+multipliers, results, where data begin and end, where weights end. Two sums at a time move between the two kinds of
+registers.
 """
 
 from __future__ import annotations
@@ -133,20 +134,28 @@ def dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
 
 
 def finish(pixels: int, channels: int, plain: Plain, apart: int, short: bool) -> list[str]:
-    """Sums to bytes in memory; pixels lie `apart`. `short`: offsets of pixels are given, those of pixels that there are not
-    are 0: the first pixel is written last."""
+    """Sums to bytes in memory; pixels lie `apart`.
+
+    `short`: offsets of pixels are given. Those of pixels that there are not are 0, and the first pixel is written last.
+    """
     pairs, limits = channels // 2, plain.limits
     text = ["vmov {w0}, {factors}", f"vldmia {{w0}}!, {{{{s0-s{channels - 1}}}}}", "vmov {factors}, {w0}"]
     if plain.factors is None:
         text = []
     for p in range(pixels):
-        text += [f"vmov s{4 + 2 * k}, s{5 + 2 * k}, {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}" for j, k in _slots(p, pairs)]
+        text += [
+            f"vmov s{4 + 2 * k}, s{5 + 2 * k}, {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}"
+            for j, k in _slots(p, pairs)
+        ]
     used = [(4 + 2 * k + c, 2 * j + c) for p in range(pixels) for j, k in _slots(p, pairs) for c in (0, 1)]
     text += [f"vcvt.f32.s32 s{s}, s{s}" for s, _ in used]
     text += [f"vmul.f32 s{s}, s{s}, {f's{m}' if plain.factors else '{factors}'}" for s, m in used]
     text += [f"vcvtr.s32.f32 s{s}, s{s}" for s, _ in used]
     for p in range(pixels):
-        text += [f"vmov {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}, s{4 + 2 * k}, s{5 + 2 * k}" for j, k in _slots(p, pairs)]
+        text += [
+            f"vmov {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}, s{4 + 2 * k}, s{5 + 2 * k}"
+            for j, k in _slots(p, pairs)
+        ]
     if limits.zero and not limits.flips:
         text.append(f"mvn {{h0}}, #{~limits.zero}" if limits.zero < 0 else f"mov {{h0}}, #{limits.zero}")
     for a in range(pixels * channels):
@@ -175,10 +184,11 @@ def blocks(
     short: bool = False, direct: bool = False,
 ) -> str:  # fmt: skip
     """LLVM IR of `void name(weights, stop, begin, end, bias [, factors], out [, offsets of pixels] [, by])`."""
+    start = [f"ldrd {{a{c}}}, {{a{c + 1}}}, [{{w0}}], #8" for c in range(0, channels, 2)]
+    others = [f"mov {{a{p * channels + c}}}, {{a{c}}}" for p in range(1, pixels) for c in range(channels)]
     whole = [
-        "2:", "vmov {w0}, {bias}", *(f"ldrd {{a{c}}}, {{a{c + 1}}}, [{{w0}}], #8" for c in range(0, channels, 2)),
-        "vmov {bias}, {w0}", *(f"mov {{a{p * channels + c}}}, {{a{c}}}" for p in range(1, pixels) for c in range(channels)),
-        "vmov {x}, {begin}", *sums(pixels, channels, steps, unroll, direct), *finish(pixels, channels, plain, apart, short),
+        "2:", "vmov {w0}, {bias}", *start, "vmov {bias}, {w0}", *others, "vmov {x}, {begin}",
+        *sums(pixels, channels, steps, unroll, direct), *finish(pixels, channels, plain, apart, short),
         "vmov {x0}, {stop}", "cmp {w}, {x0}", "bne 2b",
     ]  # fmt: skip
     integers = [*(f"a{k}" for k in range(pixels * channels)), "w0", "w1", "h0", "h1", "x0", "x1", "x", "w"]
@@ -199,6 +209,11 @@ def blocks(
     if plain.factors is None:
         body.append(f"  %factors.f = bitcast i32 {plain.factor} to float")
     given = ["ptr %w", *(f"float %{n}.f" for n in [*moved, *fixed]), *(["i32 %by"] if direct else [])]
-    parameters = ["ptr %w", *(f"ptr %{p}" for p in pointers), *(f"i32 %{p}" for p in offsets), *(["i32 %by"] if direct else [])]
+    parameters = [
+        "ptr %w",
+        *(f"ptr %{p}" for p in pointers),
+        *(f"i32 %{p}" for p in offsets),
+        *(["i32 %by"] if direct else []),
+    ]
     call = f'  %r = call {kinds} asm sideeffect "{text}", "{",".join(constraints)}"({", ".join(given)})'
     return f"define void @{name}({', '.join(parameters)}) {{\n" + "\n".join([*body, call]) + "\n  ret void\n}\n"

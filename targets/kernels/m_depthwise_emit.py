@@ -1,7 +1,7 @@
 """TensorIR of depthwise int8 convolutions on Cortex-M: a channel's lines come into a ring, and leave it as sums.
 
-Lines hold the bytes as they are, and zero points outside of the image; what zero points add to the sums is taken from the
-bias once for each channel.
+Lines hold the bytes as they are, and zero points outside of the image; what zero points add to the sums is taken from
+the bias once for each channel.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel
 from .conv_shape import Window
-from .m_asm import OPAQUE, STAY, at, called, gathered, imported, lines, opaque, stay
-from .m_depthwise_rows import Chunk, plan_of
+from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_blocks import plain_rescale
+from .m_depthwise_rows import Chunk, plan_of
 from .m_dsp import nearest, twice
+from .m_move_asm import gathered
+from .m_sums_asm import lines
 from .m_tail import bind_rescales, dense, limited
 
 STEP = 4
@@ -110,7 +112,11 @@ class Depthwise:
             more = tir.repeat(
                 following.now <= last,
                 tir.seq(
-                    called("m_gathered", at(data, self.offset(image, following.now) + c), self.place(scratch, following.now & (plan.lines - 1), plan.along.pad)),
+                    called(
+                        "m_gathered",
+                        at(data, self.offset(image, following.now) + c),
+                        self.place(scratch, following.now & (plan.lines - 1), plan.along.pad),
+                    ),
                     following.add(1),
                 ),
             )

@@ -84,7 +84,9 @@ def choices(problem: Problem) -> Sequence[Choice]:
     tile, steps = tile_of(w), w.taps * w.channels_in
     each = tile.pixels * SIZE + 2 + 2 / tile.unroll
     block = steps * each + 40 + tile.pixels * SIZE * (3 + 2 * operations(problem))
-    cycles = w.batch * ceil_div(w.pixels, tile.pixels) * (ceil_div(w.channels_out, SIZE) * block + tile.pixels * 2.5 * steps)
+    cycles = (
+        w.batch * ceil_div(w.pixels, tile.pixels) * (ceil_div(w.channels_out, SIZE) * block + tile.pixels * 2.5 * steps)
+    )
     us, scratch = cycles / (problem.target.cpu.ghz * 1e3), steps * tile.pixels * 4
     if problem.anchor.op == "MatMul":
         return [Choice(MATMUL, layouts_in(problem, {x: "", weight: f"JK{SIZE}j"}), ("",), (), us, scratch)]
@@ -97,7 +99,11 @@ def choices(problem: Problem) -> Sequence[Choice]:
 def choices_depthwise(problem: Problem) -> Sequence[Choice]:
     x, weight = problem.anchor.args[:2]
     w, rank = geometry(problem), len(x.shape)
-    cycles = w.batch * w.channels_in * (w.pixels * (w.taps * 1.8 + 8 + 2 * operations(problem)) + 5 * w.height.size * w.width.size)
+    cycles = (
+        w.batch
+        * w.channels_in
+        * (w.pixels * (w.taps * 1.8 + 8 + 2 * operations(problem)) + 5 * w.height.size * w.width.size)
+    )
     layout = {4: "NHWC", 3: "NWC"}[rank]
     out = layout if problem.body.outputs[0].type.dtype == "f32" else ""
     layouts = layouts_in(problem, {x: layout, weight: ""}, out)
