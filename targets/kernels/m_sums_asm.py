@@ -2,43 +2,80 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from .m_asm import raw_function
+from .m_blocks import Plain
 from .m_depthwise_rows import Chunk
 
 
-def lines(name: str, part: Chunk, count: int, stride: int, begins: bool, unroll: int) -> str:
-    """`void name(sums, end, lines ..., first, weights ...)`: sums of pairs of results over some taps of `count` lines.
+@dataclass(frozen=True)
+class Ending:
+    """What makes bytes of sums at once: a Rescale. Results lie `apart` bytes; of an `odd` number of them the last pair
+    has one."""
 
-    `begins`: sums start from `first`, the bits of an integer; else from what they are.
-    """
-    packs = len(part.packs)
-    out = ["o", *(f"x{k}" for k in range(count)), "a0", "a1", "t0", "t1"]
-    names = {n: f"${k}" for k, n in enumerate(out)}
-    at = len(out) + 1 + count
-    for n in ["end", "first", *(f"w{k}" for k in range(count * packs))]:
-        names[n] = f"${at}"
-        at += 1
-    body = ["vmov {a0}, {first}", "vmov {a1}, {first}"] if begins else ["ldrd {a0}, {a1}, [{o}]"]
+    plain: Plain
+    apart: int
+    odd: bool
+
+    @property
+    def lines(self) -> list[str]:
+        limits = self.plain.limits
+        text = ["vmov s0, s1, {a0}, {a1}"]
+        for operation in ("vcvt.f32.s32 {0}, {0}", "vmul.f32 {0}, {0}, {{factor}}", "vcvtr.s32.f32 {0}, {0}"):
+            text += [operation.format(s) for s in ("s0", "s1")]
+        text.append("vmov {a0}, {a1}, s0, s1")
+        if limits.zero and not limits.flips:
+            text.append(f"mvn {{t0}}, #{~limits.zero}" if limits.zero < 0 else f"mov {{t0}}, #{limits.zero}")
+        for a in ("{a0}", "{a1}"):
+            text += [*limits.lines(a, "{t0}"), *([f"eor {a}, {a}, #128"] if limits.flips else [])]
+        text.append("strb {a0}, [{o}]")
+        last = ["vmov {t0}, {end}", "cmp {o}, {t0}"]
+        if self.odd:
+            text += [*last, "it ne", f"strbne {{a1}}, [{{o}}, #{self.apart}]"]
+        else:
+            text.append(f"strb {{a1}}, [{{o}}, #{self.apart}]")
+        return [*text, f"addw {{o}}, {{o}}, #{2 * self.apart}"]
+
+
+def _products(part: Chunk, count: int, stride: int) -> list[str]:
+    """All that a pair of results takes of `count` lines."""
+    text: list[str] = []
     for row in range(count):
         for word in reversed(range(0, part.words, 2)):
             two = word + 1 < part.words
             where = f"[{{x{row}}}, #{word * 4}]" if word else f"[{{x{row}}}], #{stride * 4}"
-            body.append(f"ldrd {{t0}}, {{t1}}, {where}" if two else f"ldr {{t0}}, {where}")
+            text.append(f"ldrd {{t0}}, {{t1}}, {where}" if two else f"ldr {{t0}}, {where}")
             for have, result, operation, pack in part.products:
                 if have in (word, word + 1):
-                    weight = row * packs + pack
-                    body.append(f"{operation} {{a{result}}}, {{t{have - word}}}, {{w{weight}}}, {{a{result}}}")
-    body.append("strd {a0}, {a1}, [{o}], #8")
-    text = ["1:", *(body * unroll), "vmov {t0}, {end}", "cmp {o}, {t0}", "bne 1b"]
+                    weight = row * len(part.packs) + pack
+                    text.append(f"{operation} {{a{result}}}, {{t{have - word}}}, {{w{weight}}}, {{a{result}}}")
+    return text
+
+
+def lines(
+    name: str, part: Chunk, count: int, stride: int, begins: bool, unroll: int, ending: Ending | None = None
+) -> str:
+    """`void name(to, end, lines ..., first, factor, weights ...)`: sums of pairs of results over taps of `count` lines.
+
+    `begins`: sums start from `first`, the bits of an integer; else from what they are. With an `ending` results are
+    bytes, else sums; then the factor is nothing. The end of an odd number of bytes is the last of them.
+    """
+    out = ["o", *(f"x{k}" for k in range(count)), "a0", "a1", "t0", "t1"]
+    after = ["end", "first", "factor", *(f"w{k}" for k in range(count * len(part.packs)))]
+    names = {n: f"${k}" for k, n in enumerate(out)} | {n: f"${len(out) + 1 + count + k}" for k, n in enumerate(after)}
+    body = ["vmov {a0}, {first}", "vmov {a1}, {first}"] if begins else ["ldrd {a0}, {a1}, [{o}]"]
+    body += [*_products(part, count, stride), *(ending.lines if ending else ["strd {a0}, {a1}, [{o}], #8"])]
+    text = ["1:", *(body * unroll), *([] if ending and ending.odd else ["vmov {t0}, {end}", "cmp {o}, {t0}"]), "bne 1b"]
     x = [f"ptr %x{k}" for k in range(count)]
-    w = [f"i32 %w{k}" for k in range(count * packs)]
-    constraints = (
-        ["=&r"] * len(out) + [str(k) for k in range(1 + count)] + ["t", "t"] + ["r"] * len(w) + ["~{memory}", "~{cc}"]
-    )
+    w = [f"i32 %{n}" for n in after[3:]]
+    ties, kept = [str(k) for k in range(1 + count)], ["~{s0}", "~{s1}", "~{memory}", "~{cc}"]
+    constraints = ["=&r"] * len(out) + ties + ["t"] * 3 + ["r"] * len(w) + kept
     kinds = "{ " + ", ".join(["ptr"] * (1 + count) + ["i32"] * 4) + " }"
     made = raw_function(
-        name, ", ".join(["ptr %o", "ptr %end", *x, "float %first", *w]), [t.format(**names) for t in text],
-        ",".join(constraints), kinds, ", ".join(["ptr %o", *x, "float %stop", "float %first", *w]),
+        name, ", ".join(["ptr %o", "ptr %end", *x, "float %first", "float %factor", *w]),
+        [t.format(**names) for t in text], ",".join(constraints), kinds,
+        ", ".join(["ptr %o", *x, "float %stop", "float %first", "float %factor", *w]),
     )  # fmt: skip
     return made.replace("{\n", "{\n  %whole = ptrtoint ptr %end to i32\n  %stop = bitcast i32 %whole to float\n", 1)
 
