@@ -19,10 +19,11 @@ from .common_emit import Frame, emit_kernel
 from .conv_emit import flat_type
 from .conv_shape import Window
 from .m_asm import OPAQUE, at, called, imported, opaque
-from .m_blocks import blocks, dots, plain_rescale
+from .m_blocks import blocks, dots
 from .m_bytes import STEP, Tile
 from .m_conv_rows import FEW, steps_of
 from .m_move_asm import few_widened, filled, widened, window
+from .m_rescale import plain_rescale
 from .m_tail import bind_rescales, dense
 from .m_windows import PAIR, Windows
 

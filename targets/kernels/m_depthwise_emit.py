@@ -19,10 +19,10 @@ from .common import ceil_div
 from .common_emit import Frame, emit_kernel
 from .conv_shape import Window
 from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
-from .m_blocks import plain_rescale
 from .m_depthwise_rows import Chunk, plan_of
 from .m_dsp import nearest, twice
 from .m_move_asm import gathered
+from .m_rescale import plain_rescale
 from .m_sums_asm import Ending, lines
 from .m_tail import bind_rescales, dense, limited
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .m_asm import raw_function
-from .m_blocks import Plain
 from .m_depthwise_rows import Chunk
+from .m_rescale import Plain
 
 
 @dataclass(frozen=True)
