@@ -17,9 +17,9 @@ FLOATS = ("bias", "factors", "out", "begin", "end", "stop")  # moved on: the fir
 def step(pixels: int, channels: int, direct: bool) -> list[str]:
     """Four products of each sum."""
     text: list[str] = []
+    load = "ldrd {w0}, {w1}, [{w}], #8"
 
-    def weights(pair: int) -> None:
-        text.append("ldrd {w0}, {w1}, [{w}], #8")
+    def weights() -> None:
         for c in (0, 1):
             text.extend([f"sxtb16 {{h{c}}}, {{w{c}}}", f"sxtb16 {{w{c}}}, {{w{c}}}, ror #8"])
 
@@ -38,12 +38,15 @@ def step(pixels: int, channels: int, direct: bool) -> list[str]:
     if pixels == 1:
         data()
         for pair in range(channels // 2):
-            weights(pair)
+            text.append(load)
+            weights()
             products(0, pair)
         return text
-    weights(0)
+    text.append(load)
     for p in range(pixels):
         data()
+        if not p:
+            weights()  # while the first pixel's data come
         products(p, 0)
     return text
 

@@ -27,6 +27,8 @@ from .m_rescale import plain_rescale
 from .m_tail import bind_rescales, dense
 from .m_windows import PAIR, Windows
 
+MOST = 4095  # of an offset in an instruction
+
 
 class Conv(Windows):
     """Emits one kernel; a task is an image."""
@@ -43,7 +45,8 @@ class Conv(Windows):
         self.steps = steps_of(w)
         self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
         self.words = ceil_div(w.channels_in, STEP)  # of a pixel of the input
-        self.plain = plain_rescale(problem) if w.channels_out % self.tile.channels == 0 else None
+        near = self.short or (tile.pixels - 1) * self.out_pixel <= MOST
+        self.plain = plain_rescale(problem) if near and w.channels_out % tile.channels == 0 else None
         self.strided = self.tile.pixels * PAIR  # words from a step of a pixel to its next
 
     def emit(self, symbol: str) -> Emitted:

@@ -20,6 +20,7 @@ from .m_plain_rows import ring_of
 
 CONV, MATMUL, DEPTHWISE = "conv_f32_cortex", "matmul_f32_cortex", "depthwise_f32_cortex"
 SIZE = 4  # pixels and channels of a tile
+SCRATCH = 16384  # bytes of windows, at most, where more than one pixel is computed
 
 
 def operands_fit(problem: Problem) -> Literal[True] | str:
@@ -75,7 +76,8 @@ def window_of(problem: Problem) -> Window:
 
 def tile_of(w: Window) -> Tile:
     steps = w.taps * w.channels_in
-    return Tile(min(SIZE, w.pixels), SIZE, next(n for n in (4, 3, 2, 1) if steps % n == 0))
+    pixels = max(p for p in range(1, SIZE + 1) if p == 1 or (p <= w.pixels and steps * p * 4 <= SCRATCH))
+    return Tile(pixels, SIZE, next(n for n in (4, 3, 2, 1) if steps % n == 0))
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
