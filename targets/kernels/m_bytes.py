@@ -1,9 +1,9 @@
 """What int8 kernels for the DSP extension of Cortex-M share: which operands they read, how weights lie. No TVM.
 
-A tile of pixels x channels stays in registers. Data are widened to 16 bits into scratch, less their zero point, once for
-all output channels: a window of each pixel of the tile; places outside of the image are zeros there. A step takes four
-bytes of each channel's weights, widened as they are loaded, and two words of each pixel. Outputs of one pixel take data
-as bytes instead, four channels at a time.
+A tile of pixels x channels stays in registers. Data are widened to 16 bits into scratch, less their zero point, once
+for all output channels: a window of each pixel of the tile; places outside of the image are zeros there. A step takes
+four bytes of each channel's weights, widened as they are loaded, and two words of each pixel. A row alone of a matrix
+is taken as bytes instead, for four columns at a time.
 """
 
 from __future__ import annotations

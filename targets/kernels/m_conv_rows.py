@@ -13,6 +13,7 @@ from .conv_shape import Window, conv_window, geometry
 from .m_bytes import DSP, STEP, Tile, activations, after, even, fits, result_layout, unrolled
 
 NAME = "conv_int8_dsp"
+SCRATCH = 6144  # bytes of windows, at most, where more than one pixel is computed
 FEW = 3  # input channels up to which bytes are gathered one by one
 
 
@@ -34,7 +35,10 @@ def steps_of(w: Window) -> int:
 
 
 def tile_of(w: Window) -> Tile:
-    return Tile(min(3, w.pixels), 2, unrolled(steps_of(w)))
+    """Fewer pixels where windows are so long that scratch would be large."""
+    steps = steps_of(w)
+    pixels = max(p for p in (1, 2, 3) if p == 1 or (p <= w.pixels and steps * p * 8 <= SCRATCH))
+    return Tile(pixels, 2, unrolled(steps))
 
 
 def weight_layout(w: Window, rank: int, tile: Tile) -> str:

@@ -1,7 +1,7 @@
 """TensorIR of depthwise int8 convolutions on Cortex-M: a channel's lines come into a ring, and leave it as sums.
 
-Lines hold the bytes as they are, and zero points outside of the image; what zero points add to the sums is taken from the
-bias once for each channel.
+Lines hold the bytes as they are, and zero points outside of the image; what zero points add to the sums is taken from
+the bias once for each channel.
 """
 
 from __future__ import annotations
@@ -18,13 +18,16 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel
 from .conv_shape import Window
-from .m_asm import OPAQUE, STAY, at, called, gathered, imported, lines, opaque, stay
+from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_depthwise_rows import Chunk, plan_of
-from .m_blocks import plain_rescale
 from .m_dsp import nearest, twice
+from .m_move_asm import gathered
+from .m_rescale import plain_rescale
+from .m_sums_asm import Ending, lines
 from .m_tail import bind_rescales, dense, limited
 
 STEP = 4
+MOST = 4095  # of an offset in an instruction
 
 
 class Depthwise:
@@ -61,8 +64,16 @@ class Depthwise:
         pairs = self.plan.results // 2
         for k, (part, _, count) in enumerate(self.passes):
             unroll = 2 if pairs % 2 == 0 and len(part.products) * count <= 16 else 1
-            text.append(lines(f"m_lines{k}", part, count, self.plan.along.stride, k == 0, unroll))
+            text.append(lines(f"m_lines{k}", part, count, self.plan.along.stride, k == 0, unroll, self.ending))
         return imported("".join(text), tasks)
+
+    @property
+    def ending(self) -> Ending | None:
+        """How a pass makes bytes, where it is the only one and only a Rescale follows."""
+        apart = self.stored * (self.w.width.out if self.plan.swapped else 1)
+        if not self.plain or len(self.passes) > 1 or 2 * apart > MOST:
+            return None
+        return Ending(self.plain, apart, self.plan.along.out % 2 > 0)
 
     def task(self, frame: Frame, image: Expr) -> Stmt:
         bind_rescales(frame.body)
@@ -102,7 +113,8 @@ class Depthwise:
                     found.append(value)
             packs.append(found)
         following = tir.Cell("int32", "following")
-        binds.append(self.rescaled(frame, c))
+        factor, given = self.factor(frame, c)
+        binds += given
 
         def result(o: Expr) -> Stmt:
             start = o * plan.across.stride - plan.across.pad
@@ -110,22 +122,30 @@ class Depthwise:
             more = tir.repeat(
                 following.now <= last,
                 tir.seq(
-                    called("m_gathered", at(data, self.offset(image, following.now) + c), self.place(scratch, following.now & (plan.lines - 1), plan.along.pad)),
+                    called(
+                        "m_gathered",
+                        at(data, self.offset(image, following.now) + c),
+                        self.place(scratch, following.now & (plan.lines - 1), plan.along.pad),
+                    ),
                     following.add(1),
                 ),
             )
             skip = following.set(tirx.max(following.now, start)) if plan.across.stride > plan.across.kernel else None
-            return tir.seq(skip, more, self.sums(scratch, start, first, packs), self.finish(frame, image, c, o))
+            to, heads = self.target(frame, image, c, o)
+            sums = self.sums(scratch, start, [first, factor], packs, to)
+            return tir.seq(skip, more, heads, sums, None if self.ending else self.finish(frame, image, c, o))
 
         return tir.seq(
             declared, declared_weights, binds, following.made, following.set(0),
             tir.loop(opaque(plan.across.out), result, "o"),
         )  # fmt: skip
 
-    def rescaled(self, frame: Frame, c: Expr) -> Stmt | None:
-        """Where only a Rescale follows, the channel's multiplier is read before its results."""
-        if not self.plain or not self.plain.factors:
-            return None
+    def factor(self, frame: Frame, c: Expr) -> tuple[Expr, list[Stmt]]:
+        """The channel's multiplier where only a Rescale follows, read before its results; else nothing."""
+        if not self.plain:
+            return tir.lit(0.0, "float32"), []
+        if not self.plain.factors:
+            return tirx.reinterpret("float32", tir.i32(self.plain.factor)), []
         factors, declared = tir.flat(frame.places[self.plain.factors].buffer)
         factor, bind = tir.let(tir.load(factors, c), "factor")
         zero, low, high = self.plain.limits.zero, self.plain.limits.low, self.plain.limits.high
@@ -135,7 +155,7 @@ class Depthwise:
             return tirx.Cast("int8", limited(nearest(product), zero, low, high))
 
         frame.body.bind(frame.out, value)
-        return tir.seq(declared, bind)
+        return factor, [declared, bind]
 
     def pack(self, tap: list[Expr], line: int, a: int | None, b: int | None) -> Expr:
         """Two taps of a line in one word."""
@@ -155,11 +175,12 @@ class Depthwise:
         halves = tirx.address_of(tir.load(scratch, slot * (self.plan.line // 2) + (self.plan.results + element // 2)))
         return halves if element % 2 == 0 else tirx.call_extern("handle", "m_half", halves)
 
-    def sums(self, scratch: Buffer, start: Expr, first: Expr, packs: list[list[Expr]]) -> Stmt:
+    def sums(
+        self, scratch: Buffer, start: Expr, numbers: list[Expr], packs: list[list[Expr]], to: tuple[Expr, Expr]
+    ) -> Stmt:
         """The sums of a line of results."""
         plan = self.plan
         parts: list[Stmt] = []
-        ends = at(scratch, plan.results)
         for k, ((part, low, count), weights) in enumerate(zip(self.passes, packs, strict=True)):
             pointers = []
             for line in range(low, low + count):
@@ -168,8 +189,18 @@ class Depthwise:
                 slot, bind = tir.let(tirx.Select(inside, y & (plan.lines - 1), tir.i32(plan.lines)), "slot")
                 parts.append(bind)
                 pointers.append(self.place(scratch, slot, part.first * plan.along.dilation))
-            parts.append(called(f"m_lines{k}", at(scratch, 0), ends, *pointers, first, *weights))
+            parts.append(called(f"m_lines{k}", *to, *pointers, *numbers, *weights))
         return tir.seq(parts)
+
+    def target(self, frame: Frame, image: Expr, c: Expr, o: Expr) -> tuple[tuple[Expr, Expr], list[Stmt]]:
+        """Where a line's results begin and end: bytes of the result itself, or sums in scratch."""
+        if not (ending := self.ending):
+            return (at(frame.parts[0], 0), at(frame.parts[0], self.plan.results)), []
+        out, declared = tir.flat(frame.place.buffer)
+        line = self.stored * (1 if self.plan.swapped else self.w.width.out)
+        begin = image * (self.w.pixels * self.stored) + o * line + c
+        count = self.plan.along.out - ending.odd
+        return (at(out, begin), at(out, begin + count * ending.apart)), [declared]
 
     def finish(self, frame: Frame, image: Expr, c: Expr, o: Expr) -> Stmt:
         def one(i: Expr) -> Stmt:

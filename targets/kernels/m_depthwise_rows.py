@@ -1,8 +1,8 @@
 """depthwise_int8_dsp: depthwise convolutions of signed bytes on Cortex-M with the DSP extension.
 
-Channels lie side by side, so that neighbours of one channel are no word. One channel at a time its lines are widened to 16
-bits into a ring of lines in scratch, as many as a window has; then smlad multiplies two neighbours at once, for two
-results at a time. Lines run along the longer axis of the image.
+Channels lie side by side, so that neighbours of one channel are no word. One channel at a time its lines are widened to
+16 bits into a ring of lines in scratch, as many as a window has; then smlad multiplies two neighbours at once, for two
+results at a time. Lines run along the axis of the image that costs less.
 """
 
 from __future__ import annotations
@@ -45,8 +45,11 @@ def lines_of(axis: Axis) -> int:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A few taps of a line: `packs` are the pairs of taps (None: nothing) whose weights share a register, and `products` what
-    a pair of results takes: (word of data, result, instruction, register)."""
+    """A few taps of a line.
+
+    `packs`: pairs of taps (None: nothing) whose weights share a register; `products`: what a pair of results takes, as
+    (word of data, result, instruction, register).
+    """
 
     first: int
     packs: tuple[tuple[int | None, int | None], ...]
@@ -136,7 +139,9 @@ class Plan:
             many = ceil_div(lines, self.together(part))
             calls += many
             passes += self.results / 2 * (lines * (len(part.products) + ceil_div(part.words, 2)) + many * 5.0)
-        gathered = min(self.across.size, self.across.out * self.across.stride + self.across.kernel) * (12 + 2.75 * self.along.size)
+        gathered = min(self.across.size, self.across.out * self.across.stride + self.across.kernel) * (
+            12 + 2.75 * self.along.size
+        )
         line = passes + calls * 24 + 12 * self.across.kernel + self.along.out * (each + 1)
         return channels * (40 + self.along.kernel * self.across.kernel * 2 + self.across.out * line + gathered)
 

@@ -11,9 +11,11 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame
 from .conv_emit import source
-from .m_asm import OPAQUE, STAY, at, called, copied, float_dots, imported, opaque, stay
+from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_conv_emit import Conv
 from .m_float_rows import SIZE, tile_of, window_of
+from .m_move_asm import copied
+from .m_sums_asm import float_dots
 
 
 class Floats(Conv):
@@ -83,11 +85,9 @@ class Floats(Conv):
         sums, alloc = tir.local((wide * SIZE,), "float32", "sums")
         start: list[Stmt] = []
         for c in range(SIZE):
-            first: Expr = tir.lit(0.0, "float32")
-            if self.bias is not None:
-                channel = block * SIZE + min(c, count - 1)
-                first = frame.body.at(self.bias, (channel if self.bias.shape[0] > 1 else tir.i32(0),))
-            value, bind = tir.let(first, "bias")
+            value, bind = tir.let(self.first(frame, block * SIZE + min(c, count - 1)), "bias")
             start += [bind, *(tir.store(sums, value, p * SIZE + c) for p in range(wide))]
         run = called("m_dots", at(sums, 0), at(data, block * size), at(frame.parts[0], 0))
-        return tir.seq(alloc, start, run, [self.finish(frame, image, t, block * SIZE, count, sums, p) for p in range(wide)])
+        return tir.seq(
+            alloc, start, run, [self.finish(frame, image, t, block * SIZE, count, sums, p) for p in range(wide)]
+        )

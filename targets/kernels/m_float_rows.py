@@ -20,6 +20,7 @@ from .m_plain_rows import ring_of
 
 CONV, MATMUL, DEPTHWISE = "conv_f32_cortex", "matmul_f32_cortex", "depthwise_f32_cortex"
 SIZE = 4  # pixels and channels of a tile
+SCRATCH = 16384  # bytes of windows, at most, where more than one pixel is computed
 
 
 def operands_fit(problem: Problem) -> Literal[True] | str:
@@ -75,7 +76,8 @@ def window_of(problem: Problem) -> Window:
 
 def tile_of(w: Window) -> Tile:
     steps = w.taps * w.channels_in
-    return Tile(min(SIZE, w.pixels), SIZE, next(n for n in (4, 3, 2, 1) if steps % n == 0))
+    pixels = max(p for p in range(1, SIZE + 1) if p == 1 or (p <= w.pixels and steps * p * 4 <= SCRATCH))
+    return Tile(pixels, SIZE, next(n for n in (4, 3, 2, 1) if steps % n == 0))
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
@@ -84,7 +86,9 @@ def choices(problem: Problem) -> Sequence[Choice]:
     tile, steps = tile_of(w), w.taps * w.channels_in
     each = tile.pixels * SIZE + 2 + 2 / tile.unroll
     block = steps * each + 40 + tile.pixels * SIZE * (3 + 2 * operations(problem))
-    cycles = w.batch * ceil_div(w.pixels, tile.pixels) * (ceil_div(w.channels_out, SIZE) * block + tile.pixels * 2.5 * steps)
+    cycles = (
+        w.batch * ceil_div(w.pixels, tile.pixels) * (ceil_div(w.channels_out, SIZE) * block + tile.pixels * 2.5 * steps)
+    )
     us, scratch = cycles / (problem.target.cpu.ghz * 1e3), steps * tile.pixels * 4
     if problem.anchor.op == "MatMul":
         return [Choice(MATMUL, layouts_in(problem, {x: "", weight: f"JK{SIZE}j"}), ("",), (), us, scratch)]
@@ -97,7 +101,11 @@ def choices(problem: Problem) -> Sequence[Choice]:
 def choices_depthwise(problem: Problem) -> Sequence[Choice]:
     x, weight = problem.anchor.args[:2]
     w, rank = geometry(problem), len(x.shape)
-    cycles = w.batch * w.channels_in * (w.pixels * (w.taps * 1.8 + 8 + 2 * operations(problem)) + 5 * w.height.size * w.width.size)
+    cycles = (
+        w.batch
+        * w.channels_in
+        * (w.pixels * (w.taps * 1.8 + 8 + 2 * operations(problem)) + 5 * w.height.size * w.width.size)
+    )
     layout = {4: "NHWC", 3: "NWC"}[rank]
     out = layout if problem.body.outputs[0].type.dtype == "f32" else ""
     layouts = layouts_in(problem, {x: layout, weight: ""}, out)

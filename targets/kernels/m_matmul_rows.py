@@ -14,8 +14,8 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, input_index, layouts_in
 from .conv_shape import Axis, Window
-from .m_blocks import plain_rescale
 from .m_bytes import DSP, STEP, Tile, after, operands_fit, unrolled
+from .m_rescale import plain_rescale
 
 NAME = "matmul_int8_dsp"
 

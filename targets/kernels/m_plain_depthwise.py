@@ -1,7 +1,8 @@
-"""TensorIR of depthwise convolutions on Cortex-M, of f32 or without the DSP extension: lines of a channel in a ring, as words."""
+"""TensorIR of depthwise convolutions on Cortex-M, of f32 or without DSP extension: lines of a channel as words."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from tvm import tirx
@@ -18,7 +19,6 @@ from .m_asm import OPAQUE, STAY, imported, opaque, stay
 from .m_depthwise_rows import lines_of
 from .m_plain_rows import line_of, ring_of
 from .m_tail import dense
-
 
 ABREAST = 2  # results at a time, of f32
 MOST_TAPS = 16  # of a window that is so
@@ -128,7 +128,7 @@ class PlainDepthwise:
                         binds.append(bind)
             ends: list[Stmt] = []
             for r, total in enumerate(totals):
-                frame.body.bind(self.anchor, lambda _, total=total: total)
+                frame.body.bind(self.anchor, partial(_same, total))
                 ends.append(frame.store((image, c, o, i + r) if self.rank == 4 else (image, c, i + r)))
             return tir.seq(stay(), binds, ends)
 
@@ -141,3 +141,7 @@ class PlainDepthwise:
         if self.element == "float32":
             return tirx.call_llvm_pure_intrin("float32", "llvm.fma.f32", x, factor, total)
         return total + x * tirx.Cast("int32", factor)
+
+
+def _same(value: Expr, _: tir.Index) -> Expr:
+    return value

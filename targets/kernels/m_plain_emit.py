@@ -6,17 +6,18 @@ from typing import Any
 
 from tvm import tirx
 
+from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
-from edgec.compiler.ir import Type, Value
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame
 from .conv_emit import source
-from .m_asm import OPAQUE, STAY, at, called, imported, opaque, raw_sums, stay
+from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_conv_emit import Conv
 from .m_plain_rows import steps_of, tile_of, window_of
+from .m_sums_asm import raw_sums
 
 
 class Plain(Conv):
@@ -84,8 +85,10 @@ class Plain(Conv):
     def block(self, frame: Frame, image: Expr, t: Expr, block: Expr, count: int, data: Buffer, size: int) -> Stmt:
         wide = self.tile.pixels
         sums, alloc = tir.local((wide,), "int32", "sums")
-        bias = frame.body.at(self.bias, (block if self.bias.shape[0] > 1 else tir.i32(0),))
-        run = called("m_sums", at(sums, 0), at(data, (block + 1) * self.steps), at(frame.parts[0], 0), bias, tir.i32(-self.steps))
+        bias = self.first(frame, block)
+        run = called(
+            "m_sums", at(sums, 0), at(data, (block + 1) * self.steps), at(frame.parts[0], 0), bias, tir.i32(-self.steps)
+        )
 
         def one(p: Expr) -> Stmt:
             frame.body.bind(self.anchor, lambda _: tir.load(sums, p))

@@ -1,7 +1,7 @@
 """Rows for Cortex-M without the DSP extension: `conv_int8_thumb`, `depthwise_int8_thumb` and `matmul_int8_thumb`.
 
-A core with eight full registers multiplies one element of weights by one of each of four pixels: data are widened to words
-in scratch, where one instruction loads all four; sums stand in the registers that only add. Channels of depthwise
+A core with eight full registers multiplies one element of weights by one of each of four pixels: data are widened to
+words in scratch, where one instruction loads all four; sums stand in the registers that only add. Channels of depthwise
 convolutions come into a ring of lines, one at a time, as on cores with the extension.
 """
 
@@ -144,7 +144,5 @@ _ABOUT = "of signed bytes on Cortex-M without the DSP extension"
 kernel(Row(DENSE, _CONV, match_dense, choices_dense, emit_dense, f"dense convolution {_ABOUT}"))
 kernel(Row(DEPTHWISE, _CONV, match_depthwise, choices_depthwise, emit_depthwise, f"depthwise convolution {_ABOUT}"))
 kernel(
-    Row(
-        MATMUL, frozenset({"Edgec.MatMulInteger"}), match_matmul, choices_dense, emit_dense, f"matrix product {_ABOUT}"
-    )
+    Row(MATMUL, frozenset({"Edgec.MatMulInteger"}), match_matmul, choices_dense, emit_dense, f"matrix product {_ABOUT}")
 )

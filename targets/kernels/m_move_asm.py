@@ -1,0 +1,158 @@
+"""Assembly that brings data into scratch on Cortex-M: bytes become 16 bits, and lie as inner loops read them."""
+
+from __future__ import annotations
+
+from .m_asm import raw_function
+
+
+def widened(name: str, apart: int, together: int) -> str:
+    """`void name(from, to, count, by)`: count times `together` words of bytes, plus `by`, as two words each that lie
+    `apart` words from the next two."""
+    unroll = max(n for n in range(1, 5) if together % n == 0)
+    each = ["ldr $3, [$0], #4", *(line.replace("$9", "$8") for line in _put(apart))]
+    made = raw_function(
+        name, "ptr %from, ptr %to, i32 %count, i32 %by", ["1:", *(each * unroll), "subs $2, #1", "bne 1b"],
+        "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}", "{ ptr, ptr, i32, i32, i32 }",
+        "ptr %from, ptr %to, i32 %n, i32 %by",
+    )  # fmt: skip
+    return made.replace("{\n", f"{{\n  %n = mul i32 %count, {together // unroll}\n", 1)
+
+
+def filled(name: str, apart: int) -> str:
+    """`void name(to, count)`: zeros, as `widened` lays them."""
+    lines = ["1:", f"strd $2, $2, [$0], #{apart * 4}", "subs $1, #1", "bne 1b"]
+    return raw_function(
+        name,
+        "ptr %to, i32 %count",
+        lines,
+        "=&r,=&r,0,1,r,~{memory},~{cc}",
+        "{ ptr, i32 }",
+        "ptr %to, i32 %count, i32 0",
+    ).replace("$2, $2", "$4, $4")
+
+
+TAILS = {
+    1: ["ldrb $3, [$0]"],
+    2: ["ldrh $3, [$0]"],
+    3: ["ldrb $4, [$0, #2]", "ldrh $3, [$0]", "orr $3, $3, $4, lsl #16"],
+}
+
+
+def _put(apart: int) -> list[str]:
+    """Four bytes in $3, plus $9, to where $1 points."""
+    return ["sxtab16 $4, $9, $3", "sxtab16 $3, $9, $3, ror #8", f"strd $4, $3, [$1], #{apart * 4}"]
+
+
+def _line(apart: int, channels: int, taps: int) -> tuple[list[str], int]:
+    """All columns of a row of a window, and by how much its pointer moves on. Few channels take no byte beyond."""
+    word = ["ldr $3, [$0], #4", *_put(apart)]
+    if channels > 3:
+        words = taps * (-(-channels // 4))
+        turns, rest = divmod(words, 4)
+        if turns < 2:
+            return word * words, words * 4
+        return [f"mov $5, #{turns}", "1:", *(word * 4), "subs $5, #1", "bne 1b", *(word * rest)], words * 4
+    if channels == 1:
+        whole, rest = divmod(taps, 4)
+        return [*(word * whole), *([*TAILS[rest], *_put(apart)] if rest else [])], whole * 4
+    each = [f"ldr $3, [$0], #{channels}", *_put(apart)]
+    return [*(each * (taps - 1)), *TAILS[channels], *_put(apart)], (taps - 1) * channels
+
+
+def window(name: str, apart: int, channels: int, taps: int, rows: int, pitch: int) -> str:
+    """`void name(from, to, by)`: a whole window, as `widened`; its rows lie `pitch` bytes apart."""
+    line, moved = _line(apart, channels, taps)
+    if rows == 1:
+        lines = line
+    else:
+        on = pitch - moved
+        step = (
+            [f"addw $0, $0, #{on}"]
+            if 0 <= on < 4096
+            else [f"movw $3, #{on & 0xFFFF}", f"movt $3, #{on >> 16 & 0xFFFF}", "add $0, $0, $3"]
+        )
+        lines = [f"mov $2, #{rows}", "3:", *line, *step, "subs $2, #1", "bne 3b"]
+    return raw_function(
+        name, "ptr %from, ptr %to, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32, i32 }", "ptr %from, ptr %to, i32 0, i32 %by",
+    )  # fmt: skip
+
+
+def few_widened(name: str, apart: int, channels: int, taps: int) -> str:
+    """`void name(from, to, count, by)`: as `widened`, of `count` pixels of two or three bytes that lie side by side.
+
+    With one channel it is `taps` bytes. The last word takes no byte beyond.
+    """
+    put, tails = [line.replace("$9", "$8") for line in _put(apart)], TAILS
+    if channels == 1:
+        whole, rest = divmod(taps, 4)
+        lines = ["ldr $3, [$0], #4", *put] * whole + ([*tails[rest], *put] if rest else [])
+    else:
+        lines = [
+            "subs $2, #1",
+            "beq 2f",
+            "1:",
+            f"ldr $3, [$0], #{channels}",
+            *put,
+            "subs $2, #1",
+            "bne 1b",
+            "2:",
+            *tails[channels],
+            *put,
+        ]
+    return raw_function(
+        name, "ptr %from, ptr %to, i32 %count, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32 }", "ptr %from, ptr %to, i32 %count, i32 %by",
+    )  # fmt: skip
+
+
+def copied(name: str, apart: int, words: int, rows: int, pitch: int) -> str:
+    """`void name(from, to)`: `rows` rows of words, `pitch` bytes apart, as words that lie `apart` words apart."""
+    word = ["ldr $3, [$0], #4", f"str $3, [$1], #{apart * 4}"]
+    turns, rest = divmod(words, 4)
+    line = word * words
+    if turns > 1:
+        line = [f"movw $4, #{turns}", "1:", *(word * 4), "subs $4, #1", "bne 1b", *(word * rest)]
+    lines = line
+    if rows > 1:
+        on = pitch - words * 4
+        lines = [
+            f"movw $5, #{on & 0xFFFF}",
+            f"movt $5, #{on >> 16 & 0xFFFF}",
+            f"mov $2, #{rows}",
+            "3:",
+            *line,
+            "add $0, $0, $5",
+        ]
+        lines += ["subs $2, #1", "bne 3b"]
+    return raw_function(
+        name, "ptr %from, ptr %to", lines, "=&r,=&r,=&r,=&r,=&r,=&r,0,1,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32, i32 }", "ptr %from, ptr %to",
+    )  # fmt: skip
+
+
+def gathered(name: str, count: int, step: int) -> str:
+    """`void name(from, to)`: `count` bytes that lie `step` apart, as 16 bits side by side."""
+    near = 3 * step < 4096
+    each = 4 if near else 1
+
+    def some(many: int) -> list[str]:
+        if not near:
+            return ["ldrsb $2, [$0]", "add $0, $0, $9", "strh $2, [$1], #2"] * many
+        names = ["$2", "$3", "$4", "$5"][:many]
+        loads = [f"ldrsb {n}, [$0, #{k * step}]" for k, n in enumerate(names)]
+        return [
+            *loads,
+            f"addw $0, $0, #{many * step}" if many * step < 4096 else "add $0, $0, $9",
+            *(f"strh {n}, [$1], #2" for n in names),
+        ]
+
+    turns, rest = divmod(count, each)
+    if turns > 2:
+        lines = [f"movw $6, #{turns}", "1:", *some(each), "subs $6, #1", "bne 1b", *some(rest)]
+    else:
+        lines = some(each) * turns + (some(rest) if rest else [])
+    return raw_function(
+        name, "ptr %from, ptr %to", lines, "=&r,=&r,=&r,=&r,=&r,=&r,=&r,0,1,r,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32, i32, i32 }", f"ptr %from, ptr %to, i32 {step * each}",
+    )  # fmt: skip

@@ -1,0 +1,124 @@
+"""Assembly of inner loops on Cortex-M beside those of m_blocks.py: lines of depthwise convolutions, Thumb-1, f32."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .m_asm import raw_function
+from .m_depthwise_rows import Chunk
+from .m_rescale import Plain
+
+
+@dataclass(frozen=True)
+class Ending:
+    """What makes bytes of sums at once: a Rescale. Results lie `apart` bytes; of an `odd` number of them the last pair
+    has one."""
+
+    plain: Plain
+    apart: int
+    odd: bool
+
+    @property
+    def lines(self) -> list[str]:
+        limits = self.plain.limits
+        text = ["vmov s0, s1, {a0}, {a1}"]
+        for operation in ("vcvt.f32.s32 {0}, {0}", "vmul.f32 {0}, {0}, {{factor}}", "vcvtr.s32.f32 {0}, {0}"):
+            text += [operation.format(s) for s in ("s0", "s1")]
+        text.append("vmov {a0}, {a1}, s0, s1")
+        if limits.zero and not limits.flips:
+            text.append(f"mvn {{t0}}, #{~limits.zero}" if limits.zero < 0 else f"mov {{t0}}, #{limits.zero}")
+        for a in ("{a0}", "{a1}"):
+            text += [*limits.lines(a, "{t0}"), *([f"eor {a}, {a}, #128"] if limits.flips else [])]
+        text.append("strb {a0}, [{o}]")
+        last = ["vmov {t0}, {end}", "cmp {o}, {t0}"]
+        if self.odd:
+            text += [*last, "it ne", f"strbne {{a1}}, [{{o}}, #{self.apart}]"]
+        else:
+            text.append(f"strb {{a1}}, [{{o}}, #{self.apart}]")
+        return [*text, f"addw {{o}}, {{o}}, #{2 * self.apart}"]
+
+
+def _products(part: Chunk, count: int, stride: int) -> list[str]:
+    """All that a pair of results takes of `count` lines."""
+    text: list[str] = []
+    for row in range(count):
+        for word in reversed(range(0, part.words, 2)):
+            two = word + 1 < part.words
+            where = f"[{{x{row}}}, #{word * 4}]" if word else f"[{{x{row}}}], #{stride * 4}"
+            text.append(f"ldrd {{t0}}, {{t1}}, {where}" if two else f"ldr {{t0}}, {where}")
+            for have, result, operation, pack in part.products:
+                if have in (word, word + 1):
+                    weight = row * len(part.packs) + pack
+                    text.append(f"{operation} {{a{result}}}, {{t{have - word}}}, {{w{weight}}}, {{a{result}}}")
+    return text
+
+
+def lines(
+    name: str, part: Chunk, count: int, stride: int, begins: bool, unroll: int, ending: Ending | None = None
+) -> str:
+    """`void name(to, end, lines ..., first, factor, weights ...)`: sums of pairs of results over taps of `count` lines.
+
+    `begins`: sums start from `first`, the bits of an integer; else from what they are. With an `ending` results are
+    bytes, else sums; then the factor is nothing. The end of an odd number of bytes is the last of them.
+    """
+    out = ["o", *(f"x{k}" for k in range(count)), "a0", "a1", "t0", "t1"]
+    after = ["end", "first", "factor", *(f"w{k}" for k in range(count * len(part.packs)))]
+    names = {n: f"${k}" for k, n in enumerate(out)} | {n: f"${len(out) + 1 + count + k}" for k, n in enumerate(after)}
+    body = ["vmov {a0}, {first}", "vmov {a1}, {first}"] if begins else ["ldrd {a0}, {a1}, [{o}]"]
+    body += [*_products(part, count, stride), *(ending.lines if ending else ["strd {a0}, {a1}, [{o}], #8"])]
+    text = ["1:", *(body * unroll), *([] if ending and ending.odd else ["vmov {t0}, {end}", "cmp {o}, {t0}"]), "bne 1b"]
+    x = [f"ptr %x{k}" for k in range(count)]
+    w = [f"i32 %{n}" for n in after[3:]]
+    ties, kept = [str(k) for k in range(1 + count)], ["~{s0}", "~{s1}", "~{memory}", "~{cc}"]
+    constraints = ["=&r"] * len(out) + ties + ["t"] * 3 + ["r"] * len(w) + kept
+    kinds = "{ " + ", ".join(["ptr"] * (1 + count) + ["i32"] * 4) + " }"
+    made = raw_function(
+        name, ", ".join(["ptr %o", "ptr %end", *x, "float %first", "float %factor", *w]),
+        [t.format(**names) for t in text], ",".join(constraints), kinds,
+        ", ".join(["ptr %o", *x, "float %stop", "float %first", "float %factor", *w]),
+    )  # fmt: skip
+    return made.replace("{\n", "{\n  %whole = ptrtoint ptr %end to i32\n  %stop = bitcast i32 %whole to float\n", 1)
+
+
+def raw_sums(name: str, pixels: int, unroll: int) -> str:
+    """`void name(sums, end of weights, data, bias, -count)`: a byte of weights by a word of each pixel, in Thumb-1.
+
+    Data of all pixels lie side by side. Sums stand in high registers, which can do no more than add.
+    """
+    low = [f"r{4 + p}" for p in range(pixels)]  # r7 may be reserved: it is put aside
+    step = [
+        "ldrsb r3, [r1, r2]", f"ldmia r0!, {{{', '.join(low)}}}", *(f"muls {r}, r3, {r}" for r in low),
+        *(f"add ${p}, {r}" for p, r in enumerate(low)), "adds r2, #1",
+    ]  # fmt: skip
+    lines = [f"mov ${pixels}, r7", *(f"mov ${p}, r3" for p in range(pixels)), "1:", *(step * unroll), "bne 1b"]
+    text = "\\0A".join([*lines, f"mov r7, ${pixels}"])
+    result = "{ " + ", ".join(["i32"] * (pixels + 1) + ["ptr", "ptr", "i32", "i32"]) + " }"
+    fixed = ["={r0}", "={r1}", "={r2}", "={r3}"]
+    constraints = ["=&h"] * (pixels + 1) + fixed + [str(pixels + 1 + k) for k in range(4)]
+    constraints += [f"~{{{r}}}" for r in low if r != "r7"] + ["~{memory}", "~{cc}"]
+    given = "ptr %x, ptr %w, i32 %i, i32 %bias"
+    body = [f'  %r = call {result} asm sideeffect "{text}", "{",".join(constraints)}"({given})']
+    for p in range(pixels):
+        body.append(f"  %o{p} = extractvalue {result} %r, {p}\n  %p{p} = getelementptr i32, ptr %sums, i32 {p}")
+        body.append(f"  store i32 %o{p}, ptr %p{p}")
+    head = f"define void @{name}(ptr %sums, ptr %w, ptr %x, i32 %bias, i32 %i) {{\n"
+    return head + "\n".join(body) + "\n  ret void\n}\n"
+
+
+def float_dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
+    """`void name(sums, weights, data)`: `steps` times `channels` weights by one element of each pixel."""
+    many = pixels * channels
+    w, x = (f"$u{many}", f"$u{many + 1}")
+    step = [f"vldmia {w}!, {{s24-s{23 + channels}}}", f"vldmia {x}!, {{s28{f'-s{27 + pixels}' if pixels > 1 else ''}}}"]
+    step += [f"vfma.f32 $u{p * channels + c}, s{28 + p}, s{24 + c}" for p in range(pixels) for c in range(channels)]
+    turns = steps // unroll
+    lines = [f"movw $u{many + 2}, #{turns}", "1:", *(step * unroll), f"subs $u{many + 2}, #1", "bne 1b"]
+    text = "\\0A".join(lines).replace("$u", "$")
+    kinds = "{ " + ", ".join(["float"] * many + ["ptr", "ptr", "i32"]) + " }"
+    constraints = ["=&t"] * many + ["=&r"] * 3 + [str(k) for k in range(many + 2)]
+    constraints += [f"~{{s{k}}}" for k in range(24, 32)] + ["~{memory}", "~{cc}"]
+    given = [*(f"float %s{k}" for k in range(many)), "ptr %w", "ptr %x"]
+    body = [f"  %p{k} = getelementptr float, ptr %sums, i32 {k}\n  %s{k} = load float, ptr %p{k}" for k in range(many)]
+    body.append(f'  %r = call {kinds} asm sideeffect "{text}", "{",".join(constraints)}"({", ".join(given)})')
+    body += [f"  %o{k} = extractvalue {kinds} %r, {k}\n  store float %o{k}, ptr %p{k}" for k in range(many)]
+    return f"define void @{name}(ptr %sums, ptr %w, ptr %x) {{\n" + "\n".join(body) + "\n  ret void\n}\n"

@@ -1,0 +1,250 @@
+"""Kernels for Cortex-M give the interpreter's bits, with and without the DSP extension; those of f32 are close.
+
+Code for microcontrollers runs as a user's program on an emulated Cortex-A, which knows the same instructions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from emulated import emulate
+from test_generic_harness import chain
+from test_integer import numbers
+
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Value
+from edgec.compiler.op import build, const
+from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.targets.kernels.m_conv_rows import tile_of
+from edgec.targets.kernels.m_depthwise_rows import plan_of
+
+pytestmark = pytest.mark.arm
+CORES = {"dsp": "cortex-m4", "thumb": "cortex-m0plus"}
+Limits = tuple[int, int, int]  # zero, low, high
+
+
+def conv(
+    core: str, x: str, w: str, then: str = "rescale", zero: int = -128, limits: Limits = (-7, -128, 127), **attrs: Any
+) -> Problem:
+    """A convolution and what follows it: a Rescale, one with a residual tensor, a Table, real numbers."""
+    outputs = int(w.partition(",")[0])
+
+    def body(a: Value, b: Value, bias: Value, m: Value, *more: Value) -> Value:
+        sums = build("Edgec.ConvInteger", a, b, bias, zero=zero, **attrs)
+        if then == "add":
+            return build("Edgec.Rescale", sums, more[0], m, more[1], zeros=(0, 5), to="i8", zero=9, low=-100, high=90)
+        factor = const(np.float32(0.0021)) if then == "one" else m
+        y = build("Edgec.Rescale", sums, factor, zeros=(0,), to="i8", zero=limits[0], low=limits[1], high=limits[2])
+        if then == "real":
+            return build("DequantizeLinear", y, const(np.float32(0.25)), const(np.int8(-7)))
+        return build("Edgec.Table", y, more[0]) if then == "table" else y
+
+    rank = x.count(",") + 1
+    kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", f"f32[{outputs}{', 1' * (rank - 2)}]"]
+    if then == "add":
+        sums = chain(kinds[:3], lambda *v: build("Edgec.ConvInteger", *v, **attrs), (), CORES[core]).body.outputs[0]
+        kinds += [f"i8{list(sums.shape)}", "f32[1]"]
+    return chain(kinds + ["i8[256]"] * (then == "table"), body, (), CORES[core])
+
+
+def product(
+    core: str, rows: str, inner: int, columns: int, limits: Limits = (-7, -128, 127), then: str = "rescale"
+) -> Problem:
+    """A matrix product with constant weights, and a Rescale."""
+
+    def body(a: Value, b: Value, bias: Value, m: Value) -> Value:
+        sums = build("Edgec.MatMulInteger", a, b, bias, a_zero=-5)
+        factor = const(np.float32(0.0021)) if then == "one" else m
+        y = build("Edgec.Rescale", sums, factor, zeros=(0,), to="i8", zero=limits[0], low=limits[1], high=limits[2])
+        return build("DequantizeLinear", y, const(np.float32(0.25)), const(np.int8(-7))) if then == "real" else y
+
+    kinds = [f"i8[{rows}, {inner}]", f"i8[{inner}, {columns}]", f"i32[{columns}]", f"f32[{columns}]"]
+    return replace(chain(kinds, body, (), CORES[core]), constants=frozenset({1, 2, 3}))
+
+
+def same_bits(problem: Problem, row: str, folder: Path) -> None:
+    """In every layout that the row offers."""
+    accepted = ROWS[row].accepts(problem)
+    assert accepted is True, accepted
+    arrays = numbers([v.type for v in problem.body.inputs])
+    for a in arrays:
+        if a.dtype == np.int8 and a.ndim > 1:  # runs of the extremes
+            a.reshape(-1)[: a.size // 3] = -128
+    want = run(problem.body, arrays)[0]
+    for choice in ROWS[row].choices(problem):
+        got = emulate(problem, choice, arrays, folder, "cortex-a15")
+        np.testing.assert_array_equal(got, want, f"{choice} {choice.layouts_in[0]}")
+
+
+DENSE: dict[str, dict[str, Any]] = {
+    "pointwise": {"x": "1, 32, 9, 9", "w": "40, 32, 1, 1"},
+    "pointwise, whole tiles": {"x": "1, 16, 6, 6", "w": "4, 16, 1, 1", "limits": (-128, -128, 127)},
+    "limits on both sides": {"x": "1, 12, 5, 5", "w": "8, 12, 1, 1", "limits": (9, -100, 90)},
+    "limits from the zero point": {"x": "1, 12, 5, 5", "w": "8, 12, 1, 1", "limits": (-100, -100, 127)},
+    "limits of seven bits": {"x": "1, 12, 5, 5", "w": "8, 12, 1, 1", "limits": (-128, -128, -1)},
+    "one multiplier": {"x": "1, 12, 5, 5", "w": "8, 12, 1, 1", "then": "one"},
+    "channels left over": {"x": "2, 23, 7, 5", "w": "21, 23, 1, 1"},
+    "padded": {"x": "1, 24, 9, 13", "w": "24, 24, 3, 3", "pads": (1, 1, 1, 1)},
+    "padded, zero point 0": {"x": "1, 5, 9, 13", "w": "6, 5, 3, 3", "pads": (1, 1, 1, 1), "zero": 0},
+    "padded on one side": {"x": "1, 16, 10, 12", "w": "16, 16, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2)},
+    "strided pointwise": {"x": "1, 40, 9, 9", "w": "16, 40, 1, 1", "strides": (2, 2), "limits": (4, 4, 127)},
+    "first layer": {"x": "1, 3, 32, 20", "w": "16, 3, 3, 3", "pads": (1, 1, 1, 1), "strides": (2, 2)},
+    "first layer, 7x7": {"x": "1, 3, 23, 17", "w": "24, 3, 7, 7", "pads": (3, 3, 3, 3), "strides": (2, 2), "zero": 5},
+    "two channels": {"x": "1, 2, 23, 17", "w": "3, 2, 7, 7", "zero": 5},
+    "four channels": {"x": "1, 4, 6, 2", "w": "8, 4, 3, 3", "pads": (1, 1, 1, 1), "zero": 0},
+    "one channel": {"x": "1, 1, 12, 12", "w": "5, 1, 5, 5", "pads": (2, 2, 2, 2), "zero": 1},
+    "one channel, tall": {"x": "1, 1, 49, 10", "w": "64, 1, 10, 4", "pads": (4, 1, 5, 1), "strides": (2, 2)},
+    "one output": {"x": "1, 8, 5, 5", "w": "1, 8, 3, 3", "zero": 1},
+    "one pixel": {"x": "2, 20, 3, 3", "w": "5, 20, 3, 3", "zero": 127},
+    "two pixels": {"x": "2, 5, 3, 4", "w": "5, 5, 3, 3", "zero": 1},
+    "many outputs": {"x": "1, 4, 3, 2", "w": "2100, 4, 1, 1", "zero": 1},
+    "long windows": {"x": "1, 300, 4, 5", "w": "4, 300, 3, 3", "zero": 1},
+    "longer windows": {"x": "1, 700, 3, 4", "w": "3, 700, 3, 3", "zero": 1},
+    "dilated": {"x": "1, 17, 11, 11", "w": "12, 17, 3, 3", "pads": (2, 2, 2, 2), "dilations": (2, 2), "zero": -3},
+    "dilated rows": {"x": "1, 8, 11, 7", "w": "4, 8, 3, 3", "pads": (2, 1, 2, 1), "dilations": (2, 1), "zero": -3},
+    "one axis": {"x": "1, 20, 50", "w": "40, 20, 9", "pads": (4, 4), "strides": (2,)},
+    "one axis, one channel": {"x": "1, 1, 50", "w": "6, 1, 9", "pads": (4, 4), "strides": (2,)},
+    "residual": {"x": "1, 16, 8, 8", "w": "32, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add"},
+    "residual, column": {"x": "1, 7, 9, 1", "w": "6, 7, 5, 2", "pads": (0, 0, 1, 1), "strides": (2, 2), "then": "add"},
+    "table": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "table"},
+    "real numbers": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "real"},
+}  # fmt: skip
+
+
+def cases(table: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
+    """On both cores; real numbers need the FPU, or a library for floats."""
+    return [
+        (name, core) for name, case in table.items() for core in CORES if (core, case.get("then")) != ("thumb", "real")
+    ]
+
+
+@pytest.mark.parametrize(("case", "core"), cases(DENSE))
+def test_a_convolution_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
+    same_bits(conv(core, **DENSE[case]), f"conv_int8_{core}", tmp_path)
+
+
+DEPTHWISE: dict[str, dict[str, Any]] = {
+    "3x3": {"x": "1, 24, 15, 13", "w": "24, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 24},
+    "3x3, even": {"x": "1, 8, 8, 8", "w": "8, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 8, "limits": (-128, -128, 127)},
+    "strided": {"x": "2, 19, 15, 30", "w": "19, 1, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2), "group": 19},
+    "5x5": {"x": "1, 12, 7, 7", "w": "12, 1, 5, 5", "pads": (2, 2, 2, 2), "group": 12, "zero": 0},
+    "5x5, strided": {"x": "1, 5, 17, 9", "w": "5, 1, 5, 5", "strides": (2, 2), "pads": (1, 1, 2, 2), "group": 5},
+    "small": {"x": "1, 16, 3, 3", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "zero": 127},
+    "one axis": {"x": "1, 17, 33", "w": "17, 1, 3", "pads": (1, 1), "group": 17, "zero": 4},
+    "a column": {"x": "1, 10, 30, 1", "w": "10, 1, 3, 1", "group": 10},
+    "a long column": {"x": "1, 10, 24, 1", "w": "10, 1, 10, 1", "group": 10},
+    "a whole column": {"x": "1, 10, 15, 1", "w": "10, 1, 15, 1", "group": 10},
+    "strided by 3": {"x": "1, 6, 12, 13", "w": "6, 1, 4, 7", "pads": (1, 3, 2, 3), "strides": (1, 3), "group": 6},
+    "strides beyond the window": {"x": "1, 4, 25, 9", "w": "4, 1, 2, 2", "strides": (4, 3), "group": 4},
+    "dilated": {"x": "1, 6, 19, 12", "w": "6, 1, 3, 3", "pads": (2, 2, 2, 2), "dilations": (2, 3), "group": 6},
+    "many channels": {"x": "1, 300, 5, 6", "w": "300, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 300},
+    "more channels": {"x": "1, 1400, 2, 3", "w": "1400, 1, 1, 3", "pads": (0, 1, 0, 1), "group": 1400},
+    "residual": {"x": "1, 16, 9, 12", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "then": "add"},
+    "table": {"x": "1, 6, 9, 12", "w": "6, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 6, "then": "table"},
+    "one multiplier": {"x": "1, 6, 4, 5", "w": "6, 1, 3, 3", "group": 6, "then": "one"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "core"), cases(DEPTHWISE))
+def test_a_depthwise_convolution_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
+    same_bits(conv(core, **DEPTHWISE[case]), f"depthwise_int8_{core}", tmp_path)
+
+
+PRODUCTS: dict[str, dict[str, Any]] = {
+    "one row": {"rows": "1", "inner": 640, "columns": 128},
+    "one row, two columns at a time": {"rows": "1", "inner": 64, "columns": 10, "limits": (-128, -128, 127)},
+    "one row, columns left over": {"rows": "1", "inner": 64, "columns": 5},
+    "one row, one multiplier": {"rows": "1", "inner": 128, "columns": 12, "then": "one"},
+    "one row, real numbers": {"rows": "1", "inner": 64, "columns": 10, "then": "real"},
+    "rows": {"rows": "5", "inner": 64, "columns": 40},
+    "rows, one multiplier": {"rows": "4", "inner": 64, "columns": 6, "then": "one"},
+    "rows, columns left over": {"rows": "7", "inner": 8, "columns": 3},
+    "several axes": {"rows": "2, 3", "inner": 12, "columns": 6},
+    "four products": {"rows": "1", "inner": 4, "columns": 4},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("case", "core"), cases(PRODUCTS))
+def test_a_product_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
+    same_bits(product(core, **PRODUCTS[case]), f"matmul_int8_{core}", tmp_path)
+
+
+def real(case: dict[str, Any]) -> Problem:
+    """The same convolution of f32, with a Relu or a residual tensor."""
+    given = dict(case)
+    x, w, then = given.pop("x"), given.pop("w"), given.pop("then", "")
+    attrs = {k: v for k, v in given.items() if k not in ("zero", "limits")}
+    kinds = [f"f32[{x}]", f"f32[{w}]", f"f32[{int(w.partition(',')[0])}]"]
+    if then == "add":
+        sums = chain(kinds, lambda *v: build("Conv", *v, **attrs), (), "cortex-m4").body.outputs[0]
+        kinds.append(f"f32{list(sums.shape)}")
+
+    def body(a: Value, b: Value, bias: Value, *more: Value) -> Value:
+        y = build("Conv", a, b, bias, **attrs)
+        return build("Add", y, more[0]) if more else build("Relu", y)
+
+    return chain(kinds, body, (), "cortex-m4")
+
+
+def close(problem: Problem, row: str, folder: Path) -> None:
+    accepted = ROWS[row].accepts(problem)
+    assert accepted is True, accepted
+    rng = np.random.default_rng(1)
+    arrays: Sequence[Any] = [rng.standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
+    want = run(problem.body, arrays)[0]
+    for choice in ROWS[row].choices(problem):
+        got = emulate(problem, choice, arrays, folder, "cortex-a15")
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max(), err_msg=str(choice))
+
+
+REAL = [name for name, case in DENSE.items() if case.get("then", "") in ("", "add") and "limits" not in case]
+
+
+@pytest.mark.parametrize("case", REAL)
+def test_a_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
+    close(real(DENSE[case]), "conv_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("case", [name for name, case in DEPTHWISE.items() if case.get("then", "") in ("", "add")])
+def test_a_depthwise_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
+    close(real(DEPTHWISE[case]), "depthwise_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["1, 640, 128", "1, 7, 5", "5, 64, 40", "2, 3, 12, 6"])
+def test_a_product_of_f32_is_close(shape: str, tmp_path: Path) -> None:
+    *rows, inner, columns = shape.split(", ")
+    kinds = [f"f32[{', '.join([*rows, inner])}]", f"f32[{inner}, {columns}]", f"f32[{columns}]"]
+    problem = chain(kinds, lambda a, b, c: build("Add", build("MatMul", a, b), c), (), "cortex-m4")
+    close(replace(problem, constants=frozenset({1, 2})), "matmul_f32_cortex", tmp_path)
+
+
+def test_rows_for_cortex_m_win_where_they_fit() -> None:
+    """Against generic kernels, whose addresses cost more than their products."""
+    for core in CORES:
+        assert choices(conv(core, **DENSE["padded"]))[0].row == f"conv_int8_{core}"
+        assert choices(conv(core, **DEPTHWISE["3x3"]))[0].row == f"depthwise_int8_{core}"
+        assert choices(product(core, **PRODUCTS["rows"]))[0].row == f"matmul_int8_{core}"
+    assert choices(real(DENSE["padded"]))[0].row == "conv_f32_cortex"
+
+
+def test_lines_run_along_the_longer_axis() -> None:
+    from edgec.targets.kernels.conv_shape import geometry
+
+    assert plan_of(geometry(conv("dsp", **DEPTHWISE["a column"]))).swapped
+    assert not plan_of(geometry(conv("dsp", **DEPTHWISE["strided"]))).swapped
+    assert tile_of(geometry(conv("dsp", **DENSE["one pixel"]))).pixels == 1
+
+
+def test_what_does_not_fit_is_refused_by_name() -> None:
+    groups = conv("dsp", "1, 8, 5, 5", "8, 4, 1, 1", group=2)
+    assert ROWS["conv_int8_dsp"].accepts(groups) == "has groups"
+    assert ROWS["depthwise_int8_dsp"].accepts(groups) == "is not depthwise"
+    assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension"
+    assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP"
+    odd = product("dsp", "1", 7, 4)
+    assert ROWS["matmul_int8_dsp"].accepts(odd) == "needs weights with zero point 0 and a multiple of 4 products"
