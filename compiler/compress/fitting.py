@@ -12,7 +12,7 @@ from ..ir import Node
 from ..ops.common import Tensor
 from .bend import Bend, bent_aims
 from .columns import columns, positions, results
-from .normal import Normal, solved
+from .normal import Normal, lowered, solved
 
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 FEWER = (1e-3, 1e-2, 1e-1)
@@ -37,7 +37,8 @@ class Fit:
 
 @dataclass(frozen=True)
 class Layer:
-    """Weights as rows [groups, outputs, inputs], and the bias [groups, outputs]; `shifted`: there is one to change."""
+    """Weights as rows [groups, outputs, inputs], and the bias [groups, outputs]; `shifted`: there is one to change;
+    `rank`: that the rows have at most."""
 
     node: Node
     weights: Tensor
@@ -45,6 +46,7 @@ class Layer:
     bias: Tensor
     mask: Tensor | None
     shifted: bool
+    rank: int | None = None
 
 
 Found = tuple[Tensor, Tensor, Fit]
@@ -123,7 +125,14 @@ def _straight(layer: Layer, fit: Normal, held: Normal) -> tuple[Tensor, Tensor, 
 
 
 def _solved(layer: Layer, sums: Normal, damping: float) -> tuple[Tensor, Tensor]:
-    return solved(sums, layer.rows, layer.bias, damping, layer.mask, layer.shifted)
+    rows, bias = solved(sums, layer.rows, layer.bias, damping, layer.mask, layer.shifted)
+    return (rows, bias) if layer.rank is None else lowered(sums, rows, bias, layer.rank, layer.shifted)
+
+
+def factors(rows: Tensor, rank: int) -> tuple[Tensor, Tensor]:
+    """Rows of some rank as [outputs, rank] with orthonormal columns, and [rank, inputs]."""
+    left, values, right = np.linalg.svd(rows, full_matrices=False)
+    return left[:, :rank], values[:rank, None] * right[:rank]
 
 
 def _stored(layer: Layer, rows: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from math import isfinite, log
 
@@ -31,6 +31,9 @@ from .walk import samples
 TRIED = (0.02, 0.06, 0.18)  # errors of the forms whose harm to the outputs is measured
 ENERGY = 0.99  # that layers keep where nothing else is asked for
 POOR = 0.9  # a form that loses more of its layer's energy is none
+HELD, FEW = 4, 8  # one in so many samples judges; from so many samples on
+
+Samples = Sequence[Mapping[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,14 @@ def low_rank(graph: Graph, options: Options, session: Session) -> Graph:
     return job.run(layers)
 
 
+def _halves(feeds: Samples | None) -> tuple[Samples | None, Samples | None]:
+    """Samples to find weights on, and samples to judge them on; the same where there are few."""
+    if feeds is None or len(feeds) < FEW:
+        return feeds, feeds
+    held = [k % HELD == HELD - 1 for k in range(len(feeds))]
+    return [f for f, h in zip(feeds, held, strict=True) if not h], [f for f, h in zip(feeds, held, strict=True) if h]
+
+
 def _few(reasons: Mapping[Node, str]) -> str:
     some = list(dict.fromkeys(reasons.values()))[:3]
     return f" ({'; '.join(some)})" if some else ""
@@ -99,14 +110,13 @@ class Job:
         """All steps."""
         able = self._forms(layers)
         feeds = self._samples()
-        with spreads(self.graph, [s.layer for s in able], feeds, self.session.threads) as spread:
-            offers = self._offers(able, spread, feeds)
-            picked = self._picked(able, offers)
+        picked = self._picked(able, self._offers(able, feeds))
+        with spreads(self.graph, [layer for layer, _ in picked], feeds, self.session.threads) as spread:
             splits = self._splits(picked, spread)
         made, became = split_graph(self.graph, splits)
         fits: dict[Node, Fit] = {}
         if splits and feeds is not None and self.options.repair:
-            made, fits = self._repaired(made, became, feeds)
+            made, fits = self._repaired(made, became, {one.layer.node for one in splits}, feeds)
         self._report(layers, able, {one.layer.node: one for one in splits}, {n: fits.get(became[n]) for n in became})
         return made
 
@@ -127,33 +137,32 @@ class Job:
             self.tell("shapes", number + 1, len(layers))
         return found
 
-    def _samples(self) -> list[Mapping[str, Tensor]] | None:
+    def _samples(self) -> Samples | None:
         """Samples, evenly spread over the data."""
         if self.data is None:
             self.session.note("no calibration data is given: weights are split as they are, and not repaired")
             return None
         return list(samples(self.data, self.graph, self.options.samples))
 
-    def _offers(
-        self, able: Sequence[Splittable], spread: Spreads, feeds: Sequence[Mapping[str, Tensor]] | None
-    ) -> dict[Node, list[Offer[Form]]]:
-        """What the forms of each layer save, and the error of the outputs that each alone makes."""
-        forms = {s.layer.node: s for s in able}
+    def _offers(self, able: Sequence[Splittable], feeds: Samples | None) -> dict[Node, list[Offer[Form]]]:
+        """What the forms of each layer save, and the error of the outputs that each alone makes, on samples that their
+        weights do not come from."""
+        fit, held = _halves(feeds)
         offers: dict[Node, list[Offer[Form]]] = {}
         probes: dict[Node, list[Probe]] = {}
-        for layer, found in spread([s.layer for s in able]):
-            one = forms[layer.node]
-            solvers = {f.method.name: f.method.solver(weights_of(layer), found.covariance) for f in one.forms}
-            for form in one.forms:
-                self.errors[layer.node, form] = solvers[form.method.name].error(form.rank)
-            errors = [(f, self.errors[layer.node, f]) for f in one.forms]
-            offers[layer.node] = [Offer(f, one.macs - f.macs, error) for f, error in errors if error <= POOR]
-            tried = self._tried(offers[layer.node]) if feeds is not None and self.options.energy is None else []
-            probes[layer.node] = [probe(layer, split(layer, f, found, solvers[f.method.name])) for f in tried]
-            self.tell("errors", len(offers), len(able))
-        if feeds is None or not any(probes.values()):
+        with spreads(self.graph, [s.layer for s in able], fit, self.session.threads) as spread:
+            for one, (layer, found) in zip(able, spread([s.layer for s in able]), strict=True):
+                solvers = {f.method.name: f.method.solver(weights_of(layer), found.covariance) for f in one.forms}
+                for form in one.forms:
+                    self.errors[layer.node, form] = solvers[form.method.name].error(form.rank)
+                errors = [(f, self.errors[layer.node, f]) for f in one.forms]
+                offers[layer.node] = [Offer(f, one.macs - f.macs, error) for f, error in errors if error <= POOR]
+                tried = self._tried(offers[layer.node]) if held is not None and self.options.energy is None else []
+                probes[layer.node] = [probe(layer, split(layer, f, found, solvers[f.method.name])) for f in tried]
+                self.tell("errors", len(offers), len(able))
+        if held is None or not any(probes.values()):
             return offers
-        harm = harms(self.graph, probes, feeds, self.session.threads, self.tell)
+        harm = harms(self.graph, probes, held, self.session.threads, self.tell)
         return {n: [replace(o, error=harm[n](o.error)) for o in some] for n, some in offers.items()}
 
     def _tried(self, offers: Sequence[Offer[Form]]) -> list[Form]:
@@ -188,12 +197,17 @@ class Job:
         return splits
 
     def _repaired(
-        self, made: Graph, became: Mapping[Node, Node], feeds: Sequence[Mapping[str, Tensor]]
+        self,
+        made: Graph,
+        became: Mapping[Node, Node],
+        split: Collection[Node],
+        feeds: Samples,
     ) -> tuple[Graph, dict[Node, Fit]]:
-        """Last pieces and every layer behind a split one are solved again for what the layer computed before."""
+        """Last pieces, if of one position with those before them, and every layer behind a `split` one are solved again
+        for what the layer computed before."""
         values = {layer.node: layer.value for layer in layers_of(self.graph)}
         refits = [
-            Refit(now, values.get(old, Value(old)))
+            Refit(now, values.get(old, Value(old)), first=_first(now) if old in split else None)
             for old, now in became.items()
             if old.op in LAYERS and now is not old and constant(now.args[1]) is not None
         ]
@@ -231,6 +245,13 @@ class Job:
         error = fit.after if fit is not None and isfinite(fit.after) else made.error
         form = made.form
         return Record(name, "low-rank", shape, after, count, form.macs, error, cost, form.cost, str(form))
+
+
+def _first(last: Node) -> Node | None:
+    """The piece before the last one, where they are a layer of their rank: dense, the last of one position."""
+    before, shape = last.args[0].node, last.args[1].shape
+    grouped = before.op == "Conv" and before.args[1].shape[1] != before.args[0].shape[1]
+    return None if grouped or any(n != 1 for n in shape[2:] if last.op == "Conv") else before
 
 
 def _slower(one: Splittable) -> str:

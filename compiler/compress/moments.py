@@ -18,6 +18,7 @@ from .columns import columns, positions
 
 POSITIONS = 32768  # of all samples, that a layer's moments are taken over at most
 BYTES = 1 << 30  # that the sums of several layers may take at a time
+APART = 16  # positions of a picture that count as drawn independently: neighbours are alike
 LEAST = 1e-4  # share of the mean variance that is added to each, however many positions there are
 
 Feed = Mapping[str, Tensor]
@@ -56,7 +57,8 @@ def spreads(graph: Graph, layers: Sequence[Layer], feeds: Sequence[Feed] | None,
                     for layer in part:
                         _add(sums[layer.node], layer, arrays[layer.input], len(feeds), number)
                 for layer in part:
-                    yield layer, _spread(layer, sums.pop(layer.node))
+                    apart = len(feeds) * (APART if layer.node.op == "Conv" else positions(layer.node))
+                    yield layer, _spread(layer, sums.pop(layer.node), apart)
 
         yield found
 
@@ -90,17 +92,18 @@ def _add(sums: Moments, layer: Layer, x: Tensor, samples: int, number: int) -> N
     sums.add(columns(layer.node, x, layer.node.types[0].shape, places))
 
 
-def _spread(layer: Layer, sums: Moments) -> Spread:
-    """Shrunk towards equal variances by as much as few positions ask for (Chen, Wiesel, Eldar and Hero, "Shrinkage
-    algorithms for MMSE covariance estimation", 2010: OAS). Where the layer has no bias, the mean counts as well."""
+def _spread(layer: Layer, sums: Moments, apart: int) -> Spread:
+    """Shrunk towards equal variances by as much as few positions ask for, of which so many count as drawn `apart`
+    (Chen, Wiesel, Eldar and Hero, "Shrinkage algorithms for MMSE covariance estimation", 2010: OAS). Where the layer
+    has no bias, the mean counts as well."""
     if not np.isfinite(sums.products).all():
         return Spread.unknown(layer)
     n, size = max(sums.count, 1), _size(layer)
     mean = sums.inputs[0] / n
     around = sums.products[0] / n if layer.bias is None else sums.covariance()[0]
     trace, square = float(np.trace(around)), float(np.square(around).sum())
-    apart = square - trace**2 / size
-    share = ((1 - 2 / size) * square + trace**2) / ((n + 1 - 2 / size) * apart) if apart > 0 else 1.0
+    uneven, drawn = square - trace**2 / size, max(min(n, apart), 1)
+    share = ((1 - 2 / size) * square + trace**2) / ((drawn + 1 - 2 / size) * uneven) if uneven > 0 else 1.0
     share = min(1.0, max(share, LEAST))
     made = (1 - share) * around + (share * trace / size + 1e-12) * np.eye(size)
     return Spread(mean, made)

@@ -98,6 +98,17 @@ def solved(
     return made, sums.y / n - np.einsum("goi,gi->go", made, sums.x / n)
 
 
+def lowered(sums: Normal, rows: Tensor, bias: Tensor, rank: int, shifted: bool) -> tuple[Tensor, Tensor]:
+    """The nearest rows of a rank, by their results; the bias makes up for their mean."""
+    n = max(sums.count, 1)
+    xx, mx = sums.xx / n, sums.x / n
+    if shifted:
+        xx = xx - mx[:, :, None] * mx[:, None, :]
+    vectors = np.linalg.eigh(np.matmul(np.matmul(rows, xx), rows.transpose(0, 2, 1)))[1][:, :, -rank:]
+    made = np.matmul(vectors, np.matmul(vectors.transpose(0, 2, 1), rows))
+    return made, bias + np.einsum("goi,gi->go", rows - made, mx) if shifted else bias
+
+
 def _masked(system: Tensor, left: Tensor, mask: Tensor) -> Tensor:
     """Changes [groups, outputs, inputs] that are zero outside the mask: a system per row."""
     patterns = [np.unique(m, axis=0, return_inverse=True) for m in mask]

@@ -123,8 +123,11 @@ class _Work:
         readers = readers_of(self.known, numbering, self.feeds, self.tell)
         self.curves = curves(self.known, self.families, numbering, readers, self._kind(), self.tell)
         unit = self.options.round or multiple(self.session.target)
-        layers = works(self.known, numbering, self._layer_costs())
-        return planned(self.options.share, self.curves, layers, unit, self.options.round is not None)
+        target = self.session.target
+        cpu = None if target is None else target.programs[0].cpu
+        layers = works(self.known, numbering, self._layer_costs(), cpu)
+        rest = 0.0 if self.costs is None else max(self.costs.total - sum(w.cost for w in layers), 0.0)
+        return planned(self.options.share, self.curves, layers, unit, self.options.round is not None, rest)
 
     def _kind(self) -> Saliency:
         if self.options.saliency != "auto":

@@ -11,11 +11,14 @@ import numpy as np
 from ..ir import Node
 from ..macs import node_macs
 from ..ops.common import Tensor
-from ..target import Target
+from ..target import Cpu, Target
 from .groups import Channels, Coupling
 from .saliency import Curve, Numbering
 
-PARTS = 0.1  # what a multiplication that is gone counts beside the modelled time, which falls by whole units only
+# What a multiplication that is gone counts beside the modelled time, which falls by whole units only. The next one is
+# taken where time falls too little: below zero, cuts count by how much more time than multiplications they save.
+PARTS = (0.1, 0.0, -0.2, -0.4, -0.5, -0.6)
+HONEST = 0.82  # share of the multiplications gone that modelled time is to fall by
 USUAL = 8  # channels, where no target says how many its kernels work on at a time
 
 
@@ -36,18 +39,19 @@ def widths(width: int, unit: int, exact: bool) -> list[int]:
 @dataclass(frozen=True, eq=False)
 class Work:
     """One layer: what it costs, and how many of its inputs and outputs belong to each family (the last: to none);
-    None: they do not matter to it. `blocked`: its kernels read whole units of channels."""
+    None: they do not matter to it. `busy`: share of the cost that multiplications take; the rest is for reading
+    inputs, and for what becomes of the results."""
 
     node: Node
     macs: int
     cost: float
     inputs: Tensor | None
     outputs: Tensor | None
-    blocked: bool
+    busy: float = 1.0
 
 
-def works(known: Coupling, numbering: Numbering, costs: Mapping[Node, float]) -> list[Work]:
-    """Every layer that removing channels makes smaller."""
+def works(known: Coupling, numbering: Numbering, costs: Mapping[Node, float], cpu: Cpu | None = None) -> list[Work]:
+    """Every layer that removing channels makes smaller; `costs` in microseconds of the `cpu`."""
     family_of = np.searchsorted(np.asarray(numbering.starts), np.arange(numbering.count), side="right") - 1
 
     def parts(channels: Channels | None) -> Tensor | None:
@@ -63,7 +67,9 @@ def works(known: Coupling, numbering: Numbering, costs: Mapping[Node, float]) ->
         inputs, outputs = parts(None if layer.depthwise else layer.inputs), parts(layer.outputs)
         if inputs is not None or outputs is not None:
             macs = node_macs(node)
-            made.append(Work(node, macs, costs.get(node, float(macs)), inputs, outputs, node.op != "MatMul"))
+            cost = costs.get(node, float(macs))
+            busy = 1.0 if cpu is None or not cost else min(1.0, 2 * macs / (cpu.peak_gflops * 1e3) / cost)
+            made.append(Work(node, macs, cost, inputs, outputs, busy))
     return made
 
 
@@ -77,26 +83,32 @@ class Plan:
 
 
 def planned(
-    share: float,
-    curves: Sequence[Curve],
-    layers: Sequence[Work],
-    unit: int,
-    exact: bool,
+    share: float, curves: Sequence[Curve], layers: Sequence[Work], unit: int, exact: bool, rest: float = 0.0
 ) -> Plan:
     """Cut families, the best loss per time first, until `share` of the multiplications is gone; then give back what
-    is not needed for it."""
-    search = _Search(curves, layers, unit, exact)
-    while search.gone_share() < share and search.cut():
-        pass
-    if search.gone_share() >= share:
-        search.give_back(share)
-    gone = tuple(c.family.width - k for c, k in zip(curves, search.kept, strict=True))
-    return Plan(gone, float(search.errors().sum()), search.gone_share())
+    is not needed for it. `rest`: what the remainder of the model costs."""
+    best: tuple[float, Plan] | None = None
+    for parts in PARTS:
+        search = _Search(curves, layers, unit, exact, parts)
+        while search.gone_share() < share and search.cut():
+            pass
+        if search.gone_share() >= share:
+            search.give_back(share)
+        gone = tuple(c.family.width - k for c, k in zip(curves, search.kept, strict=True))
+        honest = search.saved_share(rest) / max(search.gone_share(), 1e-12)
+        if best is None or honest > best[0]:
+            best = honest, Plan(gone, float(search.errors().sum()), search.gone_share())
+        if honest >= HONEST:
+            break
+    assert best is not None
+    return best[1]
 
 
 class _Search:
-    def __init__(self, curves: Sequence[Curve], layers: Sequence[Work], unit: int, exact: bool) -> None:
-        self.curves, self.unit = curves, unit
+    def __init__(
+        self, curves: Sequence[Curve], layers: Sequence[Work], unit: int, exact: bool, parts: float = PARTS[0]
+    ) -> None:
+        self.curves, self.unit, self.parts = curves, unit, parts
         self.kept = [c.family.width for c in curves]
         self.steps = [
             [w for w in widths(c.family.width, unit, exact) if c.family.width - w < len(c.errors)] for c in curves
@@ -104,7 +116,8 @@ class _Search:
         none = np.eye(len(curves) + 1)[-1]  # channels that all stay
         self.inputs = np.stack([none if w.inputs is None else w.inputs for w in layers])
         self.outputs = np.stack([none if w.outputs is None else w.outputs for w in layers])
-        self.blocked = np.asarray([w.blocked for w in layers])
+        self.reads = np.asarray([w.inputs is not None for w in layers])
+        self.busy = np.asarray([w.busy for w in layers], np.float64)
         self.macs = np.asarray([w.macs for w in layers], np.float64)
         self.cost = np.asarray([w.cost for w in layers], np.float64)
 
@@ -120,12 +133,17 @@ class _Search:
         return 1 - left / max(float(self.macs.sum()), 1.0)
 
     def time(self, kept: Sequence[int]) -> float:
-        """Modelled: kernels work on whole units of channels."""
+        """Modelled: kernels make whole units of channels, and multiply by each that they read."""
         read, made = self.channels(kept)
-        whole = np.where(self.blocked, self._units(read), read) * self._units(made)
-        all_read = self.inputs.sum(1)
-        full = np.where(self.blocked, self._units(all_read), all_read) * self._units(self.outputs.sum(1))
-        return float(self.cost @ (whole / full))
+        reads = read / self.inputs.sum(1)
+        makes = self._units(made) / self._units(self.outputs.sum(1))
+        rest = np.where(self.reads, (reads + makes) / 2, makes)
+        return float(self.cost @ (self.busy * reads * makes + (1 - self.busy) * rest))
+
+    def saved_share(self, rest: float) -> float:
+        """Of the modelled time, with the `rest` of the model."""
+        whole = self.time([c.family.width for c in self.curves])
+        return (whole - self.time(self.kept)) / max(whole + rest, 1e-12)
 
     def _units(self, channels: Tensor) -> Tensor:
         return np.asarray(np.ceil(channels / self.unit - 1e-9))
@@ -147,7 +165,7 @@ class _Search:
         for family, width in moves:
             kept = [*self.kept[:family], width, *self.kept[family + 1 :]]
             lost = max(self.error(family, width) - self.error(family, self.kept[family]), 0.0) + 1e-12
-            saved = (time - self.time(kept)) / total + PARTS * (self.gone_share(kept) - share)
+            saved = (time - self.time(kept)) / total + self.parts * (self.gone_share(kept) - share)
             prices.append(lost / max(saved, 1e-12))
         family, width = moves[int(np.argmin(prices))]
         self.kept[family] = width

@@ -3,13 +3,14 @@
 Layer after layer, in order: inputs are those that the repaired layers before really give, the aim is the value of the
 graph before; least squares (He, Zhang and Sun, "Channel pruning for accelerating very deep neural networks", 2017). The
 change is damped towards the present weights, by as much as serves samples best that the weights were not fitted on; a
-layer that it does not serve there keeps what it has.
+layer that it does not serve there keeps what it has. Two layers that are one layer's factors are solved as one of their
+rank: the principal components of the results (reduced-rank regression: Izenman, 1975).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
@@ -25,7 +26,7 @@ from ..quantize.placement import constant
 from .bend import Bend, bend_of
 from .columns import result_axis, rows_of, weights_of
 from .fitting import Fit as Fit
-from .fitting import Layer, fitted
+from .fitting import Layer, factors, fitted
 from .walk import Feeds, Step, Walk, samples, steps
 
 
@@ -37,12 +38,19 @@ class Refit:
     aim   of a MatMul its result, or the sum with its bias
     kept  channels of `aim` that the layer's result still has; None: all
     mask  where a weight may be nonzero, in the weights' shape; None: everywhere
+    first  what makes its input, if both are solved together: dense, and `node` has a window of one position then
     """
 
     node: Node
     aim: Value
     kept: tuple[int, ...] | None = None
     mask: npt.NDArray[np.bool_] | None = None
+    first: Node | None = None
+
+    @property
+    def start(self) -> Node:
+        """The node whose inputs it is solved for."""
+        return self.first or self.node
 
 
 def repaired(before: Graph, after: Graph, refits: Sequence[Refit], data: Calibration, tell: Progress) -> Graph:
@@ -54,10 +62,10 @@ def refitted(
     before: Graph, after: Graph, refits: Sequence[Refit], feeds: Feeds, tell: Progress
 ) -> tuple[Graph, dict[Node, Fit]]:
     """As `repaired`, on given samples; with what became of each refit's node."""
-    asked = {refit.node: refit for refit in refits}
+    asked = {refit.start: refit for refit in refits}
     if not asked:
         return after, {}
-    adds = _biases(after, asked)
+    adds = _biases(after, [refit.node for refit in refits])
     instead: dict[Node, dict[int, Tensor]] = {}
     fits: dict[Node, Fit] = {}
 
@@ -69,13 +77,13 @@ def refitted(
         return instead.get(step.node, {})
 
     users = before.users()
-    bends = {node: bend_of(users, refit.aim, before.outputs) for node, refit in asked.items()}
-    plan = list(steps(before, after, {r.node: r.aim for r in refits}, set(adds.values())))
+    bends = {refit.node: bend_of(users, refit.aim, before.outputs) for refit in refits}
+    plan = list(steps(before, after, {r.start: r.aim for r in refits}, set(adds.values())))
     Walk(plan, feeds).run(visit)
     return _with_constants(after, instead), fits
 
 
-def _biases(graph: Graph, asked: Mapping[Node, Refit]) -> dict[Node, Node]:
+def _biases(graph: Graph, asked: Sequence[Node]) -> dict[Node, Node]:
     """The sums with a constant vector that are a MatMul's bias."""
     uses, users, found = graph.uses(), graph.users(), dict[Node, Node]()
     for node in asked:
@@ -115,13 +123,26 @@ def _refit(
     if rows is layer.rows:
         return made
     shift = bias.reshape(-1).astype(layer.weights.dtype)
-    instead[node] = {1: weights_of(node, rows, layer.weights)}
+    if refit.first is None or layer.rank is None:
+        instead[node] = {1: weights_of(node, rows, layer.weights)}
+    else:
+        last, first = factors(rows[0], layer.rank)
+        instead[refit.first] = _changed(refit.first, first)
+        instead[node] = _changed(node, last)
     if node.op != "MatMul":
         instead[node][2] = shift
     elif add is not None:
         other = _other(add, node)
         instead[add] = {add.args.index(other): shift.reshape(other.shape if other.type.size == shift.size else -1)}
     return made
+
+
+def _changed(node: Node, rows: Tensor) -> dict[int, Tensor]:
+    """Other weights, and no bias."""
+    weights = constant(node.args[1])
+    assert weights is not None
+    made = {1: weights_of(node, rows[None], weights)}
+    return made if node.op == "MatMul" else made | {2: np.zeros(len(rows), weights.dtype)}
 
 
 def _layer(refit: Refit, add: Node | None) -> Layer | None:
@@ -140,7 +161,19 @@ def _layer(refit: Refit, add: Node | None) -> Layer | None:
     bias = np.broadcast_to(given.reshape(-1), rows.shape[0] * rows.shape[1]).reshape(rows.shape[:2])
     mask = None if refit.mask is None else rows_of(node, refit.mask)
     shifted = node.op != "MatMul" or add is not None
-    return Layer(node, weights, rows.astype(np.float64), bias.astype(np.float64), mask, shifted)
+    layer = Layer(node, weights, rows.astype(np.float64), bias.astype(np.float64), mask, shifted)
+    return layer if refit.first is None else _joined(layer, refit.first)
+
+
+def _joined(layer: Layer, first: Node) -> Layer | None:
+    """Two layers as one of their rank."""
+    weights = constant(first.args[1])
+    rows = rows_of(first, weights) if weights is not None else None
+    before = constant(first.args[2]) if first.op != "MatMul" else np.zeros(layer.rows.shape[2])
+    if rows is None or before is None or len(rows) > 1 or len(layer.rows) > 1:
+        return None
+    bias = layer.bias + np.matmul(layer.rows, before.astype(np.float64).reshape(-1))
+    return replace(layer, node=first, rows=np.matmul(layer.rows, rows), bias=bias, rank=rows.shape[1])
 
 
 def _with_constants(graph: Graph, instead: Mapping[Node, Mapping[int, Tensor]]) -> Graph:

@@ -25,6 +25,7 @@ from .cost import microseconds, streamed
 NAME = "conv_f32_depthwise"
 TASKS_PER_THREAD = 4
 BAND_US = 1.0  # of work in a band, at least
+STAGED = 8.0  # instructions per vector to put results aside and take them up again, where long code follows
 START = 8.0  # cycles to start a tile or a row of a large window: the tile before it still runs
 
 
@@ -53,7 +54,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     x, weight, _ = conv_operands(problem.anchor)
     blocked = blocked_layout(rank, lanes)
     packed = f"{'OIHW' if rank == 4 else 'OIW'}{lanes}o"
-    after = operations(problem)
+    after = operations(problem) + (STAGED if heavy(problem) else 0.0)
     most = cpu.vector_registers // 2 - 1
     found = []
     for columns in dict.fromkeys(
@@ -101,7 +102,7 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
             )
             loads = inputs + w.taps
             work = max(pixels * w.taps / cpu.fma_per_cycle, loads / cpu.load_per_cycle, cpu.fma_latency * w.taps)
-            ends = pixels * (1.0 + after) / (2 * cpu.fma_per_cycle) + START * (1 if unrolls(w) else w.height.kernel)
+            ends = pixels * (1.0 + after) / cpu.fma_per_cycle + START * (1 if unrolls(w) else w.height.kernel)
             cycles += v.count * s.count * (work + ends)
     elements = w.batch * w.channels_in * w.height.size * w.width.size, w.batch * w.channels_out * w.pixels
     moved = 4.0 * sum(elements)

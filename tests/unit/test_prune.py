@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +15,15 @@ import edgec
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.calibration.request import SETTING, Request
 from edgec.compiler.cli import main
-from edgec.compiler.compress.ratios import multiple, widths
+from edgec.compiler.compress.groups import Family
+from edgec.compiler.compress.ratios import Work, _Search, multiple, planned, widths
 from edgec.compiler.compress.report import Record, Report, lines, rows
+from edgec.compiler.compress.saliency import Curve
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import run
-from edgec.compiler.ir import Graph
+from edgec.compiler.ir import Graph, Node
 from edgec.compiler.macs import macs
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.session import Session
@@ -208,3 +211,29 @@ def test_a_model_that_would_be_no_faster_is_left_alone(monkeypatch: pytest.Monke
     why = "the model would be no faster, 5 us modelled, than it is, 5 us"
     assert session.notes[-1] == f"prune: no channels are removed: {why}"
     assert session.compression.layers[0].reason == f"left as it is: {why}"
+
+
+def test_time_falls_with_the_multiplications() -> None:
+    """Two layers of as many multiplications: one that costs little time loses little by a cut, but time must go too."""
+
+    def work(cost: float, outputs: tuple[float, float, float]) -> Work:
+        return Work(Node("Conv", (), ()), 100, cost, None, np.asarray(outputs))
+
+    def curve(loss: float) -> Curve:
+        family = Family(tuple(np.asarray([k]) for k in range(32)), ())
+        errors = np.linspace(0.0, 2 * loss, 33)
+        return Curve(family, tuple(range(32)), errors, errors)
+
+    layers = [work(10.0, (32.0, 0.0, 0.0)), work(200.0, (0.0, 32.0, 0.0))]
+    assert planned(0.2, [curve(0.01), curve(0.15)], layers, 16, True).gone == (0, 16)
+    equal = [replace(layer, cost=100.0) for layer in layers]
+    assert planned(0.2, [curve(0.01), curve(0.15)], equal, 16, True).gone == (16, 0)
+
+
+def test_what_is_not_multiplications_goes_with_inputs_and_results() -> None:
+    family = Family(tuple(np.asarray([k]) for k in range(32)), ())
+    curves = [Curve(family, tuple(range(32)), np.zeros(33), np.zeros(33))]
+    both = Work(Node("Conv", (), ()), 100, 100.0, np.asarray([32.0, 0.0]), np.asarray([0.0, 64.0]), 0.5)
+    search = _Search(curves, [both], 16, True)
+    assert search.time([32]) == 100.0
+    assert search.time([16]) == pytest.approx(50 * 0.5 + 50 * (0.5 + 1) / 2)

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 from edgec.compiler.calibration.data import calibration
+from edgec.compiler.compress.fitting import factors
+from edgec.compiler.compress.normal import Normal, lowered
 from edgec.compiler.compress.repair import Refit, refitted, repaired
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import run
@@ -221,3 +223,36 @@ def test_progress_is_told() -> None:
     told: list[tuple[str, int, int]] = []
     repaired(graph, after, [refit], calibration(_random(4, 1, 3, 8, 8), graph), lambda *a: told.append(a))
     assert told == [("repair", 1, 1)]
+
+
+def test_rows_of_a_rank_by_their_results() -> None:
+    """Least squares of a rank: as near as the principal components of the best results, with the mean in the bias."""
+    random = np.random.default_rng(5)
+    x = random.normal(size=(1, 6, 400)) * np.asarray([9, 5, 3, 1, 0.5, 0.1])[None, :, None] + 2
+    rows, bias = random.normal(size=(1, 4, 6)), random.normal(size=(1, 4))
+    sums = Normal.empty(1, 6, 4)
+    y = np.matmul(rows, x) + bias[:, :, None]
+    sums.add(x, y)
+    made, shift = lowered(sums, rows, bias, 2, True)
+    spread = np.linalg.svd((y - y.mean(2, keepdims=True))[0])[1]
+    assert np.linalg.matrix_rank(made[0], 1e-9) == 2
+    assert sums.error(made, shift) == pytest.approx(float(np.square(spread[2:]).sum()), rel=1e-6)
+    last, first = factors(made[0], 2)
+    np.testing.assert_allclose(last @ first, made[0], atol=1e-9)
+
+
+def test_factors_of_one_layer_are_solved_together() -> None:
+    """What first and last piece make of inputs that lie in few other directions than thought is then exact."""
+    random = np.random.default_rng(6)
+    weights, turn = random.normal(size=(6, 6)).astype("f4"), np.linalg.qr(random.normal(size=(6, 6)))[0]
+    x = Value(Node("Input", (), (Type("f32", (40, 6)),), {}, "x"))
+    bias = const(np.ones(6, np.float32))
+    whole = build("MatMul", x, const(weights))
+    first = build("MatMul", x, const(turn[:, :2].astype("f4")))
+    last = build("MatMul", first, const(turn[:2].astype("f4")))
+    before = Graph("g", (x,), (build("Add", whole, bias),))
+    after = Graph("g", (x,), (build("Add", last, bias),))
+    feeds = [{"x": (random.normal(size=(40, 2)) @ random.normal(size=(2, 6))).astype("f4")} for _ in range(1)]
+    made, fits = refitted(before, after, [Refit(last.node, whole, first=first.node)], feeds, lambda *_: None)
+    assert fits[last.node].after < 1e-3 < fits[last.node].before
+    np.testing.assert_allclose(run(made, list(feeds[0].values()))[0], run(before, list(feeds[0].values()))[0], atol=0.2)
