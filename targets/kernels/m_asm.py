@@ -76,8 +76,12 @@ def widened(name: str, apart: int, together: int) -> str:
     scale = together // unroll
     head = f"  %n = mul i32 %count, {scale}\n"
     made = raw_function(
-        name, "ptr %from, ptr %to, i32 %count, i32 %by", lines,
-        "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}", kinds, "ptr %from, ptr %to, i32 %n, i32 %by",
+        name,
+        "ptr %from, ptr %to, i32 %count, i32 %by",
+        lines,
+        "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
+        kinds,
+        "ptr %from, ptr %to, i32 %n, i32 %by",
     ).replace("$6", "$8")
     return made.replace("{\n", "{\n" + head, 1)
 
@@ -86,7 +90,12 @@ def filled(name: str, apart: int) -> str:
     """`void name(to, count)`: zeros, as `widened` lays them."""
     lines = ["1:", f"strd $2, $2, [$0], #{apart * 4}", "subs $1, #1", "bne 1b"]
     return raw_function(
-        name, "ptr %to, i32 %count", lines, "=&r,=&r,0,1,r,~{memory},~{cc}", "{ ptr, i32 }", "ptr %to, i32 %count, i32 0"
+        name,
+        "ptr %to, i32 %count",
+        lines,
+        "=&r,=&r,0,1,r,~{memory},~{cc}",
+        "{ ptr, i32 }",
+        "ptr %to, i32 %count, i32 0",
     ).replace("$2, $2", "$4, $4")
 
 
@@ -100,6 +109,7 @@ OPAQUE = """define i32 @m_opaque(i32 %x) {
 def opaque(value: Expr | int) -> Expr:
     """A value of which LLVM knows nothing: loops to it stay loops, and code is not doubled for its cases."""
     return tirx.call_extern("int32", "m_opaque", tir.expr(value))
+
 
 STAY = """define void @m_stay() {
   call void asm sideeffect "", ""()
@@ -127,7 +137,11 @@ def gathered(name: str, count: int, step: int) -> str:
             return ["ldrsb $2, [$0]", "add $0, $0, $9", "strh $2, [$1], #2"] * many
         names = ["$2", "$3", "$4", "$5"][:many]
         loads = [f"ldrsb {n}, [$0, #{k * step}]" for k, n in enumerate(names)]
-        return [*loads, f"addw $0, $0, #{many * step}" if many * step < 4096 else "add $0, $0, $9", *(f"strh {n}, [$1], #2" for n in names)]
+        return [
+            *loads,
+            f"addw $0, $0, #{many * step}" if many * step < 4096 else "add $0, $0, $9",
+            *(f"strh {n}, [$1], #2" for n in names),
+        ]
 
     turns, rest = divmod(count, each)
     if turns > 2:
@@ -166,7 +180,9 @@ def lines(name: str, part: Any, count: int, stride: int, begins: bool, unroll: i
     text = ["1:", *(body * unroll), "vmov {t0}, {end}", "cmp {o}, {t0}", "bne 1b"]
     x = [f"ptr %x{k}" for k in range(count)]
     w = [f"i32 %w{k}" for k in range(count * packs)]
-    constraints = ["=&r"] * len(out) + [str(k) for k in range(1 + count)] + ["t", "t"] + ["r"] * len(w) + ["~{memory}", "~{cc}"]
+    constraints = (
+        ["=&r"] * len(out) + [str(k) for k in range(1 + count)] + ["t", "t"] + ["r"] * len(w) + ["~{memory}", "~{cc}"]
+    )
     kinds = "{ " + ", ".join(["ptr"] * (1 + count) + ["i32"] * 4) + " }"
     made = raw_function(
         name, ", ".join(["ptr %o", "ptr %end", *x, "float %first", *w]), [t.format(**names) for t in text],
@@ -175,7 +191,11 @@ def lines(name: str, part: Any, count: int, stride: int, begins: bool, unroll: i
     return made.replace("{\n", "{\n  %whole = ptrtoint ptr %end to i32\n  %stop = bitcast i32 %whole to float\n", 1)
 
 
-TAILS = {1: ["ldrb $3, [$0]"], 2: ["ldrh $3, [$0]"], 3: ["ldrb $4, [$0, #2]", "ldrh $3, [$0]", "orr $3, $3, $4, lsl #16"]}
+TAILS = {
+    1: ["ldrb $3, [$0]"],
+    2: ["ldrh $3, [$0]"],
+    3: ["ldrb $4, [$0, #2]", "ldrh $3, [$0]", "orr $3, $3, $4, lsl #16"],
+}
 
 
 def _put(apart: int) -> list[str]:
@@ -206,7 +226,11 @@ def window(name: str, apart: int, channels: int, taps: int, rows: int, pitch: in
         lines = line
     else:
         on = pitch - moved
-        step = [f"addw $0, $0, #{on}"] if 0 <= on < 4096 else [f"movw $3, #{on & 0xFFFF}", f"movt $3, #{on >> 16 & 0xFFFF}", "add $0, $0, $3"]
+        step = (
+            [f"addw $0, $0, #{on}"]
+            if 0 <= on < 4096
+            else [f"movw $3, #{on & 0xFFFF}", f"movt $3, #{on >> 16 & 0xFFFF}", "add $0, $0, $3"]
+        )
         lines = [f"mov $2, #{rows}", "3:", *line, *step, "subs $2, #1", "bne 3b"]
     return raw_function(
         name, "ptr %from, ptr %to, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
@@ -223,7 +247,18 @@ def few_widened(name: str, apart: int, channels: int, taps: int) -> str:
         whole, rest = divmod(taps, 4)
         lines = ["ldr $3, [$0], #4", *put] * whole + ([*tails[rest], *put] if rest else [])
     else:
-        lines = ["subs $2, #1", "beq 2f", "1:", f"ldr $3, [$0], #{channels}", *put, "subs $2, #1", "bne 1b", "2:", *tails[channels], *put]
+        lines = [
+            "subs $2, #1",
+            "beq 2f",
+            "1:",
+            f"ldr $3, [$0], #{channels}",
+            *put,
+            "subs $2, #1",
+            "bne 1b",
+            "2:",
+            *tails[channels],
+            *put,
+        ]
     return raw_function(
         name, "ptr %from, ptr %to, i32 %count, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
         "{ ptr, ptr, i32, i32, i32 }", "ptr %from, ptr %to, i32 %count, i32 %by",

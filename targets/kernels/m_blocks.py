@@ -140,13 +140,19 @@ def finish(pixels: int, channels: int, plain: Plain, apart: int, short: bool) ->
     if plain.factors is None:
         text = []
     for p in range(pixels):
-        text += [f"vmov s{4 + 2 * k}, s{5 + 2 * k}, {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}" for j, k in _slots(p, pairs)]
+        text += [
+            f"vmov s{4 + 2 * k}, s{5 + 2 * k}, {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}"
+            for j, k in _slots(p, pairs)
+        ]
     used = [(4 + 2 * k + c, 2 * j + c) for p in range(pixels) for j, k in _slots(p, pairs) for c in (0, 1)]
     text += [f"vcvt.f32.s32 s{s}, s{s}" for s, _ in used]
     text += [f"vmul.f32 s{s}, s{s}, {f's{m}' if plain.factors else '{factors}'}" for s, m in used]
     text += [f"vcvtr.s32.f32 s{s}, s{s}" for s, _ in used]
     for p in range(pixels):
-        text += [f"vmov {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}, s{4 + 2 * k}, s{5 + 2 * k}" for j, k in _slots(p, pairs)]
+        text += [
+            f"vmov {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}, s{4 + 2 * k}, s{5 + 2 * k}"
+            for j, k in _slots(p, pairs)
+        ]
     if limits.zero and not limits.flips:
         text.append(f"mvn {{h0}}, #{~limits.zero}" if limits.zero < 0 else f"mov {{h0}}, #{limits.zero}")
     for a in range(pixels * channels):
@@ -199,6 +205,11 @@ def blocks(
     if plain.factors is None:
         body.append(f"  %factors.f = bitcast i32 {plain.factor} to float")
     given = ["ptr %w", *(f"float %{n}.f" for n in [*moved, *fixed]), *(["i32 %by"] if direct else [])]
-    parameters = ["ptr %w", *(f"ptr %{p}" for p in pointers), *(f"i32 %{p}" for p in offsets), *(["i32 %by"] if direct else [])]
+    parameters = [
+        "ptr %w",
+        *(f"ptr %{p}" for p in pointers),
+        *(f"i32 %{p}" for p in offsets),
+        *(["i32 %by"] if direct else []),
+    ]
     call = f'  %r = call {kinds} asm sideeffect "{text}", "{",".join(constraints)}"({", ".join(given)})'
     return f"define void @{name}({', '.join(parameters)}) {{\n" + "\n".join([*body, call]) + "\n  ret void\n}\n"

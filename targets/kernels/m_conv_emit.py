@@ -44,14 +44,25 @@ class Conv:
 
     def emit(self, symbol: str) -> Emitted:
         scratch = [] if self.direct else [("scratch", "int32", self.steps * self.strided, 0)]
-        return emit_kernel(
-            self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around
-        )
+        return emit_kernel(self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around)
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         t = self.tile
         if self.plain:
-            text = [OPAQUE, blocks("m_blocks", t.pixels, t.channels, self.steps, t.unroll, self.plain, self.out_pixel, short=self.short, direct=self.direct)]
+            text = [
+                OPAQUE,
+                blocks(
+                    "m_blocks",
+                    t.pixels,
+                    t.channels,
+                    self.steps,
+                    t.unroll,
+                    self.plain,
+                    self.out_pixel,
+                    short=self.short,
+                    direct=self.direct,
+                ),
+            ]
         else:
             text = [OPAQUE, dots("m_dots", t.pixels, t.channels, self.steps, t.unroll)]
         w = self.w
@@ -94,7 +105,9 @@ class Conv:
 
     @property
     def padded(self) -> bool:
-        return any(not a.inside(p, t) for a in (self.w.height, self.w.width) for p in (0, a.out - 1) for t in range(a.kernel))
+        return any(
+            not a.inside(p, t) for a in (self.w.height, self.w.width) for p in (0, a.out - 1) for t in range(a.kernel)
+        )
 
     def view(self, value: Value) -> Type:
         t = value.type
@@ -171,9 +184,7 @@ class Conv:
         lines = tir.loop(opaque(rows), line, "kh") if rows > 1 else line(tir.i32(0))
         return tir.seq(bind_low, bind_high, lines)
 
-    def line(
-        self, frame: Frame, image: Expr, y: Expr, column: Expr, p: Expr, kh: Expr, low: Expr, end: Expr
-    ) -> Stmt:
+    def line(self, frame: Frame, image: Expr, y: Expr, column: Expr, p: Expr, kh: Expr, low: Expr, end: Expr) -> Stmt:
         """A row of a window, columns low .. end of it from memory, the others zeros."""
         w, scratch = self.w, frame.parts[0]
         base = (image * w.height.size + y) * w.width.size
@@ -227,7 +238,11 @@ class Conv:
             return tir.lit(0, "int16")
 
         copy = over(low, tirx.max(end - low, 0), load)
-        slow = tir.seq(over(tir.i32(0), low, nothing), copy, over(end, w.width.kernel - end, nothing)) if self.padded else copy
+        slow = (
+            tir.seq(over(tir.i32(0), low, nothing), copy, over(end, w.width.kernel - end, nothing))
+            if self.padded
+            else copy
+        )
         if not self.bytes_joined:
             return tir.seq(declared, slow)
         data, declared_data = tir.flat(place.buffer)
@@ -266,7 +281,9 @@ class Conv:
         full, rest = divmod(w.channels_out, tile.channels)
         parts: list[Stmt] = [declared]
         if full:
-            parts.append(tir.loop(opaque(full), lambda b: self.block(frame, image, t, b, tile.channels, data, size), "block"))
+            parts.append(
+                tir.loop(opaque(full), lambda b: self.block(frame, image, t, b, tile.channels, data, size), "block")
+            )
         if rest:
             parts.append(self.block(frame, image, t, tir.i32(full), rest, data, size))
         return tir.seq(parts)
@@ -278,7 +295,11 @@ class Conv:
         out, declared = tir.flat(frame.place.buffer)
         pixel = image * total + t * wide
         left = total - t * wide
-        offsets = [tirx.Select(left > p, tir.i32(p * self.out_pixel), tir.i32(0)) for p in range(1, wide)] if self.short else []
+        offsets = (
+            [tirx.Select(left > p, tir.i32(p * self.out_pixel), tir.i32(0)) for p in range(1, wide)]
+            if self.short
+            else []
+        )
         flat = [tir.flat(frame.places[v].buffer) for v in (self.bias, self.plain.factors) if v]
         return tir.seq(declared, [d for _, d in flat], called(
             "m_blocks", at(data, 0), at(data, size), at(scratch, 0), at(scratch, self.steps * self.strided),

@@ -107,7 +107,11 @@ class Depthwise:
             more = tir.repeat(
                 following.now <= last,
                 tir.seq(
-                    called("m_gathered", at(data, self.offset(image, following.now) + c), self.place(scratch, following.now & (plan.lines - 1), plan.along.pad)),
+                    called(
+                        "m_gathered",
+                        at(data, self.offset(image, following.now) + c),
+                        self.place(scratch, following.now & (plan.lines - 1), plan.along.pad),
+                    ),
                     following.add(1),
                 ),
             )

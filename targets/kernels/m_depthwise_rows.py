@@ -136,7 +136,9 @@ class Plan:
             many = ceil_div(lines, self.together(part))
             calls += many
             passes += self.results / 2 * (lines * (len(part.products) + ceil_div(part.words, 2)) + many * 5.0)
-        gathered = min(self.across.size, self.across.out * self.across.stride + self.across.kernel) * (12 + 2.75 * self.along.size)
+        gathered = min(self.across.size, self.across.out * self.across.stride + self.across.kernel) * (
+            12 + 2.75 * self.along.size
+        )
         line = passes + calls * 24 + 12 * self.across.kernel + self.along.out * (each + 1)
         return channels * (40 + self.along.kernel * self.across.kernel * 2 + self.across.out * line + gathered)
 
