@@ -32,7 +32,11 @@ def cast(x: Expr, *, types: Sequence[str], result: str, saturate: int, round_mod
             return encoded_power(nearly_double(x), bool(saturate), round_mode)
         return encoded(nearly(x), result, bool(saturate))
     name = dtype(result).tvm
-    return truth(x) if name == "bool" else _whole(x, result) if dtype(result).is_whole else narrow(x, name)
+    if name == "bool":
+        return truth(x)
+    if dtype(result).is_whole:
+        return _whole(m.converted(x) if is_float(x) else x, result)
+    return narrow(x, name) if is_float(x) else m.converted(narrow(x, name))
 
 
 def truth(x: Expr) -> Expr:
@@ -101,7 +105,7 @@ def dequantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result
         x, zero = (tirx.Cast(kind(scale), decoded(v, types[0])) for v in (x, zero))
     else:
         x, zero = (tirx.Cast("int64" if types[0] == "i32" else "int32", v) for v in (x, zero))
-    steps = tirx.Cast(kind(scale), x - zero)
+    steps = m.converted(tirx.Cast(kind(scale), x - zero))
     return narrow(steps * scale, dtype(result).tvm)
 
 

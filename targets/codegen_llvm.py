@@ -49,9 +49,8 @@ _LOWER = [
 ]
 
 
-# For Thumb: hoisting constants takes immediates from intrinsics of Helium, which then read a register's number; a loop
-# of few turns that LLVM cannot know is not written out for each count.
-_THUMB = ["-disable-constant-hoisting:bool=true", "-unroll-max-upperbound:uint=0"]
+# For Thumb: a loop of a few turns, how many LLVM cannot know, is not written out for each count.
+_THUMB = ["-unroll-max-upperbound:uint=0"]
 
 
 def tvm_target(target: Target) -> Any:

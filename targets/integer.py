@@ -7,7 +7,7 @@ from functools import reduce
 
 from tvm import tirx
 
-from .mathlib import at_least, at_most, bits, fenced, kind
+from .mathlib import at_least, at_most, bits, converted, fenced, kind
 from .tir import Expr, has_fpu, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
@@ -24,7 +24,7 @@ def number(x: Expr, zero: int) -> Expr:
     """x - zero as f32; bytes that a rescaling left as such are whole numbers already."""
     if kind(x) == "float32":
         return x - lit(float(zero), "float32") if zero else x
-    return tirx.Cast("float32", difference(x, zero))
+    return converted(tirx.Cast("float32", difference(x, zero)))
 
 
 def multiply(a: Expr, b: Expr, *, a_zero: int, b_zero: int) -> Expr:

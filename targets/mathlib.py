@@ -17,7 +17,7 @@ from math import copysign, inf
 from tvm import tirx
 from tvm_ffi import structural_equal
 
-from .tir import Expr, has_limits, lit, on_device
+from .tir import Expr, has_helium, has_limits, lit, on_device
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
 
@@ -118,6 +118,15 @@ def fenced(x: Expr) -> Expr:
     if on_device():  # where nothing is fused (targets/cuda/nvrtc.py), but TVM would simplify
         return tirx.call_pure_extern(kind(x), "ec_same", x)
     return tirx.call_llvm_pure_intrin(kind(x), "llvm.arithmetic.fence", x)
+
+
+def converted(x: Expr) -> Expr:
+    """`x`, between integers and f32: on Helium not joined with a product beside it.
+
+    For a conversion times a power of two LLVM 22 selects one of fixed point numbers, and gives it a register where its
+    encoding has a number: the factor then depends on which register that is.
+    """
+    return fenced(x) if has_helium() else x
 
 
 def rint(x: Expr) -> Expr:

@@ -64,6 +64,11 @@ def has_fpu() -> bool:
     return not _cores or _cores[-1].fpu
 
 
+def has_helium() -> bool:
+    """Whether vectors are Helium's."""
+    return bool(_cores) and "MVE" in _cores[-1].isa
+
+
 def has_limits() -> bool:
     """Whether `llvm.maximum` and `llvm.minimum` of f32, which keep NaN, are instructions."""
     return bool(_cores) and "NEON" in _cores[-1].isa

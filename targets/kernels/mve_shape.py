@@ -23,7 +23,7 @@ QUAD = 4  # channels of a block in memory, sums of a vector
 BYTES = 16  # of a vector
 MOST = 5  # vectors of activations that stay in registers; the others hold weights and limits of results
 PIXELS = (1, 2, 3, 4, 5)  # of a tile
-ENDS = 26.0  # cycles that a vector of four sums takes to become bytes
+ENDS = 15.0  # cycles that a vector of four sums takes to become bytes
 TILE = 20.0  # cycles to start and leave a tile
 
 

@@ -133,6 +133,7 @@ DEPTHWISE: dict[str, dict[str, Any]] = {
     "residual": {"x": "1, 3, 9, 6", "w": "3, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 3, "then": "add"},
     "table": {"x": "1, 6, 4, 5", "w": "6, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 6, "then": "table"},
     "one channel": {"x": "1, 1, 4, 5", "w": "1, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 1},
+    "real numbers": {"x": "1, 65, 5", "w": "65, 1, 3", "pads": (1, 2), "group": 65, "zero": 127, "then": "real"},
 }  # fmt: skip
 
 
@@ -181,3 +182,18 @@ def test_a_table_gives_the_bits(shape: str, kinds: tuple[str, str], tmp_path: Pa
 def test_channels_are_joined(parts: tuple[int, ...], tmp_path: Path) -> None:
     kinds = [f"i8[2, {n}, 3, 5]" for n in parts]
     same_bits(chain(kinds, lambda *x: build("Concat", *x, axis=1), (), WHERE), "concat_int8_mve", tmp_path)
+
+
+def test_a_conversion_times_a_power_of_two_is_right(tmp_path: Path) -> None:
+    """In two loops, for which LLVM keeps numbers that occur in both in registers."""
+
+    def body(x: Value, y: Value) -> tuple[Value, ...]:
+        half, zero = const(np.float32(0.5)), const(np.int8(0))
+        return (
+            build("Mul", build("Cast", x, to="f32"), half),
+            build("DequantizeLinear", y, half, zero),
+        )
+
+    for k in range(2):
+        problem = chain(["i32[3, 40]", "i8[5, 31]"], lambda x, y, k=k: body(x, y)[k], (), WHERE)
+        same_bits(problem, "generic_map", tmp_path)
