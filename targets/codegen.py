@@ -71,7 +71,7 @@ def generate(
             _control(name, line)
             if line.what
             else _step(name, line, of_node[line.node], refs[line.node], code[of_node[line.node].symbol])
-            for name, line in zip(shortened(map(_label, order)), order, strict=True)
+            for name, line in zip(shortened(map(_label, order), _longest(target)), order, strict=True)
         ),
         weights=weights.bytes(),
         objects=() if target.gpu else tuple((f"{symbol}.o", made.code) for symbol, made in code.items()),
@@ -167,6 +167,11 @@ def _port(name: str, value: Value, scales: Mapping[str, QParams]) -> Port:
 def _stored(value: Value) -> Stored:
     inner = body_of(value.node).outputs[value.index]
     return Stored(inner.name, value.type, Ref("arena", ints_attr(value.node, "arena")[value.index]))
+
+
+def _longest(target: Target) -> int:
+    """Characters of a step's name, which lies in flash."""
+    return 32 if target.microcontroller else 60
 
 
 def _label(line: Line) -> str:

@@ -62,9 +62,9 @@ class Quads(Dots):
             )
         stage, alloc = tir.local((BLOCK,), "int32", "stage")
         copy = [put(stage, x, LANES, LANES * k) for k, x in enumerate(sums)]
-        spatial = (row, column) if len(self.anchor.shape) == 4 else (column,)
+        place = (row, column) if len(self.anchor.shape) == 4 else (column,)
 
         def index(lane: Expr) -> tuple[Expr, ...]:
-            return (g.image, g.block * BLOCK + lane, *spatial)
+            return (g.image, g.block * BLOCK + lane, *place)
 
         return tir.seq(alloc, copy, store(frame, self.anchor, stage, 0, rest if last else BLOCK, index))
