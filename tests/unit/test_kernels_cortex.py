@@ -232,6 +232,17 @@ def test_rows_for_cortex_m_win_where_they_fit() -> None:
     assert choices(real(DENSE["padded"]))[0].row == "conv_f32_cortex"
 
 
+@pytest.mark.parametrize("form", ["thumbv7m-none-eabi cortex-m3", "thumbv7em-none-eabi cortex-m4"])
+@pytest.mark.parametrize("case", ["padded", "residual", "one channel"])
+def test_cores_between_the_two_take_what_needs_less(case: str, form: str, tmp_path: Path) -> None:
+    """A Cortex-M3 has no DSP extension, a Cortex-M4 may have no FPU."""
+    problem = conv("thumb", **DENSE[case])
+    triple, mcpu = form.split()
+    isa = frozenset({"DSP"} if mcpu == "cortex-m4" else ())
+    cpu = replace(problem.target.cpu, mcpu=mcpu, isa=isa, mattr=("+soft-float",) if isa else ())
+    same_bits(replace(problem, target=replace(problem.target, triple=triple, cpu=cpu)), "conv_int8_thumb", tmp_path)
+
+
 def test_lines_run_along_the_longer_axis() -> None:
     from edgec.targets.kernels.conv_shape import geometry
 
@@ -244,7 +255,7 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     groups = conv("dsp", "1, 8, 5, 5", "8, 4, 1, 1", group=2)
     assert ROWS["conv_int8_dsp"].accepts(groups) == "has groups"
     assert ROWS["depthwise_int8_dsp"].accepts(groups) == "is not depthwise"
-    assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension"
-    assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP"
+    assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension or an FPU"
+    assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP, FPU"
     odd = product("dsp", "1", 7, 4)
     assert ROWS["matmul_int8_dsp"].accepts(odd) == "needs weights with zero point 0 and a multiple of 4 products"
