@@ -8,9 +8,9 @@ registers.
 from __future__ import annotations
 
 from .m_asm import asm_function
-from .m_rescale import Plain
+from .m_rescale import Limits, Plain, Residual
 
-FREE = 10  # s0 .. s9 hold multipliers and sums
+FREE = 12  # s0 .. s11 hold multipliers, sums, and a pair that is added
 FLOATS = ("bias", "factors", "out", "begin", "end", "stop")  # moved on: the first three
 
 
@@ -79,24 +79,23 @@ def finish(pixels: int, channels: int, plain: Plain, apart: int, short: bool) ->
     text = ["vmov {w0}, {factors}", f"vldmia {{w0}}!, {{{{s0-s{channels - 1}}}}}", "vmov {factors}, {w0}"]
     if plain.factors is None:
         text = []
-    for p in range(pixels):
-        text += [
-            f"vmov s{4 + 2 * k}, s{5 + 2 * k}, {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}"
-            for j, k in _slots(p, pairs)
-        ]
+    pair = [
+        (f"s{4 + 2 * k}, s{5 + 2 * k}", f"{{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}")
+        for p in range(pixels)
+        for j, k in _slots(p, pairs)
+    ]
     used = [(4 + 2 * k + c, 2 * j + c) for p in range(pixels) for j, k in _slots(p, pairs) for c in (0, 1)]
-    text += [f"vcvt.f32.s32 s{s}, s{s}" for s, _ in used]
+    to_floats = [*(f"vmov {s}, {a}" for s, a in pair), *(f"vcvt.f32.s32 s{s}, s{s}" for s, _ in used)]
+    to_integers = [*(f"vcvtr.s32.f32 s{s}, s{s}" for s, _ in used), *(f"vmov {a}, {s}" for s, a in pair)]
+    text += to_floats
     text += [f"vmul.f32 s{s}, s{s}, {f's{m}' if plain.factors else '{factors}'}" for s, m in used]
-    text += [f"vcvtr.s32.f32 s{s}, s{s}" for s, _ in used]
-    for p in range(pixels):
-        text += [
-            f"vmov {{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}, s{4 + 2 * k}, s{5 + 2 * k}"
-            for j, k in _slots(p, pairs)
-        ]
-    if limits.zero and not limits.flips:
-        text.append(f"mvn {{h0}}, #{~limits.zero}" if limits.zero < 0 else f"mov {{h0}}, #{limits.zero}")
-    for a in range(pixels * channels):
-        text += limits.lines(f"{{a{a}}}", "{h0}")
+    if (residual := plain.residual) and residual.bytes:
+        text += to_integers + _less(residual.bytes, residual.own_zero, pixels * channels) + to_floats
+        text += [f"vmul.f32 s{s}, s{s}, {{own}}" for s, _ in used]
+    if residual:
+        text += _added(pixels, channels, residual, apart, short)
+    text += to_integers
+    text += _limited(limits, pixels * channels)
     text.append("vmov {w0}, {out}")
     for p in reversed(range(pixels)):
         first = p * channels
@@ -111,6 +110,38 @@ def finish(pixels: int, channels: int, plain: Plain, apart: int, short: bool) ->
     return [*text, f"add {{w0}}, {{w0}}, #{channels}", "vmov {out}, {w0}"]
 
 
+def _limited(limits: Limits, count: int) -> list[str]:
+    """Rounded sums to bytes, of which a bit may still have to be turned."""
+    text: list[str] = []
+    if limits.zero and not limits.flips:
+        text.append(f"mvn {{h0}}, #{~limits.zero}" if limits.zero < 0 else f"mov {{h0}}, #{limits.zero}")
+    return text + [line for a in range(count) for line in limits.lines(f"{{a{a}}}", "{h0}")]
+
+
+def _less(limits: Limits, zero: int, count: int) -> list[str]:
+    """Rounded sums to bytes less a zero point."""
+    by = zero + (128 if limits.flips else 0)
+    return _limited(limits, count) + [f"sub {{a{a}}}, {{a{a}}}, #{by}" for a in range(count) if by]
+
+
+def _added(pixels: int, channels: int, residual: Residual, apart: int, short: bool) -> list[str]:
+    """Another tensor's bytes, rescaled, added to sums in FPU registers."""
+    text = ["vmov {w1}, {residual}"]
+    for p in range(pixels):
+        base, offset = "{w1}", p * apart
+        if short and p:
+            text += [f"vmov {{x0}}, {{offset{p}}}", "add {x0}, {w1}, {x0}"]
+            base, offset = "{x0}", 0
+        for j, k in _slots(p, channels // 2):
+            at = offset + 2 * j
+            text += [f"ldrsb {{h0}}, [{base}, #{at}]", f"ldrsb {{h1}}, [{base}, #{at + 1}]"]
+            text += [f"sub {h}, {h}, #{residual.zero}" for h in ("{h0}", "{h1}") if residual.zero]
+            text += ["vmov s10, s11, {h0}, {h1}", "vcvt.f32.s32 s10, s10", "vcvt.f32.s32 s11, s11"]
+            text += ["vmul.f32 s10, s10, {weight}", "vmul.f32 s11, s11, {weight}"]
+            text += [f"vadd.f32 s{4 + 2 * k}, s{4 + 2 * k}, s10", f"vadd.f32 s{5 + 2 * k}, s{5 + 2 * k}, s11"]
+    return [*text, f"add {{w1}}, {{w1}}, #{channels}", "vmov {residual}, {w1}"]
+
+
 def _slots(p: int, pairs: int) -> list[tuple[int, int]]:
     """(pair of channels, pair of FPU registers) of a pixel."""
     return [(j, p * pairs + j) for j in range(pairs)]
@@ -120,7 +151,7 @@ def blocks(
     name: str, pixels: int, channels: int, steps: int, unroll: int, plain: Plain, apart: int, *,
     short: bool = False, direct: bool = False,
 ) -> str:  # fmt: skip
-    """LLVM IR of `void name(weights, stop, begin, end, bias [, factors], out [, offsets of pixels] [, by])`."""
+    """LLVM IR of `void name(weights, stop, begin, end, bias, [factors,] out [, residual, offsets of pixels, by])`."""
     start = [f"ldrd {{a{c}}}, {{a{c + 1}}}, [{{w0}}], #8" for c in range(0, channels, 2)]
     others = [f"mov {{a{p * channels + c}}}, {{a{c}}}" for p in range(1, pixels) for c in range(channels)]
     whole = [
@@ -129,22 +160,26 @@ def blocks(
         "vmov {x0}, {stop}", "cmp {w}, {x0}", "bne 2b",
     ]  # fmt: skip
     integers = [*(f"a{k}" for k in range(pixels * channels)), "w0", "w1", "h0", "h1", "x0", "x1", "x", "w"]
-    moved = FLOATS[:3]
-    fixed = [*FLOATS[3:], *([f"offset{p}" for p in range(1, pixels)] if short else [])]
+    moved = [*FLOATS[:3], *(["residual"] if plain.residual else [])]
+    offsets = [f"offset{p}" for p in range(1, pixels)] if short else []
+    fixed = [*FLOATS[3:], *offsets, *(["weight", "own"] if plain.residual else [])]
     names = {n: f"${k}" for k, n in enumerate([*integers, *moved])}
     ties = len(integers) + len(moved) + 1 + len(moved)
     names |= {n: f"${ties + k}" for k, n in enumerate([*fixed, *(["by"] if direct else [])])}
     text = "\\0A".join(line.format(**names) for line in whole)
-    kinds = "{ " + ", ".join(["i32"] * (len(integers) - 1) + ["ptr"] + ["float"] * 3) + " }"
-    constraints = ["=&r"] * len(integers) + ["=&t"] * 3 + [str(len(integers) - 1)]
-    constraints += [str(len(integers) + k) for k in range(3)] + ["t"] * len(fixed) + ["r"] * direct
+    kinds = "{ " + ", ".join(["i32"] * (len(integers) - 1) + ["ptr"] + ["float"] * len(moved)) + " }"
+    constraints = ["=&r"] * len(integers) + ["=&t"] * len(moved) + [str(len(integers) - 1)]
+    constraints += [str(len(integers) + k) for k in range(len(moved))] + ["t"] * len(fixed) + ["r"] * direct
     constraints += [f"~{{s{k}}}" for k in range(FREE)] + ["~{memory}", "~{cc}"]
     pointers = ["stop", "begin", "end", "bias", *(["factors"] if plain.factors else []), "out"]
+    pointers += ["residual"] if plain.residual else []
     body = [f"  %{p}.i = ptrtoint ptr %{p} to i32\n  %{p}.f = bitcast i32 %{p}.i to float" for p in pointers]
-    offsets = [f"offset{p}" for p in range(1, pixels)] if short else []
     body += [f"  %{p}.f = bitcast i32 %{p} to float" for p in offsets]
     if plain.factors is None:
         body.append(f"  %factors.f = bitcast i32 {plain.factor} to float")
+    if plain.residual:
+        body.append(f"  %weight.f = bitcast i32 {plain.residual.factor} to float")
+        body.append(f"  %own.f = bitcast i32 {plain.residual.own_factor} to float")
     given = ["ptr %w", *(f"float %{n}.f" for n in [*moved, *fixed]), *(["i32 %by"] if direct else [])]
     parameters = [
         "ptr %w",

@@ -18,7 +18,7 @@ from .common import after_anchor, ceil_div, epilogue_fits, input_index
 
 STEP = 4  # products of a pixel and a channel in a step
 PARAMETERS = ("Edgec.Table", "QuantizeLinear", "DequantizeLinear")  # whose other arguments are addressed otherwise
-DSP = frozenset({"DSP"})
+DSP = frozenset({"DSP", "FPU"})  # both: sums are rescaled in f32
 
 
 def operands_fit(problem: Problem, x: Value, w: Value) -> Literal[True] | str:

@@ -45,8 +45,8 @@ class Conv(Windows):
         self.steps = steps_of(w)
         self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
         self.words = ceil_div(w.channels_in, STEP)  # of a pixel of the input
-        near = self.short or (tile.pixels - 1) * self.out_pixel <= MOST
-        self.plain = plain_rescale(problem) if near and w.channels_out % tile.channels == 0 else None
+        near = self.short or (tile.pixels - 1) * self.out_pixel < MOST
+        self.plain = plain_rescale(problem, True) if near and w.channels_out % tile.channels == 0 else None
         self.strided = self.tile.pixels * PAIR  # words from a step of a pixel to its next
 
     def emit(self, symbol: str) -> Emitted:
@@ -168,10 +168,14 @@ class Conv(Windows):
             if self.short
             else []
         )
+        residual, more = self.plain.residual, []
+        if residual:
+            added, bind = tir.flat(frame.places[residual.value].buffer)
+            more = [at(added, pixel * self.out_pixel)]
         flat = [tir.flat(frame.places[v].buffer) for v in (self.bias, self.plain.factors) if v]
-        return tir.seq(declared, [d for _, d in flat], called(
+        return tir.seq(declared, [d for _, d in flat], bind if residual else None, called(
             "m_blocks", at(data, 0), at(data, size), at(scratch, 0), at(scratch, self.steps * self.strided),
-            *(at(b, 0) for b, _ in flat), at(out, pixel * self.out_pixel), *offsets,
+            *(at(b, 0) for b, _ in flat), at(out, pixel * self.out_pixel), *more, *offsets,
         ))  # fmt: skip
 
     def first(self, frame: Frame, channel: Expr) -> Expr:

@@ -16,7 +16,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, input_index, layouts_in
 from .conv_shape import Axis, Window, conv_window, geometry
-from .m_bytes import Tile, activations, after, fits, operands_fit, result_layout
+from .m_bytes import DSP, Tile, activations, after, fits, operands_fit, result_layout
 from .m_depthwise_rows import lines_of
 
 DENSE, DEPTHWISE, MATMUL = "conv_int8_thumb", "depthwise_int8_thumb", "matmul_int8_thumb"
@@ -25,7 +25,7 @@ CALL = 120.0  # instructions of rescaling without an FPU
 
 
 def _without_dsp(problem: Problem) -> Literal[True] | str:
-    return "is for cores without the DSP extension" if "DSP" in problem.target.cpu.isa else True
+    return "is for cores without the DSP extension or an FPU" if problem.target.cpu.isa >= DSP else True
 
 
 def match_dense(problem: Problem) -> Literal[True] | str:

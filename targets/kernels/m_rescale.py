@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from edgec.compiler.ir import Value
+from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import const_array, full_attrs, is_const
 from edgec.compiler.registry import Problem
 
@@ -40,32 +40,85 @@ class Limits:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """Bytes of the result's shape that are added: less `zero`, times a number whose bits are `factor`.
+
+    `bytes`: the sums were rescaled to bytes before, with limits of their own; those are taken less `own_zero`, times
+    `own_factor`.
+    """
+
+    value: Value
+    zero: int
+    factor: int
+    bytes: Limits | None = None
+    own_zero: int = 0
+    own_factor: int = 0
+
+
+@dataclass(frozen=True)
 class Plain:
     """A Rescale to i8 that is all that follows: multipliers are a body input, one for each channel, or one number."""
 
     factors: Value | None
     factor: int  # bits of the number
     limits: Limits
+    residual: Residual | None = None
 
 
-def plain_rescale(problem: Problem) -> Plain | None:
-    """What follows the anchor, where that is such a Rescale."""
+def plain_rescale(problem: Problem, residuals: bool = False) -> Plain | None:
+    """What follows the anchor, where that is such a Rescale; with `residuals` it may add another tensor."""
     anchor, node = problem.anchor, problem.body.outputs[0].node
-    if node.op != "Edgec.Rescale" or len(node.args) != 2 or node.args[0].node is not anchor:
+    if node.op != "Edgec.Rescale":
         return None
     attrs: Any = full_attrs(node)
+    count = len(node.args) // 2
+    terms = list(zip(node.args[:count], node.args[count:], attrs["zeros"], strict=True))
+    own = next((t for t in terms if anchor in (t[0].node, *(a.node for a in t[0].node.args))), None)
+    if own is None or attrs["to"] != "i8" or count > (2 if residuals else 1):
+        return None
+    others = [t for t in terms if t is not own]
+    added = _residual(problem, *others[0]) if others else None
+    if added and own[0].node is not anchor:
+        added, own = _in_bytes(anchor, added, own)
+    if own[0].node is not anchor or own[2]:
+        return None
+    bias = anchor.args[2] if len(anchor.args) > 2 else None
     shape, product = anchor.types[0].shape, "MatMul" in anchor.op
     channels = shape[-1 if product else 1]
-    bias = anchor.args[2] if len(anchor.args) > 2 else None
-    if attrs["to"] != "i8" or attrs["zeros"] != (0,) or bias is None or bias.shape != (channels,):
+    if (others and not added) or bias is None or bias.shape != (channels,) or input_index(problem.body, bias) < 0:
         return None
-    limits, factors = Limits(attrs["zero"], attrs["low"], attrs["high"]), node.args[1]
-    if input_index(problem.body, bias) < 0:
-        return None
-    if is_const(factors) and const_array(factors).size == 1:
-        return Plain(None, int(const_array(factors).reshape(1).view("int32")[0]), limits)
+    limits, factors = Limits(attrs["zero"], attrs["low"], attrs["high"]), own[1]
+    if (number := _number(factors)) is not None:
+        return Plain(None, number, limits, added)
     whole = (channels,) if product else (channels, *(1,) * (len(shape) - 2))
     here = factors.shape if not product else factors.shape[-1:]
     if input_index(problem.body, factors) < 0 or channels == 1 or here != whole or factors.type.size != channels:
         return None
-    return Plain(factors, 0, limits)
+    return Plain(factors, 0, limits, added)
+
+
+def _number(value: Value) -> int | None:
+    """The bits of a constant of one element."""
+    if not is_const(value) or const_array(value).size != 1:
+        return None
+    return int(const_array(value).reshape(1).view("int32")[0])
+
+
+def _residual(problem: Problem, value: Value, factors: Value, zero: int) -> Residual | None:
+    whole = value.type.dtype == "i8" and value.shape == problem.anchor.types[0].shape
+    number = _number(factors)
+    return Residual(value, zero, number) if whole and number is not None and value in problem.body.inputs else None
+
+
+_Term = tuple[Value, Value, int]  # what is rescaled, its multiplier, its zero point
+
+
+def _in_bytes(anchor: Node, added: Residual, own: _Term) -> tuple[Residual | None, _Term]:
+    """Where the anchor's bytes are added, not its sums: how they are made, and what of them is added."""
+    node, number = own[0].node, _number(own[1])
+    attrs: Any = full_attrs(node) if node.op == "Edgec.Rescale" else {}
+    if not attrs or number is None or len(node.args) != 2 or attrs["to"] != "i8":
+        return None, own
+    limits = Limits(attrs["zero"], attrs["low"], attrs["high"])
+    whole = replace(added, bytes=limits, own_zero=own[2], own_factor=number)
+    return whole, (node.args[0], node.args[1], attrs["zeros"][0])

@@ -36,6 +36,15 @@ def conv(
 
     def body(a: Value, b: Value, bias: Value, m: Value, *more: Value) -> Value:
         sums = build("Edgec.ConvInteger", a, b, bias, zero=zero, **attrs)
+        if then == "add to it":
+            two = const(np.float32(0.31))
+            return build("Edgec.Rescale", more[0], sums, two, m, zeros=(5, 0), to="i8", zero=9, low=-100, high=90)
+        if then == "add bytes":
+            y = build("Edgec.Rescale", sums, m, zeros=(0,), to="i8", zero=limits[0], low=limits[1], high=limits[2])
+            numbers = const(np.float32(0.83)), const(np.float32(0.31))
+            return build(
+                "Edgec.Rescale", y, more[0], *numbers, zeros=(limits[0], 5), to="i8", zero=-128, low=-128, high=127
+            )
         if then == "add":
             return build("Edgec.Rescale", sums, more[0], m, more[1], zeros=(0, 5), to="i8", zero=9, low=-100, high=90)
         factor = const(np.float32(0.0021)) if then == "one" else m
@@ -46,9 +55,9 @@ def conv(
 
     rank = x.count(",") + 1
     kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", f"f32[{outputs}{', 1' * (rank - 2)}]"]
-    if then == "add":
+    if then.startswith("add"):
         sums = chain(kinds[:3], lambda *v: build("Edgec.ConvInteger", *v, **attrs), (), CORES[core]).body.outputs[0]
-        kinds += [f"i8{list(sums.shape)}", "f32[1]"]
+        kinds += [f"i8{list(sums.shape)}", "f32[1]"][: 2 if then == "add" else 1]
     return chain(kinds + ["i8[256]"] * (then == "table"), body, (), CORES[core])
 
 
@@ -109,6 +118,11 @@ DENSE: dict[str, dict[str, Any]] = {
     "dilated rows": {"x": "1, 8, 11, 7", "w": "4, 8, 3, 3", "pads": (2, 1, 2, 1), "dilations": (2, 1), "zero": -3},
     "one axis": {"x": "1, 20, 50", "w": "40, 20, 9", "pads": (4, 4), "strides": (2,)},
     "one axis, one channel": {"x": "1, 1, 50", "w": "6, 1, 9", "pads": (4, 4), "strides": (2,)},
+    "residual times a number": {"x": "1, 16, 8, 8", "w": "6, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add to it"},
+    "residual, whole tiles": {"x": "2, 8, 6, 6", "w": "8, 8, 1, 1", "then": "add to it"},
+    "residual of one pixel": {"x": "2, 8, 3, 3", "w": "8, 8, 3, 3", "then": "add to it"},
+    "residual of bytes": {"x": "1, 16, 8, 8", "w": "6, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add bytes"},
+    "residual of bytes, 128": {"x": "1, 8, 6, 6", "w": "8, 8, 1, 1", "then": "add bytes", "limits": (-128, -128, 127)},
     "residual": {"x": "1, 16, 8, 8", "w": "32, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add"},
     "residual, column": {"x": "1, 7, 9, 1", "w": "6, 7, 5, 2", "pads": (0, 0, 1, 1), "strides": (2, 2), "then": "add"},
     "table": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "table"},
@@ -232,6 +246,17 @@ def test_rows_for_cortex_m_win_where_they_fit() -> None:
     assert choices(real(DENSE["padded"]))[0].row == "conv_f32_cortex"
 
 
+@pytest.mark.parametrize("form", ["thumbv7m-none-eabi cortex-m3", "thumbv7em-none-eabi cortex-m4"])
+@pytest.mark.parametrize("case", ["padded", "residual", "one channel"])
+def test_cores_between_the_two_take_what_needs_less(case: str, form: str, tmp_path: Path) -> None:
+    """A Cortex-M3 has no DSP extension, a Cortex-M4 may have no FPU."""
+    problem = conv("thumb", **DENSE[case])
+    triple, mcpu = form.split()
+    isa = frozenset({"DSP"} if mcpu == "cortex-m4" else ())
+    cpu = replace(problem.target.cpu, mcpu=mcpu, isa=isa, mattr=("+soft-float",) if isa else ())
+    same_bits(replace(problem, target=replace(problem.target, triple=triple, cpu=cpu)), "conv_int8_thumb", tmp_path)
+
+
 def test_lines_run_along_the_longer_axis() -> None:
     from edgec.targets.kernels.conv_shape import geometry
 
@@ -244,7 +269,7 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     groups = conv("dsp", "1, 8, 5, 5", "8, 4, 1, 1", group=2)
     assert ROWS["conv_int8_dsp"].accepts(groups) == "has groups"
     assert ROWS["depthwise_int8_dsp"].accepts(groups) == "is not depthwise"
-    assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension"
-    assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP"
+    assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension or an FPU"
+    assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP, FPU"
     odd = product("dsp", "1", 7, 4)
     assert ROWS["matmul_int8_dsp"].accepts(odd) == "needs weights with zero point 0 and a multiple of 4 products"
