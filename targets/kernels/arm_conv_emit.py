@@ -9,9 +9,8 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, LANES, Method, row_blocks, tasks
+from .arm_bytes import LANES, Method, row_blocks, tasks
 from .arm_dots import Dots
-from .arm_narrow import narrows, store_block
 from .arm_tail import dense, short, store
 from .arm_tiles import Part, Tiles
 from .common import ceil_div
@@ -25,7 +24,7 @@ class Sums(Tiles):
 
     def __init__(self, method: Method, problem: Problem, choice: Choice, w: Window) -> None:
         super().__init__(method, problem, choice, w)
-        self.short, self.narrows = short(problem), narrows(problem)
+        self.short = short(problem)
 
     def emit(self, symbol: str) -> Emitted:
         return emit_kernel(
@@ -109,21 +108,9 @@ class Sums(Tiles):
         reduce = tir.loop(high - low, line, "kh", start=low)
         return tir.seq(dots.alloc, dots.start(part.start()), reduce, self.finish(part, dots, row, columns))
 
-    def blocks_of(self, part: Part, dots: Dots, p: int, row: Expr, column: Expr | int) -> Stmt:
-        """Store the results of pixel `p`, in whole blocks of channels."""
-        spatial = (part.image, row, tir.expr(column)) if len(self.anchor.shape) == 4 else (part.image, tir.expr(column))
-        parts: list[Stmt] = []
-        for v in range(0, part.vectors, BLOCK // LANES):
-            sums = [dots.total(p, v + k) for k in range(BLOCK // LANES)]
-            first = part.tile * self.plan.channels + v * LANES
-            parts += store_block(part.frame, self.anchor, self.problem.target.cpu, sums, first, spatial)
-        return tir.seq(parts)
-
     def finish(self, part: Part, dots: Dots, row: Expr, columns: list[Expr | int]) -> Stmt:
         """Store a tile, pixel by pixel: long code stands once, in a loop over sums in memory."""
         wide = part.vectors * LANES
-        if self.narrows and part.channels % BLOCK == 0:
-            return tir.seq([self.blocks_of(part, dots, p, row, column) for p, column in enumerate(columns)])
 
         def kept(stage: Buffer, p: int, at: int) -> list[Stmt]:
             return [put(stage, dots.total(p, v), LANES, at + v * LANES) for v in range(part.vectors)]

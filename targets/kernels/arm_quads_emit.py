@@ -15,7 +15,6 @@ from edgec.targets.tir import Expr, Stmt
 
 from .arm_bytes import BLOCK, LANES
 from .arm_dots import dot, splat
-from .arm_narrow import narrows, store_block
 from .arm_quads_rows import groups
 from .arm_tail import store
 from .common_emit import Frame, put, vector
@@ -29,7 +28,6 @@ class Quads(Dots):
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
         super().__init__(problem, choice, w, QUADS.taps, 1)
         self.groups = groups(w)
-        self.narrows = narrows(problem)
         self.operands = []  # what follows reads them where they lie
 
     def repeated(self, lanes: int) -> Expr:
@@ -48,18 +46,6 @@ class Quads(Dots):
     def finish(self, frame: Frame, g: Group, sums: list[Expr], row: Any, column: Any) -> Stmt:
         whole, rest = divmod(self.w.channels_out, BLOCK)
         last = isinstance(g.block, tirx.IntImm) and int(g.block) == whole
-        if self.narrows and not last:
-            spatial = (g.image, row, column) if len(self.anchor.shape) == 4 else (g.image, column)
-            return tir.seq(
-                store_block(
-                    frame,
-                    self.anchor,
-                    self.problem.target.cpu,
-                    sums,
-                    g.block * BLOCK,
-                    tuple(tir.expr(at) for at in spatial),
-                )
-            )
         stage, alloc = tir.local((BLOCK,), "int32", "stage")
         copy = [put(stage, x, LANES, LANES * k) for k, x in enumerate(sums)]
         place = (row, column) if len(self.anchor.shape) == 4 else (column,)

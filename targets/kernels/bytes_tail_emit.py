@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import Any
 
@@ -58,12 +58,9 @@ class Tail:
     def computed(self, value: Value) -> Expr:
         node = value.node
         if node.op == "Edgec.Table":
-            return self.looked(*node.args)
+            x, table = node.args
+            return looked_up(self.cpu, self.result(x), self.table(table), x.type.dtype == "i8")
         return self.rescaled(node) if node.op == "Edgec.Rescale" else self.bytes_at(value)
-
-    def looked(self, value: Value, table: Value) -> Expr:
-        """The elements of a table at the bytes of a value."""
-        return looked_up(self.cpu, self.result(value), self.table(table), value.type.dtype == "i8")
 
     def wide(self, value: Value, zero: int) -> Words:
         """value - zero in 32 bits."""
@@ -89,17 +86,13 @@ class Tail:
             parts.append([w * self.multiplier(multiplier, k) for k, w in enumerate(words)])
         many = count > 1
         kind = f"float32x{self.lanes}"
-        totals = []
+        top = tir.broadcast(tir.lit(attrs["high"] - attrs["zero"], "float32"), self.lanes)
+        rounded = []
         for k in range(4):
             terms = [fence(p[k], kind) if many else p[k] for p in parts]
-            totals.append(self.named(reduce(lambda a, b: a + b, terms)))
-        return self.bytes_of(totals, attrs)
-
-    def bytes_of(self, totals: Sequence[Expr], attrs: Any) -> Expr:
-        """Four vectors of floats as bytes, by the attributes of a rescaling."""
-        top = tir.broadcast(tir.lit(attrs["high"] - attrs["zero"], "float32"), self.lanes)
-        rounded = [self.named(nearest(tirx.min(total, top))) for total in totals]
-        x = pack(rounded, attrs["to"], attrs["zero"])
+            total = self.named(reduce(lambda a, b: a + b, terms))
+            rounded.append(nearest(tirx.min(total, top)))
+        x = pack([self.named(r) for r in rounded], attrs["to"], attrs["zero"])
         low = attrs["low"]
         if low == limits(attrs["to"])[0]:
             return x
