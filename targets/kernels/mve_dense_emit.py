@@ -79,7 +79,8 @@ class Dense:
         return tir.loop(self.w.channels_out + self.frame.zero, channel, "c")
 
     def tile(self, t: Expr, total: int) -> Stmt:
-        """Some pixels. Those of the last tile that would lie beyond the end are the last one again."""
+        """Some pixels. Where the last tile has fewer, products are those of the last pixel again, and are left alone: a
+        result may be written over what it is added to, and must be made once."""
 
         def number(p: Expr | int) -> Expr:
             at = t * self.pixels + p
@@ -95,19 +96,23 @@ class Dense:
                 sources.append((self.data, base))
             else:
                 sources.append((self.patch.room, tir.i32(p * room)))
+        left = total - t * self.pixels
+        count, bind = tir.let(tirx.min(left, self.pixels), "count") if total % self.pixels else (self.pixels, None)
+        binds.append(bind)
         if not self.reach.direct:
-            binds.append(self.each_pixel(lambda p: self.patch.copy(*self.position(number(p)), p * room)))
+            binds.append(
+                self.each_pixel(count, lambda p: self.patch.copy(*self.position(t * self.pixels + p), p * room))
+            )
         first, done = 0, []
         sizes = chunks(self.reach.vectors, self.pixels)
         for size in sizes:
             done.append(self.chunk(sources, first, size, first == 0))
             first += size
-        return tir.seq(binds, done, self.each_pixel(lambda p: self.finish(p, number(p))))
+        return tir.seq(binds, done, self.each_pixel(count, lambda p: self.finish(p, t * self.pixels + p)))
 
-    def each_pixel(self, make: Callable[[Expr], Stmt]) -> Stmt:
+    def each_pixel(self, count: Expr | int, make: Callable[[Expr], Stmt]) -> Stmt:
         """A loop that stays one: the code of a tile's pixels stands once."""
-        count = self.pixels + self.frame.zero if self.pixels > 1 else 1
-        return tir.loop(count, make, "p")
+        return tir.loop(count + self.frame.zero if self.pixels > 1 else 1, make, "p")
 
     def position(self, number: Expr) -> tuple[Expr, Expr, Expr]:
         """Image, row and column of an output pixel."""

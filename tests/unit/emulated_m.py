@@ -66,6 +66,7 @@ static void go(void) {
             at += room + 128;
         }
         for (int i = 0; i < OUT; i++) host3(6, (uintptr_t)in, (uintptr_t)args[i], sizes[i]);
+        if (OVER >= 0) args[OUT] = args[OVER];
         __asm__ volatile("dsb" ::: "memory");
         REG(0xE000ED94) = 1;
         __asm__ volatile("dsb\n isb" ::: "memory");
@@ -104,8 +105,11 @@ def needs_emulator() -> tuple[str, str]:
     return compiler, emulator
 
 
-def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Path) -> Any:
-    """The kernel's only output, which must not depend on where its buffers lie. They begin on multiples of 4 bytes."""
+def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Path, over: int = -1) -> Any:
+    """The kernel's only output, which must not depend on where its buffers lie. They begin on multiples of 4 bytes.
+
+    `over`: an input that the output is written over.
+    """
     from edgec.targets import tir
     from edgec.targets.codegen_llvm import object_bytes
 
@@ -120,7 +124,7 @@ def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Pat
     sizes = [a.nbytes for a in packed] + [blank.nbytes] + [choice.scratch_bytes] * bool(choice.scratch_bytes)
     texts = {
         "SIZES": ", ".join(map(str, sizes)), "COUNT": str(len(sizes)), "OUT": str(len(packed)),
-        "HALF": str(made.tasks // 2), "TASKS": str(made.tasks),
+        "HALF": str(made.tasks // 2), "TASKS": str(made.tasks), "OVER": str(over),
     }  # fmt: skip
     source = DRIVER
     for key, text in texts.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,22 @@ def test_a_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("shape", [("1", 640, 128, 0), ("1", 64, 12, 5), ("5", 17, 10, -128), ("2, 3", 3, 1, 127)])
 def test_a_product_gives_the_bits(shape: tuple[str, int, int, int], tmp_path: Path) -> None:
     same_bits(product(*shape), "matmul_int8_mve", tmp_path)
+
+
+@pytest.mark.parametrize("w", ["16, 16, 1, 1", "16, 1, 3, 3"])
+def test_a_residual_may_be_written_over(w: str, tmp_path: Path) -> None:
+    """Pixels are no multiple of any tile's: the last tile must not add to a pixel twice."""
+    depthwise = {"group": 16, "pads": (1, 1, 1, 1)} if ", 3" in w else {}
+    problem = conv("1, 16, 7, 7", w, then="add", **depthwise)
+    row = "depthwise_int8_mve" if depthwise else "conv_int8_mve"
+    residual = 4
+    arrays = numbers([v.type for v in problem.body.inputs])
+    want = run(problem.body, arrays)[0]
+    for columns in (1, 2, 3, 4, 5):
+        choice = replace(ROWS[row].choices(problem)[0], config=(("mt", columns), ("taps", 3 if columns < 5 else 1)))
+        room = 4096  # for any of them
+        got = emulate(problem, replace(choice, scratch_bytes=room), arrays, tmp_path, residual)
+        np.testing.assert_array_equal(got, want, str(choice))
 
 
 def test_rows_say_why_they_refuse() -> None:
