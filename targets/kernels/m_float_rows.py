@@ -20,7 +20,7 @@ from .m_plain_rows import ring_of
 
 CONV, MATMUL, DEPTHWISE = "conv_f32_cortex", "matmul_f32_cortex", "depthwise_f32_cortex"
 SIZE = 4  # pixels and channels of a tile
-SCRATCH = 16384  # bytes of windows, at most, where more than one pixel is computed
+SCRATCH = 8192  # bytes of windows, at most, where more than one pixel is computed
 
 
 def operands_fit(problem: Problem) -> Literal[True] | str:
