@@ -27,6 +27,8 @@ def operands_fit(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     if not problem.target.triple.startswith("thumb") or not problem.target.cpu.fpu:
         return "is for Cortex-M with an FPU"
+    if problem.target.cpu.lanes(32) > 1:
+        return "is for cores without vectors"
     if not f32(*(v.type for v in node.args), node.types[0]):
         return "computes f32"
     if any(input_index(problem.body, v) < 0 for v in node.args[:2]):

@@ -132,6 +132,8 @@ def test_rows_say_why_they_refuse() -> None:
 def test_rows_for_helium_are_chosen() -> None:
     assert choices(conv(**DENSE["pointwise"]))[0].row == "conv_int8_mve"
     assert choices(product("1", 640, 128))[0].row == "matmul_int8_mve"
+    real = chain(["f32[1, 640]", "f32[640, 128]"], lambda a, b: build("MatMul", a, b), (), WHERE)
+    assert choices(real)[0].row == "matmul_f32_packed"
 
 
 DEPTHWISE: dict[str, dict[str, Any]] = {
