@@ -281,6 +281,39 @@ def test_a_product_is_added_in_place(shape: tuple[int, int, int], tmp_path: Path
         same_bits(replace(made, constants=frozenset({1, 2, 3})), f"matmul_int8_{core}", tmp_path, 4)
 
 
+def small(problem: Problem) -> Problem:
+    """The same where code is to be small."""
+    return replace(problem, target=replace(problem.target, small=True))
+
+
+SMALL = [
+    "pointwise", "channels left over", "padded", "first layer", "one channel, tall", "two channels", "dilated rows",
+    "one axis", "residual times a number", "residual of bytes", "table",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("case", SMALL)
+def test_a_small_convolution_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
+    same_bits(small(conv(core, **DENSE[case])), f"conv_int8_{core}", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["3x3, even", "strided", "residual"])
+def test_a_small_depthwise_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(small(conv("dsp", **DEPTHWISE[case])), "depthwise_int8_dsp", tmp_path)
+    close(small(real(DEPTHWISE[case])), "depthwise_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["one row", "rows", "rows, columns left over"])
+def test_a_small_product_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(small(product("dsp", **PRODUCTS[case])), "matmul_int8_dsp", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["padded", "pointwise", "residual"])
+def test_a_small_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
+    close(small(real(DENSE[case])), "conv_f32_cortex", tmp_path)
+
+
 def test_rows_for_cortex_m_win_where_they_fit() -> None:
     """Against generic kernels, whose addresses cost more than their products."""
     for core in CORES:
