@@ -14,6 +14,7 @@ from .common_emit import F32, Frame, vector
 from .conv_emit import SHORT
 from .conv_planes import Planes, Spot
 from .conv_shape import Window, conv_operands
+from .depthwise_rows import unrolls
 
 
 class Depthwise(Planes):
@@ -21,6 +22,7 @@ class Depthwise(Planes):
         x, weight, self.bias = conv_operands(problem.anchor)
         self.weight = in_memory(problem, weight)
         super().__init__(problem, choice, w, x)
+        self.unrolls = unrolls(w, problem.target.microcontroller)
 
     def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: int) -> Expr | None:
         spatial = (kh, kw) if self.rank == 4 else (kw,)

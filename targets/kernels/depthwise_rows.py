@@ -44,9 +44,9 @@ def match(problem: Problem) -> Literal[True] | str:
     return epilogue_fits(problem)
 
 
-def unrolls(w: Window, small: bool = False) -> bool:
-    """Whether the rows of a window have code of their own."""
-    return w.taps <= UNROLLED_TAPS and not small
+def unrolls(w: Window, microcontroller: bool = False) -> bool:
+    """Whether the rows of a window, and edges of images above and below, have code of their own."""
+    return w.taps <= UNROLLED_TAPS and not microcontroller
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
@@ -59,7 +59,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     most = cpu.vector_registers // 2 - 1
     found, small = [], problem.target.small
     for columns in least_code(w, most) if small else even_tiles(w, most):
-        several = unrolls(w, small) and 2 * columns <= most
+        several = unrolls(w, problem.target.microcontroller) and 2 * columns <= most
         for rows in sorted({1, min(2, w.height.out)}) if several else (1,):
             us = cost(w, cpu, rows, columns, after)
             parts, us = banded(w, lanes, rows, us, problem.threads)

@@ -129,6 +129,31 @@ def test_small_code_gives_the_bits(row: str, case: str, tmp_path: Path) -> None:
     same_bits(replace(problem, target=replace(problem.target, small=True)), f"{row}_int8_mve", tmp_path)
 
 
+REAL: dict[str, tuple[str, str, str, dict[str, Any]]] = {
+    "3x3 depthwise": ("conv_f32_depthwise", "1, 6, 7, 5", "6, 1, 3, 3", {"pads": (1, 1, 1, 1), "group": 6}),
+    "strided depthwise": ("conv_f32_depthwise", "2, 4, 6, 9", "4, 1, 3, 3", {"strides": (2, 2), "group": 4}),
+    "3x3": ("conv_f32_tile", "1, 3, 9, 7", "10, 3, 3, 3", {"pads": (0, 1, 1, 1), "strides": (2, 2)}),
+    "pointwise": ("conv_f32_pointwise", "1, 8, 5, 7", "20, 8, 1, 1", {}),
+}
+
+
+@pytest.mark.parametrize("small", [False, True])
+@pytest.mark.parametrize("case", REAL)
+def test_convolutions_of_f32_are_close(case: str, small: bool, tmp_path: Path) -> None:
+    """Their edges have less code there than on larger cores, and less still where code is to be small."""
+    row, x, w, attrs = REAL[case]
+    kinds = [f"f32[{x}]", f"f32[{w}]", f"f32[{int(w.partition(',')[0])}]"]
+    problem = chain(kinds, lambda *v: build("Relu", build("Conv", *v, **attrs)), (), WHERE)
+    problem = replace(problem, target=replace(problem.target, small=small))
+    assert ROWS[row].accepts(problem) is True
+    rng = np.random.default_rng(1)
+    arrays = [rng.standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
+    want = run(problem.body, arrays)[0]
+    for choice in ROWS[row].choices(problem)[:2]:
+        got = emulate(problem, choice, arrays, tmp_path)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max(), err_msg=str(choice))
+
+
 def test_rows_say_why_they_refuse() -> None:
     dense = {"x": "1, 16, 8, 8", "w": "16, 16, 3, 3"}
     assert ROWS["conv_int8_mve"].accepts(conv(**dense, where="cortex-m4")) == "needs MVE"
