@@ -27,7 +27,7 @@ from .plugins import load_plugins
 from .program import Program, chained
 from .quantize.settings import Score, quantizing, wanted
 from .session import Session
-from .target import Target, find_target, with_archs, with_memory
+from .target import Target, find_target, with_aim, with_archs, with_memory
 from .tunings import Tunings, default_path
 from .unfit import soft_floats
 from .units import Limit
@@ -70,6 +70,7 @@ def compile_model(
     max_flash: Limit = None,
     max_ram: Limit = None,
     memory: str | Path | None = None,
+    optimize: str | None = None,
     self_test: bool | str | Path = False,
     progress: Progress | None = None,
     session: Session | None = None,
@@ -81,6 +82,7 @@ def compile_model(
     tell = progress or _silent
     chosen = with_archs(target if isinstance(target, Target) else find_target(target), arch)
     chosen = with_memory(chosen, memory)
+    chosen = with_aim(chosen, optimize) if optimize is not None else chosen
     if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
         raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
     if chosen.gpu and threads > 1:

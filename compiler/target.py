@@ -121,6 +121,7 @@ class Target:
     stack_bytes: int = 0
     pipeline: str = "canonicalize, fold, integers, attention, phases, channels, fuse, layout, plan"
     memory: tuple[Region, ...] = ()  # regions that models may use; none: not known
+    small: bool = False  # kernels are made small rather than fast
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits
 
     @property
@@ -252,6 +253,18 @@ def with_memory(target: Target, path: str | Path | None) -> Target:
     if target.gpu or target.levels:
         raise EdgecError(f"memory: {target.name} has no regions to choose from; they are for one CPU, cortex-m4 ...")
     return dataclasses.replace(target, memory=read_regions(path))
+
+
+AIMS = ("speed", "size")
+
+
+def with_aim(target: Target, optimize: str) -> Target:
+    """A target whose kernels are made fast (`speed`) or small (`size`); small ones there are for Cortex-M alone."""
+    if optimize not in AIMS:
+        raise EdgecError(f"optimize: {optimize!r} is unknown{nearest(optimize, AIMS)}")
+    if optimize == "size" and not target.microcontroller:
+        raise EdgecError(f"optimize: {target.name} has no kernels made for size; they are for Cortex-M")
+    return dataclasses.replace(target, small=optimize == "size")
 
 
 ARCHS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121", "emulated")

@@ -65,6 +65,7 @@ def compile(
     max_flash: str | float | None = None,
     max_ram: str | float | None = None,
     memory: str | Path | None = None,
+    optimize: str | None = None,
     self_test: bool | str | Path = False,
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Bundle:
@@ -91,6 +92,7 @@ def compile(
     max_latency, max_flash, max_ram  what the bundle may take: modelled time ("20ms", or seconds), weights and code
               ("900K", or bytes), arena; a larger one is not written
     memory    file of the board's memory regions, [[memory]] tables in TOML, in place of the target's own
+    optimize  speed (default) or size: kernels are as fast as they can be, or on a Cortex-M as small
     self_test  True, or a .npz file of inputs: the library also holds what the steps compute with them, for ec_selftest
     progress  called with (stage, done, total) as work goes on
 
@@ -103,7 +105,7 @@ def compile(
         weights=weights, precision=precision, arch=arch, tune=tune, tune_db=tune_db, quantize=quantize,
         calib=calib, calib_prep=calib_prep,
         max_drop=max_drop, score=score, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
-        memory=memory, self_test=self_test, progress=progress,
+        memory=memory, optimize=optimize, self_test=self_test, progress=progress,
     )  # fmt: skip
 
 

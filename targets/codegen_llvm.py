@@ -51,6 +51,7 @@ _LOWER = [
 
 # For Thumb: a loop of a few turns, how many LLVM cannot know, is not written out for each count.
 _THUMB = ["-unroll-max-upperbound:uint=0"]
+_SMALL = ["-unroll-threshold-default:uint=0"]  # no loop is written out, where code is to be small
 
 
 def tvm_target(target: Target) -> Any:
@@ -62,6 +63,8 @@ def tvm_target(target: Target) -> Any:
         spec["vector-width"] = target.cpu.vector_bits  # where LLVM knows of no vectors it warns
     if target.triple.startswith("thumb"):
         spec["cl-opt"] = _THUMB
+    if target.small:
+        spec |= {"opt-level": 1, "cl-opt": [*spec.get("cl-opt", []), *_SMALL]}
     if target.float_abi:
         spec["mfloat-abi"] = target.float_abi
     return TvmTarget(spec)

@@ -77,6 +77,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_budget_options(parser)
     add_memory_option(parser)
+    parser.add_argument(
+        "--optimize", metavar="speed|size", help="what kernels are made for (default: speed; size: on Cortex-M)"
+    )
     parser.add_argument("--json", action="store_true", help="print what was compiled as JSON")
 
 
@@ -122,6 +125,7 @@ def _compile(args: argparse.Namespace) -> Bundle:
             max_ram=args.max_ram,
             self_test=args.self_test,
             memory=args.memory,
+            optimize=args.optimize,
             progress=progress,
         )
 

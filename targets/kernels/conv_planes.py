@@ -57,7 +57,7 @@ class Planes:
         self.rank = len(problem.anchor.types[0].shape)
         self.blocks, self.bands = ceil_div(w.channels_out, self.lanes), choice.get("hb")
         self.staged: StagedRow | None = None
-        self.unrolls = w.taps <= UNROLLED_TAPS
+        self.unrolls = w.taps <= UNROLLED_TAPS and not problem.target.small
         # LLVM mixes tiles that follow each other, and runs out of registers: a loop of one turn keeps them apart.
         self.by_lane = by_lane(problem.target.cpu)
 

@@ -44,8 +44,9 @@ def match(problem: Problem) -> Literal[True] | str:
     return epilogue_fits(problem)
 
 
-def unrolls(w: Window) -> bool:
-    return w.taps <= UNROLLED_TAPS
+def unrolls(w: Window, small: bool = False) -> bool:
+    """Whether the rows of a window have code of their own."""
+    return w.taps <= UNROLLED_TAPS and not small
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
@@ -56,17 +57,27 @@ def choices(problem: Problem) -> Sequence[Choice]:
     packed = f"{'OIHW' if rank == 4 else 'OIW'}{lanes}o"
     after = operations(problem) + (STAGED if heavy(problem) else 0.0)
     most = cpu.vector_registers // 2 - 1
-    found = []
-    for columns in dict.fromkeys(
-        ceil_div(w.width.out, parts) for parts in range(ceil_div(w.width.out, most), ceil_div(w.width.out, most) + 3)
-    ):
-        for rows in sorted({1, min(2, w.height.out)}) if unrolls(w) and 2 * columns <= most else (1,):
+    found, small = [], problem.target.small
+    for columns in least_code(w, most) if small else even_tiles(w, most):
+        several = unrolls(w, small) and 2 * columns <= most
+        for rows in sorted({1, min(2, w.height.out)}) if several else (1,):
             us = cost(w, cpu, rows, columns, after)
             parts, us = banded(w, lanes, rows, us, problem.threads)
             layouts = layouts_in(problem, {x: blocked, in_memory(problem, weight): packed}, blocked)
             config = (("mt", columns), ("rt", rows), ("hb", parts))
             found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, rows)))
     return sorted(found, key=lambda c: c.cost_us)[:3]
+
+
+def even_tiles(w: Window, most: int) -> list[int]:
+    """Columns of tiles that cut a row into nearly equal parts."""
+    least = ceil_div(w.width.out, most)
+    return list(dict.fromkeys(ceil_div(w.width.out, parts) for parts in range(least, least + 3)))
+
+
+def least_code(w: Window, most: int) -> list[int]:
+    """The columns of the tiles that are written out in the fewest columns, edges included; of equals the most."""
+    return [min(range(most, 0, -1), key=lambda n: sum(s.length for s in segments(w.width, n)))]
 
 
 def banded(w: Window, lanes: int, rows: int, us: float, threads: int) -> tuple[int, float]:

@@ -16,7 +16,7 @@ from ..conversions import held, narrow
 from ..tir import Expr, Index, Stmt
 from .generic_breaks import boxes, breaks
 from .generic_choice import vector_lanes
-from .generic_fold import Fold, Prior, Stage
+from .generic_fold import SLOTS, Fold, Prior, Stage
 from .generic_kernel import Kernel, kernel_function, logical
 from .generic_nest import Region, joined
 from .generic_space import Space
@@ -104,8 +104,9 @@ def folded_kernel(
             context = Context(problem, space, tuple(folds), tuple(axes))
             stages, finish = make(context)
             write = _writer(io, context, finish)
-            several = (1, 1) if problem.target.gpu else (unroll, tile)
-            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), *several)
+            several = (1, 1) if problem.target.gpu or problem.target.small else (unroll, tile)
+            slots = 1 if problem.target.small else SLOTS
+            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), *several, slots)
             result.append(fold.region(problem.threads))
         return joined(result)
 

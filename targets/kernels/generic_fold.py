@@ -23,6 +23,9 @@ Parts = tuple[Expr, ...]  # components of an accumulator
 Prior = list[Expr]  # results of the stages before, at this point
 
 
+SLOTS = 4  # vectors that are folded into at a time: their sums do not wait for each other
+
+
 @dataclass
 class Stage:
     """One fold. `term` is built at the current positions; components are stored in order, each from the old ones."""
@@ -36,7 +39,10 @@ class Stage:
 
 @dataclass
 class Fold:
-    """`write` makes the stores from the stages' results: once per point, or (`again`) at every folded position."""
+    """`write` makes the stores from the stages' results: once per point, or (`again`) at every folded position.
+
+    `slots`: vectors that a folded loop makes at a time, where it is vectorized.
+    """
 
     space: Space
     stages: list[Stage]
@@ -45,6 +51,7 @@ class Fold:
     lanes: int = 1
     unroll: int = 1
     tile: int = 1
+    slots: int = SLOTS
 
     def region(self, threads: int) -> Region:
         self.space.trace(self._element)
@@ -161,7 +168,7 @@ class Fold:
     @property
     def _slots(self) -> int:
         assert self.vector is not None
-        return min(4, max(1, self.vector.extent // self.lanes))
+        return min(self.slots, max(1, self.vector.extent // self.lanes))
 
     def _folded(self, stage: Stage, prior: Prior, statements: list[Stmt]) -> Parts:
         """Fold into vectors, those into one, and its halves into each other."""

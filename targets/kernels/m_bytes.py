@@ -85,9 +85,9 @@ def after(problem: Problem) -> float:
     return 2.0 + sum(each.get(n.op, 4.0) for n in after_anchor(problem))
 
 
-def unrolled(steps: int) -> int:
-    """Steps of a turn: a few that divide all of them."""
-    return next((n for n in (3, 4, 2) if steps % n == 0), 2)
+def unrolled(steps: int, small: bool) -> int:
+    """Steps of a turn: a few that divide all of them; one, where code is to be small."""
+    return 1 if small else next((n for n in (3, 4, 2) if steps % n == 0), 2)
 
 
 def even(n: int, to: int) -> int:

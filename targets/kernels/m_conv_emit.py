@@ -41,7 +41,7 @@ class Conv(Windows):
         self.x, self.weight = problem.anchor.args[:2]
         self.bias = problem.anchor.args[2] if len(problem.anchor.args) > 2 else None
         self.anchor = problem.anchor.results[0]
-        self.rank = len(self.anchor.shape)
+        self.rank, self.small = len(self.anchor.shape), problem.target.small
         self.steps = steps_of(w)
         self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
         self.words = ceil_div(w.channels_in, STEP)  # of a pixel of the input
@@ -76,14 +76,19 @@ class Conv(Windows):
         if self.at_once:
             pitch = w.width.size * w.height.dilation * (w.channels_in if self.few else self.words * STEP)
             channels = w.channels_in if self.few else self.words * STEP
-            text.append(window("m_window", self.strided, channels, w.width.kernel, w.height.kernel, pitch))
+            text.append(window("m_window", self.strided, channels, w.width.kernel, w.height.kernel, pitch, self.most))
         if self.padded or not self.at_once:
             if not self.few:
-                text.append(widened("m_widened", self.strided, self.words))
+                text.append(widened("m_widened", self.strided, self.words, self.most))
             elif self.bytes_joined:
                 text.append(few_widened("m_widened", self.strided, w.channels_in, w.width.kernel))
             text.append(filled("m_filled", self.strided))
         return imported("".join(text), tasks)
+
+    @property
+    def most(self) -> int:
+        """Words that one turn of a loop brings into scratch, at most."""
+        return 1 if self.small else 4
 
     @property
     def block_size(self) -> int:

@@ -34,11 +34,11 @@ def steps_of(w: Window) -> int:
     return w.taps * ceil_div(w.channels_in, STEP)
 
 
-def tile_of(w: Window) -> Tile:
-    """Fewer pixels where windows are so long that scratch would be large."""
+def tile_of(w: Window, small: bool = False) -> Tile:
+    """Fewer pixels where windows are so long that scratch would be large, or code is to be small."""
     steps = steps_of(w)
-    pixels = max(p for p in (1, 2, 3) if p == 1 or (p <= w.pixels and steps * p * 8 <= SCRATCH))
-    return Tile(pixels, 2, unrolled(steps))
+    pixels = max(p for p in ((1,) if small else (1, 2, 3)) if p == 1 or (p <= w.pixels and steps * p * 8 <= SCRATCH))
+    return Tile(pixels, 2, unrolled(steps, small))
 
 
 def weight_layout(w: Window, rank: int, tile: Tile) -> str:
@@ -66,7 +66,7 @@ def cycles(w: Window, tile: Tile, each: float, layout: str) -> float:
 def choices(problem: Problem) -> Sequence[Choice]:
     x, weight, _ = problem.anchor.args
     w, rank = geometry(problem), len(x.shape)
-    tile = tile_of(w)
+    tile = tile_of(w, problem.target.small)
     out = result_layout(problem.body.outputs[0].type)
     plain = {4: ["NHWC", ""], 3: ["NWC", ""]}[rank] if w.channels_in <= FEW else []
     found = []
@@ -83,7 +83,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
     w = geometry(problem)
     zero: Any = full_attrs(problem.anchor)["zero"]
-    return Conv(problem, choice, w, tile_of(w), int(zero)).emit(symbol)
+    return Conv(problem, choice, w, tile_of(w, problem.target.small), int(zero)).emit(symbol)
 
 
 kernel(

@@ -63,7 +63,8 @@ class Depthwise:
         text = [OPAQUE, STAY, gathered("m_gathered", self.plan.along.size, step)]
         pairs = self.plan.results // 2
         for k, (part, _, count) in enumerate(self.passes):
-            unroll = 2 if pairs % 2 == 0 and len(part.products) * count <= 16 else 1
+            several = pairs % 2 == 0 and len(part.products) * count <= 16 and not self.problem.target.small
+            unroll = 2 if several else 1
             text.append(lines(f"m_lines{k}", part, count, self.plan.along.stride, k == 0, unroll, self.ending))
         return imported("".join(text), tasks)
 

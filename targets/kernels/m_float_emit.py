@@ -25,7 +25,7 @@ class Floats(Conv):
 
     def __init__(self, problem: Problem, choice: Choice) -> None:
         w = window_of(problem)
-        super().__init__(problem, choice, w, tile_of(w), 0)
+        super().__init__(problem, choice, w, tile_of(w, problem.target.small), 0)
         self.product = problem.anchor.op == "MatMul"
         self.steps, self.plain, self.strided, self.few = w.taps * w.channels_in, None, self.tile.pixels, False
 
@@ -33,8 +33,10 @@ class Floats(Conv):
         w = self.w
         pitch = w.width.size * w.height.dilation * w.channels_in * 4
         text = [OPAQUE, STAY, float_dots("m_dots", self.tile.pixels, SIZE, self.steps, self.tile.unroll)]
-        if self.joined:
-            text.append(copied("m_window", self.strided, w.channels_in * w.width.kernel, w.height.kernel, pitch))
+        if self.at_once:
+            text.append(
+                copied("m_window", self.strided, w.channels_in * w.width.kernel, w.height.kernel, pitch, self.most)
+            )
         return imported("".join(text), tasks)
 
     def view(self, value: Value) -> Type:

@@ -76,16 +76,17 @@ def window_of(problem: Problem) -> Window:
     return Window(1, a[-1], b[-1], Axis(1, 1), Axis(rows, rows))
 
 
-def tile_of(w: Window) -> Tile:
+def tile_of(w: Window, small: bool = False) -> Tile:
     steps = w.taps * w.channels_in
-    pixels = max(p for p in range(1, SIZE + 1) if p == 1 or (p <= w.pixels and steps * p * 4 <= SCRATCH))
-    return Tile(pixels, SIZE, next(n for n in (4, 3, 2, 1) if steps % n == 0))
+    most = 1 if small else SIZE
+    pixels = max(p for p in range(1, most + 1) if p == 1 or (p <= w.pixels and steps * p * 4 <= SCRATCH))
+    return Tile(pixels, SIZE, 1 if small else next(n for n in (4, 3, 2, 1) if steps % n == 0))
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
     x, weight = problem.anchor.args[:2]
     w, rank = window_of(problem), len(x.shape)
-    tile, steps = tile_of(w), w.taps * w.channels_in
+    tile, steps = tile_of(w, problem.target.small), w.taps * w.channels_in
     each = tile.pixels * SIZE + 2 + 2 / tile.unroll
     block = steps * each + 40 + tile.pixels * SIZE * (3 + 2 * operations(problem))
     cycles = (

@@ -44,14 +44,15 @@ def window_of(problem: Problem) -> Window:
 def tile_of(problem: Problem) -> Tile:
     w = window_of(problem)
     rows, steps = w.width.out, w.channels_in // STEP
-    four = rows == 1 and w.channels_out % 4 == 0 and plain_rescale(problem) is not None
-    return Tile(min(3, rows), 4 if four else 2, unrolled(steps))
+    small = problem.target.small
+    four = rows == 1 and not small and w.channels_out % 4 == 0 and plain_rescale(problem) is not None
+    return Tile(min(1 if small else 3, rows), 4 if four else 2, unrolled(steps, small))
 
 
 def direct(problem: Problem) -> bool:
     """Whether data are read as bytes, without scratch."""
     w, tile = window_of(problem), tile_of(problem)
-    return tile.pixels == 1 and plain_rescale(problem) is not None and w.channels_out % tile.channels == 0
+    return w.width.out == 1 and plain_rescale(problem) is not None and w.channels_out % tile.channels == 0
 
 
 def choices(problem: Problem) -> Sequence[Choice]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from .m_asm import raw_function
 
 
-def widened(name: str, apart: int, together: int) -> str:
+def widened(name: str, apart: int, together: int, most: int = 4) -> str:
     """`void name(from, to, count, by)`: count times `together` words of bytes, plus `by`, as two words each that lie
     `apart` words from the next two."""
-    unroll = max(n for n in range(1, 5) if together % n == 0)
+    unroll = max(n for n in range(1, most + 1) if together % n == 0)
     each = ["ldr $3, [$0], #4", *(line.replace("$9", "$8") for line in _put(apart))]
     made = raw_function(
         name, "ptr %from, ptr %to, i32 %count, i32 %by", ["1:", *(each * unroll), "subs $2, #1", "bne 1b"],
@@ -43,15 +43,15 @@ def _put(apart: int) -> list[str]:
     return ["sxtab16 $4, $9, $3", "sxtab16 $3, $9, $3, ror #8", f"strd $4, $3, [$1], #{apart * 4}"]
 
 
-def _line(apart: int, channels: int, taps: int) -> tuple[list[str], int]:
+def _line(apart: int, channels: int, taps: int, most: int) -> tuple[list[str], int]:
     """All columns of a row of a window, and by how much its pointer moves on. Few channels take no byte beyond."""
     word = ["ldr $3, [$0], #4", *_put(apart)]
     if channels > 3:
         words = taps * (-(-channels // 4))
-        turns, rest = divmod(words, 4)
+        turns, rest = divmod(words, most)
         if turns < 2:
             return word * words, words * 4
-        return [f"mov $5, #{turns}", "1:", *(word * 4), "subs $5, #1", "bne 1b", *(word * rest)], words * 4
+        return [f"mov $5, #{turns}", "1:", *(word * most), "subs $5, #1", "bne 1b", *(word * rest)], words * 4
     if channels == 1:
         whole, rest = divmod(taps, 4)
         return [*(word * whole), *([*TAILS[rest], *_put(apart)] if rest else [])], whole * 4
@@ -59,9 +59,9 @@ def _line(apart: int, channels: int, taps: int) -> tuple[list[str], int]:
     return [*(each * (taps - 1)), *TAILS[channels], *_put(apart)], (taps - 1) * channels
 
 
-def window(name: str, apart: int, channels: int, taps: int, rows: int, pitch: int) -> str:
+def window(name: str, apart: int, channels: int, taps: int, rows: int, pitch: int, most: int = 4) -> str:
     """`void name(from, to, by)`: a whole window, as `widened`; its rows lie `pitch` bytes apart."""
-    line, moved = _line(apart, channels, taps)
+    line, moved = _line(apart, channels, taps, most)
     if rows == 1:
         lines = line
     else:
@@ -106,13 +106,13 @@ def few_widened(name: str, apart: int, channels: int, taps: int) -> str:
     )  # fmt: skip
 
 
-def copied(name: str, apart: int, words: int, rows: int, pitch: int) -> str:
+def copied(name: str, apart: int, words: int, rows: int, pitch: int, most: int = 4) -> str:
     """`void name(from, to)`: `rows` rows of words, `pitch` bytes apart, as words that lie `apart` words apart."""
     word = ["ldr $3, [$0], #4", f"str $3, [$1], #{apart * 4}"]
-    turns, rest = divmod(words, 4)
+    turns, rest = divmod(words, most)
     line = word * words
     if turns > 1:
-        line = [f"movw $4, #{turns}", "1:", *(word * 4), "subs $4, #1", "bne 1b", *(word * rest)]
+        line = [f"movw $4, #{turns}", "1:", *(word * most), "subs $4, #1", "bne 1b", *(word * rest)]
     lines = line
     if rows > 1:
         on = pitch - words * 4

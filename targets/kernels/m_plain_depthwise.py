@@ -36,6 +36,7 @@ class PlainDepthwise:
         attrs: Any = full_attrs(problem.anchor)
         self.zero = int(attrs.get("zero", 0))
         self.element = "float32" if self.anchor.type.dtype == "f32" else "int32"
+        self.abreast = self.element == "float32" and self.w.taps <= MOST_TAPS and not problem.target.small
         self.lines, self.line = lines_of(self.w.height), line_of(self.w.width)
 
     def emit(self, symbol: str) -> Emitted:
@@ -102,7 +103,7 @@ class PlainDepthwise:
 
         held_weights: list[Expr] = []
         heads: list[Stmt] = []
-        for k in range(w.taps if self.element == "float32" and w.taps <= MOST_TAPS else 0):
+        for k in range(w.taps if self.abreast else 0):
             factor, bind = tir.let(tir.load(weights, c * w.taps + k), "w")
             held_weights.append(factor)
             heads.append(bind)
@@ -132,7 +133,7 @@ class PlainDepthwise:
                 ends.append(frame.store((image, c, o, i + r) if self.rank == 4 else (image, c, i + r)))
             return tir.seq(stay(), binds, ends)
 
-        size = ABREAST if self.element == "float32" and w.taps <= MOST_TAPS else 1
+        size = ABREAST if self.abreast else 1
         many, rest = divmod(w.width.out, size)
         turns = tir.loop(opaque(many), lambda k: some(k * size, size), "i") if many else None
         return tir.seq(declared, heads, turns, [some(tir.i32(many * size + r), 1) for r in range(rest)])

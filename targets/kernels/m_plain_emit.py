@@ -26,7 +26,9 @@ class Plain(Conv):
     def __init__(self, problem: Problem, choice: Choice) -> None:
         w = window_of(problem)
         attrs: Any = full_attrs(problem.anchor)
-        super().__init__(problem, choice, w, tile_of(w), int(attrs.get("zero", attrs.get("a_zero", 0))))
+        super().__init__(
+            problem, choice, w, tile_of(w, problem.target.small), int(attrs.get("zero", attrs.get("a_zero", 0)))
+        )
         self.product = problem.anchor.op == "Edgec.MatMulInteger"
         self.steps, self.plain, self.strided = steps_of(w), None, self.tile.pixels
 

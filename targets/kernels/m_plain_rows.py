@@ -79,15 +79,15 @@ def steps_of(w: Window) -> int:
     return w.taps * w.channels_in
 
 
-def tile_of(w: Window) -> Tile:
+def tile_of(w: Window, small: bool = False) -> Tile:
     """As many pixels as scratch may hold; they count as one where the image has fewer."""
     pixels = max([p for p in (1, 2, 3, 4) if p <= w.pixels and steps_of(w) * p * 4 <= SCRATCH], default=1)
-    return Tile(pixels, 1, next(n for n in (4, 3, 2, 1) if steps_of(w) % n == 0))
+    return Tile(pixels, 1, 1 if small else next(n for n in (4, 3, 2, 1) if steps_of(w) % n == 0))
 
 
 def _cycles(problem: Problem) -> float:
     w, each = window_of(problem), after(problem) + (0 if problem.target.cpu.fpu else CALL)
-    t, steps = tile_of(w), steps_of(w)
+    t, steps = tile_of(w, problem.target.small), steps_of(w)
     block = steps * (3 + 2 * t.pixels + 1 / t.unroll) + 30 + t.pixels * each
     return w.batch * ceil_div(w.pixels, t.pixels) * (w.channels_out * block + t.pixels * steps * 9)
 

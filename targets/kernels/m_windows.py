@@ -35,6 +35,7 @@ class Windows:
     few: bool
     words: int
     strided: int
+    small: bool  # whether all windows are brought row by row where some must be
 
     @property
     def joined(self) -> bool:
@@ -48,7 +49,9 @@ class Windows:
 
     @property
     def at_once(self) -> bool:
-        """Whether a window inside of the image can be widened by one call."""
+        """Whether a window inside of the image is widened by one call."""
+        if self.small and self.padded:
+            return False
         return self.bytes_joined if self.few else self.joined
 
     @property

@@ -74,7 +74,7 @@ def choices_matmul(problem: Problem) -> Sequence[Choice]:
 
 def _offers(row: str, problem: Problem, w: Window, r: Reach, layouts: tuple[str, ...], out: str) -> Sequence[Choice]:
     found = []
-    for pixels in PIXELS:
+    for pixels in PIXELS[:1] if problem.target.small else PIXELS:
         if pixels == 1 or pixels <= w.batch * w.pixels:
             us, room = dense_us(problem.target.cpu, w, r, pixels), scratch(w, r, pixels, zero_of(problem))
             found.append(Choice(row, layouts, (out,), (("mt", pixels),), us, sum(size for _, size in room)))

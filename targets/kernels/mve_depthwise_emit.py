@@ -120,7 +120,7 @@ class Depthwise:
         """The sums of an output row."""
         h, columns = self.w.height, self.plan.columns
         zeros = tir.broadcast(tir.lit(0.0, "float32"), QUAD)
-        apart = written_out(self.w)
+        apart = written_out(self.w, self.problem.target.small)
         slots = [tir.let(self.slot(row * h.stride + kh * h.dilation), "slot") for kh in range(h.kernel if apart else 0)]
 
         def tile(t: Expr) -> Stmt:

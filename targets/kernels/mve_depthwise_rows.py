@@ -49,9 +49,9 @@ def plan_of(w: Window, columns: int) -> Plan:
     return Plan(columns, tiles, _span(w.height, 1), _span(w.width, tiles * columns))
 
 
-def written_out(w: Window) -> bool:
+def written_out(w: Window, small: bool) -> bool:
     """Whether the rows of a window have code of their own."""
-    return w.taps <= UNROLLED_TAPS and w.height.stride == 1 and w.pixels > FEW_PIXELS
+    return not small and w.taps <= UNROLLED_TAPS and w.height.stride == 1 and w.pixels > FEW_PIXELS
 
 
 def _span(axis: Axis, outputs: int) -> int:
@@ -71,17 +71,17 @@ def match(problem: Problem) -> Literal[True] | str:
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
-    w, cpu = window_of(problem), problem.target.cpu
+    w, cpu, small = window_of(problem), problem.target.cpu, problem.target.small
     x, weight, bias = problem.anchor.args
     rank = len(x.shape)
     packed = f"{'OHWI' if rank == 4 else 'OWI'}{QUAD}o"
     fixed = {x: channels_last(rank, True), weight: packed, bias: f"A{QUAD}a" if bias.type.size > 1 else ""}
     layouts = tuple(fixed[v] if v in fixed else beside(problem, v) for v in problem.body.inputs)
     out, zero, found = beside(problem, problem.body.outputs[0]), int(str(full_attrs(problem.anchor)["zero"])), []
-    for columns in range(1, min(MOST, w.width.out) + 1):
+    for columns in range(1, 2 if small else min(MOST, w.width.out) + 1):
         room = 16 * sum(vectors for _, vectors in plan_of(w, columns).room(w))
         for group in groups(w, columns):
-            us, config = cost(w, cpu, columns, group, zero), (("mt", columns), ("taps", group))
+            us, config = cost(w, cpu, columns, group, zero, small), (("mt", columns), ("taps", group))
             found.append(Choice(NAME, layouts, (out,), config, us, room))
     return sorted(found, key=lambda c: c.cost_us)[:2]
 
@@ -93,12 +93,12 @@ def groups(w: Window, columns: int) -> list[int]:
     return [n for n in fit if n == kernel or kernel // n > 1]
 
 
-def cost(w: Window, cpu: Cpu, columns: int, group: int, zero: int) -> float:
+def cost(w: Window, cpu: Cpu, columns: int, group: int, zero: int, small: bool) -> float:
     """Modelled time in us: vector operations take two cycles, loads run beside arithmetic."""
     v = w.width
     loops = ceil_div(v.kernel, group)
     loads = loops * (columns - 1) * min(v.stride, group) + 2 * v.kernel
-    turn = 2.0 * max(loads, columns * v.kernel) + (14.0 * loops if loops > 1 else 0.0 if written_out(w) else 8.0)
+    turn = 2.0 * max(loads, columns * v.kernel) + (14.0 * loops if loops > 1 else 0.0 if written_out(w, small) else 8.0)
     tiles = w.height.out * ceil_div(v.out, columns)
     widened = min(w.height.size, _span(w.height, w.height.out)) * min(v.size, _span(v, v.out))
     each = tiles * (turn * w.height.kernel + 14.0 + 3.0 * columns) + widened * (WIDEN + (2.0 if zero else 0.0))

@@ -39,6 +39,7 @@ int main(void) {
         for (int i = 0; i < COUNT; i++) args[i] = fenced(sizes[i], at_end);
         rewind(stdin);
         for (int i = 0; i < OUT; i++) if (fread(args[i], 1, sizes[i], stdin) != sizes[i]) return 1;
+        if (OVER >= 0) args[OUT] = args[OVER];
         kern(args, 0, HALF);
         kern(args, HALF, TASKS);
         if (!at_end) memcpy(first, args[OUT], sizes[OUT]);
@@ -75,8 +76,13 @@ def laid(problem: Problem, choice: Choice) -> Problem:
     return replace(problem, body=laid_out(problem.body, wanted, choice.layouts_out))
 
 
-def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Path, cpu: str = "max") -> Any:
-    """The kernel's only output, which must not depend on where its buffers lie."""
+def emulate(
+    problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Path, cpu: str = "max", over: int = -1
+) -> Any:
+    """The kernel's only output, which must not depend on where its buffers lie.
+
+    `over`: an input that the output is written over.
+    """
     from edgec.targets.codegen_llvm import object_bytes
 
     compiler, emulator = needs_emulator("thumb" if problem.target.triple.startswith("thumb") else "aarch64")
@@ -90,6 +96,7 @@ def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Pat
     texts = {
         "SIZES": ", ".join(map(str, sizes)), "SPACE": str(max(1, blank.nbytes)), "COUNT": str(len(sizes)),
         "OUT": str(len(packed)), "HALF": str(made.tasks // 2), "TASKS": str(made.tasks),
+        "OVER": str(over),
     }  # fmt: skip
     source = DRIVER
     for key, text in texts.items():

@@ -76,8 +76,8 @@ def product(
     return replace(chain(kinds, body, (), CORES[core]), constants=frozenset({1, 2, 3}))
 
 
-def same_bits(problem: Problem, row: str, folder: Path) -> None:
-    """In every layout that the row offers."""
+def same_bits(problem: Problem, row: str, folder: Path, over: int = -1) -> None:
+    """In every layout that the row offers; the result may be written over an input."""
     accepted = ROWS[row].accepts(problem)
     assert accepted is True, accepted
     arrays = numbers([v.type for v in problem.body.inputs])
@@ -86,7 +86,7 @@ def same_bits(problem: Problem, row: str, folder: Path) -> None:
             a.reshape(-1)[: a.size // 3] = -128
     want = run(problem.body, arrays)[0]
     for choice in ROWS[row].choices(problem):
-        got = emulate(problem, choice, arrays, folder, "cortex-a15")
+        got = emulate(problem, choice, arrays, folder, "cortex-a15", over)
         np.testing.assert_array_equal(got, want, f"{choice} {choice.layouts_in[0]}")
 
 
@@ -205,14 +205,14 @@ def real(case: dict[str, Any]) -> Problem:
     return chain(kinds, body, (), "cortex-m4")
 
 
-def close(problem: Problem, row: str, folder: Path) -> None:
+def close(problem: Problem, row: str, folder: Path, over: int = -1) -> None:
     accepted = ROWS[row].accepts(problem)
     assert accepted is True, accepted
     rng = np.random.default_rng(1)
     arrays: Sequence[Any] = [rng.standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
     want = run(problem.body, arrays)[0]
     for choice in ROWS[row].choices(problem):
-        got = emulate(problem, choice, arrays, folder, "cortex-a15")
+        got = emulate(problem, choice, arrays, folder, "cortex-a15", over)
         np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max(), err_msg=str(choice))
 
 
@@ -235,6 +235,83 @@ def test_a_product_of_f32_is_close(shape: str, tmp_path: Path) -> None:
     kinds = [f"f32[{', '.join([*rows, inner])}]", f"f32[{inner}, {columns}]", f"f32[{columns}]"]
     problem = chain(kinds, lambda a, b, c: build("Add", build("MatMul", a, b), c), (), "cortex-m4")
     close(replace(problem, constants=frozenset({1, 2})), "matmul_f32_cortex", tmp_path)
+
+
+ADDED = {"add": 4, "add to it": 4, "add bytes": 4}  # where the residual stands among the inputs
+WIDTHS = ["1, 1", "1, 2", "3, 1", "2, 2", "1, 5", "3, 7"]
+
+
+@pytest.mark.parametrize("then", ADDED)
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("w", ["6, 8, 1, 1", "5, 8, 1, 1", "8, 1, 3, 3"])
+def test_a_residual_may_be_written_over(w: str, core: str, then: str, tmp_path: Path) -> None:
+    """Pixels and channels are no multiples of a tile's: none may be added to twice."""
+    depthwise = {"group": 8, "pads": (1, 1, 1, 1)} if w.endswith("3") else {}
+    row = f"{'depthwise' if depthwise else 'conv'}_int8_{core}"
+    for size in WIDTHS:
+        problem = conv(core, f"2, 8, {size}", w, then=then, **depthwise)
+        arrays = numbers([v.type for v in problem.body.inputs])
+        want = run(problem.body, arrays)[0]
+        for choice in ROWS[row].choices(problem):
+            assert choice.layouts_in[ADDED[then]] == choice.layouts_out[0]
+            got = emulate(problem, choice, arrays, tmp_path, "cortex-a15", ADDED[then])
+            np.testing.assert_array_equal(got, want, f"{size} {choice}")
+
+
+@pytest.mark.parametrize("w", ["6, 8, 1, 1", "3, 8, 3, 3", "8, 1, 3, 3"])
+def test_a_residual_of_f32_may_be_written_over(w: str, tmp_path: Path) -> None:
+    depthwise = {"group": 8} if w.startswith("8") else {}
+    row = f"{'depthwise' if depthwise else 'conv'}_f32_cortex"
+    for size in WIDTHS:
+        pads = (1, 1, 1, 1) if w.endswith("3") else (0, 0, 0, 0)
+        close(real({"x": f"2, 8, {size}", "w": w, "then": "add", "pads": pads, **depthwise}), row, tmp_path, 3)
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 6), (5, 8, 3)])
+def test_a_product_is_added_in_place(shape: tuple[int, int, int], tmp_path: Path) -> None:
+    rows, inner, columns = shape
+
+    def body(a: Value, b: Value, bias: Value, m: Value, residual: Value) -> Value:
+        sums, two = build("Edgec.MatMulInteger", a, b, bias, a_zero=-5), const(np.float32(0.31))
+        return build("Edgec.Rescale", residual, sums, two, m, zeros=(5, 0), to="i8", zero=9, low=-100, high=90)
+
+    kinds = [f"i8[{rows}, {inner}]", f"i8[{inner}, {columns}]", f"i32[{columns}]", f"f32[{columns}]"]
+    for core in CORES:
+        made = chain([*kinds, f"i8[{rows}, {columns}]"], body, (), CORES[core])
+        same_bits(replace(made, constants=frozenset({1, 2, 3})), f"matmul_int8_{core}", tmp_path, 4)
+
+
+def small(problem: Problem) -> Problem:
+    """The same where code is to be small."""
+    return replace(problem, target=replace(problem.target, small=True))
+
+
+SMALL = [
+    "pointwise", "channels left over", "padded", "first layer", "one channel, tall", "two channels", "dilated rows",
+    "one axis", "residual times a number", "residual of bytes", "table",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("core", CORES)
+@pytest.mark.parametrize("case", SMALL)
+def test_a_small_convolution_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
+    same_bits(small(conv(core, **DENSE[case])), f"conv_int8_{core}", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["3x3, even", "strided", "residual"])
+def test_a_small_depthwise_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(small(conv("dsp", **DEPTHWISE[case])), "depthwise_int8_dsp", tmp_path)
+    close(small(real(DEPTHWISE[case])), "depthwise_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["one row", "rows", "rows, columns left over"])
+def test_a_small_product_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(small(product("dsp", **PRODUCTS[case])), "matmul_int8_dsp", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["padded", "pointwise", "residual"])
+def test_a_small_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
+    close(small(real(DENSE[case])), "conv_f32_cortex", tmp_path)
 
 
 def test_rows_for_cortex_m_win_where_they_fit() -> None:

@@ -123,6 +123,12 @@ def test_a_residual_may_be_written_over(w: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(got, want, str(choice))
 
 
+@pytest.mark.parametrize(("row", "case"), [("conv", "3x3, odd"), ("conv", "residual"), ("depthwise", "strided")])
+def test_small_code_gives_the_bits(row: str, case: str, tmp_path: Path) -> None:
+    problem = conv(**(DENSE if row == "conv" else DEPTHWISE)[case])
+    same_bits(replace(problem, target=replace(problem.target, small=True)), f"{row}_int8_mve", tmp_path)
+
+
 def test_rows_say_why_they_refuse() -> None:
     dense = {"x": "1, 16, 8, 8", "w": "16, 16, 3, 3"}
     assert ROWS["conv_int8_mve"].accepts(conv(**dense, where="cortex-m4")) == "needs MVE"
