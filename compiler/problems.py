@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from .bounds import near, reach
 from .ir import Attr, Data, Graph, Node, Type, Value
 from .layout import storage_bytes
 from .op import OPS, body_of, is_const
@@ -24,7 +25,8 @@ def problems(g: Graph, target: Target, threads: int, cold: bool = False) -> dict
     found = {}
     for node in (n for n in g.nodes() if n.op == "Edgec.Kernel"):
         constants = frozenset(i for i, a in enumerate(node.args) if is_const(a))
-        found[node] = Problem(body_of(node), target, threads, constants, cold, tuple(_sparse(node.args)))
+        body = body_of(node)
+        found[node] = Problem(body, target, threads, constants, cold, tuple(_sparse(node.args)), reach(body, node.args))
     return found
 
 
@@ -71,6 +73,7 @@ def signature(problem: Problem) -> str:
             others.append(f"{node.op}({' '.join(read)})" if read else node.op)
     text = f"{anchor.op} {' '.join(args)} -> {' '.join(shown(t, None) for t in anchor.types)} {{{attrs}}}"
     text += f" with {', '.join(others)}" if others else ""
+    text += "".join(f" within {bits} bits" for bits in near(problem.reach))
     text += " cold" if problem.cold and problem.constants else ""
     return text + (f" on {problem.threads} threads" if problem.threads > 1 else "")
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+from .bounds import UNKNOWN, Reach
 from .chains import LONE_STEP_US, START_US, chain
 from .ir import Array, Data, Graph, Node, Value
 from .layout import storage_bytes
@@ -25,9 +26,10 @@ class Problem:
     """What one kernel must compute: a fused body (inputs in argument order), for one target.
 
     `constants` are the positions of body inputs that are known when the model is compiled; `cold` says that the model
-    has too many to find them in a cache when it runs again; `sparse` are those of them that hold many zeros. `anchor`
-    is the node that decides the row: the contraction, window, reduction, or for chains of maps the last node. Types of
-    `body.inputs` and `body.outputs` carry the layouts once the layout pass has run.
+    has too many to find them in a cache when it runs again; `sparse` are those of them that hold many zeros; `reach`
+    is how far sums of bytes go at most, as constants say. `anchor` is the node that decides the row: the contraction,
+    window, reduction, or for chains of maps the last node. Types of `body.inputs` and `body.outputs` carry the layouts
+    once the layout pass has run.
     """
 
     body: Graph
@@ -36,6 +38,7 @@ class Problem:
     constants: frozenset[int] = frozenset()
     cold: bool = False
     sparse: tuple[tuple[int, Data], ...] = ()
+    reach: Reach = UNKNOWN
 
     def zeros(self, value: Value) -> Array | None:
         """What a body input holds, where that is a constant of many zeros."""

@@ -23,7 +23,7 @@ from edgec.compiler.ops.common import limits
 from .access import Place
 from .casts import TYPED
 from .conversions import literal, narrow, widen
-from .integer import INTEGER, unpacked
+from .integer import INTEGER, rescale_halves, unpacked
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
@@ -40,6 +40,7 @@ class Body:
 
     `limit` states the range of a loop variable; conditions and clamps that it decides disappear.
     `pinned` collects the indices that are used for more than addressing (`pin`).
+    `halves` says that 16 bits hold what rescalings round to, before limits and zero point included.
     """
 
     def __init__(self, graph: Graph, places: Mapping[Value, Place]) -> None:
@@ -48,6 +49,7 @@ class Body:
         self.bound: dict[Value, Callable[[Index], Expr]] = {}
         self.analyzer: Any = sym.Analyzer()
         self.pinned: list[Expr] = []
+        self.halves = False
         self._users = graph.users()
         self._shared = {v for v, n in graph.uses().items() if n > 1}
         self._lets: list[tuple[Expr, Expr]] | None = None
@@ -113,7 +115,8 @@ class Body:
             return self.bound[value](index)
         node = value.node
         if node.op in INTEGER:
-            return INTEGER[node.op](*self.terms(node, index), **full_attrs(node))
+            code = rescale_halves if self.halves and node.op == "Edgec.Rescale" else INTEGER[node.op]
+            return code(*self.terms(node, index), **full_attrs(node))
         if node.op == "Edgec.Table":
             return self._looked_up(node, index)
         if node.op in SCALAR:

@@ -7,11 +7,14 @@ from functools import reduce
 
 from tvm import tirx
 
+from edgec.compiler.ops.common import limits
+
 from .mathlib import at_least, at_most, bits, converted, fenced, kind
 from .tir import Expr, has_fpu, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
-_ROUNDER, _ROUNDER_BITS = float(3 << 22), 0x4B400000
+ROUNDER, ROUNDER_BITS = float(3 << 22), 0x4B400000
+BYTE = {"u8": "uint8", "i8": "int8"}
 
 
 def difference(x: Expr, zero: int) -> Expr:
@@ -35,14 +38,28 @@ def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, h
     """Limits come after rounding, as integers: the rounder's sums keep their order in their bits wherever they lie."""
     if has_fpu():
         nearest, base = (
-            tirx.reinterpret("int32", fenced(total(*args, zeros=zeros)) + lit(_ROUNDER, "float32")),
-            _ROUNDER_BITS,
+            tirx.reinterpret("int32", fenced(total(*args, zeros=zeros)) + lit(ROUNDER, "float32")),
+            ROUNDER_BITS,
         )
     else:
         nearest, base = _nearest(*args, zeros=zeros), 0
     least, most = (lit(base + limit - zero, "int32") for limit in (low, high))
     bounded = tirx.min(tirx.max(nearest, least), most) - lit(base - zero, "int32")
-    return tirx.Cast({"u8": "uint8", "i8": "int8"}[to], bounded)
+    return tirx.Cast(BYTE[to], bounded)
+
+
+def rescale_halves(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
+    """The same where 16 bits hold what is rounded, zero point included: bytes saturate, which is one instruction.
+    The rounder takes an even zero point along; with an odd one ties would go the other way."""
+    odd = zero % 2
+    rounded = fenced(total(*args, zeros=zeros)) + lit(ROUNDER + (zero - odd), "float32")
+    nearest = tirx.Cast("int16", tirx.reinterpret("int32", rounded))
+    if odd:
+        nearest = nearest + lit(1, "int16")
+    least, most = map(int, limits(to))
+    x = tirx.Cast(BYTE[to], tirx.min(tirx.max(nearest, lit(least, "int16")), lit(most, "int16")))
+    x = tirx.max(x, lit(low, BYTE[to])) if low > least else x
+    return tirx.min(x, lit(high, BYTE[to])) if high < most else x
 
 
 def _nearest(*args: Expr, zeros: tuple[int, ...]) -> Expr:
@@ -88,14 +105,14 @@ def unpacked(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, 
     """A rescaling whose bytes another one reads: as f32, which they need not leave."""
     limits = (lit(float(limit - zero), "float32") for limit in (low, high))
     bounded = at_most(at_least(total(*args, zeros=zeros), next(limits)), next(limits))
-    whole = fenced(bounded + lit(_ROUNDER, "float32")) - lit(_ROUNDER, "float32")
+    whole = fenced(bounded + lit(ROUNDER, "float32")) - lit(ROUNDER, "float32")
     return whole + lit(float(zero), "float32") if zero else whole
 
 
 def rounded(x: Expr, plus: int = 0) -> Expr:
     """The integer nearest to a float below 2**22, halves to even, + `plus`, as int32."""
-    sum_bits = tirx.reinterpret("int32", x + lit(_ROUNDER, "float32"))
-    return sum_bits - lit(_ROUNDER_BITS - plus, "int32") if plus != _ROUNDER_BITS else sum_bits
+    sum_bits = tirx.reinterpret("int32", x + lit(ROUNDER, "float32"))
+    return sum_bits - lit(ROUNDER_BITS - plus, "int32") if plus != ROUNDER_BITS else sum_bits
 
 
 INTEGER: dict[str, Callable[..., Expr]] = {"Edgec.MulInteger": multiply, "Edgec.Rescale": rescale}

@@ -31,6 +31,11 @@ class Channel:
         return np.asarray((self.largest + self.usual / max(self.count, 1)) / 2)
 
     @property
+    def bound(self) -> Tensor:
+        """What further samples are not expected to exceed: as far beyond the largest as that is beyond the usual."""
+        return np.asarray(np.square(self.largest) / np.maximum(self.usual / max(self.count, 1), 1e-30))
+
+    @property
     def variance(self) -> Tensor:
         n = max(self.count, 1)
         return np.asarray(np.maximum(self.square / n - np.square(self.mean / n), 0.0))

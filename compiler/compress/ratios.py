@@ -16,7 +16,8 @@ from .groups import Channels, Coupling
 from .saliency import Curve, Numbering
 
 # What a multiplication that is gone counts beside the modelled time, which falls by whole units only. The next one is
-# taken where time falls too little: below zero, cuts count by how much more time than multiplications they save.
+# taken where time falls too little: below zero, cuts count by how much more time than multiplications they save. Where
+# none helps, the first: no error is paid for nothing.
 PARTS = (0.1, 0.0, -0.2, -0.4, -0.5, -0.6)
 HONEST = 0.82  # share of the multiplications gone that modelled time is to fall by
 USUAL = 8  # channels, where no target says how many its kernels work on at a time
@@ -87,7 +88,7 @@ def planned(
 ) -> Plan:
     """Cut families, the best loss per time first, until `share` of the multiplications is gone; then give back what
     is not needed for it. `rest`: what the remainder of the model costs."""
-    best: tuple[float, Plan] | None = None
+    first: Plan | None = None
     for parts in PARTS:
         search = _Search(curves, layers, unit, exact, parts)
         while search.gone_share() < share and search.cut():
@@ -95,13 +96,12 @@ def planned(
         if search.gone_share() >= share:
             search.give_back(share)
         gone = tuple(c.family.width - k for c, k in zip(curves, search.kept, strict=True))
-        honest = search.saved_share(rest) / max(search.gone_share(), 1e-12)
-        if best is None or honest > best[0]:
-            best = honest, Plan(gone, float(search.errors().sum()), search.gone_share())
-        if honest >= HONEST:
-            break
-    assert best is not None
-    return best[1]
+        plan = Plan(gone, float(search.errors().sum()), search.gone_share())
+        if search.saved_share(rest) >= HONEST * search.gone_share():
+            return plan
+        first = first or plan
+    assert first is not None
+    return first
 
 
 class _Search:

@@ -29,6 +29,7 @@ class Channelled:
         self.made: list[Value] = []
         self.parent = np.zeros(0, np.int64)
         self.pinned: set[int] = set()
+        self.limits: dict[Value, float] = {}  # results of Clips, and what these cut off
         self._layers = {layer.value: layer for layer in plan.layers}
         self._firsts = {layer.node: layer for layer in plan.layers}
         for node in plan.graph.nodes():
@@ -129,6 +130,8 @@ class Channelled:
         if moved is None:
             return False
         self.of[result] = moved
+        if node.op == "Clip":
+            self.limits[result] = _limit(node)
         return True
 
     def _summed(self, result: Value, data: Sequence[Value]) -> bool:
@@ -177,7 +180,7 @@ class Channelled:
 def _moved(node: Node, source: Value, axis: int, numbers: Tensor) -> Channels | None:
     """Channels behind an operator of one argument; None where it does not commute with their factors."""
     attrs, rank = full_attrs(node), len(source.shape)
-    if node.op == "Relu" or (node.op == "Clip" and attrs["min"] in (0.0, -np.inf) and attrs["max"] == np.inf):
+    if node.op == "Relu" or (node.op == "Clip" and _limit(node) > 0):
         return axis, numbers
     if node.op in ("MaxPool", "AveragePool", "Resize", "Edgec.Layout") and axis == 1:
         return axis, numbers
@@ -196,6 +199,13 @@ def _moved(node: Node, source: Value, axis: int, numbers: Tensor) -> Channels | 
     if node.op == "Reshape":
         return _reshaped(source.shape, node.types[0].shape, axis, numbers)
     return None
+
+
+def _limit(node: Node) -> float:
+    """The magnitude up to which a Clip leaves positive and negative elements alone, or makes them zero."""
+    attrs = full_attrs(node)
+    least, most = float(str(attrs["min"])), float(str(attrs["max"]))
+    return min(most, -least if least < 0 else np.inf) if least <= 0 else 0.0
 
 
 def _sliced(node: Node, axis: int, numbers: Tensor) -> Tensor:

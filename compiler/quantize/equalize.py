@@ -4,6 +4,9 @@ Cross-layer equalization (Nagel et al., "Data-free quantization through weight e
 with measured ranges of activations, because weights have a scale per channel anyway; behind a normalization it is what
 SmoothQuant does (Xiao et al., 2023). Behind a function such as x * sigmoid(x), with which factors do not commute, the
 factor is a multiplication of its own, and the function is computed on the sums: only where that gains much.
+
+Behind a Clip, such as Relu6, a factor is exact as long as the channel stays within the limits: it is never so small
+that what the channel is expected to reach would be cut off.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from .weights import MOST
 
 DEEPEST = 2.0**-10  # factors of a tensor's channels differ by no more
 STRENGTHS = (0.5, 1.0)
+QUIET = 1e-2  # of the mean variance, that noise in a channel counts against at least
 LESS = 0.8  # of the noise must be left at most, for factors to be moved
 MUCH_LESS = 0.3  # for a function to be computed in float
 
@@ -37,8 +41,9 @@ class Equalized:
 
 
 def axes_of(plan: Placement, channels: Channelled) -> dict[Value, int]:
-    """What must be measured: values in 8 bits with channels, and the results of layers."""
+    """What must be measured: values in 8 bits with channels, and the results of Clips and of layers."""
     axes = {v: channels.of[v][0] for v in plan.points if v in channels.of}
+    axes.update({v: channels.of[v][0] for v in channels.limits})
     axes.update({layer.value: channel_axis(layer) for layer in plan.layers})
     return axes
 
@@ -86,13 +91,22 @@ def _chosen(
     readers = [layer for layer in plan.layers if layer.input in values]
     best, found = _noise(channels, measured, readers, np.ones(count)), None
     best *= MUCH_LESS if functions else LESS
+    floor = _floor(channels, measured, roots)
     for strength in STRENGTHS:
         share = np.maximum(reach[roots] / max(reach.max(), 1e-30), DEEPEST) ** strength
-        factors = np.where(reach[roots] > 0, share, 1.0)
+        factors = np.where(reach[roots] > 0, np.maximum(share, floor[roots]), 1.0)
         noise = _noise(channels, measured, readers, factors)
         if noise < best:
             best, found = noise, factors
     return found, functions if found is not None else set()
+
+
+def _floor(channels: Channelled, measured: Mapping[Value, Channel], roots: Tensor) -> Tensor:
+    """The least factor of each channel with which what it reaches stays within the limits of the Clips on its way."""
+    floor = np.zeros(len(roots))
+    for value, limit in channels.limits.items():
+        np.maximum.at(floor, roots[channels.of[value][1]], np.minimum(measured[value].bound / limit, 1.0))
+    return floor
 
 
 def _noise(channels: Channelled, measured: Mapping[Value, Channel], readers: Sequence[Layer], factors: Tensor) -> float:
@@ -107,9 +121,9 @@ def _noise(channels: Channelled, measured: Mapping[Value, Channel], readers: Seq
         unit = np.maximum(np.abs(moved).max(axis=others, keepdims=True) / MOST, 1e-30)
         lost = scaled_weights(replace(layer, weights=(np.rint(moved / unit) * unit - moved)), 1 / scale, np.ones(1))
         square = x.square / max(x.count, 1)
-        noise = np.square(per_input(layer, layer.weights.astype(np.float64))) * (step**2 / 12)
+        noise = np.square(per_input(layer, layer.weights.astype(np.float64))) * np.minimum(step**2 / 12, square)
         noise += np.square(per_input(layer, lost.astype(np.float64))) * square
-        total += float((noise.sum(1) / np.maximum(y.variance, 1e-12)).mean())
+        total += float((noise.sum(1) / np.maximum(y.variance, QUIET * y.variance.mean() + 1e-12)).mean())
     return total
 
 

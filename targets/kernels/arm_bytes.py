@@ -16,6 +16,7 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
+from edgec.compiler.bounds import near
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
@@ -26,7 +27,9 @@ from .cost import LOADS, LOOP, SLACK, TILE, Traffic, level_of, microseconds
 
 BLOCK = 16  # channels of a block of the layout, bytes of a register
 FEW = 4  # input channels up to which blocks are of four
+HELD = "fl"
 LANES = 4  # sums in a register
+PARTED = 3.0  # instructions more where a pixel's bytes are no whole vectors
 UNIT_PIXELS = 256  # of a task, at least, where threads do not want more tasks
 
 
@@ -161,7 +164,8 @@ def cost(w: Window, cpu: Cpu, method: Method, plan: Plan, after: float) -> float
         if vectors and many:
             for s in segments(w.width, plan.columns):
                 work = steps * (method.step_cycles(cpu, s.length, vectors) + LOOP)
-                ends = s.length * vectors * (2.5 + 1.5 * after) / cpu.fma_per_cycle + TILE
+                parted = PARTED if vectors % (BLOCK // LANES) else 0.0
+                ends = s.length * (vectors * (2.5 + 1.5 * after) + parted) / cpu.fma_per_cycle + TILE
                 cycles += many * s.count * w.height.out * (work + ends)
             cycles += many * plan.spaces * steps * method.step_cycles(cpu, 1, vectors)
     return microseconds(cpu, cycles * w.batch, _traffic(w, cpu, plan))
@@ -182,8 +186,16 @@ def _traffic(w: Window, cpu: Cpu, plan: Plan) -> Traffic:
     return moved
 
 
-def config(plan: Plan) -> tuple[tuple[str, int], ...]:
-    return (("mt", plan.columns), ("nv", plan.vectors), ("sp", plan.spaces))
+def held(problem: Problem) -> int:
+    """How sums may be kept (`fl` of a choice): 0: as integers; 1: in the lowest bits of floats, where only rescalings
+    read them and constants say that they fit; 2: as 1, and 16 bits hold what rescalings round to."""
+    total = problem.anchor.results[0]
+    users = [n.op for n in problem.body.nodes() if total in n.args]
+    return len(near(problem.reach)) if users and set(users) == {"Edgec.Rescale"} else 0
+
+
+def config(plan: Plan, problem: Problem) -> tuple[tuple[str, int], ...]:
+    return (("mt", plan.columns), ("nv", plan.vectors), ("sp", plan.spaces), (HELD, held(problem)))
 
 
 def tasks(w: Window, plan: Plan) -> int:

@@ -119,7 +119,7 @@ class Sums(Tiles):
             first = part.tile * self.plan.channels
             return store(
                 part.frame, self.anchor, stage, at, part.channels,
-                lambda v: self.index(part.image, first + v, row, column),
+                lambda v: self.index(part.image, first + v, row, column), self.held,
             )  # fmt: skip
 
         if self.short or len(columns) < 3:

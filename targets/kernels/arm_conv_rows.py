@@ -43,7 +43,7 @@ def choices(method: Method, problem: Problem) -> Sequence[Choice]:
     for plan in sorted(plans(problem, method, w), key=lambda p: p.cost_us)[:KEPT]:
         fixed = {x: byte_layout(x.shape), weight: weight_layout(method, rank, w.channels_in, plan)}
         layouts = layouts_in(problem, fixed, out)
-        found.append(Choice(f"conv_int8_{method.name}", layouts, (out,), config(plan), plan.cost_us))
+        found.append(Choice(f"conv_int8_{method.name}", layouts, (out,), config(plan, problem), plan.cost_us))
     return found
 
 

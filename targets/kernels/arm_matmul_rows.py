@@ -39,7 +39,7 @@ def choices(method: Method, problem: Problem) -> Sequence[Choice]:
     for plan in sorted(plans(problem, method, w), key=lambda p: p.cost_us)[:KEPT]:
         packed = f"JK{method.groups}k{plan.channels}j{method.each}k"
         layouts = tuple(packed if v == right else "" for v in problem.body.inputs)
-        found.append(Choice(f"matmul_int8_{method.name}", layouts, ("",), config(plan), plan.cost_us))
+        found.append(Choice(f"matmul_int8_{method.name}", layouts, ("",), config(plan, problem), plan.cost_us))
     return found
 
 

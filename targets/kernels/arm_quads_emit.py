@@ -13,10 +13,10 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
-from .arm_bytes import BLOCK, LANES
+from .arm_bytes import BLOCK, HELD, LANES
 from .arm_dots import dot, splat
 from .arm_quads_rows import groups
-from .arm_tail import store
+from .arm_tail import lifted, store
 from .common_emit import Frame, put, vector
 from .conv_emit import source
 from .conv_shape import Window
@@ -27,8 +27,11 @@ from .depthwise_dots_rows import QUADS
 class Quads(Dots):
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
         super().__init__(problem, choice, w, QUADS.taps, 1)
-        self.groups = groups(w)
+        self.groups, self.held = groups(w), choice.get(HELD)
         self.operands = []  # what follows reads them where they lie
+
+    def begins(self, start: Expr) -> Expr:
+        return start + tir.broadcast(tir.i32(lifted(self.held)), LANES)
 
     def repeated(self, lanes: int) -> Expr:
         return tirx.reinterpret(f"int32x{lanes}", splat(self.zero))
@@ -53,4 +56,4 @@ class Quads(Dots):
         def index(lane: Expr) -> tuple[Expr, ...]:
             return (g.image, g.block * BLOCK + lane, *place)
 
-        return tir.seq(alloc, copy, store(frame, self.anchor, stage, 0, rest if last else BLOCK, index))
+        return tir.seq(alloc, copy, store(frame, self.anchor, stage, 0, rest if last else BLOCK, index, self.held))

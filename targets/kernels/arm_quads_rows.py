@@ -11,8 +11,8 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, METHODS, fits, result_layout
-from .bytes_tail import operand_layout
+from .arm_bytes import BLOCK, HELD, METHODS, fits, held, result_layout
+from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, conv_window, geometry, segments
 from .cost import TILE, microseconds, streamed
@@ -50,12 +50,13 @@ def choices(problem: Problem) -> Sequence[Choice]:
     fixed = {x: byte_layout(x.shape), weight: packed, bias: operand_layout(bias)}
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     units = w.batch * ceil_div(w.channels_out, BLOCK)
+    kept = held(problem) if rescales(problem) is True else 0  # other code reads integers
     found = []
     for rows, columns in QUADS.tiles:
         if rows <= w.height.out and columns <= w.width.out:
             us = cost(w, cpu, rows, columns, after)
             cut = bands(w, units, rows, us, problem.threads)
-            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0))
+            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (HELD, kept))
             us *= spread(units * cut, problem.threads)
             found.append(Choice(NAME, layouts, (out,), config, us, BLOCK * scratch_vectors(w, QUADS.taps, 0)))
     return sorted(found, key=lambda c: c.cost_us)[:3]

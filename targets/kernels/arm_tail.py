@@ -10,6 +10,7 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import layout
 from edgec.compiler.registry import Problem
 from edgec.targets import tir
+from edgec.targets.integer import ROUNDER, ROUNDER_BITS
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK
@@ -26,11 +27,19 @@ def short(problem: Problem) -> bool:
     return SHORT_CODE.issuperset(n.op for n in after_anchor(problem))
 
 
-def store(frame: Frame, anchor: Value, sums: Buffer, at: Expr | int, width: int, index: Index) -> Stmt:
+def lifted(held: int) -> int:
+    """What sums start from: conversions to floats are a subtraction then, where they would keep one pipe busy."""
+    return ROUNDER_BITS if held else 0
+
+
+def store(frame: Frame, anchor: Value, sums: Buffer, at: Expr | int, width: int, index: Index, held: int = 0) -> Stmt:
     """The results of `width` channels whose sums lie in `sums` from `at` on."""
+    frame.body.halves = held > 1
 
     def bound(lane: Expr) -> None:
-        frame.body.bind(anchor, lambda _: tir.load(sums, at + lane))
+        total = tir.load(sums, at + lane)
+        whole = tirx.reinterpret("float32", total) - tir.lit(ROUNDER, "float32") if held else total
+        frame.body.bind(anchor, lambda _: whole)
 
     node = frame.out.node
     if node.op != "Edgec.Table" or node.args[1] not in frame.places:

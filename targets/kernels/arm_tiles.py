@@ -19,8 +19,9 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, FEW, LANES, Method, Plan
+from .arm_bytes import BLOCK, FEW, HELD, LANES, Method, Plan
 from .arm_dots import Act, Dots, alive, splat
+from .arm_tail import lifted
 from .common import ceil_div
 from .common_emit import Frame, put, vector
 from .conv_emit import source
@@ -56,6 +57,7 @@ class Tiles:
     def __init__(self, method: Method, problem: Problem, choice: Choice, w: Window) -> None:
         self.method, self.problem, self.choice, self.w = method, problem, choice, w
         self.plan = Plan(choice.get("mt"), choice.get("nv"), choice.get("sp"))
+        self.held = choice.get(HELD)
         self.x, self.weight, self.bias = problem.anchor.args
         self.anchor = problem.anchor.results[0]
         attrs: Any = full_attrs(problem.anchor)
@@ -102,7 +104,7 @@ class Tiles:
                 channel = part.tile * wide + v * LANES + lane
                 index = tirx.min(channel, last) if short else channel
                 value = part.frame.body.at(self.bias, (index if self.bias.shape[0] > 1 else tir.i32(0),))
-                return tir.store(part.first, value, v * LANES + lane)
+                return tir.store(part.first, value + lifted(self.held), v * LANES + lane)
 
             parts.append(tir.vectorized(LANES, bias))
         if self.zero:

@@ -145,12 +145,16 @@ class Dots:
                         product, bind = tir.let(self.dot(tir.broadcast(tir.i32(0), lanes), zeros, x), "z")
                         parts.append(bind)
                         start = start - product
-            parts.append(self.keep(frame, start, g.place + self.other(0, k)))
+            parts.append(self.keep(frame, self.begins(start), g.place + self.other(0, k)))
             for n, v in enumerate(self.operands):
                 parts.append(
                     put(frame.scratch, dealt(self.flat[v], block * 16, k, lanes), lanes, g.place + self.other(n + 1, k))
                 )
         return tir.seq(parts)
+
+    def begins(self, start: Expr) -> Expr:
+        """What sums start from, of the bias less the zero point's share."""
+        return start
 
     def repeated(self, lanes: int) -> Expr:
         """The zero point in the place of every pixel of a group."""

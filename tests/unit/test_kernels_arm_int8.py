@@ -16,6 +16,7 @@ from test_generic_harness import chain, target
 from test_integer import numbers
 
 import edgec
+from edgec.compiler.bounds import reach
 from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.errors import EdgecError
@@ -71,7 +72,9 @@ def same_bits(problem: Problem, row: str, method: str, folder: Path, kept: int =
     assert accepted is True, accepted
     arrays = arrays_of(problem)
     want = run(problem.body, arrays)[0]
-    for choice in ROWS[row].choices(problem)[:kept]:
+    known = replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
+    offered = [*ROWS[row].choices(problem)[:kept], *ROWS[row].choices(known)[:1]]
+    for choice in dict.fromkeys(replace(c, cost_us=0.0) for c in offered):
         np.testing.assert_array_equal(emulate(problem, choice, arrays, folder, CORES[method][1]), want, str(choice))
 
 
@@ -138,6 +141,43 @@ DEPTHWISE: dict[str, dict[str, Any]] = {
 def test_a_depthwise_convolution_gives_the_bits(case: str, method: str, tmp_path: Path) -> None:
     core = "sdot" if method == "sdot" else "smull"
     same_bits(conv(core, **DEPTHWISE[case]), f"depthwise_int8_{method}", core, tmp_path, kept=2)
+
+
+FAR: dict[str, dict[str, Any]] = {
+    "floats hold the sums": {"inner": 128, "bias": 10_000, "multiplier": 0.4, "fl": 1},
+    "16 bits hold the results": {"inner": 128, "bias": 10_000, "multiplier": 1 / 130, "fl": 2},
+    "ties, odd zero point": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": 3},
+    "ties, even zero point": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": -128},
+    "limits": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": -100, "low": -100, "high": 99},
+    "unsigned": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": 3, "low": 0, "high": 255, "to": "u8"},
+    "too far": {"inner": 130, "bias": 10_000, "multiplier": 0.4, "fl": 0},
+}
+
+
+@pytest.mark.parametrize("case", FAR)
+def test_sums_in_the_bits_of_floats_reach_their_bounds(case: str, tmp_path: Path) -> None:
+    """Pixels of extreme bytes, by extreme weights: the largest sums of both signs that constants allow."""
+    inner, bias, multiplier, fl, *_ = FAR[case].values()
+    attrs = {**FULL, **{k: v for k, v in FAR[case].items() if k in FULL}}
+
+    def body(a: Value, b: Value, c: Value, m: Value) -> Value:
+        return build("Edgec.Rescale", build("Edgec.ConvInteger", a, b, c, zero=127), m, zeros=(0,), **attrs)
+
+    kinds = [f"i8[1, {inner}, 4, 9]", f"i8[32, {inner}, 1, 1]", "i32[32]", "f32[32, 1, 1]"]
+    problem = chain(kinds, body, (), "rpi5")
+    arrays = numbers([v.type for v in problem.body.inputs])
+    arrays[0][..., :2, :] = -128
+    arrays[1][::2] = 127
+    arrays[1][1::4] = -128
+    arrays[2][:] = np.where(np.arange(32) % 2, bias, -bias)
+    arrays[3][:] = multiplier
+    known = replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
+    sums = [n.results[0] for n in problem.body.nodes() if n.op == "Edgec.ConvInteger"]
+    assert known.reach.sums == np.abs(run(replace(problem.body, outputs=tuple(sums)), arrays)[0]).max()
+    choice = ROWS["conv_int8_sdot"].choices(known)[0]
+    assert choice.get("fl") == fl
+    want = run(problem.body, arrays)[0]
+    np.testing.assert_array_equal(emulate(problem, choice, arrays, tmp_path, "cortex-a76"), want)
 
 
 def test_rows_say_why_they_refuse() -> None:

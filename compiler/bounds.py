@@ -1,0 +1,87 @@
+"""What sums of products of bytes, and what becomes of them, cannot exceed whatever a model reads: its constants say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .ir import Array, Data, Graph, Node, Value
+from .op import full_attrs, is_const
+from .ops.common import limits
+from .ops.integer import BYTES
+
+ZEROS = {"Edgec.ConvInteger": "zero", "Edgec.MatMulInteger": "a_zero"}
+Numbers: TypeAlias = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """The greatest magnitudes of a kernel's sums, and of what it rescales them to before limits and rounding."""
+
+    sums: float = inf
+    rescaled: float = inf
+
+
+UNKNOWN = Reach()
+SUMS, RESCALED = 22, 15  # bits of magnitude below which floats hold sums in their lowest bits, and 16 bits results
+
+
+def near(far: Reach) -> list[int]:
+    """Which of the two limits are kept: none, that of sums, or both."""
+    if far.sums >= 2**SUMS:
+        return []
+    return [SUMS, RESCALED] if far.rescaled < 2**RESCALED - 2**8 else [SUMS]
+
+
+def reach(body: Graph, args: Sequence[Value]) -> Reach:
+    """Of a kernel's body and its arguments, some of which are constants."""
+    nodes = list(body.nodes())
+    anchors = [n for n in nodes if n.op in ZEROS]
+    if len(anchors) != 1:
+        return UNKNOWN
+    known = {p: array for p, a in zip(body.inputs, args, strict=True) if (array := _array(a)) is not None}
+    sums = _sums(anchors[0], known)
+    if sums is None:
+        return UNKNOWN
+    found = [_rescaled(n, anchors[0].results[0], sums, known) for n in nodes if n.op == "Edgec.Rescale"]
+    return Reach(float(sums.max(initial=0)), max(found, default=inf))
+
+
+def _array(value: Value) -> Array | None:
+    """What a constant holds that lies in its own order."""
+    data = value.node.attrs.get("data") if is_const(value) and not value.type.layout else None
+    return data.array if isinstance(data, Data) and data.array.shape == value.shape else None
+
+
+def _sums(anchor: Node, known: Mapping[Value, Array]) -> Numbers | None:
+    """The greatest magnitude of each output channel, with axes for those that follow it."""
+    x, weight, bias = anchor.args
+    attrs: Any = full_attrs(anchor)
+    if weight not in known or bias not in known or attrs.get("b_zero", 0):
+        return None
+    w, b = known[weight].astype(np.int64), known[bias].astype(np.int64)
+    conv = anchor.op == "Edgec.ConvInteger"
+    axes = tuple(range(1, w.ndim)) if conv else (w.ndim - 2,)
+    above = np.maximum(w, 0).sum(axes)
+    below = above - w.sum(axes)
+    low, high = (int(limit) - attrs[ZEROS[anchor.op]] for limit in limits(x.type.dtype))
+    most = np.maximum(abs(above * high - below * low + b), abs(above * low - below * high + b))
+    return np.asarray(most.reshape(-1, *[1] * (w.ndim - 2)) if conv else most, np.float64)
+
+
+def _rescaled(node: Node, anchor: Value, sums: Numbers, known: Mapping[Value, Array]) -> float:
+    attrs: Any = full_attrs(node)
+    count = len(attrs["zeros"])
+    total: Numbers = np.zeros(1)
+    for term, multiplier, zero in zip(node.args[:count], node.args[count:], attrs["zeros"], strict=True):
+        factor = known.get(multiplier, _array(multiplier))
+        if factor is None or (term != anchor and term.type.dtype not in BYTES):
+            return inf
+        most = sums + abs(zero) if term == anchor else max(abs(int(limit) - zero) for limit in limits(term.type.dtype))
+        total = total + most * abs(factor.astype(np.float64))
+    return float(total.max(initial=0.0)) if np.isfinite(total).all() else inf
