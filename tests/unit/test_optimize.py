@@ -9,6 +9,7 @@ import pytest
 import edgec
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.target import FOLDER, find_target
 from tests.unit.emulated import needs_board
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits" / "digits.onnx"
@@ -28,6 +29,17 @@ def test_small_kernels_take_less_flash_and_answer_alike(target: str, tmp_path: P
 def test_other_targets_have_none(target: str, tmp_path: Path) -> None:
     with pytest.raises(EdgecError, match="optimize: .* has no kernels made for size; they are for Cortex-M"):
         edgec.compile(str(DIGITS), target, tmp_path / "out", optimize="size")
+
+
+def test_descriptions_of_targets_too(tmp_path: Path) -> None:
+    for name, suits in (("cortex-m4", True), ("x86", False)):
+        path = tmp_path / f"{name}.toml"
+        path.write_text("small = true\n" + (FOLDER / path.name).read_text())
+        if suits:
+            assert find_target(str(path)).small
+        else:
+            with pytest.raises(EdgecError, match=r"x86.toml: small: kernels made for size are for Cortex-M"):
+                find_target(str(path))
 
 
 def test_other_words_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
