@@ -37,6 +37,10 @@ def match(problem: Problem) -> Literal[True] | str:
     return tail_fits(problem)
 
 
+def match_greatest(problem: Problem) -> Literal[True] | str:
+    return match(problem) if problem.target.triple.startswith("aarch64") else "is for 64-bit ARM"
+
+
 def written_out(w: Window) -> bool:
     """Whether the code holds each tap, at each kind of edge."""
     kinds = [sum(s.count if s.edge else 1 for s in segments(axis, 1)) for axis in (w.height, w.width)]
@@ -123,7 +127,7 @@ kernel(
     Row(
         GREATEST,
         frozenset({"MaxPool"}),
-        match,
+        match_greatest,
         partial(choices, GREATEST),
         emit,
         "maxima of bytes over windows: whole pixels, a vector of channels at a time",
