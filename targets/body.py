@@ -23,7 +23,7 @@ from edgec.compiler.ops.common import limits
 from .access import Place
 from .casts import TYPED
 from .conversions import literal, narrow, widen
-from .integer import INTEGER, rescale_halves, unpacked
+from .integer import INTEGER, INTEGER_HALVES, unpacked
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
@@ -115,8 +115,8 @@ class Body:
             return self.bound[value](index)
         node = value.node
         if node.op in INTEGER:
-            code = rescale_halves if self.halves and node.op == "Edgec.Rescale" else INTEGER[node.op]
-            return code(*self.terms(node, index), **full_attrs(node))
+            code = INTEGER_HALVES if self.halves else INTEGER
+            return code[node.op](*self.terms(node, index), **full_attrs(node))
         if node.op == "Edgec.Table":
             return self._looked_up(node, index)
         if node.op in SCALAR:

@@ -116,3 +116,4 @@ def rounded(x: Expr, plus: int = 0) -> Expr:
 
 
 INTEGER: dict[str, Callable[..., Expr]] = {"Edgec.MulInteger": multiply, "Edgec.Rescale": rescale}
+INTEGER_HALVES = {**INTEGER, "Edgec.Rescale": rescale_halves}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from math import prod
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from .conv_shape import Window, segments, window
 from .cost import microseconds, streamed
 
 POOL, SPATIAL = "pool_int8_pixels", "sum_int8_spatial"
+GREATEST = "pool_int8_greatest"
 MOST_TAPS = 1500  # written out, at all kinds of edges together
 MOST_SUMMED = 257  # bytes whose sum fits 16 bits
 
@@ -33,6 +35,10 @@ def match(problem: Problem) -> Literal[True] | str:
     if node.op == "MaxPool":
         return True if not after_anchor(problem) and len(problem.body.outputs) == 1 else "takes maxima and does no more"
     return tail_fits(problem)
+
+
+def match_greatest(problem: Problem) -> Literal[True] | str:
+    return match(problem) if problem.target.triple.startswith("aarch64") else "is for 64-bit ARM"
 
 
 def written_out(w: Window) -> bool:
@@ -66,7 +72,7 @@ def layouts(problem: Problem) -> tuple[str, ...]:
     return tuple("" if v in tables(problem) else byte_layout(v.shape) for v in problem.body.inputs)
 
 
-def choices(problem: Problem) -> Sequence[Choice]:
+def choices(name: str, problem: Problem) -> Sequence[Choice]:
     w, cpu = geometry(problem), problem.target.cpu
     blocks = ceil_div(w.channels_out, 16)
     pixels = w.batch * w.pixels * ceil_div(blocks, most_blocks(cpu))
@@ -76,7 +82,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     rows = max((s.count for s in segments(w.height, 1)), default=1) if written_out(w) else w.height.out
     bands = max(1, min(rows, ceil_div(w.height.out, task_split(w.height.out, us / w.height.out, problem.threads))))
     bands = bands if problem.threads > 1 else 1
-    return [Choice(POOL, layouts(problem), (byte_layout(problem.anchor.args[0].shape),), (("hb", bands),), us)]
+    return [Choice(name, layouts(problem), (byte_layout(problem.anchor.args[0].shape),), (("hb", bands),), us)]
 
 
 def geometry(problem: Problem) -> Window:
@@ -111,10 +117,21 @@ kernel(
         POOL,
         frozenset({"MaxPool", "Edgec.SumPool"}),
         match,
-        choices,
+        partial(choices, POOL),
         emit,
         "pooling of bytes: whole pixels, a vector of channels at a time",
         isa=frozenset({"AVX2"}),
+    )
+)
+kernel(
+    Row(
+        GREATEST,
+        frozenset({"MaxPool"}),
+        match_greatest,
+        partial(choices, GREATEST),
+        emit,
+        "maxima of bytes over windows: whole pixels, a vector of channels at a time",
+        isa=frozenset({"NEON"}),
     )
 )
 kernel(

@@ -143,6 +143,16 @@ def test_a_depthwise_convolution_gives_the_bits(case: str, method: str, tmp_path
     same_bits(conv(core, **DEPTHWISE[case]), f"depthwise_int8_{method}", core, tmp_path, kept=2)
 
 
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+@pytest.mark.parametrize("size", [3, 13])
+def test_maxima_of_bytes(size: int, kind: str, tmp_path: Path) -> None:
+    def body(x: Value) -> Value:
+        attrs = {"kernel_shape": (size, size), "strides": (1, 2), "pads": (size // 2,) * 4}
+        return build("MaxPool", x, **attrs)
+
+    same_bits(chain([f"{kind}[2, 37, 14, 15]"], body, (), "rpi5"), "pool_int8_greatest", "sdot", tmp_path)
+
+
 FAR: dict[str, dict[str, Any]] = {
     "floats hold the sums": {"inner": 128, "bias": 10_000, "multiplier": 0.4, "fl": 1},
     "16 bits hold the results": {"inner": 128, "bias": 10_000, "multiplier": 1 / 130, "fl": 2},
