@@ -11,7 +11,6 @@ from edgec.targets.tir import Expr
 
 from .common import in_memory
 from .common_emit import F32, Frame, vector
-from .conv_emit import SHORT
 from .conv_planes import Planes, Spot
 from .conv_shape import Window, conv_operands
 from .depthwise_rows import unrolls
@@ -29,17 +28,11 @@ class Depthwise(Planes):
         loaded = vector(frame.places[self.weight].buffer, self.lanes, block, 0, *spatial, 0)
         return widened(loaded, self.weight.type.dtype)
 
-    def bias_first(self, frame: Frame, s: Spot) -> bool:
-        """Whether sums start from the bias: short ones, where it can be read as a whole vector."""
-        return self.bias in frame.places and s.width == self.lanes and self.w.taps <= SHORT
-
     def start(self, frame: Frame, s: Spot) -> Expr:
-        if self.bias is not None and self.bias_first(frame, s):
-            return vector(frame.places[self.bias].buffer, self.lanes, s.block * self.lanes)
         return tir.broadcast(tir.lit(0.0, F32), self.lanes)
 
     def join(self, old: Expr, x: Expr, operand: Expr | None) -> Expr:
         return old + x * operand
 
     def result(self, frame: Frame, s: Spot, value: Expr, channel: Expr, row: Any, column: Any) -> Expr:
-        return value if self.bias is None or self.bias_first(frame, s) else value + frame.body.at(self.bias, (channel,))
+        return value if self.bias is None else value + frame.body.at(self.bias, (channel,))
