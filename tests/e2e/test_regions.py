@@ -51,7 +51,7 @@ address = 0x21000000
 [[memory]]
 name = "NEAR"
 kind = "flash"
-size = "40K"
+size = "32K"
 address = 0x00200000
 
 [[memory]]
@@ -121,7 +121,7 @@ def test_a_model_runs_from_the_regions_that_it_was_planned_for(tmp_path: Path) -
     assert at["kws_arena_PSRAM"] == 0x21000000
     assert at["arena"] == 0x20200000
     assert at["kws_weights_FAR"] == 0x00300000
-    assert 0x00200000 <= at["kws_weights"] < 0x0020A000
+    assert 0x00200000 <= at["kws_weights"] < 0x00208000
     for kernel in rows["CODE"]["kernels"]:
         assert 0x20210000 <= at[kernel] < 0x20212000
     same_bits(bundle, model, 2, firmware)
