@@ -18,7 +18,7 @@ from .regions import Region
 from .spread import Bank
 from .target import Target
 from .traffic import TILE
-from .unfit import FLASH_HELP
+from .unfit import flash_help
 from .units import show_bytes
 
 REST = 6144, 96  # bytes of the runtime and of tables that are kept free: of any model, and of each step
@@ -165,7 +165,7 @@ def _refused(program: Program, target: Target, items: Sequence[_Item], left: Seq
     shown = ", ".join(f"{middle_out(i.name, 40)!r} {show_bytes(i.bytes)}" for i in largest)
     return (
         f"memory: weights and code of {program.name} take {show_bytes(missing)} more than fits into {have}; "
-        f"largest: {shown}; {FLASH_HELP}, another flash (--memory)"
+        f"largest: {shown}; {flash_help(step.dtype for step in program.steps)}, another flash (--memory)"
     )
 
 

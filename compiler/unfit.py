@@ -35,16 +35,21 @@ def ram_help(types: Iterable[str]) -> str:
 
 
 _ALWAYS = ("a smaller input (--shape)", "`edgec compress`")
-FLASH_HELP = "what helps: --quantize int8, --weights int8, `edgec compress`"
+
+
+def flash_help(types: Iterable[str]) -> str:
+    """What makes weights smaller; `types`: of what the steps compute."""
+    ways = ["--quantize int8", "--weights int8"] if "f32" in types else []
+    return f"what helps: {', '.join([*ways, '`edgec compress`'])}"
 
 
 def advice(program: Program, limits: Budget, found: Measures, code_bytes: int) -> str:
     """What takes most of a program that exceeds its limits, and what would help."""
-    parts = []
+    parts, types = [], {step.dtype for step in program.steps}
     if limits.ram is not None and found.ram > limits.ram:
-        parts += [largest(program.arena_map), ram_help({step.dtype for step in program.steps})]
+        parts += [largest(program.arena_map), ram_help(types)]
     if limits.flash is not None and found.flash > limits.flash:
-        parts += [f"weights {show_bytes(program.weights_bytes)}, code {show_bytes(code_bytes)}", FLASH_HELP]
+        parts += [f"weights {show_bytes(program.weights_bytes)}, code {show_bytes(code_bytes)}", flash_help(types)]
     return "; ".join(parts) or "what helps: `edgec compress`, which looks for a form that fits"
 
 

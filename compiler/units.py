@@ -30,7 +30,9 @@ def show_bytes(count: float) -> str:
 
 
 def show_seconds(seconds: float) -> str:
-    """`12.3ms`."""
+    """`12.3ms`, `1.5s`."""
+    if seconds >= 1:
+        return f"{seconds:.4g}s"
     return f"{seconds * 1e3:.4g}ms" if seconds >= 1e-3 else f"{seconds * 1e6:.4g}us"
 
 

@@ -53,4 +53,4 @@ def test_what_exceeds_is_said_the_worst_first() -> None:
 
 def test_shown() -> None:
     assert [show_bytes(n) for n in (8, 1023, 1536, 3 << 20)] == ["8 bytes", "1023 bytes", "1.5K", "3M"]
-    assert [show_seconds(s) for s in (2e-6, 9e-4, 0.0123)] == ["2us", "900us", "12.3ms"]
+    assert [show_seconds(s) for s in (2e-6, 9e-4, 0.0123, 1.5)] == ["2us", "900us", "12.3ms", "1.5s"]
