@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .arm_bytes import BLOCK, METHODS, Method, config, fits, plans
-from .conv_shape import Axis, Window
+from .conv_shape import rows_as_pixels
 
 KEPT = 3
 
@@ -26,15 +25,8 @@ def match(method: Method, problem: Problem) -> Literal[True] | str:
     return True if b.shape[0] >= BLOCK else f"sums of fewer than {BLOCK} products"
 
 
-def geometry(problem: Problem) -> Window:
-    """The product as a pointwise convolution: rows are pixels, K input channels, columns output channels."""
-    out = problem.anchor.types[0].shape
-    rows = prod(out[:-1])
-    return Window(1, problem.anchor.args[0].shape[-1], out[-1], Axis(1, 1), Axis(rows, rows))
-
-
 def choices(method: Method, problem: Problem) -> Sequence[Choice]:
-    w, right = geometry(problem), problem.anchor.args[1]
+    w, right = rows_as_pixels(problem), problem.anchor.args[1]
     found = []
     for plan in sorted(plans(problem, method, w), key=lambda p: p.cost_us)[:KEPT]:
         packed = f"JK{method.groups}k{plan.channels}j{method.each}k"
@@ -46,7 +38,7 @@ def choices(method: Method, problem: Problem) -> Sequence[Choice]:
 def emit(method: Method, problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .arm_matmul_emit import Rows
 
-    return Rows(method, problem, choice, geometry(problem)).emit(symbol)
+    return Rows(method, problem, choice, rows_as_pixels(problem)).emit(symbol)
 
 
 for _method in METHODS.values():

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import Any
+from math import prod
+from typing import Any, Literal
 
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import full_attrs
@@ -119,6 +120,29 @@ def conv_window(node: Node) -> Window | str:
 def conv_operands(node: Node) -> tuple[Value, Value, Value | None]:
     """Input, weights and bias."""
     return node.args[0], node.args[1], node.args[2] if len(node.args) > 2 else None
+
+
+def dense(node: Node) -> Literal[True] | str:
+    """True for a convolution that has a window and no groups."""
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    return True if shape.group == 1 else "has groups"
+
+
+def depthwise(node: Node) -> Window | str:
+    """The window of a convolution with several channels, each with one filter of its own."""
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    return shape if shape.group == shape.channels_in == shape.channels_out != 1 else "is not depthwise"
+
+
+def rows_as_pixels(problem: Problem) -> Window:
+    """A product with one matrix as a pointwise convolution: rows are pixels, K and columns channels in and out."""
+    out = problem.anchor.types[0].shape
+    rows = prod(out[:-1])
+    return Window(1, problem.anchor.args[0].shape[-1], out[-1], Axis(1, 1), Axis(rows, rows))
 
 
 def geometry(problem: Problem) -> Window:

@@ -9,7 +9,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, layouts_in
-from .conv_shape import Window, conv_window, geometry
+from .conv_shape import Window, dense, geometry
 from .m_bytes import DSP, STEP, Tile, activations, after, even, fits, result_layout, unrolled
 
 NAME = "conv_int8_dsp"
@@ -21,10 +21,7 @@ def match(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     if (fit := fits(problem, *node.args[:2])) is not True:
         return fit
-    shape = conv_window(node)
-    if isinstance(shape, str):
-        return shape
-    return True if shape.group == 1 else "has groups"
+    return dense(node)
 
 
 def steps_of(w: Window) -> int:

@@ -15,7 +15,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, layouts_in
-from .conv_shape import Axis, Window, conv_window, geometry
+from .conv_shape import Axis, Window, depthwise, geometry
 from .m_bytes import DSP, activations, after, even, fits, result_layout
 
 NAME = "depthwise_int8_dsp"
@@ -28,11 +28,9 @@ def match(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     if (fit := fits(problem, *node.args[:2])) is not True:
         return fit
-    shape = conv_window(node)
+    shape = depthwise(node)
     if isinstance(shape, str):
         return shape
-    if not shape.group == shape.channels_in == shape.channels_out or shape.group == 1:
-        return "is not depthwise"
     if lines_of(shape.height) > MOST_LINES or lines_of(shape.width) > MOST_LINES:
         return "its window has too many lines"
     return True

@@ -7,13 +7,12 @@ scratch, with one instruction each.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, f32, heavy, input_index, layouts_in, operations
-from .conv_shape import Axis, Window, conv_window, geometry
+from .conv_shape import Window, dense, depthwise, geometry, rows_as_pixels
 from .m_bytes import Tile, pixels_are_one_axis
 from .m_depthwise_rows import lines_of
 from .m_plain_rows import ring_of
@@ -41,20 +40,17 @@ def operands_fit(problem: Problem) -> Literal[True] | str:
 def match_conv(problem: Problem) -> Literal[True] | str:
     if (fit := operands_fit(problem)) is not True:
         return fit
-    shape = conv_window(problem.anchor)
-    if isinstance(shape, str):
-        return shape
-    return pixels_are_one_axis(problem) if shape.group == 1 else "has groups"
+    if (fit := dense(problem.anchor)) is not True:
+        return fit
+    return pixels_are_one_axis(problem)
 
 
 def match_depthwise(problem: Problem) -> Literal[True] | str:
     if (fit := operands_fit(problem)) is not True:
         return fit
-    shape = conv_window(problem.anchor)
+    shape = depthwise(problem.anchor)
     if isinstance(shape, str):
         return shape
-    if not shape.group == shape.channels_in == shape.channels_out or shape.group == 1:
-        return "is not depthwise"
     return True if lines_of(shape.height) <= 64 and shape.taps <= 64 else "its window is too large"
 
 
@@ -69,11 +65,7 @@ def match_matmul(problem: Problem) -> Literal[True] | str:
 
 def window_of(problem: Problem) -> Window:
     """The window; rows of a matrix are pixels."""
-    if problem.anchor.op != "MatMul":
-        return geometry(problem)
-    a, b = (v.shape for v in problem.anchor.args[:2])
-    rows = prod(a[:-1])
-    return Window(1, a[-1], b[-1], Axis(1, 1), Axis(rows, rows))
+    return rows_as_pixels(problem) if problem.anchor.op == "MatMul" else geometry(problem)
 
 
 def tile_of(w: Window, small: bool = False) -> Tile:

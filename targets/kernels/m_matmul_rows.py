@@ -6,14 +6,13 @@ Rows are what pixels are to a pointwise convolution. One row alone is read as it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, Literal
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, input_index, layouts_in
-from .conv_shape import Axis, Window
+from .conv_shape import rows_as_pixels
 from .m_bytes import DSP, STEP, Tile, after, operands_fit, unrolled
 from .m_rescale import plain_rescale
 
@@ -35,14 +34,8 @@ def match(problem: Problem) -> Literal[True] | str:
     return epilogue_fits(problem)
 
 
-def window_of(problem: Problem) -> Window:
-    a, b = (v.shape for v in problem.anchor.args[:2])
-    rows = prod(a[:-1])
-    return Window(1, a[-1], b[-1], Axis(1, 1), Axis(rows, rows))
-
-
 def tile_of(problem: Problem) -> Tile:
-    w = window_of(problem)
+    w = rows_as_pixels(problem)
     rows, steps = w.width.out, w.channels_in // STEP
     small = problem.target.small
     four = rows == 1 and not small and w.channels_out % 4 == 0 and plain_rescale(problem) is not None
@@ -51,13 +44,13 @@ def tile_of(problem: Problem) -> Tile:
 
 def direct(problem: Problem) -> bool:
     """Whether data are read as bytes, without scratch."""
-    w, tile = window_of(problem), tile_of(problem)
+    w, tile = rows_as_pixels(problem), tile_of(problem)
     return w.width.out == 1 and plain_rescale(problem) is not None and w.channels_out % tile.channels == 0
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
     a, b = problem.anchor.args[:2]
-    w, tile = window_of(problem), tile_of(problem)
+    w, tile = rows_as_pixels(problem), tile_of(problem)
     rows, steps = w.width.out, w.channels_in // STEP
     each = tile.step(direct(problem))
     widening = 0 if direct(problem) else 5 * steps * tile.pixels
@@ -71,7 +64,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .m_matmul_emit import MatMul
 
-    return MatMul(problem, choice, window_of(problem)).emit(symbol)
+    return MatMul(problem, choice, rows_as_pixels(problem)).emit(symbol)
 
 
 kernel(

@@ -8,14 +8,13 @@ convolutions come into a ring of lines, one at a time, as on cores with the exte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, Literal
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, input_index, layouts_in
-from .conv_shape import Axis, Window, conv_window, geometry
+from .conv_shape import Axis, Window, dense, depthwise, geometry, rows_as_pixels
 from .m_bytes import DSP, Tile, activations, after, fits, operands_fit, result_layout
 from .m_depthwise_rows import lines_of
 
@@ -33,10 +32,7 @@ def match_dense(problem: Problem) -> Literal[True] | str:
         return found
     if (found := fits(problem, *problem.anchor.args[:2])) is not True:
         return found
-    shape = conv_window(problem.anchor)
-    if isinstance(shape, str):
-        return shape
-    return True if shape.group == 1 else "has groups"
+    return dense(problem.anchor)
 
 
 def match_depthwise(problem: Problem) -> Literal[True] | str:
@@ -44,11 +40,9 @@ def match_depthwise(problem: Problem) -> Literal[True] | str:
         return found
     if (found := fits(problem, *problem.anchor.args[:2])) is not True:
         return found
-    shape = conv_window(problem.anchor)
+    shape = depthwise(problem.anchor)
     if isinstance(shape, str):
         return shape
-    if not shape.group == shape.channels_in == shape.channels_out or shape.group == 1:
-        return "is not depthwise"
     return True if lines_of(shape.height) <= 64 else "its window has too many lines"
 
 
@@ -68,11 +62,7 @@ def match_matmul(problem: Problem) -> Literal[True] | str:
 
 def window_of(problem: Problem) -> Window:
     """The window; rows of a matrix are pixels."""
-    if problem.anchor.op != "Edgec.MatMulInteger":
-        return geometry(problem)
-    a, b = (v.shape for v in problem.anchor.args[:2])
-    rows = prod(a[:-1])
-    return Window(1, a[-1], b[-1], Axis(1, 1), Axis(rows, rows))
+    return rows_as_pixels(problem) if problem.anchor.op == "Edgec.MatMulInteger" else geometry(problem)
 
 
 def steps_of(w: Window) -> int:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from math import prod
 from typing import Any, Literal
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, input_index
-from .conv_shape import Axis, Window, conv_window
+from .conv_shape import Window, dense, rows_as_pixels
 from .mve_shape import BYTES, PIXELS, QUAD, Reach, beside, channels_last, dense_us, reach, window_of
 
 KEPT = 2
@@ -29,10 +28,7 @@ def operands_fit(problem: Problem) -> Literal[True] | str:
 def match_conv(problem: Problem) -> Literal[True] | str:
     if (fit := operands_fit(problem)) is not True:
         return fit
-    shape = conv_window(problem.anchor)
-    if isinstance(shape, str):
-        return shape
-    return True if shape.group == 1 else "has groups"
+    return dense(problem.anchor)
 
 
 def match_matmul(problem: Problem) -> Literal[True] | str:
@@ -42,13 +38,6 @@ def match_matmul(problem: Problem) -> Literal[True] | str:
     if len(b.shape) != 2:
         return "the right operand is a stack of matrices"
     return True if full_attrs(problem.anchor)["b_zero"] == 0 else "the right operand has a zero point"
-
-
-def rows_of(problem: Problem) -> Window:
-    """A matrix product as a pointwise convolution: rows are pixels, K input channels, columns output channels."""
-    out = problem.anchor.types[0].shape
-    rows = prod(out[:-1])
-    return Window(1, problem.anchor.args[0].shape[-1], out[-1], Axis(1, 1), Axis(rows, rows))
 
 
 def choices_conv(problem: Problem) -> Sequence[Choice]:
@@ -66,7 +55,7 @@ def choices_conv(problem: Problem) -> Sequence[Choice]:
 
 
 def choices_matmul(problem: Problem) -> Sequence[Choice]:
-    w, right = rows_of(problem), problem.anchor.args[1]
+    w, right = rows_as_pixels(problem), problem.anchor.args[1]
     packed = "JK" if w.channels_in >= BYTES else f"JK{BYTES}k"
     layouts = tuple(packed if v == right else "" for v in problem.body.inputs)
     return _offers("matmul_int8_mve", problem, w, reach(w, w.channels_in), layouts, "")
@@ -119,7 +108,7 @@ kernel(
         frozenset({"Edgec.MatMulInteger"}),
         match_matmul,
         choices_matmul,
-        partial(emit, rows_of),
+        partial(emit, rows_as_pixels),
         "product of signed bytes with a constant right operand on Helium",
         frozenset({"MVE"}),
     )
