@@ -10,6 +10,7 @@ import numpy as np
 
 from .dtypes import raw
 from .errors import EdgecError
+from .files import replaced, whole
 from .ir import Array, Graph
 from .text import constants, parse, show
 
@@ -65,13 +66,16 @@ def write_eir(graph: Graph, path: Path, weights: str = "") -> None:
 def _write(graph: Graph, path: Path, weights: str) -> None:
     if not path.parent.exists():
         path.parent.mkdir(parents=True)
-    path.write_text(show(graph, origins=True), encoding="utf-8")
     large = constants(graph)
-    if not large:
-        return
-    archive = path.parent / weights if weights else path.with_suffix(".npz")
-    if not weights:
-        archive.unlink(missing_ok=True)
+    if large and weights:
+        _add(large, path.parent / weights)
+    elif large:
+        with whole(path.with_suffix(".npz")) as archive:
+            _add(large, archive)
+    replaced(path, show(graph, origins=True).encode())
+
+
+def _add(large: Mapping[str, Array], archive: Path) -> None:
     with zipfile.ZipFile(archive, "a", zipfile.ZIP_STORED) as out:
         there = set(out.namelist())
         for key, array in large.items():

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .dtypes import dtype
 from .errors import EdgecError, nearest
 from .importer import import_model
+from .importer.read import model_file
 from .interpret import trace
 from .ir import Graph, Node, Value
 from .op import OPS, build, const, const_array, rebuild
@@ -44,8 +45,7 @@ class Reference:
             import onnxruntime as ort
         except ImportError as error:
             raise EdgecError("verify needs ONNX Runtime: pip install edgec[verify]") from error
-        if not Path(model).is_file():
-            raise EdgecError(f"{model}: no such file")
+        model_file(model)
         try:
             proto = onnx.load(str(model))
             self.names = _names_by_node(proto)

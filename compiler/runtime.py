@@ -28,9 +28,11 @@ from .bundle.cuda_emulation import driver_for
 from .bundle.manifest import ABI, Bundle, read_bundle
 from .dtypes import DTYPES, DType, integer_limits, known_as, raw
 from .errors import EdgecError, nearest
+from .files import replaced
 from .narrow import POWERS
 
 _MEMORY = 128 << 20  # bytes: more than caches hold
+_MOST_RUNS = 1_000_000
 
 # EC_F32 and so on: the rows of dtypes.py stand in the order of the enum in edgec.h
 _NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}
@@ -298,6 +300,8 @@ class Model:
         """Time `runs` inferences in C after a first one. Inputs are written again before each, outside the timing."""
         if runs < 1:
             raise EdgecError(f"runs must be 1 or more, got {runs}")
+        if runs > _MOST_RUNS:
+            raise EdgecError(f"runs must be {_MOST_RUNS:,} or fewer, got {runs}: the time of each is kept")
         feed = dict(inputs) if inputs is not None else random_inputs(self.inputs)
         self.run(feed)
         times = np.zeros(runs)
@@ -469,7 +473,4 @@ def write_arrays(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> No
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
                 np.lib.format.write_array(entry, raw(array), allow_pickle=False)
-    try:
-        Path(path).write_bytes(whole.getvalue())
-    except (OSError, ValueError) as error:
-        raise EdgecError(f"{path}: cannot write: {getattr(error, 'strerror', None) or error}") from error
+    replaced(path, whole.getvalue())

@@ -243,7 +243,7 @@ def with_archs(target: Target, archs: str | None) -> Target:
     names = tuple(name.strip() for name in archs.split(","))
     for name in names:
         if name not in ARCHS:
-            raise EdgecError(f"arch: {name!r} is unknown{nearest(name, ARCHS)}; {', '.join(ARCHS)}")
+            raise EdgecError(f"arch: {name!r} is unknown{nearest(name, ARCHS)}")
     usual = dict(target.gpu.others).get(names[0], target.gpu)
     return dataclasses.replace(target, gpu=dataclasses.replace(usual, archs=names))
 
@@ -287,7 +287,7 @@ def find_target(name: str) -> Target:
     try:
         return read_target(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
-        raise EdgecError(f"target {name}: cannot read {path}: {error.strerror}") from error
+        raise EdgecError(f"target {path}: cannot be read: {error.strerror}") from error
 
 
 def target_files() -> dict[str, Path]:

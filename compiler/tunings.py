@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -21,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EdgecError
+from .files import replaced
 from .problems import signature
 from .registry import Choice, Problem
 from .sparse import named_form
@@ -125,11 +124,9 @@ class Tunings:
         text = json.dumps({"format": FORMAT, "version": VERSION, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".edgec-", dir=path.parent) as folder:
-                (Path(folder) / "new").write_text(text, encoding="utf-8")
-                os.replace(Path(folder) / "new", path)
-        except (OSError, ValueError) as error:
-            raise EdgecError(f"{path}: cannot write: {getattr(error, 'strerror', None) or error}") from error
+        except OSError as error:
+            raise EdgecError(f"{path}: cannot write: {error.strerror or error}") from error
+        replaced(path, text.encode())
 
 
 def _rows(rows: Any, where: str) -> dict[Key, dict[str, float]]:

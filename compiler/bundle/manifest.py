@@ -147,6 +147,8 @@ def live_bytes(manifest: dict[str, Any]) -> list[int]:
 def read_bundle(path: str | Path) -> Bundle:
     """The bundle in a folder (or of one manifest file)."""
     path = Path(path)
+    if path.is_file() and path.suffix != ".json":
+        raise EdgecError(f"{path}: not a bundle's manifest; expected the folder that `edgec compile` wrote")
     if path.is_file():
         return Bundle(path.parent, _read(path))
     if not path.is_dir():

@@ -54,7 +54,7 @@ def package(bundle: Bundle, ecosystem: str, out: str | Path) -> list[str]:
     Errors: an unknown ecosystem, a bundle for a system with shared libraries, a folder that cannot be written.
     """
     if ecosystem not in ECOSYSTEMS:
-        raise EdgecError(f"no ecosystem {ecosystem!r}{nearest(ecosystem, ECOSYSTEMS)}; {', '.join(ECOSYSTEMS)}")
+        raise EdgecError(f"no ecosystem {ecosystem!r}{nearest(ecosystem, ECOSYSTEMS)}")
     row, subject = ECOSYSTEMS[ecosystem], Subject(bundle, find_target(str(bundle.manifest["target"])))
     if bundle.shared_library.exists():
         raise EdgecError(

@@ -106,23 +106,3 @@ def _merge(folder: Path, out: Path) -> None:
         (out / name).parent.mkdir(parents=True, exist_ok=True)
         os.replace(folder / name, out / name)
     shutil.rmtree(folder, ignore_errors=True)
-
-
-def replaced(path: Path, data: bytes) -> None:
-    """Write a file, which appears as a whole or not at all."""
-    path = Path(os.path.abspath(path))
-    try:
-        prefix = f".{path.name[:_LONGEST_NAME]}-"
-        with tempfile.NamedTemporaryFile(prefix=prefix, dir=path.parent, delete=False) as file:
-            temporary = Path(file.name)
-            file.write(data)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-    except OSError as error:
-        raise EdgecError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,10 +4,10 @@ how many instructions."""
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EdgecError
+from ..files import check_file, replaced
 from .common import show_json, table
 
 if TYPE_CHECKING:
@@ -51,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
         from .bench_modelled import run as run_modelled
 
         return run_modelled(args)
+    if args.ghz is not None:
+        raise EdgecError(f"--ghz {args.ghz:g}: goes with --model-cpu; here the clock is the machine's own")
     from ..bundle.firmware import bare
     from ..bundle.manifest import read_bundle
     from ..runtime import load
@@ -61,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
 
         return count(bundle, args)
     wanted = args.layers or args.roofline is not None
+    if args.roofline is not None:
+        check_file(args.roofline)
     with load(args.bundle, args.threads, level=args.level) as model:
         result = model.benchmark(args.runs, layers=wanted)
         name, steps, threads, level = model.bundle.name, model.bundle.steps, model.threads, model.level
@@ -145,7 +149,4 @@ def _draw(path: str, title: str, layers: list[dict[str, Any]], result: Benchmark
     from ..roofline import Dot, roofline
 
     dots = [Dot(row["name"], row["macs"], row["bytes_moved"], row["ms"]) for row in layers]
-    try:
-        Path(path).write_text(roofline(title, dots, result.peak_gflops, result.read_gbytes), encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise EdgecError(f"{path}: cannot write: {getattr(error, 'strerror', None) or error}") from error
+    replaced(path, roofline(title, dots, result.peak_gflops, result.read_gbytes).encode())

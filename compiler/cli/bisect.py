@@ -27,9 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tolerance",
         type=float,
         default=1e-3,
+        metavar="X",
         help="of the default check, relative to the largest magnitude (default 1e-3)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the inputs of the default check")
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="of the inputs of the default check (default 0)"
+    )
     parser.add_argument("--dump", metavar="DIR", help="write the graphs before and after the rewrite")
 
 
@@ -37,6 +40,10 @@ def run(args: argparse.Namespace) -> int:
     target = find_target(args.target)
     if not args.passes and target is None:
         raise EdgecError("which passes? give --passes or --target")
+    if args.seed < 0:
+        raise EdgecError(f"--seed {args.seed}: expected a number that is not negative")
+    if not args.tolerance >= 0:
+        raise EdgecError(f"--tolerance {args.tolerance}: expected a number that is not negative")
     with faults_shown():
         graph = read_graph(args)
         check = command(args.check) if args.check else same_as(graph, args.tolerance, args.seed)

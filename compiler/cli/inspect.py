@@ -31,6 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
         if args.target is not None:
             raise EdgecError(f"--target {args.target}: {path} is a bundle, compiled for one; expected a model")
+        if args.shape or args.dim or args.bind:
+            raise EdgecError(f"--shape, --dim and --bind: {path} is a bundle, whose shapes are fixed; expected a model")
         bundle = read_bundle(path)
         bundle = bundle.at(args.level or bundle.levels[0])
         files = {name: (bundle.folder / name).stat().st_size for name in _libraries(bundle)}

@@ -34,6 +34,8 @@ def run(args: argparse.Namespace) -> int:
     from ..driver import load_kernels
 
     load_kernels()
+    if not args.op and (args.shape or args.attr):
+        raise EdgecError("--shape and --attr are those of an operator: give --op too")
     if not args.op:
         every = [
             (r.name, ", ".join(sorted(r.ops)) or "any", ", ".join(sorted(r.isa)), r.summary)
@@ -97,9 +99,9 @@ def problems_of(args: argparse.Namespace) -> Any:
     from .common import _pairs, _shape, _value
 
     shapes = [_shape(text, f"--shape {text}") for text in args.shape]
-    if not shapes:
-        raise EdgecError(f"--op {args.op}: give the shape of each argument with --shape")
-    row(args.op)
+    least, _ = row(args.op).arity
+    if len(shapes) < max(least, 1):
+        raise EdgecError(f"--op {args.op}: give the shape of each argument with --shape; got {len(shapes)}")
     inputs = [Value(Node("Input", (), (Type(dtype(args.dtype).name, s),), {}, f"a{i}")) for i, s in enumerate(shapes)]
     values = {name: _value(text, f"--attr {name}={text}") for name, text in _pairs("--attr", args.attr)}
     attrs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}

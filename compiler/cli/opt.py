@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..eir_file import write_eir
 from ..errors import EdgecError, nearest
+from ..files import check_other
 from ..pipeline import PASSES, parse_pipeline, run_pipeline
 from ..session import Session
 from ..text import show
@@ -35,6 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     if args.limit is not None and args.limit < 0:
         raise EdgecError(f"--limit {args.limit}: expected a number of rewrites")
+    if args.output and not args.path.endswith(".eir"):
+        check_other(args.output, args.path)
     session = Session(
         target=find_target(args.target),
         limit=args.limit,

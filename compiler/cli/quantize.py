@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from ..errors import EdgecError
+from ..files import check_file, check_other
 from .common import (
     add_calibration_options,
     add_model_options,
@@ -50,6 +51,8 @@ def run(args: argparse.Namespace) -> int:
     out = Path(args.output) if args.output else Path(args.model).with_suffix(".int8.onnx")
     if args.output is None and out.exists():
         raise EdgecError(f"{out}: exists; give -o to write over it")
+    check_other(out, args.model)
+    check_file(out)
     started = time.perf_counter()
     with progress_bar() as progress:
         report = quantize_model(

@@ -7,9 +7,9 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
-from ..bundle.place import replaced
 from ..dtypes import dtype
 from ..errors import EdgecError
+from ..files import replaced
 from ..ir import Graph, Type, Value
 from ..op import const_array
 from .forms import NoForm, write
@@ -56,7 +56,7 @@ def save_model(graph: Graph, path: str | Path) -> onnx.ModelProto:
     except NoForm as error:
         raise EdgecError(f"{path}: ONNX cannot say {error}") from error
     data = model.SerializeToString(deterministic=True)
-    replaced(Path(path), data)
+    replaced(path, data)
     return model
 
 

@@ -95,16 +95,22 @@ def _parse(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.ModelProt
         return copy, source.graph.name or "model", None
     if isinstance(source, bytes):
         return _decode(source, "model"), "model", None
-    path = Path(source)
-    if not path.exists():
-        raise EdgecError(f"{path}: no such file")
-    if not path.is_file():
-        raise EdgecError(f"{path}: is not a file; expected an ONNX model")
+    path = model_file(source)
     try:
         content = path.read_bytes()
     except OSError as error:
         raise EdgecError(f"{path}: cannot be read: {error.strerror}") from None
     return _decode(content, str(path)), str(path), path.parent
+
+
+def model_file(path: str | Path) -> Path:
+    """The path of a model; an `EdgecError` where no file is."""
+    path = Path(path)
+    if not path.exists():
+        raise EdgecError(f"{path}: no such file")
+    if not path.is_file():
+        raise EdgecError(f"{path}: is not a file; expected an ONNX model")
+    return path
 
 
 def _decode(content: bytes, where: str) -> onnx.ModelProto:

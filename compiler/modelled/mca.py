@@ -43,7 +43,7 @@ CORES = {
 def core(name: str) -> Core:
     """A core by its name."""
     if name not in CORES:
-        raise EdgecError(f"--model-cpu {name}: not modelled{nearest(name, CORES)}; {', '.join(CORES)}")
+        raise EdgecError(f"--model-cpu {name}: not modelled{nearest(name, CORES)}")
     return CORES[name]
 
 
