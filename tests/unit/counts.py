@@ -1,4 +1,4 @@
-"""Small ONNX models around values whose size depends on data: written in a line each, and their answers elsewhere."""
+"""Small ONNX models around values whose size depends on data: written in a line each, compared with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper
+
+from edgec.compiler.importer import import_model
+from edgec.compiler.interpret import interpret
+from edgec.compiler.verify import verify
 
 Arrays = dict[str, Any]
 
@@ -22,6 +26,26 @@ rows = Gather(n, 0) axis=0
 r = Gather(x, rows) axis=0
 """
 X = np.float32([[0, 1, 0, 2, 0], [0, 0, 0, 0, 0], [3, 0, 0, 0, 4], [0, 0.2, 5, 0, 0]])
+NONE, ALL = np.zeros_like(X), np.abs(X) + 1
+DERIVED = """
+rr0 = Cast(r) to=7
+rr = Clip(rr0, 0, 4)
+v1 = Unsqueeze(v, [1])
+im0 = Gather(r, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0]) axis=1
+im = Reshape(im0, [-1, 4, 2, 2])
+q8 = Cast(r) to=2
+flat = Reshape(x, [-1])
+hit0 = NonZero(flat)
+hit = Squeeze(hit0, [0])
+g = Gather(flat, hit) axis=0
+"""
+
+SEEN: set[str] = set()  # the operators that were compared
+
+
+def whole(line: str) -> str:
+    """The lines of a model, with those of the beginning that it needs."""
+    return f"{FOUND}{DERIVED}" + line.replace(" ; ", "\n")
 
 
 def _value(text: str) -> Any:
@@ -82,3 +106,17 @@ def answers(made: onnx.ModelProto, feeds: Arrays) -> Arrays:
     session = ort.InferenceSession(made.SerializeToString(), options, ["CPUExecutionProvider"])
     names = [o.name for o in made.graph.output]
     return dict(zip(names, session.run(names, feeds), strict=True))
+
+
+def check(text: str, feeds: Any, outputs: str = "y", opset: int = 20, *, empty: bool = True) -> None:
+    """The interpreter's answers are ONNX Runtime's, also with everything found in `x` and, if `empty`, nothing."""
+    made = model(text, feeds, outputs, opset)
+    graph = import_model(made)
+    verify(graph, 2)
+    SEEN.update(node.op_type for node in made.graph.node)
+    found = "x" in feeds and feeds["x"] is X
+    for case in [feeds, *([feeds | {"x": ALL}] if found else []), *([feeds | {"x": NONE}] if found and empty else [])]:
+        got = interpret(graph, case)
+        for name, want in answers(made, case).items():
+            assert got[name].shape == want.shape and got[name].dtype == want.dtype, (name, got[name].shape, want.shape)
+            np.testing.assert_allclose(got[name], want, rtol=1e-5, atol=1e-6, err_msg=name)

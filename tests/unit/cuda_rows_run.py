@@ -16,6 +16,7 @@ from cuda_emulated import Emulated
 
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401  (registers the rows)
+from edgec.compiler import interpret
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.layout import pack, physical_shape, unpack
@@ -27,6 +28,7 @@ from edgec.targets.cuda.emulation import Check
 from edgec.targets.cuda.threads import threaded
 
 GPU = find_target("cuda")
+CLOSE = {"f32": 2e-5, "f16": 2e-3}  # relative to the largest magnitude
 _libc = c.CDLL(None)
 
 
@@ -96,6 +98,25 @@ def results(of: Problem, choice: Choice, arrays: Sequence[Array], check: Check =
         _ctypes.dlclose(kernels.library._handle)  # it holds much address space
     assert not counters or not arguments[-1].any(), "counters are not zero again"
     return [unpack(array, t.layout, t.shape) for array, t in zip(given, outs, strict=True)]
+
+
+def arrays_for(of: Problem, seed: int = 0) -> list[Array]:
+    rng = np.random.default_rng(seed)
+    kinds = [np.float16 if v.type.dtype == "f16" else np.float32 for v in of.body.inputs]
+    return [rng.standard_normal(v.shape).astype(k) for v, k in zip(of.body.inputs, kinds, strict=True)]
+
+
+def agrees(of: Problem, row: str, arrays: list[Array] | None = None, most: int = 9, **options: Any) -> None:
+    """The row's first choices give what the interpreter gives."""
+    arrays = arrays or arrays_for(of)
+    want = interpret.run(of.body, arrays)[0]
+    for choice in offers(of, row)[:most]:
+        got = run(of, choice, arrays, **options)
+        close = CLOSE.get(of.anchor.args[0].type.dtype, 0.0)
+        scale = float(np.abs(want[np.isfinite(want)]).max(initial=1.0))
+        np.testing.assert_allclose(
+            got.astype(np.float64), want.astype(np.float64), close, close * scale, err_msg=str(choice)
+        )
 
 
 def fenced(array: Array) -> Array:
