@@ -1,12 +1,15 @@
-"""Kernels of the fast templates run in fenced memory: reads and writes past the end of a buffer end the process.
+"""A tiny model and its bundle, to do wrong things with; and how kernels of the fast templates run here.
 
-Where this CPU lacks a target's instructions, its kernels are built for AVX2: LLVM splits their vectors.
+They run in fenced memory: reads and writes past the end of a buffer end the process. Where
+this CPU lacks a target's instructions, its kernels are built for AVX2: LLVM splits their vectors.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -44,3 +47,25 @@ def narrower(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
             return original(replace(target, cpu=replace(target.cpu, mcpu="haswell")) if lacks else target)
 
         monkeypatch.setattr(codegen_llvm, "tvm_target", possible)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with tiny.onnx and its bundle `good/`."""
+    import onnx
+
+    from edgec.compiler.bundle import write_bundle
+    from tests.unit.handmade import onnx_model, program, target
+
+    folder = tmp_path_factory.mktemp("made")
+    onnx.save(onnx_model(), folder / "tiny.onnx")
+    write_bundle(program(folder), target(), folder / "good")
+    return folder
+
+
+@pytest.fixture
+def here(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: a copy of `made`."""
+    shutil.copytree(made, tmp_path / "here")
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
