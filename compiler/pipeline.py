@@ -69,7 +69,9 @@ class Pass:
 
     @property
     def summary(self) -> str:
-        return self.doc.split("\n")[0]
+        """The first sentence of its documentation."""
+        first = " ".join(self.doc.partition("\n\n")[0].split())
+        return f"{first.rstrip('.').partition('. ')[0]}."
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class _Found:
 
 @graph_pass("attention", promise=close, after=("canonicalize", "fold"))
 def attention(g: Graph, *, session: Session) -> Graph:
-    """Fuse scaled dot-product attention into one node."""
+    """Fuses scaled dot-product attention into one node."""
     session.known_rules |= {"attention"}
     finder = _Finder(g)
     ends: dict[Node, _Found] = {}

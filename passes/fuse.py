@@ -42,7 +42,7 @@ class _Group:
 
 @graph_pass("fuse", promise=exact, after=("canonicalize", "fold"), required=True)
 def fuse(g: Graph, *, session: Session, epilogues: bool = True) -> Graph:
-    """Group nodes into kernels. `epilogues=false` makes one kernel per node (to find out which fusion is at fault)."""
+    """Groups nodes into kernels. `epilogues=false` makes one kernel per node (to find out which fusion is at fault)."""
     g = constants_inside(g)
     groups = _anchored(g, session if epilogues else None)
     if epilogues:

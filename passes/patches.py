@@ -29,7 +29,7 @@ TRIED = 12  # plans that are laid out, of those that promise to fit
 
 @graph_pass("patches", promise=close, needs=("layout",), nested=False)
 def patches(g: Graph, *, session: Session, max_ram: int = 0, rows: int = 0, layers: int = 0) -> Graph:
-    """Compute the layers that need most memory patch by patch until the arena has at most `max_ram` bytes (0: as many
+    """Computes the layers that need most memory patch by patch until the arena has at most `max_ram` bytes (0: as many
     as the target has, or as --max-ram says). `rows` and `layers`: patches of so many rows of the result, that many
     kernels deep, whatever the budget; 0: chosen."""
     budget = max_ram or _told(session)

@@ -40,7 +40,7 @@ stage_rule("plan", check_plan)
 
 @graph_pass("plan", promise=exact, needs=("layout",), required=True, nested=False)
 def plan_memory(g: Graph, *, session: Session, in_place: bool = True, align: int = 0) -> Graph:
-    """Write arena offsets (bytes) into the attribute `arena` of every node, one per result. `align`: bytes to whose
+    """Writes arena offsets (bytes) into the attribute `arena` of every node, one per result. `align`: bytes to whose
     multiples buffers begin; 0: as the target has it."""
     align = align or (session.target.spacing if session.target else 64)
     schedule = Schedule(g, in_place, session.threads, align, rooms=rooms_of(session))

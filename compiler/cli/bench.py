@@ -4,6 +4,7 @@ how many instructions."""
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from ..errors import EdgecError
@@ -73,6 +74,7 @@ def run(args: argparse.Namespace) -> int:
         raise EdgecError(f"{args.bundle}: runs on a GPU, whose peak is not measured: no roofline")
     if args.roofline is not None:
         _draw(args.roofline, f"{name} on {level}, {threads} thread(s)", layers, result)
+        print(f"{args.roofline}: written", file=sys.stderr)
     if args.json:
         numbers = {"median_ms": result.median, "min_ms": result.min, "runs": list(result.runs), "threads": threads}
         machine = {"peak_gflops": result.peak_gflops, "read_gbytes_per_s": result.read_gbytes}
@@ -133,7 +135,7 @@ def _table(layers: list[dict[str, Any]]) -> str:
         (
             row["name"],
             row["kernel"],
-            row["ms"],
+            f"{row['ms']:.4f}",
             f"{100 * row['ms'] / total:.1f}",
             f"{row['gflops']:.1f}",
             *([f"{100 * row['peak_share']:.1f}"] if peak else []),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import tempfile
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..bundle.manifest import read_bundle
+from ..errors import EdgecError
 from .common import show_json, table
 
 if TYPE_CHECKING:
@@ -19,7 +21,9 @@ def run(args: argparse.Namespace) -> int:
     from ..modelled.mca import core
 
     chosen = core(args.model_cpu)
-    ghz = args.ghz or chosen.ghz
+    ghz = chosen.ghz if args.ghz is None else args.ghz
+    if not 0 < ghz < inf:
+        raise EdgecError(f"--ghz {ghz:g}: expected a clock in GHz")
     found = _shares(args, chosen)
     rows = [_row(share, ghz) for share in found]
     whole = summary(rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -157,9 +158,10 @@ def progress_bar() -> Iterator[Progress | None]:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Plain columns: numbers to the right, text to the left. Long text is shortened, but not in the last column."""
+    """Plain columns: numbers to the right, also written ones; text, and all names in the first column, to the left.
+    Long text is shortened, but not in the last column."""
     rows = [[*map(shorten, row[:-1]), row[-1]] for row in map(list, rows)]
-    numeric = [bool(rows) and all(isinstance(row[i], (int, float)) for row in rows) for i in range(len(head))]
+    numeric = [bool(rows) and all(_is_number(row[i], i) for row in rows) for i in range(len(head))]
     return _layout([list(head), *([_cell(cell) for cell in row] for row in rows)], numeric)
 
 
@@ -170,6 +172,12 @@ def _layout(rows: list[list[str]], numeric: Sequence[bool]) -> str:
         cells = [c.rjust(w) if n else c.ljust(w) for c, w, n in zip(row, widths, numeric, strict=True)]
         lines.append("  ".join(cells).rstrip())
     return "\n".join(lines)
+
+
+def _is_number(cell: object, column: int) -> bool:
+    if isinstance(cell, str):
+        return column > 0 and re.fullmatch(r"-?[\d,]*\.?\d+(e[-+]\d+)?", cell) is not None
+    return isinstance(cell, (int, float))
 
 
 def _cell(value: object) -> str:

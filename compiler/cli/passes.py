@@ -34,8 +34,8 @@ def run(args: argparse.Namespace) -> int:
     elif args.name:
         print(_full(chosen[0]))
     else:
-        rows = [(p.name, p.promise, ", ".join(map(str, p.options.values())), p.summary) for p in chosen]
-        print(table(("pass", "answers", "options", "what it does"), rows))
+        print(table(("pass", "answers", "what it does"), [(p.name, p.promise, p.summary) for p in chosen]))
+        print("\n`edgec passes NAME` shows options, order and rules of a pass.")
     return 0
 
 
