@@ -19,7 +19,8 @@ from onnx.backend.base import BackendRep, namedtupledict
 
 from .bundle.cuda_emulation import has_driver
 from .dtypes import dtype, of_onnx
-from .errors import EdgecError, UnsupportedModel, nearest
+from .errors import EdgecError, UnsupportedModel
+from .ports import check_names
 from .runtime import Model, load
 
 _BINDABLE = 64  # elements: larger integer inputs are data, not shapes
@@ -60,11 +61,7 @@ class Rep(BackendRep):
 
     def _arrays(self, given: Mapping[str, Any]) -> dict[str, Any]:
         """One array per input; what is no array yet gets the input's element type. Sequences are lists of arrays."""
-        for name in given:
-            if name not in self.infos:
-                raise EdgecError(f"the model has no input {name!r}{nearest(name, self.names)}")
-        if missing := [name for name in self.names if name not in given]:
-            raise EdgecError(f"no value for input {', '.join(map(repr, missing))}")
+        check_names(given, self.names)
         return {name: _taken(self.infos[name], given[name]) for name in self.names}
 
     def _may_help(self, error: EdgecError) -> bool:

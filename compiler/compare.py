@@ -28,8 +28,9 @@ from .dtypes import dtype
 from .errors import EdgecError, nearest
 from .executor import executor
 from .layout import layout, unpack
+from .ports import Port, given, named_dtype, random_inputs
 from .reference import Exact, Reference
-from .runtime import Model, Port, given, named_dtype, random_inputs
+from .runtime import Model
 
 Arrays = dict[str, npt.NDArray[Any]]
 

@@ -26,8 +26,9 @@ from .interpret import interpret
 from .ir import Graph
 from .layout import layout
 from .pipeline import parse_pipeline, run_pipeline
+from .ports import Port, given, named_dtype, random_inputs
 from .program import Digest, Golden, Program, Ref
-from .runtime import Model, Port, given, named_dtype, random_inputs
+from .runtime import Model
 from .session import Session
 from .target import Target
 from .verify import difference

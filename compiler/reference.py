@@ -17,8 +17,8 @@ from .importer.read import model_file
 from .interpret import trace
 from .ir import Graph, Node, Value
 from .op import OPS, build, const, const_array, rebuild
+from .ports import Port
 from .reference_types import foreign, run, show_as_floats
-from .runtime import Port
 
 Arrays = dict[str, npt.NDArray[Any]]
 _QUANTIZED = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear")

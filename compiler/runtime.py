@@ -4,14 +4,8 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes as c
-import io
-import mmap
-import platform
-import tempfile
 import time
-import zipfile
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
@@ -22,35 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from . import runtime_abi as abi
-from . import toolchain as tools
-from .bundle import elf
 from .bundle.cuda_emulation import driver_for
-from .bundle.manifest import ABI, Bundle, read_bundle
-from .dtypes import DTYPES, DType, integer_limits, known_as, raw
-from .errors import EdgecError, nearest
-from .files import replaced
-from .narrow import POWERS
+from .bundle.manifest import Bundle, read_bundle
+from .dtypes import DTYPES, known_as
+from .errors import EdgecError
+from .opened import description, opened
+from .ports import Port, check_names, cut, random_inputs
 
 _MEMORY = 128 << 20  # bytes: more than caches hold
 _MOST_RUNS = 1_000_000
 
 # EC_F32 and so on: the rows of dtypes.py stand in the order of the enum in edgec.h
 _NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}
-
-
-@dataclass(frozen=True)
-class Port:
-    """An input or output: `dtype` is numpy's name. Quantized: real value = (element - zero_point) * scale.
-
-    `count_axis`: of an output whose size depends on data, the axis that may be shorter than `shape` says.
-    """
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-    scale: float | None = None
-    zero_point: int | None = None
-    count_axis: int | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +78,8 @@ class Model:
         if threads is not None and (not isinstance(threads, int) or threads < 1):
             raise EdgecError(f"threads must be 1 or more, got {threads!r}")
         self._rt = abi.runtime_library()
-        desc = self._at(self._dlopen(), level)
+        self._handle, first = opened(bundle)
+        desc = first if level is None else description(bundle, first, level)
         self._desc = desc.contents
         self._open(desc, arena_bytes=self._desc.arena_bytes)
         self._desc = c.cast(self._address, c.POINTER(c.POINTER(abi.Desc))).contents.contents  # ec_model.desc
@@ -118,48 +96,6 @@ class Model:
         self.threads = min(threads or self._desc.threads, self._desc.threads)
         if self.threads > 1:
             self._start_pool()
-
-    def _dlopen(self) -> Any:
-        folder, manifest = self.bundle.folder, self.bundle.manifest
-        if not tools.runs_here(manifest["triple"]):
-            here = f"this machine is {tools.arch(platform.machine())}; run it there"
-            if not manifest.get("device"):
-                here += f", or check it here through an emulator: edgec verify MODEL --bundle {folder}"
-            raise EdgecError(f"{folder}: compiled for {manifest['triple']}, {here}")
-        if not self.bundle.shared_library.exists():
-            raise EdgecError(f"{folder}: {self.bundle.shared_library.name} is missing; compile the model again")
-        if not _complete(self.bundle.shared_library):
-            raise EdgecError(f"{self.bundle.shared_library}: is damaged or cut short; compile the model again")
-        # The loader answers a path it has seen with the library it holds; a name of our own makes it look at the file.
-        with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
-            link = Path(temporary) / "bundle.so"
-            link.symlink_to(self.bundle.shared_library.resolve())
-            try:
-                library = c.CDLL(str(link))
-                entry = library.edgec_model
-            except (OSError, AttributeError) as error:
-                raise EdgecError(f"{self.bundle.shared_library}: not an edgec bundle: {error}") from error
-        self._handle = library._handle
-        entry.restype = c.POINTER(abi.Desc)
-        desc = entry()
-        if desc.contents.abi != ABI:
-            raise EdgecError(
-                f"{folder}: compiled for version {desc.contents.abi} of the C ABI, this runtime has {ABI}: "
-                "compile the model again"
-            )
-        return desc
-
-    def _at(self, desc: Any, level: str | None) -> Any:
-        """The descriptor to open: the first, or that of a level, which must run here."""
-        if level is None:
-            return desc
-        self.bundle.at(level)  # or it says which levels there are
-        while desc.contents.target.decode() != level:
-            desc = desc.contents.fallback
-        if missing := desc.contents.isa & ~self._rt.ec_cpu_isa():
-            names = ", ".join(abi.isa_names(missing))
-            raise EdgecError(f"{self.bundle.folder}: level {level!r}: this CPU lacks {names}")
-        return desc
 
     def _open(self, desc: Any, arena_bytes: int) -> None:
         align = max(self._desc.arena_align, 1)
@@ -233,27 +169,19 @@ class Model:
             example = ", ".join(f"{name!r}: array" for name, *_ in self._feed)
             raise EdgecError(f"inputs are a {type(given).__name__}; expected arrays by name: {{{example}}}")
         if len(inputs) != len(self._feed):
-            self._refuse_names(inputs)
+            check_names(inputs, [port.name for port in self.inputs])
         for name, view, dtype, shape in self._feed:
             array = inputs.get(name)
             if type(array) is not np.ndarray or array.dtype != dtype or array.shape != shape:
                 array = self._accept(inputs, name, dtype, shape)
             view[...] = array
 
-    def _refuse_names(self, inputs: Mapping[str, npt.ArrayLike]) -> None:
-        known = [port.name for port in self.inputs]
-        for name in inputs:
-            if name not in known:
-                raise EdgecError(f"the model has no input {name!r}{nearest(name, known)}")
-        missing = ", ".join(repr(name) for name in known if name not in inputs)
-        raise EdgecError(f"no value for input {missing}")
-
     def _accept(
         self, inputs: Mapping[str, npt.ArrayLike], name: str, dtype: np.dtype[Any], shape: tuple[int, ...]
     ) -> npt.NDArray[Any]:
         """What is not exactly right but means the same (lists, numpy scalars, other strides), or an error."""
         if name not in inputs:
-            self._refuse_names(inputs)
+            check_names(inputs, [port.name for port in self.inputs])
         given = inputs[name]
         try:
             array = np.asarray(given) if isinstance(given, (np.ndarray, np.generic)) else np.asarray(given, dtype)
@@ -382,95 +310,3 @@ class Model:
     def __del__(self) -> None:
         if getattr(self, "_handle", None) is not None:
             self.close()
-
-
-def cut(x: npt.NDArray[Any], axis: int, count: int) -> npt.NDArray[Any]:
-    """The first `count` entries of an axis."""
-    return x[(*(slice(None),) * axis, slice(count))]
-
-
-def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
-    """Seeded inputs that most models can digest: reals in [-1, 1), integers of 8 bits and fewer in full range, others
-    0 or 1. Powers of two, which know no other numbers, are 1.
-    """
-    rng, out = np.random.default_rng(seed), {}
-    for port in ports:
-        row, shape = _named(port.dtype), tuple(port.shape)
-        if row.is_whole and row.bits <= 8:
-            limits = integer_limits(row)
-            array: npt.NDArray[Any] = rng.integers(*limits, shape, endpoint=True)
-        elif row.is_whole or row.name == "bool":
-            array = rng.integers(0, 2, shape)
-        else:
-            array = np.ones(shape) if row.name == POWERS else rng.uniform(-1, 1, shape)
-        out[port.name] = np.asarray(array).astype(row.numpy)
-    return out
-
-
-def given(inputs: str | Path | Mapping[str, npt.ArrayLike], ports: Sequence[Port]) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of a .npz file or a table, checked against the inputs of a model."""
-    arrays = read_arrays(inputs) if isinstance(inputs, (str, Path)) else {k: np.asarray(v) for k, v in inputs.items()}
-    known = [port.name for port in ports]
-    for name in arrays:
-        if name not in known:
-            raise EdgecError(f"the model has no input {name!r}{nearest(name, known)}")
-    for port in ports:
-        if port.name not in arrays:
-            raise EdgecError(f"no value for input {port.name!r}")
-        array = arrays[port.name] = known_as(arrays[port.name], named_dtype(port.dtype))
-        if array.dtype != named_dtype(port.dtype) or array.shape != port.shape:
-            raise EdgecError(f"input {port.name!r}: {array.dtype}{array.shape}, expected {port.dtype}{port.shape}")
-    return arrays
-
-
-def _complete(library: Path) -> bool:
-    try:
-        with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return elf.complete(data)
-    except (OSError, ValueError):  # no permission; no bytes
-        return False
-
-
-def named_dtype(name: str) -> np.dtype[Any]:
-    """The element type of a manifest (numpy's names, and those of ml_dtypes)."""
-    return _named(name).numpy
-
-
-def _named(name: str) -> DType:
-    return next(row for row in DTYPES.values() if row.numpy.name == name)
-
-
-def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of a .npz file, by name; an `EdgecError` for whatever else the file may hold."""
-    what = f"{path}: not a .npz file of arrays"
-    try:
-        with open(path, "rb") as start:
-            magic = start.read(4)
-        if magic == b"\x93NUM":
-            raise EdgecError(f"{what}: one array without a name; save it with numpy.savez(file, name=array)")
-        if not magic.startswith(b"PK"):
-            raise EdgecError(f"{what}; numpy.savez(file, name=array) makes one")
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except OSError as error:
-        raise EdgecError(f"{path}: cannot be read: {error.strerror or error}") from error
-    except _BROKEN_ARCHIVE as error:
-        raise EdgecError(f"{what}: {error}") from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
-            raise EdgecError(f"{what}: {name!r} is no array")
-    return arrays
-
-
-# What numpy and zipfile raise on damaged or hostile archives; RuntimeError: one with a password.
-_BROKEN_ARCHIVE = (ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
-
-
-def write_arrays(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """A .npz file of exactly this name; `numpy.savez` would add a suffix, and stumble over an array named `file`."""
-    whole = io.BytesIO()
-    with zipfile.ZipFile(whole, "w") as archive:
-        for name, array in arrays.items():
-            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
-                np.lib.format.write_array(entry, raw(array), allow_pickle=False)
-    replaced(path, whole.getvalue())

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from .. import toolchain as tools
 from ..errors import EdgecError
-from ..runtime import cut, named_dtype
+from ..ports import cut, named_dtype
 from ..target import Target, find_target
 from .manifest import Bundle
 

@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .. import toolchain as tools
 from ..errors import EdgecError
-from ..runtime import Port
+from ..ports import Port
 from ..target import Machine
 from .emulate import read_outputs, target_of
 from .manifest import Bundle

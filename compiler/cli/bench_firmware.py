@@ -8,7 +8,7 @@ from typing import Any
 from ..bundle.firmware import Counts, Firmware, refuse_options
 from ..bundle.manifest import Bundle
 from ..errors import EdgecError
-from ..runtime import random_inputs
+from ..ports import random_inputs
 from .common import show_json, size, table
 
 _RUNS = 3  # more tell nothing new: the emulator counts, and clocks do not drift

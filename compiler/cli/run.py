@@ -27,7 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..bundle.firmware import bare
     from ..bundle.manifest import read_bundle
-    from ..runtime import load, random_inputs, read_arrays, write_arrays
+    from ..ports import random_inputs, read_arrays, write_arrays
+    from ..runtime import load
 
     bundle = read_bundle(args.bundle)
     if bare(bundle):
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _in_firmware(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
     from ..bundle.firmware import Firmware, refuse_options
-    from ..runtime import given, random_inputs
+    from ..ports import given, random_inputs
 
     refuse_options(bundle, args.threads, args.level)
     firmware = Firmware(bundle)

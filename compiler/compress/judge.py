@@ -11,8 +11,9 @@ import numpy as np
 from .. import runtime_abi as abi
 from .. import toolchain as tools
 from ..ops.common import Tensor
+from ..ports import Port
 from ..quantize.fallback import disagreement
-from ..runtime import Model, Port
+from ..runtime import Model
 from ..target import Target
 
 SECONDS = 1.0  # that a pair of models is timed for

@@ -47,7 +47,7 @@ class Share:
 
 def shares(bundle: Bundle, core: Core, level: str | None = None) -> list[Share]:
     """Every step of a bundle on a core. Inputs are random; loops that depend on data run as long as these let them."""
-    from ..runtime import Port, random_inputs
+    from ..ports import Port, random_inputs
 
     model = Model(core)  # says what is missing before anything runs
     counting = Counting(bundle, level)

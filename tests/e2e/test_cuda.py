@@ -18,7 +18,7 @@ import edgec
 from benchmarks import zoo
 from edgec.compiler.bundle.cuda_emulation import VARIABLE, emulated_driver, has_driver
 from edgec.compiler.compare import verify
-from edgec.compiler.runtime import random_inputs
+from edgec.compiler.ports import random_inputs
 from edgec.targets.cuda import emulation, nvrtc
 
 from .models import MODELS, Model, bundle, find

@@ -18,9 +18,9 @@ from edgec.compiler.bundle import write
 from edgec.compiler.compare import relative_error
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.ports import random_inputs
 from edgec.compiler.program import Program, Ref
 from edgec.compiler.registry import ZEROS, read_settings
-from edgec.compiler.runtime import random_inputs
 from edgec.targets.cuda import emulation
 
 from .models import MODELS, Model, find

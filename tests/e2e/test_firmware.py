@@ -18,7 +18,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
-from edgec.compiler.runtime import Port, random_inputs
+from edgec.compiler.ports import Port, random_inputs
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from edgec.compiler.verify import Promise, difference

@@ -9,7 +9,7 @@ import pytest
 
 import edgec
 from edgec.compiler.compare import verify
-from edgec.compiler.runtime import random_inputs
+from edgec.compiler.ports import random_inputs
 from edgec.compiler.target import find_target
 from edgec.targets.host import features
 

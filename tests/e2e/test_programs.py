@@ -12,7 +12,7 @@ import pytest
 
 import edgec
 from edgec.compiler.bundle import Bundle
-from edgec.compiler.runtime import random_inputs
+from edgec.compiler.ports import random_inputs
 
 from .models import bundle
 

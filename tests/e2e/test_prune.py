@@ -19,7 +19,7 @@ from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph
 from edgec.compiler.macs import macs
 from edgec.compiler.pipeline import run_pipeline
-from edgec.compiler.runtime import Port, random_inputs
+from edgec.compiler.ports import Port, random_inputs
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 

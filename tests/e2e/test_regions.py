@@ -16,7 +16,7 @@ from edgec.compiler.bundle.firmware import SOURCES, Firmware
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
-from edgec.compiler.runtime import random_inputs
+from edgec.compiler.ports import random_inputs
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from tests.unit.emulated import needs_board

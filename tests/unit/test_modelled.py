@@ -16,7 +16,7 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.modelled import mca
 from edgec.compiler.modelled.blocks import Block, blocks_of, counting, jump, target_of, traces
 from edgec.compiler.modelled.counted import Counting
-from edgec.compiler.runtime import Port, random_inputs
+from edgec.compiler.ports import Port, random_inputs
 from edgec.compiler.target import find_target
 from edgec.compiler.toolchain import emulator, toolchain
 

@@ -18,8 +18,8 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
+from edgec.compiler.ports import random_inputs, read_arrays, write_arrays
 from edgec.compiler.reference import in_float64
-from edgec.compiler.runtime import random_inputs, read_arrays, write_arrays
 
 pytest.importorskip("onnxruntime")
 PAIRS = [

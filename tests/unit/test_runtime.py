@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import json
+import platform
 import re
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 import edgec
-from edgec.compiler import runtime, runtime_abi
+from edgec.compiler import ports, runtime, runtime_abi
 from edgec.compiler.bundle import ABI, Bundle, write_bundle
 from edgec.compiler.dtypes import DTYPES
 from edgec.compiler.errors import EdgecError
@@ -41,7 +42,7 @@ def test_answers(model: edgec.Model) -> None:
 
 
 def test_ports(model: edgec.Model) -> None:
-    assert model.inputs == (runtime.Port("x", "float32", (2, 4)),)
+    assert model.inputs == (ports.Port("x", "float32", (2, 4)),)
     assert [(p.name, p.dtype, p.shape) for p in model.outputs] == [("y/out", "float32", (2, 4))]
     assert model.steps == ("mul", "act") and model.threads == 2
 
@@ -139,9 +140,9 @@ def test_a_run_costs_microseconds(bundle: Bundle) -> None:
 
 
 def test_random_inputs_fit_their_types() -> None:
-    ports = [runtime.Port(row.numpy.name, row.numpy.name, (3, 50)) for row in DTYPES.values()]
-    arrays = runtime.random_inputs([*ports, runtime.Port("s", "float32", ()), runtime.Port("i", "int64", ())])
-    assert all(arrays[p.name].dtype.name == p.dtype and arrays[p.name].shape == (3, 50) for p in ports)
+    every = [ports.Port(row.numpy.name, row.numpy.name, (3, 50)) for row in DTYPES.values()]
+    arrays = ports.random_inputs([*every, ports.Port("s", "float32", ()), ports.Port("i", "int64", ())])
+    assert all(arrays[p.name].dtype.name == p.dtype and arrays[p.name].shape == (3, 50) for p in every)
     assert arrays["int8"].min() < -100 and arrays["uint8"].max() > 200 and set(arrays["int64"].flat) == {0, 1}
     assert arrays["int4"].astype(int).min() == -8 and arrays["uint2"].astype(int).max() == 3
     assert not any(np.isnan(array.astype(np.float64)).any() for array in arrays.values())
@@ -152,12 +153,12 @@ def test_arrays_from_files(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", x=X)
     np.save(tmp_path / "one.npy", X)
     (tmp_path / "text.npz").write_text("hello")
-    np.testing.assert_array_equal(runtime.read_arrays(tmp_path / "x.npz")["x"], X)
+    np.testing.assert_array_equal(ports.read_arrays(tmp_path / "x.npz")["x"], X)
     with pytest.raises(EdgecError, match=r"missing\.npz: cannot be read: No such file or directory"):
-        runtime.read_arrays(tmp_path / "missing.npz")
+        ports.read_arrays(tmp_path / "missing.npz")
     for name in ("one.npy", "text.npz"):
         with pytest.raises(EdgecError, match=rf"{name}: not a .npz file of arrays"):
-            runtime.read_arrays(tmp_path / name)
+            ports.read_arrays(tmp_path / name)
 
 
 # ---- Bundles that cannot run here
@@ -171,7 +172,7 @@ def test_arena_too_small(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_missing_instruction_set(tmp_path: Path) -> None:
-    foreign = "SVE" if target().triple.startswith(runtime.platform.machine()) else "AVX2"
+    foreign = "SVE" if target().triple.startswith(platform.machine()) else "AVX2"
     bundle = write_bundle(replace(program(tmp_path), isa=(foreign,)), target(), tmp_path / "out")
     with pytest.raises(EdgecError, match=f"lacks an instruction set that the model uses: {foreign}; .*--target host"):
         edgec.load(bundle.folder)

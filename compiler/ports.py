@@ -1,0 +1,123 @@
+"""Inputs and outputs of compiled models, and arrays for them: at random, from .npz files, checked by name and type."""
+
+from __future__ import annotations
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .dtypes import DTYPES, DType, integer_limits, known_as, raw
+from .errors import EdgecError, nearest
+from .files import replaced
+from .narrow import POWERS
+
+
+@dataclass(frozen=True)
+class Port:
+    """An input or output: `dtype` is numpy's name. Quantized: real value = (element - zero_point) * scale.
+
+    `count_axis`: of an output whose size depends on data, the axis that may be shorter than `shape` says.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    scale: float | None = None
+    zero_point: int | None = None
+    count_axis: int | None = None
+
+
+def cut(x: npt.NDArray[Any], axis: int, count: int) -> npt.NDArray[Any]:
+    """The first `count` entries of an axis."""
+    return x[(*(slice(None),) * axis, slice(count))]
+
+
+def random_inputs(ports: Any, seed: int = 0) -> dict[str, npt.NDArray[Any]]:
+    """Seeded inputs that most models can digest: reals in [-1, 1), integers of 8 bits and fewer in full range, others
+    0 or 1. Powers of two, which know no other numbers, are 1.
+    """
+    rng, out = np.random.default_rng(seed), {}
+    for port in ports:
+        row, shape = _named(port.dtype), tuple(port.shape)
+        if row.is_whole and row.bits <= 8:
+            limits = integer_limits(row)
+            array: npt.NDArray[Any] = rng.integers(*limits, shape, endpoint=True)
+        elif row.is_whole or row.name == "bool":
+            array = rng.integers(0, 2, shape)
+        else:
+            array = np.ones(shape) if row.name == POWERS else rng.uniform(-1, 1, shape)
+        out[port.name] = np.asarray(array).astype(row.numpy)
+    return out
+
+
+def check_names(names: Iterable[str], known: Sequence[str]) -> None:
+    """An `EdgecError` for a name that no input has, and for inputs that have no value."""
+    there = list(names)
+    for name in there:
+        if name not in known:
+            raise EdgecError(f"the model has no input {name!r}{nearest(name, known)}")
+    if missing := [repr(name) for name in known if name not in there]:
+        raise EdgecError(f"no value for input {', '.join(missing)}")
+
+
+def given(inputs: str | Path | Mapping[str, npt.ArrayLike], ports: Sequence[Port]) -> dict[str, npt.NDArray[Any]]:
+    """Arrays of a .npz file or a table, checked against the inputs of a model."""
+    arrays = read_arrays(inputs) if isinstance(inputs, (str, Path)) else {k: np.asarray(v) for k, v in inputs.items()}
+    check_names(arrays, [port.name for port in ports])
+    for port in ports:
+        array = arrays[port.name] = known_as(arrays[port.name], named_dtype(port.dtype))
+        if array.dtype != named_dtype(port.dtype) or array.shape != port.shape:
+            raise EdgecError(f"input {port.name!r}: {array.dtype}{array.shape}, expected {port.dtype}{port.shape}")
+    return arrays
+
+
+def named_dtype(name: str) -> np.dtype[Any]:
+    """The element type of a manifest (numpy's names, and those of ml_dtypes)."""
+    return _named(name).numpy
+
+
+def _named(name: str) -> DType:
+    return next(row for row in DTYPES.values() if row.numpy.name == name)
+
+
+def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of a .npz file, by name; an `EdgecError` for whatever else the file may hold."""
+    what = f"{path}: not a .npz file of arrays"
+    try:
+        with open(path, "rb") as start:
+            magic = start.read(4)
+        if magic == b"\x93NUM":
+            raise EdgecError(f"{what}: one array without a name; save it with numpy.savez(file, name=array)")
+        if not magic.startswith(b"PK"):
+            raise EdgecError(f"{what}; numpy.savez(file, name=array) makes one")
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise EdgecError(f"{path}: cannot be read: {error.strerror or error}") from error
+    except _BROKEN_ARCHIVE as error:
+        raise EdgecError(f"{what}: {error}") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise EdgecError(f"{what}: {name!r} is no array")
+    return arrays
+
+
+# What numpy and zipfile raise on damaged or hostile archives; RuntimeError: one with a password.
+_BROKEN_ARCHIVE = (ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+
+
+def write_arrays(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """A .npz file of exactly this name; `numpy.savez` would add a suffix, and stumble over an array named `file`."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as entry:
+                np.lib.format.write_array(entry, raw(array), allow_pickle=False)
+    replaced(path, whole.getvalue())
