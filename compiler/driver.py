@@ -21,7 +21,8 @@ from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph, Node
 from .op import is_const, viewed
-from .pipeline import Stage, find_pass, parse_pipeline, run_pipeline, show_pipeline
+from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
+from .pipeline_options import computing, fitting, storing
 from .placement import placed
 from .plugins import load_plugins
 from .program import Program, chained
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     import onnx
 
 Progress = Callable[[str, int, int], None]
-STORES = ("f16", "int8")  # how the option `weights` may store them
-PRECISIONS = ("fp32", "fp16")
 MOST_THREADS = 256  # MAX_WORKERS of runtime/src/pool.c
 
 
@@ -103,10 +102,10 @@ def compile_model(
         "progress": tell,
     }
     session.settings = {**session.settings, "threads": threads, **settings}
-    spec = _storing(passes or chosen.pipeline, chosen, weights)
-    spec = _computing(spec, chosen, precision)
+    spec = storing(passes or chosen.pipeline, chosen, weights)
+    spec = computing(spec, chosen, precision)
     spec = quantizing(spec, chosen.pipeline) if request else spec
-    spec = _fitting(spec, chosen) if limits.ram is not None else spec
+    spec = fitting(spec, chosen) if limits.ram is not None else spec
     if calib is not None and not any(stage.row.calibrated for stage in parse_pipeline(spec, chosen.pipeline)):
         raise EdgecError("calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)")
     database = _use_tunings(session, tune, tune_db, tell)
@@ -246,46 +245,6 @@ def _compile_level(
         progress=progress,
     )
     return program
-
-
-def _storing(spec: str, target: Target, weights: str | None) -> str:
-    """The pipeline, checked; weights are stored in fewer bits before kernels are made of nodes."""
-    stages = parse_pipeline(spec, target.pipeline)
-    if weights is None:
-        return spec
-    if weights not in STORES:
-        raise EdgecError(f"weights: {weights!r} is no way to store them; {' or '.join(STORES)}")
-    return _before_kernels(stages, f"weights={weights}", "weights", f"weights{{store={weights}}}")
-
-
-def _computing(spec: str, target: Target, precision: str | None) -> str:
-    """The pipeline with what makes the model compute in `precision`."""
-    if precision in (None, "fp32"):
-        return spec
-    if precision not in PRECISIONS:
-        raise EdgecError(f"precision: {precision!r} is none; {' or '.join(PRECISIONS)}, and int8 by quantize='int8'")
-    if not target.gpu:
-        raise EdgecError(f"precision: {target.name} computes in fp32; fp16 is for targets with a GPU")
-    return _before_kernels(parse_pipeline(spec, target.pipeline), f"precision={precision}", "half", "half")
-
-
-def _fitting(spec: str, target: Target) -> str:
-    """The pipeline with what keeps the arena within bounds, where it has none of its own."""
-    stages = parse_pipeline(spec, target.pipeline)
-    names = [stage.row.name for stage in stages]
-    if target.gpu or "patches" in names or "layout" not in names:
-        return spec
-    place = names.index("layout") + 1
-    return show_pipeline([*stages[:place], Stage(find_pass("patches"), {}), *stages[place:]])
-
-
-def _before_kernels(stages: Sequence[Stage], option: str, name: str, stage: str) -> str:
-    """A pipeline with one more stage, the last before kernels are made of nodes."""
-    names = [stage.row.name for stage in stages]
-    if name in names:
-        raise EdgecError(f"{option} is given, and the pipeline has a pass {name!r} of its own")
-    place = names.index("fuse") if "fuse" in names else len(names)
-    return show_pipeline([*stages[:place], *parse_pipeline(stage), *stages[place:]])
 
 
 def _use_tunings(session: Session, tune: float | None, tune_db: str | Path | None, tell: Progress) -> Path | None:

@@ -1,21 +1,16 @@
-"""Pass pipelines: text in, passes run in order; verification, dumps and timing happen here, not in passes."""
+"""The table of passes, and pipelines of them, run in order; verification, dumps and timing happen here, not there."""
 
 from __future__ import annotations
 
 import importlib
 import importlib.util
 import inspect
-import json
 import pkgutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from typing import TypeVar
-
-from lark import Lark, Token, Tree
-from lark.exceptions import UnexpectedEOF, UnexpectedInput, UnexpectedToken
 
 from .eir_file import SHARED, write_eir
 from .errors import EdgecError, IRError, nearest
@@ -23,9 +18,9 @@ from .ir import Graph, Node, Value
 from .op import OPS
 from .ops.control import graphs_of
 from .options import Option, options_of, read_options, show_value
+from .pipeline_text import Item, items_of
 from .session import Session
 from .text import show
-from .text_parse import GRAMMARS, describe
 from .verify import Promise, close, exact, lossy, verify
 
 __all__ = [
@@ -162,20 +157,15 @@ def all_passes() -> dict[str, Pass]:
     return dict(sorted(PASSES.items()))
 
 
-@lru_cache(maxsize=1)
-def _lark() -> Lark:
-    return Lark((GRAMMARS / "pipeline.lark").read_text(), start="pipeline", parser="lalr", maybe_placeholders=True)
-
-
 def parse_pipeline(spec: str, default: str = "") -> list[Stage]:
     """Read `"canonicalize, prune{sparsity=0.5}"`.
 
     `+name{...}@other` inserts after the first `other`, `-name` removes; a spec of only such edits, or none, is
     applied to `default`. The order that passes ask for is checked here.
     """
-    base, edits = _items(spec)
+    base, edits = items_of(spec)
     if not base:
-        base, more = _items(default)
+        base, more = items_of(default)
         edits = more + edits
     stages = [_stage(item) for item in base]
     for item in edits:
@@ -184,46 +174,12 @@ def parse_pipeline(spec: str, default: str = "") -> list[Stage]:
     return stages
 
 
-@dataclass(frozen=True)
-class _Item:
-    sign: str
-    name: str
-    options: Mapping[str, str]
-    anchor: str
-
-
-def _items(spec: str) -> tuple[list[_Item], list[_Item]]:
-    """Plain items and edits."""
-    try:
-        tree = _lark().parse(spec)
-    except UnexpectedInput as error:
-        ended = isinstance(error, UnexpectedEOF) or (isinstance(error, UnexpectedToken) and error.token.type == "$END")
-        column = len(spec) + 1 if ended else error.column
-        raise EdgecError(
-            f"pipeline {spec!r}: column {column}: {describe(error)}; expected names like 'fold, prune{{sparsity=0.5}}'"
-        ) from error
-    items = [_item(t) for t in tree.children if isinstance(t, Tree)]
-    return [i for i in items if not i.sign], [i for i in items if i.sign]
-
-
-def _item(tree: Tree[Token]) -> _Item:
-    sign, name, *options, anchor = tree.children
-    given: dict[str, str] = {}
-    for option in options:
-        if isinstance(option, Tree):
-            key, value = map(str, option.children)
-            given[key] = str(json.loads(value)) if value.startswith('"') else value
-    if anchor is not None and sign != "+":
-        raise EdgecError(f"pipeline: '@{anchor}' says where to insert; write +{name}@{anchor}")
-    return _Item(str(sign or ""), str(name), given, str(anchor or ""))
-
-
-def _stage(item: _Item) -> Stage:
+def _stage(item: Item) -> Stage:
     row = find_pass(item.name)
     return Stage(row, read_options(row.options, item.options, f"pass {row.name!r}"))
 
 
-def _edit(stages: list[Stage], item: _Item, spec: str) -> None:
+def _edit(stages: list[Stage], item: Item, spec: str) -> None:
     names = [s.row.name for s in stages]
     where = item.anchor if item.sign == "+" else item.name
     if not where:

@@ -11,12 +11,12 @@ where its results do.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes, stretch_offset
-from edgec.compiler.memory import Buffer, scratch_stride
+from edgec.compiler.memory import scratch_stride
 from edgec.compiler.op import OPS, int_attr, is_const, viewed
 from edgec.compiler.ops.control import FLAGS, graphs_of, inputs_of
 from edgec.compiler.pipeline import exact, graph_pass
@@ -31,7 +31,7 @@ from edgec.compiler.verify import stage_rule
 
 from .in_place import replaceable
 from .plan_check import check_plan
-from .plan_overlay import one_value, shift, touches
+from .plan_overlay import Cluster, buffer_of, overlaid
 
 SCRATCH = "scratch"
 
@@ -69,32 +69,6 @@ def unfit(schedule: Schedule, session: Session) -> str:
     return f"memory: the arena of {schedule.g.name} takes {short}; {hint}"
 
 
-@dataclass(eq=False)
-class Cluster:
-    """Values in one buffer, each at its byte offset within it."""
-
-    offsets: dict[Value, int]
-    bytes: int
-    first: int
-    last: int
-    pinned: bool = False  # holds a join, an input or an output: nothing may be written over it early
-    name: str = ""
-    outside: bool = False  # an input of a nested graph: it has a place already
-
-
-Unit = list[tuple[Cluster, int]]  # clusters that lie together, each at its offset: a value and what is made of it
-
-
-def _buffer(unit: Unit) -> Buffer:
-    """What a unit needs: where two lie together the first as long as it lives, then the second."""
-    cluster, by = unit[0]
-    if len(unit) == 1:
-        return Buffer(cluster.name, cluster.bytes, cluster.first, cluster.last)
-    over = unit[1][0]
-    size = max(cluster.bytes + by, over.bytes)
-    return Buffer(cluster.name, size, cluster.first, cluster.last, over.bytes, over.last)
-
-
 class Schedule:
     """Steps in graph order, clusters alive over them, and where these lie. `nested`: the graph of a control node;
     `rooms`: the RAM regions, the cheapest first."""
@@ -129,35 +103,21 @@ class Schedule:
         """Place all clusters; some lie over the value that they are computed from, where that takes less."""
         reads = self._reads() if len(rooms) > 1 else dict.fromkeys(self.order, 0.0)
         alone = [[(c, 0)] for c in self.order]
-        ways = [alone, *([over] if (over := self._overlaid(align)) != alone else [])]
+        ways = [
+            alone,
+            *([over] if (over := overlaid(self.order, self._joins(), self.nodes, self.step, align)) != alone else []),
+        ]
         found = []
         for units in ways:
             sums = [sum(reads[c] for c, _ in unit) for unit in units]
-            found.append(spread([_buffer(unit) for unit in units], sums, rooms, align))
+            found.append(spread([buffer_of(unit) for unit in units], sums, rooms, align))
         best = min(range(len(ways)), key=lambda k: (found[k].missing, found[k].bytes))
         self.units, self.packed = ways[best], found[best]
         offsets = zip(self.units, self.packed.offsets, strict=True)
         self.base = {c: at + by for unit, at in offsets for c, by in unit}
 
-    def _overlaid(self, align: int) -> list[Unit]:
-        """Clusters that are placed together: a join in patches and the value that its parts read last."""
-        pairs: dict[Cluster, tuple[Cluster, int]] = {}
-        for result in {self.cluster[Value(n)]: None for n in self.nodes if n.op == "Edgec.Join"}:
-            for source in self.order:
-                fits = not source.pinned and result.first < source.last < result.last and source.first <= result.first
-                if fits and source not in pairs and one_value(list(source.offsets)):
-                    writes = touches(self.nodes, self.step, result.offsets)[1]
-                    by = shift(touches(self.nodes, self.step, source.offsets)[0], writes, align)
-                    if by < min(result.bytes, source.bytes):
-                        pairs[source] = result, by
-                        break
-        joined = {result for result, _ in pairs.values()}
-        alone: list[Unit] = [[(c, 0)] for c in self.order if c not in pairs and c not in joined]
-        return (
-            [[(source, by), (result, 0)] for source, (result, by) in pairs.items()] + alone
-            if pairs
-            else [[(c, 0)] for c in self.order]
-        )
+    def _joins(self) -> list[Cluster]:
+        return list({self.cluster[Value(n)]: None for n in self.nodes if n.op == "Edgec.Join"})
 
     def _add(self, node: Node, in_place: bool) -> None:
         if node.op == "Const":
@@ -270,7 +230,7 @@ class Schedule:
         """The plan as people and manifests read it."""
         rows = []
         for unit, at in zip(self.units, self.packed.offsets, strict=True):
-            whole = _buffer(unit)
+            whole = buffer_of(unit)
             rows.append(Allocation(whole.name, at, whole.bytes, whole.first, whole.last))
             if whole.until > whole.last:
                 rows.append(Allocation(unit[1][0].name, at, whole.kept, whole.last + 1, whole.until))

@@ -1,0 +1,52 @@
+"""How options of a compilation change its pipeline: passes that store weights, compute in halves, or fit the arena."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .errors import EdgecError
+from .pipeline import Stage, find_pass, parse_pipeline, show_pipeline
+from .target import Target
+
+STORES = ("f16", "int8")  # how the option `weights` may store them
+PRECISIONS = ("fp32", "fp16")
+
+
+def storing(spec: str, target: Target, weights: str | None) -> str:
+    """The pipeline, checked; weights are stored in fewer bits before kernels are made of nodes."""
+    stages = parse_pipeline(spec, target.pipeline)
+    if weights is None:
+        return spec
+    if weights not in STORES:
+        raise EdgecError(f"weights: {weights!r} is no way to store them; {' or '.join(STORES)}")
+    return _before_kernels(stages, f"weights={weights}", "weights", f"weights{{store={weights}}}")
+
+
+def computing(spec: str, target: Target, precision: str | None) -> str:
+    """The pipeline with what makes the model compute in `precision`."""
+    if precision in (None, "fp32"):
+        return spec
+    if precision not in PRECISIONS:
+        raise EdgecError(f"precision: {precision!r} is none; {' or '.join(PRECISIONS)}, and int8 by quantize='int8'")
+    if not target.gpu:
+        raise EdgecError(f"precision: {target.name} computes in fp32; fp16 is for targets with a GPU")
+    return _before_kernels(parse_pipeline(spec, target.pipeline), f"precision={precision}", "half", "half")
+
+
+def fitting(spec: str, target: Target) -> str:
+    """The pipeline with what keeps the arena within bounds, where it has none of its own."""
+    stages = parse_pipeline(spec, target.pipeline)
+    names = [stage.row.name for stage in stages]
+    if target.gpu or "patches" in names or "layout" not in names:
+        return spec
+    place = names.index("layout") + 1
+    return show_pipeline([*stages[:place], Stage(find_pass("patches"), {}), *stages[place:]])
+
+
+def _before_kernels(stages: Sequence[Stage], option: str, name: str, stage: str) -> str:
+    """A pipeline with one more stage, the last before kernels are made of nodes."""
+    names = [stage.row.name for stage in stages]
+    if name in names:
+        raise EdgecError(f"{option} is given, and the pipeline has a pass {name!r} of its own")
+    place = names.index("fuse") if "fuse" in names else len(names)
+    return show_pipeline([*stages[:place], *parse_pipeline(stage), *stages[place:]])
