@@ -87,7 +87,7 @@ def compile_model(
     if chosen.gpu and threads > 1:
         raise EdgecError(f"threads: {threads} workers; a model for {chosen.name} runs on the GPU, begun by one thread")
     load_plugins()  # before the import: a plugin may bring operators
-    label = check_name(name) if name else identifier(stem(model))
+    label = check_name(name) if name is not None else identifier(stem(model))
     if self_test:
         check_self_test(chosen)
     folder = check_output(out if out is not None else label)

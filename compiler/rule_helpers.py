@@ -192,12 +192,6 @@ def permutes_ones(context: Context, value: Value, perm: tuple[int, ...]) -> Answ
     return kept == sorted(kept) or f"moves elements: {list(perm)} of {list(value.shape)}"
 
 
-@guard("same_type")
-def same_type(context: Context, a: Value, b: Value) -> Answer:
-    """Element type, shape, layout and quantization agree."""
-    return a.type == b.type or f"is {a.type}, not {b.type}"
-
-
 @helper("oihw")
 def oihw(scale: Array, weight: Array) -> Array:
     """Numbers per output channel (or one), shaped to scale a filter [O, I, ...]."""

@@ -76,7 +76,6 @@ class Gpu:
     l2_gbytes: float = 1000.0
     ram_gbytes: float = 200.0
     launch_us: float = 1.5
-    integrated: bool = False
     allow_tf32: bool = False  # products of f32 may be computed with 10 bits of mantissa
     others: tuple[tuple[str, Gpu], ...] = ()  # a usual device of another architecture, where that is asked for
 

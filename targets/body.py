@@ -32,8 +32,6 @@ from .tir import Expr, Index, has_fpu, on_device
 # operators whose result jumps where an argument crosses a number: what they read is rounded before
 JUMPS = frozenset("Floor Ceil Round Sign Mod".split())
 
-At = Callable[[Value, Index], Expr]
-
 
 class Body:
     """Evaluates a kernel's body. `places` says where its inputs lie; `bind` overrides single values.

@@ -1,4 +1,4 @@
-"""Builds one kernel, runs it on numpy arrays in this process or under an emulator, and times it in C."""
+"""Builds one kernel and runs it on numpy arrays, in this process or under an emulator; links kernels with a timer."""
 
 from __future__ import annotations
 
@@ -28,20 +28,6 @@ static double now(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec * 1e6 + (double)t.tv_nsec * 1e-3;
-}
-"""
-TIMER = r"""
-double edgec_time(kernel_fn *kernel, void *const *args, int32_t tasks, int32_t calls, int32_t rounds,
-                  double budget_us) {
-    double best = 1e30, begin = now();
-    int32_t round = 0;
-    do {
-        double start = now(), mean;
-        for (int32_t i = 0; i < calls; ++i) kernel(args, 0, tasks);
-        mean = (now() - start) / calls;
-        if (mean < best) best = mean;
-    } while (now() - begin < budget_us || ++round < rounds);
-    return best;
 }
 """
 
@@ -114,7 +100,7 @@ class Measured(Built):
 
     def __init__(self, problem: Problem, choice: Choice, inputs: Sequence[Array]) -> None:
         super().__init__(problem, choice, inputs)
-        self.library = link([self.object], TIMER)
+        self.library = link([self.object])
         self.args = (ctypes.c_void_p * len(self.arrays))(*[a.ctypes.data for a in self.arrays])
 
     def run(self, parts: int = 1) -> Array:
@@ -123,16 +109,6 @@ class Measured(Built):
         for begin, end in zip(cuts, cuts[1:], strict=False):
             self.library.edgec_kernel(self.args, begin, end)
         return self.result(self.out)
-
-
-def least_us(library: Any, args: Any, tasks: int, budget_ms: float) -> float:
-    """Time a linked kernel: the least mean over batches of about 20 us, so that other processes disturb few of them."""
-    timer = library.edgec_time
-    timer.restype = ctypes.c_double
-    timer.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int32, ctypes.c_int32, ctypes.c_int32, ctypes.c_double]
-    entry = ctypes.cast(library.edgec_kernel, ctypes.c_void_p)
-    once = max(float(timer(entry, args, tasks, 1, 1, 0.0)), 0.01)
-    return float(timer(entry, args, tasks, max(1, int(20.0 / once)), 20, budget_ms * 1e3))
 
 
 def _aligned(array: Array, to: int = 64) -> Array:
@@ -144,8 +120,8 @@ def _aligned(array: Array, to: int = 64) -> Array:
     return view
 
 
-def link(objects: Sequence[bytes], timer: str) -> Any:
-    """The objects and a timer in C, which may call `now` (in us), as a loaded shared library."""
+def link(objects: Sequence[bytes], timer: str = "") -> Any:
+    """The objects, and a timer in C that may call `now` (in us), as a loaded shared library."""
     claim_tiles()
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         here = Path(folder)
