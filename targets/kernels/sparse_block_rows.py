@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
@@ -106,16 +107,7 @@ def emit(row: str, problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 def _row(name: str, op: str, match: Callable[[Problem], Literal[True] | str], summary: str) -> None:
-    kernel(
-        Row(
-            name,
-            frozenset({op}),
-            match,
-            lambda p: choices(name, p),
-            lambda p, choice, symbol: emit(name, p, choice, symbol),
-            summary,
-        )
-    )
+    kernel(Row(name, frozenset({op}), match, partial(choices, name), partial(emit, name), summary))
 
 
 _ZEROS = "whose weights are zero in blocks of output channels: zeros are left out"
