@@ -6,6 +6,7 @@ import os
 import pickle
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -91,6 +92,8 @@ class Processes(ThreadPoolExecutor):
         self._started: list[subprocess.Popen[bytes]] = []
         share = str(max(1, (os.cpu_count() or 1) // jobs))
         self._environment = {"OMP_NUM_THREADS": share, "OPENBLAS_NUM_THREADS": share, "MKL_NUM_THREADS": share}
+        # for what they write: they are killed, and leave it
+        self._folder = tempfile.TemporaryDirectory(prefix="edgec-", ignore_cleanup_errors=True)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         return super().submit(self._call, fn, args, kwargs)
@@ -111,7 +114,8 @@ class Processes(ThreadPoolExecutor):
     def _process(self) -> subprocess.Popen[bytes]:
         if not hasattr(self._mine, "process"):
             command = [sys.executable, "-c", "from edgec.compiler.compress.workers import serve; serve()"]
-            environment = {**self._environment, **os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+            path = os.pathsep.join(filter(None, sys.path))
+            environment = {**self._environment, **os.environ, "PYTHONPATH": path, "TMPDIR": self._folder.name}
             pipe = subprocess.PIPE
             self._mine.process = subprocess.Popen(
                 command, stdin=pipe, stdout=pipe, env=environment, start_new_session=True
@@ -128,6 +132,7 @@ class Processes(ThreadPoolExecutor):
         for process in self._started:
             with process:
                 process.wait()
+        self._folder.cleanup()
 
 
 class _Failed:

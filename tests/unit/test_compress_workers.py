@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,13 @@ def test_what_a_call_prints_is_no_answer(pool: Processes) -> None:
 def test_a_process_that_dies_is_said(pool: Processes) -> None:
     with Processes(1) as own, pytest.raises(RuntimeError, match="a process that evaluates candidates died"):
         own.submit(os._exit, 3).result()
+
+
+def test_what_they_leave_is_removed() -> None:
+    with Processes(1) as own:
+        left = Path(own.submit(tempfile.mkdtemp).result())
+        assert left.is_dir() and left.parent != Path(tempfile.gettempdir())
+    assert not left.parent.exists()
 
 
 def study(folder: Path, score: Any = None) -> Study:
