@@ -10,6 +10,7 @@ import gc
 import os
 import pickle
 import selectors
+import signal
 import struct
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -21,12 +22,21 @@ _GARBAGE = 50_000  # objects made between two collections: a child lives for sec
 _AT_ONCE = 4096  # numbers that fit into a pipe nobody reads yet
 
 
-def forked(count: int, work: Callable[[int], T], workers: int) -> Iterator[tuple[int, T]]:
+class Overdue(RuntimeError):
+    """A piece of work has taken all the processor's time that it may take."""
+
+    def __init__(self, piece: int) -> None:
+        super().__init__(f"piece {piece} takes too long")
+        self.piece = piece
+
+
+def forked(count: int, work: Callable[[int], T], workers: int, seconds: float | None = None) -> Iterator[tuple[int, T]]:
     """`(i, work(i))` for i in 0 .. count - 1, as they are done. `work` and what it reads need no pickling, results do.
 
-    An exception in a child is raised here; a child that dies is a `RuntimeError` that names the piece.
+    An exception in a child is raised here; a child that dies is a `RuntimeError` that names the piece. `seconds`: of
+    the processor's time that a piece may take in a child, however busy the machine is; more is `Overdue`.
     """
-    if workers <= 1 or count <= 1 or count > _AT_ONCE:
+    if workers <= 1 or (count <= 1 and seconds is None) or count > _AT_ONCE:
         for i in range(count):
             yield i, work(i)
         return
@@ -41,7 +51,7 @@ def forked(count: int, work: Callable[[int], T], workers: int) -> Iterator[tuple
             if process == 0:
                 for other in (ours, *children):  # or a worker would write for ever when the parent is gone
                     os.close(other)
-                _child(queue, theirs, work)
+                _child(queue, theirs, work, seconds or 0.0)
             os.close(theirs)
             children[ours] = process
         yield from _collect(children)
@@ -49,18 +59,22 @@ def forked(count: int, work: Callable[[int], T], workers: int) -> Iterator[tuple
         os.close(queue)
         for pipe, process in children.items():
             os.close(pipe)
-            os.waitpid(process, 0)
+            if process:
+                os.kill(process, signal.SIGKILL)  # it has ended, unless nobody wants what it makes
+                os.waitpid(process, 0)
 
 
-def _child(queue: int, out: int, work: Callable[[int], object]) -> None:
+def _child(queue: int, out: int, work: Callable[[int], object], seconds: float) -> None:
     """Take numbers until none are left; never returns."""
     status = 1
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)  # ends the process, whatever native code is at work
     gc.freeze()  # what the parent made is not ours to collect
     gc.set_threshold(_GARBAGE)
     try:
         while number := os.read(queue, _NUMBER.size):
             (i,) = _NUMBER.unpack(number)
             _send(out, i, ("begun", None))
+            signal.setitimer(signal.ITIMER_PROF, seconds)
             try:
                 outcome: tuple[str, object] = ("done", work(i))
             except Exception as error:
@@ -99,8 +113,11 @@ def _collect(children: dict[int, int]) -> Iterator[tuple[int, T]]:
                 chunk = os.read(pipe, 1 << 20)
                 if not chunk:
                     selector.unregister(pipe)
-                    if current[pipe] is not None:
-                        raise RuntimeError(f"a worker process died while it worked on piece {current[pipe]}")
+                    if (piece := current[pipe]) is not None:
+                        process, children[pipe] = children[pipe], 0
+                        if os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == -signal.SIGPROF:
+                            raise Overdue(piece)
+                        raise RuntimeError(f"a worker process died while it worked on piece {piece}")
                 pending[pipe] += chunk
                 for i, (state, value) in _frames(pending, pipe):
                     current[pipe] = i if state == "begun" else None

@@ -141,15 +141,20 @@ def _expose(proto: Any) -> None:
                 there.add(name)
 
 
+Rounding = Callable[[Node], "Value | tuple[Value, ...] | None"]
+
+
 class Exact:
     """The model in float64, by the interpreter: the arbiter where a bundle and ONNX Runtime differ.
 
-    `halved`: what products read is rounded to f16 before, and nothing else is."""
+    `rounded` is what else is done to its nodes: `halved_operands` or `single_results`."""
 
-    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, halved: bool = False) -> None:
+    def __init__(
+        self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], rounded: Rounding | None = None
+    ) -> None:
         shapes = {port.name: port.shape for port in ports}
         graph = in_float64(import_model(model, shapes=shapes, binds=binds, notice=lambda text: None))
-        self.graph = graph.map(halved_operands) if halved else graph
+        self.graph = graph.map(rounded) if rounded else graph
 
     def run(self, feed: Mapping[str, npt.NDArray[Any]]) -> Arrays:
         """Every value by its ONNX name."""
@@ -187,6 +192,14 @@ def halved_operands(node: Node) -> Value | tuple[Value, ...] | None:
         return None
     args = [build("Cast", build("Cast", a, to="f16"), to="f64") if a.type.dtype == "f64" else a for a in node.args]
     return rebuild(node, args).results
+
+
+def single_results(node: Node) -> Value | tuple[Value, ...] | None:
+    """Each operator as exact as f32 can store it: whoever computes in f32 rounds at least so often."""
+    if node.op not in OPS or OPS[node.op].kind == "source":
+        return None
+    made = rebuild(node).results
+    return tuple(build("Cast", build("Cast", v, to="f32"), to="f64") if v.type.dtype == "f64" else v for v in made)
 
 
 def _same_bits(node: Node, source: str) -> Value:

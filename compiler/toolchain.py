@@ -58,6 +58,11 @@ class Toolchain:
         """Shared library or program (by `flags`), without build id."""
         self.run([*self.cc, *flags, "-Wl,--build-id=none", "-o", output, *objects, *self.libraries], folder)
 
+    def finds(self, library: str) -> bool:
+        """Whether the compiler has a file of this name to link with."""
+        asked = subprocess.run([*self.cc, f"-print-file-name={library}"], capture_output=True, text=True, check=False)
+        return asked.returncode == 0 and Path(asked.stdout.strip()).is_absolute()
+
     def run(self, command: Sequence[str], folder: Path) -> None:
         """Run one tool in `folder`; an `EdgecError` quotes what it said."""
         try:

@@ -22,7 +22,8 @@ from pkgutil import iter_modules
 from types import ModuleType
 from typing import IO
 
-from edgec.compiler.parallel import forked
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.parallel import Overdue, forked
 from edgec.compiler.target import Target
 
 from .build_jobs import Built, Job, build_job, named
@@ -31,9 +32,11 @@ _PIPE_BYTES = 1 << 20  # the most that Linux grants everyone: neither side waits
 # What TVM would import too, at four times the cost of the rest: PyTorch, for arrays that nobody hands over here; the
 # distributed runtime, which is optional; the dialect of graphs. The helper lives for our kernels alone.
 _UNUSED = {"torch": None, "tvm.runtime.disco": None, "tvm.relax": ModuleType("tvm.relax")}
+Made = Built | EdgecError | str  # an error of the user's, or what cannot be built and why
 _used = False  # whether this process has compiled before
 _kept: dict[tuple[Target, bytes], Built] = {}  # kernels that this process has, the oldest first
 _MOST = 2048  # of some kilobytes each
+_SECONDS = 300.0  # of the processor's time that a kernel may take: a thousand times what most take
 
 
 class Builder:
@@ -44,7 +47,7 @@ class Builder:
 
     def __init__(self, ahead: bool = True, workers: int | None = None) -> None:
         self._ahead = ahead
-        self._workers = workers or os.cpu_count() or 1
+        self._workers = workers or _at_least_two()
         self._helper = 0
         self._ours: list[IO[bytes]] = []
         self._jobs: Sequence[Job] = ()
@@ -81,23 +84,25 @@ class Builder:
                 self._ours[1].flush()
 
     def results(self) -> Iterator[tuple[int, Built]]:
-        """(number of the job, what was built), as they are done. A `RuntimeError` says what cannot be built."""
+        """(number of the job, what was built), as they are done. An error says what cannot be built."""
         assert self._target is not None
         for i in sorted(set(range(len(self._jobs))) - set(self._missing)):
             yield i, named(_kept[self._keys[i]], self._jobs[i].symbol)
         for k, result in self._made() if self._missing else ():
+            if isinstance(result, EdgecError):
+                raise result
             if isinstance(result, str):
                 raise RuntimeError(result)
             i = self._missing[k]
             _keep(self._keys[i], result)
             yield i, named(result, self._jobs[i].symbol)
 
-    def _made(self) -> Iterator[tuple[int, Built | str]]:
+    def _made(self) -> Iterator[tuple[int, Made]]:
         assert self._target is not None
         jobs = [self._jobs[i] for i in self._missing]
         return self._received() if self._helper else built(jobs, self._target, self._workers)
 
-    def _received(self) -> Iterator[tuple[int, Built | str]]:
+    def _received(self) -> Iterator[tuple[int, Made]]:
         for _ in self._missing:
             try:
                 yield pickle.load(self._ours[0])
@@ -114,6 +119,11 @@ class Builder:
         for pipe in theirs:
             pipe.close()
         self._ours = ours
+
+
+def _at_least_two() -> int:
+    """Workers for this machine: of one core too, since only another process can be ended while LLVM is at work."""
+    return max(2, os.cpu_count() or 1)
 
 
 def _keep(key: tuple[Target, bytes], made: Built) -> None:
@@ -169,23 +179,36 @@ def _prepare() -> str:
         gc.enable()
 
 
-def _told(jobs: Sequence[Job], target: Target) -> Iterator[tuple[int, Built | str]]:
+def _told(jobs: Sequence[Job], target: Target) -> Iterator[tuple[int, Made]]:
     """What was built, or at the end why not."""
     try:
-        yield from built(jobs, target, os.cpu_count() or 1)
+        yield from built(jobs, target, _at_least_two())
+    except EdgecError as error:
+        yield 0, error
     except RuntimeError as error:
         yield 0, str(error)
 
 
-def built(jobs: Sequence[Job], target: Target, workers: int) -> Iterator[tuple[int, Built | str]]:
-    """Build kernels in forked workers: they are independent, and one takes 0.05-0.4 s."""
+def built(jobs: Sequence[Job], target: Target, workers: int) -> Iterator[tuple[int, Made]]:
+    """Build kernels in forked workers: they are independent, and one takes 0.05-0.4 s.
+
+    LLVM is known not to end on some code. Where there are workers, a kernel with which it is busy for `_SECONDS` is
+    one that cannot be built.
+    """
     from . import codegen_llvm  # noqa: F401  before forking: the import of TVM is paid once
 
-    def build(i: int) -> Built | str:
+    def build(i: int) -> Made:
         job = jobs[i]
         try:
             return build_job(job, target)
         except Exception as error:
             return f"kernel {job.choice} for {job.problem.anchor}: {type(error).__name__}: {error}"
 
-    return forked(len(jobs), build, workers)
+    try:
+        yield from forked(len(jobs), build, workers, _SECONDS)
+    except Overdue as overdue:
+        job = jobs[overdue.piece]
+        raise EdgecError(
+            f"kernel {job.choice} for {job.problem.anchor}: LLVM was busy with it for {_SECONDS:.0f} s and did not "
+            "end; --optimize size writes less code"
+        ) from None

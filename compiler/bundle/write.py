@@ -20,7 +20,7 @@ from ..budget import ANY, Budget, measures
 from ..errors import EdgecError
 from ..program import Program, chained
 from ..target import Target
-from . import describe, elf, linker, tables
+from . import describe, elf, linker, old_glibc, tables
 from .cmake import cmake
 from .elf_slim import slim
 from .footprint import Footprint, footprint
@@ -206,7 +206,7 @@ def _libraries(
                 f"-Wl,-soname,lib{name}.so",
                 *(("-pthread",) if program.device else ()),
             )
-            libraries = ["-ldl"] if program.device else []
+            libraries = _dynamic_loading(chain, target, work) if program.device else []
             chain.link(f"lib{name}.so", [*objects, *own, *exported, *libraries], work, options)
         measured = [f"lib{name}.so"] if hosted else objects
         taken = None if hosted else footprint(program, target, chain, work, objects, core)
@@ -215,6 +215,14 @@ def _libraries(
         for library in [f"lib{name}.a", *([f"lib{name}.so"] if hosted else [])]:
             _move(work / library, folder / library)
     return max(stored - program.weights_bytes, 0), taken
+
+
+def _dynamic_loading(chain: tools.Toolchain, target: Target, work: Path) -> list[str]:
+    """What a shared library that finds the device's driver itself is linked with."""
+    if not old_glibc.applies(chain, target.triple):
+        return ["-ldl"]
+    (work / old_glibc.FILE).write_text(old_glibc.source())
+    return [*chain.compile([old_glibc.FILE], work, ("-std=c11",)), *old_glibc.flags()]
 
 
 def _stored(program: Program, work: Path) -> list[str]:

@@ -17,6 +17,7 @@ from .common import ceil_div
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
 from .conv_emit import flat_type, runs, source, tap_bounds
 from .conv_shape import Window
+from .edge_taps import WRITTEN
 
 
 class Sums(Tiles):
@@ -100,7 +101,7 @@ class Sums(Tiles):
 
     def tile(self, part: Part, row: Expr, columns: list[Expr | int], edge: bool, low: Expr, high: Expr) -> Stmt:
         dots = Dots(self.method, len(columns), part.vectors)
-        taps = self.taps_few if self.few else self.taps
+        taps = self.taps_few if self.few and self.w.width.kernel <= WRITTEN else self.taps
 
         def line(kh: Expr) -> Stmt:
             return taps(part, dots, source(self.w.height, row, kh), kh, columns, edge)

@@ -26,6 +26,7 @@ from .common import ceil_div
 from .common_emit import Frame, put, vector
 from .conv_emit import source
 from .conv_shape import Axis, Window, segments
+from .edge_taps import WRITTEN, Inside, at_edge
 
 Acts = tuple[list[Stmt], Sequence[Act | None]]  # what must stand before, and the input channels of each pixel
 
@@ -83,7 +84,7 @@ class Tiles:
         def row(kh: Expr) -> Stmt:
             dots = Dots(self.method, 1, part.vectors)
             none = tir.broadcast(tir.lit(0, "int32"), LANES)
-            parts = [self.blocks(part, dots, kh, kw, lambda cb, g: ([], [ones])) for kw in range(self.w.width.kernel)]
+            parts = self.each_tap(part, lambda kw: self.blocks(part, dots, kh, kw, lambda cb, g: ([], [ones])))
             ends = [
                 put(part.sums, dots.total(0, v), LANES, kh * self.plan.channels + v * LANES)
                 for v in range(part.vectors)
@@ -124,35 +125,44 @@ class Tiles:
             parts.append(tir.loop(tir.expr(high) - low, row, "kh", start=low))
         return tir.seq(parts)
 
+    def each_tap(self, part: Part, one: Callable[[Expr | int], Stmt | None]) -> Stmt:
+        """`one(kw)` for a row of the window."""
+        kernel = self.w.width.kernel
+        if kernel <= WRITTEN:
+            return tir.seq(one(kw) for kw in range(kernel))
+        return tir.loop(kernel + part.frame.zero, lambda kw: tir.seq(one(kw)), "kw")
+
     # -- products --------------------------------------------------------------------------------------------------
 
     def taps(self, part: Part, dots: Dots, row: Expr, kh: Expr, columns: list[Expr | int], edge: bool) -> Stmt:
-        """A row of the window, blocks of 16 input channels."""
+        """A row of the window, in blocks of input channels."""
         axis = self.w.width
 
-        def tap(kw: Expr | int) -> Stmt | None:
-            inside = [not edge or axis.inside(c, kw) for c in columns]
-            if not self.zero and not any(inside):
+        def tap(kw: Expr | int, inside: Inside) -> Stmt | None:
+            if not any(inside) and (not self.zero or False not in inside):
                 return None
             at = [self.pixel(part, row, source(axis, c, kw)) for c in columns]
 
             def acts(cb: Expr, groups: int) -> Acts:
                 binds: list[Stmt] = []
                 found: list[Act | None] = []
-                for p, read in enumerate(inside):
-                    if read:
+                for p, state in enumerate(inside):
+                    if state:
                         value, bind = tir.let(self.block(part, at[p], cb, groups), "a")
                         binds.append(bind)
                         found.append(Act(value))
                     else:
-                        found.append(Act(splat(self.zero)) if self.zero else None)
+                        found.append(Act(splat(self.zero)) if self.zero and state is False else None)
                 return binds, alive(self.method, found, Act(splat(0)))
 
             return self.blocks(part, dots, kh, kw, acts)
 
-        if edge or axis.kernel == 1:
-            return tir.seq(tap(kw) for kw in range(axis.kernel))
-        return tir.loop(axis.kernel + part.frame.zero, lambda kw: tir.seq(tap(kw)), "kw")
+        if edge:
+            return at_edge(axis, columns, tap, part.frame.zero)
+        whole = [True] * len(columns)
+        if axis.kernel == 1:
+            return tir.seq(tap(0, whole))
+        return tir.loop(axis.kernel + part.frame.zero, lambda kw: tir.seq(tap(kw, whole)), "kw")
 
     def taps_few(self, part: Part, dots: Dots, row: Expr, kh: Expr, columns: list[Expr | int], edge: bool) -> Stmt:
         """A row of the window where pixels have four bytes: 16 bytes are four neighbours, read once for all taps."""
@@ -170,8 +180,7 @@ class Tiles:
             if c in held:
                 continue
             if high - low < 3:
-                four = tirx.reinterpret("int32", vector(part.x, FEW, base + c * FEW))
-                value, bind = tir.let(tirx.reinterpret("int8x16", tir.broadcast(four, LANES)), "a")
+                value, bind = tir.let(repeated(part.x, base + c * FEW), "a")
                 held[c] = Act(value)
             else:
                 start = min(c, high - 3)
@@ -220,7 +229,13 @@ class Tiles:
 
     def block(self, part: Part, at: Expr, cb: Expr, groups: int) -> Expr:
         """Block `cb` of a pixel's channels, of which `groups` groups count."""
-        return vector(part.x, BLOCK, at + cb * BLOCK)
+        return repeated(part.x, at) if self.few else vector(part.x, BLOCK, at + cb * BLOCK)
+
+
+def repeated(x: Buffer, at: Expr) -> Expr:
+    """The four bytes at an offset, four times."""
+    four = tirx.reinterpret("int32", vector(x, FEW, at))
+    return tirx.reinterpret("int8x16", tir.broadcast(four, LANES))
 
 
 def _given(acts: Sequence[Act | None], block: Expr, groups: int) -> Acts:

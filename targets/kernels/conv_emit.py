@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tvm import tirx
 
@@ -29,6 +30,7 @@ from .conv_rows import tile_of
 from .conv_shape import Axis, Segment, Window, segments
 from .conv_tiles import TileChoice, in_lines, unit_pixels
 from .cost import QUAD, by_lane
+from .edge_taps import Inside, at_edge
 
 Lane = Callable[[Expr], Stmt]
 AHEAD = 24  # steps of the reduction between asking for weights and using them
@@ -164,20 +166,29 @@ class Conv:
     def taps(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr) -> Stmt:
         h = self.w.height
         if t.edge_row:
-            return tir.seq([self.columns(frame, t, acc, cb, tap) for tap in range(h.kernel)])
+            wide = self.w.width.kernel if t.edge_column else 1
+            return at_edge(h, t.rows, partial(self.columns, frame, t, acc, cb), frame.zero, wide)
         if len(t.rows) > 1 or h.plain or (h.kernel == 1 and h.pad == 0 and h.inside(h.out - 1, 0)):
             return tir.loop(h.kernel, lambda kh: self.columns(frame, t, acc, cb, kh), "kh")
         low, high = tap_bounds(h, t.rows[0])
         return tir.loop(high - low, lambda kh: self.columns(frame, t, acc, cb, kh), "kh", start=low)
 
-    def columns(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int) -> Stmt:
-        w = self.w.width
+    def columns(
+        self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int, rows: Inside | None = None
+    ) -> Stmt:
+        """`rows`: which of the tile's rows are inside; all of them, unless it is at an edge."""
+        w, whole = self.w.width, [True] * len(t.columns)
+        rows = rows or [True] * len(t.rows)
+
+        def tap(kw: Expr | int, columns: Inside) -> Stmt | None:
+            return self.channels(frame, t, acc, cb, kh, kw, rows, columns)
+
         if t.edge_column:
-            return tir.seq([self.channels(frame, t, acc, cb, kh, tap) for tap in range(w.kernel)])
+            return at_edge(w, t.columns, tap, frame.zero, self.w.height.kernel if t.edge_row else 1)
         wide = (len(t.columns) - 1) * w.stride + w.kernel >= QUAD
         if self.by_lane and wide and not t.edge_row and in_lines(w, frame.places[self.x].type.layout):
             return self.line(frame, t, acc, cb, kh)
-        return tir.loop(w.kernel, lambda kw: tir.seq(self.channels(frame, t, acc, cb, kh, kw)), "kw")
+        return tir.loop(w.kernel, lambda kw: tir.seq(tap(kw, whole)), "kw")
 
     def line(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int) -> Stmt:
         """A row of the window where pixels of a channel lie side by side: four of them are read at once."""
@@ -213,15 +224,20 @@ class Conv:
         ahead = self.fetch_slice(frame, t, (cb - t.begin) * self.w.taps + kh * w.kernel)
         return tir.seq(ahead, tir.loop(self.block_in + frame.zero, step, "ci"))
 
-    def channels(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int, kw: Expr | int) -> Stmt | None:
-        """One tap for one block of input channels: the innermost loop."""
+    def channels(
+        self,
+        frame: Frame,
+        t: Tile,
+        acc: tir.Buffer,
+        cb: Expr,
+        kh: Expr | int,
+        kw: Expr | int,
+        rows: Inside,
+        columns: Inside,
+    ) -> Stmt | None:
+        """One tap for one block of input channels: the innermost loop. `rows`, `columns`: which take part in it."""
         h, w = self.w.height, self.w.width
-        live = [
-            (p, r, c)
-            for p, (r, c) in enumerate(t.pixels)
-            if not (t.edge_row and not h.inside(t.rows[r], kh))
-            and not (t.edge_column and not w.inside(t.columns[c], kw))
-        ]
+        live = [(p, r, c) for p, (r, c) in enumerate(t.pixels) if rows[r] and columns[c]]
         if not live:
             return None
         base = t.source + cb * self.block_in

@@ -9,7 +9,7 @@ taps outside are left out in both cases; then only the rest of it is taken off.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import reduce
+from functools import partial, reduce
 from math import prod
 from typing import Any
 
@@ -29,6 +29,7 @@ from .conv_rows import tile_of
 from .conv_shape import Window
 from .conv_tiles import flat, unit_pixels
 from .conv_units import extent, pixels, place
+from .edge_taps import Inside, at_edge, both
 from .int8_ahead import Ahead
 from .int8_dot import Step
 from .int8_starts import Starts
@@ -158,7 +159,9 @@ class Conv:
         h = self.w.height
         base, bind = self.base(t)
         if t.edge_row:
-            return tir.seq(bind, [self.columns(frame, t, acc, base, tap) for tap in range(h.kernel)])
+            line = partial(self.columns, frame, t, acc, base)
+            wide = self.w.width.kernel if t.edge_column else 1
+            return tir.seq(bind, at_edge(h, t.rows, line, frame.zero, wide))
         low, high = tir.i32(0), tir.i32(h.kernel)
         if self.row_by_row(t):
             low, high = tap_bounds(h, t.rows[0])
@@ -177,41 +180,52 @@ class Conv:
         offset = (row * w.width.size + source(w.width, t.columns[0], 0)) * self.pixel + t.source
         return tir.let(offset - self.origin, "base")
 
-    def columns(self, frame: Frame, t: Tile, acc: tir.Buffer, base: Expr, kh: Expr | int) -> Stmt:
-        """One row of taps."""
-        w, count = self.w.width, self.groups
+    def columns(
+        self, frame: Frame, t: Tile, acc: tir.Buffer, base: Expr, kh: Expr | int, rows: Inside | None = None
+    ) -> Stmt:
+        """One row of taps. `rows`: which of the tile's rows are inside; all of them, unless it is at an edge."""
+        w, whole = self.w.width, [True] * len(t.columns)
+        rows = rows or [True] * len(t.rows)
+
+        def loop(kw: Expr | int, columns: Inside, steps: int = self.groups) -> Stmt | None:
+            inside = [both(rows[r], columns[c]) for r, c in t.pixels]
+            return self.quad_loop(t, acc, frame.zero, self.tap_at(t, base, kh, kw), inside, steps)
+
         if t.edge_column:
-            return tir.seq(self.quad_loop(frame, t, acc, base, kh, tap, count) for tap in range(w.kernel))
+            return at_edge(w, t.columns, loop, frame.zero, self.w.height.kernel if t.edge_row else 1)
         if self.joined:
-            return tir.seq(self.quad_loop(frame, t, acc, base, kh, 0, count * w.kernel))
-        return tir.loop(w.kernel, lambda kw: tir.seq(self.quad_loop(frame, t, acc, base, kh, kw, count)), "kw")
+            return tir.seq(loop(0, whole, self.groups * w.kernel))
+        return tir.loop(w.kernel, lambda kw: tir.seq(loop(kw, whole)), "kw")
+
+    def tap_at(self, t: Tile, base: Expr, kh: Expr | int, kw: Expr | int) -> tuple[Expr, Expr]:
+        """Where a tap's first input, and its weights, begin."""
+        h, w = self.w.height, self.w.width
+        tap = base + tir.expr(kh) * (h.dilation * w.size * self.pixel) + tir.expr(kw) * (w.dilation * self.pixel)
+        return tap, ((tir.expr(t.weights) * h.kernel + kh) * w.kernel + kw) * (self.groups * self.width)
 
     def quad_loop(
-        self, frame: Frame, t: Tile, acc: tir.Buffer, base: Expr, kh: Expr | int, kw: Expr | int, count: int
+        self, t: Tile, acc: tir.Buffer, zero: Expr, where: tuple[Expr, Expr], inside: Inside, count: int
     ) -> Stmt | None:
-        """`count` steps from a tap on."""
+        """`count` steps from a tap on; pixels that are not inside add the zero point, or take no part."""
         h, w = self.w.height, self.w.width
-        live = [self.inside(t, r, c, kh, kw) for r, c in t.pixels]
-        if not any(live) and self.zero == 0:
+        if not any(inside) and (self.zero == 0 or False not in inside):
             return None
-        row = w.size * self.pixel
-        tap = base + tir.expr(kh) * (h.dilation * row) + tir.expr(kw) * (w.dilation * self.pixel)
-        line = ((tir.expr(t.weights) * h.kernel + kh) * w.kernel + kw) * (self.groups * self.width)
-        at = [r * h.stride * row + c * w.stride * self.pixel for r, c in t.pixels]
+        tap, line = where
+        at = [(r * h.stride * w.size + c * w.stride) * self.pixel for r, c in t.pixels]
 
         def step(s: Expr, some: Callable[[Expr], Expr]) -> Stmt:
             padding = self.step.same(self.zero) if self.zero else None
             numbers = [
-                some(tap + s * self.group + offset) if inside else padding
-                for offset, inside in zip(at, live, strict=True)
+                some(tap + s * self.group + offset) if state else padding if state is False else None
+                for offset, state in zip(at, inside, strict=True)
             ]
             asked = self.ahead.ask(self.weights, t, line + s * self.width)
             return tir.seq(asked, self.one_step(acc, len(t.widths), line + s * self.width, numbers))
 
         whole = count - 1 if self.rest else count
-        size = sum(live) * len(t.widths) * self.step.dot.work
+        size = sum(map(bool, inside)) * len(t.widths) * self.step.dot.work
         if 1 < whole <= tir.WRITTEN_OUT:  # written out, it would need more registers than there are
-            loop = tir.loop(whole + frame.zero, lambda s: step(s, self.some), "s")
+            loop = tir.loop(whole + zero, lambda s: step(s, self.some), "s")
         else:
             loop = tir.steps(whole, lambda s: step(s, self.some), "s", size)
         return tir.seq(loop, step(tir.i32(whole), self.fewer) if self.rest else None)
@@ -220,13 +234,6 @@ class Conv:
     def width(self) -> int:
         """Bytes of the weights of one step of a tile."""
         return self.group * self.vectors * self.lanes
-
-    def inside(self, t: Tile, r: int, c: int, kh: Expr | int, kw: Expr | int) -> bool:
-        """Whether a pixel of the tile reads the input at this tap, as far as that is known."""
-        h, w = self.w.height, self.w.width
-        return not (t.edge_row and not h.inside(t.rows[r], kh)) and not (
-            t.edge_column and not w.inside(t.columns[c], kw)
-        )
 
     def one_step(self, acc: tir.Buffer, vectors: int, line: Expr, numbers: list[Expr | None]) -> Stmt:
         """Add a group of channels of each pixel; None: the pixel is left out."""

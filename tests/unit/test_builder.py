@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgec.compiler.driver import load_kernels
+from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.target import find_target
@@ -127,3 +128,19 @@ def test_the_helper_ends_with_the_context() -> None:
         builder.start(jobs(), TARGET)  # and nobody reads what it says
     with pytest.raises(ProcessLookupError):
         os.kill(process, 0)
+
+
+@pytest.mark.parametrize("helper", [False, True])
+def test_a_kernel_that_llvm_does_not_end_is_an_error_that_names_it(
+    helper: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def endless(job: Job, target: object) -> None:
+        while True:
+            pass
+
+    monkeypatch.setattr("edgec.targets.builder.build_job", endless)
+    monkeypatch.setattr("edgec.targets.builder._SECONDS", 0.3)
+    with with_helper() if helper else Builder(ahead=False, workers=2) as builder:
+        builder.start(jobs(1), TARGET)
+        with pytest.raises(EdgecError, match=r"kernel generic_map.* for Relu 'y': LLVM was busy with it for"):
+            list(builder.results())

@@ -8,7 +8,9 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from edgec.compiler.bundle.cuda_emulation import emulated_driver
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.program import Image
+from edgec.compiler.target import find_target
 from tests.unit.handmade import expected, target
 from tests.unit.handmade_device import DEVICE_ARENA, PTX, device_program, emulated_image
 
@@ -122,6 +125,20 @@ def test_shared_library_needs_no_loader_of_programs(bundle: Bundle) -> None:
     needed = set(re.findall(r"\(NEEDED\).*\[(\w+)[.-]", done.stdout))
     assert "libc" in needed
     assert needed <= {"libc", "libm", "libdl", "libpthread"}
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("version", ["2.17", "2.31"])
+def test_shared_library_loads_on_old_boards(version: str, tmp_path: Path) -> None:
+    """Ubuntu 20.04 has glibc 2.31: a linker that knows its symbols only finds all of ours."""
+    if not find_spec("ziglang") or not shutil.which("aarch64-linux-gnu-gcc"):
+        pytest.skip("needs ziglang and a cross compiler for aarch64")
+    built = write_bundle(device_program(tmp_path, (emulated_image(tmp_path),)), find_target("jetson"), tmp_path / "out")
+    (tmp_path / "open.c").write_text("void *edgec_model(void); int main(void) { return !edgec_model(); }")
+    zig = [sys.executable, "-m", "ziglang", "cc", "-target", f"aarch64-linux-gnu.{version}"]
+    command = [*zig, "open.c", str(built.shared_library), "-ldl", "-lm", "-Wl,--no-allow-shlib-undefined"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 def test_all_images_are_in_the_tables(tmp_path: Path) -> None:

@@ -17,11 +17,13 @@ from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.reference import in_float64
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.target import Target, read_target, target_files
+from edgec.targets.build_jobs import Job, build_job
 from edgec.targets.kernels import depthwise_rows
 from edgec.targets.kernels.conv_rows import tile_of
 from edgec.targets.kernels.conv_shape import Axis, geometry, segments
 from edgec.targets.kernels.conv_tiles import units
 from edgec.targets.kernels.winograd_rows import plans
+from edgec.targets.measure import with_layouts
 
 FAST = {"conv_f32_tile", "conv_f32_pointwise", "conv_f32_depthwise", "conv_f32_winograd"}
 
@@ -76,6 +78,10 @@ DENSE = [
     Case((1, 18, 7, 9), 36, (3, 3), pads=(1, 1, 1, 1), group=3, then="Relu"),
     Case((2, 20, 6, 7), 60, (1, 1), group=5, then="Clip"),
     Case((1, 20, 50), 40, (9,), (2,), (4, 4), then="Relu"),
+    Case((1, 3, 90), 9, (40,), (2,), (20, 19), then="Relu"),
+    Case((1, 20, 6, 5), 8, (9, 7), pads=(4, 3, 4, 3)),
+    Case((1, 2, 3, 21), 5, (17, 19), pads=(8, 9, 8, 9), then="Add"),
+    Case((1, 8, 3, 3), 8, (19, 23), pads=(12, 11, 12, 11)),
     Case((1, 5, 2, 2), 5, (3, 3), pads=(2, 2, 2, 2)),
     Case((1, 12, 1, 3), 20, (1, 1), (1, 2), (0, 1, 1, 1)),
 ]
@@ -262,6 +268,7 @@ def test_the_first_choice_gives_the_meaning_on_arm(case: Case) -> None:
         Case((1, 3, 9, 21), 6, (7, 7), (2, 2), (3, 3, 3, 3), then="Relu"),
         Case((1, 8, 6, 7), 20, (3, 3), (1, 1), (1, 1, 1, 1), then="Relu"),
         Case((1, 12, 5, 11), 40, (1, 1)),
+        Case((1, 4, 5, 80), 6, (3, 33), (1, 2), (1, 16, 1, 16)),
         Case((1, 16, 9, 9), 16, (3, 3), (2, 2), (1, 1, 1, 1), group=4),
     ],
     ids=str,
@@ -281,6 +288,16 @@ def test_tiles_that_multiply_by_lane_give_the_meaning(case: Case) -> None:
         choice = next(c for c in rows if c.layouts_in == layout)
         got = Built(problem, choice, arrays).emulate(compiler, emulator)
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=str(choice))
+
+
+def test_code_does_not_grow_with_the_window() -> None:
+    """At edges neither, where pixels read nothing at some taps: LLVM did not end with a window of 256."""
+    sizes = []
+    for taps in (100, 400):
+        problem = Case((1, 1, 1, 3000), 1, (1, taps), (1, 2), (0, taps // 2, 0, taps // 2)).problem(target("rpi5"))
+        choice = fast_choices(problem)[0]
+        sizes.append(len(build_job(Job("k", with_layouts(problem, choice), choice), problem.target).code))
+    assert sizes[1] < 5 * sizes[0] and sizes[1] < 80_000, sizes
 
 
 def test_every_tile_of_a_small_convolution_gives_the_meaning() -> None:

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from edgec.compiler.parallel import forked
+from edgec.compiler.parallel import Overdue, forked
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])
@@ -60,3 +60,24 @@ def test_workers_end_when_nobody_reads_on() -> None:
     pieces = forked(8, lambda i: b"x" * (1 << 20), 3)
     next(pieces)
     pieces.close()  # waits for them
+
+
+def _busy(i: int) -> int:
+    while i == 2:
+        pass
+    return i
+
+
+@pytest.mark.parametrize("count", [3, 6])
+def test_a_piece_that_does_not_end_is_ended(count: int) -> None:
+    with pytest.raises(Overdue, match="piece 2 takes too long"):
+        list(forked(count, _busy, 2, seconds=0.3))
+    with pytest.raises(Overdue, match="piece 0"):
+        list(forked(1, lambda _: _busy(2), 2, seconds=0.3))
+
+
+def test_pieces_together_may_take_longer() -> None:
+    def work(i: int) -> int:
+        return sum(k % 7 for k in range(300_000))
+
+    assert len(list(forked(60, work, 2, seconds=0.5))) == 60
