@@ -264,9 +264,13 @@ def _stored_bytes(result: Mapping[str, Any]) -> int:
     return prod(shape) * named_dtype(result["dtype"]).itemsize
 
 
+def _is_half(kind: np.dtype[Any]) -> bool:
+    return kind.name in ("float16", "bfloat16")
+
+
 def _alike(theirs: np.dtype[Any], ours: np.dtype[Any]) -> bool:
-    """Whether values may be compared: of the same type, or real ones that the bundle holds in half precision."""
-    return theirs == ours or (theirs.kind == "f" and ours == np.float16)
+    """Whether values may be compared: of the same type, or real ones that either holds in half precision."""
+    return theirs == ours or (theirs.kind == "f" and ours == np.float16) or (_is_half(theirs) and ours == np.float32)
 
 
 def _unpacked(result: Mapping[str, Any], data: bytes) -> npt.NDArray[Any]:
@@ -291,4 +295,5 @@ def _closest(
     if not errors:
         return None
     error, index = min(errors)
-    return Difference(step["name"], same[index], error, max(tolerance(got.dtype), least))
+    allowed = max(tolerance(got.dtype), tolerance(wanted[same[index]].dtype), least)
+    return Difference(step["name"], same[index], error, allowed)

@@ -118,7 +118,7 @@ class Target:
     emulator: tuple[str, ...] = ()
     machine: Machine | None = None
     stack_bytes: int = 0
-    pipeline: str = "canonicalize, fold, integers, attention, phases, channels, fuse, layout, plan"
+    pipeline: str = "canonicalize, fold, widen, integers, attention, phases, channels, fuse, layout, plan"
     memory: tuple[Region, ...] = ()  # regions that models may use; none: not known
     small: bool = False  # kernels are made small rather than fast
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits

@@ -10,6 +10,8 @@ from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session
 
+from .widen import in_f32
+
 
 @graph_pass(
     "low-rank",
@@ -40,4 +42,5 @@ def low_rank(
     samples   how many calibration samples are used at most; large models take fewer
     repair    the pieces' last layers are solved again, on what the split layers before them give
     """
+    graph = in_f32(graph, session, rounded=False)
     return split_layers(graph, Options(macs, total, energy, method, min_gain, samples, repair), session)

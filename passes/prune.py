@@ -10,6 +10,8 @@ from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session
 
+from .widen import in_f32
+
 
 @graph_pass(
     "prune",
@@ -45,6 +47,7 @@ def prune(
     block     weights become zero together in blocks of outputs x inputs: 16x1 serves f32 kernels of AVX-512, 16x4 int8
     samples   at most so many calibration samples are used
     """
+    graph = in_f32(graph, session, rounded=False)
     if channels != 0:
         graph = pruned(graph, Options(channels, saliency, repair, round, samples), session)
     zeros = Sparsity(sparsity, n, m, block, repair, samples)

@@ -10,6 +10,8 @@ from edgec.compiler.quantize.quantizer import Options, quantized
 from edgec.compiler.quantize.settings import Wanted
 from edgec.compiler.session import Session
 
+from .widen import in_f32
+
 
 @graph_pass(
     "quantize",
@@ -41,6 +43,7 @@ def quantize(
     real      share of the layers, those that do most harm in int8, that stay in f32; default: as few as are needed
               where the outputs would be poor
     """
+    graph = in_f32(graph, session, rounded=False)
     wanted = session.settings.get("quantize")
     options = Options(method, equalize, learn, correct, samples, slower, real)
     return quantized(graph, wanted if isinstance(wanted, Wanted) else Wanted(), options, session)

@@ -12,6 +12,7 @@ from ..errors import EdgecError
 from ..files import replaced
 from ..ir import Graph, Type, Value
 from ..op import const_array
+from . import recurrence as recurrence
 from .forms import NoForm, write
 from .opset import least_opset
 from .writer import Writer
@@ -26,7 +27,8 @@ def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
     say."""
     wanted = {v: name for name, v in reversed(graph.results)}
     writer = Writer({v.name for v in graph.inputs} | {name for name, _ in graph.results})
-    names: dict[Value, str] = {v: v.name for v in graph.inputs}
+    names = writer.names
+    names.update((v, v.name) for v in graph.inputs)
     for node in graph.nodes():
         if node.op == "Input":
             continue
@@ -39,6 +41,7 @@ def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
     for name, value in graph.results:
         if names[value] != name:
             writer.node("Identity", [names[value]], [name])
+    writer.leave_out_unread(name for name, _ in graph.results)
     given = [_info(v.name, v.type) for v in graph.inputs]
     results = [_info(name, v.type) for name, v in graph.results]
     body = helper.make_graph(writer.nodes, graph.name, given, results, writer.constants)

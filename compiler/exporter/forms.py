@@ -21,7 +21,7 @@ from ..ops.common import limits
 from .opset import NEWEST
 from .writer import NoForm, Writer
 
-__all__ = ["NoForm", "write"]
+__all__ = ["NoForm", "form", "write"]
 
 Form = Callable[[Node, list[str], list[str], dict[str, Any], Writer], None]
 FORMS: dict[str, Form] = {}
@@ -38,9 +38,9 @@ def write(node: Node, args: list[str], outputs: list[str], writer: Writer) -> No
     attrs: dict[str, Any] = dict(full_attrs(node))
     if any(isinstance(v, Graph) for v in attrs.values()):
         raise NoForm(f"{node.op} with graphs of its own")
-    form = FORMS.get(node.op)
-    if form is not None:
-        form(node, args, outputs, attrs, writer)
+    known_form = FORMS.get(node.op)
+    if known_form is not None:
+        known_form(node, args, outputs, attrs, writer)
     elif node.op.startswith("Edgec.") or not onnx.defs.has(node.op, NEWEST, ""):
         raise NoForm(node.op)
     else:
@@ -67,20 +67,20 @@ def _default(attribute: Any, value: Any) -> bool:
     return bool((plain.decode() if isinstance(plain, bytes) else plain) == value)
 
 
-def _form(*ops: str) -> Callable[[Form], Form]:
-    def register(form: Form) -> Form:
-        FORMS.update(dict.fromkeys(ops, form))
-        return form
+def form(*ops: str) -> Callable[[Form], Form]:
+    def register(fn: Form) -> Form:
+        FORMS.update(dict.fromkeys(ops, fn))
+        return fn
 
     return register
 
 
-@_form("Edgec.Layout")
+@form("Edgec.Layout")
 def _copy(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     w.node("Identity", args, outputs)
 
 
-@_form("Cast")
+@form("Cast")
 def _cast(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     if attrs["to"] == "f8e8m0":
         raise NoForm("Cast with round_mode")
@@ -88,7 +88,7 @@ def _cast(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any]
     w.node("Cast", args, outputs, to=dtype(attrs["to"]).onnx, **extra)
 
 
-@_form("QuantizeLinear", "DequantizeLinear")
+@form("QuantizeLinear", "DequantizeLinear")
 def _quantized(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     extra = {"block_size": attrs["block"]} if attrs["block"] else {}
     if attrs.get("saturate") == 0:
@@ -100,24 +100,24 @@ def _quantized(node: Node, args: list[str], outputs: list[str], attrs: dict[str,
     w.node(node.op, args, outputs, **extra)
 
 
-@_form("TopK")
+@form("TopK")
 def _top(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     w.node("TopK", [*args, w.ints([attrs["k"]])], outputs, axis=-1, largest=attrs["largest"], sorted=1)
 
 
-@_form("Col2Im")
+@form("Col2Im")
 def _columns(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     shapes = [w.ints(attrs.pop("image_shape")), w.ints(attrs.pop("block_shape"))]
     w.node("Col2Im", [*args, *shapes], outputs, **{k: v for k, v in attrs.items() if v})
 
 
-@_form("RoiAlign")
+@form("RoiAlign")
 def _regions(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     how = "half_pixel" if attrs.pop("half_pixel") else "output_half_pixel"
     w.node("RoiAlign", args, outputs, coordinate_transformation_mode=how, **attrs)
 
 
-@_form("Clip")
+@form("Clip")
 def _clip(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     kind = node.types[0].dtype
     low, high = limits(kind)
@@ -130,27 +130,27 @@ def _number(x: float, kind: str) -> Array:
     return np.asarray(x).astype(dtype(kind).numpy)
 
 
-@_form("Reshape")
+@form("Reshape")
 def _reshape(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     w.node("Reshape", [*args, w.ints(attrs["shape"])], outputs, **({"allowzero": 1} if 0 in attrs["shape"] else {}))
 
 
-@_form("Expand", "Tile")
+@form("Expand", "Tile")
 def _repeated(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     w.node(node.op, [*args, w.ints(attrs["shape"] if node.op == "Expand" else attrs["repeats"])], outputs)
 
 
-@_form("Trilu")
+@form("Trilu")
 def _trilu(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     w.node("Trilu", [*args, w.constant(np.int64(attrs["k"]))], outputs, upper=attrs["upper"])
 
 
-@_form("Split")
+@form("Split")
 def _split(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     w.node("Split", [*args, w.ints(attrs["split"])], outputs, axis=attrs["axis"])
 
 
-@_form("Slice")
+@form("Slice")
 def _slice(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     """An end before the first element counts from the back in ONNX."""
     shape = node.args[0].shape
@@ -158,13 +158,13 @@ def _slice(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any
     w.node("Slice", [*args, *(w.ints(x) for x in (attrs["starts"], ends, attrs["axes"], attrs["steps"]))], outputs)
 
 
-@_form("Pad")
+@form("Pad")
 def _pad(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     value = [w.constant(_number(attrs["value"], node.types[0].dtype))] if attrs["mode"] == "constant" else []
     w.node("Pad", [*args, w.ints(attrs["pads"]), *value], outputs, mode=attrs["mode"])
 
 
-@_form("Resize")
+@form("Resize")
 def _resize(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     """By scales where they give the sizes, by sizes where these give the scales."""
     sizes, scales = attrs.pop("sizes"), attrs.pop("scales")
@@ -178,7 +178,7 @@ def _resize(node: Node, args: list[str], outputs: list[str], attrs: dict[str, An
     w.node("Resize", [*args, *given], outputs, **attrs)
 
 
-@_form("CumSum")
+@form("CumSum")
 def _cumulated(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
     w.node("CumSum", [*args, w.constant(np.int64(attrs.pop("axis")))], outputs, **attrs)
 

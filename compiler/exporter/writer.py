@@ -9,18 +9,24 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from ..ir import Value
+
 
 class NoForm(Exception):
     """ONNX has no node for it."""
 
 
 class Writer:
-    """Collects what a model holds; `taken` names are the graph's own inputs and outputs."""
+    """Collects what a model holds; `taken` names are the graph's own inputs and outputs.
+
+    `names` are those of values whose nodes are written.
+    """
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self.taken = set(taken)
+        self.names: dict[Value, str] = {}
         self._last: dict[str, int] = {}
 
     def unique(self, name: str) -> str:
@@ -42,3 +48,13 @@ class Writer:
 
     def node(self, op: str, args: Sequence[str], outputs: Sequence[str], **attrs: Any) -> None:
         self.nodes.append(helper.make_node(op, list(args), list(outputs), name=outputs[0], **attrs))
+
+    def leave_out_unread(self, wanted: Iterable[str]) -> None:
+        """Drops nodes and constants that lead to none of the `wanted` names: another node has taken their part."""
+        read, kept = set(wanted), list[onnx.NodeProto]()
+        for node in reversed(self.nodes):
+            if not read.isdisjoint(node.output):
+                read.update(node.input)
+                kept.append(node)
+        self.nodes = kept[::-1]
+        self.constants = [c for c in self.constants if c.name in read]

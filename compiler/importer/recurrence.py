@@ -9,21 +9,11 @@ import numpy as np
 
 from ..errors import EdgecError
 from ..ir import Attr, Value
-from ..ops.recurrence import ACTIVATIONS, GATES, USUAL
+from ..ops.recurrence import ACTIVATIONS, GATES, PARAMETERS, USUAL
 from .context import Context
 from .table import Refused, Result, converts
 
 REVERSE = {"forward": (0,), "reverse": (1,), "bidirectional": (0, 1)}
-# alpha and beta of the activations that have any, where the node gives none: those of ONNX's operators of these names.
-# Affine and ScaledTanh are no operators any more: what changes nothing.
-PARAMETERS: dict[str, tuple[float, ...]] = {
-    "Affine": (1.0, 0.0),
-    "LeakyRelu": (0.01,),
-    "ThresholdedRelu": (1.0,),
-    "ScaledTanh": (1.0, 1.0),
-    "HardSigmoid": (0.2, 0.5),
-    "Elu": (1.0,),
-}
 
 
 @converts("RNN", "GRU", "LSTM")

@@ -44,6 +44,17 @@ ACTIVATIONS: dict[str, Callable[[Tensor, float, float], Tensor]] = {
     "Softplus": lambda x, a, b: softplus(x),
 }
 
+# alpha and beta of the activations that have any, where the node gives none: those of ONNX's operators of these names.
+# Affine and ScaledTanh are no operators any more: what changes nothing.
+PARAMETERS: dict[str, tuple[float, ...]] = {
+    "Affine": (1.0, 0.0),
+    "LeakyRelu": (0.01,),
+    "ThresholdedRelu": (1.0,),
+    "ScaledTanh": (1.0, 1.0),
+    "HardSigmoid": (0.2, 0.5),
+    "Elu": (1.0,),
+}
+
 Function: TypeAlias = Callable[[Tensor], Tensor]
 State: TypeAlias = tuple[Tensor, ...]  # h, and for LSTM c: [batch, hidden]
 Step: TypeAlias = Callable[[Tensor, State], State]  # products with the input [batch, gates, hidden], state: next state
