@@ -24,7 +24,7 @@ from .m_bytes import STEP, Tile
 from .m_conv_rows import FEW, steps_of
 from .m_move_asm import few_widened, filled, widened, window
 from .m_rescale import plain_rescale
-from .m_tail import bind_rescales, dense
+from .m_tail import dense
 from .m_windows import PAIR, Windows
 
 MOST = 4095  # of an offset in an instruction
@@ -118,13 +118,8 @@ class Conv(Windows):
             return (image, channel, pixel, tir.i32(0))
         return (image, channel, tir.i32(0), pixel)
 
-    def ready(self, frame: Frame) -> None:
-        """Before a task is written."""
-        bind_rescales(frame.body)
-
     def task(self, frame: Frame, image: Expr) -> Stmt:
         w, wide = self.w, self.tile.pixels
-        self.ready(frame)
         row, column = tir.Cell("int32", "row"), tir.Cell("int32", "column")
 
         def one(t: Expr) -> Stmt:

@@ -51,9 +51,6 @@ class Floats(Conv):
     def block_size(self) -> int:
         return self.steps * SIZE
 
-    def ready(self, frame: Frame) -> None:
-        """Nothing is rescaled."""
-
     def whole_window(self, frame: Frame, pixel: Expr, p: Expr) -> Stmt:
         data, declared = tir.flat(frame.places[self.x].buffer)
         return tir.seq(declared, called("m_window", at(data, pixel * self.w.channels_in), at(frame.parts[0], p)))

@@ -12,10 +12,9 @@ from .common import ceil_div
 from .common_emit import Frame
 from .conv_emit import source, tap_bounds
 from .conv_shape import Window
-from .m_asm import at, called, opaque
+from .m_asm import at, called, opaque, twice
 from .m_bytes import STEP
 from .m_conv_rows import side_by_side
-from .m_dsp import twice
 
 PAIR = 2  # words that four bytes become
 

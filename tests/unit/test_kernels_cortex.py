@@ -188,6 +188,34 @@ def test_a_product_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
     same_bits(product(core, **PRODUCTS[case]), f"matmul_int8_{core}", tmp_path)
 
 
+@pytest.mark.parametrize(("kind", "zero"), [("u8", 0), ("u8", 117), ("u8", 255), ("i8", -128), ("i8", 11)])
+@pytest.mark.parametrize("layout", ["", "NHWC"])
+def test_real_numbers_become_bytes(kind: str, zero: int, layout: str, tmp_path: Path) -> None:
+    """Halves go to even numbers, what is too large becomes the limit, NaN zero; channels may come to lie innermost."""
+    scale, whole = const(np.float32(0.25)), const(np.array(zero, {"u8": np.uint8, "i8": np.int8}[kind]))
+    problem = chain(["f32[1, 3, 9, 20]"], lambda x: build("QuantizeLinear", x, scale, whole), (), "cortex-m4")
+    x = np.random.default_rng(3).normal(0, 30, (1, 3, 9, 20)).astype("f4")
+    x[:, :2] = np.rint(x[:, :2] * 8) / 8  # halves of a step
+    x[0, 1, 0, :6] = [np.inf, -np.inf, np.nan, -0.0, 1e-40, 3e38]
+    choice = next(c for c in ROWS["generic_map"].choices(problem) if c.layouts_out == (layout,))
+    got = emulate(problem, choice, [x], tmp_path, "cortex-a15")
+    np.testing.assert_array_equal(got, run(problem.body, [x])[0])
+
+
+@pytest.mark.parametrize("limits", [(-7, -128, 127), (5, 5, 127), (-128, -128, 90), (9, -100, 90)])
+def test_bytes_are_multiplied_and_rescaled(limits: Limits, tmp_path: Path) -> None:
+    """By a generic row: a gate of its own for each channel."""
+
+    def body(a: Value, b: Value) -> Value:
+        product = build("Edgec.MulInteger", a, b, a_zero=-3, b_zero=-128)
+        factor = const(np.float32(0.0107))
+        return build(
+            "Edgec.Rescale", product, factor, zeros=(0,), to="i8", zero=limits[0], low=limits[1], high=limits[2]
+        )
+
+    same_bits(chain(["i8[1, 10, 5, 7]", "i8[1, 10, 1, 1]"], body, (), "cortex-m4"), "generic_map", tmp_path)
+
+
 def real(case: dict[str, Any]) -> Problem:
     """The same convolution of f32, with a Relu or a residual tensor."""
     given = dict(case)
