@@ -130,6 +130,26 @@ DENSE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+GROUPS: dict[str, dict[str, Any]] = {
+    "padded": {"x": "1, 16, 7, 9", "w": "24, 4, 3, 3", "group": 4, "pads": (1, 1, 1, 1)},
+    "pointwise": {"x": "2, 24, 5, 5", "w": "12, 12, 1, 1", "group": 2, "zero": 3},
+    "strided, one multiplier": {"x": "1, 8, 9, 9", "w": "4, 4, 1, 1", "group": 2, "strides": (2, 2), "then": "one"},
+    "dilated": {"x": "1, 16, 9, 9", "w": "8, 8, 3, 3", "group": 2, "dilations": (2, 2), "pads": (2, 2, 2, 2)},
+    "many channels": {"x": "1, 136, 5, 4", "w": "4, 68, 3, 3", "group": 2, "pads": (1, 0, 1, 0), "zero": 0},
+    "one axis": {"x": "1, 16, 20", "w": "16, 4, 5", "group": 4, "pads": (2, 2)},
+    "residual": {"x": "1, 16, 6, 6", "w": "20, 8, 3, 3", "group": 2, "pads": (1, 1, 1, 1), "then": "add to it"},
+    "table": {"x": "1, 8, 6, 5", "w": "12, 4, 3, 3", "group": 2, "then": "table"},
+    "two outputs": {"x": "1, 32, 6, 5", "w": "16, 4, 3, 3", "group": 8, "pads": (1, 1, 1, 1)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(GROUPS))
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+def test_a_convolution_with_groups_gives_the_bits(case: str, optimize: str, tmp_path: Path) -> None:
+    problem = conv("dsp", **GROUPS[case])
+    same_bits(small(problem) if optimize == "size" else problem, "conv_int8_dsp", tmp_path)
+
+
 def cases(table: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     """On both cores; real numbers need the FPU, or a library for floats."""
     return [
@@ -217,7 +237,7 @@ def test_bytes_are_multiplied_and_rescaled(limits: Limits, tmp_path: Path) -> No
 
 
 def real(case: dict[str, Any]) -> Problem:
-    """The same convolution of f32, with a Relu or a residual tensor."""
+    """The same convolution of f32, with a Relu, a residual tensor, or long code behind it."""
     given = dict(case)
     x, w, then = given.pop("x"), given.pop("w"), given.pop("then", "")
     attrs = {k: v for k, v in given.items() if k not in ("zero", "limits")}
@@ -228,6 +248,8 @@ def real(case: dict[str, Any]) -> Problem:
 
     def body(a: Value, b: Value, bias: Value, *more: Value) -> Value:
         y = build("Conv", a, b, bias, **attrs)
+        if then == "gate":
+            return build("Mul", y, build("Sigmoid", y))
         return build("Add", y, more[0]) if more else build("Relu", y)
 
     return chain(kinds, body, (), "cortex-m4")
@@ -255,6 +277,15 @@ def test_a_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", [name for name, case in DEPTHWISE.items() if case.get("then", "") in ("", "add")])
 def test_a_depthwise_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
     close(real(DEPTHWISE[case]), "depthwise_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["channels left over", "padded", "two pixels", "one axis"])
+def test_long_code_after_a_convolution_of_f32(case: str, tmp_path: Path) -> None:
+    close(real(DENSE[case] | {"then": "gate"}), "conv_f32_cortex", tmp_path)
+
+
+def test_long_code_after_a_depthwise_convolution_of_f32(tmp_path: Path) -> None:
+    close(real(DEPTHWISE["3x3"] | {"then": "gate"}), "depthwise_f32_cortex", tmp_path)
 
 
 @pytest.mark.parametrize("shape", ["1, 640, 128", "1, 7, 5", "5, 64, 40", "2, 3, 12, 6"])
@@ -371,8 +402,9 @@ def test_lines_run_along_the_longer_axis() -> None:
 
 
 def test_what_does_not_fit_is_refused_by_name() -> None:
-    groups = conv("dsp", "1, 8, 5, 5", "8, 4, 1, 1", group=2)
-    assert ROWS["conv_int8_dsp"].accepts(groups) == "has groups"
+    groups = conv("dsp", "1, 6, 5, 5", "8, 3, 1, 1", group=2)
+    why = "has groups whose channels are no multiples of 4, or of 2 outputs"
+    assert ROWS["conv_int8_dsp"].accepts(groups) == why
     assert ROWS["depthwise_int8_dsp"].accepts(groups) == "is not depthwise"
     assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension or an FPU"
     assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP, FPU"
