@@ -236,6 +236,35 @@ def test_bytes_are_multiplied_and_rescaled(limits: Limits, tmp_path: Path) -> No
     same_bits(chain(["i8[1, 10, 5, 7]", "i8[1, 10, 1, 1]"], body, (), "cortex-m4"), "generic_map", tmp_path)
 
 
+POOLS: dict[str, dict[str, Any]] = {
+    "2x2": {"x": "1, 16, 8, 8", "kernel_shape": (2, 2), "strides": (2, 2)},
+    "3x3, padded": {"x": "2, 6, 9, 7", "kernel_shape": (3, 3), "pads": (1, 1, 1, 1)},
+    "strided, one side": {"x": "1, 20, 8, 9", "kernel_shape": (3, 3), "strides": (2, 2), "pads": (0, 0, 1, 1)},
+    "beyond the end": {"x": "1, 8, 7, 7", "kernel_shape": (2, 2), "strides": (2, 2), "pads": (0, 0, 1, 1)},
+    "large": {"x": "1, 5, 12, 11", "kernel_shape": (7, 5), "pads": (3, 2, 3, 2)},
+    "whole image": {"x": "1, 12, 5, 5", "kernel_shape": (5, 5)},
+    "rows far apart": {"x": "1, 260, 4, 20", "kernel_shape": (3, 3), "pads": (1, 1, 1, 1)},
+    "one axis": {"x": "1, 9, 20", "kernel_shape": (3,), "strides": (2,), "pads": (1, 1)},
+}
+
+
+@pytest.mark.parametrize("case", list(POOLS))
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+@pytest.mark.parametrize("op", ["MaxPool", "MaxPool of u8", "Edgec.SumPool"])
+def test_pooling_gives_the_bits(case: str, op: str, optimize: str, tmp_path: Path) -> None:
+    attrs = dict(POOLS[case])
+    kind = "u8" if op.endswith("u8") else "i8"
+
+    def body(x: Value) -> Value:
+        if op.startswith("MaxPool"):
+            return build("MaxPool", x, **attrs)
+        sums = build("Edgec.SumPool", x, zero=-7, **attrs)
+        return build("Edgec.Rescale", sums, const(np.float32(0.11)), zeros=(0,), to="i8", zero=3, low=-128, high=100)
+
+    problem = chain([f"{kind}[{attrs.pop('x')}]"], body, (), "cortex-m4")
+    same_bits(small(problem) if optimize == "size" else problem, "pool_int8_dsp", tmp_path)
+
+
 def real(case: dict[str, Any]) -> Problem:
     """The same convolution of f32, with a Relu, a residual tensor, or long code behind it."""
     given = dict(case)
