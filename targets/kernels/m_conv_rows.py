@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any, Literal
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, layouts_in
-from .conv_shape import Window, conv_window, geometry
+from .conv_shape import Window, conv_window, geometry, of_group
 from .m_bytes import DSP, STEP, Tile, activations, after, even, fits, result_layout, unrolled
 
 NAME = "conv_int8_dsp"
@@ -29,11 +28,6 @@ def match(problem: Problem) -> Literal[True] | str:
     if w.group > 1 and (w.channels_in % STEP or w.channels_out % 2):
         return "has groups whose channels are no multiples of 4, or of 2 outputs"
     return True
-
-
-def of_group(w: Window) -> Window:
-    """The window with the channels of one group."""
-    return replace(w, channels_in=w.channels_in // w.group, channels_out=w.channels_out // w.group)
 
 
 def steps_of(w: Window) -> int:

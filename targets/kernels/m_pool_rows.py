@@ -24,6 +24,8 @@ REACH = 4092  # bytes from the first tap to the last, where they are
 def match(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     x = node.args[0]
+    if "MVE" in problem.target.cpu.isa:
+        return "is for cores without Helium"
     if x.type.dtype not in ("i8", "u8") or input_index(problem.body, x) < 0:
         return "reads bytes as they lie"
     w = window(node)
