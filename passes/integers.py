@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.ir import Attr, Graph, Node, Value
-from edgec.compiler.op import build, const, const_array, full_attrs, int_attr
+from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session
@@ -95,7 +95,9 @@ class _Integers:
         if value not in self.bytes:
             offset = {("i8", "u8"): 128, ("u8", "i8"): -128}.get((value.type.dtype, self.hold), 0)
             source = self.new[value]
-            if offset:
+            if offset and (quantized := _quantized_as(source.node, self.hold, offset)) is not None:
+                source = quantized
+            elif offset:
                 low, high = map(int, limits(self.hold))
                 source = build(
                     "Edgec.Rescale", source, const(np.float32(1)), zeros=(-offset,), to=self.hold,
@@ -205,6 +207,17 @@ class _Integers:
         origin = tuple(dict.fromkeys(o for n in (*nodes, target.node) for o in n.origin))
         moved = const((table + shift).astype(numpy_type(target.to)))
         return build("Edgec.Table", held.value, moved, origin=origin, label=target.node.name)
+
+
+def _quantized_as(node: Node, to: str, offset: int) -> Value | None:
+    """What a QuantizeLinear makes, in the other type of bytes at once: where its argument is real, its zero point one
+    number."""
+    if node.op != "QuantizeLinear" or node.args[0].type.dtype != "f32" or not is_const(node.args[2]):
+        return None
+    if (zero := const_array(node.args[2])).size != 1:
+        return None
+    moved = const((zero.astype(np.int32) + offset).astype(numpy_type(to)))
+    return build("QuantizeLinear", *node.args[:2], moved, origin=node.origin, label=node.name, **node.attrs)
 
 
 @dataclass(frozen=True)

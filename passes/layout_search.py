@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from math import prod
+from math import inf, prod
 from typing import TypeAlias
 
 import numpy as np
@@ -97,8 +97,10 @@ def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Ch
 
 
 def _frugal(offers: list[Choice]) -> list[Choice]:
-    """Without those that need much scratch memory, which would lie in the arena, where others do with less."""
-    return [c for c in offers if c.scratch_bytes <= MUCH] or offers
+    """Without those that need much scratch memory, which would lie in the arena, where others do with less in less than
+    twice the time."""
+    least = min((c.cost_us for c in offers if c.scratch_bytes <= MUCH), default=inf)
+    return [c for c in offers if c.scratch_bytes <= MUCH or 2 * c.cost_us < least]
 
 
 def lean(offers: Sequence[Choice]) -> list[Choice]:

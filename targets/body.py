@@ -27,7 +27,7 @@ from .integer import INTEGER, INTEGER_HALVES, unpacked
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
-from .tir import Expr, Index, has_fpu, on_device
+from .tir import Expr, Index, has_dsp, has_fpu, on_device
 
 # operators whose result jumps where an argument crosses a number: what they read is rounded before
 JUMPS = frozenset("Floor Ceil Round Sign Mod".split())
@@ -138,7 +138,7 @@ class Body:
     def _term(self, node: Node, value: Value, index: Index) -> Expr:
         inner = value.node
         apart = value in self.places or value in self.bound or value in self._shared
-        if apart or not has_fpu() or inner.op != "Edgec.Rescale" or node.op != "Edgec.Rescale":
+        if apart or not has_fpu() or has_dsp() or inner.op != "Edgec.Rescale" or node.op != "Edgec.Rescale":
             return self._at(value, index)
         attrs: Any = full_attrs(inner)
         return unpacked(*self.terms(inner, index), **attrs)

@@ -11,11 +11,12 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.narrow import POWERS, is_narrow
 from edgec.compiler.ops.common import limits
 
+from . import cortex
 from . import mathlib as m
 from .conversions import c, from_bfloat, is_float, lowest, narrow, nearly, nearly_double, put, widen
 from .mathlib import at_least, at_most, bind, kind
 from .narrow_floats import decoded, encoded, encoded_power
-from .tir import Expr
+from .tir import Expr, has_dsp
 from .whole import as_float, wrapped
 
 
@@ -92,6 +93,8 @@ def _quantized_float(quotient: Expr, zero: Expr, result: str, saturate: bool) ->
 
 def _quantized_whole(quotient: Expr, zero: Expr, result: str) -> Expr:
     low, high = limits(result)
+    if has_dsp() and result in cortex.BYTE and kind(quotient) == "float32":
+        return tirx.Cast(dtype(result).tvm, cortex.byte(cortex.added(cortex.nearest(quotient), zero), result))
     real = tirx.Cast(kind(quotient), zero)
     steps = bind(m.rint(quotient), lambda y: tirx.Select(m.is_nan(y), c(y, 0), y))
     inside = at_most(at_least(steps, c(steps, low) - real), c(steps, high) - real)

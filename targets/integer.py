@@ -9,8 +9,9 @@ from tvm import tirx
 
 from edgec.compiler.ops.common import limits
 
+from . import cortex
 from .mathlib import at_least, at_most, bits, converted, fenced, kind
-from .tir import Expr, has_fpu, lit
+from .tir import Expr, has_dsp, has_fpu, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
 ROUNDER, ROUNDER_BITS = float(3 << 22), 0x4B400000
@@ -36,6 +37,9 @@ def multiply(a: Expr, b: Expr, *, a_zero: int, b_zero: int) -> Expr:
 
 def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
     """Limits come after rounding, as integers: the rounder's sums keep their order in their bits wherever they lie."""
+    if has_dsp():
+        whole = cortex.nearest(fenced(total(*args, zeros=zeros)))
+        return tirx.Cast(BYTE[to], cortex.limited(whole, zero, low, high))
     if has_fpu():
         nearest, base = (
             tirx.reinterpret("int32", fenced(total(*args, zeros=zeros)) + lit(ROUNDER, "float32")),

@@ -69,6 +69,11 @@ def has_helium() -> bool:
     return bool(_cores) and "MVE" in _cores[-1].isa
 
 
+def has_dsp() -> bool:
+    """Whether rounding to bytes takes the instructions of `cortex.py`: on a Cortex-M, outside of vectors."""
+    return bool(_cores) and {"DSP", "FPU"} <= _cores[-1].isa and "MVE" not in _cores[-1].isa and not _lanes
+
+
 def has_limits() -> bool:
     """Whether `llvm.maximum` and `llvm.minimum` of f32, which keep NaN, are instructions."""
     return bool(_cores) and "NEON" in _cores[-1].isa

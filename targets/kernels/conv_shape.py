@@ -117,6 +117,11 @@ def conv_window(node: Node) -> Window | str:
     return window(node, node.args[1].shape[2:])
 
 
+def of_group(w: Window) -> Window:
+    """The window with the channels of one group."""
+    return replace(w, channels_in=w.channels_in // w.group, channels_out=w.channels_out // w.group)
+
+
 def conv_operands(node: Node) -> tuple[Value, Value, Value | None]:
     """Input, weights and bias."""
     return node.args[0], node.args[1], node.args[2] if len(node.args) > 2 else None

@@ -91,10 +91,12 @@ def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
 def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
     """The element type of tiles that are transposed in registers, and their side: of f32 and bytes.
 
-    A side of 16 bytes is a block of channels, whatever the width of vectors.
+    A side of 16 bytes is a block of channels, whatever the width of vectors. On a Cortex-M no bytes are: it has no
+    instructions for that.
     """
     kinds = {v.type.dtype for v in (*problem.body.inputs, lead)}
-    if problem.target.gpu or not kinds <= {"f32", "u8", "i8"}:
+    bytes_apart = problem.target.microcontroller and lead.type.dtype != "f32"
+    if problem.target.gpu or lanes == 1 or bytes_apart or not kinds <= {"f32", "u8", "i8"}:
         return "", lanes
     return dtype(lead.type.dtype).tvm, lanes if lead.type.dtype == "f32" else min(16, 4 * lanes)
 

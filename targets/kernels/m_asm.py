@@ -65,6 +65,12 @@ def at(buffer: Buffer, index: Expr | int) -> Expr:
     return tirx.address_of(tir.load(buffer, index))
 
 
+def twice(value: int) -> Expr:
+    """A number in both halves of a word."""
+    bits = (value & 0xFFFF) * 0x10001
+    return tir.i32(bits - (1 << 32) if bits >> 31 else bits)
+
+
 OPAQUE = """define i32 @m_opaque(i32 %x) {
   %r = call i32 asm sideeffect "", "=r,0"(i32 %x) memory(inaccessiblemem: readwrite)
   ret i32 %r

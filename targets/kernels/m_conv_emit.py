@@ -1,5 +1,6 @@
 """TensorIR of dense int8 convolutions on Cortex-M: windows of a few pixels are widened, then all channels are computed.
 
+Of a convolution with groups that is done for one group after the other; `w` has the channels of one.
 Pixels are counted through the rows of an image, so that only the last tile of an image may be short.
 """
 
@@ -24,7 +25,7 @@ from .m_bytes import STEP, Tile
 from .m_conv_rows import FEW, steps_of
 from .m_move_asm import few_widened, filled, widened, window
 from .m_rescale import plain_rescale
-from .m_tail import bind_rescales, dense
+from .m_tail import dense
 from .m_windows import PAIR, Windows
 
 MOST = 4095  # of an offset in an instruction
@@ -45,6 +46,8 @@ class Conv(Windows):
         self.steps = steps_of(w)
         self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
         self.words = ceil_div(w.channels_in, STEP)  # of a pixel of the input
+        self.stored = w.channels_in if self.few else ceil_div(w.channels_in * w.group, STEP) * STEP  # bytes of a pixel
+        self.group: Expr = tir.i32(0)
         near = self.short or (tile.pixels - 1) * self.out_pixel < MOST
         self.plain = plain_rescale(problem, True) if near and w.channels_out % tile.channels == 0 else None
         self.strided = self.tile.pixels * PAIR  # words from a step of a pixel to its next
@@ -74,9 +77,10 @@ class Conv(Windows):
             text = [OPAQUE, dots("m_dots", t.pixels, t.channels, self.steps, t.unroll)]
         w = self.w
         if self.at_once:
-            pitch = w.width.size * w.height.dilation * (w.channels_in if self.few else self.words * STEP)
+            pitch = w.width.size * w.height.dilation * self.stored
             channels = w.channels_in if self.few else self.words * STEP
-            text.append(window("m_window", self.strided, channels, w.width.kernel, w.height.kernel, pitch, self.most))
+            sizes = self.strided, channels, w.width.kernel, w.height.kernel
+            text.append(window("m_window", *sizes, pitch, self.most, self.stored - channels))
         if self.padded or not self.at_once:
             if not self.few:
                 text.append(widened("m_widened", self.strided, self.words, self.most))
@@ -98,7 +102,7 @@ class Conv(Windows):
     @property
     def out_pixel(self) -> int:
         """Bytes from a pixel of the result to the next."""
-        return ceil_div(self.w.channels_out, STEP) * STEP
+        return ceil_div(self.w.channels_out * self.w.group, STEP) * STEP
 
     @property
     def short(self) -> bool:
@@ -118,13 +122,8 @@ class Conv(Windows):
             return (image, channel, pixel, tir.i32(0))
         return (image, channel, tir.i32(0), pixel)
 
-    def ready(self, frame: Frame) -> None:
-        """Before a task is written."""
-        bind_rescales(frame.body)
-
     def task(self, frame: Frame, image: Expr) -> Stmt:
         w, wide = self.w, self.tile.pixels
-        self.ready(frame)
         row, column = tir.Cell("int32", "row"), tir.Cell("int32", "column")
 
         def one(t: Expr) -> Stmt:
@@ -140,7 +139,13 @@ class Conv(Windows):
             return tir.seq(gathered, self.channels(frame, image, t))
 
         tiles = ceil_div(w.pixels, wide)
-        return tir.seq(row.made, column.made, row.set(0), column.set(0), tir.loop(opaque(tiles), one, "tile"))
+
+        def whole(group: Expr) -> Stmt:
+            self.group = group
+            return tir.seq(row.set(0), column.set(0), tir.loop(opaque(tiles), one, "tile"))
+
+        work = tir.loop(opaque(w.group), whole, "group") if w.group > 1 else whole(tir.i32(0))
+        return tir.seq(row.made, column.made, work)
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
@@ -152,10 +157,13 @@ class Conv(Windows):
             return tir.seq(declared, self.all_channels(frame, image, t, data, size * (w.channels_out // tile.channels)))
 
         full, rest = divmod(w.channels_out, tile.channels)
+        before = self.group * full  # blocks of other groups, of which none has a rest
         parts: list[Stmt] = [declared]
         if full:
             parts.append(
-                tir.loop(opaque(full), lambda b: self.block(frame, image, t, b, tile.channels, data, size), "block")
+                tir.loop(
+                    opaque(full), lambda b: self.block(frame, image, t, before + b, tile.channels, data, size), "block"
+                )
             )
         if rest:
             parts.append(self.block(frame, image, t, tir.i32(full), rest, data, size))
@@ -166,7 +174,7 @@ class Conv(Windows):
         assert self.plain is not None
         scratch, wide, total = frame.parts[0], self.tile.pixels, self.w.pixels
         out, declared = tir.flat(frame.place.buffer)
-        pixel = image * total + t * wide
+        pixel, first = image * total + t * wide, self.group * self.w.channels_out
         left = total - t * wide
         offsets = (
             [tirx.Select(left > p, tir.i32(p * self.out_pixel), tir.i32(0)) for p in range(1, wide)]
@@ -176,11 +184,12 @@ class Conv(Windows):
         residual, more = self.plain.residual, []
         if residual:
             added, bind = tir.flat(frame.places[residual.value].buffer)
-            more = [at(added, pixel * self.out_pixel)]
+            more = [at(added, pixel * self.out_pixel + first)]
         flat = [tir.flat(frame.places[v].buffer) for v in (self.bias, self.plain.factors) if v]
+        start = self.group * size
         return tir.seq(declared, [d for _, d in flat], bind if residual else None, called(
-            "m_blocks", at(data, 0), at(data, size), at(scratch, 0), at(scratch, self.steps * self.strided),
-            *(at(b, 0) for b, _ in flat), at(out, pixel * self.out_pixel), *more, *offsets,
+            "m_blocks", at(data, start), at(data, start + size), at(scratch, 0), at(scratch, self.steps * self.strided),
+            *(at(b, first) for b, _ in flat), at(out, pixel * self.out_pixel + first), *more, *offsets,
         ))  # fmt: skip
 
     def first(self, frame: Frame, channel: Expr) -> Expr:

@@ -9,7 +9,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, layouts_in
-from .conv_shape import Window, dense, geometry
+from .conv_shape import Window, conv_window, geometry, of_group
 from .m_bytes import DSP, STEP, Tile, activations, after, even, fits, result_layout, unrolled
 
 NAME = "conv_int8_dsp"
@@ -21,7 +21,13 @@ def match(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     if (fit := fits(problem, *node.args[:2])) is not True:
         return fit
-    return dense(node)
+    shape = conv_window(node)
+    if isinstance(shape, str):
+        return shape
+    w = of_group(shape)
+    if w.group > 1 and (w.channels_in % STEP or w.channels_out % 2):
+        return "has groups whose channels are no multiples of 4, or of 2 outputs"
+    return True
 
 
 def steps_of(w: Window) -> int:
@@ -57,12 +63,14 @@ def cycles(w: Window, tile: Tile, each: float, layout: str) -> float:
         gather = w.height.kernel * (12 + w.width.kernel * (w.channels_in * 9 + 6))
     pairs = ceil_div(w.channels_out, tile.channels)
     work = pairs * (steps * tile.step() + 25 + tile.pixels * tile.channels * each)
-    return w.batch * ceil_div(w.pixels, tile.pixels) * (work + tile.pixels * (gather + 12))
+    if w.group > 1:
+        gather += 4.0 * w.taps
+    return w.batch * w.group * ceil_div(w.pixels, tile.pixels) * (work + tile.pixels * (gather + 12))
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
     x, weight, _ = problem.anchor.args
-    w, rank = geometry(problem), len(x.shape)
+    w, rank = of_group(geometry(problem)), len(x.shape)
     tile = tile_of(w, problem.target.small)
     out = result_layout(problem.body.outputs[0].type)
     plain = {4: ["NHWC", ""], 3: ["NWC", ""]}[rank] if w.channels_in <= FEW else []
@@ -78,7 +86,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .m_conv_emit import Conv
 
-    w = geometry(problem)
+    w = of_group(geometry(problem))
     zero: Any = full_attrs(problem.anchor)["zero"]
     return Conv(problem, choice, w, tile_of(w, problem.target.small), int(zero)).emit(symbol)
 

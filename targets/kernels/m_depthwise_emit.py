@@ -12,19 +12,19 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.cortex import limited, nearest
 from edgec.targets.mathlib import fenced
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel
 from .conv_shape import Window
-from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
+from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay, twice
 from .m_depthwise_rows import Chunk, plan_of
-from .m_dsp import nearest, twice
 from .m_move_asm import gathered
 from .m_rescale import plain_rescale
 from .m_sums_asm import Ending, lines
-from .m_tail import bind_rescales, dense, limited
+from .m_tail import dense
 
 STEP = 4
 MOST = 4095  # of an offset in an instruction
@@ -77,7 +77,6 @@ class Depthwise:
         return Ending(self.plain, apart, self.plan.along.out % 2 > 0)
 
     def task(self, frame: Frame, image: Expr) -> Stmt:
-        bind_rescales(frame.body)
         fill = tir.loop(
             opaque(self.plan.scratch - self.plan.results),
             lambda i: tir.seq(stay(), tir.store(frame.parts[0], tir.i32(twice(self.zero)), i + self.plan.results)),

@@ -13,7 +13,7 @@ from .common_emit import Frame
 from .conv_emit import source
 from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_conv_emit import Conv
-from .m_float_rows import SIZE, tile_of, window_of
+from .m_float_rows import SIZE, direct, long_code, tile_of, window_of
 from .m_move_asm import copied
 from .m_sums_asm import float_dots
 
@@ -26,14 +26,14 @@ class Floats(Conv):
     def __init__(self, problem: Problem, choice: Choice) -> None:
         w = window_of(problem)
         super().__init__(problem, choice, w, tile_of(w, problem.target.small), 0)
-        self.product = problem.anchor.op == "MatMul"
+        self.product, self.direct = problem.anchor.op == "MatMul", direct(problem)
         self.steps, self.plain, self.strided, self.few = w.taps * w.channels_in, None, self.tile.pixels, False
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         w = self.w
         pitch = w.width.size * w.height.dilation * w.channels_in * 4
         text = [OPAQUE, STAY, float_dots("m_dots", self.tile.pixels, SIZE, self.steps, self.tile.unroll)]
-        if self.at_once:
+        if self.at_once and not self.direct:
             text.append(
                 copied("m_window", self.strided, w.channels_in * w.width.kernel, w.height.kernel, pitch, self.most)
             )
@@ -51,8 +51,8 @@ class Floats(Conv):
     def block_size(self) -> int:
         return self.steps * SIZE
 
-    def ready(self, frame: Frame) -> None:
-        """Nothing is rescaled."""
+    def gather(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
+        return tir.seq() if self.direct else super().gather(frame, image, row, column, p)
 
     def whole_window(self, frame: Frame, pixel: Expr, p: Expr) -> Stmt:
         data, declared = tir.flat(frame.places[self.x].buffer)
@@ -89,7 +89,22 @@ class Floats(Conv):
         for c in range(SIZE):
             value, bind = tir.let(self.first(frame, block * SIZE + min(c, count - 1)), "bias")
             start += [bind, *(tir.store(sums, value, p * SIZE + c) for p in range(wide))]
-        run = called("m_dots", at(sums, 0), at(data, block * size), at(frame.parts[0], 0))
-        return tir.seq(
-            alloc, start, run, [self.finish(frame, image, t, block * SIZE, count, sums, p) for p in range(wide)]
-        )
+        x, declared = tir.flat(frame.places[self.x].buffer) if self.direct else (frame.parts[0], None)
+        run = called("m_dots", at(sums, 0), at(data, block * size), at(x, 0))
+        return tir.seq(alloc, declared, start, run, self.finish_all(frame, image, t, block * SIZE, count, sums))
+
+    def finish_all(self, frame: Frame, image: Expr, t: Expr, first: Expr, count: int, sums: Buffer) -> Stmt:
+        """What follows all sums of a block."""
+        wide = self.tile.pixels
+        if not long_code(self.problem):
+            return tir.seq(self.finish(frame, image, t, first, count, sums, p) for p in range(wide))
+
+        def pixel(p: Expr) -> Stmt:
+            def channel(c: Expr) -> Stmt:
+                frame.body.bind(self.anchor, lambda _: tir.load(sums, p * SIZE + c))
+                return frame.store(self.index(image, first + c, t * wide + p))
+
+            return tir.loop(opaque(count), channel, "c")
+
+        pixels = tirx.min(self.w.pixels - t * wide, wide) if self.short else wide
+        return tir.loop(opaque(pixels), pixel, "p")

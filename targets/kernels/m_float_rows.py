@@ -11,7 +11,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import ceil_div, epilogue_fits, f32, heavy, input_index, layouts_in, operations
+from .common import ceil_div, epilogue_fits, f32, input_index, layouts_in, operations
 from .conv_shape import Window, dense, depthwise, geometry, rows_as_pixels
 from .m_bytes import Tile, pixels_are_one_axis
 from .m_depthwise_rows import lines_of
@@ -19,6 +19,7 @@ from .m_plain_rows import ring_of
 
 CONV, MATMUL, DEPTHWISE = "conv_f32_cortex", "matmul_f32_cortex", "depthwise_f32_cortex"
 SIZE = 4  # pixels and channels of a tile
+LONG = 12.0  # instructions after the anchor, about
 SCRATCH = 8192  # bytes of windows, at most, where more than one pixel is computed
 
 
@@ -32,8 +33,6 @@ def operands_fit(problem: Problem) -> Literal[True] | str:
         return "computes f32"
     if any(input_index(problem.body, v) < 0 for v in node.args[:2]):
         return "reads an operand through a computation"
-    if heavy(problem):
-        return "what follows is long code"
     return epilogue_fits(problem)
 
 
@@ -63,6 +62,11 @@ def match_matmul(problem: Problem) -> Literal[True] | str:
     return True if problem.anchor.types[0].size and a.shape[-1] else "has no results"
 
 
+def long_code(problem: Problem) -> bool:
+    """Whether what follows the anchor is so long that it is there once, in a loop over the results of a tile."""
+    return operations(problem) > LONG
+
+
 def window_of(problem: Problem) -> Window:
     """The window; rows of a matrix are pixels."""
     return rows_as_pixels(problem) if problem.anchor.op == "MatMul" else geometry(problem)
@@ -75,6 +79,11 @@ def tile_of(w: Window, small: bool = False) -> Tile:
     return Tile(pixels, SIZE, 1 if small else next(n for n in (4, 3, 2, 1) if steps % n == 0))
 
 
+def direct(problem: Problem) -> bool:
+    """Whether data are read where they lie, without scratch: a row alone of a matrix."""
+    return problem.anchor.op == "MatMul" and window_of(problem).pixels == 1
+
+
 def choices(problem: Problem) -> Sequence[Choice]:
     x, weight = problem.anchor.args[:2]
     w, rank = window_of(problem), len(x.shape)
@@ -84,7 +93,8 @@ def choices(problem: Problem) -> Sequence[Choice]:
     cycles = (
         w.batch * ceil_div(w.pixels, tile.pixels) * (ceil_div(w.channels_out, SIZE) * block + tile.pixels * 2.5 * steps)
     )
-    us, scratch = cycles / (problem.target.cpu.ghz * 1e3), steps * tile.pixels * 4
+    us = cycles / (problem.target.cpu.ghz * 1e3)
+    scratch = 0 if direct(problem) else steps * tile.pixels * 4
     if problem.anchor.op == "MatMul":
         return [Choice(MATMUL, layouts_in(problem, {x: "", weight: f"JK{SIZE}j"}), ("",), (), us, scratch)]
     layout, filters = {4: ("NHWC", "OHWI"), 3: ("NWC", "OWI")}[rank]

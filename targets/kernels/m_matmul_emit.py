@@ -10,9 +10,8 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame
 from .conv_shape import Window
-from .m_asm import at, called
+from .m_asm import at, called, twice
 from .m_conv_emit import Conv
-from .m_dsp import twice
 from .m_matmul_rows import direct, tile_of
 
 

@@ -43,9 +43,15 @@ def _put(apart: int) -> list[str]:
     return ["sxtab16 $4, $9, $3", "sxtab16 $3, $9, $3, ror #8", f"strd $4, $3, [$1], #{apart * 4}"]
 
 
-def _line(apart: int, channels: int, taps: int, most: int) -> tuple[list[str], int]:
+def _line(apart: int, channels: int, taps: int, most: int, skipped: int) -> tuple[list[str], int]:
     """All columns of a row of a window, and by how much its pointer moves on. Few channels take no byte beyond."""
     word = ["ldr $3, [$0], #4", *_put(apart)]
+    if skipped:
+        words = channels // 4
+        on = [f"addw $0, $0, #{skipped}"] if skipped < 4096 else [f"movw $3, #{skipped}", "add $0, $0, $3"]
+        column = [*(word * words), *on]
+        looped = [f"mov $5, #{taps}", "1:", *column, "subs $5, #1", "bne 1b"]
+        return (looped if taps * words > most else column * taps), taps * (channels + skipped)
     if channels > 3:
         words = taps * (-(-channels // 4))
         turns, rest = divmod(words, most)
@@ -59,9 +65,12 @@ def _line(apart: int, channels: int, taps: int, most: int) -> tuple[list[str], i
     return [*(each * (taps - 1)), *TAILS[channels], *_put(apart)], (taps - 1) * channels
 
 
-def window(name: str, apart: int, channels: int, taps: int, rows: int, pitch: int, most: int = 4) -> str:
-    """`void name(from, to, by)`: a whole window, as `widened`; its rows lie `pitch` bytes apart."""
-    line, moved = _line(apart, channels, taps, most)
+def window(
+    name: str, apart: int, channels: int, taps: int, rows: int, pitch: int, most: int = 4, skipped: int = 0
+) -> str:
+    """`void name(from, to, by)`: a whole window, as `widened`; its rows lie `pitch` bytes apart. Of a pixel `skipped`
+    bytes are not read."""
+    line, moved = _line(apart, channels, taps, most, skipped)
     if rows == 1:
         lines = line
     else:

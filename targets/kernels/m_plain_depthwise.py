@@ -17,6 +17,7 @@ from .common_emit import Frame, emit_kernel
 from .conv_shape import geometry
 from .m_asm import OPAQUE, STAY, imported, opaque, stay
 from .m_depthwise_rows import lines_of
+from .m_float_rows import long_code
 from .m_plain_rows import line_of, ring_of
 from .m_tail import dense
 
@@ -37,6 +38,7 @@ class PlainDepthwise:
         self.zero = int(attrs.get("zero", 0))
         self.element = "float32" if self.anchor.type.dtype == "f32" else "int32"
         self.abreast = self.element == "float32" and self.w.taps <= MOST_TAPS and not problem.target.small
+        self.long = self.element == "float32" and long_code(problem)
         self.lines, self.line = lines_of(self.w.height), line_of(self.w.width)
 
     def emit(self, symbol: str) -> Emitted:
@@ -133,7 +135,7 @@ class PlainDepthwise:
                 ends.append(frame.store((image, c, o, i + r) if self.rank == 4 else (image, c, i + r)))
             return tir.seq(stay(), binds, ends)
 
-        size = ABREAST if self.abreast else 1
+        size = ABREAST if self.abreast and not self.long else 1
         many, rest = divmod(w.width.out, size)
         turns = tir.loop(opaque(many), lambda k: some(k * size, size), "i") if many else None
         return tir.seq(declared, heads, turns, [some(tir.i32(many * size + r), 1) for r in range(rest)])

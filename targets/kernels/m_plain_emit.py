@@ -44,9 +44,6 @@ class Plain(Conv):
             return (*tir.split(pixel, *self.anchor.shape[:-1]), channel)
         return super().index(image, channel, pixel)
 
-    def ready(self, frame: Frame) -> None:
-        """Rescaling is what the target makes of it."""
-
     def gather(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
         w, place, scratch = self.w, frame.places[self.x], frame.parts[0]
         if self.product:

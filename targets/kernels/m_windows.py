@@ -12,11 +12,11 @@ from .common import ceil_div
 from .common_emit import Frame
 from .conv_emit import source, tap_bounds
 from .conv_shape import Window
-from .m_asm import at, called, opaque
+from .m_asm import at, called, opaque, twice
 from .m_bytes import STEP
 from .m_conv_rows import side_by_side
-from .m_dsp import twice
 
+MOST_WORDS = 16  # of a group of channels, which are written out
 PAIR = 2  # words that four bytes become
 
 
@@ -24,7 +24,7 @@ class Windows:
     """What is known of the data.
 
     `few` channels are read byte by byte at edges; `words` of four bytes make a pixel; steps of a pixel lie `strided`
-    words apart in scratch.
+    words apart in scratch. A pixel of all groups is `stored` bytes.
     """
 
     w: Window
@@ -35,7 +35,14 @@ class Windows:
     few: bool
     words: int
     strided: int
+    stored: int
+    group: Expr  # number of the group of channels
     small: bool  # whether all windows are brought row by row where some must be
+
+    @property
+    def lead(self) -> Expr:
+        """Where the group's channels begin in a pixel."""
+        return self.group * self.w.channels_in
 
     @property
     def joined(self) -> bool:
@@ -51,6 +58,8 @@ class Windows:
     def at_once(self) -> bool:
         """Whether a window inside of the image is widened by one call."""
         if self.small and self.padded:
+            return False
+        if self.w.group > 1 and self.words > MOST_WORDS:
             return False
         return self.bytes_joined if self.few else self.joined
 
@@ -81,9 +90,8 @@ class Windows:
     def whole_window(self, frame: Frame, pixel: Expr, p: Expr) -> Stmt:
         """The window that begins at a pixel, all of it inside of the image."""
         data, declared = tir.flat(frame.places[self.x].buffer)
-        stored = self.w.channels_in if self.few else self.words * STEP
         to = at(frame.parts[0], p * PAIR)
-        return tir.seq(declared, called("m_window", at(data, pixel * stored), to, twice(-self.zero)))
+        return tir.seq(declared, called("m_window", at(data, pixel * self.stored + self.lead), to, twice(-self.zero)))
 
     def by_lines(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
         """The same row by row, with zeros for what lies outside."""
@@ -113,7 +121,7 @@ class Windows:
         by = twice(-self.zero)
 
         def copied(kw: Expr, count: Expr) -> Stmt:
-            place = (base + source(w.width, column, kw)) * (self.words * STEP)
+            place = (base + source(w.width, column, kw)) * self.stored + self.lead
             to = first + kw * (self.words * self.strided)
             return called("m_widened", at(data, place), at(scratch, to), count, by)
 
@@ -121,7 +129,7 @@ class Windows:
             to = first + start * (self.words * self.strided)
             return tir.when(start < stop, called("m_filled", at(scratch, to), (stop - start) * self.words))
 
-        if self.joined:
+        if self.joined and w.group == 1:
             copy = tir.when(low < end, copied(low, end - low))
         else:
             copy = tir.loop(tirx.max(end - low, 0), lambda k: copied(low + k, tir.i32(1)), "kw")

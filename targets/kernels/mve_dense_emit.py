@@ -1,8 +1,12 @@
-"""TensorIR of dense products of bytes on Helium (mve_shape.py says how they are computed)."""
+"""TensorIR of dense products of bytes on Helium (mve_shape.py says how they are computed).
+
+Of a convolution with groups one is computed after the other; the window has the channels of one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import groupby
 
 from tvm import tirx
 
@@ -12,12 +16,13 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, vector
-from .conv_shape import Window, geometry
+from .conv_shape import Window, geometry, of_group
 from .mve_dense_rows import scratch, zero_of
 from .mve_shape import BYTES, QUAD, chunks, reach, stored_channels
 from .mve_vector import dot, masked, ones, partly, store_channels
 from .mve_window import Patch
 
+WRITTEN_OUT = 3  # chunks, at most
 SUMS = 4  # that are in registers of the core at once, at most, where channels are taken in pairs
 Sources = Sequence[tuple[Buffer, Expr]]  # where each pixel's bytes begin
 
@@ -30,9 +35,10 @@ class Dense:
         self.x, self.weight, self.bias = problem.anchor.args
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
-        self.turned = problem.anchor.op == "Edgec.ConvInteger" and w != geometry(problem)
+        self.turned = problem.anchor.op == "Edgec.ConvInteger" and w != of_group(geometry(problem))
         self.matrix = problem.anchor.op == "Edgec.MatMulInteger"
-        self.reach = reach(w, stored_channels(self.x.type))
+        self.apart = stored_channels(self.x.type)  # bytes from a pixel to the next
+        self.reach = reach(w, self.apart if w.group == 1 else w.channels_in)
         self.pixels, self.zero = choice.get("mt"), zero_of(problem)
         self.wide = ceil_div(w.channels_out, QUAD) * QUAD
 
@@ -51,12 +57,22 @@ class Dense:
         self.weights, declared_w = tir.flat(frame.places[self.weight].buffer)
         bias, declared_b = tir.flat(frame.places[self.bias].buffer)
         self.data = x
-        self.patch = Patch(self.w, self.reach, self.zero, x, patch, frame.zero)
         self.starts = starts if self.zero else bias
         self.every = 1 if self.zero or self.bias.shape[0] > 1 else 0
         total = self.w.batch * self.w.pixels
-        tiles = tir.loop(ceil_div(total, self.pixels) + frame.zero, lambda t: self.tile(t, total), "tile")
-        return tir.seq(declared_x, declared_w, declared_b, self.begin(bias) if self.zero else None, tiles)
+
+        def group(number: Expr) -> Stmt:
+            self.before, self.read = number * self.w.channels_out, number * self.w.channels_in
+            self.patch = Patch(self.w, self.reach, self.zero, x, patch, frame.zero, self.apart, self.read)
+            tiles = tir.loop(ceil_div(total, self.pixels) + frame.zero, lambda t: self.tile(t, total), "tile")
+            return tir.seq(self.begin(bias) if self.zero else None, tiles)
+
+        groups = tir.loop(self.w.group + frame.zero, group, "group") if self.w.group > 1 else group(tir.i32(0))
+        return tir.seq(declared_x, declared_w, declared_b, groups)
+
+    def line(self, channel: Expr, at: Expr | int) -> Expr:
+        """Sixteen bytes of the weights of a channel."""
+        return vector(self.weights, BYTES, (channel + self.before) * self.reach.length + at)
 
     def begin(self, bias: Buffer) -> Stmt:
         """What sums start from: the bias, less zero * (the sum of a channel's weights)."""
@@ -67,12 +83,12 @@ class Dense:
             full, rest = divmod(r.length, BYTES)
 
             def step(k: Expr) -> Stmt:
-                return cell.set(dot(cell.now, ones(), vector(self.weights, BYTES, c * r.length + k * BYTES)))
+                return cell.set(dot(cell.now, ones(), self.line(c, k * BYTES)))
 
             last = masked(ones(), BYTES - rest)
-            tail = dot(cell.now, last, vector(self.weights, BYTES, c * r.length + (r.length - BYTES)))
+            tail = dot(cell.now, last, self.line(c, r.length - BYTES))
             turns = tir.loop(full + self.frame.zero if full > 1 else full, step, "k")
-            start = tir.load(bias, c * each) - cell.now * self.zero
+            start = tir.load(bias, (c + self.before) * each) - cell.now * self.zero
             ends = [cell.set(tail) if rest else None, tir.store(self.starts, start, c)]
             return tir.seq(cell.made, cell.set(0), turns, ends)
 
@@ -103,12 +119,25 @@ class Dense:
             binds.append(
                 self.each_pixel(count, lambda p: self.patch.copy(*self.position(t * self.pixels + p), p * room))
             )
-        first, done = 0, []
-        sizes = chunks(self.reach.vectors, self.pixels)
-        for size in sizes:
-            done.append(self.chunk(sources, first, size, first == 0))
-            first += size
+        done = self.all_chunks(sources)
         return tir.seq(binds, done, self.each_pixel(count, lambda p: self.finish(p, t * self.pixels + p)))
+
+    def all_chunks(self, sources: Sources) -> list[Stmt]:
+        """The first and the last chunk are written out: one begins sums, the other may be masked."""
+        sizes = chunks(self.reach.vectors, self.pixels)
+        if len(sizes) <= WRITTEN_OUT:
+            return [self.chunk(sources, sum(sizes[:k]), size, k == 0) for k, size in enumerate(sizes)]
+        done = [self.chunk(sources, 0, sizes[0], True)]
+        first = sizes[0]
+        for size, run in groupby(sizes[1:-1]):
+            count = len(list(run))
+
+            def one(k: Expr, first: int = first, size: int = size) -> Stmt:
+                return self.chunk(sources, first + k * size, size, False)
+
+            done.append(tir.loop(count + self.frame.zero, one, "chunk"))
+            first += count * size
+        return [*done, self.chunk(sources, first, sizes[-1], False)]
 
     def each_pixel(self, count: Expr | int, make: Callable[[Expr], Stmt]) -> Stmt:
         """A loop that stays one: the code of a tile's pixels stands once."""
@@ -121,24 +150,26 @@ class Dense:
 
     def offset(self, number: Expr) -> Expr:
         """Where the only tap of an output pixel begins."""
-        w, r = self.w, self.reach
+        w = self.w
         if w.pointwise:
-            return number * r.stored
+            return number * self.apart + self.read
         image, row, column = self.position(number)
         line = image * w.height.size + (row * w.height.stride - w.height.pad)
-        return (line * w.width.size + (column * w.width.stride - w.width.pad)) * r.stored
+        return (line * w.width.size + (column * w.width.stride - w.width.pad)) * self.apart + self.read
 
     # -- products --------------------------------------------------------------------------------------------------
 
-    def chunk(self, sources: Sources, first: int, size: int, fresh: bool) -> Stmt:
+    def chunk(self, sources: Sources, first: Expr | int, size: int, fresh: bool) -> Stmt:
         """Some vectors of each pixel times those of all output channels."""
         r, binds = self.reach, []
         held: list[list[Expr]] = []
-        places = [min((first + s) * BYTES, r.length - BYTES) for s in range(size)]
+        known = isinstance(first, int)
+        wanted = [(first + s) * BYTES for s in range(size)]
+        places = [min(at, r.length - BYTES) for at in wanted] if isinstance(first, int) else wanted
         for buffer, base in sources:
             held.append([])
             for s, at in enumerate(places):
-                value, bind = tir.let(self.act(buffer, base, at, (first + s) * BYTES), "a")
+                value, bind = tir.let(self.act(buffer, base, at, wanted[s] - at if known else 0), "a")
                 held[-1].append(value)
                 binds.append(bind)
 
@@ -148,10 +179,12 @@ class Dense:
             for c in (first + j for j in range(count)):
                 lines = []
                 for at in places:
-                    line, made = tir.let(vector(self.weights, BYTES, c * r.length + at), "w")
+                    line, made = tir.let(self.line(c, at), "w")
                     lines.append(line)
                     binds_here.append(made)
-                start, made = tir.let(tir.load(self.starts, c * self.every), "start")
+                start, made = tir.let(
+                    tir.load(self.starts, c * self.every if self.zero else (c + self.before) * self.every), "start"
+                )
                 binds_here.append(made if fresh else None)
                 begun = [start if fresh else tir.load(self.sums, c + p * self.wide) for p in range(len(held))]
                 totals.append([self.products(t, acts, lines) for t, acts in zip(begun, held, strict=True)])
@@ -175,19 +208,20 @@ class Dense:
             total = dot(total, act, line)
         return total
 
-    def act(self, buffer: Buffer, base: Expr, at: int, wanted: int) -> Expr:
-        """Sixteen bytes of a pixel. The last ones may have been read by the vector before: those count as zeros."""
+    def act(self, buffer: Buffer, base: Expr, at: Expr | int, again: int) -> Expr:
+        """Sixteen bytes of a pixel. The first `again` have been read by the vector before: those count as zeros."""
         if self.reach.direct and self.reach.stored < BYTES:
             return partly(buffer, base, self.reach.stored)
         value = vector(buffer, BYTES, base + at)
-        return masked(value, wanted - at) if wanted > at else value
+        return masked(value, again)
 
     # -- results ---------------------------------------------------------------------------------------------------
 
     def finish(self, p: Expr, number: Expr) -> Stmt:
         at = None if self.matrix else self.position(number)
 
-        def index(channel: Expr) -> tuple[Expr, ...]:
+        def index(of_group: Expr) -> tuple[Expr, ...]:
+            channel = of_group + self.before
             if at is None:
                 return (*tir.split(number, *self.anchor.shape[:-1]), channel)
             image, row, column = at

@@ -10,7 +10,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, input_index
-from .conv_shape import Window, dense, rows_as_pixels
+from .conv_shape import Window, conv_window, of_group, rows_as_pixels
 from .mve_shape import BYTES, PIXELS, QUAD, Reach, beside, channels_last, dense_us, reach, window_of
 
 KEPT = 2
@@ -28,7 +28,17 @@ def operands_fit(problem: Problem) -> Literal[True] | str:
 def match_conv(problem: Problem) -> Literal[True] | str:
     if (fit := operands_fit(problem)) is not True:
         return fit
-    return dense(problem.anchor)
+    shape = conv_window(problem.anchor)
+    if isinstance(shape, str):
+        return shape
+    w = of_group(shape)
+    fours = w.group == 1 or (w.channels_in % QUAD == 0 and w.channels_out % QUAD == 0)
+    return True if fours else "has groups whose channels are no multiples of 4"
+
+
+def conv_window_of(problem: Problem) -> Window:
+    """The window, with the channels of one group."""
+    return of_group(window_of(problem))
 
 
 def match_matmul(problem: Problem) -> Literal[True] | str:
@@ -42,7 +52,7 @@ def match_matmul(problem: Problem) -> Literal[True] | str:
 
 def choices_conv(problem: Problem) -> Sequence[Choice]:
     """The input's channels padded to fours, or as the model gives them, where those differ."""
-    w, (x, weight, _) = window_of(problem), problem.anchor.args
+    w, (x, weight, _) = conv_window_of(problem), problem.anchor.args
     rank = len(x.shape)
     found: list[Choice] = []
     for padded in (True, False) if w.channels_in % QUAD else (True,):
@@ -65,7 +75,7 @@ def _offers(row: str, problem: Problem, w: Window, r: Reach, layouts: tuple[str,
     found = []
     for pixels in PIXELS[:1] if problem.target.small else PIXELS:
         if pixels == 1 or pixels <= w.batch * w.pixels:
-            us, room = dense_us(problem.target.cpu, w, r, pixels), scratch(w, r, pixels, zero_of(problem))
+            us, room = w.group * dense_us(problem.target.cpu, w, r, pixels), scratch(w, r, pixels, zero_of(problem))
             found.append(Choice(row, layouts, (out,), (("mt", pixels),), us, sum(size for _, size in room)))
     return sorted(found, key=lambda c: c.cost_us)[:KEPT]
 
@@ -97,7 +107,7 @@ kernel(
         frozenset({"Edgec.ConvInteger"}),
         match_conv,
         choices_conv,
-        partial(emit, window_of),
+        partial(emit, conv_window_of),
         "dense convolution of signed bytes on Helium: weights stream past a few pixels in registers",
         frozenset({"MVE"}),
     )

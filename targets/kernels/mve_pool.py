@@ -1,4 +1,5 @@
-"""The row of sums and maxima of bytes over windows on Helium: four channels of a pixel at a time."""
+"""The row of sums and maxima of bytes over windows on Helium: four channels of a pixel at a time, sixteen for maxima
+alone."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, input_index
 from .conv_shape import Window, window
-from .mve_shape import ENDS, QUAD, beside, channels_last, stored_channels
+from .mve_shape import BYTES, ENDS, QUAD, beside, channels_last, stored_channels
 
 if TYPE_CHECKING:
     from ..tir import Expr, Stmt
@@ -37,13 +38,22 @@ def geometry(problem: Problem) -> Window:
     return w
 
 
+def whole_vectors(problem: Problem) -> bool:
+    """Whether sixteen channels at a time are compared: where nothing follows."""
+    x, out = problem.anchor.args[0], problem.body.outputs[0]
+    few = x.shape[1] <= BYTES - QUAD
+    return problem.anchor.op == "MaxPool" and out.node is problem.anchor and not few
+
+
 def choices(problem: Problem) -> Sequence[Choice]:
     w, x = geometry(problem), problem.anchor.args[0]
     fixed = channels_last(len(x.shape), True)
     layouts = tuple(fixed if v == x else beside(problem, v) for v in problem.body.inputs)
     out = beside(problem, problem.body.outputs[0])
-    each = 6.0 * w.taps + 10.0 * w.height.kernel + ENDS + 20.0
-    us = w.batch * w.pixels * ceil_div(w.channels_out, QUAD) * each / (problem.target.cpu.ghz * 1e3) + 0.2
+    each, many = 6.0 * w.taps + 10.0 * w.height.kernel + ENDS + 20.0, QUAD
+    if whole_vectors(problem):
+        each, many = 4.0 * w.taps + 10.0 * w.height.kernel + 10.0, BYTES
+    us = w.batch * w.pixels * ceil_div(w.channels_out, many) * each / (problem.target.cpu.ghz * 1e3) + 0.2
     return [Choice(NAME, layouts, (out,), (), us)]
 
 
@@ -93,7 +103,34 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
                 ),
             )  # fmt: skip
 
-        blocks = tir.loop(ceil_div(w.channels_out, QUAD) + frame.zero, four, "q")
+        def sixteen(v: Expr) -> Stmt:
+            """The last vector lies before the end of the pixel."""
+            first, bind = tir.let(tirx.min(v * BYTES, stored - BYTES), "first")
+            acc, alloc = tir.local((BYTES,), str(data.dtype))
+
+            def at(kh: Expr | int, kw: Expr | int) -> Expr:
+                line = (image * w.height.size + (top + kh * w.height.dilation)) * w.width.size
+                return vector(data, BYTES, (line + (left + kw * w.width.dilation)) * stored + first)
+
+            def tap(kh: Expr, kw: Expr) -> Stmt:
+                return put(acc, tirx.max(vector(acc, BYTES, 0), at(kh, kw)), BYTES, 0)
+
+            def line(kh: Expr) -> Stmt:
+                return tir.loop(last - start, lambda kw: tap(kh, kw), "kw", start=start)
+
+            start = first_column
+            out, declared_out = tir.flat(frame.place.buffer)
+            target = ((image * w.height.out + row) * w.width.out + column) * stored + first
+            begin = put(acc, at(low, start), BYTES, 0)
+            end = put(out, vector(acc, BYTES, 0), BYTES, target)
+            lines = tir.loop(high - low, line, "kh", start=low)
+            return tir.seq(bind, alloc, declared_out, begin, lines, end)
+
+        first_column = first
+        if whole_vectors(problem):
+            blocks = tir.loop(ceil_div(stored, BYTES) + frame.zero, sixteen, "v")
+        else:
+            blocks = tir.loop(ceil_div(w.channels_out, QUAD) + frame.zero, four, "q")
         return tir.seq(declared, [bind for _, bind in ends], blocks)
 
     def task(frame: Frame, number: Expr) -> Stmt:

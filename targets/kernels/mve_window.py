@@ -13,6 +13,8 @@ from .common_emit import put, vector
 from .conv_shape import Axis, Window
 from .mve_shape import BYTES, QUAD, Reach
 
+MOST_PIECES = 24  # of a row of a window, which are written out
+
 
 @dataclass
 class Patch:
@@ -24,11 +26,13 @@ class Patch:
     x: Buffer
     room: Buffer
     none: Expr
+    apart: int  # bytes from a pixel of x to the next
+    read: Expr  # where in a pixel the channels of the window begin
 
     @property
     def joined(self) -> bool:
         """Whether the taps of a row lie side by side in the input as in the copy."""
-        return self.w.width.dilation == 1 and self.reach.pitch == self.reach.stored
+        return self.w.width.dilation == 1 and self.reach.pitch == self.reach.stored == self.apart
 
     def copy(self, image: Expr, row: Expr, column: Expr, base: Expr | int) -> Stmt:
         """The window of an output pixel to `base`; all of the room's vectors are written."""
@@ -47,7 +51,7 @@ class Patch:
 
             def tap(kw: Expr) -> Stmt:
                 return self._bytes(
-                    (source + kw * v.dilation) * self.reach.stored,
+                    (source + kw * v.dilation) * self.apart + self.read,
                     (kh * v.kernel + kw) * self.reach.pitch + base,
                     self.reach.stored,
                 )
@@ -63,20 +67,28 @@ class Patch:
         blank = tir.broadcast(tir.lit(self.zero, "int8"), BYTES)
         fill = tir.seq(put(self.room, blank, BYTES, base + k * BYTES) for k in range(self.reach.vectors))
         slow = tir.seq(fill, tir.loop(high - low, line, "kh", start=low))
-        if not self.joined:
+        if self.reach.pitch != self.reach.stored or len(self.pieces) > MOST_PIECES:
             return tir.seq(binds, slow)
         fast = tir.loop(h.kernel + self.none, lambda kh: self._row(image, kh, top, left, base), "kh")
         return fast if whole else tir.seq(binds, tir.when(inside, fast, slow))
 
-    def _row(self, image: Expr, kh: Expr, top: Expr, left: Expr, base: Expr | int) -> Stmt:
-        """A row of the window all of which lies inside: whole vectors, the last of which may repeat some bytes."""
-        h, v, each = self.w.height, self.w.width, self.reach.stored
-        count = v.kernel * each
+    @property
+    def pieces(self) -> list[tuple[int, int, int]]:
+        """What a row of the window inside of the image consists of, as (bytes from its first, the same in the copy,
+        bytes): whole vectors, of which the last of a stretch may repeat some bytes."""
+        v, each = self.w.width, self.reach.stored
+        count, stretches = (v.kernel * each, 1) if self.joined else (each, v.kernel)
         size = BYTES if count >= BYTES else QUAD if count >= QUAD else 1
-        source, bind = tir.let((((image * h.size + (top + kh * h.dilation)) * v.size) + left) * each, "source")
-        target, bind_target = tir.let(kh * count + base, "target")
         places = [min(at, count - size) for at in range(0, count, size)]
-        copies = [put(self.room, vector(self.x, size, source + at), size, target + at) for at in places]
+        return [(k * v.dilation * self.apart + at, k * count + at, size) for k in range(stretches) for at in places]
+
+    def _row(self, image: Expr, kh: Expr, top: Expr, left: Expr, base: Expr | int) -> Stmt:
+        """A row of the window all of which lies inside."""
+        h, v = self.w.height, self.w.width
+        first = ((image * h.size + (top + kh * h.dilation)) * v.size + left) * self.apart + self.read
+        source, bind = tir.let(first, "source")
+        target, bind_target = tir.let(kh * (v.kernel * self.reach.stored) + base, "target")
+        copies = [put(self.room, vector(self.x, n, source + a), n, target + b) for a, b, n in self.pieces]
         return tir.seq(bind, bind_target, copies)
 
     def _bytes(self, source: Expr, target: Expr, count: Expr | int) -> Stmt:

@@ -94,7 +94,7 @@ def plans(shape: Shape, cpu: Cpu, threads: int) -> Iterator[Plan]:
     across = ceil_div(shape.hidden, lanes)
     gates = max(map(len, shape.phases))
     each = ceil_div(shape.batch, min(shape.batch, ceil_div(threads, shape.directions)))
-    for vectors in sorted({ceil_div(across, ceil_div(across, n)) for n in range(1, cpu.vector_registers)}):
+    for vectors in sorted({ceil_div(across, ceil_div(across, n)) for n in range(1, max(2, cpu.vector_registers))}):
         for rows in sorted({ceil_div(each, ceil_div(each, n)) for n in range(1, each + 1)}):
             sums = gates * vectors
             if rows * sums + (sums if rows > 1 else 1) + 1 <= cpu.vector_registers or rows == vectors == 1:

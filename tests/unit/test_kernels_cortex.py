@@ -130,6 +130,26 @@ DENSE: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+GROUPS: dict[str, dict[str, Any]] = {
+    "padded": {"x": "1, 16, 7, 9", "w": "24, 4, 3, 3", "group": 4, "pads": (1, 1, 1, 1)},
+    "pointwise": {"x": "2, 24, 5, 5", "w": "12, 12, 1, 1", "group": 2, "zero": 3},
+    "strided, one multiplier": {"x": "1, 8, 9, 9", "w": "4, 4, 1, 1", "group": 2, "strides": (2, 2), "then": "one"},
+    "dilated": {"x": "1, 16, 9, 9", "w": "8, 8, 3, 3", "group": 2, "dilations": (2, 2), "pads": (2, 2, 2, 2)},
+    "many channels": {"x": "1, 136, 5, 4", "w": "4, 68, 3, 3", "group": 2, "pads": (1, 0, 1, 0), "zero": 0},
+    "one axis": {"x": "1, 16, 20", "w": "16, 4, 5", "group": 4, "pads": (2, 2)},
+    "residual": {"x": "1, 16, 6, 6", "w": "20, 8, 3, 3", "group": 2, "pads": (1, 1, 1, 1), "then": "add to it"},
+    "table": {"x": "1, 8, 6, 5", "w": "12, 4, 3, 3", "group": 2, "then": "table"},
+    "two outputs": {"x": "1, 32, 6, 5", "w": "16, 4, 3, 3", "group": 8, "pads": (1, 1, 1, 1)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(GROUPS))
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+def test_a_convolution_with_groups_gives_the_bits(case: str, optimize: str, tmp_path: Path) -> None:
+    problem = conv("dsp", **GROUPS[case])
+    same_bits(small(problem) if optimize == "size" else problem, "conv_int8_dsp", tmp_path)
+
+
 def cases(table: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     """On both cores; real numbers need the FPU, or a library for floats."""
     return [
@@ -188,8 +208,65 @@ def test_a_product_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
     same_bits(product(core, **PRODUCTS[case]), f"matmul_int8_{core}", tmp_path)
 
 
+@pytest.mark.parametrize(("kind", "zero"), [("u8", 0), ("u8", 117), ("u8", 255), ("i8", -128), ("i8", 11)])
+@pytest.mark.parametrize("layout", ["", "NHWC"])
+def test_real_numbers_become_bytes(kind: str, zero: int, layout: str, tmp_path: Path) -> None:
+    """Halves go to even numbers, what is too large becomes the limit, NaN zero; channels may come to lie innermost."""
+    scale, whole = const(np.float32(0.25)), const(np.array(zero, {"u8": np.uint8, "i8": np.int8}[kind]))
+    problem = chain(["f32[1, 3, 9, 20]"], lambda x: build("QuantizeLinear", x, scale, whole), (), "cortex-m4")
+    x = np.random.default_rng(3).normal(0, 30, (1, 3, 9, 20)).astype("f4")
+    x[:, :2] = np.rint(x[:, :2] * 8) / 8  # halves of a step
+    x[0, 1, 0, :6] = [np.inf, -np.inf, np.nan, -0.0, 1e-40, 3e38]
+    choice = next(c for c in ROWS["generic_map"].choices(problem) if c.layouts_out == (layout,))
+    got = emulate(problem, choice, [x], tmp_path, "cortex-a15")
+    np.testing.assert_array_equal(got, run(problem.body, [x])[0])
+
+
+@pytest.mark.parametrize("limits", [(-7, -128, 127), (5, 5, 127), (-128, -128, 90), (9, -100, 90)])
+def test_bytes_are_multiplied_and_rescaled(limits: Limits, tmp_path: Path) -> None:
+    """By a generic row: a gate of its own for each channel."""
+
+    def body(a: Value, b: Value) -> Value:
+        product = build("Edgec.MulInteger", a, b, a_zero=-3, b_zero=-128)
+        factor = const(np.float32(0.0107))
+        return build(
+            "Edgec.Rescale", product, factor, zeros=(0,), to="i8", zero=limits[0], low=limits[1], high=limits[2]
+        )
+
+    same_bits(chain(["i8[1, 10, 5, 7]", "i8[1, 10, 1, 1]"], body, (), "cortex-m4"), "generic_map", tmp_path)
+
+
+POOLS: dict[str, dict[str, Any]] = {
+    "2x2": {"x": "1, 16, 8, 8", "kernel_shape": (2, 2), "strides": (2, 2)},
+    "3x3, padded": {"x": "2, 6, 9, 7", "kernel_shape": (3, 3), "pads": (1, 1, 1, 1)},
+    "strided, one side": {"x": "1, 20, 8, 9", "kernel_shape": (3, 3), "strides": (2, 2), "pads": (0, 0, 1, 1)},
+    "beyond the end": {"x": "1, 8, 7, 7", "kernel_shape": (2, 2), "strides": (2, 2), "pads": (0, 0, 1, 1)},
+    "large": {"x": "1, 5, 12, 11", "kernel_shape": (7, 5), "pads": (3, 2, 3, 2)},
+    "whole image": {"x": "1, 12, 5, 5", "kernel_shape": (5, 5)},
+    "rows far apart": {"x": "1, 260, 4, 20", "kernel_shape": (3, 3), "pads": (1, 1, 1, 1)},
+    "one axis": {"x": "1, 9, 20", "kernel_shape": (3,), "strides": (2,), "pads": (1, 1)},
+}
+
+
+@pytest.mark.parametrize("case", list(POOLS))
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+@pytest.mark.parametrize("op", ["MaxPool", "MaxPool of u8", "Edgec.SumPool"])
+def test_pooling_gives_the_bits(case: str, op: str, optimize: str, tmp_path: Path) -> None:
+    attrs = dict(POOLS[case])
+    kind = "u8" if op.endswith("u8") else "i8"
+
+    def body(x: Value) -> Value:
+        if op.startswith("MaxPool"):
+            return build("MaxPool", x, **attrs)
+        sums = build("Edgec.SumPool", x, zero=-7, **attrs)
+        return build("Edgec.Rescale", sums, const(np.float32(0.11)), zeros=(0,), to="i8", zero=3, low=-128, high=100)
+
+    problem = chain([f"{kind}[{attrs.pop('x')}]"], body, (), "cortex-m4")
+    same_bits(small(problem) if optimize == "size" else problem, "pool_int8_dsp", tmp_path)
+
+
 def real(case: dict[str, Any]) -> Problem:
-    """The same convolution of f32, with a Relu or a residual tensor."""
+    """The same convolution of f32, with a Relu, a residual tensor, or long code behind it."""
     given = dict(case)
     x, w, then = given.pop("x"), given.pop("w"), given.pop("then", "")
     attrs = {k: v for k, v in given.items() if k not in ("zero", "limits")}
@@ -200,6 +277,8 @@ def real(case: dict[str, Any]) -> Problem:
 
     def body(a: Value, b: Value, bias: Value, *more: Value) -> Value:
         y = build("Conv", a, b, bias, **attrs)
+        if then == "gate":
+            return build("Mul", y, build("Sigmoid", y))
         return build("Add", y, more[0]) if more else build("Relu", y)
 
     return chain(kinds, body, (), "cortex-m4")
@@ -227,6 +306,15 @@ def test_a_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", [name for name, case in DEPTHWISE.items() if case.get("then", "") in ("", "add")])
 def test_a_depthwise_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
     close(real(DEPTHWISE[case]), "depthwise_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["channels left over", "padded", "two pixels", "one axis"])
+def test_long_code_after_a_convolution_of_f32(case: str, tmp_path: Path) -> None:
+    close(real(DENSE[case] | {"then": "gate"}), "conv_f32_cortex", tmp_path)
+
+
+def test_long_code_after_a_depthwise_convolution_of_f32(tmp_path: Path) -> None:
+    close(real(DEPTHWISE["3x3"] | {"then": "gate"}), "depthwise_f32_cortex", tmp_path)
 
 
 @pytest.mark.parametrize("shape", ["1, 640, 128", "1, 7, 5", "5, 64, 40", "2, 3, 12, 6"])
@@ -343,8 +431,9 @@ def test_lines_run_along_the_longer_axis() -> None:
 
 
 def test_what_does_not_fit_is_refused_by_name() -> None:
-    groups = conv("dsp", "1, 8, 5, 5", "8, 4, 1, 1", group=2)
-    assert ROWS["conv_int8_dsp"].accepts(groups) == "has groups"
+    groups = conv("dsp", "1, 6, 5, 5", "8, 3, 1, 1", group=2)
+    why = "has groups whose channels are no multiples of 4, or of 2 outputs"
+    assert ROWS["conv_int8_dsp"].accepts(groups) == why
     assert ROWS["depthwise_int8_dsp"].accepts(groups) == "is not depthwise"
     assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension or an FPU"
     assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP, FPU"

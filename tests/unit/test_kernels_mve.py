@@ -75,6 +75,13 @@ DENSE: dict[str, dict[str, Any]] = {
     "pointwise, 100 inputs": {"x": "1, 100, 2, 2", "w": "3, 100, 1, 1"},
     "pointwise, 256 inputs": {"x": "1, 256, 3, 3", "w": "12, 256, 1, 1", "zero": 3},
     "one channel in and out": {"x": "1, 1, 4, 4", "w": "1, 1, 1, 1", "zero": 1},
+    "groups": {"x": "1, 16, 7, 9", "w": "32, 4, 3, 3", "group": 4, "pads": (1, 1, 1, 1)},
+    "groups, pointwise": {"x": "2, 24, 5, 5", "w": "8, 12, 1, 1", "group": 2, "zero": 3},
+    "groups, strided": {"x": "1, 40, 9, 8", "w": "8, 20, 1, 1", "group": 2, "strides": (2, 2), "zero": 0},
+    "groups, dilated": {"x": "1, 16, 9, 9", "w": "8, 8, 3, 3", "group": 2, "dilations": (2, 2), "pads": (2, 2, 2, 2)},
+    "groups, many channels": {"x": "1, 136, 5, 4", "w": "8, 68, 3, 3", "group": 2, "pads": (1, 0, 1, 0), "zero": 0},
+    "groups, one axis": {"x": "1, 16, 20", "w": "16, 4, 5", "group": 4, "pads": (2, 2)},
+    "groups, a residual": {"x": "1, 8, 6, 6", "w": "8, 4, 3, 3", "group": 2, "pads": (1, 1, 1, 1), "then": "add"},
     "strided pointwise": {"x": "1, 16, 9, 8", "w": "32, 16, 1, 1", "strides": (2, 2), "zero": 3},
     "padded pointwise": {"x": "1, 16, 4, 4", "w": "8, 16, 1, 1", "pads": (1, 1, 1, 1), "zero": 3},
     "first layer of sounds": {
@@ -157,7 +164,9 @@ def test_convolutions_of_f32_are_close(case: str, small: bool, tmp_path: Path) -
 def test_rows_say_why_they_refuse() -> None:
     dense = {"x": "1, 16, 8, 8", "w": "16, 16, 3, 3"}
     assert ROWS["conv_int8_mve"].accepts(conv(**dense, where="cortex-m4")) == "needs MVE"
-    assert ROWS["conv_int8_mve"].accepts(conv("1, 16, 8, 8", "16, 4, 3, 3", group=4)) == "has groups"
+    assert ROWS["conv_int8_mve"].accepts(conv("1, 16, 8, 8", "24, 4, 3, 3", group=4)) == (
+        "has groups whose channels are no multiples of 4"
+    )
 
 
 def test_rows_for_helium_are_chosen() -> None:
