@@ -83,11 +83,14 @@ def emulate(
 
     `over`: an input that the output is written over.
     """
+    from edgec.targets import tir
     from edgec.targets.codegen_llvm import object_bytes
 
-    compiler, emulator = needs_emulator("thumb" if problem.target.triple.startswith("thumb") else "aarch64")
+    narrow = problem.target.triple.startswith(("thumb", "armv7"))
+    compiler, emulator = needs_emulator("thumb" if narrow else "aarch64")
     p = laid(problem, choice)
-    made = ROWS[choice.row].emit(p, choice, "kern")
+    with tir.core(p.target.cpu):
+        made = ROWS[choice.row].emit(p, choice, "kern")
     (folder / "k.o").write_bytes(object_bytes([("kern", made.function)], p.target))
     packed = [_filled(np.asarray(a), v.type.layout) for a, v in zip(arrays, p.body.inputs, strict=True)]
     out = p.body.outputs[0].type
