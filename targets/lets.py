@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import tvm.ir
 from tvm import tirx
+from tvm.ir import PrimType
+from tvm.target.codegen import llvm_lookup_intrinsic_id
 
 Expr = Any
 Stmt = Any
@@ -20,6 +23,11 @@ Stmt = Any
 _BINARY = {tirx.Add, tirx.Sub, tirx.Mul, tirx.Div, tirx.Mod, tirx.FloorDiv, tirx.FloorMod, tirx.Min, tirx.Max}
 _BINARY |= {tirx.EQ, tirx.NE, tirx.LT, tirx.LE, tirx.GT, tirx.GE, tirx.And, tirx.Or}
 _BINARY |= {tirx.BitwiseAnd, tirx.BitwiseOr, tirx.BitwiseXor, tirx.LShift, tirx.RShift}
+ESTIMATES = {  # by the number of registers
+    32: ("llvm.aarch64.neon.frecpe", "llvm.aarch64.neon.frecps"),
+    16: ("llvm.arm.neon.vrecpe", "llvm.arm.neon.vrecps"),
+}
+REGISTER = 4  # lanes that these take, at most
 _PARTS: dict[type, tuple[tuple[str, ...], Callable[..., Expr]]] = {
     tirx.Select: (("condition", "true_value", "false_value"), tirx.Select),
     tirx.Not: (("a",), tirx.Not),
@@ -45,6 +53,16 @@ def hoisted(value: Expr, make: Callable[[Expr], Stmt], lanes: Lanes | None) -> S
     if not hoist.stores:
         return make(value)
     return tirx.SeqStmt([*([] if lanes else hoist.lanes.registers), *hoist.stores, make(flat)])
+
+
+def _of_a_register(e: Expr) -> bool:
+    """Whether a call is one of the instructions on vectors that LLVM takes only as a register has them."""
+    return bool(e.op.name == "tirx.call_llvm_pure_intrin" and int(e.args[0]) in _estimates())
+
+
+@cache
+def _estimates() -> frozenset[int]:
+    return frozenset(llvm_lookup_intrinsic_id(name) for names in ESTIMATES.values() for name in names)
 
 
 class _Hoist:
@@ -83,15 +101,41 @@ class _Hoist:
         if kind is tirx.Ramp:
             return tirx.Ramp(self(e.base), self(e.stride), e.lanes)
         if kind is tvm.ir.Call:
+            if self.lanes.count > 1 and _of_a_register(e):
+                return self._in_parts(e)
             return tvm.ir.Call(e.op, [self(a) for a in e.args], e.attrs, e.ty_args, e.span, e.ty)
         return e
+
+    def _in_parts(self, e: Expr) -> Expr:
+        """The result of an instruction, in a register: LLVM divides all else into vectors that a core has, but not it.
+
+        These statements do not depend on the lane, so that they stay as they are when the loop becomes vectors.
+        """
+        width = self.lanes.count
+        step = REGISTER if width >= REGISTER else 2
+        kind = str(e.ty.dtype)
+        args = [self._register(kind, "of") for _ in e.args[1:]]
+        for register, a in zip(args, e.args[1:], strict=True):
+            self.stores.append(tirx.BufferStore(register, self(a), [self.lanes.var]))
+        result = self._register(kind, "estimate")
+        starts = [*range(0, width - step, step), width - step]  # the last may do again what has been done
+        for at in starts:
+            place = tirx.Ramp(tirx.IntImm("int32", at), tirx.IntImm("int32", 1), step)
+            given = [e.args[0], *(tirx.BufferLoad(a, [place]) for a in args)]
+            value = tvm.ir.Call(e.op, given, e.attrs, e.ty_args, e.span, PrimType(f"{kind}x{step}"))
+            self.stores.append(tirx.BufferStore(result, value, [place]))
+        return tirx.BufferLoad(result, [self.lanes.var])
+
+    def _register(self, kind: str, name: str) -> Any:
+        register = tirx.decl_buffer((self.lanes.count,), kind, name, scope="local")
+        self.lanes.registers.append(tirx.AllocBuffer(register))
+        return register
 
     def _let(self, e: Expr) -> Expr:
         if e.var not in self._names:
             value, kind = self(e.value), str(e.var.ty.dtype)
             truth = kind == "bool"  # kept as a byte: TVM mixes up the two in vectors
-            register = tirx.decl_buffer((self.lanes.count,), "int8" if truth else kind, e.var.name, scope="local")
-            self.lanes.registers.append(tirx.AllocBuffer(register))
+            register = self._register("int8" if truth else kind, e.var.name)
             kept = tirx.Cast("int8", value) if truth else value
             self.stores.append(tirx.BufferStore(register, kept, [self.lanes.var]))
             load = tirx.BufferLoad(register, [self.lanes.var])

@@ -1,9 +1,9 @@
 """Elementary functions of f32 as straight-line vector code, and calls of libm for the rest.
 
 Polynomials are those of Cephes (Moshier, 1992), erf's of Juffa (2019). Greatest errors, in ulp of f32 against
-f64, over all normal results: exp 2, exp_within 2, log 2, log1p 3, expm1 3, tanh 4, sigmoid 4 (x > -87; zero below),
-erf 2, sin and cos 2 (|x| < 2**17; beyond, the argument's reduction loses accuracy and the result stays within -1 .. 1);
-gelu is off by at most 2.5e-7 |x|, its tanh form by 5e-7 |x|.
+f64, over all normal results: exp 2, exp_within 2, log 2, expm1 3, erf 2, sin and cos 2 (|x| < 2**17; beyond, the
+argument's reduction loses accuracy and the result stays within -1 .. 1); gelu is off by at most 2.5e-7 |x|. Functions
+that end in a division: fractions.py.
 NaN gives NaN; infinities and denormal results are exact limits or correctly scaled, unless the CPU flushes denormals.
 Comparisons are arranged so that NaN takes the branch that keeps it. Nothing here relies on fused multiply-adds.
 """
@@ -240,34 +240,6 @@ def log(x: Expr) -> Expr:
     return bind(x, special)
 
 
-def log1p(x: Expr) -> Expr:
-    """log(1 + x) for x from 0 to 1, as 2 atanh(x / (2 + x))."""
-
-    def series(s: Expr) -> Expr:
-        return bind(s * s, lambda z: horner(z, [2 / k for k in range(15, 0, -2)]) * s)
-
-    return bind(x, lambda x: bind(x / (x + f32(2)), series))
-
-
-def tanh(x: Expr) -> Expr:
-    return bind(x, lambda x: bind(tanh_part(x), lambda t: with_sign(t / (t + f32(2)), x)))
-
-
-def tanh_part(x: Expr) -> Expr:
-    """t with tanh |x| = t / (t + 2)."""
-    magnitude = at_most(tirx.abs(x), f32(10))
-    return expm1(magnitude + magnitude)
-
-
-def sigmoid(x: Expr) -> Expr:
-    return f32(1) / sigmoid_below(x)
-
-
-def sigmoid_below(x: Expr) -> Expr:
-    """1 / sigmoid(x), not above 1.7e38."""
-    return f32(1) + exp_within(f32(0) - x)
-
-
 _ERF_TAIL = (-1.06777877e-1, -6.34846687e-1, -1.28717512e-1)
 _ERF_HEAD = (-5.96761703e-4, 4.99119423e-3, -2.67681349e-2, 1.12819925e-1, -3.76125336e-1, 1.28379166e-1)
 
@@ -309,16 +281,6 @@ def gelu(x: Expr) -> Expr:
         return x * share(x)
 
     return bind(x, product)
-
-
-def gelu_tanh(x: Expr) -> Expr:
-    """The form 0.5 x (1 + tanh u) with u = sqrt(2 / pi) (x + 0.044715 x**3), as x / (1 + exp(-2 u))."""
-
-    def ratio(x: Expr) -> Expr:
-        twice = x * (x * x * f32(-2 * 0.7978845608028654 * 0.044715) + f32(-2 * 0.7978845608028654))
-        return x / (f32(1) + exp_within(twice))
-
-    return bind(x, ratio)
 
 
 def _quadrants(x: Expr, shift: int) -> Expr:

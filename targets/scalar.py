@@ -10,6 +10,7 @@ from math import sqrt
 
 from tvm import tirx
 
+from . import fractions as f
 from . import mathlib as m
 from . import whole
 from .conversions import c, is_float, is_unsigned
@@ -54,8 +55,8 @@ def expm1(x: Expr) -> Expr:
     return m.expm1(x) if kind(x) == "float32" else m.libm("expm1", x)
 
 
-exp, log, tanh = _float("exp", m.exp), _float("log", m.log), _float("tanh", m.tanh)
-log1p, erf = _float("log1p", m.log1p), _float("erf", m.erf)
+exp, log, tanh = _float("exp", m.exp), _float("log", m.log), _float("tanh", f.tanh)
+log1p, erf = _float("log1p", f.log1p), _float("erf", m.erf)
 
 
 def elu(x: Expr, alpha: float, gamma: float = 1.0) -> Expr:
@@ -68,7 +69,7 @@ def celu(x: Expr, *, alpha: float) -> Expr:
 
 
 def sigmoid(x: Expr) -> Expr:
-    return m.sigmoid(x) if kind(x) == "float32" else c(x, 1) / (c(x, 1) + exp(c(x, 0) - x))
+    return f.sigmoid(x) if kind(x) == "float32" else c(x, 1) / (c(x, 1) + exp(c(x, 0) - x))
 
 
 def softplus(x: Expr) -> Expr:
@@ -79,14 +80,15 @@ def mish(x: Expr) -> Expr:
     """tanh(log(1 + e)) = e (e + 2) / (e (e + 2) + 2): one exponential."""
 
     def ratio(e: Expr) -> Expr:
-        return bind(e * (e + c(x, 2)), lambda n: n / (n + c(x, 2)))
+        return bind(e * (e + c(x, 2)), lambda n: fraction(n, n + c(x, 2)))
 
+    fraction = f.over if kind(x) == "float32" else m.quotient
     return x * bind(exp(at_most(x, c(x, 20))), ratio)
 
 
 def gelu(x: Expr, *, approximate: str) -> Expr:
     if kind(x) == "float32":
-        return m.gelu_tanh(x) if approximate == "tanh" else m.gelu(x)
+        return f.gelu_tanh(x) if approximate == "tanh" else m.gelu(x)
     if approximate == "tanh":
         inner = tanh(c(x, sqrt(0.6366197723675814)) * (x + c(x, 0.044715) * x * x * x))
     else:

@@ -18,7 +18,7 @@ from tvm.tirx import ForKind
 
 from edgec.compiler.target import Cpu
 
-from .lets import Lanes, hoisted
+from .lets import ESTIMATES, Lanes, hoisted
 
 Expr: TypeAlias = Any  # tirx expressions, and Python numbers where TVM converts them
 Stmt: TypeAlias = Any
@@ -77,6 +77,16 @@ def has_dsp() -> bool:
 def has_limits() -> bool:
     """Whether `llvm.maximum` and `llvm.minimum` of f32, which keep NaN, are instructions."""
     return bool(_cores) and "NEON" in _cores[-1].isa
+
+
+def estimates() -> tuple[str, str] | None:
+    """NEON's instructions that estimate one over f32 and make an estimate better, where products are fused beside."""
+    if not has_limits():
+        return None
+    registers, isa = _cores[-1].vector_registers, _cores[-1].isa
+    if registers < 32 and ("FMA" not in isa or not _lanes or _lanes[-1].count < 2):  # there they take vectors alone
+        return None
+    return ESTIMATES.get(registers)
 
 
 def on_device() -> bool:

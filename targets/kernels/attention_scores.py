@@ -11,7 +11,7 @@ from tvm import tirx
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
-from edgec.targets import mathlib, tir
+from edgec.targets import fractions, mathlib, tir
 from edgec.targets.tir import Expr, Stmt
 
 from .attention_rows import Shape, tile_rows
@@ -115,7 +115,7 @@ class Scores:
         """A vector of scores becomes cap * tanh of it."""
         cap = tir.lit(self.attrs["cap"], F32)
         return tir.vectorized(
-            self.lanes, lambda i: tir.store(scratch, cap * mathlib.tanh(tir.load(scratch, to + i)), to + i)
+            self.lanes, lambda i: tir.store(scratch, cap * fractions.tanh(tir.load(scratch, to + i)), to + i)
         )
 
     def masked(self, scratch: Any, mask: Operand, b: Block, key: Expr, v: int, to: Expr) -> Stmt:

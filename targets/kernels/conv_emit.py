@@ -179,21 +179,30 @@ class Conv:
         """`rows`: which of the tile's rows are inside; all of them, unless it is at an edge."""
         w, whole = self.w.width, [True] * len(t.columns)
         rows = rows or [True] * len(t.rows)
+        low, high = self.reach(t)
+        if self.by_lane and high - low >= QUAD and not t.edge_row and in_lines(w, frame.places[self.x].type.layout):
+            return self.line(frame, t, acc, cb, kh)
 
         def tap(kw: Expr | int, columns: Inside) -> Stmt | None:
             return self.channels(frame, t, acc, cb, kh, kw, rows, columns)
 
         if t.edge_column:
             return at_edge(w, t.columns, tap, frame.zero, self.w.height.kernel if t.edge_row else 1)
-        wide = (len(t.columns) - 1) * w.stride + w.kernel >= QUAD
-        if self.by_lane and wide and not t.edge_row and in_lines(w, frame.places[self.x].type.layout):
-            return self.line(frame, t, acc, cb, kh)
         return tir.loop(w.kernel, lambda kw: tir.seq(tap(kw, whole)), "kw")
+
+    def reach(self, t: Tile) -> tuple[int, int]:
+        """The input's columns under a tile, from .. to (exclusive), counted from where its first window begins."""
+        w = self.w.width
+        end = (len(t.columns) - 1) * w.stride + w.kernel
+        if not t.edge_column:
+            return 0, end
+        begin = int(t.columns[0]) * w.stride - w.pad
+        return max(0, -begin), min(end, w.size - begin)
 
     def line(self, frame: Frame, t: Tile, acc: tir.Buffer, cb: Expr, kh: Expr | int) -> Stmt:
         """A row of the window where pixels of a channel lie side by side: four of them are read at once."""
         h, w, place = self.w.height, self.w.width, frame.places[self.x]
-        reach = (len(t.columns) - 1) * w.stride + w.kernel
+        low, high = self.reach(t)
         left = source(w, t.columns[0], 0)
 
         def step(ci: Expr) -> Stmt:
@@ -205,12 +214,12 @@ class Conv:
                     parts.append(bind)
             for r, row in enumerate(t.rows):
                 image = (t.image, t.source + cb * self.block_in + ci, source(h, row, kh))
-                for first in range(0, reach, QUAD):
-                    start = min(first, reach - QUAD)  # of the last four: nothing behind the tile is read
+                for first in range(low, high, QUAD):
+                    start = min(first, high - QUAD)  # of the last four: nothing behind the tile is read
                     spatial = image if self.rank == 4 else image[:2]
                     x, bind = tir.let(tir.load(place.buffer, *spatial, tir.ramp(left + start, QUAD)), "x")
                     parts.append(bind)
-                    for at in range(first, min(first + QUAD, reach)):
+                    for at in range(first, min(first + QUAD, high)):
                         for kw in range(w.kernel):
                             c, odd = divmod(at - kw, w.stride)
                             if odd or not 0 <= c < len(t.columns):

@@ -12,7 +12,7 @@ from typing import Any
 
 from tvm import tirx
 
-from edgec.targets import mathlib, tir
+from edgec.targets import fractions, mathlib, tir
 from edgec.targets.conversions import c
 from edgec.targets.mathlib import at_least, at_most
 from edgec.targets.scalar import SCALAR
@@ -35,13 +35,13 @@ ACTIVATIONS: dict[str, Callable[[Expr, float, float], Expr]] = {
 
 
 def _tanh_fraction(keep: Callable[[Expr], Expr], x: Expr) -> tuple[Expr, Expr]:
-    part = keep(mathlib.tanh_part(x))
+    part = keep(fractions.tanh_part(x))
     return mathlib.with_sign(part, x), part + c(x, 2)
 
 
 # what is above and below the line, in f32; `keep` names a value
 FRACTIONS: dict[str, Callable[[Callable[[Expr], Expr], Expr], tuple[Expr, Expr]]] = {
-    "Sigmoid": lambda keep, x: (c(x, 1), mathlib.sigmoid_below(x)),
+    "Sigmoid": lambda keep, x: (c(x, 1), fractions.sigmoid_below(x)),
     "Tanh": _tanh_fraction,
 }
 
@@ -89,7 +89,10 @@ class Point:
         if self.kind != "float32" or not known:
             return self.act(*first) * self.act(*second)
         (over, under), (over_too, under_too) = (self.fraction(*each) for each in (first, second))
-        return self.keep(over * over_too / (under * under_too))
+        above, below = over * over_too, under * under_too
+        if tir.estimates():  # which want numbers
+            return self.keep(fractions.over(above, at_most(below, c(below, 1e38))))
+        return self.keep(above / below)
 
     def fraction(self, k: int, x: Expr) -> tuple[Expr, Expr]:
         over, under = FRACTIONS[self.attrs["activations"][k]](self.keep, self.keep(self.clipped(x)))

@@ -87,7 +87,8 @@ def emulate(
     from edgec.targets import tir
     from edgec.targets.codegen_llvm import object_bytes
 
-    compiler, emulator = needs_emulator("thumb" if problem.target.triple.startswith("thumb") else "aarch64")
+    narrow = problem.target.triple.startswith(("thumb", "armv7"))
+    compiler, emulator = needs_emulator("thumb" if narrow else "aarch64")
     p = laid(problem, choice)
     # without an FPU rescaling calls the runtime, which is not linked here (test_integer_without_fpu.py)
     with tir.core(p.target.cpu) if p.target.cpu.fpu else nullcontext():

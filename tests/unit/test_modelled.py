@@ -144,3 +144,23 @@ def test_the_rate_of_multiply_adds_is_that_of_the_pipes() -> None:
     assert forms == {"fmla\tv.4s, v.4s, v.s[0]": 2, "sdot\tv.4s, v.16b, v.4b[0]": 1}
     assert [model["cortex-a78"].issue(form) for form in forms] == [0.5, 0.5]
     assert model["cortex-a72"].issue("fmla\tv.4s, v.4s, v.s[0]") == 1.0
+
+
+@pytest.mark.arm
+def test_two_pipes_of_64_bits_share_a_product() -> None:
+    try:
+        model = mca.Model(mca.core("cortex-a55"))
+    except EdgecError as error:
+        pytest.skip(str(error))
+    forms = [
+        "fmla\tv.4s, v.4s, v.s[0]",
+        "fmla\tv.4s, v.4s, v.4s",
+        "sdot\tv.4s, v.16b, v.4b[0]",
+        "udot\tv.4s, v.16b, v.16b",
+    ]
+    assert [round(model.issue(form), 2) for form in forms] == [1.0] * 4
+    tile = [f"fmla\tv{i}.4s, v20.4s, v21.s[1]" for i in range(16)]
+    loads = [f"ldr\tq{22 + i}, [x0, #{16 * i}]" for i in range(8)]
+    beside = [line for i in range(8) for line in (tile[2 * i], loads[i], tile[2 * i + 1])]
+    dots = [line.replace("fmla", "sdot").replace("v20.4s", "v20.16b").replace(".s[", ".4b[") for line in beside]
+    assert [round(c) for c in model.cycles([tile, beside, dots])] == [16, 16, 16]

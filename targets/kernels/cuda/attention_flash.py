@@ -13,7 +13,7 @@ from tvm import tirx
 
 from edgec.compiler.registry import Emitted, Problem
 
-from ... import mathlib, tir
+from ... import fractions, mathlib, tir
 from ...cuda.block import Block, barrier, call, emit_grid, pure, result
 from ...tir import Buffer, Expr, Stmt
 from .attention_end import ended
@@ -85,7 +85,7 @@ class Flash(Staged, ABC):
         x = x * tir.lit(self.scale, F32)
         if self.attrs["cap"]:
             cap = tir.lit(self.attrs["cap"], F32)
-            x = cap * mathlib.tanh(x)
+            x = cap * fractions.tanh(x)
         if self.masked:
             x = x + self.mask(query, key)
         if self.shape.t % self.tiles.keys:
