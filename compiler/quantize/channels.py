@@ -84,6 +84,8 @@ class Channelled:
         if not any(a in self.of for a in data):
             if node.op == "LayerNormalization":
                 self._normalized(node)
+            elif node.op == "Mul":
+                self._scaled(node)
             return
         if len(results) == 1 and self._passes(node, data):
             return
@@ -92,6 +94,8 @@ class Channelled:
             self._normalized(node)
         elif len(results) == 1 and self.plan.sources.get(results[0], results[0]) != results[0]:
             self._function(results[0])
+        elif node.op == "Mul":
+            self._scaled(node)
 
     def _read(self, layer: Layer) -> bool:
         """Whether a layer reads channels along the axis that its weights are summed over."""
@@ -107,6 +111,13 @@ class Channelled:
         vectors = scale is not None and shift is not None and scale.ndim == 1 and shift.ndim == 1
         if vectors and int_attr(node, "axis") % rank == rank - 1:
             self._make(Value(node), rank - 1)
+
+    def _scaled(self, node: Node) -> None:
+        """A product with a constant per channel takes any factor along, where it is read in 8 bits."""
+        factors = next((c for a in node.args if (c := constant(a)) is not None), None)
+        axis = len(node.types[0].shape) - 1
+        if factors is not None and factors.ndim == 1 and factors.size > 1 and Value(node) in self.plan.points:
+            self._make(Value(node), axis)
 
     def _function(self, value: Value) -> None:
         """A function of a layer's result makes channels where it is read in 8 bits."""

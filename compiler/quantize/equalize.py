@@ -181,6 +181,9 @@ class _Mover:
         if node.op == "LayerNormalization" and Value(node) in self.channels.of:
             for k in (1, 2):
                 args[k] = _divided(args[k], self.of(Value(node)))
+        if node.op == "Mul" and Value(node) in self.channels.made and self.plan.sources[Value(node)] == Value(node):
+            k = next(k for k, a in enumerate(node.args) if constant(a) is not None)
+            args[k] = _divided(args[k], self.of(Value(node)))
         return node if tuple(args) == node.args else rebuild(node, args)
 
     def _layer(self, layer: Layer, args: list[Value]) -> list[Value]:

@@ -78,6 +78,7 @@ class Placement:
     points: set[Value] = field(default_factory=set)
     groups: list[Group] = field(default_factory=list)
     sources: dict[Value, Value] = field(default_factory=dict)
+    able: set[Value] = field(default_factory=set)  # what can be computed in 8 bits
 
     @cached_property
     def users(self) -> dict[Value, list[Node]]:
@@ -125,8 +126,8 @@ def place(graph: Graph, skipped: Collection[str] = (), real: Collection[str] = (
     plan = Placement(graph, skipped, real)
     found = {layer.node: layer for layer in layers_of(graph)}
     plan.layers = [layer for layer in found.values() if layer.name not in skipped]
-    able = _able(plan, found)
-    wanted = _wanted(plan, able)
+    plan.able = _able(plan, found)
+    wanted = _wanted(plan, plan.able)
     plan.points = {v for v in wanted if v.type.dtype == "f32" and not _inside(plan, v, wanted)}
     plan.groups = _groups(plan)
     return plan
@@ -244,10 +245,13 @@ def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:
     source = plan.sources[value]
     if source != value and all(plan.sources[r] == source for n in readers for r in n.results):
         return True
-    if any(layer.value == value and (layer.name in plan.real or "*" in plan.real) for layer in plan.layers):
+    real = {layer.value for layer in plan.layers if layer.name in plan.real or "*" in plan.real}
+    if value in real:
         results = [r for n in readers for r in n.results]
         if all(plan.sources[r] == value and r != value for r in results):
             return True
+    if source in real and source != value and all(_scales_channels(plan, n) for n in readers):
+        return True
     if len(readers) > 1 or plan.uses[value] > 1:
         return False
     reader = readers[0]
@@ -257,6 +261,11 @@ def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:
     if any(value == Value(layer.node) != layer.value for layer in plan.layers):
         return True
     return reader.op == "Add" and _sum_of_layer(plan, value, reader)
+
+
+def _scales_channels(plan: Placement, node: Node) -> bool:
+    """Whether a node is a product with a factor per channel, which the kernel of its argument computes as well."""
+    return node.op == "Mul" and len(data_args(node)) == 1 and plan.sources[Value(node)] == Value(node)
 
 
 def _sum_of_layer(plan: Placement, value: Value, add: Node) -> bool:

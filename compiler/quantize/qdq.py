@@ -10,7 +10,7 @@ import numpy as np
 from ..ir import Graph, Node, Value
 from ..op import build, const, rebuild
 from ..ops.common import Tensor
-from .placement import Placement
+from .placement import Placement, constant
 from .ranges import Scale
 from .weights import Weights, bias_scale
 
@@ -32,7 +32,10 @@ class Writer:
 
     def graph(self) -> Graph:
         for node in self.plan.graph.nodes():
-            for was, now in zip(node.results, self._node(node).results, strict=True):
+            results = self._node(node).results
+            if node.op == "Mul" and (same := _times_ones(node)) is not None:
+                results = (self.new[same],)
+            for was, now in zip(node.results, results, strict=True):
                 self.new[was] = self._stored(was, now) if was in self.scales else now
         graph = self.plan.graph
         outputs = tuple(self.new[v] for v in graph.outputs)
@@ -67,6 +70,15 @@ class Writer:
     def _bias(self, was: Value, w: Weights, x: Scale) -> Value:
         assert w.bias is not None
         return _real(w.bias, bias_scale(w.scale, x.scale, len(w.bias)), 0, was)
+
+
+def _times_ones(node: Node) -> Value | None:
+    """The argument that a product with ones leaves as it is: a copy for readers in 8 bits that got no factors."""
+    for value, other in (node.args, node.args[::-1]):
+        ones = constant(other)
+        if ones is not None and value.type == node.types[0] and (ones == 1).all():
+            return value
+    return None
 
 
 def _real(stored: Tensor, scale: Tensor, axis: int, was: Value) -> Value:

@@ -19,6 +19,7 @@ from ..ops.common import Tensor
 from ..session import Session
 from .absorb import absorbed
 from .affordable import Verdict, affordable
+from .branches import branched
 from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
@@ -89,7 +90,7 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         state, verdict = job.affordable(graph, state)
     if verdict is not None and verdict.slower:
         session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there")
-    made = quantized_graph(state.plan, state.scales, state.weights)
+    made = quantized_graph(state.plan, state.scales, state.weights) if state.plan.layers else graph
     if any(name not in {layer.name for layer in state.plan.layers} for name in state.outcomes if name != OUTPUTS):
         state = replace(state, sqnr=job.measured(graph, made))
     session.quantization = report = Report([], data.count, state.sqnr if state.plan.layers else None, state.drop)
@@ -111,7 +112,7 @@ class Job:
 
     def begun(self, graph: Graph) -> State:
         """Channels evened out, then ranges, then integers."""
-        plan, threads = place(graph), self.session.threads
+        plan, threads = place(branched(graph)), self.session.threads
         if self.options.equalize:
             plan = self.evened(plan)
         observers = observed(plan, self.data, self.tell, threads)

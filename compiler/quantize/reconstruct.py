@@ -12,7 +12,7 @@ from math import inf, log10
 import numpy as np
 
 from ..ir import Node, Value
-from ..op import evaluate, full_attrs
+from ..op import evaluate, full_attrs, int_attr
 from ..ops.common import Tensor, fill
 from .placement import FOLDED, Layer, Placement, channel_axis, constant
 from .ranges import Scale, rounded
@@ -156,10 +156,10 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
     value = layer.value
     axis = channel_axis(layer)
     others = tuple(k for k in range(len(value.shape)) if k != axis)
-    shapes = _behind(plan, value)
+    shapes, normal = _behind(plan, value), normalizes(plan, walk, value)
     total, weight = np.zeros(value.shape[axis]), np.full(value.shape[axis], 1e-12)
-    for real, rough in zip(walk.real[value], walk.rough[value], strict=True):
-        slope = _slope(shapes, real)
+    for number, (real, rough) in enumerate(zip(walk.real[value], walk.rough[value], strict=True)):
+        slope = _slope(shapes, real) if normal is None else normal(number)
         total += ((real - rough) * slope).sum(axis=others, dtype=np.float64)
         weight += np.broadcast_to(slope, real.shape).sum(axis=others, dtype=np.float64)
     shift = total / weight
@@ -171,6 +171,33 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
     change = (moved - bias).reshape([-1 if k == axis else 1 for k in range(len(value.shape))])
     walk.rough[value] = [rough + change for rough in walk.rough[value]]
     return new
+
+
+def normalizes(plan: Placement, walk: Walk, value: Value) -> Callable[[int], Tensor] | None:
+    """The squared slopes of a LayerNormalization behind sums that a value enters, by the number of a sample: a position
+    of large elements counts for little. None where there is none."""
+    sums: list[Value] = []
+    end = value
+    while True:
+        readers = plan.users.get(end, [])
+        norm = next((n for n in readers if n.op == "LayerNormalization"), None)
+        add = next((n for n in readers if n.op == "Add" and n.types[0].shape == value.shape), None)
+        if norm is not None or add is None:
+            break
+        other = next((a for a in add.args if a != end), end)
+        if other not in walk.real:
+            return None
+        sums.append(other)
+        end = Value(add)
+    if norm is None:
+        return None
+    axes = tuple(range(int_attr(norm, "axis") % len(value.shape), len(value.shape)))
+
+    def slope(number: int) -> Tensor:
+        whole = sum((walk.real[other][number] for other in sums), walk.real[value][number])
+        return np.asarray(1 / np.maximum(np.var(whole, axis=axes, keepdims=True, dtype=np.float64), 1e-12))
+
+    return slope
 
 
 def _slope(shapes: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
