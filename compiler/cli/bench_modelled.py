@@ -37,6 +37,7 @@ def run(args: argparse.Namespace) -> int:
         f"{100 * whole['arithmetic_steps']:.1f} % in steps with multiply-adds, "
         f"{100 * whole['all_steps']:.1f} % in all, weighted by time"
     )
+    print(f"{100 * whole['pipes']:.1f} % of the time the core's pipes are what all instructions wait for")
     print(
         f"{whole['ms']:.4f} ms on {args.model_cpu} at {ghz} GHz (LLVM's {chosen.model}), were all data in the L1 cache"
     )
@@ -65,6 +66,7 @@ def _row(share: Share, ghz: float) -> dict[str, Any]:
         "cycles": share.cycles,
         "inner_cycles": share.inner,
         "issue_cycles": share.ideal,
+        "pipe_cycles": share.least,
         "peak_share": share.peak,
         "hot_loop": None
         if hot is None
@@ -89,6 +91,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, float]:
         "inner_loops": ideal / inner if inner else 0.0,
         "arithmetic_steps": ideal / busy if busy else 0.0,
         "all_steps": ideal / total if total else 0.0,
+        "pipes": sum(row["pipe_cycles"] for row in rows) / total if total else 0.0,
     }
 
 

@@ -32,7 +32,7 @@ class Core:
 
 
 CORES = {
-    "cortex-a53": Core("cortex-a53", 1.4, "arm"),
+    "cortex-a53": Core("cortex-a53", 1.4, "cortex-a53"),
     "cortex-a55": Core("cortex-a55", 1.8, "cortex-a55", halves=True),
     "cortex-a72": Core("cortex-a72", 1.5, "rpi4"),
     "cortex-a76": Core("neoverse-n1", 2.4, "rpi5"),
@@ -88,8 +88,9 @@ class Model:
         self.core, self.mca = core, tool("llvm-mca")
         self._each: dict[str, float] = {}
 
-    def cycles(self, pieces: Sequence[Sequence[str]], turns: int = TURNS) -> list[float]:
-        """Cycles that one turn of each piece takes when it is repeated `turns` times."""
+    def cycles(self, pieces: Sequence[Sequence[str]], turns: int = TURNS) -> list[tuple[float, float]]:
+        """Cycles that one turn of each piece takes when it is repeated `turns` times; and those that it takes if
+        nothing but the number of pipes and of instructions per cycle is in its way."""
         told = [[self._told(line) for line in piece] for piece in pieces]
         regions = [
             "\n".join([f"# LLVM-MCA-BEGIN {i}", *(f"\t{line}" for line in piece), "# LLVM-MCA-END"])
@@ -100,12 +101,15 @@ class Model:
         command = [self.mca, "-mtriple=aarch64", f"-mcpu={self.core.model}", f"-mattr={_FEATURES}"]
         said = _output([*command, f"-iterations={turns}"], "\n".join(regions) + "\n")
         found = {
-            int(match[1]): int(match[2]) / turns
-            for match in re.finditer(r"Code Region - (\d+)\s+.*?Total Cycles:\s+(\d+)", said, re.S)
+            int(match[1]): (int(match[2]) / turns, float(match[3]))
+            for match in re.finditer(
+                r"Code Region - (\d+)\s+.*?Total Cycles:\s+(\d+).*?Block RThroughput:\s+([\d.]+)", said, re.S
+            )
         }
         if len(found) != len(pieces):
             raise EdgecError(f"{self.mca}: gave {len(found)} figures for {len(pieces)} pieces of code")
-        return [found[i] + self._forgotten(piece) for i, piece in enumerate(told)]
+        more = [self._forgotten(piece) for piece in told]
+        return [(taken + extra, least + extra) for (taken, least), extra in ((found[i], e) for i, e in enumerate(more))]
 
     def _told(self, line: str) -> str:
         """An instruction as the model is given it. Where a product of 128 bits keeps two pipes busy, the model lets no
@@ -132,7 +136,7 @@ class Model:
     def issue(self, form: str) -> float:
         """Cycles that each of many independent multiply-adds of a form takes: one over the pipes that do them."""
         if form not in self._each:
-            (cycles,) = self.cycles([[_instance(form, i) for i in range(16)]], MANY)
+            ((cycles, _),) = self.cycles([[_instance(form, i) for i in range(16)]], MANY)
             self._each[form] = round(cycles / 16, 3)
         return self._each[form]
 

@@ -18,19 +18,21 @@ GUESS = 2.0  # instructions per cycle of the others
 
 @dataclass(frozen=True)
 class Piece:
-    """Code that is executed `times`: its cycles and what its multiply-adds would take alone, each time."""
+    """Code that is executed `times`: its cycles, what its multiply-adds would take alone, and what all of it would
+    where the core's pipes are the only limit, each time."""
 
     times: int
     instructions: int
     cycles: float
     ideal: float
+    least: float
     text: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Share:
-    """A step: cycles of all its code, of the pieces of it that hold multiply-adds, and of these alone at their full
-    rate; its hottest piece."""
+    """A step: cycles of all its code, of the pieces of it that hold multiply-adds, of these alone at their full rate,
+    and of all its code at the rate of the pipes; its hottest piece."""
 
     name: str
     kernel: str
@@ -38,6 +40,7 @@ class Share:
     cycles: float
     inner: float
     ideal: float
+    least: float
     hot: Piece | None
 
     @property
@@ -67,8 +70,9 @@ def step_share(row: dict[str, object], counts: Counts, step: int, code: dict[int
     asked = [times * len(text) >= LEAST * total for (_, times), text in zip(pieces, texts, strict=True)]
     given = iter(model.cycles([text for text, ask in zip(texts, asked, strict=True) if ask]))
     found = [
-        Piece(times, len(text), next(given) if ask else len(text) / GUESS, _ideal(model, text), tuple(text))
+        Piece(times, len(text), taken, _ideal(model, text), least, tuple(text))
         for (_, times), text, ask in zip(pieces, texts, asked, strict=True)
+        for taken, least in [next(given) if ask else (len(text) / GUESS, len(text) / GUESS)]
     ]
     hot = max(found, key=lambda p: p.times * p.cycles, default=None)
     return Share(
@@ -78,6 +82,7 @@ def step_share(row: dict[str, object], counts: Counts, step: int, code: dict[int
         cycles=sum(p.times * p.cycles for p in found),
         inner=sum(p.times * p.cycles for p in found if p.ideal),
         ideal=sum(p.times * p.ideal for p in found),
+        least=sum(p.times * min(p.least, p.cycles) for p in found),
         hot=hot,
     )
 

@@ -119,6 +119,7 @@ def test_shares_are_of_the_peak(bundle: edgec.Bundle, capsys: pytest.CaptureFixt
     assert found["llvm_model"] == "neoverse-n2" and 0.2 < found["arithmetic_steps"] <= 1.0
     for row in found["layers"]:
         assert row["peak_share"] <= 1.01
+        assert 0 < row["pipe_cycles"] <= row["cycles"]
         assert row["ms"] == pytest.approx(row["cycles"] / 2e6)
         if (
             row["macs"] and "winograd" not in row["kernel"]
@@ -163,4 +164,17 @@ def test_two_pipes_of_64_bits_share_a_product() -> None:
     loads = [f"ldr\tq{22 + i}, [x0, #{16 * i}]" for i in range(8)]
     beside = [line for i in range(8) for line in (tile[2 * i], loads[i], tile[2 * i + 1])]
     dots = [line.replace("fmla", "sdot").replace("v20.4s", "v20.16b").replace(".s[", ".4b[") for line in beside]
-    assert [round(c) for c in model.cycles([tile, beside, dots])] == [16, 16, 16]
+    assert [round(taken) for taken, _ in model.cycles([tile, beside, dots])] == [16, 16, 16]
+
+
+@pytest.mark.arm
+def test_pipes_are_the_least_that_code_takes() -> None:
+    try:
+        model = mca.Model(mca.core("cortex-a78"))
+    except EdgecError as error:
+        pytest.skip(str(error))
+    apart = [f"fmla\tv{i}.4s, v28.4s, v29.4s" for i in range(16)]
+    chain = ["fmla\tv0.4s, v28.4s, v29.4s"] * 16
+    (apart_taken, apart_least), (chain_taken, chain_least) = model.cycles([apart, chain])
+    assert apart_least == chain_least == 8.0
+    assert apart_taken == pytest.approx(8, abs=0.2) and chain_taken > 30
