@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from random import Random
 
+from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.bundle.write import write_bundle
 from edgec.compiler.driver import compile_graph, load_kernels
 from edgec.compiler.importer import import_model
@@ -27,7 +28,7 @@ from edgec.compiler.tunings import Tunings, candidate
 from edgec.compiler.verify import difference, verify
 from edgec.targets.builder import Builder
 
-from .options import Options, runs_here
+from .options import Options, emulated, runs_here
 from .ort import against_ort
 from .play import play
 from .stable import Band, bands
@@ -183,6 +184,10 @@ def _compiled(case: Case, wanted: Mapping[str, Band], report: Report) -> None:
     report.counts.update(f"row {step.row}" for step in program.steps)
     report.counts.update(step.rule for step in session.steps)
     if not runs_here(case.options.target):
+        if case.options.bundle and emulated(case.options.target):
+            with _stage("emulator"):
+                _judge("emulator", case, wanted, _emulated(program, _target(case.options.target), case))
+                report.counts["cases in an emulator"] += 1
         return
     plain = all(step.own for step in program.steps)
     with _stage("kernels"):
@@ -196,6 +201,12 @@ def _compiled(case: Case, wanted: Mapping[str, Band], report: Report) -> None:
             for name, array in got.items():
                 if array.tobytes() != again[name].tobytes():
                     raise _Failed(Failure("bundle", f"output {name!r} is another one in the C runtime"))
+
+
+def _emulated(program: Program, target: Target, case: Case) -> dict[str, Array]:
+    with tempfile.TemporaryDirectory(prefix="edgec-fuzz-") as folder:
+        runner = Emulated(write_bundle(program, target, f"{folder}/bundle"))
+        return runner.trace({port.name: case.feeds[port.name] for port in program.inputs}, [])[0]
 
 
 def _run_bundle(program: Program, target: Target, case: Case) -> dict[str, Array]:

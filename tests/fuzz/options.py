@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+import shutil
 from dataclasses import dataclass
 from functools import cache
 
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.target import find_target, target_files
+from edgec.compiler.toolchain import emulator, has_os
 from edgec.compiler.toolchain import runs_here as runs
 from edgec.targets.host import features
 
@@ -18,7 +20,8 @@ OPTIONAL = ("canonicalize", "fold", "attention", "phases", "channels")  # passes
 class Options:
     """`without`: passes left out; `rows`: the seed of a choice of kernels that no model makes (0: the modelled one);
     `through_onnx`: exported and imported first; `each_pass`: answers after every pass; `bundle`: written, loaded and
-    run through the C runtime as well. For a target of another machine the code is made and not run."""
+    run through the C runtime as well. Code for another machine is made and not run, but as a bundle of one with Linux
+    that an emulator is here for."""
 
     target: str = "host"
     threads: int = 1
@@ -56,6 +59,14 @@ def runs_here(target: str) -> bool:
     except EdgecError:
         return False
     return runs(found.triple) and found.cpu.isa <= features()
+
+
+@cache
+def emulated(target: str) -> bool:
+    """Whether a program for a target's Linux can be linked and run here."""
+    described = find_target(target)
+    cc, found = described.compilers, emulator(described)
+    return has_os(described) and found is not None and any(map(shutil.which, cc))
 
 
 @cache
