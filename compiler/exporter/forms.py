@@ -6,7 +6,7 @@ without a form here are written under their own name with their own attributes; 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import floor, inf
 from typing import Any
 
@@ -31,10 +31,7 @@ def write(node: Node, args: list[str], outputs: list[str], writer: Writer) -> No
     """The ONNX node of a node; `NoForm` where ONNX has none for its element types or attributes."""
     if onnx.defs.has(node.op, NEWEST, ""):
         formal = onnx.defs.get_schema(node.op, NEWEST, "").inputs
-        for k, arg in enumerate(node.args):
-            name = helper.tensor_dtype_to_string(dtype(arg.type.dtype).onnx).rpartition(".")[2].lower()
-            if f"tensor({name})" not in formal[min(k, len(formal) - 1)].types:
-                raise NoForm(f"{node.op} of {arg.type.dtype}")
+        args = [_typed(node, k, formal[min(k, len(formal) - 1)].types, args[k], writer) for k in range(len(args))]
     attrs: dict[str, Any] = dict(full_attrs(node))
     if any(isinstance(v, Graph) for v in attrs.values()):
         raise NoForm(f"{node.op} with graphs of its own")
@@ -50,6 +47,18 @@ def write(node: Node, args: list[str], outputs: list[str], writer: Writer) -> No
             raise NoForm(f"{node.op} with {strange[0]}")
         given = {k: v for k, v in attrs.items() if not _says_nothing(k, v) and not _default(known[k], v)}
         writer.node(node.op, args, outputs, **given)
+
+
+def _typed(node: Node, place: int, known: Collection[str], name: str, writer: Writer) -> str:
+    """The name of an argument in a type that ONNX takes there: places of i32 are widened."""
+    kind = node.args[place].type.dtype
+    if f"tensor({helper.tensor_dtype_to_string(dtype(kind).onnx).rpartition('.')[2].lower()})" in known:
+        return name
+    if kind != "i32" or set(known) != {"tensor(int64)"}:
+        raise NoForm(f"{node.op} of {kind}")
+    wide = writer.unique(f"{name}.wide")
+    writer.node("Cast", [name], [wide], to=onnx.TensorProto.INT64)
+    return wide
 
 
 def _says_nothing(key: str, value: Any) -> bool:

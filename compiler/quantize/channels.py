@@ -72,7 +72,7 @@ class Channelled:
         results = node.results
         layer = self._firsts.get(node)
         if layer is not None:
-            if not self._read(layer):
+            if not self.reads(layer):
                 self._pin(layer.input)
             if layer.value == Value(node):
                 self._make(layer.value, channel_axis(layer))
@@ -97,7 +97,7 @@ class Channelled:
         elif node.op == "Mul":
             self._scaled(node)
 
-    def _read(self, layer: Layer) -> bool:
+    def reads(self, layer: Layer) -> bool:
         """Whether a layer reads channels along the axis that its weights are summed over."""
         x = layer.input
         if x not in self.of:

@@ -187,7 +187,8 @@ class _Mover:
         return node if tuple(args) == node.args else rebuild(node, args)
 
     def _layer(self, layer: Layer, args: list[Value]) -> list[Value]:
-        read, made = self.of(layer.input), self.of(layer.value)
+        read = self.of(layer.input) if self.channels.reads(layer) else np.ones(1)
+        made = self.of(layer.value)
         weights = scaled_weights(layer, read, 1 / made)
         args[1] = _scaled(args[1], weights, np.ones(1))
         if layer.bias is not None and len(args) > 2:

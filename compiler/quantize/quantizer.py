@@ -30,6 +30,7 @@ from .ranges import Method, Scale
 from .reconstruct import OUTPUTS, Outcome, reconstruct, worst_sqnr
 from .report import Record, Report
 from .settings import Wanted
+from .tables import narrow_tables
 from .weights import Weights, nearest_weights
 
 SAMPLES = 32  # that layers are reconstructed on
@@ -91,7 +92,11 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     if verdict is not None and verdict.slower:
         session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there")
     made = quantized_graph(state.plan, state.scales, state.weights) if state.plan.layers else graph
-    if any(name not in {layer.name for layer in state.plan.layers} for name in state.outcomes if name != OUTPUTS):
+    made, tables = narrow_tables(made) if state.plan.layers else (made, 0)
+    if tables:
+        session.note(f"{tables} table{'s' * (tables > 1)} of embeddings in int8, a scale per row")
+    kept = {layer.name for layer in state.plan.layers}
+    if tables or any(name not in kept for name in state.outcomes if name != OUTPUTS):
         state = replace(state, sqnr=job.measured(graph, made))
     session.quantization = report = Report([], data.count, state.sqnr if state.plan.layers else None, state.drop)
     if verdict is not None:

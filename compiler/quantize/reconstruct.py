@@ -283,8 +283,10 @@ def _columns(layer: Layer, x: Tensor) -> Tensor:
     windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, 2 + rank)))
     chosen = windows[(slice(None), slice(None), *(slice(None, None, s) for s in strides))]
     chosen = chosen[(slice(None),) * (2 + rank) + tuple(slice(None, None, d) for d in dilations)]
-    thin = int(np.ceil((np.prod(chosen.shape[2 : 2 + rank]) * len(x) / POSITIONS) ** (1 / rank)))
-    chosen = chosen[(slice(None), slice(None), *(slice(thin // 2, None, thin),) * rank)]
+    sizes = chosen.shape[2 : 2 + rank]
+    wide = max(sum(n > 1 for n in sizes), 1)
+    thin = int(np.ceil((np.prod(sizes) * len(x) / POSITIONS) ** (1 / wide)))
+    chosen = chosen[(slice(None), slice(None), *(slice(min(thin // 2, n - 1), None, thin) for n in sizes))]
     rows = np.moveaxis(chosen.reshape(*chosen.shape[:2], -1, int(np.prod(kernel))), 3, 2)  # N, C, taps, positions
     groups = _groups(layer)
     rows = np.moveaxis(rows, 0, 2).reshape(groups, -1, len(x) * rows.shape[3])

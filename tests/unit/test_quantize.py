@@ -249,6 +249,16 @@ def test_numbers_whose_squares_are_beyond_f32() -> None:
     assert sqnr(answers(canonical(model)), answers(graph)) > 30
 
 
+def test_a_long_and_narrow_layer() -> None:
+    """Far more positions than weights are rounded on, all along one axis."""
+    net = Net((1, 2, 5000, 1))
+    w, v = net.drawn(4, 2, 9, 1, scale=0.3), net.drawn(2, 4, 1, 1)
+    model = net.model(net.node("Conv", net.node("Relu", net.node("Conv", "x", w, strides=[2, 1])), v))
+    _, report, _ = quantized(model, data(4, (1, 2, 5000, 1)))
+    assert [layer.precision for layer in report.layers] == ["int8", "int8"]
+    assert (report.output_sqnr or 0) > 35
+
+
 def test_layers_of_zeros() -> None:
     net = Net()
     model = net.model(net.node("Conv", "x", net.constant(np.zeros((4, 8, 1, 1))), net.constant([1, 0, -2, 0])))
