@@ -181,8 +181,9 @@ class _Costs:
 
 
 def _no_kernel(problem: Problem) -> str:
-    """What each row for this operator says against it."""
-    rows = [(name, r) for name, r in sorted(registry.ROWS.items()) if not r.ops or problem.anchor.op in r.ops]
+    """What each row for this operator says against it; rows for any operator are asked where there are no others."""
+    here = [(n, r) for n, r in sorted(registry.ROWS.items()) if problem.target.gpu is not None or "CUDA" not in r.isa]
+    rows = [(n, r) for n, r in here if problem.anchor.op in r.ops] or [(n, r) for n, r in here if not r.ops]
     reasons = "; ".join(
         f"{name}: {why if isinstance(why := r.accepts(problem), str) else 'no tile fits'}" for name, r in rows
     )

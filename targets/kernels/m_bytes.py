@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edgec.compiler.ir import Type, Value
+from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Problem
 
 from .common import after_anchor, ceil_div, epilogue_fits, input_index
@@ -38,6 +39,16 @@ def fits(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
         return fit
     fit = epilogue_fits(problem)
     return fit if fit is not True else pixels_are_one_axis(problem)
+
+
+def matrix_fits(problem: Problem) -> Literal[True] | str:
+    """True for a product with a matrix of constant weights."""
+    a, b = problem.anchor.args[:2]
+    if len(b.shape) != 2 or len(a.shape) < 2 or input_index(problem.body, b) not in problem.constants:
+        return "needs a matrix of constant weights"
+    if full_attrs(problem.anchor).get("b_zero"):
+        return "needs weights with zero point 0"
+    return True if problem.anchor.types[0].size and a.shape[-1] else "has no results"
 
 
 def pixels_are_one_axis(problem: Problem) -> Literal[True] | str:

@@ -13,7 +13,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, epilogue_fits, f32, input_index, layouts_in, operations
 from .conv_shape import Window, dense, depthwise, geometry, rows_as_pixels
-from .m_bytes import Tile, pixels_are_one_axis
+from .m_bytes import Tile, matrix_fits, pixels_are_one_axis
 from .m_depthwise_rows import lines_of
 from .m_plain_rows import ring_of
 
@@ -54,12 +54,8 @@ def match_depthwise(problem: Problem) -> Literal[True] | str:
 
 
 def match_matmul(problem: Problem) -> Literal[True] | str:
-    a, b = problem.anchor.args[:2]
-    if (fit := operands_fit(problem)) is not True:
-        return fit
-    if len(b.shape) != 2 or len(a.shape) < 2 or input_index(problem.body, b) not in problem.constants:
-        return "needs a matrix of constant weights"
-    return True if problem.anchor.types[0].size and a.shape[-1] else "has no results"
+    fit = operands_fit(problem)
+    return fit if fit is not True else matrix_fits(problem)
 
 
 def long_code(problem: Problem) -> bool:

@@ -6,32 +6,25 @@ Rows are what pixels are to a pointwise convolution. One row alone is read as it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import ceil_div, epilogue_fits, input_index, layouts_in
+from .common import ceil_div, epilogue_fits, layouts_in
 from .conv_shape import rows_as_pixels
-from .m_bytes import DSP, STEP, Tile, after, operands_fit, unrolled
+from .m_bytes import DSP, STEP, Tile, after, matrix_fits, operands_fit, unrolled
 from .m_rescale import plain_rescale
 
 NAME = "matmul_int8_dsp"
 
 
 def match(problem: Problem) -> Literal[True] | str:
-    node = problem.anchor
-    a, b = node.args[:2]
-    attrs: Any = full_attrs(node)
+    a, b = problem.anchor.args[:2]
     if (fit := operands_fit(problem, a, b)) is not True:
         return fit
-    if len(b.shape) != 2 or len(a.shape) < 2 or input_index(problem.body, b) not in problem.constants:
-        return "needs a matrix of constant weights"
-    if attrs["b_zero"] or a.shape[-1] % STEP:
-        return "needs weights with zero point 0 and a multiple of 4 products"
-    if node.types[0].size == 0:
-        return "has no results"
-    return epilogue_fits(problem)
+    if (fit := matrix_fits(problem)) is not True:
+        return fit
+    return epilogue_fits(problem) if a.shape[-1] % STEP == 0 else "needs a multiple of 4 products"
 
 
 def tile_of(problem: Problem) -> Tile:

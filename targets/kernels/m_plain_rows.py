@@ -8,14 +8,13 @@ convolutions come into a ring of lines, one at a time, as on cores with the exte
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import ceil_div, epilogue_fits, input_index, layouts_in
+from .common import ceil_div, epilogue_fits, layouts_in
 from .conv_shape import Axis, Window, dense, depthwise, geometry, rows_as_pixels
-from .m_bytes import DSP, Tile, activations, after, fits, operands_fit, result_layout
+from .m_bytes import DSP, Tile, activations, after, fits, matrix_fits, operands_fit, result_layout
 from .m_depthwise_rows import lines_of
 
 DENSE, DEPTHWISE, MATMUL = "conv_int8_thumb", "depthwise_int8_thumb", "matmul_int8_thumb"
@@ -47,17 +46,11 @@ def match_depthwise(problem: Problem) -> Literal[True] | str:
 
 
 def match_matmul(problem: Problem) -> Literal[True] | str:
-    a, b = problem.anchor.args[:2]
-    attrs: Any = full_attrs(problem.anchor)
     if (found := _without_dsp(problem)) is not True:
         return found
-    if (found := operands_fit(problem, a, b)) is not True:
+    if (found := operands_fit(problem, *problem.anchor.args[:2])) is not True:
         return found
-    if len(b.shape) != 2 or len(a.shape) < 2 or input_index(problem.body, b) not in problem.constants:
-        return "needs a matrix of constant weights"
-    if attrs["b_zero"] or problem.anchor.types[0].size == 0 or a.shape[-1] == 0:
-        return "needs weights with zero point 0, and results"
-    return epilogue_fits(problem)
+    return found if (found := matrix_fits(problem)) is not True else epilogue_fits(problem)
 
 
 def window_of(problem: Problem) -> Window:

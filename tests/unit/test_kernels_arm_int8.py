@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from byte_convolutions import convolution
 from emulated import emulate, needs_emulator
 from onnx import TensorProto, helper
 from test_generic_harness import chain, target
@@ -32,31 +33,8 @@ CORES = {"sdot": ("rpi5", "cortex-a76"), "smmla": ("arm-i8mm", "max"), "smull": 
 FULL = {"to": "i8", "zero": -7, "low": -128, "high": 127}
 
 
-def conv(
-    method: str, x: str, w: str, then: str = "rescale", zero: int = -128, threads: int = 1, **attrs: Any
-) -> Problem:
-    """A convolution and what follows it: a Rescale, one with a residual tensor, a Table, real numbers."""
-    outputs = int(w.partition(",")[0])
-
-    def body(a: Value, b: Value, bias: Value, m: Value, *more: Value) -> Value:
-        sums = build("Edgec.ConvInteger", a, b, bias, zero=zero, **attrs)
-        if then == "add":
-            return build("Edgec.Rescale", sums, more[0], m, more[1], zeros=(0, 5), to="i8", zero=9, low=-100, high=90)
-        y = build("Edgec.Rescale", sums, m, zeros=(0,), **FULL)
-        if then == "real":
-            return build("DequantizeLinear", y, const(np.float32(0.25)), const(np.int8(-7)))
-        return build("Edgec.Table", y, more[0]) if then == "table" else y
-
-    rank = x.count(",") + 1
-    per_channel = f"f32[{outputs}{', 1' * (rank - 2)}]"
-    kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", per_channel]
-    where = CORES[method][0]
-    if then == "add":
-        sums = chain(kinds, lambda a, b, c, m: build("Edgec.ConvInteger", a, b, c, **attrs), (), where).body.outputs[0]
-        kinds += [f"i8{list(sums.shape)}", "f32[1]"]
-    if then == "table":
-        kinds.append("i8[256]")
-    return chain(kinds, body, (), where, threads)
+def conv(method: str, x: str, w: str, **given: Any) -> Problem:
+    return convolution(CORES[method][0], x, w, **given)
 
 
 def arrays_of(problem: Problem) -> Sequence[Any]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from byte_convolutions import Limits, convolution
 from emulated import emulate
 from test_generic_harness import chain
 from test_integer import numbers
@@ -25,40 +26,10 @@ from edgec.targets.kernels.m_depthwise_rows import plan_of
 
 pytestmark = pytest.mark.arm
 CORES = {"dsp": "cortex-m4", "thumb": "cortex-m0plus"}
-Limits = tuple[int, int, int]  # zero, low, high
 
 
-def conv(
-    core: str, x: str, w: str, then: str = "rescale", zero: int = -128, limits: Limits = (-7, -128, 127), **attrs: Any
-) -> Problem:
-    """A convolution and what follows it: a Rescale, one with a residual tensor, a Table, real numbers."""
-    outputs = int(w.partition(",")[0])
-
-    def body(a: Value, b: Value, bias: Value, m: Value, *more: Value) -> Value:
-        sums = build("Edgec.ConvInteger", a, b, bias, zero=zero, **attrs)
-        if then == "add to it":
-            two = const(np.float32(0.31))
-            return build("Edgec.Rescale", more[0], sums, two, m, zeros=(5, 0), to="i8", zero=9, low=-100, high=90)
-        if then == "add bytes":
-            y = build("Edgec.Rescale", sums, m, zeros=(0,), to="i8", zero=limits[0], low=limits[1], high=limits[2])
-            numbers = const(np.float32(0.83)), const(np.float32(0.31))
-            return build(
-                "Edgec.Rescale", y, more[0], *numbers, zeros=(limits[0], 5), to="i8", zero=-128, low=-128, high=127
-            )
-        if then == "add":
-            return build("Edgec.Rescale", sums, more[0], m, more[1], zeros=(0, 5), to="i8", zero=9, low=-100, high=90)
-        factor = const(np.float32(0.0021)) if then == "one" else m
-        y = build("Edgec.Rescale", sums, factor, zeros=(0,), to="i8", zero=limits[0], low=limits[1], high=limits[2])
-        if then == "real":
-            return build("DequantizeLinear", y, const(np.float32(0.25)), const(np.int8(-7)))
-        return build("Edgec.Table", y, more[0]) if then == "table" else y
-
-    rank = x.count(",") + 1
-    kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", f"f32[{outputs}{', 1' * (rank - 2)}]"]
-    if then.startswith("add"):
-        sums = chain(kinds[:3], lambda *v: build("Edgec.ConvInteger", *v, **attrs), (), CORES[core]).body.outputs[0]
-        kinds += [f"i8{list(sums.shape)}", "f32[1]"][: 2 if then == "add" else 1]
-    return chain(kinds + ["i8[256]"] * (then == "table"), body, (), CORES[core])
+def conv(core: str, x: str, w: str, **given: Any) -> Problem:
+    return convolution(CORES[core], x, w, **given)
 
 
 def product(
@@ -438,4 +409,4 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension or an FPU"
     assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP, FPU"
     odd = product("dsp", "1", 7, 4)
-    assert ROWS["matmul_int8_dsp"].accepts(odd) == "needs weights with zero point 0 and a multiple of 4 products"
+    assert ROWS["matmul_int8_dsp"].accepts(odd) == "needs a multiple of 4 products"

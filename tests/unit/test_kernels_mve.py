@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from byte_convolutions import convolution
 from emulated_m import emulate
 from test_generic_harness import chain
 from test_integer import numbers
@@ -22,28 +23,8 @@ FULL = {"to": "i8", "zero": -7, "low": -128, "high": 127}
 WHERE = "cortex-m55"
 
 
-def conv(x: str, w: str, then: str = "rescale", zero: int = -128, where: str = WHERE, **attrs: Any) -> Problem:
-    """A convolution and what follows it: a Rescale, one with a residual tensor, a Table, real numbers."""
-    outputs = int(w.partition(",")[0])
-
-    def body(a: Value, b: Value, bias: Value, m: Value, *more: Value) -> Value:
-        sums = build("Edgec.ConvInteger", a, b, bias, zero=zero, **attrs)
-        if then == "add":
-            return build("Edgec.Rescale", sums, more[0], m, more[1], zeros=(0, 5), to="i8", zero=9, low=-100, high=90)
-        y = build("Edgec.Rescale", sums, m, zeros=(0,), **FULL)
-        if then == "real":
-            return build("DequantizeLinear", y, const(np.float32(0.25)), const(np.int8(-7)))
-        return build("Edgec.Table", y, more[0]) if then == "table" else y
-
-    rank = x.count(",") + 1
-    per_channel = f"f32[{outputs}{', 1' * (rank - 2)}]"
-    kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", per_channel]
-    if then == "add":
-        sums = chain(kinds, lambda a, b, c, m: build("Edgec.ConvInteger", a, b, c, **attrs), (), where).body.outputs[0]
-        kinds += [f"i8{list(sums.shape)}", "f32[1]"]
-    if then == "table":
-        kinds.append("i8[256]")
-    return chain(kinds, body, (), where)
+def conv(x: str, w: str, where: str = WHERE, **given: Any) -> Problem:
+    return convolution(where, x, w, **given)
 
 
 def product(rows: str, inner: int, columns: int, zero: int = -5, where: str = WHERE) -> Problem:
