@@ -110,7 +110,8 @@ class Walk:
         return self.labels.get(name, self.prefix + name)
 
     def _refuse(self, node: gs.Node, name: str, why: str, help: str = "") -> None:
-        self.refusals.append(Unsupported(name, node.op, self.opset, why, help))
+        version = self.versions.get(plain_domain(node.domain), self.opset)
+        self.refusals.append(Unsupported(name, node.op, version, why, help))
         for tensor in node.outputs:
             self.values[tensor.name] = Unknown()
 

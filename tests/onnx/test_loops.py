@@ -1,86 +1,17 @@
-"""If, Loop and Scan through the whole compiler, against ONNX Runtime."""
+"""Loop and Scan through the whole compiler, against ONNX Runtime."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
-import edgec
 from edgec import UnsupportedModel
-from edgec.compiler.driver import load_kernels
 from edgec.compiler.importer import import_model
-from edgec.compiler.interpret import interpret
-from edgec.compiler.pipeline import run_pipeline
-from edgec.compiler.session import Session
-from edgec.compiler.target import find_target
 
-F, I64, B = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-node = helper.make_node
-Array = npt.NDArray[Any]
-RNG = np.random.default_rng(5)
-W = helper.make_tensor("w", F, [4, 4], RNG.standard_normal(16).astype("f4"))
-
-
-def f32(*shape: int) -> Array:
-    return RNG.standard_normal(shape).astype("f4")
-
-
-def i64(value: int) -> Array:
-    return np.asarray(value, np.int64)
-
-
-def graph(name: str, nodes: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], weights: Any = ()) -> Any:
-    """Types are (element type, shape)."""
-    sides = [[helper.make_tensor_value_info(n, *t) for n, t in side.items()] for side in (inputs, outputs)]
-    return helper.make_graph(nodes, name, sides[0], sides[1], list(weights))
-
-
-def model(*args: Any) -> onnx.ModelProto:
-    made = helper.make_model(graph("g", *args), opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
-    onnx.checker.check_model(made)
-    return made
-
-
-def check(proto: onnx.ModelProto, folder: Path, *feeds: dict[str, Array], threads: int = 1) -> tuple[str, ...]:
-    """Compiled code and the interpreter answer like ONNX Runtime; the names of the steps."""
-    ort = pytest.importorskip("onnxruntime")
-    reference = ort.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
-    imported = import_model(proto)
-    load_kernels()
-    run_pipeline(imported, find_target("host").pipeline, Session(target=find_target("host"), verify=3))
-    edgec.compile(proto, target="host", out=folder / "b", threads=threads)
-    with edgec.load(folder / "b") as compiled:
-        for feed in feeds:
-            want = reference.run(None, feed)
-            for got in (compiled.run(feed), interpret(imported, feed)):
-                for name, expected in zip((o.name for o in proto.graph.output), want, strict=True):
-                    assert got[name].shape == expected.shape
-                    np.testing.assert_allclose(got[name], expected, rtol=1e-5, atol=1e-5)
-        return compiled.steps
-
-
-def test_a_branch_runs_where_its_condition_holds(tmp_path: Path) -> None:
-    then = graph("then", [node("MatMul", ["x", "w"], ["t1"]), node("Relu", ["t1"], ["t"])], {}, {"t": (F, [3, 4])})
-    other = graph("other", [node("Identity", ["x"], ["e"])], {}, {"e": (F, [3, 4])})
-    nodes = [
-        node("ReduceSum", ["x"], ["s"], keepdims=0),
-        node("Greater", ["s", "zero"], ["c"]),
-        node("If", ["c"], ["y"], then_branch=then, else_branch=other),
-        node("Add", ["y", "y"], ["o"]),
-    ]
-    proto = model(nodes, {"x": (F, [3, 4])}, {"o": (F, [3, 4])}, [W, helper.make_tensor("zero", F, [], [0.0])])
-    x = abs(f32(3, 4))
-    check(proto, tmp_path, {"x": x}, {"x": -x})
-    with edgec.load(tmp_path / "b") as compiled:
-        steps = [s for s in compiled.bundle.steps if s["kernel"] == "branch"]
-        assert len(steps) == 2 and all(s["jump"] > 0 for s in steps)
-        assert not next(s for s in compiled.bundle.steps if s["name"] == "t1")["results"]
+from .control import I64, B, F, W, check, f32, graph, i64, model, node
 
 
 def test_a_loop_whose_turns_are_counted_at_run_time(tmp_path: Path) -> None:
@@ -192,26 +123,6 @@ def test_results_of_a_turn_that_are_other_forms_of_its_state(tmp_path: Path) -> 
     check(proto, tmp_path, {"x": x, "x0": x[:1]}, {"x": x / 4, "x0": x[:1]}, {"x": x, "x0": x[:1] + 50}, threads=2)
 
 
-def test_names_of_a_branch_hide_outer_ones_and_end_with_it(tmp_path: Path) -> None:
-    then = graph("then", [node("Relu", ["x"], ["t"])], {}, {"t": (F, [4])})
-    other = graph("other", [node("Neg", ["x"], ["t"])], {}, {"t": (F, [4])})
-    nodes = [
-        node("If", ["c"], ["y"], then_branch=then, else_branch=other),
-        node("Sigmoid", ["y"], ["t"]),
-        node("Add", ["t", "y"], ["o"]),
-    ]
-    proto = model(nodes, {"x": (F, [4]), "c": (B, [])}, {"o": (F, [4])})
-    check(proto, tmp_path, *({"x": f32(4), "c": np.asarray(c)} for c in (True, False)))
-
-
-def test_members_of_a_sequence_have_names_of_their_own() -> None:
-    sequence = helper.make_tensor_sequence_value_info("s", F, [2])
-    proto = model([node("Neg", ["s.0"], ["y"])], {"s.0": (F, [2])}, {"y": (F, [2])})
-    proto.graph.input.append(sequence)
-    with pytest.raises(edgec.EdgecError, match=r"input 's': its member 's.0' has the name of another input"):
-        import_model(proto, shapes={"s": [(2,)]})
-
-
 def test_what_does_not_depend_on_the_turn_is_computed_once(tmp_path: Path) -> None:
     body = graph(
         "body",
@@ -269,31 +180,6 @@ def test_refusals_name_loop_and_reason() -> None:
         import_model(proto)
 
 
-def test_branches_that_differ_along_one_axis_give_as_much_as_the_one_that_runs(tmp_path: Path) -> None:
-    then = graph("then", [node("Identity", ["x"], ["t"])], {}, {"t": (F, [2])})
-    other = graph("other", [node("Concat", ["x", "x"], ["e"], axis=0)], {}, {"e": (F, [4])})
-    proto = model(
-        [node("If", ["c"], ["z"], then_branch=then, else_branch=other), node("Neg", ["z"], ["y"])],
-        {"x": (F, [2]), "c": (B, [])},
-        {"y": (F, ["?"]), "z": (F, ["?"])},
-    )
-    check(proto, tmp_path, *({"x": f32(2), "c": np.asarray(flag)} for flag in (True, False)))
-
-
-def test_a_branch_may_give_what_it_found(tmp_path: Path) -> None:
-    then = graph("then", [node("NonZero", ["x"], ["n"]), node("Transpose", ["n"], ["t"])], {}, {"t": (I64, ["?", 2])})
-    other = graph("other", [node("Identity", ["none"], ["e"])], {}, {"e": (I64, [0, 2])})
-    other.initializer.append(numpy_helper.from_array(np.empty((0, 2), np.int64), "none"))
-    nodes = [
-        node("If", ["c"], ["p"], then_branch=then, else_branch=other),
-        node("GatherND", ["x", "p"], ["v"]),
-        node("Size", ["v"], ["size"]),
-    ]
-    proto = model(nodes, {"x": (F, [3, 4]), "c": (B, [])}, {"p": (I64, ["?", 2]), "v": (F, ["?"]), "size": (I64, [])})
-    x = np.maximum(f32(3, 4), 0)
-    check(proto, tmp_path, *({"x": x, "c": np.asarray(flag)} for flag in (True, False, True)))
-
-
 def test_a_loop_stacks_a_result_for_each_turn_that_it_takes(tmp_path: Path) -> None:
     body = graph(
         "body",
@@ -342,14 +228,3 @@ def test_a_loop_over_what_was_found(tmp_path: Path) -> None:
     zero = helper.make_tensor("zero", F, [], [0.0])
     proto = model(nodes, {"x": (F, [3, 4])}, {"sum": (F, []), "each": (F, ["?"])}, [zero])
     check(proto, tmp_path, {"x": np.maximum(f32(3, 4), 0)}, {"x": 0 * f32(3, 4)}, {"x": abs(f32(3, 4)) + 1})
-
-
-def test_branches_of_different_ranks_are_refused() -> None:
-    then = graph("then", [node("Identity", ["x"], ["t"])], {}, {"t": (F, [2])})
-    other = graph("other", [node("Unsqueeze", ["x", "axes"], ["e"])], {}, {"e": (F, [1, 2])})
-    other.initializer.append(numpy_helper.from_array(np.asarray([0], np.int64), "axes"))
-    nodes = [node("If", ["c"], ["y"], then_branch=then, else_branch=other)]
-    proto = model(nodes, {"x": (F, [2]), "c": (B, [])}, {"y": (F, ["?"])})
-    with pytest.raises(UnsupportedModel, match=r"its branches give f32\[2\] and f32\[1, 2\]"):
-        import_model(proto)
-    assert import_model(proto, binds={"c": False}).outputs[0].shape == (1, 2)
