@@ -125,9 +125,7 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
             )
             loads = inputs + w.taps
             work = max(pixels * w.taps / cpu.fma_per_cycle, loads / cpu.load_per_cycle, cpu.fma_latency * w.taps)
-            ends = pixels * (1.0 + after) / cpu.fma_per_cycle + START * (
-                1 if unrolls(w) else w.height.kernel * ceil_div(w.width.kernel, stretch(w))
-            )
+            ends = pixels * (1.0 + after) / cpu.fma_per_cycle + START * starts
             cycles += v.count * s.count * (work + ends)
     elements = w.batch * w.channels_in * w.height.size * w.width.size, w.batch * w.channels_out * w.pixels
     moved = 4.0 * sum(elements)
