@@ -21,16 +21,18 @@ from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
+from .narrow_groups import several_filters_per_channel
 from .pixel_folds import convolution_over_patches
 from .volumes import volumes_into_images
+from .wide_windows import padding_before_wide_windows
 
 
 @graph_pass(
     "phases", promise=close, after={"canonicalize": "it folds scales into transposed convolutions", "fold": "weights"}
 )
 def phases(graph: Graph, *, session: Session) -> Graph:
-    """Transposed convolutions become convolutions over phases, those of patches read the image, volumes are images."""
-    return rewrite(graph, [transposed_into_phases, convolution_over_patches, volumes_into_images], session)
+    """Convolutions that kernels know badly become others: transposed, of patches or volumes, in small groups, wide."""
+    return rewrite(graph, RULES, session)
 
 
 @dataclass(frozen=True)
@@ -130,3 +132,12 @@ def _woven(y: Value, strides: tuple[int, ...], size: tuple[int, ...], grouped: b
     return build(
         "Reshape", y, shape=(y.shape[0], outputs, *(n * s for n, s in zip(size, strides, strict=True))), **made
     )
+
+
+RULES = [
+    transposed_into_phases,
+    convolution_over_patches,
+    volumes_into_images,
+    several_filters_per_channel,
+    padding_before_wide_windows,
+]

@@ -2,7 +2,7 @@
 
 A pointwise one needs no more than another view of its volumes. Otherwise each output plane is the convolution of an
 image whose channels are the input's planes that its window reaches. Which they are is a selection of channels
-(`Edgec.Select`; on a GPU an ordinary Gather), with one plane of zeros in place of those outside the volume.
+(`Edgec.Select`; on a GPU, and for many, an ordinary Gather), with one plane of zeros in place of those outside.
 """
 
 from __future__ import annotations
@@ -14,6 +14,8 @@ import numpy as np
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const, const_array, full_attrs, is_const
 from edgec.compiler.rewrite import Sweep, python_rule
+
+MOST_SELECTED = 128  # planes: a selection has code for each, and so many take long to compile
 
 
 @python_rule("Conv")
@@ -47,7 +49,8 @@ def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
     sources = [build("Reshape", x, shape=(batch, channels * depth, *image), **made)]
     if outside in index:
         sources.append(const(np.zeros((batch, 1, *image), np.float32), f"{node.name}_outside", node.origin))
-    if (target := sweep.session.target) is not None and target.gpu:  # where planes are copied by any thread
+    target = sweep.session.target
+    if len(index) > MOST_SELECTED or (target is not None and target.gpu):  # where planes are copied by any thread
         whole = build("Concat", *sources, axis=1, **made) if len(sources) > 1 else sources[0]
         seen = build("Gather", whole, const(np.array(index)), axis=1, **made)
     else:

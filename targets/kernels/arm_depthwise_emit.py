@@ -33,7 +33,7 @@ class Depthwise(Planes):
     def view(self, value: Value) -> Type:
         return dense(value.type)
 
-    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: int) -> Expr | None:
+    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: Expr | int) -> Expr | None:
         spatial = (kh, kw) if self.rank == 4 else (kw,)
         return tirx.Cast("int16x8", vector(frame.places[self.weight].buffer, LANES, block, *spatial, 0, 0))
 

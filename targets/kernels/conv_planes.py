@@ -58,12 +58,13 @@ class Planes:
         self.blocks, self.bands = ceil_div(w.channels_out, self.lanes), choice.get("hb")
         self.staged: StagedRow | None = None
         self.unrolls = w.taps <= UNROLLED_TAPS and not problem.target.small
+        self.together = w.width.kernel  # taps of a row that are written out together, where rows are looped over
         # LLVM mixes tiles that follow each other, and runs out of registers: a loop of one turn keeps them apart.
         self.by_lane = by_lane(problem.target.cpu)
 
     # What a subclass decides: operands per tap, the first value, how a tap joins, and what is stored.
 
-    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: int) -> Expr | None:
+    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: Expr | int) -> Expr | None:
         """The vector that belongs to a tap, if taps have one."""
         return None
 
@@ -127,13 +128,23 @@ class Planes:
         return [self.staged.store(r, at, image, block, width) for r, at in one]
 
     def operands(
-        self, frame: Frame, block: Expr, rows: Any, found: dict[tuple[int, int], Expr | None], at: Expr | None = None
+        self,
+        frame: Frame,
+        block: Expr,
+        rows: Any,
+        found: dict[tuple[int, int], Expr | None],
+        at: Expr | None = None,
+        first: Expr | int = 0,
+        taps: int = 0,
     ) -> list[Stmt]:
-        """Bind the operands of the window's `rows`; `at` is the row's number where it is a loop variable."""
+        """Bind the operands of `taps` columns (all, if 0) of the window's `rows` from column `first`.
+
+        `at` is the row's number where it is a loop variable.
+        """
         binds: list[Stmt] = []
         for kh in rows:
-            for kw in range(self.w.width.kernel):
-                value = self.operand(frame, block, kh if at is None else at, kw)
+            for kw in range(taps or self.w.width.kernel):
+                value = self.operand(frame, block, kh if at is None else at, first + kw)
                 if value is not None:
                     value, bind = tir.let(value, "w")
                     binds.append(bind)
@@ -179,15 +190,24 @@ class Planes:
         return parts
 
     def looped(self, frame: Frame, s: Spot, acc: Buffer) -> list[Stmt]:
-        """A loop over those rows of the window that lie inside."""
+        """A loop over those rows of the window that lie inside, and over the parts of wide ones."""
         low, high = tap_bounds(self.w.height, s.rows[0])
 
         def row(kh: Expr) -> Stmt:
-            operands: dict[tuple[int, int], Expr | None] = {}
-            binds = self.operands(frame, s.block, range(1), operands, at=kh)
-            return tir.seq(binds, self.line(frame, s, acc, source(self.w.height, s.rows[0], kh), [(0, 0)], operands))
+            full, rest = divmod(self.w.width.kernel, self.together)
+            if full == 1 and not rest:
+                return self.part(frame, s, acc, kh, 0, self.together)
+            wide = tir.loop(full, lambda k: self.part(frame, s, acc, kh, k * self.together, self.together), "part")
+            return tir.seq(wide, self.part(frame, s, acc, kh, full * self.together, rest)) if rest else wide
 
         return [tir.loop(high - low, row, "kh", start=low)]
+
+    def part(self, frame: Frame, s: Spot, acc: Buffer, kh: Expr, first: Expr | int, taps: int) -> Stmt:
+        """Some taps of a row of the window."""
+        operands: dict[tuple[int, int], Expr | None] = {}
+        binds = self.operands(frame, s.block, range(1), operands, kh, first, taps)
+        row = source(self.w.height, s.rows[0], kh)
+        return tir.seq(binds, self.line(frame, s, acc, row, [(0, 0)], operands, first, taps))
 
     def line(
         self,
@@ -197,18 +217,23 @@ class Planes:
         row: Expr,
         users: list[tuple[int, int]],
         operands: dict[tuple[int, int], Expr | None],
+        first: Expr | int = 0,
+        taps: int = 0,
     ) -> list[Stmt]:
-        """One input row: `users` are the (output row of the tile, row of the window) that read it."""
+        """One input row: `users` are the (output row of the tile, row of the window) that read it.
+
+        `taps` columns of the window (all, if 0) from column `first`.
+        """
         w = self.w.width
         spots: dict[int, list[tuple[int, int]]] = {}
         for c in range(len(s.columns)):
-            for kw in range(w.kernel):
-                if not s.edge_column or w.inside(s.columns[c], kw):
+            for kw in range(taps or w.kernel):
+                if not s.edge_column or not isinstance(first, int) or w.inside(s.columns[c], first + kw):
                     spots.setdefault(c * w.stride + kw * w.dilation, []).append((c, kw))
         parts: list[Stmt] = []
         for _, readers in sorted(spots.items()):
             c, kw = readers[0]
-            column = source(w, s.columns[c], kw)
+            column = source(w, s.columns[c], first + kw)
             spatial = (row, column) if self.rank == 4 else (column,)
             x, bind = tir.let(self.read(frame, s, spatial), "x")
             parts.append(bind)

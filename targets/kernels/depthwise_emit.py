@@ -13,7 +13,7 @@ from .common import in_memory
 from .common_emit import F32, Frame, vector
 from .conv_planes import Planes, Spot
 from .conv_shape import Window, conv_operands
-from .depthwise_rows import unrolls
+from .depthwise_rows import stretch, unrolls
 
 
 class Depthwise(Planes):
@@ -22,8 +22,9 @@ class Depthwise(Planes):
         self.weight = in_memory(problem, weight)
         super().__init__(problem, choice, w, x)
         self.unrolls = unrolls(w, problem.target.microcontroller)
+        self.together = stretch(w)
 
-    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: int) -> Expr | None:
+    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: Expr | int) -> Expr | None:
         spatial = (kh, kw) if self.rank == 4 else (kw,)
         loaded = vector(frame.places[self.weight].buffer, self.lanes, block, 0, *spatial, 0)
         return widened(loaded, self.weight.type.dtype)

@@ -39,7 +39,7 @@ class Depthwise(Planes):
     def wide(self, x: Expr) -> Expr:
         return tirx.Cast(f"float32x{self.lanes}", tirx.Cast(f"int32x{self.lanes}", x))
 
-    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: int) -> Expr | None:
+    def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: Expr | int) -> Expr | None:
         return vector(frame.scratch, self.lanes, (tir.expr(kh) * self.w.width.kernel + kw) * self.lanes)
 
     def read(self, frame: Frame, s: Spot, spatial: tuple[Expr, ...]) -> Expr:

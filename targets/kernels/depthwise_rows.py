@@ -19,13 +19,14 @@ from .common import (
     spread,
     vectors_fit,
 )
-from .conv_shape import UNROLLED_TAPS, Window, conv_operands, conv_window, geometry, segments
+from .conv_shape import UNROLLED_TAPS, Axis, Window, conv_operands, conv_window, geometry, segments
 from .cost import microseconds, streamed
 
 NAME = "conv_f32_depthwise"
 TASKS_PER_THREAD = 4
 BAND_US = 1.0  # of work in a band, at least
 STAGED = 8.0  # instructions per vector to put results aside and take them up again, where long code follows
+WIDEST = 15  # taps of a row that are written out together, edges included
 START = 8.0  # cycles to start a tile or a row of a large window: the tile before it still runs
 
 
@@ -39,14 +40,24 @@ def match(problem: Problem) -> Literal[True] | str:
         return shape
     if shape.group != shape.channels_in or shape.channels_out != shape.channels_in or shape.group == 1:
         return "needs one filter per channel"
-    if shape.width.kernel > 15:
-        return "the window is wider than 15"
+    if shape.width.kernel > WIDEST and (shape.width.pad or runs_over(shape.width)):
+        return f"the window is wider than {WIDEST} and padded"
     return epilogue_fits(problem)
 
 
 def unrolls(w: Window, microcontroller: bool = False) -> bool:
     """Whether the rows of a window, and edges of images above and below, have code of their own."""
     return w.taps <= UNROLLED_TAPS and not microcontroller
+
+
+def runs_over(axis: Axis) -> bool:
+    """Whether the last window reaches behind the input."""
+    return not axis.inside(axis.out - 1, axis.kernel - 1)
+
+
+def stretch(w: Window) -> int:
+    """Taps of a window's row that are written out together: it is cut into nearly equal parts."""
+    return ceil_div(w.width.kernel, ceil_div(w.width.kernel, WIDEST))
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
@@ -105,6 +116,7 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
     """Modelled time in us."""
     blocks = w.batch * ceil_div(w.channels_out, cpu.lanes(32))
     cycles = 0.0
+    starts = 1 if unrolls(w) else w.height.kernel * ceil_div(w.width.kernel, stretch(w))
     for v in segments(w.height, rows):
         for s in segments(w.width, columns):
             pixels = v.length * s.length
@@ -113,7 +125,7 @@ def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
             )
             loads = inputs + w.taps
             work = max(pixels * w.taps / cpu.fma_per_cycle, loads / cpu.load_per_cycle, cpu.fma_latency * w.taps)
-            ends = pixels * (1.0 + after) / cpu.fma_per_cycle + START * (1 if unrolls(w) else w.height.kernel)
+            ends = pixels * (1.0 + after) / cpu.fma_per_cycle + START * starts
             cycles += v.count * s.count * (work + ends)
     elements = w.batch * w.channels_in * w.height.size * w.width.size, w.batch * w.channels_out * w.pixels
     moved = 4.0 * sum(elements)

@@ -158,9 +158,15 @@ class Space:
             width = min(lanes, group.extent)
             rounds = -(-group.extent // lanes)
             wasted = rounds * lanes / group.extent if group.extent > lanes else 1.0
+            once = width / group.extent if group.fold else 1.0  # of a fold: its vector becomes one number at the end
+
+            def each(stride: int | None, store: bool) -> float:
+                if store and stride == 0:
+                    return (1.0 + width) * once
+                return 1.0 if stride in (0, 1) else 1.0 + width
+
             accesses = zip(group.strides, self.stores, strict=True)
-            each = [1.0 if s in (0, 1) and not (store and s == 0) else 1.0 + width for s, store in accesses]
-            return (sum(each) + 1) / width * wasted
+            return (sum(each(s, store) for s, store in accesses) + 1) / width * wasted
 
         return min(reversed(self.groups), key=cost)
 

@@ -11,6 +11,7 @@ from test_generic_harness import chain, check, one, scalar
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.op import build
+from edgec.compiler.registry import ROWS
 
 N, B = "f32[2, 24, 5, 19]", "f32[2, 24, 5, 19]@NCHW16c"
 REDUCTIONS = ("Sum", "Mean", "Max", "Min", "Prod", "SumSquare", "L1", "L2", "LogSumExp")
@@ -73,3 +74,16 @@ def test_normalizations(kind: str, out: str, tmp_path: Path) -> None:
     check(one("InstanceNormalization", kind, "f32[24]", "f32[24]", layouts=(out,)), "norm", tmp_path)
     check(one("LpNormalization", kind, layouts=(out,), axis=1, p=2), "norm", tmp_path)
     check(one("LpNormalization", kind, layouts=(out,), axis=-1, p=1), "norm", tmp_path)
+
+
+@pytest.mark.parametrize("row", [28, 49, 1000, 1024])
+def test_vectors_lie_along_reduced_rows(row: int) -> None:
+    """Across rows each lane would be a load of its own, also where a row is no whole number of vectors."""
+    from edgec.targets import tir
+
+    p = one("ReduceSum", f"f32[64, {row}]", axes=(1,))
+    kernel = ROWS["generic_reduce"]
+    with tir.core(p.target.cpu):
+        code = str(kernel.emit(p, kernel.choices(p)[0], "kern").function)
+    assert "T.vectorized(16)" in code
+    assert f"v * {row}" not in code

@@ -13,6 +13,7 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.session import Session
+from edgec.compiler.target import read_target, target_files
 
 
 def transposed(x: tuple[int, ...], outputs: int, kernel: tuple[int, ...], **attrs: Any) -> Graph:
@@ -103,3 +104,49 @@ def test_space_to_depth_is_such_patches() -> None:
 def test_patches_with_gaps_stay(order: list[tuple[int, int]]) -> None:
     g = focus(order)
     assert "Concat" in [n.op for n in split(g).nodes()]
+
+
+def convolution(x: tuple[int, ...], outputs: int, kernel: tuple[int, ...], **attrs: Any) -> Graph:
+    rng = np.random.default_rng(3)
+    source = Value(Node("Input", (), (Type("f32", x),), {}, "x"))
+    w = ops.const(rng.standard_normal((outputs, x[1] // attrs.get("group", 1), *kernel)).astype(np.float32), "w")
+    b = ops.const(rng.standard_normal(outputs).astype(np.float32), "b")
+    return Graph("g", (source,), (ops.build("Conv", source, w, b, **attrs),))
+
+
+def on_x86(g: Graph, name: str = "x86") -> Graph:
+    target = read_target(target_files()[name].read_text(), name)
+    return run_pipeline(g, parse_pipeline("phases"), Session(verify=2, target=target))
+
+
+WIDE = [
+    (convolution((1, 2, 300), 3, (64,), pads=(32, 31), strides=(4,)), ["Pad", "Conv"]),
+    (convolution((1, 4, 90), 4, (33,), pads=(16, 16), group=4), ["Pad", "Conv"]),
+    (convolution((1, 1, 200, 1), 3, (40, 1), pads=(20, 0, 19, 0)), ["Pad", "Conv"]),
+    (convolution((2, 3, 20, 33), 4, (3, 17), pads=(1, 8, 1, 8)), ["Pad", "Conv"]),
+    (convolution((1, 3, 20, 33), 3, (17, 1), pads=(8, 0, 8, 0), group=3), ["Conv"]),  # rows outside are left out
+    (convolution((1, 2, 40), 3, (15,), pads=(7, 7)), ["Conv"]),
+    (convolution((1, 2, 40), 3, (17,)), ["Conv"]),
+]
+FILTERS = [
+    (convolution((1, 6, 9, 11), 12, (3, 3), pads=(1, 1, 1, 1), group=6), ["Edgec.Select", "Conv"]),
+    (convolution((2, 3, 20), 9, (5,), strides=(2,), group=3), ["Edgec.Select", "Conv"]),
+    (convolution((1, 6, 9, 11), 6, (3, 3), group=6), ["Conv"]),
+    (convolution((1, 3, 9, 11), 24, (3, 3), group=3), ["Conv"]),  # a vector of AVX2 holds the 8 filters of a channel
+    (convolution((1, 6, 9, 11), 12, (3, 3), group=3), ["Conv"]),
+]
+
+
+@pytest.mark.parametrize(("g", "operators"), WIDE + FILTERS, ids=lambda v: str(getattr(v, "inputs", "")))
+def test_wide_windows_read_a_padded_copy_and_channels_of_several_filters_are_selected(
+    g: Graph, operators: list[str]
+) -> None:
+    x = np.random.default_rng(4).standard_normal(g.inputs[0].shape).astype(np.float32)
+    new = on_x86(g)
+    assert [n.op for n in new.nodes() if n.args] == operators
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-4)
+
+
+def test_targets_without_vectors_of_channels_keep_their_convolutions() -> None:
+    assert [n.op for n in on_x86(FILTERS[0][0], "cuda").nodes() if n.args] == ["Conv"]
+    assert [n.op for n in on_x86(WIDE[0][0], "cortex-m7").nodes() if n.args] == ["Conv"]

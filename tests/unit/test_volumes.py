@@ -57,3 +57,13 @@ def test_pointwise_volumes_are_only_seen_otherwise() -> None:
 def test_depthwise_volumes_stay() -> None:
     g = volumes((1, 4, 3, 4, 4), 4, (3, 3, 3), group=4)
     assert [n.op for n in split(g).nodes() if n.args] == ["Conv"]
+
+
+def test_many_planes_are_gathered_through_a_table() -> None:
+    """A selection has code for each plane."""
+    few, many = (volumes((1, c, 4, 5, 6), 2, (3, 3, 3), pads=(1, 1, 1, 1, 1, 1)) for c in (2, 32))
+    assert [n.op for n in split(few).nodes()].count("Edgec.Select") == 1
+    g = split(many)
+    assert [n.op for n in g.nodes()].count("Edgec.Select") == 0
+    x = np.random.default_rng(4).standard_normal(many.inputs[0].shape).astype(np.float32)
+    np.testing.assert_allclose(run(g, [x])[0], run(many, [x])[0], rtol=1e-4, atol=1e-4)
