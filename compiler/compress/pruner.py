@@ -17,9 +17,10 @@ from ..session import Session
 from .channels import Cut, refits_of, removed, without
 from .groups import Channels, Coupling, Family, coupled, label
 from .ratios import Plan, multiple, planned, works
+from .readers import numbered, readers_of
 from .repair import Fit, refitted
 from .report import Record, Report
-from .saliency import Saliency, curves, numbered, readers_of
+from .saliency import Saliency, curves
 from .walk import Feeds, samples
 
 METHOD = "channels"

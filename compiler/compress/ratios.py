@@ -13,7 +13,8 @@ from ..macs import node_macs
 from ..ops.common import Tensor
 from ..target import Cpu, Target
 from .groups import Channels, Coupling
-from .saliency import Curve, Numbering
+from .readers import Numbering
+from .saliency import Curve
 
 # What a multiplication that is gone counts beside the modelled time, which falls by whole units only. The next one is
 # taken where time falls too little: below zero, cuts count by how much more time than multiplications they save. Where

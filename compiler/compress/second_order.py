@@ -14,7 +14,8 @@ import numpy as np
 from ..ops.common import Tensor
 from ..quantize.compensate import BLOCK, compensated
 from .masks import Pattern, best_of_groups, without_lowest
-from .saliency import DAMPING, Moments
+from .readers import Moments
+from .saliency import DAMPING
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from ..session import Session
 from .columns import groups_of, rows_of, weights_of
 from .groups import label
 from .masks import Pattern, best_of_groups, of_units, pattern_of, without_lowest
+from .readers import moments_of
 from .repair import Fit, Refit, refitted
 from .report import Record, Report
-from .saliency import moments_of
 from .second_order import Curvature, losses, pruned_rows
 from .shares import counts
 from .walk import Feeds, Step, Walk, samples
