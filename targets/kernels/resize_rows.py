@@ -14,6 +14,7 @@ from .cost import microseconds, streamed
 
 NAME = "resize_f32_blocked"
 TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
+PLACE_CYCLES = 5.5  # to look up where a vector comes from, and to store it: measured, AVX-512
 TABLE_CYCLES = 30.0  # per entry of the table of columns, which every task makes
 
 
@@ -73,7 +74,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     units = shape[0] * ceil_div(shape[1], lanes)
     after = instructions(n for n in problem.body.nodes() if OPS[n.op].kind == "elementwise")
     blend = node.args[0].shape[-1] * taps * 0.75 if taps > 1 else 0.0
-    cycles = units * rows * (blend + shape[-1] * (1.0 + 1.5 * taps + after)) + TABLE_CYCLES * shape[-1]
+    cycles = units * rows * (blend + shape[-1] * (PLACE_CYCLES + 0.5 * taps + after)) + TABLE_CYCLES * shape[-1]
     moved = 4.0 * (node.types[0].size + node.args[0].type.size)
     us = microseconds(cpu, cycles, streamed(cpu, moved))
     config = (("chunk", task_split(units, us / units, problem.threads)),)
