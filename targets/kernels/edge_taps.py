@@ -20,8 +20,9 @@ def at_edge(axis: Axis, positions: Sequence[Expr | int], step: Step, zero: Expr,
     """`step(tap, inside)` for the taps of a tile whose `positions` are constants.
 
     `zero`: the frame's; `other`: taps of the other axis, if those are written out too. A window of hundreds of taps,
-    written out for each tile at an edge, would be a kernel that keeps LLVM busy without end. So where there are many,
-    a loop has those at which all positions are inside, and each position has loops for the rest.
+    written out for each tile at an edge, is a block of tens of thousands of loads, with which LLVM's CodeGenPrepare
+    does not end in minutes. So where there are many, a loop has those at which all positions are inside, and each
+    position has loops for the rest.
     """
     inside = [[axis.inside(int(p), tap) for tap in range(axis.kernel)] for p in positions]
     if axis.kernel <= WRITTEN and axis.kernel * other <= WRITTEN_BOTH:
