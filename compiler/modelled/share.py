@@ -65,9 +65,10 @@ def step_share(row: dict[str, object], counts: Counts, step: int, code: dict[int
     texts = [[code[at] for b in piece for at in range(b.start, b.end, WORD)] for piece, _ in pieces]
     total = sum(times * len(text) for (_, times), text in zip(pieces, texts, strict=True))
     asked = [times * len(text) >= LEAST * total for (_, times), text in zip(pieces, texts, strict=True)]
+    bytes_only = any(not form.startswith("f") for text in texts for form in model.products(text))
     given = iter(model.cycles([text for text, ask in zip(texts, asked, strict=True) if ask]))
     found = [
-        Piece(times, len(text), next(given) if ask else len(text) / GUESS, _ideal(model, text), tuple(text))
+        Piece(times, len(text), next(given) if ask else len(text) / GUESS, _ideal(model, text, bytes_only), tuple(text))
         for (_, times), text, ask in zip(pieces, texts, asked, strict=True)
     ]
     hot = max(found, key=lambda p: p.times * p.cycles, default=None)
@@ -87,5 +88,7 @@ def _executed(kernel: Kernel, counted: np.ndarray[tuple[int], np.dtype[np.int64]
     return traces(kernel.blocks, [int(n) for n in own]) if own.any() else []
 
 
-def _ideal(model: Model, text: Sequence[str]) -> float:
-    return sum(many * model.issue(form) for form, many in model.products(text).items())
+def _ideal(model: Model, text: Sequence[str], bytes_only: bool = False) -> float:
+    """Multiply-adds of floats do not count where bytes are multiplied: there they belong to rescalings."""
+    forms = model.products(text).items()
+    return sum(many * model.issue(form) for form, many in forms if not (bytes_only and form.startswith("f")))
