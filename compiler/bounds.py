@@ -83,8 +83,9 @@ def _rescaled(node: Node, anchor: Value, sums: Numbers, known: Mapping[Value, Ar
         factor = known.get(multiplier, _array(multiplier))
         if factor is None or (term != anchor and term.type.dtype not in BYTES):
             return inf
-        if not ((factor >= 0) & (factor < MOST)).all():
+        numbers = factor.astype(np.float64)
+        if not ((numbers >= 0) & (numbers < MOST)).all():
             return inf
         most = sums + abs(zero) if term == anchor else max(abs(int(limit) - zero) for limit in limits(term.type.dtype))
-        total = total + most * abs(factor.astype(np.float64))
+        total = total + most * numbers
     return float(total.max(initial=0.0)) if np.isfinite(total).all() else inf

@@ -11,9 +11,8 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.narrow import POWERS, is_narrow
 from edgec.compiler.ops.common import limits
 
-from . import cortex
+from . import cortex, reciprocal
 from . import mathlib as m
-from . import reciprocal
 from .conversions import c, from_bfloat, is_float, lowest, narrow, nearly, nearly_double, put, widen
 from .mathlib import at_least, at_most, bind, kind
 from .narrow_floats import decoded, encoded, encoded_power

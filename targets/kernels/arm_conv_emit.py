@@ -11,8 +11,8 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, LANES, Method, row_blocks, tasks
 from .arm_dots import Dots
-from .arm_tail import Sums as Ended
 from .arm_tail import HALF, Tail, dense, short
+from .arm_tail import Sums as Ended
 from .arm_tiles import Part, Tiles
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
@@ -129,18 +129,17 @@ class Sums(Tiles):
             """Vectors of 16 channels, then of fewer: LLVM makes poor code of others."""
             first = part.tile * self.plan.channels
             other = part.frame.zero * (tir.expr(row) + column)  # 0, as in Part.start
-            found = []
-            for low, width in pieces(part.channels):
-                found.append(
-                    Ended(
-                        stage,
-                        at + low,
-                        width,
-                        lambda v, low=low: self.index(part.image, first + low + v, row, column),
-                        lambda v, low=low: tir.load(part.offsets, other + low + v),
-                    )  # fmt: skip
-                )
-            return found
+
+            def one(low: int, width: int) -> Ended:
+                def index(lane: Expr) -> tuple[Expr, ...]:
+                    return self.index(part.image, first + low + lane, row, column)
+
+                def offset(lane: Expr) -> Expr:
+                    return tir.load(part.offsets, other + low + lane)
+
+                return Ended(stage, at + low, width, index, offset)
+
+            return [one(low, width) for low, width in pieces(part.channels)]
 
         tail = Tail(self.problem, self.held)
         if self.short or len(columns) < 3:

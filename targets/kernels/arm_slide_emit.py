@@ -1,4 +1,4 @@
-"""TensorIR of depthwise int8 convolutions by sdot that slide along rows: what stays in registers, what is dealt when."""
+"""TensorIR of depthwise int8 convolutions by sdot that slide along rows: what stays in registers, what is dealt."""
 
 from __future__ import annotations
 

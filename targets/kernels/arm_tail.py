@@ -92,15 +92,15 @@ class Tail:
             body.bind(self.anchor, lambda _: whole)
         return body.at(value, sums.index(lane))
 
+    def _stored(self, frame: Frame, s: Sums) -> Stmt:
+        return tir.vectorized(
+            s.width, lambda lane: frame.place.store(self.value(frame, s, lane, self.out), s.index(lane))
+        )
+
     def store(self, frame: Frame, every: Sequence[Sums]) -> Stmt:
         """Results; where a table follows, of all at once, so that each part of it is read once."""
         if self.table is None:
-            return tir.seq(
-                tir.vectorized(
-                    s.width, lambda lane, s=s: frame.place.store(self.value(frame, s, lane, self.out), s.index(lane))
-                )
-                for s in every
-            )
+            return tir.seq(self._stored(frame, s) for s in every)
         kind = {"u8": "uint8", "i8": "int8"}
         places, at = [], 0
         for s in every:  # eight channels of two pixels share a vector
@@ -137,13 +137,12 @@ def _looked_up(table: Buffer, before: Buffer, after: Buffer, count: int, signed:
     quarters = 256 // PART
     kind, step = f"int8x{BLOCK}", tir.broadcast(tir.lit(PART, "int8"), BLOCK)
     parts: list[Stmt] = []
-    index, found = [], []
+    index: list[Expr] = []
     for i in range(count):
         x, bind = tir.let(tirx.reinterpret(kind, vector(before, BLOCK, i * BLOCK)), "index")
         parts.append(bind)
         index.append(x)
-        found.append(None)
-    totals: list[Expr | None] = list(found)
+    totals: list[Expr | None] = [None] * count
     for part in range(quarters):
         first = (part + (quarters // 2 if signed else 0)) % quarters * PART
         lines = []
