@@ -28,6 +28,7 @@ class Reach:
 
 
 UNKNOWN = Reach()
+MOST = 2.0**100  # multipliers reach no further, and none is negative, where results are known to be near
 SUMS, RESCALED = 22, 15  # bits of magnitude below which floats hold sums in their lowest bits, and 16 bits results
 
 
@@ -82,6 +83,9 @@ def _rescaled(node: Node, anchor: Value, sums: Numbers, known: Mapping[Value, Ar
         factor = known.get(multiplier, _array(multiplier))
         if factor is None or (term != anchor and term.type.dtype not in BYTES):
             return inf
+        numbers = factor.astype(np.float64)
+        if not ((numbers >= 0) & (numbers < MOST)).all():
+            return inf
         most = sums + abs(zero) if term == anchor else max(abs(int(limit) - zero) for limit in limits(term.type.dtype))
-        total = total + most * abs(factor.astype(np.float64))
+        total = total + most * numbers
     return float(total.max(initial=0.0)) if np.isfinite(total).all() else inf

@@ -11,7 +11,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.narrow import POWERS, is_narrow
 from edgec.compiler.ops.common import limits
 
-from . import cortex
+from . import cortex, reciprocal
 from . import mathlib as m
 from .conversions import c, from_bfloat, is_float, lowest, narrow, nearly, nearly_double, put, widen
 from .mathlib import at_least, at_most, bind, kind
@@ -78,6 +78,9 @@ def quantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result: 
     """x / scale in the scale's type, + zero point: rounded half to even and saturated; for integers NaN is zero."""
     x, scale, zero = (number(v, name) for v, name in zip((x, scale, zero), types, strict=True))
     x = x if kind(x) == kind(scale) else tirx.Cast(kind(scale), x)
+    if types[1] == "f32" and reciprocal.fits(x, scale, result):
+        zero, (low, high) = tirx.Cast("int32", zero), map(int, limits(result))
+        return tirx.Cast(dtype(result).tvm, reciprocal.quantized(x, float(scale.value), zero, low, high))
     quotient = widen(narrow(m.quotient(x, scale), dtype(types[1]).tvm))
     if is_narrow(result):
         return bind(quotient, lambda q: _quantized_float(q, zero, result, bool(saturate)))

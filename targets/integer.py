@@ -15,6 +15,8 @@ from .tir import Expr, has_dsp, has_fpu, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
 ROUNDER, ROUNDER_BITS = float(3 << 22), 0x4B400000
+# A float whose lowest bits hold an integer from 0 on. Its product with any number is exact.
+POWER, POWER_BITS = float(1 << 23), 0x4B000000
 BYTE = {"u8": "uint8", "i8": "int8"}
 
 
@@ -24,8 +26,12 @@ def difference(x: Expr, zero: int) -> Expr:
     return wide - lit(zero, "int32") if zero else wide
 
 
-def number(x: Expr, zero: int) -> Expr:
-    """x - zero as f32; bytes that a rescaling left as such are whole numbers already."""
+def number(x: Expr, zero: int, *, lifted: bool = False) -> Expr:
+    """x - zero as f32; bytes that a rescaling left as such are whole numbers already. `lifted`: bytes by a sum of
+    integers and a difference of floats, where a conversion takes longer."""
+    if lifted and kind(x) in BYTE.values():
+        raised = tirx.Cast("int32", x) + lit(ROUNDER_BITS - zero, "int32")
+        return tirx.reinterpret("float32", raised) - lit(ROUNDER, "float32")
     if kind(x) == "float32":
         return x - lit(float(zero), "float32") if zero else x
     return converted(tirx.Cast("float32", difference(x, zero)))
@@ -53,10 +59,15 @@ def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, h
 
 
 def rescale_halves(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:
-    """The same where 16 bits hold what is rounded, zero point included: bytes saturate, which is one instruction.
+    """The same where 16 bits hold what is rounded, zero point included."""
+    return halved(fenced(total(*args, zeros=zeros, lifted=True)), to=to, zero=zero, low=low, high=high)
+
+
+def halved(x: Expr, *, to: str, zero: int, low: int, high: int) -> Expr:
+    """Bytes from the sum of such a rescaling: they saturate, which is one instruction.
     The rounder takes an even zero point along; with an odd one ties would go the other way."""
     odd = zero % 2
-    rounded = fenced(total(*args, zeros=zeros)) + lit(ROUNDER + (zero - odd), "float32")
+    rounded = x + lit(ROUNDER + (zero - odd), "float32")
     nearest = tirx.Cast("int16", tirx.reinterpret("int32", rounded))
     if odd:
         nearest = nearest + lit(1, "int16")
@@ -96,11 +107,12 @@ def multiple(x: Expr, factor: Expr, low: int, high: int) -> Expr:
     return tirx.min(tirx.max(_runtime("ec_requantize", x, factor), lit(low, "int32")), lit(high, "int32"))
 
 
-def total(*args: Expr, zeros: tuple[int, ...]) -> Expr:
+def total(*args: Expr, zeros: tuple[int, ...], lifted: bool = False) -> Expr:
     """The sum of a rescaling in f32, before limits and rounding."""
     count = len(zeros)
     terms = [
-        number(term, z) * multiplier for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
+        number(term, z, lifted=lifted) * multiplier
+        for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True)
     ]
     return reduce(lambda a, b: a + b, map(fenced, terms) if count > 1 else terms)
 

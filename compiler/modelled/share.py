@@ -68,9 +68,10 @@ def step_share(row: dict[str, object], counts: Counts, step: int, code: dict[int
     texts = [[code[at] for b in piece for at in range(b.start, b.end, WORD)] for piece, _ in pieces]
     total = sum(times * len(text) for (_, times), text in zip(pieces, texts, strict=True))
     asked = [times * len(text) >= LEAST * total for (_, times), text in zip(pieces, texts, strict=True)]
+    bytes_only = any(not form.startswith("f") for text in texts for form in model.products(text))
     given = iter(model.cycles([text for text, ask in zip(texts, asked, strict=True) if ask]))
     found = [
-        Piece(times, len(text), taken, _ideal(model, text), least, tuple(text))
+        Piece(times, len(text), taken, _ideal(model, text, bytes_only), least, tuple(text))
         for (_, times), text, ask in zip(pieces, texts, asked, strict=True)
         for taken, least in [next(given) if ask else (len(text) / GUESS, len(text) / GUESS)]
     ]
@@ -92,5 +93,7 @@ def _executed(kernel: Kernel, counted: np.ndarray[tuple[int], np.dtype[np.int64]
     return traces(kernel.blocks, [int(n) for n in own]) if own.any() else []
 
 
-def _ideal(model: Model, text: Sequence[str]) -> float:
-    return sum(many * model.issue(form) for form, many in model.products(text).items())
+def _ideal(model: Model, text: Sequence[str], bytes_only: bool = False) -> float:
+    """Multiply-adds of floats do not count where bytes are multiplied: there they belong to rescalings."""
+    forms = model.products(text).items()
+    return sum(many * model.issue(form) for form, many in forms if not (bytes_only and form.startswith("f")))

@@ -6,6 +6,7 @@ from . import (  # noqa: F401
     arm_depthwise_rows,
     arm_matmul_rows,
     arm_quads_rows,
+    arm_slide_rows,
     attention_rows,
     blend,
     channels_int8,

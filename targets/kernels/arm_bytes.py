@@ -14,10 +14,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import prod
-from typing import Literal
+from typing import Any, Literal
 
 from edgec.compiler.bounds import near
-from edgec.compiler.ir import Type, Value
+from edgec.compiler.ir import Node, Type, Value
+from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
@@ -27,8 +28,9 @@ from .cost import LOADS, LOOP, SLACK, TILE, Traffic, level_of, microseconds
 
 BLOCK = 16  # channels of a block of the layout, bytes of a register
 FEW = 4  # input channels up to which blocks are of four
-HELD = "fl"
+HELD, RISING = "fl", 3
 LANES = 4  # sums in a register
+STAYING = 2  # pixels of a tile whose weights stay in registers
 PARTED = 3.0  # instructions more where a pixel's bytes are no whole vectors
 UNIT_PIXELS = 256  # of a task, at least, where threads do not want more tasks
 
@@ -124,12 +126,23 @@ def plans(problem: Problem, method: Method, w: Window) -> Iterator[Plan]:
         if method.name == "smull" and vectors % 2:  # 16 bytes of weights are two vectors
             continue
         most = max((p for p in range(1, 17) if method.registers(p, vectors) <= cpu.vector_registers), default=0)
-        for columns in _widths(w.width.out, most, method.pixels):
+        widths = _widths(w.width.out, most, method.pixels)
+        if stays(w, method):
+            if vectors > BLOCK // LANES:
+                continue
+            widths = [min(STAYING, w.width.out)]
+        for columns in widths:
             for spaces in _spaces(w, problem.threads):
                 plan = Plan(columns, vectors, spaces)
                 tasks = w.batch * spaces * ceil_div(w.channels_out, plan.channels)
                 us = cost(w, cpu, method, plan, after) * spread(tasks, problem.threads)
                 yield replace(plan, cost_us=us)
+
+
+def stays(w: Window, method: Method) -> bool:
+    """Whether all weights of 16 outputs stay in registers, and leave room for few pixels at a time: wider tiles would
+    load them again and again."""
+    return method.name == "sdot" and FEW < w.channels_in <= BLOCK and w.taps == 1 and w.pixels > 1
 
 
 def _widths(out: int, most: int, multiple: int) -> list[int]:
@@ -188,10 +201,24 @@ def _traffic(w: Window, cpu: Cpu, plan: Plan) -> Traffic:
 
 def held(problem: Problem) -> int:
     """How sums may be kept (`fl` of a choice): 0: as integers; 1: in the lowest bits of floats, where only rescalings
-    read them and constants say that they fit; 2: as 1, and 16 bits hold what rescalings round to."""
+    read them and constants say that they fit; 2: as 1, and 16 bits hold what rescalings round to; 3: as 2, and sums
+    below 0 may be any number below 0."""
     total = problem.anchor.results[0]
-    users = [n.op for n in problem.body.nodes() if total in n.args]
-    return len(near(problem.reach)) if users and set(users) == {"Edgec.Rescale"} else 0
+    users = [n for n in problem.body.nodes() if total in n.args]
+    if not users or {n.op for n in users} != {"Edgec.Rescale"}:
+        return 0
+    known = len(near(problem.reach))
+    return RISING if known > 1 and rising(problem) else known
+
+
+def rising(problem: Problem) -> Node | None:
+    """The only rescaling of sums, where nothing below 0 counts: its lower limit stands for that."""
+    total, node = problem.anchor.results[0], problem.body.outputs[0].node
+    node = node.args[0].node if node.op == "Edgec.Table" else node
+    attrs: Any = full_attrs(node)
+    if node.op != "Edgec.Rescale" or attrs["zeros"] != (0,) or node.args[0] != total or attrs["low"] < attrs["zero"]:
+        return None
+    return node if [n for n in problem.body.nodes() if total in n.args] == [node] else None
 
 
 def config(plan: Plan, problem: Problem) -> tuple[tuple[str, int], ...]:

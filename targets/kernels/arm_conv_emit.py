@@ -9,9 +9,10 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import LANES, Method, row_blocks, tasks
+from .arm_bytes import BLOCK, LANES, Method, row_blocks, tasks
 from .arm_dots import Dots
-from .arm_tail import dense, short, store
+from .arm_tail import HALF, Tail, dense, short
+from .arm_tail import Sums as Ended
 from .arm_tiles import Part, Tiles
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
@@ -53,13 +54,20 @@ class Sums(Tiles):
         weights, declared_weights = tir.flat(frame.places[self.weight].buffer)
         first, alloc = tir.local((wide,), "int32", "first")
         sums, alloc_sums = tir.local((wide * w.height.kernel,), "int32", "sums")
+        offsets, alloc_offsets = tir.local((wide,), "float32", "offsets")
 
         def make(channels: int) -> Stmt:
-            part = Part(frame, image, tile, channels, x, weights, first, sums)
+            part = Part(frame, image, tile, channels, x, weights, first, sums, offsets)
             body = self.flat_row(part, space, each) if self.flat else self.rows(part, space, each)
             return tir.seq(self.sum_weights(part), body)
 
-        heads = [declared_x, declared_weights, alloc, alloc_sums if self.zero else None]
+        heads = [
+            declared_x,
+            declared_weights,
+            alloc,
+            alloc_sums if self.zero else None,
+            alloc_offsets if self.rising else None,
+        ]
         return tir.seq(heads, full_or_rest(tile, w.channels_out, wide, make))
 
     def rows(self, part: Part, space: Expr, each: int) -> Stmt:
@@ -107,7 +115,8 @@ class Sums(Tiles):
             return taps(part, dots, source(self.w.height, row, kh), kh, columns, edge)
 
         reduce = tir.loop(high - low, line, "kh", start=low)
-        return tir.seq(dots.alloc, dots.start(part.start()), reduce, self.finish(part, dots, row, columns))
+        begin = dots.start(lambda p: part.start(tir.expr(row) + columns[min(p, len(columns) - 1)]))
+        return tir.seq(dots.alloc, begin, reduce, self.finish(part, dots, row, columns))
 
     def finish(self, part: Part, dots: Dots, row: Expr, columns: list[Expr | int]) -> Stmt:
         """Store a tile, pixel by pixel: long code stands once, in a loop over sums in memory."""
@@ -116,21 +125,47 @@ class Sums(Tiles):
         def kept(stage: Buffer, p: int, at: int) -> list[Stmt]:
             return [put(stage, dots.total(p, v), LANES, at + v * LANES) for v in range(part.vectors)]
 
-        def ended(stage: Buffer, at: Expr | int, column: Expr | int) -> Stmt:
+        def ended(stage: Buffer, at: Expr | int, column: Expr | int) -> list[Ended]:
+            """Vectors of 16 channels, then of fewer: LLVM makes poor code of others."""
             first = part.tile * self.plan.channels
-            return store(
-                part.frame, self.anchor, stage, at, part.channels,
-                lambda v: self.index(part.image, first + v, row, column), self.held,
-            )  # fmt: skip
+            other = part.frame.zero * (tir.expr(row) + column)  # 0, as in Part.start
 
+            def one(low: int, width: int) -> Ended:
+                def index(lane: Expr) -> tuple[Expr, ...]:
+                    return self.index(part.image, first + low + lane, row, column)
+
+                def offset(lane: Expr) -> Expr:
+                    return tir.load(part.offsets, other + low + lane)
+
+                return Ended(stage, at + low, width, index, offset)
+
+            return [one(low, width) for low, width in pieces(part.channels)]
+
+        tail = Tail(self.problem, self.held)
         if self.short or len(columns) < 3:
             parts: list[Stmt] = []
+            every: list[Ended] = []
             for p, column in enumerate(columns):
                 stage, alloc = tir.local((wide,), "int32", "stage")
-                parts += [alloc, *kept(stage, p, 0), ended(stage, 0, column)]
-            return tir.seq(parts)
+                parts += [alloc, *kept(stage, p, 0)]
+                every += ended(stage, 0, column)
+            return tir.seq(parts, tail.store(part.frame, every))
         stage, alloc = tir.local((len(columns) * wide,), "int32", "stage")
         copies = [s for p in range(len(columns)) for s in kept(stage, p, p * wide)]
         left = tir.expr(columns[0])
-        loop = tir.loop(len(columns) + part.frame.zero, lambda p: ended(stage, p * wide, left + p), "p")
-        return tir.seq(alloc, copies, loop)
+
+        def pixel(p: Expr) -> Stmt:
+            return tail.store(part.frame, ended(stage, p * wide, left + p))
+
+        return tir.seq(alloc, copies, tir.loop(len(columns) + part.frame.zero, pixel, "p"))
+
+
+def pieces(channels: int) -> list[tuple[int, int]]:
+    """(first, width) of runs of 16 channels, and of what is left."""
+    found = [(at, BLOCK) for at in range(0, channels - BLOCK + 1, BLOCK)]
+    at = channels // BLOCK * BLOCK
+    for width in (HALF, channels % HALF):
+        if width and channels - at >= width:
+            found.append((at, width))
+            at += width
+    return found

@@ -46,9 +46,14 @@ class Dots:
         self.per_team = vectors * method.pixels
         self.acc, self.alloc = tir.local((self.teams * self.per_team * LANES,), "int32")
 
-    def start(self, first: Sequence[Expr]) -> list[Stmt]:
-        """All pixels from these vectors, one for each four channels."""
-        return [self._set(team, i, self._first(first, i)) for team in range(self.teams) for i in range(self.per_team)]
+    def start(self, first: Callable[[int], Sequence[Expr]]) -> list[Stmt]:
+        """Pixels from these vectors of theirs, one for each four channels."""
+        size = self.method.pixels
+        return [
+            self._set(team, i, self._first(first(team * size), i))
+            for team in range(self.teams)
+            for i in range(self.per_team)
+        ]
 
     def _first(self, first: Sequence[Expr], i: int) -> Expr:
         if self.method.pixels == 1:

@@ -16,7 +16,7 @@ from edgec.targets.tir import Expr, Stmt
 from .arm_bytes import BLOCK, HELD, LANES
 from .arm_dots import dot, splat
 from .arm_quads_rows import groups
-from .arm_tail import lifted, store
+from .arm_tail import Sums, Tail, lifted
 from .common_emit import Frame, put, vector
 from .conv_emit import source
 from .conv_shape import Window
@@ -56,4 +56,10 @@ class Quads(Dots):
         def index(lane: Expr) -> tuple[Expr, ...]:
             return (g.image, g.block * BLOCK + lane, *place)
 
-        return tir.seq(alloc, copy, store(frame, self.anchor, stage, 0, rest if last else BLOCK, index, self.held))
+        return tir.seq(
+            alloc,
+            copy,
+            Tail(self.problem, self.held).store(
+                frame, [Sums(stage, 0, rest if last else BLOCK, index, lambda lane: lane)]
+            ),
+        )

@@ -50,7 +50,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     fixed = {x: byte_layout(x.shape), weight: packed, bias: operand_layout(bias)}
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     units = w.batch * ceil_div(w.channels_out, BLOCK)
-    kept = held(problem) if rescales(problem) is True else 0  # other code reads integers
+    kept = min(held(problem), 2) if rescales(problem) is True else 0  # other code reads integers
     found = []
     for rows, columns in QUADS.tiles:
         if rows <= w.height.out and columns <= w.width.out:

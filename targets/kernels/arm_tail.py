@@ -2,87 +2,168 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from tvm import tirx
 
-from edgec.compiler.ir import Type, Value
+from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.layout import layout
+from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Problem
 from edgec.targets import tir
-from edgec.targets.integer import ROUNDER, ROUNDER_BITS
+from edgec.targets.body import align
+from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halved
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK
+from .arm_bytes import BLOCK, RISING, rising
 from .common import LIGHT, after_anchor, ceil_div
 from .common_emit import Frame, put, vector
 
 SHORT_CODE = LIGHT | {"Edgec.Rescale", "DequantizeLinear", "Cast"}  # a copy for each pixel of a tile is no burden
 PART = 64  # bytes that one tbl looks up in
+HALF = BLOCK // 2
 Index = Callable[[Expr], tuple[Expr, ...]]  # of a result's channel
 
 
+@dataclass(frozen=True)
+class Sums:
+    """Those of `width` channels of a pixel: they lie in `buffer` from `at` on. `index` is a result's, `offset` what
+    its product is reduced by (see the function `offset`), both by lane."""
+
+    buffer: Buffer
+    at: Expr | int
+    width: int
+    index: Index
+    offset: Callable[[Expr], Expr]
+
+
 def short(problem: Problem) -> bool:
-    """Whether what follows is so little code that each pixel may have its own."""
-    return SHORT_CODE.issuperset(n.op for n in after_anchor(problem))
+    """Whether what follows is so little code that each pixel may have its own. A table is looked up in for all of
+    them at once."""
+    table = looked_up(problem)
+    return SHORT_CODE.issuperset(n.op for n in after_anchor(problem) if n is not table)
+
+
+def looked_up(problem: Problem) -> Node | None:
+    """The only table of elements of sums."""
+    found = [n for n in after_anchor(problem) if n.op == "Edgec.Table"]
+    return found[0] if len(found) == 1 and found[0].args[1] in problem.body.inputs else None
 
 
 def lifted(held: int) -> int:
     """What sums start from: conversions to floats are a subtraction then, where they would keep one pipe busy."""
-    return ROUNDER_BITS if held else 0
+    return POWER_BITS if held == RISING else ROUNDER_BITS if held else 0
 
 
-def store(frame: Frame, anchor: Value, sums: Buffer, at: Expr | int, width: int, index: Index, held: int = 0) -> Stmt:
-    """The results of `width` channels whose sums lie in `sums` from `at` on."""
-    frame.body.halves = held > 1
+def offset(frame: Frame, rescaling: Node, channel: Expr) -> Expr:
+    """What the product of a sum and its multiplier is to be reduced by, where sums start from a power of two."""
+    multiplier = rescaling.args[1]
+    rank, inner = len(rescaling.results[0].shape), rescaling.args[0].node.op == "Edgec.MatMulInteger"
+    index = (*[0] * (rank - 1), channel) if inner else (0, channel, *[0] * (rank - 2))
+    return frame.body.at(multiplier, align(index, multiplier.shape)) * tir.lit(-POWER, "float32")
 
-    def bound(lane: Expr) -> None:
-        total = tir.load(sums, at + lane)
-        whole = tirx.reinterpret("float32", total) - tir.lit(ROUNDER, "float32") if held else total
-        frame.body.bind(anchor, lambda _: whole)
 
-    node = frame.out.node
-    if node.op != "Edgec.Table" or node.args[1] not in frame.places:
+class Tail:
+    """Code behind sums. `held`: how they are kept (see arm_bytes.held)."""
 
-        def whole(lane: Expr) -> Stmt:
-            bound(lane)
-            return frame.store(index(lane))
+    def __init__(self, problem: Problem, held: int) -> None:
+        self.anchor, self.out, self.held = problem.anchor.results[0], problem.body.outputs[0], held
+        self.table = looked_up(problem)
+        self.before = self.out if self.table is None else self.table.args[0]
+        self.rising = rising(problem) if held == RISING else None
 
-        return tir.vectorized(width, whole)
-    x, table = node.args
-    room = ceil_div(width, BLOCK) * BLOCK
-    kind = {"u8": "uint8", "i8": "int8"}
-    before, made = tir.local((room,), kind[x.type.dtype], "before")
-    after, made_after = tir.local((room,), kind[table.type.dtype], "after")
+    def value(self, frame: Frame, sums: Sums, lane: Expr, value: Value) -> Expr:
+        """`value` of a lane."""
+        body, total = frame.body, tir.load(sums.buffer, sums.at + lane)
+        body.halves = self.held > 1
+        if self.rising is not None:
+            attrs: Any = full_attrs(self.rising)
+            limits = {name: attrs[name] for name in ("to", "zero", "low", "high")}
+            multiplier = self.rising.args[1]
+            factor = body.at(multiplier, align(sums.index(lane), multiplier.shape))
+            total = tirx.reinterpret("float32", total)
+            scaled = tirx.call_llvm_pure_intrin("float32", "llvm.fma", total, factor, sums.offset(lane))
+            body.bind(self.rising.results[0], lambda _: halved(scaled, **limits))
+        else:
+            lifted = self.held > 0
+            whole = tirx.reinterpret("float32", total) - tir.lit(ROUNDER, "float32") if lifted else total
+            body.bind(self.anchor, lambda _: whole)
+        return body.at(value, sums.index(lane))
 
-    def argument(lane: Expr) -> Stmt:
-        bound(lane)
-        return tir.store(before, frame.body.at(x, index(lane)), lane)
+    def _stored(self, frame: Frame, s: Sums) -> Stmt:
+        return tir.vectorized(
+            s.width, lambda lane: frame.place.store(self.value(frame, s, lane, self.out), s.index(lane))
+        )
 
-    def result(lane: Expr) -> Stmt:
-        return frame.place.store(tir.load(after, lane), index(lane))
+    def store(self, frame: Frame, every: Sequence[Sums]) -> Stmt:
+        """Results; where a table follows, of all at once, so that each part of it is read once."""
+        if self.table is None:
+            return tir.seq(self._stored(frame, s) for s in every)
+        kind = {"u8": "uint8", "i8": "int8"}
+        places, at = [], 0
+        for s in every:  # eight channels of two pixels share a vector
+            at = at if s.width <= BLOCK - at % BLOCK else ceil_div(at, BLOCK) * BLOCK
+            places.append(at)
+            at += ceil_div(s.width, HALF) * HALF
+        room = ceil_div(at, BLOCK) * BLOCK
+        found, numbers = self.table.results[0], self.table.args[1]
+        signed, made = self.before.type.dtype == "i8", kind[found.type.dtype]
+        before, alloc = tir.local((room,), kind[self.before.type.dtype], "before")
+        after, alloc_after = tir.local((room,), made, "after")
+        table, declared = tir.flat(frame.places[numbers].buffer)
+        parts: list[Stmt] = [alloc, alloc_after, declared]
+        for s, place in zip(every, places, strict=True):
 
-    places, declared = tir.flat(frame.places[table].buffer)
-    found = [
-        put(after, tirx.reinterpret(f"{kind[table.type.dtype]}x{BLOCK}", value), BLOCK, first)
-        for first in range(0, room, BLOCK)
-        for value in [looked_up(places, vector(before, BLOCK, first), x.type.dtype == "i8")]
+            def argument(lane: Expr, s: Sums = s, place: int = place) -> Stmt:
+                return tir.store(before, self.value(frame, s, lane, self.before), place + lane)
+
+            parts.append(tir.vectorized(s.width, argument))
+        parts.append(_looked_up(table, before, after, room // BLOCK, signed, made))
+        for s, place in zip(every, places, strict=True):
+
+            def result(lane: Expr, s: Sums = s, place: int = place) -> Stmt:
+                frame.body.bind(found, lambda _: tir.load(after, place + lane))
+                return frame.place.store(self.value(frame, s, lane, self.out), s.index(lane))
+
+            parts.append(tir.vectorized(s.width, result))
+        return tir.seq(parts)
+
+
+def _looked_up(table: Buffer, before: Buffer, after: Buffer, count: int, signed: bool, made: str) -> Stmt:
+    """Vectors of elements of a table of 256 bytes: a tbl of each quarter gives 0 for indices that are not its own.
+    Indices begin at the quarter of byte 0, and go down from quarter to quarter."""
+    quarters = 256 // PART
+    kind, step = f"int8x{BLOCK}", tir.broadcast(tir.lit(PART, "int8"), BLOCK)
+    parts: list[Stmt] = []
+    index: list[Expr] = []
+    for i in range(count):
+        x, bind = tir.let(tirx.reinterpret(kind, vector(before, BLOCK, i * BLOCK)), "index")
+        parts.append(bind)
+        index.append(x)
+    totals: list[Expr | None] = [None] * count
+    for part in range(quarters):
+        first = (part + (quarters // 2 if signed else 0)) % quarters * PART
+        lines = []
+        for k in range(PART // BLOCK):
+            line, bind = tir.let(tirx.reinterpret(kind, vector(table, BLOCK, first + BLOCK * k)), "line")
+            parts.append(bind)
+            lines.append(line)
+        for i in range(count):
+            if part:
+                index[i], bind = tir.let(index[i] - step, "index")
+                parts.append(bind)
+            own = tirx.call_llvm_pure_intrin(kind, "llvm.aarch64.neon.tbl4.v16i8", *lines, index[i])
+            old = totals[i]
+            totals[i], bind = tir.let(own if old is None else tirx.bitwise_or(old, own), "found")
+            parts.append(bind)
+    ends = [
+        put(after, tirx.reinterpret(f"{made}x{BLOCK}", x), BLOCK, i * BLOCK)
+        for i, x in enumerate(totals)
+        if x is not None
     ]
-    return tir.seq(made, made_after, declared, tir.vectorized(width, argument), found, tir.vectorized(width, result))
-
-
-def looked_up(table: Buffer, x: Expr, signed: bool) -> Expr:
-    """Sixteen elements of a table of 256 bytes: a tbl of each quarter gives 0 for indices that are not its own."""
-    index = tirx.reinterpret(f"int8x{BLOCK}", x)
-    if signed:
-        index = tirx.bitwise_xor(index, tir.broadcast(tir.lit(-128, "int8"), BLOCK))
-    total = None
-    for part in range(256 // PART):
-        own = tirx.bitwise_xor(index, tir.broadcast(tir.lit((part * PART + 128) % 256 - 128, "int8"), BLOCK))
-        quarter = [tirx.reinterpret(f"int8x{BLOCK}", vector(table, BLOCK, part * PART + BLOCK * k)) for k in range(4)]
-        found = tirx.call_llvm_pure_intrin(f"int8x{BLOCK}", "llvm.aarch64.neon.tbl4.v16i8", *quarter, own)
-        total = found if total is None else tirx.bitwise_or(total, found)
-    return total
+    return tir.seq(parts, ends)
 
 
 def dense(t: Type) -> Type:

@@ -19,9 +19,9 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, FEW, HELD, LANES, Method, Plan
+from .arm_bytes import BLOCK, FEW, HELD, LANES, RISING, Method, Plan, rising
 from .arm_dots import Act, Dots, alive, splat
-from .arm_tail import lifted
+from .arm_tail import lifted, offset
 from .common import ceil_div
 from .common_emit import Frame, put, vector
 from .conv_emit import source
@@ -43,13 +43,16 @@ class Part:
     weights: Buffer
     first: Buffer  # what the sums start from
     sums: Buffer  # of weights, for each row of the window
+    offsets: Buffer  # of products with multipliers, where sums start from a power of two
 
     @property
     def vectors(self) -> int:
         return ceil_div(self.channels, LANES)
 
-    def start(self) -> list[Expr]:
-        return [vector(self.first, LANES, v * LANES) for v in range(self.vectors)]
+    def start(self, place: Expr | int) -> list[Expr]:
+        """Sums of a pixel at first. LLVM must not know that all pixels read the same: it would load once and copy
+        registers, which takes an instruction on the pipes that multiply."""
+        return [vector(self.first, LANES, self.frame.zero * place + v * LANES) for v in range(self.vectors)]
 
 
 class Tiles:
@@ -59,6 +62,7 @@ class Tiles:
         self.method, self.problem, self.choice, self.w = method, problem, choice, w
         self.plan = Plan(choice.get("mt"), choice.get("nv"), choice.get("sp"))
         self.held = choice.get(HELD)
+        self.rising = rising(problem) if self.held == RISING else None
         self.x, self.weight, self.bias = problem.anchor.args
         self.anchor = problem.anchor.results[0]
         attrs: Any = full_attrs(problem.anchor)
@@ -89,7 +93,7 @@ class Tiles:
                 put(part.sums, dots.total(0, v), LANES, kh * self.plan.channels + v * LANES)
                 for v in range(part.vectors)
             ]
-            return tir.seq(dots.alloc, dots.start([none] * part.vectors), parts, ends)
+            return tir.seq(dots.alloc, dots.start(lambda _: [none] * part.vectors), parts, ends)
 
         return tir.loop(self.w.height.kernel + part.frame.zero, row, "kh")
 
@@ -108,6 +112,8 @@ class Tiles:
                 return tir.store(part.first, value + lifted(self.held), v * LANES + lane)
 
             parts.append(tir.vectorized(LANES, bias))
+            if self.rising is not None:
+                parts.append(tir.vectorized(LANES, partial(self.offset, part, v, short)))
         if self.zero:
             zero = tir.broadcast(tir.lit(self.zero, "int32"), LANES)
 
@@ -131,6 +137,12 @@ class Tiles:
         if kernel <= WRITTEN:
             return tir.seq(one(kw) for kw in range(kernel))
         return tir.loop(kernel + part.frame.zero, lambda kw: tir.seq(one(kw)), "kw")
+
+    def offset(self, part: Part, v: int, short: bool, lane: Expr) -> Stmt:
+        assert self.rising is not None
+        channel = part.tile * self.plan.channels + v * LANES + lane
+        index = tirx.min(channel, self.w.channels_out - 1) if short else channel
+        return tir.store(part.offsets, offset(part.frame, self.rising, index), v * LANES + lane)
 
     # -- products --------------------------------------------------------------------------------------------------
 

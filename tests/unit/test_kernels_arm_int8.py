@@ -27,14 +27,19 @@ from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Problem, choices
 from edgec.targets.kernels.arm_bytes import METHODS, plans
 from edgec.targets.kernels.arm_conv_rows import window_of
+from edgec.targets.reciprocal import exact
 
 pytestmark = pytest.mark.arm
 CORES = {"sdot": ("rpi5", "cortex-a76"), "smmla": ("arm-i8mm", "max"), "smull": ("arm", "cortex-a53")}
 FULL = {"to": "i8", "zero": -7, "low": -128, "high": 127}
 
 
-def conv(method: str, x: str, w: str, **given: Any) -> Problem:
-    return convolution(CORES[method][0], x, w, **given)
+def conv(method: str, x: str, w: str, then: str = "rescale", **given: Any) -> Problem:
+    """With what follows, which may be `rectified` before it: limited to real numbers of 0 and more."""
+    if then.startswith("rectified"):
+        then = then.removeprefix("rectified").strip() or "rescale"
+        given["limits"] = (FULL["zero"], FULL["zero"], FULL["high"])
+    return convolution(CORES[method][0], x, w, then, **given)
 
 
 def arrays_of(problem: Problem) -> Sequence[Any]:
@@ -124,6 +129,37 @@ def test_a_depthwise_convolution_gives_the_bits(case: str, method: str, tmp_path
     same_bits(conv(core, **DEPTHWISE[case]), f"depthwise_int8_{method}", core, tmp_path, kept=2)
 
 
+SLIDE: dict[str, dict[str, Any]] = {
+    "3x3": DEPTHWISE["3x3"],
+    "strided": DEPTHWISE["strided"],
+    "zero point 127": {"x": "1, 16, 4, 4", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "zero": 127},
+    "zero point 0": {"x": "2, 40, 7, 7", "w": "40, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 40, "zero": 0},
+    "strided, padded": {"x": "1, 16, 11, 9", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "strides": (2, 2), "group": 16},
+    "no padding": {"x": "1, 16, 6, 8", "w": "16, 1, 3, 3", "group": 16},
+    "much padding": {"x": "1, 16, 3, 6", "w": "16, 1, 3, 3", "pads": (2, 1, 2, 2), "group": 16},
+    "2x3": {"x": "1, 12, 6, 8", "w": "12, 1, 2, 3", "pads": (1, 1, 0, 1), "strides": (2, 1), "group": 12},
+    "3x2": {"x": "1, 12, 6, 9", "w": "12, 1, 3, 2", "pads": (1, 0, 1, 0), "strides": (1, 2), "group": 12},
+    "rectified": {**DEPTHWISE["3x3"], "then": "rectified"},
+    "rectified table": {**DEPTHWISE["table"], "then": "rectified table"},
+    "residual": DEPTHWISE["residual"],
+    "table": DEPTHWISE["table"],
+    "real": {**DEPTHWISE["table"], "then": "real"},
+    "rows first": {"x": "1, 44, 40, 40", "w": "44, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 44, "zero": 3},
+    "threads": {"x": "1, 16, 60, 60", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "threads": 8},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SLIDE)
+def test_a_depthwise_convolution_that_slides_gives_the_bits(case: str, tmp_path: Path) -> None:
+    same_bits(conv("sdot", **SLIDE[case]), "depthwise_int8_slide", "sdot", tmp_path)
+
+
+@pytest.mark.parametrize("then", ["rectified", "rectified table"])
+@pytest.mark.parametrize("method", CORES)
+def test_rectified_sums_give_the_bits(method: str, then: str, tmp_path: Path) -> None:
+    same_bits(conv(method, "1, 16, 8, 9", "20, 16, 3, 3", then), f"conv_int8_{method}", method, tmp_path)
+
+
 @pytest.mark.parametrize("kind", ["i8", "u8"])
 @pytest.mark.parametrize("size", [3, 13])
 def test_maxima_of_bytes(size: int, kind: str, tmp_path: Path) -> None:
@@ -138,8 +174,8 @@ FAR: dict[str, dict[str, Any]] = {
     "floats hold the sums": {"inner": 128, "bias": 10_000, "multiplier": 0.4, "fl": 1},
     "16 bits hold the results": {"inner": 128, "bias": 10_000, "multiplier": 1 / 130, "fl": 2},
     "ties, odd zero point": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": 3},
-    "ties, even zero point": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": -128},
-    "limits": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": -100, "low": -100, "high": 99},
+    "ties, even zero point": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 3, "zero": -128},
+    "limits": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 3, "zero": -100, "low": -100, "high": 99},
     "unsigned": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": 3, "low": 0, "high": 255, "to": "u8"},
     "too far": {"inner": 130, "bias": 10_000, "multiplier": 0.4, "fl": 0},
 }
@@ -213,3 +249,27 @@ def test_a_core_without_dot_products_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("QEMU_CPU", "cortex-a53")
     with pytest.raises(EdgecError, match="instruction set"):
         run_it.trace(given, [])
+
+
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+@pytest.mark.parametrize("scale", [0.0078431377, 1 / 3, 0.25, 3.7])
+def test_bytes_by_a_reciprocal_are_those_of_a_division(scale: float, kind: str, tmp_path: Path) -> None:
+    step = np.float32(scale)
+    halves = ((np.arange(-300, 300) + 0.5) * step).astype(np.float32)
+    near = [np.nextafter(halves, np.float32(s), dtype=np.float32) for s in (-np.inf, np.inf)]
+    odd = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, -0.0, 1e-30], np.float32)
+    x = np.concatenate([halves, *near, odd])
+    zero = const(np.int8(-5) if kind == "i8" else np.uint8(131))
+
+    def body(a: Value) -> Value:
+        return build("QuantizeLinear", a, const(step), zero)
+
+    problem = chain([f"f32[1, {x.size}]"], body, (), "rpi5")
+    want = run(problem.body, [x[None]])[0]
+    choice = choices(problem)[0]
+    np.testing.assert_array_equal(emulate(problem, choice, [x[None]], tmp_path, "cortex-a76"), want)
+
+
+def test_a_scale_whose_quotients_might_differ_is_divided_by() -> None:
+    assert exact(0.0078431377)
+    assert not any(map(exact, (0.0, -1.0, 1e-30, 1e30, float("inf"), float("nan"))))

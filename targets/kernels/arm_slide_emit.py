@@ -1,0 +1,255 @@
+"""TensorIR of depthwise int8 convolutions by sdot that slide along rows: what stays in registers, what is dealt."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import reduce
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.ir import Value
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Buffer, Expr, Stmt
+
+from .arm_bytes import BLOCK, HELD, LANES, RISING, rising
+from .arm_dots import dot, shuffled, splat
+from .arm_slide_rows import HALF, ROWS, halves, new_columns, pairs, parts, scratch_bytes, whole
+from .arm_tail import Sums, Tail, lifted, offset
+from .common import ceil_div
+from .common_emit import Frame, emit_kernel, put, stretch, vector
+from .conv_shape import Window
+
+VECTORS = HALF // LANES  # of sums
+WORDS = "int32x4"
+
+
+class Slide:
+    """A task is a band of pairs of output rows of an image, of eight channels or of all."""
+
+    def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
+        self.problem, self.choice, self.w = problem, choice, w
+        self.x, self.weight, self.bias = problem.anchor.args
+        self.anchor = problem.anchor.results[0]
+        attrs: Any = full_attrs(problem.anchor)
+        self.zero, self.held = int(attrs["zero"]), choice.get(HELD)
+        self.rising = rising(problem) if self.held == RISING else None
+        self.pixel = ceil_div(w.channels_out, BLOCK) * BLOCK  # bytes
+        self.parts, self.new = parts(w), new_columns(w)
+        self.lines = (ROWS - 1) * w.height.stride + w.height.kernel  # input rows of a pair
+        self.flat: dict[Value, Buffer] = {}
+
+    def emit(self, symbol: str) -> Emitted:
+        outer, bands = (1 if self.choice.get("ro") else halves(self.w)), self.choice.get("hb")
+
+        def task(frame: Frame, number: Expr) -> Stmt:
+            binds = []
+            for value in (self.x, self.weight, self.bias):
+                self.flat[value], bind = tir.flat(frame.places[value].buffer)
+                binds.append(bind)
+            image, unit, band = tir.split(number, self.w.batch, outer, bands)
+            total = pairs(self.w)
+            first, count = stretch(band, ceil_div(total, bands), total) if bands > 1 else (tir.i32(0), tir.i32(total))
+
+            def pair(number: Expr) -> Stmt:
+                return self.pair(frame, image, unit, number, first)
+
+            return tir.seq(binds, tir.loop(count, pair, "pair", start=first))
+
+        return emit_kernel(self.problem, self.choice, symbol, self.w.batch * outer * bands, task)
+
+    def pair(self, frame: Frame, image: Expr, unit: Expr, number: Expr, first: Expr) -> Stmt:
+        """Two output rows. Weights are dealt anew where other rows of the window lie in the image than before."""
+        row = self.row(number)
+        anew = tirx.any(number.equal(first), *(self.inside(row, i) != self.inside(self.row(number - 1), i)
+                                              for i in range(self.lines)))  # fmt: skip
+
+        def group(k: Expr) -> Stmt:
+            place = k * (scratch_bytes(self.w) // 4) if self.choice.get("ro") else tir.i32(0)
+            rows = self.across(frame, image, k, row, place, False)
+            if self.w.channels_out % HALF:
+                last = k.equal(self.w.channels_out // HALF)
+                rows = tir.when(last, self.across(frame, image, k, row, place, True), rows)
+            return tir.seq(tir.when(anew, self.prepared(frame, k, row, place)), rows)
+
+        return tir.loop(halves(self.w), group, "group") if self.choice.get("ro") else group(unit)
+
+    def row(self, number: Expr) -> Expr:
+        return tirx.min(number * ROWS, self.w.height.out - ROWS)
+
+    def source(self, row: Expr, line: int) -> Expr:
+        """Number of the input row that is number `line` of a pair; it may lie outside."""
+        return row * self.w.height.stride + (line - self.w.height.pad)
+
+    def inside(self, row: Expr, line: int) -> Expr:
+        """1 where it lies in the image."""
+        source = self.source(row, line)
+        return tirx.Cast("int32", tirx.all(source >= 0, source < self.w.height.size))
+
+    # -- weights, once for rows of the same kind -----------------------------------------------------------------------
+
+    def place(self, r: int, kw: int, v: int) -> int:
+        """Where scratch memory (of 32 bits) holds weights of output row `r`; kw = kernel: what sums start from."""
+        return ((r * (self.w.width.kernel + 1) + kw) * VECTORS + v) * LANES
+
+    def prepared(self, frame: Frame, group: Expr, row: Expr, place: Expr) -> Stmt:
+        """Weights of rows outside are 0, so that any row may be read there."""
+        w, block, half = self.w, group // 2, group % 2
+        done: list[Stmt] = []
+        for r in range(ROWS):
+            mask: Expr = tir.i32(0)
+            for kh in range(w.height.kernel):
+                mask = mask | (self.inside(row, r * w.height.stride + kh) * tir.lit(255 << 8 * kh, "int32"))
+            mask, bind = tir.let(mask, "mask")
+            done.append(bind)
+            for v in range(VECTORS):
+                total: Expr = tir.broadcast(tir.i32(0), LANES)
+                for kw in range(w.width.kernel):
+                    at = ((block * w.width.kernel + kw) * 4 + half * VECTORS + v) * BLOCK
+                    taps = tirx.reinterpret(WORDS, vector(self.flat[self.weight], BLOCK, at))
+                    taps, bind = tir.let(tirx.bitwise_and(taps, tir.broadcast(mask, LANES)), "w")
+                    done.append(bind)
+                    if self.zero:
+                        total = dot(total, tirx.reinterpret("int8x16", taps), splat(self.zero))
+                    if r and self.parts == 1:  # the second row's taps begin a row later
+                        taps = tirx.shift_left(taps, tir.broadcast(tir.i32(8), LANES))
+                    done.append(self.keep(frame, taps, place + self.place(r, kw, v)))
+                channel = group * HALF + v * LANES
+                start = vector(self.flat[self.bias], LANES, channel) - total
+                start = start + tir.broadcast(tir.i32(lifted(self.held)), LANES)
+                done.append(self.keep(frame, start, place + self.place(r, w.width.kernel, v)))
+        if self.rising is not None:
+            rescaling = self.rising
+            last = w.channels_out - 1
+
+            def one(lane: Expr) -> Stmt:
+                channel = group * HALF + lane
+                channel = tirx.min(channel, last) if w.channels_out % HALF else channel
+                return tir.store(
+                    frame.scratch, offset(frame, rescaling, channel), place + self.place(ROWS, 0, 0) + lane
+                )
+
+            done.append(tir.vectorized(HALF, one))
+        return tir.seq(done)
+
+    def keep(self, frame: Frame, x: Expr, at: Expr) -> Stmt:
+        return put(frame.scratch, tirx.reinterpret("float32x4", x), LANES, at)
+
+    def kept(self, frame: Frame, at: Expr) -> Expr:
+        return tirx.reinterpret(WORDS, vector(frame.scratch, LANES, at))
+
+    # -- a pair of rows ------------------------------------------------------------------------------------------------
+
+    def across(self, frame: Frame, image: Expr, group: Expr, row: Expr, place: Expr, last: bool) -> Stmt:
+        """All columns; the `last` channels may be fewer than eight."""
+        w, tail = self.w.width, Tail(self.problem, self.held)
+        columns, alloc = tir.local((w.kernel * self.parts * VECTORS * BLOCK,), "int8", "columns")
+        starts, alloc_starts = tir.local((ROWS * VECTORS * LANES,), "int32", "starts")
+        offsets, alloc_offsets = tir.local((HALF,), "float32", "offsets")
+        done: list[Stmt] = [alloc, alloc_starts]
+        if self.rising is not None:
+            done += [alloc_offsets, put(offsets, vector(frame.scratch, HALF, place + self.place(ROWS, 0, 0)), HALF, 0)]
+        bases = []
+        for line in range(self.lines):
+            source = tirx.max(tirx.min(self.source(row, line), self.w.height.size - 1), 0)
+            base, bind = tir.let((image * self.w.height.size + source) * (w.size * self.pixel) + group * HALF, "row")
+            bases.append(base)
+            done.append(bind)
+        for r in range(ROWS):
+            for v in range(VECTORS):
+                start = self.kept(frame, place + self.place(r, w.kernel, v))
+                done.append(put(starts, start, LANES, (r * VECTORS + v) * LANES))
+        for c in range(w.kernel - self.new):
+            done.append(self.column(columns, bases, c - w.pad if c >= w.pad else None, c))
+
+        def output(number: Any, turn: int, edge: bool = False) -> tuple[Stmt, list[Sums]]:
+            """`number` is that of an output of a row, modulo the window's columns `turn`."""
+            loads = []
+            for c in range(w.kernel - self.new, w.kernel):
+                source = number * w.stride + c - w.pad
+                read = source if not edge or source < w.size else None
+                loads.append(self.column(columns, bases, read, turn * w.stride + c))
+            made, sums = self.sums(frame, image, group, row, place, columns, (starts, offsets), number, turn, last)
+            return tir.seq(loads, made), sums
+
+        full = whole(self.w)
+        many, rest = divmod(full, w.kernel)
+
+        def ended(outputs: Sequence[tuple[Stmt, list[Sums]]]) -> Stmt:
+            return tir.seq((made for made, _ in outputs), tail.store(frame, [s for _, sums in outputs for s in sums]))
+
+        def turn(k: Expr) -> Stmt:
+            return ended([output(k * w.kernel + i, i) for i in range(w.kernel)])
+
+        done.append(tir.loop(many + frame.zero, turn, "turn"))
+        after = [output(many * w.kernel + i, i) for i in range(rest)]
+        after += [output(number, number % w.kernel, True) for number in range(full, w.out)]
+        return tir.seq(done, ended(after) if after else None)
+
+    def slot(self, column: int, part: int, v: int) -> int:
+        return ((column % self.w.width.kernel * self.parts + part) * VECTORS + v) * BLOCK
+
+    def column(self, columns: Buffer, bases: list[Expr], source: Any, number: int) -> Stmt:
+        """Deal a column's rows to fours. Outside the image it holds the zero point."""
+        if source is None:
+            every = [(p, v) for p in range(self.parts) for v in range(VECTORS)]
+            return tir.seq(put(columns, splat(self.zero), BLOCK, self.slot(number, p, v)) for p, v in every)
+        done: list[Stmt] = []
+        lines = []
+        for base in bases:
+            line, bind = tir.let(vector(self.flat[self.x], HALF, base + source * self.pixel), "line")
+            lines.append(line)
+            done.append(bind)
+        inner = [8 * (i % 2) + i // 2 for i in range(BLOCK)]
+        twos = []
+        for i in range(0, self.lines, 2):
+            both = [lines[i], lines[min(i + 1, self.lines - 1)]]
+            two, bind = tir.let(shuffled(both, "int8x8", inner, "int8x16"), "two")
+            twos.append(two)
+            done.append(bind)
+        for p in range(self.parts):
+            both = [twos[p], twos[min(p + 1, len(twos) - 1)]]
+            for v in range(VECTORS):
+                order = [8 * (i % 2) + i // 2 + 4 * v for i in range(8)]
+                done.append(put(columns, shuffled(both, "int16x8", order, "int8x16"), BLOCK, self.slot(number, p, v)))
+        return tir.seq(done)
+
+    def sums(
+        self,
+        frame: Frame,
+        image: Expr,
+        group: Expr,
+        row: Expr,
+        place: Expr,
+        columns: Buffer,
+        kept: tuple[Buffer, Buffer],
+        number: Any,
+        turn: int,
+        last: bool,
+    ) -> tuple[Stmt, list[Sums]]:
+        """Both rows of an output column."""
+        w, (starts, offsets) = self.w.width, kept
+        done: list[Stmt] = []
+        every = []
+        other = frame.zero * number  # LLVM must not know that it reads the same again: moves cost more than loads
+        for r in range(ROWS):
+            stage, alloc = tir.local((HALF,), "int32", "stage")
+            done.append(alloc)
+            for v in range(VECTORS):
+
+                def tap(total: Expr, kw: int, r: int = r, v: int = v) -> Expr:
+                    slot = self.slot(turn * w.stride + kw, min(r, self.parts - 1), v)
+                    taps = tirx.reinterpret("int8x16", self.kept(frame, place + self.place(r, kw, v)))
+                    return dot(total, vector(columns, BLOCK, slot), taps)
+
+                start = vector(starts, LANES, other + (r * VECTORS + v) * LANES)
+                done.append(put(stage, reduce(tap, range(w.kernel), start), LANES, v * LANES))
+
+            def index(lane: Expr, r: int = r) -> tuple[Expr, ...]:
+                return (image, group * HALF + lane, row + r, tir.expr(number))
+
+            width = self.w.channels_out % HALF if last else HALF
+            every.append(Sums(stage, 0, width, index, lambda lane: tir.load(offsets, other + lane)))
+        return tir.seq(done), every

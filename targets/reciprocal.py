@@ -1,0 +1,67 @@
+"""Bytes of real numbers by a constant scale without division: x * (1 / scale), corrected once by what is left.
+
+A division takes several times as long as all the rest. Only where x / scale lies next to a half can a quotient that is
+an ulp off round to another integer: those numbers are tried, for each half, before the scale is taken.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from tvm import tirx
+
+from .mathlib import at_least, at_most
+from .tir import Expr, has_limits, lit
+
+FAR = 1024  # steps from zero beyond which every byte is saturated
+HALVES = 512  # as many on either side of zero are tried
+AROUND = 6  # neighbours of a half, on either side
+LOW, MIDDLE = (1 << 29) - 1, 1 << 28  # of an f64, what an f32 leaves out
+ROUNDER, ROUNDER_BITS = float(3 << 22), 0x4B400000
+
+
+def fits(x: Expr, scale: Expr, result: str) -> bool:
+    """Whether a core has what it takes, and the scale gives the quotients' integers."""
+    if not has_limits() or result not in ("i8", "u8") or not isinstance(scale, tirx.FloatImm):
+        return False
+    return str(x.ty.dtype) == "float32" and exact(float(scale.value))
+
+
+@lru_cache(maxsize=256)
+def exact(scale: float) -> bool:
+    """Whether all numbers next to a half of a step are rounded as their quotients are."""
+    if not 2.0**-60 < scale < 2.0**60:
+        return False
+    s = np.float32(scale)
+    y = np.float32(1) / s
+    halves = ((np.arange(-HALVES, HALVES) + 0.5) * np.float64(s)).astype(np.float32)
+    x = (halves.view(np.int32)[:, None] + np.arange(-AROUND, AROUND + 1, dtype=np.int32)).view(np.float32)
+    product = x * y
+    rest = (np.float64(x) - np.float64(product) * np.float64(s)).astype(np.float32)  # exact, as with fma
+    sums = np.float64(product) + np.float64(rest) * np.float64(y)
+    if (sums.view(np.int64) & LOW == MIDDLE).any():  # might be rounded twice
+        return False
+    return bool((np.rint(sums.astype(np.float32)) == np.rint(x / s)).all())
+
+
+def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
+    """Within low .. high, as int32; `zero` for NaN."""
+
+    def real(number: float) -> Expr:
+        return lit(number, "float32")
+
+    def fma(a: Expr, b: Expr, c: Expr) -> Expr:
+        return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
+
+    s = float(np.float32(scale))
+    y = float(np.float32(1) / np.float32(scale))
+    given = tirx.Var("given", "float32")
+    near = tirx.Var("near", "float32")
+    product = tirx.Var("product", "float32")
+    whole = tirx.Select(tirx.EQ(given, given), given, real(0.0))
+    limited = at_most(at_least(whole, real(-FAR * s)), real(FAR * s))
+    rest = fma(product, real(-s), near)
+    steps = tirx.reinterpret("int32", fma(rest, real(y), product) + real(ROUNDER)) - lit(ROUNDER_BITS, "int32")
+    bounded = tirx.min(tirx.max(steps + zero, lit(low, "int32")), lit(high, "int32"))
+    return tirx.Let(given, x, tirx.Let(near, limited, tirx.Let(product, near * real(y), bounded)))
