@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from tvm import tirx
 
-from .mathlib import at_least, at_most
+from .mathlib import at_least, at_most, is_nan
 from .tir import Expr, has_limits, lit
 
 FAR = 1024  # steps from zero beyond which every byte is saturated
@@ -59,7 +59,7 @@ def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
     given = tirx.Var("given", "float32")
     near = tirx.Var("near", "float32")
     product = tirx.Var("product", "float32")
-    whole = tirx.Select(tirx.EQ(given, given), given, real(0.0))
+    whole = tirx.Select(is_nan(given), real(0.0), given)
     limited = at_most(at_least(whole, real(-FAR * s)), real(FAR * s))
     rest = fma(product, real(-s), near)
     steps = tirx.reinterpret("int32", fma(rest, real(y), product) + real(ROUNDER)) - lit(ROUNDER_BITS, "int32")
