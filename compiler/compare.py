@@ -110,6 +110,8 @@ def verify(
     reference = Reference(model, ports, binds or {}, everything=layers)
     if runs < 1:
         raise EdgecError(f"runs must be 1 or more, got {runs}")
+    if inputs is not None and runs > 1:
+        raise EdgecError(f"runs: {runs} with inputs that are given; so many random ones are tried where none are")
     feeds = [given(inputs, ports)] if inputs is not None else [random_inputs(ports, seed) for seed in range(runs)]
     noise = None if reference.quantized else expected(compiled.manifest)
     if layers and noise is not None:

@@ -29,6 +29,7 @@ from .program import Program, chained
 from .quantize.settings import Score, quantizing, wanted
 from .session import Session
 from .target import Target, find_target, with_aim, with_archs, with_memory
+from .toolchain import has_os
 from .tunings import Tunings, default_path
 from .unfit import soft_floats
 from .units import Limit
@@ -86,6 +87,10 @@ def compile_model(
         raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
     if chosen.gpu and threads > 1:
         raise EdgecError(f"threads: {threads} workers; a model for {chosen.name} runs on the GPU, begun by one thread")
+    if threads > 1 and not has_os(chosen):
+        raise EdgecError(
+            f"threads: {threads} workers; {chosen.name} has no operating system that would run more than one"
+        )
     load_plugins()  # before the import: a plugin may bring operators
     label = check_name(name) if name is not None else identifier(stem(model))
     if self_test:

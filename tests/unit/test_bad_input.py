@@ -107,7 +107,15 @@ def test_arguments_from_python(here: Path) -> None:
         (["kernels", "--op", "conv"], "unknown operator 'conv'; did you mean 'Conv'?"),
         (["kernels", "--op", "Conv", "--shape", "1x3x8x8"], "--op Conv: give the shape of each argument with --shape"),
         (["kernels", "--shape", "4"], "--shape and --attr are those of an operator: give --op too"),
+        (
+            ["verify", "tiny.onnx", "--bundle", "good", "--inputs", "x.npz", "--runs", 3],
+            "runs: 3 with inputs that are given",
+        ),
         (["verify", "good", "--bundle", "good"], "good: is not a file; expected an ONNX model"),
+        (
+            ["compile", "tiny.onnx", "--target", "cortex-m4", "--threads", 2],
+            "threads: 2 workers; cortex-m4 has no operating system",
+        ),
         (["compile", "tiny.onnx", "--target", "no.toml"], "target no.toml: cannot be read: No such file or directory"),
     ],
 )
