@@ -21,7 +21,7 @@ from .amx_run import Run
 from .amx_shape import LANES, across, tiles
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, stretch
-from .conv_emit import flat_type
+from .conv_places import flat_type
 
 ONES = 0x01010101
 

@@ -16,7 +16,7 @@ from .arm_tail import Sums as Ended
 from .arm_tiles import Part, Tiles
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
-from .conv_emit import flat_type, runs, source, tap_bounds
+from .conv_places import flat_type, runs, source, tap_bounds
 from .conv_shape import Window
 from .edge_taps import WRITTEN
 

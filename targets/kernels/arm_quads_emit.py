@@ -18,7 +18,7 @@ from .arm_dots import dot, splat
 from .arm_quads_rows import groups
 from .arm_tail import Sums, Tail, lifted
 from .common_emit import Frame, put, vector
-from .conv_emit import source
+from .conv_places import source
 from .conv_shape import Window
 from .depthwise_dots_emit import Dots, Group
 from .depthwise_dots_rows import QUADS

@@ -24,7 +24,7 @@ from .arm_dots import Act, Dots, alive, splat
 from .arm_tail import lifted, offset
 from .common import ceil_div
 from .common_emit import Frame, put, vector
-from .conv_emit import source
+from .conv_places import source
 from .conv_shape import Axis, Window, segments
 from .edge_taps import WRITTEN, Inside, at_edge
 

@@ -24,7 +24,7 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame, full_or_rest, put, store_tile, vector
-from .conv_emit import Tile, flat_type, source, tap_bounds
+from .conv_places import Tile, flat_type, source, tap_bounds
 from .conv_rows import tile_of
 from .conv_shape import Window
 from .conv_tiles import flat, unit_pixels

@@ -19,7 +19,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, stretch, vector
-from .conv_emit import runs, source, tap_bounds
+from .conv_places import runs, source, tap_bounds
 from .conv_shape import UNROLLED_TAPS, Window
 from .cost import by_lane
 from .staged_emit import StagedRow

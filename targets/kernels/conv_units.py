@@ -14,7 +14,8 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div, in_memory
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
-from .conv_emit import Conv, Tile, runs, widths
+from .conv_emit import Conv
+from .conv_places import Tile, runs, widths
 from .conv_rows import tile_of
 from .conv_shape import Window, conv_operands
 from .conv_tiles import TileChoice, flat, units

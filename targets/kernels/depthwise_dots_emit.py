@@ -20,7 +20,7 @@ from .bytes_tail_emit import Tail
 from .bytes_vector import added_pairs, dealt, dot, joined, pair, quad
 from .common import ceil_div
 from .common_emit import Frame, chain, emit_kernel, put, vector
-from .conv_emit import runs, source
+from .conv_places import runs, source
 from .conv_shape import Window, conv_operands
 from .depthwise_dots_rows import Shift, groups, scratch_vectors, shift, shifts
 

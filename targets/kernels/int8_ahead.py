@@ -9,7 +9,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .conv_emit import Tile
+from .conv_places import Tile
 from .conv_shape import Window
 from .conv_tiles import TileChoice, unit_pixels, units
 

@@ -10,7 +10,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common_emit import Frame, put, vector
-from .conv_emit import Tile, tap_bounds
+from .conv_places import Tile, tap_bounds
 
 if TYPE_CHECKING:
     from .conv_int8_emit import Conv

@@ -17,7 +17,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel
-from .conv_emit import flat_type
+from .conv_places import flat_type
 from .conv_shape import Window
 from .m_asm import OPAQUE, at, called, imported, opaque
 from .m_blocks import blocks, dots

@@ -10,7 +10,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame
-from .conv_emit import source
+from .conv_places import source
 from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_conv_emit import Conv
 from .m_float_rows import SIZE, direct, long_code, tile_of, window_of

@@ -13,7 +13,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame
-from .conv_emit import source
+from .conv_places import source
 from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_conv_emit import Conv
 from .m_plain_rows import steps_of, tile_of, window_of

@@ -10,7 +10,7 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import Frame
-from .conv_emit import source, tap_bounds
+from .conv_places import source, tap_bounds
 from .conv_shape import Window
 from .m_asm import at, called, opaque, twice
 from .m_bytes import STEP

@@ -12,7 +12,8 @@ from edgec.targets.body import align
 from edgec.targets.tir import Expr, Stmt
 
 from .common_emit import Frame
-from .conv_emit import Conv, Tile
+from .conv_emit import Conv
+from .conv_places import Tile
 
 
 class Packed(Conv):

@@ -16,8 +16,8 @@ from edgec.targets.body import align
 from edgec.targets.tir import Expr, Stmt
 
 from .common_emit import Frame, full_or_rest, put, vector
-from .conv_emit import Tile, widths
 from .conv_int8_emit import Conv
+from .conv_places import Tile, widths
 from .conv_shape import Window
 from .int8_tiles import QUAD
 

@@ -11,7 +11,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr
 
 from .common_emit import F32, Frame
-from .conv_emit import tap_bounds
+from .conv_places import tap_bounds
 from .conv_planes import Planes, Spot
 from .conv_shape import Axis
 

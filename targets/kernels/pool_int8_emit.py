@@ -21,7 +21,7 @@ from .bytes_tail_emit import Tail
 from .bytes_vector import pair, quad
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, put, stretch, vector
-from .conv_emit import runs, source, tap_bounds
+from .conv_places import runs, source, tap_bounds
 from .conv_shape import Window
 from .depthwise_dots_rows import groups
 from .pool_int8_rows import MOST_SUMMED, most_blocks, written_out

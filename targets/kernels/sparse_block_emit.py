@@ -6,7 +6,8 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame, put, vector
-from .conv_emit import Conv, Tile, source
+from .conv_emit import Conv
+from .conv_places import Tile, source
 from .matmul_emit import Packed
 from .sparse_stored import StoredBlocks
 

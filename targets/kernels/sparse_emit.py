@@ -23,7 +23,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, vector
-from .conv_emit import flat_type
+from .conv_places import flat_type
 from .conv_shape import Window
 from .sparse_gather import Gather
 from .sparse_rows import PART

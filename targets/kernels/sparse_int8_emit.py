@@ -8,8 +8,8 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame
-from .conv_emit import Tile
 from .conv_int8_emit import Conv
+from .conv_places import Tile
 from .matmul_int8_emit import Packed
 from .sparse_stored import StoredBlocks
 
