@@ -16,7 +16,7 @@ from ..conversions import held, narrow
 from ..tir import Expr, Index, Stmt
 from .generic_breaks import boxes, breaks
 from .generic_choice import vector_lanes
-from .generic_fold import SLOTS, Fold, Prior, Stage
+from .generic_fold import KEPT, SLOTS, Fold, Prior, Stage
 from .generic_kernel import Kernel, kernel_function, logical
 from .generic_nest import Region, joined
 from .generic_space import Space
@@ -106,7 +106,8 @@ def folded_kernel(
             write = _writer(io, context, finish)
             several = (1, 1) if problem.target.gpu or problem.target.small else (unroll, tile)
             slots = 1 if problem.target.small else SLOTS
-            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), *several, slots)
+            kept = 0 if problem.target.gpu or problem.target.microcontroller else KEPT
+            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), *several, slots, kept)
             result.append(fold.region(problem.threads))
         return joined(result)
 

@@ -24,24 +24,29 @@ Prior = list[Expr]  # results of the stages before, at this point
 
 
 SLOTS = 4  # vectors that are folded into at a time: their sums do not wait for each other
+KEPT = 1024  # terms of a row that a kernel keeps on its stack, at most
 
 
 @dataclass
 class Stage:
-    """One fold. `term` is built at the current positions; components are stored in order, each from the old ones."""
+    """One fold. `term` is built at the current positions; components are stored in order, each from the old ones.
+
+    `keep`: where a row is short, its terms follow the stages' results, for `write`.
+    """
 
     dtypes: tuple[str, ...]
     identity: Parts
     term: Callable[[Prior], Parts]
     combine: Callable[[Parts, Parts], Parts]
     result: Callable[[Parts], Expr] = lambda parts: parts[-1]
+    keep: bool = False
 
 
 @dataclass
 class Fold:
     """`write` makes the stores from the stages' results: once per point, or (`again`) at every folded position.
 
-    `slots`: vectors that a folded loop makes at a time, where it is vectorized.
+    `slots`: vectors that a folded loop makes at a time, where it is vectorized; `kept`: terms it may keep of a row.
     """
 
     space: Space
@@ -52,6 +57,7 @@ class Fold:
     unroll: int = 1
     tile: int = 1
     slots: int = SLOTS
+    kept: int = 0
 
     def region(self, threads: int) -> Region:
         self.space.trace(self._element)
@@ -154,13 +160,17 @@ class Fold:
         """Everything for one output position, with the vector across a folded loop."""
         prior: Prior = []
         statements: list[Stmt] = []
+        kept: Buffer | None = None
         for stage in self.stages:
-            value = stage.result(self._folded(stage, list(prior), statements))
+            if stage.keep and self._short:
+                kept, alloc = tir.local((self._width,), stage.dtypes[0], "row")
+                statements.append(alloc)
+            value = stage.result(self._folded(stage, list(prior), statements, kept if stage.keep else None))
             result, alloc = tir.local((1,), str(value.ty.dtype))
             statements += [alloc, tir.store(result, value, 0)]
             prior.append(tir.load(result, 0))
         if self.again:
-            statements.append(self._sweep(lambda slot, v: self.write(prior)))
+            statements.append(self._sweep(lambda slot, v: self.write([*prior, *self._kept(kept)])))
         else:
             statements.append(self.write(prior))
         return tir.seq(statements)
@@ -170,7 +180,20 @@ class Fold:
         assert self.vector is not None
         return min(self.slots, max(1, self.vector.extent // self.lanes))
 
-    def _folded(self, stage: Stage, prior: Prior, statements: list[Stmt]) -> Parts:
+    @property
+    def _width(self) -> int:
+        assert self.vector is not None
+        return self.vector.extent
+
+    @property
+    def _short(self) -> bool:
+        """Whether the terms of a row may be kept: the vectors' loop is all that is folded."""
+        return len(self.folds) == 1 and self._width <= self.kept
+
+    def _kept(self, row: Buffer | None) -> Parts:
+        return () if row is None else (tir.load(row, self._at),)
+
+    def _folded(self, stage: Stage, prior: Prior, statements: list[Stmt], kept: Buffer | None = None) -> Parts:
         """Fold into vectors, those into one, and its halves into each other."""
         assert self.vector is not None
         lanes, slots, rest = self.lanes, self._slots, self.vector.extent % self.lanes
@@ -184,7 +207,9 @@ class Fold:
             mine = [b for b, _ in (buffers[-1] if slot < 0 else buffers[0])]
             at = v if slot < 0 else slot * lanes + v
             old = tuple(tir.load(b, at) for b in mine)
-            return _store(mine, stage.combine(old, stage.term(prior)), at)
+            term = stage.term(prior)
+            keep = tir.store(kept, term[0], self._at) if kept is not None else None
+            return tir.seq(keep, _store(mine, stage.combine(old, self._kept(kept) or term), at))
 
         statements.append(self._sweep(step))
         main = [b for b, _ in buffers[0]]
@@ -215,7 +240,8 @@ class Fold:
             def one(v: Expr) -> Stmt:
                 if isinstance(v, tirx.Var):
                     self.space.body.limit(v, n)
-                self.space.set(vector, base + v)
+                self._at = base + v
+                self.space.set(vector, self._at)
                 return fn(slot, v)
 
             return tir.vectorized(n, one)

@@ -67,7 +67,8 @@ def _stages(context: Context, axis: int) -> Any:
         total.result = lambda parts: rounded(parts[0]) if sum_fits(own, count) else parts[0]
         return [top, total], lambda prior: power(prior[0]) / prior[1]
     total.result = lambda parts: lit(1, kind) / parts[0]
-    return [top, total], lambda prior: power(prior[0]) * prior[1]
+    total.keep = kind == "float32"
+    return [top, total], lambda prior: (prior[2] if len(prior) > 2 else power(prior[0])) * prior[1]
 
 
 kernel(Row("softmax", frozenset({"Softmax", "LogSoftmax"}), match, offers, emit, "softmax along any axis"))

@@ -67,6 +67,29 @@ def test_softmax_of_rows(kind: str, tmp_path: Path) -> None:
     check(one("Softmax", kind), "softmax", tmp_path)
 
 
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("where", ["x86-avx512", "x86"])
+@pytest.mark.parametrize("row", [1, 2, 7, 15, 17, 49, 197, 1000, 1025])
+def test_softmax_of_rows_of_any_length(op: str, where: str, row: int, tmp_path: Path) -> None:
+    """The last row ends where the memory does."""
+    x = (3 * np.random.default_rng(row).standard_normal((8, row))).astype("f4")
+    x[1, -1], x[2, 0], x[3, row // 2], x[4], x[5] = np.nan, np.inf, -np.inf, -np.inf, np.inf
+    x[6] -= 200.0 * np.arange(row) / row  # down to what vanishes
+    with np.errstate(invalid="ignore"):
+        check(one(op, f"f32[8, {row}]", where=where), "softmax", tmp_path, [x])
+
+
+@pytest.mark.parametrize("row, sweeps", [(1000, 1), (1040, 2)])
+def test_short_rows_compute_exponentials_once(row: int, sweeps: int) -> None:
+    from edgec.targets import tir
+
+    p = one("Softmax", f"f32[8, {row}]")
+    with tir.core(p.target.cpu):
+        code = str(ROWS["softmax"].emit(p, ROWS["softmax"].choices(p)[0], "kern").function)
+    vectors = 4 + -(-row // 16) % 4  # a turn of the loop, and what is left
+    assert code.count("T.float32(-87.0)") == sweeps * vectors
+
+
 @pytest.mark.parametrize("kind, out", [(N, ""), (B, "NCHW16c")])
 def test_normalizations(kind: str, out: str, tmp_path: Path) -> None:
     check(one("LayerNormalization", kind, "f32[19]", "f32[19]", layouts=(out,)), "norm", tmp_path)
