@@ -7,6 +7,7 @@ numbers may be f32 where the others are not: it is added before the result is ro
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from math import prod
 
@@ -17,6 +18,7 @@ from ..ir import Attr, Type
 from ..op import op
 from .common import FLOATS, INTS, Ints, Tensor, equal_types, fill, require, widened
 
+CACHED = 1 << 15  # results of a depthwise convolution that are made at a time
 _ATTRS: dict[str, Attr] = {"strides": (), "pads": (), "dilations": (), "group": 1}
 
 
@@ -82,15 +84,25 @@ def conv(x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: 
     taps = _taps(kernel, d, s, count)
     n, out, inner = x.shape[0], w.shape[0], w.shape[1]
     if inner == 1 and group > 1:
-        y = np.zeros((n, group, out // group, *count), xs.dtype)
-        for tap, weights in zip(taps, ws.reshape(group, out // group, -1).transpose(2, 0, 1), strict=True):
-            y += xs[(slice(None), slice(None), None, *tap)] * weights.reshape(group, -1, *(1,) * rank)
+        y = _depthwise(xs, ws.reshape(group, out // group, -1), taps, count)
     else:
         plain = len(taps) == 1 and max(s) == 1
         columns = xs if plain else np.stack([xs[(slice(None), slice(None), *tap)] for tap in taps], axis=2)
         columns = columns.reshape(n, group, inner * len(taps), prod(count))
         y = np.matmul(ws.reshape(group, out // group, -1), columns)
     return _shifted(y.reshape(n, out, *count), b, x)
+
+
+def _depthwise(x: Tensor, w: Tensor, taps: Sequence[tuple[slice, ...]], count: Ints) -> Tensor:
+    """Tap by tap, a few channels at a time, so that what is in between stays in the cache."""
+    n, group, each = x.shape[0], w.shape[0], w.shape[1]
+    y = np.zeros((n, group, each, *count), x.dtype)
+    step = max(1, CACHED // max(n * each * prod(count), 1))
+    for at in range(0, group, step):
+        some = slice(at, at + step)
+        for tap, weights in zip(taps, w[some].transpose(2, 0, 1), strict=True):
+            y[:, some] += x[(slice(None), some, None, *tap)] * weights.reshape(-1, each, *(1,) * len(count))
+    return y
 
 
 def _factors(x: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:

@@ -11,13 +11,12 @@ import numpy as np
 from ..ir import Attr
 from ..op import op
 from .common import BOOL, FLOATS, INTS, NUMBERS, SIGNED, Tensor, dtype_of, limits, predicate, same, widened
-
-_erf = np.frompyfunc(math.erf, 1, 1)
+from .error_function import error_function
 
 
 def erf(x: Tensor) -> Tensor:
     """The error function, to the precision of f64."""
-    return np.asarray(_erf(x.astype(np.float64)), dtype=np.float64).astype(x.dtype)
+    return error_function(x.astype(np.float64)).astype(x.dtype)
 
 
 def sigmoid(x: Tensor) -> Tensor:
