@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -56,14 +56,12 @@ class Options:
 
 @dataclass(frozen=True)
 class State:
-    """The work so far; `exact` are the float model's outputs, `effects` is what layers alone do to them, `reasons` why
-    they are in f32."""
+    """The work so far; `effects` is what layers alone do to the outputs, `reasons` why they are in f32."""
 
     plan: Placement
     scales: Mapping[Value, Scale]
     weights: Mapping[Node, Weights] = field(default_factory=dict)
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
-    exact: Sequence[Sequence[Tensor]] = ()
     sqnr: float = inf
     drop: float | None = None
     effects: Mapping[str, float] = field(default_factory=dict)
@@ -99,7 +97,7 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         session.note(f"{tables} table{'s' * (tables > 1)} of embeddings in int8, a scale per row")
     kept = {layer.name for layer in state.plan.layers}
     if tables or any(name not in kept for name in state.outcomes if name != OUTPUTS):
-        state = replace(state, sqnr=job.measured(made, state.exact))
+        state = replace(state, sqnr=job.measured(graph, made))
     session.quantization = report = Report([], data.count, state.sqnr if state.plan.layers else None, state.drop)
     if verdict is not None:
         report.cost_f32, report.cost_int8 = verdict.real.total, verdict.stored.total
@@ -158,8 +156,8 @@ class Job:
         """The state with integers for its weights."""
         feeds = self.samples(self.options.samples)
         learn, correct = self.options.learn, self.options.correct
-        weights, outcomes, exact = reconstruct(state.plan, state.scales, feeds, self.tell, learn, correct)
-        return replace(state, weights=weights, outcomes=outcomes, exact=exact, sqnr=outcomes[OUTPUTS].sqnr)
+        weights, outcomes = reconstruct(state.plan, state.scales, feeds, self.tell, learn, correct)
+        return replace(state, weights=weights, outcomes=outcomes, sqnr=outcomes[OUTPUTS].sqnr)
 
     def rescued(self, state: State) -> State:
         """Layers that spoil the outputs go back to f32; the others are then reconstructed on what is better now."""
@@ -248,11 +246,14 @@ class Job:
         found = scales(state.plan, observers, self.options.method)
         return {v: state.scales.get(v, found[v]) for v in values}
 
-    def measured(self, graph: Graph, exact: Sequence[Sequence[Tensor]]) -> float:
-        """Signal to noise of the outputs, as the quantized graph computes them."""
-        with running(graph, graph.outputs, threads=self.session.threads) as run:
-            got = [run(feed) for feed in self.samples(self.options.samples)]
-        return worst_sqnr(exact, list(zip(*got, strict=True)))
+    def measured(self, real: Graph, rough: Graph) -> float:
+        """Signal to noise of the outputs, as the graphs compute them."""
+        found = []
+        for graph in (real, rough):
+            with running(graph, graph.outputs, threads=self.session.threads) as run:
+                found.append([run(feed) for feed in self.samples(self.options.samples)])
+        exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
+        return worst_sqnr(exact, got)
 
     def samples(self, most: int) -> list[Mapping[str, Tensor]]:
         """Samples, evenly spread over the data."""

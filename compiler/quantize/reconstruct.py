@@ -47,9 +47,8 @@ def reconstruct(
     tell: Progress,
     learn: bool = True,
     correct: bool = True,
-) -> tuple[dict[Node, Weights], dict[str, Outcome], list[list[Tensor]]]:
-    """Weights of every layer, how good they are, and the float model's outputs, of each all samples. `learn`: rounded
-    with regard to each other; `correct`: biases make up for the mean."""
+) -> tuple[dict[Node, Weights], dict[str, Outcome]]:
+    """Weights of every layer. `learn`: rounded with regard to each other; `correct`: biases make up for the mean."""
     outcomes: dict[str, Outcome] = {}
     walk = Walk({}, {})
     weights: dict[Node, Weights] = {}
@@ -83,7 +82,7 @@ def reconstruct(
                 walk.real.pop(arg, None), walk.rough.pop(arg, None)
     real, rough = ([side[v] for v in plan.graph.outputs] for side in (walk.real, walk.rough))
     outcomes[OUTPUTS] = Outcome(worst_sqnr(real, rough), 0.0)
-    return weights, outcomes, real
+    return weights, outcomes
 
 
 def _saturated(arrays: Sequence[Tensor], s: Scale) -> float:
