@@ -21,13 +21,14 @@ from edgec.compiler.op import OPS, const_array, full_attrs, is_const
 from edgec.compiler.ops.common import limits
 
 from .access import Place
+from .built_for import has_dsp, has_fpu, on_device
 from .casts import TYPED
 from .conversions import literal, narrow, widen
 from .integer import INTEGER, INTEGER_HALVES, unpacked
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
-from .tir import Expr, Index, has_dsp, has_fpu, on_device
+from .tir import Expr, Index
 
 # operators whose result jumps where an argument crosses a number: what they read is rounded before
 JUMPS = frozenset("Floor Ceil Round Sign Mod".split())

@@ -51,25 +51,25 @@ def _content(body: Graph) -> str:
 
 def build_job(job: Job, target: Target) -> Built:
     """The code of a job's kernel under a name that is the same for all."""
-    from . import tir
+    from . import built_for, tir
 
     tir.restart_names()
     if target.gpu:
         return _device_code(job)
     from .codegen_llvm import object_bytes
 
-    with tir.core(target.cpu):
+    with built_for.core(target.cpu):
         emitted = ROWS[job.choice.row].emit(job.problem, job.choice, _SYMBOL)
     return Built(object_bytes([(_SYMBOL, emitted.function)], target), emitted.tasks)
 
 
 def _device_code(job: Job) -> Built:
-    from . import tir
+    from . import built_for
     from .cuda.codegen import cuda_text
     from .cuda.threads import threaded
 
     choice, workers = worker_choice(job.choice)
-    with tir.device_code():
+    with built_for.device_code():
         emitted = ROWS[choice.row].emit(job.problem, choice, _SYMBOL)
         function, launch = threaded(emitted, workers, choice.scratch_bytes)
         return Built(cuda_text(function).encode(), emitted.tasks, launch)

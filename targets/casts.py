@@ -13,10 +13,11 @@ from edgec.compiler.ops.common import limits
 
 from . import cortex, reciprocal
 from . import mathlib as m
+from .built_for import has_dsp
 from .conversions import c, from_bfloat, is_float, lowest, narrow, nearly, nearly_double, put, widen
 from .mathlib import at_least, at_most, bind, kind
 from .narrow_floats import decoded, encoded, encoded_power
-from .tir import Expr, has_dsp
+from .tir import Expr
 from .whole import as_float, wrapped
 
 

@@ -10,8 +10,9 @@ from tvm import tirx
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ops.casts import cast
 
+from .built_for import on_device
 from .mathlib import bind, kind
-from .tir import Expr, lit, on_device
+from .tir import Expr, lit
 from .whole import as_float, width, wrapped
 
 

@@ -14,8 +14,9 @@ from math import e, log2
 
 from tvm import tirx
 
-from .mathlib import at_least, at_most, bind, bits, exp_within, expm1, f32, horner, of_bits, quotient, with_sign
-from .tir import Expr, estimates
+from .built_for import estimates
+from .mathlib import at_least, at_most, bind, bits, exp_within, expm1, f32, fused, horner, of_bits, quotient, with_sign
+from .tir import Expr
 
 _LN2 = 0.693147180559945309
 _ROUNDS = 12582912.0 + 127  # a sum with it holds the nearest integer in its lowest bits, as an exponent
@@ -39,11 +40,6 @@ def over(a: Expr, b: Expr) -> Expr:
         return tirx.call_llvm_pure_intrin("float32", better, b, y)
 
     return bind(a, lambda a: bind(b, lambda b: refined(a, b)))
-
-
-def fused(a: Expr, b: Expr, c: Expr) -> Expr:
-    """a * b + c, rounded once."""
-    return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
 
 
 def _exponential(y: Expr, scale: float, fn: Callable[[Expr, Expr], Expr]) -> Expr:

@@ -10,8 +10,9 @@ from tvm import tirx
 from edgec.compiler.ops.common import limits
 
 from . import cortex
+from .built_for import has_dsp, has_fpu
 from .mathlib import at_least, at_most, bits, converted, fenced, kind
-from .tir import Expr, has_dsp, has_fpu, lit
+from .tir import Expr, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
 ROUNDER, ROUNDER_BITS = float(3 << 22), 0x4B400000

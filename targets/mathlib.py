@@ -17,7 +17,8 @@ from math import copysign, inf
 from tvm import tirx
 from tvm_ffi import structural_equal
 
-from .tir import Expr, has_helium, has_limits, lit, on_device
+from .built_for import has_helium, has_limits, on_device
+from .tir import Expr, lit
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
 
@@ -118,6 +119,11 @@ def fenced(x: Expr) -> Expr:
     if on_device():  # where nothing is fused (targets/cuda/nvrtc.py), but TVM would simplify
         return tirx.call_pure_extern(kind(x), "ec_same", x)
     return tirx.call_llvm_pure_intrin(kind(x), "llvm.arithmetic.fence", x)
+
+
+def fused(a: Expr, b: Expr, c: Expr) -> Expr:
+    """a * b + c of f32, rounded once."""
+    return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
 
 
 def converted(x: Expr) -> Expr:

@@ -42,11 +42,11 @@ class Built:
     """A kernel's object and its arguments as arrays. `inputs` are logical, one per body input."""
 
     def __init__(self, problem: Problem, choice: Choice, inputs: Sequence[Array]) -> None:
-        from . import tir
+        from . import built_for
         from .codegen_llvm import object_bytes
 
         laid = with_layouts(problem, choice)
-        with tir.core(laid.target.cpu):
+        with built_for.core(laid.target.cpu):
             emitted = ROWS[choice.row].emit(laid, choice, "edgec_kernel")
         self.tasks, self.target = emitted.tasks, laid.target
         self.out_type = laid.body.outputs[0].type

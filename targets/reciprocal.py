@@ -11,8 +11,9 @@ from functools import lru_cache
 import numpy as np
 from tvm import tirx
 
-from .mathlib import at_least, at_most, is_nan
-from .tir import Expr, has_limits, lit
+from .built_for import has_limits
+from .mathlib import at_least, at_most, fused, is_nan
+from .tir import Expr, lit
 
 FAR = 1024  # steps from zero beyond which every byte is saturated
 HALVES = 512  # as many on either side of zero are tried
@@ -51,9 +52,6 @@ def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
     def real(number: float) -> Expr:
         return lit(number, "float32")
 
-    def fma(a: Expr, b: Expr, c: Expr) -> Expr:
-        return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
-
     s = float(np.float32(scale))
     y = float(np.float32(1) / np.float32(scale))
     given = tirx.Var("given", "float32")
@@ -61,7 +59,7 @@ def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
     product = tirx.Var("product", "float32")
     whole = tirx.Select(is_nan(given), real(0.0), given)
     limited = at_most(at_least(whole, real(-FAR * s)), real(FAR * s))
-    rest = fma(product, real(-s), near)
-    steps = tirx.reinterpret("int32", fma(rest, real(y), product) + real(ROUNDER)) - lit(ROUNDER_BITS, "int32")
+    rest = fused(product, real(-s), near)
+    steps = tirx.reinterpret("int32", fused(rest, real(y), product) + real(ROUNDER)) - lit(ROUNDER_BITS, "int32")
     bounded = tirx.min(tirx.max(steps + zero, lit(low, "int32")), lit(high, "int32"))
     return tirx.Let(given, x, tirx.Let(near, limited, tirx.Let(product, near * real(y), bounded)))

@@ -7,8 +7,7 @@ statements out while the kernel is generated, which needs Python's own control f
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import tvm
@@ -16,9 +15,8 @@ from tvm import tirx
 from tvm.ir import PointerType, PrimType
 from tvm.tirx import ForKind
 
-from edgec.compiler.target import Cpu
-
-from .lets import ESTIMATES, Lanes, hoisted
+from .built_for import has_cache, innermost, on_device, vector_loop
+from .lets import Lanes, hoisted
 
 Expr: TypeAlias = Any  # tirx expressions, and Python numbers where TVM converts them
 Stmt: TypeAlias = Any
@@ -29,69 +27,6 @@ WRITTEN_OUT = 16  # turns of a loop that LLVM writes out as a whole
 TURN = 36  # instructions that matter in one turn of a loop, about
 
 _numbers = itertools.count()  # make the names of registers and local buffers differ
-_lanes: list[Lanes] = []  # the vectorized loops that are being built, innermost last
-
-
-_device = [False]  # whether a kernel for an accelerator is being built
-
-
-@contextmanager
-def device_code() -> Iterator[None]:
-    """Until it ends, `function` makes kernels for an accelerator: their parameters are the pointers themselves, and
-    one call, that of one thread, does one task."""
-    _device.append(True)
-    try:
-        yield
-    finally:
-        _device.pop()
-
-
-_cores: list[Cpu] = []  # that of the kernel that is being built
-
-
-@contextmanager
-def core(cpu: Cpu) -> Iterator[None]:
-    """Until it ends, kernels are for this core."""
-    _cores.append(cpu)
-    try:
-        yield
-    finally:
-        _cores.pop()
-
-
-def has_fpu() -> bool:
-    """Whether floats cost what integers do; where not, kernels on bytes use integers alone."""
-    return not _cores or _cores[-1].fpu
-
-
-def has_helium() -> bool:
-    """Whether vectors are Helium's."""
-    return bool(_cores) and "MVE" in _cores[-1].isa
-
-
-def has_dsp() -> bool:
-    """Whether rounding to bytes takes the instructions of `cortex.py`: on a Cortex-M, outside of vectors."""
-    return bool(_cores) and {"DSP", "FPU"} <= _cores[-1].isa and "MVE" not in _cores[-1].isa and not _lanes
-
-
-def has_limits() -> bool:
-    """Whether `llvm.maximum` and `llvm.minimum` of f32, which keep NaN, are instructions."""
-    return bool(_cores) and "NEON" in _cores[-1].isa
-
-
-def estimates() -> tuple[str, str] | None:
-    """NEON's instructions that estimate one over f32 and make an estimate better, where products are fused beside."""
-    if not has_limits():
-        return None
-    registers, isa = _cores[-1].vector_registers, _cores[-1].isa
-    if registers < 32 and ("FMA" not in isa or not _lanes or _lanes[-1].count < 2):  # there they take vectors alone
-        return None
-    return ESTIMATES.get(registers)
-
-
-def on_device() -> bool:
-    """Whether the kernel that is being built is for an accelerator."""
-    return _device[-1]
 
 
 def restart_names() -> None:
@@ -169,11 +104,8 @@ def vectorized(lanes: int, body: Callable[[Expr], Stmt], name: str = "v") -> Stm
     if on_device():  # whose threads are the lanes
         return _loop(ForKind.UNROLLED, lanes, body, name)
     here = Lanes(tirx.Var(name, "int32"), lanes)
-    _lanes.append(here)
-    try:
+    with vector_loop(here):
         inner = body(here.var)
-    finally:
-        _lanes.pop()
     return seq(here.registers, tirx.For(here.var, i32(0), i32(lanes), ForKind.VECTORIZED, inner))
 
 
@@ -289,13 +221,13 @@ def load(buffer: Buffer, *index: Expr | int) -> Expr:
 def store(buffer: Buffer, value: Expr, *index: Expr | int) -> Stmt:
     """A store; lets in `value` become bindings before it (lets.py)."""
     place = [i32(x) if isinstance(x, int) else x for x in index]
-    return hoisted(value, lambda flat: tirx.BufferStore(buffer, flat, place), _lanes[-1] if _lanes else None)
+    return hoisted(value, lambda flat: tirx.BufferStore(buffer, flat, place), innermost())
 
 
 def prefetch(buffer: Buffer, *index: Expr | int, near: bool = True) -> Stmt:
     """Ask for the cache line of an element, into L1 or (not `near`) L2. It may lie past the buffer's end: nothing is
     read. A core with less than two caches is not asked."""
-    if on_device() or (_cores and not _cores[-1].l2):
+    if on_device() or not has_cache():
         return seq()
     address = tirx.address_of(load(buffer, *index))
     return tirx.Evaluate(tirx.call_llvm_intrin("void", "llvm.prefetch", address, i32(0), i32(3 if near else 2), i32(1)))
@@ -322,7 +254,7 @@ def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, 
 def let(value: Expr, name: str = "x") -> tuple[Expr, Stmt]:
     """A named scalar or vector: (variable, statement that binds it)."""
     var = tirx.Var(f"{name}{next(_numbers)}", value.ty)
-    return var, hoisted(value, lambda flat: tirx.Bind(var, flat), _lanes[-1] if _lanes else None)
+    return var, hoisted(value, lambda flat: tirx.Bind(var, flat), innermost())
 
 
 def split(flat: Expr, *extents: int) -> tuple[Expr, ...]:

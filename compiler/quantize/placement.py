@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 
 from ..ir import Graph, Node, Value
-from ..op import OPS, const_array, evaluate, full_attrs, int_attr, is_const
+from ..op import OPS, const_array, evaluate, full_attrs, is_const
 from ..ops.common import Tensor
 
 # Each element of the result is one of the argument, or zero.
@@ -87,6 +87,11 @@ class Placement:
     @cached_property
     def uses(self) -> dict[Value, int]:
         return self.graph.uses()
+
+    @cached_property
+    def summed(self) -> set[Value]:
+        """Results of the `real` layers."""
+        return {layer.value for layer in self.layers if layer.name in self.real or "*" in self.real}
 
     def function(self, end: Value) -> Callable[[Tensor], Tensor]:
         """The chain of elementwise operators from the source of `end` to it, on any array of elements."""
@@ -245,12 +250,11 @@ def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:
     source = plan.sources[value]
     if source != value and all(plan.sources[r] == source for n in readers for r in n.results):
         return True
-    real = {layer.value for layer in plan.layers if layer.name in plan.real or "*" in plan.real}
-    if value in real:
+    if value in plan.summed:
         results = [r for n in readers for r in n.results]
         if all(plan.sources[r] == value and r != value for r in results):
             return True
-    if source in real and source != value and all(_scales_channels(plan, n) for n in readers):
+    if source in plan.summed and source != value and all(_scales_channels(plan, n) for n in readers):
         return True
     if len(readers) > 1 or plan.uses[value] > 1:
         return False
@@ -315,7 +319,3 @@ def _same_scale(plan: Placement, value: Value) -> Iterable[Value]:
 def channel_axis(layer: Layer) -> int:
     """The axis of a layer's result that its weights' scales belong to."""
     return 1 if layer.node.op != "MatMul" else len(layer.value.shape) - 1
-
-
-def concat_axis(node: Node) -> int:
-    return int_attr(node, "axis") % len(node.types[0].shape)

@@ -23,8 +23,9 @@ from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
 from .common import byte_layout, ceil_div, epilogue_fits, input_index, operations, spread
-from .conv_shape import Window, segments
+from .conv_shape import Window, conv_window, segments
 from .cost import LOADS, LOOP, SLACK, TILE, Traffic, level_of, microseconds
+from .depthwise_int8_rows import depthwise
 
 BLOCK = 16  # channels of a block of the layout, bytes of a register
 FEW = 4  # input channels up to which blocks are of four
@@ -102,6 +103,18 @@ def fits(problem: Problem, x: Value, w: Value) -> Literal[True] | str:
     if any(input_index(problem.body, v) < 0 for v in (x, w)):
         return "reads an operand through a computation"
     return epilogue_fits(problem)
+
+
+def channel_window(problem: Problem) -> Window | str:
+    """The window of a convolution with one filter and one bias per channel, whose operands the kernel reads as they
+    lie."""
+    x, weight, bias = problem.anchor.args
+    for fit in (fits(problem, x, weight), depthwise(problem)):
+        if fit is not True:
+            return fit
+    if bias not in problem.body.inputs or bias.shape[0] == 1:
+        return "needs a bias per channel"
+    return conv_window(problem.anchor)
 
 
 def result_layout(t: Type, lanes: int) -> str:

@@ -11,29 +11,24 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, HELD, METHODS, fits, held, result_layout
+from .arm_bytes import BLOCK, HELD, METHODS, channel_window, held, result_layout
 from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
-from .conv_shape import Window, conv_window, geometry, segments
+from .conv_shape import Window, geometry, segments
 from .cost import TILE, microseconds, streamed
 from .depthwise_dots_rows import MOST_TAPS, QUADS, scratch_vectors, tile_work
-from .depthwise_int8_rows import depthwise
 from .depthwise_rows import bands
 
 NAME = "depthwise_int8_sdot"
 
 
 def match(problem: Problem) -> Literal[True] | str:
-    x, weight, bias = problem.anchor.args
-    if (fit := fits(problem, x, weight)) is not True:
-        return fit
-    if (fit := depthwise(problem)) is not True:
-        return fit
-    w = conv_window(problem.anchor)
-    assert isinstance(w, Window)
+    w = channel_window(problem)
+    if isinstance(w, str):
+        return w
     if w.width.dilation != 1 or w.width.stride > 4 or max(w.height.kernel, w.width.kernel) > MOST_TAPS:
         return "the window is dilated or too large"
-    return True if bias in problem.body.inputs and bias.shape[0] > 1 else "needs a bias per channel"
+    return True
 
 
 def groups(w: Window) -> list[tuple[int, int, int]]:

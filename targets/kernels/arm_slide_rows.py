@@ -12,12 +12,11 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, HELD, METHODS, fits, held, result_layout
+from .arm_bytes import BLOCK, HELD, METHODS, channel_window, held, result_layout
 from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
-from .conv_shape import Window, conv_window, geometry
+from .conv_shape import Window, geometry
 from .cost import LOOP, TILE, microseconds, streamed
-from .depthwise_int8_rows import depthwise
 from .depthwise_rows import TASKS_PER_THREAD
 
 NAME = "depthwise_int8_slide"
@@ -26,14 +25,10 @@ NEAR = 32 << 10  # bytes of a few rows of all channels that are read again, rath
 
 
 def match(problem: Problem) -> Literal[True] | str:
-    x, weight, bias = problem.anchor.args
-    if (fit := fits(problem, x, weight)) is not True:
-        return fit
-    if (fit := depthwise(problem)) is not True:
-        return fit
-    w = conv_window(problem.anchor)
-    assert isinstance(w, Window)
-    if len(x.shape) != 4 or w.height.dilation != 1 or w.width.dilation != 1:
+    w = channel_window(problem)
+    if isinstance(w, str):
+        return w
+    if len(problem.anchor.args[0].shape) != 4 or w.height.dilation != 1 or w.width.dilation != 1:
         return "needs an image and a window without gaps"
     if not 2 <= w.height.kernel <= TAPS or not 2 <= w.width.kernel <= TAPS or max(w.height.stride, w.width.stride) > 2:
         return f"needs windows of {TAPS} rows and columns at most, in steps of 1 or 2"
@@ -41,7 +36,7 @@ def match(problem: Problem) -> Literal[True] | str:
         return "the image is too small"
     if new_columns(w) > w.width.kernel or w.width.kernel - new_columns(w) < w.width.pad:
         return "the first column is padding that no other output shares"
-    return True if bias in problem.body.inputs and bias.shape[0] > 1 else "needs a bias per channel"
+    return True
 
 
 def new_columns(w: Window) -> int:

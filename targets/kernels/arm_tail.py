@@ -15,6 +15,7 @@ from edgec.compiler.registry import Problem
 from edgec.targets import tir
 from edgec.targets.body import align
 from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halved
+from edgec.targets.mathlib import fused
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, RISING, rising
@@ -84,7 +85,7 @@ class Tail:
             multiplier = self.rising.args[1]
             factor = body.at(multiplier, align(sums.index(lane), multiplier.shape))
             total = tirx.reinterpret("float32", total)
-            scaled = tirx.call_llvm_pure_intrin("float32", "llvm.fma", total, factor, sums.offset(lane))
+            scaled = fused(total, factor, sums.offset(lane))
             body.bind(self.rising.results[0], lambda _: halved(scaled, **limits))
         else:
             lifted = self.held > 0

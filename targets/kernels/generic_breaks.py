@@ -13,7 +13,7 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import layout, physical_shape
 from edgec.compiler.op import OPS, full_attrs
 
-from ..tir import on_device
+from ..built_for import on_device
 
 Breaks = list[set[int]]
 MOST_REGIONS = 27

@@ -9,7 +9,7 @@ from typing import Any
 
 from tvm import tirx
 
-from .. import tir
+from .. import built_for, tir
 from ..tir import Expr, Stmt
 from .generic_space import TASK_WORK, Group, Space
 
@@ -79,7 +79,7 @@ class Nest:
 
     def _cut(self, threads: int, work: int) -> tuple[int, int]:
         """The group that is cut into blocks, one task each (with the turns around it), and the block's size."""
-        if tir.on_device():  # a thread has as little to do as can be
+        if built_for.on_device():  # a thread has as little to do as can be
             return len(self.order) - 1, self._step(len(self.order) - 1)
         total = prod(g.extent for g in self.order) * work
         target = min(TASK_WORK, max(1024, total // (4 * threads))) if threads > 1 else TASK_WORK

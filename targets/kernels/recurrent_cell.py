@@ -12,7 +12,7 @@ from typing import Any
 
 from tvm import tirx
 
-from edgec.targets import fractions, mathlib, tir
+from edgec.targets import built_for, fractions, mathlib, tir
 from edgec.targets.conversions import c
 from edgec.targets.mathlib import at_least, at_most
 from edgec.targets.scalar import SCALAR
@@ -90,7 +90,7 @@ class Point:
             return self.act(*first) * self.act(*second)
         (over, under), (over_too, under_too) = (self.fraction(*each) for each in (first, second))
         above, below = over * over_too, under * under_too
-        if tir.estimates():  # which want numbers
+        if built_for.estimates():  # which want numbers
             return self.keep(fractions.over(above, at_most(below, c(below, 1e38))))
         return self.keep(above / below)
 

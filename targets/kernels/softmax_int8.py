@@ -27,7 +27,7 @@ def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
 
     from edgec.compiler.ops.common import limits
 
-    from .. import tir
+    from .. import built_for, tir
     from ..integer import multiple, quotient
 
     attrs: Any = full_attrs(t.node)
@@ -37,7 +37,7 @@ def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
     x, table = t.args
     low, high = (int(limit) - attrs["zero"] for limit in limits(attrs["to"]))
     greatest, total = tir.Cell("int32", "greatest"), tir.Cell("int32", "total")
-    each = tir.Cell("float32" if tir.has_fpu() else "int32", "each")
+    each = tir.Cell("float32" if built_for.has_fpu() else "int32", "each")
 
     def line(task: Expr) -> Stmt:
         first = (task // inner) * (size * inner) + task % inner

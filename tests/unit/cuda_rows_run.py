@@ -22,7 +22,7 @@ from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.registry import ROWS, Choice, Problem, laid_out, worker_choice
 from edgec.compiler.target import Target, find_target
-from edgec.targets import tir
+from edgec.targets import built_for, tir
 from edgec.targets.cuda.codegen import cuda_text
 from edgec.targets.cuda.emulation import Check
 from edgec.targets.cuda.threads import threaded
@@ -55,7 +55,7 @@ def source(of: Problem, choice: Choice, name: str = "kern") -> tuple[str, Any, P
     whole = replace(of, body=laid_out(of.body, [x or "" for x in choice.layouts_in], choice.layouts_out))
     one, workers = worker_choice(choice)
     tir.restart_names()
-    with tir.device_code():
+    with built_for.device_code():
         function, launch = threaded(ROWS[choice.row].emit(whole, one, name), workers, one.scratch_bytes)
         text = cuda_text(function)
     waits_first(text, of)

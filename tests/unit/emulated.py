@@ -84,14 +84,14 @@ def emulate(
 
     `over`: an input that the output is written over.
     """
-    from edgec.targets import tir
+    from edgec.targets import built_for
     from edgec.targets.codegen_llvm import object_bytes
 
     narrow = problem.target.triple.startswith(("thumb", "armv7"))
     compiler, emulator = needs_emulator("thumb" if narrow else "aarch64")
     p = laid(problem, choice)
     # without an FPU rescaling calls the runtime, which is not linked here (test_integer_without_fpu.py)
-    with tir.core(p.target.cpu) if p.target.cpu.fpu else nullcontext():
+    with built_for.core(p.target.cpu) if p.target.cpu.fpu else nullcontext():
         made = ROWS[choice.row].emit(p, choice, "kern")
     (folder / "k.o").write_bytes(object_bytes([("kern", made.function)], p.target))
     packed = [_filled(np.asarray(a), v.type.layout) for a, v in zip(arrays, p.body.inputs, strict=True)]

@@ -110,12 +110,12 @@ def emulate(problem: Problem, choice: Choice, arrays: Sequence[Any], folder: Pat
 
     `over`: an input that the output is written over.
     """
-    from edgec.targets import tir
+    from edgec.targets import built_for
     from edgec.targets.codegen_llvm import object_bytes
 
     compiler, emulator = needs_emulator()
     p = laid(problem, choice)
-    with tir.core(p.target.cpu):
+    with built_for.core(p.target.cpu):
         made = ROWS[choice.row].emit(p, choice, "kern")
     (folder / "k.o").write_bytes(object_bytes([("kern", made.function)], p.target))
     packed = [filled(np.asarray(a), v.type.layout) for a, v in zip(arrays, p.body.inputs, strict=True)]

@@ -85,11 +85,11 @@ def test_gelu_by_tanh_is_accurate(where: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("where, estimate, division", [("rpi5", "frecpe", "fdiv"), ("armv7", "vrecpe", "vdiv")])
 def test_vectors_are_not_divided(where: str, estimate: str, division: str) -> None:
-    from edgec.targets import tir
+    from edgec.targets import built_for
     from edgec.targets.codegen_llvm import build
 
     p = one("Sigmoid", "f32[4096]", where=where)
-    with tir.core(p.target.cpu):
+    with built_for.core(p.target.cpu):
         made = ROWS["generic_map"].emit(p, ROWS["generic_map"].choices(p)[0], "kern")
     code = build([("kern", made.function)], p.target).inspect_source("asm")
     assert estimate in code

@@ -61,12 +61,12 @@ def problem(
 
 
 def emitted(p: Problem, row: str, folder: Path) -> tuple[Any, int]:
-    from edgec.targets import tir
+    from edgec.targets import built_for
     from edgec.targets.codegen_llvm import object_bytes
 
     accepted = ROWS[row].accepts(p)
     assert accepted is True, accepted
-    with tir.core(p.target.cpu):
+    with built_for.core(p.target.cpu):
         result = ROWS[row].emit(p, ROWS[row].choices(p)[0], "kern")
     name = f"k{next(_count)}"  # a path is loaded once
     (folder / f"{name}.o").write_bytes(object_bytes([("kern", result.function)], p.target))

@@ -81,10 +81,10 @@ def test_softmax_of_rows_of_any_length(op: str, where: str, row: int, tmp_path: 
 
 @pytest.mark.parametrize("row, sweeps", [(1000, 1), (1040, 2)])
 def test_short_rows_compute_exponentials_once(row: int, sweeps: int) -> None:
-    from edgec.targets import tir
+    from edgec.targets import built_for
 
     p = one("Softmax", f"f32[8, {row}]")
-    with tir.core(p.target.cpu):
+    with built_for.core(p.target.cpu):
         code = str(ROWS["softmax"].emit(p, ROWS["softmax"].choices(p)[0], "kern").function)
     vectors = 4 + -(-row // 16) % 4  # a turn of the loop, and what is left
     assert code.count("T.float32(-87.0)") == sweeps * vectors
@@ -102,11 +102,11 @@ def test_normalizations(kind: str, out: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("row", [28, 49, 1000, 1024])
 def test_vectors_lie_along_reduced_rows(row: int) -> None:
     """Across rows each lane would be a load of its own, also where a row is no whole number of vectors."""
-    from edgec.targets import tir
+    from edgec.targets import built_for
 
     p = one("ReduceSum", f"f32[64, {row}]", axes=(1,))
     kernel = ROWS["generic_reduce"]
-    with tir.core(p.target.cpu):
+    with built_for.core(p.target.cpu):
         code = str(kernel.emit(p, kernel.choices(p)[0], "kern").function)
     assert "T.vectorized(16)" in code
     assert f"v * {row}" not in code

@@ -14,7 +14,7 @@ from edgec.compiler.bundle.elf import symbols
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build
 from edgec.compiler.registry import ROWS, Problem
-from edgec.targets import tir
+from edgec.targets import built_for
 from edgec.targets.codegen_llvm import object_bytes
 
 PLAIN = replace(target("x86"), cpu=replace(target("x86").cpu, vector_bits=32, isa=frozenset(), fpu=False))
@@ -69,7 +69,7 @@ def test_an_object_needs_no_function_of_floats(tmp_path: Path) -> None:
 
     p = chain(["i8[2, 30]", "i8[30, 7]", "i32[7]", "f32[7]"], body, where="cortex-m0plus")
     row = ROWS["generic_contract"]
-    with tir.core(p.target.cpu):
+    with built_for.core(p.target.cpu):
         function = row.emit(p, row.choices(p)[0], "kern").function
     found = symbols(object_bytes([("kern", function)], p.target))
     needed = {s.name for s in found if not s.defined and s.name and not s.name.startswith("__aeabi_unwind")}

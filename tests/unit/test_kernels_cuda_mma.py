@@ -136,13 +136,13 @@ def aligned(array: Array) -> Array:
 
 
 def emulated(problem: Problem, choice: Choice, arrays: list[Array], check: Check = "none") -> Array:
-    from edgec.targets import tir
+    from edgec.targets import built_for, tir
     from edgec.targets.cuda.codegen import cuda_text
     from edgec.targets.cuda.threads import threaded
 
     body = laid_out(problem.body, [layout or "" for layout in choice.layouts_in], choice.layouts_out)
     tir.restart_names()
-    with tir.device_code():
+    with built_for.device_code():
         made = ROWS[choice.row].emit(replace(problem, body=body), choice, "kernel")
     function, launch = threaded(made)
     out = problem.body.outputs[0].type

@@ -1,0 +1,92 @@
+"""What the kernel that is being built is for, a core or an accelerator, and the vectorized loop around what is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from edgec.compiler.target import Cpu
+
+from .lets import ESTIMATES, Lanes
+
+_lanes: list[Lanes] = []  # the vectorized loops that are being built, innermost last
+_device = [False]  # whether a kernel for an accelerator is being built
+
+
+@contextmanager
+def device_code() -> Iterator[None]:
+    """Until it ends, `function` makes kernels for an accelerator: their parameters are the pointers themselves, and
+    one call, that of one thread, does one task."""
+    _device.append(True)
+    try:
+        yield
+    finally:
+        _device.pop()
+
+
+_cores: list[Cpu] = []  # that of the kernel that is being built
+
+
+@contextmanager
+def core(cpu: Cpu) -> Iterator[None]:
+    """Until it ends, kernels are for this core."""
+    _cores.append(cpu)
+    try:
+        yield
+    finally:
+        _cores.pop()
+
+
+@contextmanager
+def vector_loop(lanes: Lanes) -> Iterator[None]:
+    """Until it ends, what is made is under this loop."""
+    _lanes.append(lanes)
+    try:
+        yield
+    finally:
+        _lanes.pop()
+
+
+def innermost() -> Lanes | None:
+    """The vectorized loop around what is made, if any."""
+    return _lanes[-1] if _lanes else None
+
+
+def has_fpu() -> bool:
+    """Whether floats cost what integers do; where not, kernels on bytes use integers alone."""
+    return not _cores or _cores[-1].fpu
+
+
+def has_helium() -> bool:
+    """Whether vectors are Helium's."""
+    return bool(_cores) and "MVE" in _cores[-1].isa
+
+
+def has_dsp() -> bool:
+    """Whether rounding to bytes takes the instructions of `cortex.py`: on a Cortex-M, outside of vectors."""
+    return bool(_cores) and {"DSP", "FPU"} <= _cores[-1].isa and "MVE" not in _cores[-1].isa and not _lanes
+
+
+def has_limits() -> bool:
+    """Whether `llvm.maximum` and `llvm.minimum` of f32, which keep NaN, are instructions."""
+    return bool(_cores) and "NEON" in _cores[-1].isa
+
+
+def estimates() -> tuple[str, str] | None:
+    """NEON's instructions that estimate one over f32 and make an estimate better, where products are fused beside."""
+    if not has_limits():
+        return None
+    registers, isa = _cores[-1].vector_registers, _cores[-1].isa
+    if registers < 32 and ("FMA" not in isa or not _lanes or _lanes[-1].count < 2):  # there they take vectors alone
+        return None
+    return ESTIMATES.get(registers)
+
+
+def on_device() -> bool:
+    """Whether the kernel that is being built is for an accelerator."""
+    return _device[-1]
+
+
+def has_cache() -> bool:
+    """Whether asking for lines of memory ahead is worth an instruction."""
+    return not _cores or bool(_cores[-1].l2)
