@@ -21,14 +21,20 @@ Numbers: TypeAlias = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Reach:
-    """The greatest magnitudes of a kernel's sums, and of what it rescales them to before limits and rounding."""
+    """The greatest magnitudes of a kernel's sums, and of what it rescales them to before limits and rounding.
+
+    `ends`: how many sixteenths of its only table, from the first index up and from the last one down, read no other
+    byte than the one that follows them.
+    """
 
     sums: float = inf
     rescaled: float = inf
+    ends: tuple[int, int] = (0, 0)
 
 
 UNKNOWN = Reach()
 MOST = 2.0**100  # multipliers reach no further, and none is negative, where results are known to be near
+SIXTEENTH = 16  # entries of a table of 256
 SUMS, RESCALED = 22, 15  # bits of magnitude below which floats hold sums in their lowest bits, and 16 bits results
 
 
@@ -46,11 +52,22 @@ def reach(body: Graph, args: Sequence[Value]) -> Reach:
     if len(anchors) != 1:
         return UNKNOWN
     known = {p: array for p, a in zip(body.inputs, args, strict=True) if (array := _array(a)) is not None}
+    ends = _ends([known.get(n.args[1]) for n in nodes if n.op == "Edgec.Table"])
     sums = _sums(anchors[0], known)
     if sums is None:
-        return UNKNOWN
+        return Reach(ends=ends)
     found = [_rescaled(n, anchors[0].results[0], sums, known) for n in nodes if n.op == "Edgec.Rescale"]
-    return Reach(float(sums.max(initial=0)), max(found, default=inf))
+    return Reach(float(sums.max(initial=0)), max(found, default=inf), ends)
+
+
+def _ends(tables: Sequence[Array | None]) -> tuple[int, int]:
+    """Of the only table of a kernel, where it is known."""
+    if len(tables) != 1 or tables[0] is None:
+        return (0, 0)
+    changes = np.flatnonzero(np.diff(tables[0]))
+    if not len(changes):
+        return (15, 0)
+    return (int(changes[0]) // SIXTEENTH, (254 - int(changes[-1])) // SIXTEENTH)
 
 
 def _array(value: Value) -> Array | None:

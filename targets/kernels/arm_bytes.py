@@ -19,7 +19,7 @@ from typing import Any, Literal
 from edgec.compiler.bounds import near
 from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.op import full_attrs
-from edgec.compiler.registry import Problem
+from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Cpu
 
 from .common import byte_layout, ceil_div, epilogue_fits, input_index, operations, spread
@@ -30,6 +30,7 @@ from .depthwise_int8_rows import depthwise
 BLOCK = 16  # channels of a block of the layout, bytes of a register
 FEW = 4  # input channels up to which blocks are of four
 HELD, RISING = "fl", 3
+ENDS = "tl", "th"
 LANES = 4  # sums in a register
 STAYING = 2  # pixels of a tile whose weights stay in registers
 PARTED = 3.0  # instructions more where a pixel's bytes are no whole vectors
@@ -235,7 +236,17 @@ def rising(problem: Problem) -> Node | None:
 
 
 def config(plan: Plan, problem: Problem) -> tuple[tuple[str, int], ...]:
-    return (("mt", plan.columns), ("nv", plan.vectors), ("sp", plan.spaces), (HELD, held(problem)))
+    return (("mt", plan.columns), ("nv", plan.vectors), ("sp", plan.spaces), (HELD, held(problem)), *ends(problem))
+
+
+def ends(problem: Problem) -> list[tuple[str, int]]:
+    """How many sixteenths of a table at either end are not read (`tl`, `th` of a choice)."""
+    return [(name, many) for name, many in zip(ENDS, problem.reach.ends, strict=True) if many]
+
+
+def ends_of(choice: Choice) -> tuple[int, int]:
+    low, high = (dict(choice.config).get(name, 0) for name in ENDS)
+    return low, high
 
 
 def tasks(w: Window, plan: Plan) -> int:

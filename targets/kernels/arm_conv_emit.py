@@ -9,7 +9,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, LANES, Method, row_blocks, tasks
+from .arm_bytes import BLOCK, LANES, Method, ends_of, row_blocks, tasks
 from .arm_dots import Dots
 from .arm_tail import HALF, Tail, dense, short
 from .arm_tail import Sums as Ended
@@ -141,7 +141,7 @@ class Sums(Tiles):
 
             return [one(low, width) for low, width in pieces(part.channels)]
 
-        tail = Tail(self.problem, self.held)
+        tail = Tail(self.problem, self.held, ends_of(self.choice))
         if self.short or len(columns) < 3:
             parts: list[Stmt] = []
             every: list[Ended] = []

@@ -13,7 +13,7 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
-from .arm_bytes import BLOCK, HELD, LANES
+from .arm_bytes import BLOCK, HELD, LANES, ends_of
 from .arm_dots import dot, splat
 from .arm_quads_rows import groups
 from .arm_tail import Sums, Tail, lifted
@@ -59,7 +59,7 @@ class Quads(Dots):
         return tir.seq(
             alloc,
             copy,
-            Tail(self.problem, self.held).store(
+            Tail(self.problem, self.held, ends_of(self.choice)).store(
                 frame, [Sums(stage, 0, rest if last else BLOCK, index, lambda lane: lane)]
             ),
         )

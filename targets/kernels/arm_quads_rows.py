@@ -11,7 +11,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, HELD, METHODS, channel_window, held, result_layout
+from .arm_bytes import BLOCK, HELD, METHODS, channel_window, ends, held, result_layout
 from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, geometry, segments
@@ -51,7 +51,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
         if rows <= w.height.out and columns <= w.width.out:
             us = cost(w, cpu, rows, columns, after)
             cut = bands(w, units, rows, us, problem.threads)
-            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (HELD, kept))
+            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (HELD, kept), *ends(problem))
             us *= spread(units * cut, problem.threads)
             found.append(Choice(NAME, layouts, (out,), config, us, BLOCK * scratch_vectors(w, QUADS.taps, 0)))
     return sorted(found, key=lambda c: c.cost_us)[:3]

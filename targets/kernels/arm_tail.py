@@ -23,7 +23,7 @@ from .common import LIGHT, after_anchor, ceil_div
 from .common_emit import Frame, put, vector
 
 SHORT_CODE = LIGHT | {"Edgec.Rescale", "DequantizeLinear", "Cast"}  # a copy for each pixel of a tile is no burden
-PART = 64  # bytes that one tbl looks up in
+PART = 4  # blocks of a table that one tbl looks up in, at most
 HALF = BLOCK // 2
 Index = Callable[[Expr], tuple[Expr, ...]]  # of a result's channel
 
@@ -67,11 +67,11 @@ def offset(frame: Frame, rescaling: Node, channel: Expr) -> Expr:
 
 
 class Tail:
-    """Code behind sums. `held`: how they are kept (see arm_bytes.held)."""
+    """Code behind sums. `held`: how they are kept (see arm_bytes.held); `ends`: how much of a table is not read."""
 
-    def __init__(self, problem: Problem, held: int) -> None:
+    def __init__(self, problem: Problem, held: int, ends: tuple[int, int]) -> None:
         self.anchor, self.out, self.held = problem.anchor.results[0], problem.body.outputs[0], held
-        self.table = looked_up(problem)
+        self.table, self.ends = looked_up(problem), ends
         self.before = self.out if self.table is None else self.table.args[0]
         self.rising = rising(problem) if held == RISING else None
 
@@ -121,7 +121,7 @@ class Tail:
                 return tir.store(before, self.value(frame, s, lane, self.before), place + lane)
 
             parts.append(tir.vectorized(s.width, argument))
-        parts.append(_looked_up(table, before, after, room // BLOCK, signed, made))
+        parts.append(_looked_up(table, before, after, room // BLOCK, signed, made, self.ends))
         for s, place in zip(every, places, strict=True):
 
             def result(lane: Expr, s: Sums = s, place: int = place) -> Stmt:
@@ -132,39 +132,74 @@ class Tail:
         return tir.seq(parts)
 
 
-def _looked_up(table: Buffer, before: Buffer, after: Buffer, count: int, signed: bool, made: str) -> Stmt:
-    """Vectors of elements of a table of 256 bytes: a tbl of each quarter gives 0 for indices that are not its own.
-    Indices begin at the quarter of byte 0, and go down from quarter to quarter."""
-    quarters = 256 // PART
-    kind, step = f"int8x{BLOCK}", tir.broadcast(tir.lit(PART, "int8"), BLOCK)
+def _looked_up(
+    table: Buffer, before: Buffer, after: Buffer, count: int, signed: bool, made: str, ends: tuple[int, int]
+) -> Stmt:
+    """Vectors of elements of a table of 256 bytes: a tbl of each part gives 0 for indices that are not its own.
+
+    `ends` of the table are not read: what is beyond what lies between them is limited to it."""
+    kind = f"int8x{BLOCK}"
+    zero = 256 // BLOCK // 2 if signed else 0  # the block of byte 0
     parts: list[Stmt] = []
     index: list[Expr] = []
     for i in range(count):
-        x, bind = tir.let(tirx.reinterpret(kind, vector(before, BLOCK, i * BLOCK)), "index")
+        x, bind = tir.let(_within(vector(before, BLOCK, i * BLOCK), ends, zero), "index")
         parts.append(bind)
         index.append(x)
     totals: list[Expr | None] = [None] * count
-    for part in range(quarters):
-        first = (part + (quarters // 2 if signed else 0)) % quarters * PART
+    for first, blocks in table_parts(ends, zero):
         lines = []
-        for k in range(PART // BLOCK):
-            line, bind = tir.let(tirx.reinterpret(kind, vector(table, BLOCK, first + BLOCK * k)), "line")
+        for k in range(blocks):
+            line, bind = tir.let(tirx.reinterpret(kind, vector(table, BLOCK, (first + k) * BLOCK)), "line")
             parts.append(bind)
             lines.append(line)
+        step = tir.broadcast(tir.lit(((zero - first) * BLOCK + 128) % 256 - 128, "int8"), BLOCK)
         for i in range(count):
-            if part:
-                index[i], bind = tir.let(index[i] - step, "index")
+            own = index[i]
+            if first != zero:
+                own, bind = tir.let(own + step, "index")
                 parts.append(bind)
-            own = tirx.call_llvm_pure_intrin(kind, "llvm.aarch64.neon.tbl4.v16i8", *lines, index[i])
+            own = tirx.call_llvm_pure_intrin(kind, f"llvm.aarch64.neon.tbl{blocks}.v16i8", *lines, own)
             old = totals[i]
             totals[i], bind = tir.let(own if old is None else tirx.bitwise_or(old, own), "found")
             parts.append(bind)
-    ends = [
+    stores = [
         put(after, tirx.reinterpret(f"{made}x{BLOCK}", x), BLOCK, i * BLOCK)
         for i, x in enumerate(totals)
         if x is not None
     ]
-    return tir.seq(parts, ends)
+    return tir.seq(parts, stores)
+
+
+def _within(x: Expr, ends: tuple[int, int], zero: int) -> Expr:
+    """Bytes that are indices of a table, as signed ones."""
+    name = "int8" if zero else "uint8"
+    below, above = ends
+    if below:
+        x = tirx.max(x, tir.broadcast(tir.lit((below - zero) * BLOCK, name), BLOCK))
+    if above:
+        x = tirx.min(x, tir.broadcast(tir.lit(255 - (above + zero) * BLOCK, name), BLOCK))
+    return tirx.reinterpret(f"int8x{BLOCK}", x)
+
+
+def table_parts(ends: tuple[int, int], zero: int) -> list[tuple[int, int]]:
+    """(first block, blocks) of a table's parts between its ends. None holds the border before byte 0, so that the part
+    that begins there takes indices as they are."""
+    first, last = ends[0], 256 // BLOCK - ends[1]
+    found = []
+    for low, high in ((first, min(last, zero)), (max(first, zero), last)):
+        at = low
+        for blocks in _cut(high - low):
+            found.append((at, blocks))
+            at += blocks
+    return found
+
+
+def _cut(blocks: int) -> list[int]:
+    """Blocks that each tbl looks up in: at most four, and not four and one, which take longer than three and two."""
+    fours, rest = divmod(max(blocks, 0), PART)
+    sizes = [PART] * fours + [rest] * bool(rest)
+    return [*sizes[:-2], PART - 1, 2] if fours and rest == 1 else sizes
 
 
 def dense(t: Type) -> Type:

@@ -24,9 +24,11 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
+from edgec.compiler.problems import signature
 from edgec.compiler.registry import ROWS, Problem, choices
 from edgec.targets.kernels.arm_bytes import METHODS, plans
 from edgec.targets.kernels.arm_conv_rows import window_of
+from edgec.targets.kernels.arm_tail import table_parts
 from edgec.targets.reciprocal import exact
 
 pytestmark = pytest.mark.arm
@@ -168,6 +170,39 @@ def test_maxima_of_bytes(size: int, kind: str, tmp_path: Path) -> None:
         return build("MaxPool", x, **attrs)
 
     same_bits(chain([f"{kind}[2, 37, 14, 15]"], body, (), "rpi5"), "pool_int8_greatest", "sdot", tmp_path)
+
+
+ENDS = {(0, 0): (0, 0), (16, 0): (1, 0), (82, 0): (5, 0), (66, 35): (4, 2), (15, 130): (0, 8), (201, 15): (12, 0),
+        (255, 0): (15, 0)}  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_ends_of_a_table_that_are_all_one_are_not_read(ends: tuple[int, int], tmp_path: Path) -> None:
+    """(entries that equal the one after them, those that equal the one before them): sixteenths left out."""
+    below, above = ends
+    problem = conv("sdot", "1, 16, 8, 9", "20, 16, 1, 1", "table")
+    arrays = arrays_of(problem)
+    table = np.arange(256, dtype=np.uint8).view(np.int8) * np.int8(3)
+    table[:below], table[256 - above :] = table[below], table[255 - above]
+    arrays[-1][:] = table
+    arrays[0][:] = numbers([problem.body.inputs[0].type])[0]
+    known = replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
+    assert known.reach.ends == ENDS[ends]
+    assert ("sixteenths" in signature(known)) == any(ENDS[ends])
+    choice = ROWS["conv_int8_sdot"].choices(known)[0]
+    want = run(problem.body, arrays)[0]
+    assert len(np.unique(want)) > 99 or max(ends) > 99
+    np.testing.assert_array_equal(emulate(problem, choice, arrays, tmp_path, CORES["sdot"][1]), want)
+
+
+@pytest.mark.parametrize("ends", [(0, 0), (3, 0), (0, 9), (9, 0), (15, 0), (5, 2)])
+@pytest.mark.parametrize("signed", [True, False])
+def test_parts_of_a_table(signed: bool, ends: tuple[int, int]) -> None:
+    zero = 8 if signed else 0
+    parts = table_parts(ends, zero)
+    covered = [block for first, blocks in parts for block in range(first, first + blocks)]
+    assert covered == list(range(ends[0], 16 - ends[1]))
+    assert all(0 < blocks <= 4 and not first < zero < first + blocks for first, blocks in parts)
 
 
 FAR: dict[str, dict[str, Any]] = {
