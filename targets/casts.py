@@ -17,7 +17,7 @@ from .built_for import has_dsp
 from .conversions import c, from_bfloat, is_float, lowest, narrow, nearly, nearly_double, put, widen
 from .mathlib import at_least, at_most, bind, kind
 from .narrow_floats import decoded, encoded, encoded_power
-from .tir import Expr
+from .tir import Expr, lit
 from .whole import as_float, wrapped
 
 
@@ -80,7 +80,8 @@ def quantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result: 
     x, scale, zero = (number(v, name) for v, name in zip((x, scale, zero), types, strict=True))
     x = x if kind(x) == kind(scale) else tirx.Cast(kind(scale), x)
     if types[1] == "f32" and reciprocal.fits(x, scale, result):
-        zero, (low, high) = tirx.Cast("int32", zero), map(int, limits(result))
+        low, high = map(int, limits(result))
+        zero = lit(int(zero.value), "int32") if isinstance(zero, tirx.IntImm) else tirx.Cast("int32", zero)
         return tirx.Cast(dtype(result).tvm, reciprocal.quantized(x, float(scale.value), zero, low, high))
     quotient = widen(narrow(m.quotient(x, scale), dtype(types[1]).tvm))
     if is_narrow(result):

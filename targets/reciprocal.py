@@ -12,7 +12,7 @@ import numpy as np
 from tvm import tirx
 
 from .built_for import has_limits
-from .mathlib import at_least, at_most, fused, is_nan
+from .mathlib import at_least, at_most, fused
 from .tir import Expr, lit
 
 FAR = 1024  # steps from zero beyond which every byte is saturated
@@ -47,19 +47,23 @@ def exact(scale: float) -> bool:
 
 
 def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
-    """Within low .. high, as int32; `zero` for NaN."""
+    """Within low .. high, as int32; `zero` for NaN. The limits of a known zero point are whole steps, which as real
+    numbers give themselves."""
 
     def real(number: float) -> Expr:
         return lit(number, "float32")
 
     s = float(np.float32(scale))
     y = float(np.float32(1) / np.float32(scale))
+    steps = (low - int(zero.value), high - int(zero.value)) if isinstance(zero, tirx.IntImm) else (-FAR, FAR)
     given = tirx.Var("given", "float32")
     near = tirx.Var("near", "float32")
     product = tirx.Var("product", "float32")
-    whole = tirx.Select(is_nan(given), real(0.0), given)
-    limited = at_most(at_least(whole, real(-FAR * s)), real(FAR * s))
+    limited = at_most(at_least(given, real(steps[0] * s)), real(steps[1] * s))
+    whole = tirx.Select(given >= real(-np.inf), limited, real(0.0))  # any number but NaN
     rest = fused(product, real(-s), near)
-    steps = tirx.reinterpret("int32", fused(rest, real(y), product) + real(ROUNDER)) - lit(ROUNDER_BITS, "int32")
-    bounded = tirx.min(tirx.max(steps + zero, lit(low, "int32")), lit(high, "int32"))
-    return tirx.Let(given, x, tirx.Let(near, limited, tirx.Let(product, near * real(y), bounded)))
+    nearest = tirx.reinterpret("int32", fused(rest, real(y), product) + real(ROUNDER)) - lit(ROUNDER_BITS, "int32")
+    result = nearest + zero
+    if not isinstance(zero, tirx.IntImm):
+        result = tirx.min(tirx.max(result, lit(low, "int32")), lit(high, "int32"))
+    return tirx.Let(given, x, tirx.Let(near, whole, tirx.Let(product, near * real(y), result)))

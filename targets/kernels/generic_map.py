@@ -11,10 +11,15 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
+from .common import LIGHT
+from .cost import by_lane
 from .generic_choice import choices, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
     from .generic_nest import Region
+    from .generic_space import Group
+
+LITTLE = LIGHT | {"QuantizeLinear", "DequantizeLinear"}
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -83,6 +88,7 @@ def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
             result.append(turned(tiles, value, store, problem.threads, kind))
             continue
         vector = space.vector_group(lanes) if space.groups else None
+        lanes = 4 * lanes if vector and _narrows(problem, vector) else lanes
         order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])
         result.append(Nest(space, order, lanes).run(build, problem.threads))
     return result
@@ -99,6 +105,14 @@ def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
     if problem.target.gpu or lanes == 1 or bytes_apart or not kinds <= {"f32", "u8", "i8"}:
         return "", lanes
     return dtype(lead.type.dtype).tvm, lanes if lead.type.dtype == "f32" else min(16, 4 * lanes)
+
+
+def _narrows(problem: Problem, vector: Group) -> bool:
+    """Whether four vectors of little code on floats become one of bytes: NEON narrows them pair by pair."""
+    if not by_lane(problem.target.cpu) or not {0, 1}.issuperset(vector.strides):
+        return False
+    light = all(n.op in LITTLE or OPS[n.op].kind in ("map", "source") for n in problem.body.nodes())
+    return light and all(v.type.dtype in ("i8", "u8") for v in problem.body.outputs)
 
 
 def _walked(problem: Problem, lead: Value) -> Type:
