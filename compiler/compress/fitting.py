@@ -17,10 +17,9 @@ from .normal import Normal, lowered, solved
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 FEWER = (1e-3, 1e-2, 1e-1)
 LARGE = 2048  # inputs of an output from which fewer dampings are tried
-PER_INPUT = (
-    8  # positions per input of an output that a layer is fitted on, within these limits, where there are so many
-)
-LEAST, MOST = 4096, 16384
+# Positions per input of an output that a layer is fitted on, within these limits, where there are so many.
+PER_INPUT = 32
+LEAST, MOST = 16384, 65536
 DOUBT = 2.0  # how much less an error must be, in shares of it that go with the root of the positions held out
 HELD = 4  # one in so many samples is held out
 ROUNDS = 12  # of aims behind a function
@@ -52,13 +51,32 @@ class Layer:
 Found = tuple[Tensor, Tensor, Fit]
 
 
-def fitted(
-    layer: Layer, inputs: Sequence[Tensor], aims: Sequence[Tensor], raised: Tensor | None, bend: Bend | None
-) -> Found:
-    """Rows and bias that serve held-out samples best; the layer's own where nothing is better. Aims are `raised` by a
-    bias that they lack; where only `bend` of the result is read, that is what is to be as it was."""
+@dataclass(frozen=True)
+class Aims:
+    """What a layer's results are to be, by sample. `raised`: by a bias that they lack; `besides`: what is added to the
+    results, and is not part of them; `bend`: the function through which alone results, with that, are read."""
+
+    arrays: Sequence[Tensor]
+    raised: Tensor | None = None
+    besides: Sequence[Tensor] | None = None
+    bend: Bend | None = None
+
+    def at(self, node: Node, sample: int, places: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Results at some places, and what is added to them there."""
+        aim = results(node, self.arrays[sample], places)
+        if self.raised is not None:
+            aim = aim + self.raised[:, :, None].astype(np.float32)
+        if self.besides is None:
+            return aim, None
+        beside = results(node, self.besides[sample], places)
+        return aim - beside, beside
+
+
+def fitted(layer: Layer, inputs: Sequence[Tensor], aims: Aims) -> Found:
+    """Rows and bias that serve held-out samples best; the layer's own where nothing is better."""
+    bend = aims.bend
     bent = bend is not None and layer.mask is None
-    fit, held = _drawn(layer, inputs, aims, raised, bent)
+    fit, held = _drawn(layer, inputs, aims, bent)
     found = _straight(layer, fit.sums, held.sums)
     if bend is not None and fit.columns:
         return _bent(layer, fit, held, bend, found)
@@ -72,11 +90,22 @@ class _Drawn:
     sums: Normal
     columns: list[Tensor] = field(default_factory=list)
     aims: list[Tensor] = field(default_factory=list)
+    besides: list[Tensor] = field(default_factory=list)
+
+    def and_of(self, other: _Drawn) -> _Drawn:
+        """Of both."""
+        columns, aims = self.columns + other.columns, self.aims + other.aims
+        return _Drawn(self.sums.joined(other.sums), columns, aims, self.besides + other.besides)
+
+    def behind(self, bend: Bend) -> Bend:
+        """The function of results alone."""
+        if not self.besides:
+            return bend
+        beside = np.concatenate(self.besides, axis=2)
+        return lambda made: bend(made + beside)
 
 
-def _drawn(
-    layer: Layer, inputs: Sequence[Tensor], aims: Sequence[Tensor], raised: Tensor | None, keep: bool
-) -> tuple[_Drawn, _Drawn]:
+def _drawn(layer: Layer, inputs: Sequence[Tensor], aims: Aims, keep: bool) -> tuple[_Drawn, _Drawn]:
     """Of samples to fit on, and of those held out."""
     groups, outputs, width = layer.rows.shape
     made = _Drawn(Normal.empty(groups, width, outputs)), _Drawn(Normal.empty(groups, width, outputs))
@@ -84,21 +113,20 @@ def _drawn(
     wanted = min(max(PER_INPUT * width, LEAST), MOST)
     each = min(total, -(-wanted // len(inputs)))
     keep = keep and groups * max(width, outputs) * each * len(inputs) <= ROOM
-    for number, (x, y) in enumerate(zip(inputs, aims, strict=True)):
+    for number, x in enumerate(inputs):
         chosen = np.arange(total)
         if each < total:
             chosen = np.sort(np.random.default_rng(number).choice(total, each, replace=False))
         parts = [chosen[1::2], chosen[::2]] if len(inputs) < HELD else [chosen]
         for part, places in enumerate(parts):
             held = number % HELD == HELD - 1 if len(parts) == 1 else part == 0
-            aim = results(layer.node, y, places)
-            if raised is not None:
-                aim = aim + raised[:, :, None].astype(np.float32)
+            aim, beside = aims.at(layer.node, number, places)
             read = columns(layer.node, x, layer.node.types[0].shape, places)
             made[int(held)].sums.add(read, aim)
             if keep:
                 made[int(held)].columns.append(read)
                 made[int(held)].aims.append(aim)
+                made[int(held)].besides += [] if beside is None else [beside]
     return made
 
 
@@ -148,16 +176,17 @@ def _bent(
     if found[3] is None:
         return found[:3]
     xs, ys = (np.concatenate(parts, axis=2) for parts in (held.columns, held.aims))
-    real = bend(ys)
+    bent = held.behind(bend)
+    real = bent(ys)
 
     def error(rows: Tensor, bias: Tensor) -> float:
-        return float(np.square(bend(_made(xs, rows, bias)) - real, dtype=np.float64).sum())
+        return float(np.square(bent(_made(xs, rows, bias)) - real, dtype=np.float64).sum())
 
     scale = max(float(np.square(real - real.mean(2, keepdims=True), dtype=np.float64).sum()), 1e-30)
     before = error(layer.rows, layer.bias)
     start = _solved(layer, fit.sums, found[3])
     errors = [error(*start)]
-    for rows, bias in _rounds(layer, fit.sums, fit.columns, fit.aims, bend, start, found[3]):
+    for rows, bias in _rounds(layer, fit, bend, start, found[3]):
         errors.append(error(rows, bias))
         if errors[-1] > 0.999 * errors[-2]:
             break
@@ -165,8 +194,7 @@ def _bent(
     if errors[count] >= before:
         return layer.rows, layer.bias, Fit(before / scale, before / scale)
     rows, bias = found[:2]
-    both = fit.columns + held.columns, fit.aims + held.aims
-    tries = _rounds(layer, fit.sums.joined(held.sums), *both, bend, (rows, bias), found[3])
+    tries = _rounds(layer, fit.and_of(held), bend, (rows, bias), found[3])
     for _ in range(count):
         rows, bias = next(tries)
     return *_stored(layer, rows, bias), Fit(before / scale, errors[count] / scale)
@@ -177,17 +205,12 @@ def _made(x: Tensor, rows: Tensor, bias: Tensor) -> Tensor:
 
 
 def _rounds(
-    layer: Layer,
-    sums: Normal,
-    read: Sequence[Tensor],
-    aims: Sequence[Tensor],
-    bend: Bend,
-    start: tuple[Tensor, Tensor],
-    damping: float,
+    layer: Layer, drawn: _Drawn, bend: Bend, start: tuple[Tensor, Tensor], damping: float
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Solutions for aims that are moved to where the function does not tell them from the results, again and again."""
-    x, y = np.concatenate(read, axis=2), np.concatenate(aims, axis=2)
+    x, y = np.concatenate(drawn.columns, axis=2), np.concatenate(drawn.aims, axis=2)
     rows, bias = start
+    sums, bend = drawn.sums, drawn.behind(bend)
     real = bend(y)
     for _ in range(ROUNDS):
         aim = bent_aims(bend, real, y, _made(x, rows, bias))

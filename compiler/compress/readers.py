@@ -13,6 +13,7 @@ from ..ops.common import Tensor
 from ..quantize.placement import constant
 from .columns import columns, groups_of, positions, rows_of
 from .groups import Coupling, Family
+from .streams import sum_behind
 from .walk import Feeds, Step, Walk
 
 HELD = 4  # one in so many samples is held out
@@ -106,18 +107,12 @@ def _measure(known: Coupling, found: Mapping[Node, list[Reader]], feeds: Feeds, 
 
 
 def _sums_behind(graph: Graph, found: Mapping[Node, list[Reader]]) -> dict[Node, list[Reader]]:
-    """The sums of computed values that layers' results go into alone, a constant bias passed."""
+    """The sums of branches that layers' results go into alone."""
     users, behind = graph.users(), dict[Node, list[Reader]]()
     for node, readers in found.items():
-        value = Value(node)
-        for _ in range(2):
-            reading = users.get(value, [])
-            if len(reading) != 1 or reading[0].op != "Add" or reading[0].types[0] != value.type:
-                break
-            value = Value(reading[0])
-            if all(constant(a) is None and a.shape == value.shape for a in value.node.args):
-                behind.setdefault(value.node, []).extend(readers)
-                break
+        total = sum_behind(users, graph.outputs, Value(node))
+        if total is not None:
+            behind.setdefault(total, []).extend(readers)
     return behind
 
 

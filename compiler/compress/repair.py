@@ -25,8 +25,9 @@ from ..ops.common import Tensor
 from ..quantize.placement import constant
 from .bend import Bend, bend_of
 from .columns import result_axis, rows_of, weights_of
+from .fitting import Aims, Layer, factors, fitted
 from .fitting import Fit as Fit
-from .fitting import Layer, factors, fitted
+from .streams import sum_behind
 from .walk import Feeds, Step, Walk, samples, steps
 
 
@@ -72,15 +73,45 @@ def refitted(
     def visit(step: Step, arrays: list[Sequence[Tensor]]) -> Mapping[int, Tensor]:
         refit = asked.get(step.node)
         if refit is not None:
-            fits[refit.node] = _refit(refit, adds.get(refit.node), bends[refit.node], arrays[0], arrays[-1], instead)
+            aims = aim_of[step.node].drawn(*arrays[len(step.args) :])
+            fits[refit.node] = _refit(refit, adds.get(refit.node), arrays[0], aims, instead)
             tell("repair", len(fits), len(asked))
         return instead.get(step.node, {})
 
-    users = before.users()
-    bends = {refit.node: bend_of(users, refit.aim, before.outputs) for refit in refits}
-    plan = list(steps(before, after, {r.start: r.aim for r in refits}, set(adds.values())))
+    aim_of = _aims(before, after, refits, adds)
+    besides = {node: aim.beside for node, aim in aim_of.items() if aim.beside is not None}
+    plan = list(steps(before, after, {n: aim.value for n, aim in aim_of.items()}, set(adds.values()), besides))
     Walk(plan, feeds).run(visit)
     return _with_constants(after, instead), fits
+
+
+@dataclass(frozen=True)
+class _Aim:
+    """A value of the graph before that a layer is to make, together with `beside`; the function behind it."""
+
+    value: Value
+    beside: Value | None
+    bend: Bend | None
+
+    def drawn(self, arrays: Sequence[Tensor], besides: Sequence[Tensor] | None = None) -> Aims:
+        return Aims(arrays, None, besides, self.bend)
+
+
+def _aims(before: Graph, after: Graph, refits: Sequence[Refit], adds: Mapping[Node, Node]) -> dict[Node, _Aim]:
+    """Of each refit's start. The last of the layers whose results are added up makes up for the others: it aims at the
+    sum."""
+    users, users_after, found = before.users(), after.users(), dict[Node, _Aim]()
+    order = {node: k for k, node in enumerate(after.nodes())}
+    for refit in refits:
+        made = Value(adds.get(refit.node, refit.node))
+        value, beside = refit.aim, None
+        whole, now = sum_behind(users, before.outputs, value), sum_behind(users_after, after.outputs, made)
+        if whole is not None and now is not None:
+            other = next(a for a in now.args if a != made)
+            if order[other.node] < order[refit.start]:
+                value, beside = Value(whole), other
+        found[refit.start] = _Aim(value, beside, bend_of(users, value, before.outputs))
+    return found
 
 
 def _biases(graph: Graph, asked: Sequence[Node]) -> dict[Node, Node]:
@@ -104,22 +135,23 @@ def _other(add: Node, node: Node) -> Value:
 def _refit(
     refit: Refit,
     add: Node | None,
-    bend: Bend | None,
     inputs: Sequence[Tensor],
-    aims: Sequence[Tensor],
+    aims: Aims,
     instead: dict[Node, dict[int, Tensor]],
 ) -> Fit:
     """Find the constants that the layer reads from now on; none where its own serve as well."""
     node = refit.node
     if refit.kept is not None:
-        aims = [np.take(a, refit.kept, result_axis(node)) for a in aims]
-    if aims[0].shape != node.types[0].shape:
-        raise EdgecError(f"repair: {node}: the aim {list(aims[0].shape)} does not fit its result {node.types[0]}")
+        aims = replace(aims, arrays=[np.take(a, refit.kept, result_axis(node)) for a in aims.arrays])
+    if aims.arrays[0].shape != node.types[0].shape:
+        raise EdgecError(
+            f"repair: {node}: the aim {list(aims.arrays[0].shape)} does not fit its result {node.types[0]}"
+        )
     layer = _layer(refit, add)
     if layer is None:
         return Fit(inf, inf)
-    raw = add is not None and refit.aim.node.op == "MatMul"
-    rows, bias, made = fitted(layer, inputs, aims, layer.bias if raw else None, bend)
+    raw = add is not None and refit.aim.node.op == "MatMul" and aims.besides is None
+    rows, bias, made = fitted(layer, inputs, replace(aims, raised=layer.bias if raw else None))
     if rows is layer.rows:
         return made
     shift = bias.reshape(-1).astype(layer.weights.dtype)

@@ -1,4 +1,5 @@
-"""Which candidates are worth the time: each method alone first, then what is predicted to be best of all together.
+"""Which candidates are worth the time: what is cheap and strong first, then each method alone, then what is predicted
+to be best of all together.
 
 The same cheap settings serve both; what comes out best is then made with care ("full").
 """
@@ -16,6 +17,7 @@ from .limits import GRAIN, SMALL_DROP, Figures, Limits, binding, pareto
 from .methods import Candidate, Method, grid, neighbours
 from .predict import Known, Predictor, distance
 
+ALONE = 0.5  # share of the time that methods alone may take
 CARE = 0.3  # share of the time that is left for what is made with care
 NEARLY = 1.3  # drop of a draft over the limit that care may mend
 PATIENCE = 4  # rounds without a better model
@@ -23,6 +25,7 @@ SLACK = 0.05  # share of the limits that predictions may be over
 CAREFUL = 0.75  # of the drop that predictions may come to, for each of these rounds
 APART = 0.09  # strength between candidates of one round
 FAR = 4  # times the drop that is allowed
+STRONG = (0.5, 0.8)  # channels that go with int8 where that alone does not meet the limits
 LOOKED_AT = 3  # candidates per worker whose costs are looked at before one is made
 
 Submit = Callable[[Job], "Future[Measures]"]
@@ -47,6 +50,7 @@ class Outcome:
 
     binding  limits without which another point would be better, and that point (None: none was made)
     left     methods that are no use here, and why
+    hurried  the time was over before everything of promise was tried
     """
 
     limits: Limits
@@ -55,6 +59,7 @@ class Outcome:
     binding: dict[str, Point | None]
     left: dict[str, str]
     seconds: float
+    hurried: bool = False
 
     @property
     def met(self) -> bool:
@@ -87,6 +92,7 @@ class Search:
         self.left: dict[str, str] = {}
         self.failed: set[Candidate] = set()
         self.base: float | None = None
+        self.hurried = False
 
     def run(self) -> Outcome:
         """The whole search."""
@@ -97,6 +103,7 @@ class Search:
         self.predictor = Predictor(_known(whole))
         self._keep(whole)
         if not self.limits.resources or self.limits.excess(self.figures(whole)):
+            self._first()
             self._alone()
             self._together()
             self._with_care()
@@ -129,7 +136,7 @@ class Search:
         left = [p for p in points if p.measures.job.level == "full" or not self._mended(p, careful.get(p.candidate))]
         best = min(left, key=lambda p: (self.key(p.figures), p.measures.job.level != "full"))
         bound = binding(self.limits, [(p, p.figures) for p in points], best.figures, self.fastest, self.grain)
-        return Outcome(self.limits, points, best, bound, self.left, self.clock() - self.started)
+        return Outcome(self.limits, points, best, bound, self.left, self.clock() - self.started, self.hurried)
 
     def _mended(self, draft: Point, full: Figures | None) -> bool:
         """Whether the same candidate made with care takes a draft's place: it does, unless it breaks a limit."""
@@ -137,15 +144,30 @@ class Search:
 
     # What is tried
 
+    def _first(self) -> None:
+        """What is cheap and strong, so that a short time has an answer too: int8, and where that does not meet the
+        limits of resources, with many channels removed."""
+        rows = [row.name for row in self.methods if row.group == "int8" and not row.bytes_in]
+        self._evaluate(Job(Candidate.of({name: 1.0}), "draft", self.base) for name in rows)
+        free = Limits(self.limits.latency, self.limits.flash, self.limits.ram)
+        made = [p for p in self.points() if p.candidate.strengths]
+        if any(row.name == "channels" for row in self.methods) and made and free.resources:
+            best = min(made, key=lambda p: self.key(p.figures))
+            given = dict(best.candidate.strengths)
+            for strength in STRONG:
+                if all(free.excess(p.figures) for p in self.points()):
+                    self._evaluate([Job(Candidate.of({**given, "channels": strength}), "draft", self.base)])
+
     def _alone(self) -> None:
         """Each method at a few strengths; one that changes nothing is left out of all that follows."""
         rounds = max((len(row.probes) for row in self.methods), default=0)
-        self._evaluate(
+        jobs = (
             Job(Candidate.of({row.name: row.probes[k]}), "draft", self.base)
             for k in range(rounds)
             for row in self.methods
             if k < len(row.probes) and self._worth(row.name, row.probes[k])
         )
+        self._evaluate((job for job in jobs if (job.candidate, job.level) not in self.made), ALONE)
         tried = {name for c, _ in self.made for name, _ in c.strengths}
         self.left = {name: why for name, why in self.left.items() if name not in tried}
         groups = {row.group for row in self.methods if row.name in tried}
@@ -166,8 +188,8 @@ class Search:
 
     def _together(self) -> None:
         """What is predicted to be better than the best so far, while that comes true now and then."""
-        until, waited = self.seconds * (1 - CARE), 0
-        while waited < PATIENCE and self.clock() - self.started < until:
+        waited = 0
+        while waited < PATIENCE and not self._over(1 - CARE):
             best = min(self.key(p.figures) for p in self.points())
             careful = self._careful(waited)
             ranked = self._ranked(best, careful)[: LOOKED_AT * self.width]
@@ -224,13 +246,20 @@ class Search:
 
     # How it is tried
 
-    def _evaluate(self, jobs: Iterable[Job]) -> None:
-        """Run jobs, as many at a time as there are workers, and learn from each; none starts when the time is over."""
+    def _over(self, share: float) -> bool:
+        """Whether so much of the time is over."""
+        over = self.clock() - self.started >= share * self.seconds
+        self.hurried |= over
+        return over
+
+    def _evaluate(self, jobs: Iterable[Job], share: float = 1.0) -> None:
+        """Run jobs, as many at a time as there are workers, and learn from each; none starts when this share of the
+        time is over."""
         waiting, pending = iter(jobs), set[Future[Measures]]()
         while True:
-            while len(pending) < self.width and self.clock() - self.started < self.seconds:
+            while len(pending) < self.width:
                 job = next(waiting, None)
-                if job is None:
+                if job is None or self._over(share):
                     break
                 pending.add(self.submit(job))
             if not pending:

@@ -30,6 +30,7 @@ from .methods import BEFORE
 from .search import Outcome, Point
 
 KEYS = {"latency": "latency_ms", "flash": "flash_bytes", "ram": "ram_bytes", "drop": "drop"}
+HURRIED = "the time was over before all that looked promising was tried; a longer --time may find better"
 HEAD = ("", "latency", "flash", "RAM", "drop", "SQNR dB", "what was done")
 
 
@@ -65,7 +66,7 @@ def table(what: What, outcome: Outcome) -> dict[str, Any]:
         "left": dict(outcome.left),
         "layers": merged(_layers(best.compression), _layers(best.quantization), what.shapes),
         "memory": {"float": list(whole.measures.live), "chosen": list(best.live)},
-        "notes": list(dict.fromkeys([*what.notes, *best.notes])),
+        "notes": list(dict.fromkeys([*what.notes, *best.notes, *([HURRIED] if outcome.hurried else [])])),
     }
 
 

@@ -56,10 +56,18 @@ class Step:
         return self.args + self.also
 
 
-def steps(before: Graph, after: Graph, ends: Mapping[Node, Value], changed: Collection[Node] = ()) -> Iterator[Step]:
-    """What to compute, in order, up to the `ends`: nodes of `after`, each with a value of `before` that is known by
-    then. Nodes of both graphs that no `changed` node leads to count as the graph's before."""
-    part = Graph(after.name, after.inputs, tuple(Value(n) for n in ends))
+def steps(
+    before: Graph,
+    after: Graph,
+    ends: Mapping[Node, Value],
+    changed: Collection[Node] = (),
+    besides: Mapping[Node, Value] | None = None,
+) -> Iterator[Step]:
+    """What to compute, in the order of `after`, up to the `ends`: nodes of it, each with a value of `before` that is
+    known by then, and one of `after` that comes earlier in its order (`besides`), if any. Nodes of both graphs that no
+    `changed` node leads to count as the graph's before."""
+    besides = besides or {}
+    part = set(Graph(after.name, after.inputs, (*map(Value, ends), *besides.values())).nodes())
     known, seen, same = set(before.nodes()), set[Node](), set[Node]()
 
     def needed(value: Value) -> Iterator[Step]:
@@ -68,12 +76,14 @@ def steps(before: Graph, after: Graph, ends: Mapping[Node, Value], changed: Coll
                 seen.add(node)
                 yield Step(node, False, tuple((a, False) for a in node.args))
 
-    for node in part.nodes():
+    for node in (n for n in after.nodes() if n in part):
         if node in known and node not in changed and node not in ends and all(a.node in same for a in node.args):
             same.add(node)
             continue
         args = tuple((a, a.node not in same) for a in node.args)
-        also = ((ends[node], False),) if node in ends else ()
+        also: tuple[Key, ...] = ((ends[node], False),) if node in ends else ()
+        if node in besides:
+            also += ((besides[node], besides[node].node not in same),)
         for value, own in args + also:
             if not own:
                 yield from needed(value)

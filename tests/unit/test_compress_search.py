@@ -184,6 +184,32 @@ def test_nothing_starts_when_the_time_is_over() -> None:
     assert len(tried.jobs) == 5
 
 
+@pytest.mark.parametrize(
+    "limits, last",
+    [
+        (Limits(flash=330_000), "int8-small"),
+        (Limits(flash=200_000), "channels 50 %, int8-small"),
+        (Limits(flash=90_000), "channels 80 %, int8-small"),
+        (Limits(latency=1.0), "channels 80 %, int8"),
+    ],
+)
+def test_a_short_time_is_for_what_is_cheap_and_strong(limits: Limits, last: str) -> None:
+    now = [0.0]
+
+    def slow(job: Job) -> Measures:
+        now[0] += 10.0
+        return fake(job)
+
+    tried = Tried(slow)
+    outcome = found(limits, tried, seconds=50.0, width=1, clock=lambda: now[0])
+    assert outcome.hurried and str(outcome.best.candidate) == last
+    assert len(tried.jobs) <= 5
+
+
+def test_time_that_is_enough_is_not_said_to_be_over() -> None:
+    assert not found(Limits(drop=0.02)).hurried
+
+
 def test_a_model_that_cannot_be_made_at_all() -> None:
     with pytest.raises(EdgecError, match="ONNX cannot say If"):
         found(Limits(drop=0.1), Tried(lambda job: Measures(job, fault="ONNX cannot say If")))

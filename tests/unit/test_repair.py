@@ -132,6 +132,21 @@ def test_a_later_layer_makes_up_for_an_earlier_one() -> None:
     assert fits[refit.node].after < 0.8 * fits[refit.node].before
 
 
+@pytest.mark.parametrize("behind", [None, "Relu"])
+def test_the_last_of_added_branches_makes_up_for_the_others(behind: str | None) -> None:
+    x = _input(1, 4, 6, 6)
+    second = build("Conv", x, const(_random(4, 4, 3, 3)), const(_random(4)), pads=(1, 1, 1, 1))
+    first = build("Conv", x, const(_random(4, 4, 1, 1)), const(_random(4)))
+    total = build("Add", first, second)
+    graph = _graph(x, build(behind, total) if behind else total)
+    spoiled, _ = _spoiled(graph, "Conv", 0)  # the branch that comes first
+    last = Refit(_node(spoiled, "Conv", 1), Value(_node(graph, "Conv", 1)))
+    made = repaired(graph, spoiled, [last], calibration(_random(24, 1, 4, 6, 6), graph), _silent)
+    assert _error(graph, spoiled) > 0.1
+    assert _error(graph, made) < 1e-3
+    assert _node(made, "Conv", 0) == _node(spoiled, "Conv", 0)
+
+
 def test_a_channel_that_is_a_copy_of_another_is_not_missed() -> None:
     x = _input(1, 3, 8, 8)
     w, b = _random(6, 3, 3, 3), _random(6)
