@@ -21,7 +21,7 @@ from edgec.compiler.target import Cpu, Target
 
 from .common import ceil_div
 from .cost import CALL_US, TILE, Traffic, level_of, microseconds, step_cycles
-from .m_gates_asm import cycles, has_dots, widths
+from .m_gates import cycles, has_dots, widths
 from .plain import Part, emit_plain, scratch_bytes
 
 NAME = "recurrent"
@@ -144,8 +144,8 @@ def offers(problem: Problem) -> Sequence[Choice]:
     found = []
     for plan in plans(shape, target, problem.threads):
         tasks = shape.directions * ceil_div(shape.batch, plan.each)
-        config = (("lanes", plan.lanes), ("nv", plan.vectors), ("rows", plan.rows), ("each", plan.each))
-        config += (("dots", 1),) if plan.dots else ()
+        sizes = (("lanes", plan.lanes), ("nv", plan.vectors), ("rows", plan.rows), ("each", plan.each))
+        config = (*sizes, *((("dots", 1),) if plan.dots else ()))
         weights = problem.anchor.args[1]
         layouts = tuple(plan.layout() if v == weights else "" for v in problem.body.inputs)
         cost = CALL_US + tasks * shape.steps * step_us(shape, plan, target)
