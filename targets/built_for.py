@@ -67,6 +67,11 @@ def has_dsp() -> bool:
     return bool(_cores) and {"DSP", "FPU"} <= _cores[-1].isa and "MVE" not in _cores[-1].isa and not _lanes
 
 
+def rounds() -> bool:
+    """Whether an instruction rounds f32 to an integer: not before FPv5, where it is a call of the library."""
+    return not _cores or (_cores[-1].fpu and ("DSP" not in _cores[-1].isa or "FPV5" in _cores[-1].isa))
+
+
 def has_limits() -> bool:
     """Whether `llvm.maximum` and `llvm.minimum` of f32, which keep NaN, are instructions."""
     return bool(_cores) and "NEON" in _cores[-1].isa

@@ -17,7 +17,7 @@ from math import copysign, inf
 from tvm import tirx
 from tvm_ffi import structural_equal
 
-from .built_for import has_helium, has_limits, on_device
+from .built_for import has_helium, has_limits, on_device, rounds
 from .tir import Expr, lit
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
@@ -164,6 +164,8 @@ def _reduced(x: Expr, fn: Callable[[Expr, Expr], Expr]) -> Expr:
         r = x - n * f32(_LN2_HIGH) - n * f32(_LN2_LOW)
         return bind(r, lambda r: bind(tirx.Cast("int32", n), lambda i: fn(i, r)))
 
+    if kind(x) == "float32" and not rounds():  # |x| is small enough for a sum
+        return bind(x * f32(_LOG2E) + f32(_ROUNDS), lambda t: bind(t - f32(_ROUNDS), rest))
     return bind(rint(x * f32(_LOG2E)), rest)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ..errors import EdgecError
 from ..ir import Attr, Value
+from ..op import const_array, is_const
 from ..ops.recurrence import ACTIVATIONS, GATES, PARAMETERS, USUAL
 from .context import Context
 from .table import Refused, Result, converts
@@ -115,7 +116,9 @@ class _Recurrent:
         x = c.cast(c.transpose(c.arg(0), (1, 0, 2) if self.by_batch else (0, 1, 2)), self.wide)
         columns = self.directions * self.gates * self.hidden
         weights = c.transpose(c.reshape(c.cast(c.arg(1), self.wide), (columns, c.shape[2])), (1, 0))
-        product = c.emit("MatMul", c.reshape(x, (self.steps * self.batch, c.shape[2])), weights)
+        product = c.reshape(x, (self.steps * self.batch, c.shape[2]))
+        if not _changes_nothing(weights):
+            product = c.emit("MatMul", product, weights)
         if bias is not None:
             product = c.emit("Add", product, c.reshape(bias, (columns,)))
         return c.reshape(product, (self.steps, self.batch, columns))
@@ -173,3 +176,10 @@ class _Recurrent:
             found.append((known[name.lower()], alpha, beta))
         keys, parts = ("activations", "alpha", "beta"), range(0, len(found), count)
         return [dict(zip(keys, zip(*found[at : at + count], strict=True), strict=True)) for at in parts]
+
+
+def _changes_nothing(matrix: Value) -> bool:
+    """Whether it is constant ones and zeros that give back each row, as in nodes whose products come before them."""
+    if len(set(matrix.shape)) > 1 or not is_const(matrix):
+        return False
+    return bool(np.array_equal(const_array(matrix), np.eye(matrix.shape[0])))

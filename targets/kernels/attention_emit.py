@@ -20,6 +20,9 @@ from edgec.targets.tir import Expr, Stmt
 from .attention_rows import Shape, blocks, even_parts, tile_rows
 from .attention_scores import Block, Operand, Scores
 from .common_emit import F32, Frame, emit_kernel, put, vector
+from .m_asm import at
+from .m_tile_asm import Tile as Form
+from .m_tile_asm import fits
 from .register_tile import Tile
 
 
@@ -44,7 +47,10 @@ class Attention:
         def task(frame: Frame, number: Expr) -> Stmt:
             return self.unit(frame, number, each)
 
-        return emit_kernel(self.problem, self.choice, symbol, self.shape.heads * len(each), task, flat)
+        def around(frame: Frame, tasks: Stmt) -> Stmt:
+            return self.scores.tiles.around(tasks) if self.scores.tiles else tasks
+
+        return emit_kernel(self.problem, self.choice, symbol, self.shape.heads * len(each), task, flat, around=around)
 
     def unit(self, frame: Frame, number: Expr, each: list[tuple[int, int]]) -> Stmt:
         """A block of queries of one head; the last one of a head may be smaller."""
@@ -102,7 +108,7 @@ class Attention:
 
     def rows(self, b: Block, make: Callable[[Expr, int], Stmt]) -> Stmt:
         """Tiles of queries, nearly equal in size: a loop for each size."""
-        sizes = even_parts(b.queries, tile_rows(self.problem.target.cpu, self.choice.get("ne")))
+        sizes = even_parts(b.queries, tile_rows(self.problem.target, self.choice.get("ne")))
         parts, start = [], 0
         for size in dict.fromkeys(sizes):
             count = sizes.count(size)
@@ -122,11 +128,17 @@ class Attention:
         widths: list[int],
     ) -> Stmt:
         tile = Tile(rows, tuple(widths), self.lanes)
-        work = tile.sums(
-            self.shape.t,
-            lambda t, v: vector(values.buffer, widths[v], values.at(t, column + v * self.lanes)),
-            lambda t, i: tir.load(scratch, self.scores.start + t * self.width + row + i),
-        )
+        tiles, weights = self.scores.tiles, self.scores.start + row
+        if tiles and values.inner == 1 and fits(4 * values.outer, 4 * self.width):
+            form = Form(rows, len(widths), self.shape.t, 4 * values.outer, 4 * self.width, apart=False)
+            line, numbers = at(values.buffer, values.at(0, column)), [at(scratch, weights)]
+            work = tir.seq(tile.alloc, tiles.sums(form, tile.acc, line, numbers))
+        else:
+            work = tile.sums(
+                self.shape.t,
+                lambda t, v: vector(values.buffer, widths[v], values.at(t, column + v * self.lanes)),
+                lambda t, i: tir.load(scratch, weights + t * self.width + i),
+            )
         finish: list[Stmt] = []
         for i in range(rows):
             inverse, bind = tir.let(tir.load(scratch, self.scores.sums + row + i), "inverse")

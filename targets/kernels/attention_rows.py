@@ -14,10 +14,11 @@ from typing import Any, Literal
 
 from edgec.compiler.op import full_attrs, int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
-from edgec.compiler.target import Cpu
+from edgec.compiler.target import Cpu, Target
 
 from .common import ceil_div, spread
 from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
+from .m_gates import SIZE, has_dots
 
 NAME = "attention_f32_blocked"
 KEPT = 3
@@ -77,12 +78,14 @@ def reads_operands(problem: Problem) -> Literal[True] | str:
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
-    cpu, shape = problem.target.cpu, shape_of(problem)
-    lanes = max(1, cpu.lanes(32))
+    target, shape = problem.target, shape_of(problem)
+    lanes = max(1, target.cpu.lanes(32))
     found = []
     for vectors in range(1, min(MOST_VECTORS, ceil_div(shape.s, lanes)) + 1):
-        columns = min(range(1, MOST_VECTORS + 1), key=lambda n: _product_cycles(cpu, shape, vectors * lanes, lanes, n))
-        found.append((_us(cpu, shape, vectors, columns, lanes), vectors, columns))
+        columns = min(
+            range(1, MOST_VECTORS + 1), key=lambda n: _product_cycles(target, shape, vectors * lanes, lanes, n)
+        )
+        found.append((_us(target, shape, vectors, columns, lanes), vectors, columns))
     least = min(found)[0]
     found = [(max(cost, least * ALIKE), vectors, columns) for cost, vectors, columns in found]
     layouts_in, layouts_out = ("",) * len(problem.body.inputs), ("",) * len(problem.body.outputs)
@@ -97,8 +100,11 @@ def choices(problem: Problem) -> Sequence[Choice]:
     return offers
 
 
-def tile_rows(cpu: Cpu, vectors: int) -> int:
+def tile_rows(target: Target, vectors: int) -> int:
     """Rows of a register tile that is so many vectors wide."""
+    cpu = target.cpu
+    if has_dots(target):
+        return SIZE
     fits = [rows for rows in range(1, 33) if fits_registers(cpu, rows, vectors)]
     return min(max(fits, default=2), 14)
 
@@ -109,21 +115,22 @@ def _scores_cycles(cpu: Cpu, shape: Shape, vectors: int, keys: int) -> float:
     return cycles + (tile_cycles(cpu, rest, vectors, shape.d, shape.d) if rest else 0.0)
 
 
-def _product_cycles(cpu: Cpu, shape: Shape, queries: int, lanes: int, columns: int) -> float:
-    total = 0.0
+def _product_cycles(target: Target, shape: Shape, queries: int, lanes: int, columns: int) -> float:
+    cpu, total = target.cpu, 0.0
     whole, rest = divmod(ceil_div(shape.e, lanes), columns)
-    for rows in even_parts(queries, tile_rows(cpu, columns)):
+    for rows in even_parts(queries, tile_rows(target, columns)):
         total += whole * tile_cycles(cpu, rows, columns, shape.t, shape.t)
         total += tile_cycles(cpu, rows, rest, shape.t, shape.t) if rest else 0.0
     return total
 
 
-def _us(cpu: Cpu, shape: Shape, vectors: int, columns: int, lanes: int) -> float:
+def _us(target: Target, shape: Shape, vectors: int, columns: int, lanes: int) -> float:
+    cpu = target.cpu
     cycles, traffic = 0.0, Traffic()
     for queries, used in blocks(shape.s, vectors * lanes, lanes):
         cycles += PACK_CYCLES * queries * shape.d + WEIGHT_CYCLES * shape.t * used
-        cycles += _scores_cycles(cpu, shape, used, tile_rows(cpu, used))
-        cycles += _product_cycles(cpu, shape, queries, lanes, columns)
+        cycles += _scores_cycles(cpu, shape, used, tile_rows(target, used))
+        cycles += _product_cycles(target, shape, queries, lanes, columns)
         held = 4.0 * shape.t * (shape.d + shape.e)
         traffic.add(level_of(cpu, held), held)
         scores = 4.0 * used * lanes * shape.t

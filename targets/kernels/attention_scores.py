@@ -16,6 +16,10 @@ from edgec.targets.tir import Expr, Stmt
 
 from .attention_rows import Shape, tile_rows
 from .common_emit import ABREAST, F32, put, vector
+from .m_asm import at
+from .m_gates import has_dots
+from .m_tile_asm import Tile as Form
+from .m_tile_asm import Tiles, fits
 from .register_tile import Tile
 
 
@@ -45,8 +49,8 @@ class Scores:
     """Where scratch memory holds what belongs to a block, and the steps up to its weights."""
 
     def __init__(self, problem: Problem, choice: Choice, shape: Shape) -> None:
-        self.cpu, self.shape = problem.target.cpu, shape
-        self.lanes = max(1, self.cpu.lanes(32))
+        self.target, self.shape = problem.target, shape
+        self.lanes = max(1, self.target.cpu.lanes(32))
         self.width = choice.get("nv") * self.lanes
         self.attrs: Any = full_attrs(problem.anchor)
         # scratch: transposed queries [D, W], scores and weights [T, W], greatest scores [W], inverse sums [W]; and
@@ -55,6 +59,7 @@ class Scores:
         self.top = self.start + shape.t * self.width
         self.sums = self.top + self.width
         self.open = self.sums + self.width if self.attrs["zero_masked"] else None
+        self.tiles = Tiles(problem.target.small) if has_dots(problem.target) else None
 
     def lanes_of(self, b: Block, v: int) -> int:
         return min(self.lanes, b.queries - v * self.lanes)
@@ -85,7 +90,7 @@ class Scores:
     # -- Q K' --------------------------------------------------------------------------------------------------------
 
     def all_scores(self, scratch: Any, operands: dict[str, Operand], b: Block) -> Stmt:
-        keys = tile_rows(self.cpu, b.vectors)
+        keys = tile_rows(self.target, b.vectors)
         whole, rest = divmod(self.shape.t, keys)
         tiles = tir.loop(whole, lambda k: self.score_tile(scratch, operands, b, k * keys, keys), "t") if whole else None
         last = self.score_tile(scratch, operands, b, tir.i32(whole * keys), rest) if rest else None
@@ -94,11 +99,16 @@ class Scores:
     def score_tile(self, scratch: Any, operands: dict[str, Operand], b: Block, first: Expr, keys: int) -> Stmt:
         k, lanes = operands["k"], self.lanes
         tile = Tile(keys, (lanes,) * b.vectors, lanes)
-        work = tile.sums(
-            self.shape.d,
-            lambda d, v: vector(scratch, lanes, d * self.width + v * lanes),
-            lambda d, i: tir.load(k.buffer, k.at(first + i, d)),
-        )
+        if self.tiles and fits(4 * self.width, 4 * k.inner):
+            form = Form(keys, b.vectors, self.shape.d, 4 * self.width, 4 * k.inner, apart=True)
+            numbers = [at(k.buffer, k.at(first + i, 0)) for i in range(keys)]
+            work = tir.seq(tile.alloc, self.tiles.sums(form, tile.acc, at(scratch, 0), numbers))
+        else:
+            work = tile.sums(
+                self.shape.d,
+                lambda d, v: vector(scratch, lanes, d * self.width + v * lanes),
+                lambda d, i: tir.load(k.buffer, k.at(first + i, d)),
+            )
         mask, each = operands.get("mask"), tile.places
         where = [self.start + (first + i) * self.width + v * self.lanes for i, v in each]
         finish = [put(scratch, tile.sum(i, v), self.lanes, to) for (i, v), to in zip(each, where, strict=True)]

@@ -15,6 +15,8 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import ABREAST, full_or_rest, put, vector
+from .m_asm import OPAQUE, at, called, imported, opaque
+from .m_gates_asm import gate_dots
 from .plain import Tensors
 from .recurrent_cell import CELLS, Point
 from .recurrent_rows import Plan, Shape
@@ -70,6 +72,7 @@ class Recurrence:
         self.states, self.held = tensors.scratch[:states], tensors.scratch[states:]
         self.wide = plan.padded(shape.hidden)
         self.half = plan.each * self.wide
+        self.small = tensors.problem.target.small
 
     def code(self) -> tuple[int, Callable[[Expr], Stmt]]:
         groups = ceil_div(self.shape.batch, self.plan.each)
@@ -81,7 +84,7 @@ class Recurrence:
             work = full_or_rest(
                 digits[1], self.shape.batch, self.plan.each, lambda count: self.sequences(Rows(d, first, count))
             )
-            return tir.seq(bind_d, bind_first, work)
+            return tir.seq(bind_d, bind_first, self.with_dots(work) if self.plan.dots else work)
 
         return self.shape.directions * groups, task
 
@@ -183,6 +186,9 @@ class Recurrence:
 
         def panel(number: Expr) -> Stmt:
             here, bind = tir.let(number + turn.odd * (panels - 1 - 2 * number), "panel")
+            if self.plan.dots:
+                one = tir.loop(rows.count, lambda i: self.dotted(rows, turn, k, i, here), "i")
+                return tir.seq(bind, one)
 
             def of(units: int) -> Stmt:
                 def tile(i: Expr) -> Stmt:
@@ -224,8 +230,30 @@ class Recurrence:
         groups = [parts[k : k + ABREAST] for k in range(0, len(parts), ABREAST)]
         return tir.seq(sums, copies, [tir.interleaved(group) for group in groups])
 
+    def with_dots(self, work: Stmt) -> Stmt:
+        """Statements that call the assembly of each phase's products."""
+        hidden, width = self.shape.hidden, self.plan.width
+        sizes = sorted({len(gates) for gates in self.shape.phases})
+        return imported(OPAQUE + "".join(gate_dots(f"m_gates{n}", n, width, hidden, self.small) for n in sizes), work)
+
+    def dotted(self, rows: Rows, turn: Turn, phase: int, row: Expr, panel: Expr) -> Stmt:
+        """A tile of one row whose products are assembly; then one hidden unit after the other."""
+        gates, width = self.shape.phases[phase], self.plan.width
+        sums, alloc = tir.local((len(gates) * width,), self.kind, "sums")
+        source, base = (self.held[0], tir.i32(0)) if phase else (self.states[0], turn.old)
+        h, declared_h = tir.flat(source)
+        panels = [tirx.address_of(tir.load(self.r, rows.d, gate, panel, 0, 0)) for gate in gates]
+        run = called(f"m_gates{len(gates)}", at(sums, 0), at(h, base + row * self.wide), *panels)
+        units = tirx.min(self.shape.hidden - panel * width, width) if self.shape.hidden % width else width
+
+        def unit(j: Expr) -> Stmt:
+            slots = [j + k * width for k in range(len(gates))]
+            return self.point(rows, turn, phase, row, panel * width + j, 1, sums, slots)
+
+        return tir.seq(alloc, declared_h, run, tir.loop(opaque(units), unit, "j"))
+
     def point(
-        self, rows: Rows, turn: Turn, phase: int, i: Expr, first: Expr, n: int, stage: Any, slots: Sequence[int]
+        self, rows: Rows, turn: Turn, phase: int, i: Expr, first: Expr, n: int, stage: Any, slots: Sequence[Expr | int]
     ) -> Stmt:
         """The gates of one row and `n` hidden units from `first` on; `slots`: where the sums of each gate are."""
         hidden, gates = self.shape.hidden, self.shape.gates

@@ -17,15 +17,17 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Node
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
-from edgec.compiler.target import Cpu
+from edgec.compiler.target import Cpu, Target
 
 from .common import ceil_div
 from .cost import CALL_US, TILE, Traffic, level_of, microseconds, step_cycles
+from .m_gates import cycles, has_dots, widths
 from .plain import Part, emit_plain, scratch_bytes
 
 NAME = "recurrent"
 KEPT = 3
 GATE_CYCLES = {"Edgec.RNN": 12.0, "Edgec.GRU": 30.0, "Edgec.LSTM": 40.0}  # per vector of h: exponentials, divisions
+DOTS_GATES = 4.0  # times as many where what follows products is computed one by one
 STEP_CYCLES = 150.0  # from the last sums of a step to the first products of the next
 FULL = 0.9  # share of a cache that panels can count on
 
@@ -54,12 +56,16 @@ class Shape:
 
 @dataclass(frozen=True)
 class Plan:
-    """`lanes` of a vector, `vectors` of the hidden axis and `rows` in a tile, `each`: rows of a task."""
+    """`lanes` of a vector, `vectors` of the hidden axis and `rows` in a tile, `each`: rows of a task.
+
+    `dots`: products are assembly, and one tile's code is there for all.
+    """
 
     lanes: int
     vectors: int
     rows: int
     each: int
+    dots: bool = False
 
     @property
     def width(self) -> int:
@@ -88,12 +94,17 @@ def shape_of(node: Node) -> Shape:
     return Shape(node.op, steps, batch, directions, gates, hidden, phases, bits, stored)
 
 
-def plans(shape: Shape, cpu: Cpu, threads: int) -> Iterator[Plan]:
+def plans(shape: Shape, target: Target, threads: int) -> Iterator[Plan]:
     """All tiles that fit the registers, without those that would do the same with more."""
+    cpu = target.cpu
     lanes = shape.lanes(cpu)
     across = ceil_div(shape.hidden, lanes)
     gates = max(map(len, shape.phases))
     each = ceil_div(shape.batch, min(shape.batch, ceil_div(threads, shape.directions)))
+    if has_dots(target) and (shape.bits, shape.stored) == (32, 4):
+        for width in sorted({ceil_div(across, ceil_div(across, n)) for n in widths(gates)}):
+            yield Plan(1, width, 1, each, dots=True)
+        return
     for vectors in sorted({ceil_div(across, ceil_div(across, n)) for n in range(1, max(2, cpu.vector_registers))}):
         for rows in sorted({ceil_div(each, ceil_div(each, n)) for n in range(1, each + 1)}):
             sums = gates * vectors
@@ -101,9 +112,13 @@ def plans(shape: Shape, cpu: Cpu, threads: int) -> Iterator[Plan]:
                 yield Plan(lanes, vectors, rows, each)
 
 
-def step_us(shape: Shape, plan: Plan, cpu: Cpu) -> float:
+def step_us(shape: Shape, plan: Plan, target: Target) -> float:
     """One step of one task."""
-    across = ceil_div(shape.hidden, plan.lanes)
+    cpu, across = target.cpu, ceil_div(shape.hidden, plan.lanes)
+    if plan.dots:
+        panels = ceil_div(shape.hidden, plan.width)
+        work = panels * sum(cycles(shape.hidden, len(gates), plan.width, target.small) for gates in shape.phases)
+        return plan.each * (work + shape.hidden * DOTS_GATES * GATE_CYCLES[shape.op]) / (cpu.ghz * 1e3)
     tiles, work = ceil_div(plan.each, plan.rows), STEP_CYCLES
     for gates in shape.phases:
         for first in range(0, across, plan.vectors):
@@ -125,14 +140,15 @@ def _traffic(shape: Shape, plan: Plan, cpu: Cpu) -> Traffic:
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
-    shape, cpu = shape_of(problem.anchor), problem.target.cpu
+    shape, target = shape_of(problem.anchor), problem.target
     found = []
-    for plan in plans(shape, cpu, problem.threads):
+    for plan in plans(shape, target, problem.threads):
         tasks = shape.directions * ceil_div(shape.batch, plan.each)
-        config = (("lanes", plan.lanes), ("nv", plan.vectors), ("rows", plan.rows), ("each", plan.each))
+        sizes = (("lanes", plan.lanes), ("nv", plan.vectors), ("rows", plan.rows), ("each", plan.each))
+        config = (*sizes, *((("dots", 1),) if plan.dots else ()))
         weights = problem.anchor.args[1]
         layouts = tuple(plan.layout() if v == weights else "" for v in problem.body.inputs)
-        cost = CALL_US + tasks * shape.steps * step_us(shape, plan, cpu)
+        cost = CALL_US + tasks * shape.steps * step_us(shape, plan, target)
         needed = scratch_bytes(scratch(shape, plan))
         found.append(Choice(NAME, layouts, ("",) * len(problem.body.outputs), config, cost, needed))
     return sorted(found, key=lambda c: c.cost_us)[:KEPT]
@@ -146,7 +162,9 @@ def scratch(shape: Shape, plan: Plan) -> list[Part]:
 
 
 def plan_of(choice: Choice) -> Plan:
-    return Plan(choice.get("lanes"), choice.get("nv"), choice.get("rows"), choice.get("each"))
+    return Plan(
+        choice.get("lanes"), choice.get("nv"), choice.get("rows"), choice.get("each"), "dots" in dict(choice.config)
+    )
 
 
 def match(problem: Problem) -> Literal[True] | str:

@@ -85,6 +85,17 @@ def test_all_steps_and_directions_are_one_product() -> None:
     assert recurrent.args[1].shape == (2, 5, 4, 5) and is_const(recurrent.args[1])
 
 
+def test_products_that_change_nothing_are_left_out() -> None:
+    """As nodes have them whose products come before: the exporter writes such."""
+    written = model("RNN", given=("B",), hidden=3)
+    (weights,) = (w for w in written.graph.initializer if w.name == "W")
+    weights.CopyFrom(onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32)[None], "W"))
+    g = import_model(written)
+    assert ops(g) == ["Reshape", "Add", "Reshape", "Edgec.RNN"]
+    weights.CopyFrom(onnx.numpy_helper.from_array(np.eye(3, dtype=np.float32)[None, ::-1], "W"))
+    assert "MatMul" in ops(import_model(written))
+
+
 def test_results_that_nobody_reads_are_not_made() -> None:
     g = import_model(model("GRU", read=(1,)))
     assert g.outputs[0].node.attrs["sequence"] == 0 and [v.shape for v in g.outputs] == [(1, 2, 5)]

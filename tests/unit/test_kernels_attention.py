@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from emulated import emulate
 
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401
@@ -15,7 +17,7 @@ from edgec.compiler import op as ops
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Problem, choices
-from edgec.compiler.target import Target, read_target, target_files
+from edgec.compiler.target import Target, find_target, read_target, target_files
 
 ROW = "attention_f32_blocked"
 
@@ -174,3 +176,16 @@ def test_work_is_split_for_threads() -> None:
     problem = replace(Case((197, 197, 64, 64), heads=3).problem(target(256)), threads=2)
     emitted = ROWS[ROW].emit(problem, choices(problem)[0], "k")
     assert emitted.tasks >= 8
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("case", CASES[1:], ids=str)
+@pytest.mark.parametrize("small", [False, True])
+def test_on_cortex_m_products_are_assembly(case: Case, small: bool, tmp_path: Path) -> None:
+    problem = case.problem(replace(find_target("cortex-m4"), small=small))
+    arrays = arrays_for(problem)
+    (want,) = run(problem.body, arrays)
+    choice = ROWS[ROW].choices(problem)[0]
+    assert choice.get("nv") <= 4
+    got = emulate(problem, choice, arrays, tmp_path, "cortex-a15")
+    np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max())

@@ -26,10 +26,11 @@ def test_every_layer_has_a_cost_in_both(name: str) -> None:
         assert 0 < sum(costs.layers.values()) <= costs.total
 
 
-def judged(costs: dict[Collection[str], Costs], monkeypatch: pytest.MonkeyPatch) -> module.Verdict:
+def judged(costs: dict[Collection[str], Costs], monkeypatch: pytest.MonkeyPatch, target: str = "x86") -> module.Verdict:
     """A verdict where the graph without some layers costs so much; `None` is the model in f32."""
     monkeypatch.setattr(module, "modelled", lambda graph, session: costs[graph.name])
-    return affordable(Graph("real", (), ()), NAMES, lambda names: Graph("+".join(names) or "all", (), ()), Session())
+    session = Session(target=find_target(target))
+    return affordable(Graph("real", (), ()), NAMES, lambda names: Graph("+".join(names) or "all", (), ()), session)
 
 
 def test_a_layer_that_is_slower_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,3 +53,13 @@ def test_a_model_that_is_hardly_faster_stays_in_f32(total: int, monkeypatch: pyt
     assert found.slower["a"].startswith(
         f"in f32: the model is hardly faster in int8, {total} us modelled, than in f32, 20 us; quantize{{slower=true}}"
     )
+
+
+def test_where_memory_is_scarce_int8_may_be_somewhat_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, stored = Costs(20, {"a": 10, "b": 10}), Costs(22, {"a": 12, "b": 10})
+    assert not judged({"real": real, "all": stored}, monkeypatch, "cortex-m4").slower
+    stored, other = Costs(24, {"a": 13, "b": 11}), Costs(21, {"a": 10, "b": 11})
+    assert set(judged({"real": real, "all": stored, "a": other}, monkeypatch, "cortex-m4").slower) == {"a"}
+    found = judged({"real": real, "all": Costs(26, {"a": 12, "b": 12})}, monkeypatch, "cortex-m4")
+    assert set(found.slower) == set(NAMES)
+    assert found.slower["a"].startswith("in f32: the model is slower in int8, 26 us modelled, than in f32, 20 us")
