@@ -83,8 +83,7 @@ def compile_model(
     chosen = with_archs(target if isinstance(target, Target) else find_target(target), arch)
     chosen = with_memory(chosen, memory)
     chosen = with_aim(chosen, optimize) if optimize is not None else chosen
-    if not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
-        raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
+    check_threads(threads)
     if chosen.gpu and threads > 1:
         raise EdgecError(f"threads: {threads} workers; a model for {chosen.name} runs on the GPU, begun by one thread")
     if threads > 1 and not has_os(chosen):
@@ -139,6 +138,12 @@ def compile_model(
     bundle = write_bundle(program, chosen, folder, limits)
     tell("link", 1, 1)
     return replace(bundle, compile_seconds=time.perf_counter() - started)
+
+
+def check_threads(threads: int) -> None:
+    """An `EdgecError` where it is no number of workers that a pool can have."""
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
 
 
 def check_self_test(target: Target) -> None:

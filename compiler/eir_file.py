@@ -50,8 +50,10 @@ def read_eir(path: Path) -> Graph:
     """Read a graph with its constants; errors name file, line and column."""
     try:
         text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EdgecError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except UnicodeDecodeError as error:
+        raise EdgecError(f"{path}: cannot be read: it is no text; expected a graph in .eir form") from error
+    except OSError as error:
+        raise EdgecError(f"{path}: cannot be read: {error.strerror or error}") from error
     return parse(text, Stored([path.with_suffix(".npz"), path.parent / SHARED]), str(path))
 
 

@@ -142,6 +142,9 @@ def body_of(node: Node) -> Graph:
 
 def infer(name: str, types: Sequence[Type], attrs: Mapping[str, Attr], where: str = "") -> tuple[Type, ...]:
     """Result types. Every failure, numpy's included, becomes an `IRError` that names the node."""
+    for key in attrs:
+        if key not in row(name).attrs:
+            raise IRError(f"{where or name}: unknown attribute {key!r}{nearest(key, row(name).attrs)}")
     try:
         return row(name).infer(*types, **{**row(name).attrs, **attrs})
     except IRError as error:

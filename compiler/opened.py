@@ -36,7 +36,8 @@ def opened(bundle: Bundle) -> tuple[int, Any]:
             loaded = c.CDLL(str(link))
             entry = loaded.edgec_model
         except (OSError, AttributeError) as error:
-            raise EdgecError(f"{library}: not an edgec bundle: {error}") from error
+            reason = str(error).removeprefix(f"{link}: ")  # a name that nobody knows
+            raise EdgecError(f"{library}: is no bundle's library for this machine: {reason}") from error
     entry.restype = c.POINTER(abi.Desc)
     first = entry()
     if first.contents.abi != ABI:

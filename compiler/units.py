@@ -22,6 +22,11 @@ def read_bytes(name: str, given: Limit) -> int:
     return int(found)
 
 
+def counted(number: int, noun: str) -> str:
+    """`1 step`, `2 steps`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 def show_bytes(count: float) -> str:
     """`187.5K`: in units of 1024 bytes, or of their square."""
     if count < 1 << 10:

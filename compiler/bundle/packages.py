@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..errors import EdgecError, nearest
 from ..target import Target, find_target
+from .firmware import bare
 from .manifest import Bundle
 from .place import staged
 
@@ -56,7 +57,7 @@ def package(bundle: Bundle, ecosystem: str, out: str | Path) -> list[str]:
     if ecosystem not in ECOSYSTEMS:
         raise EdgecError(f"no ecosystem {ecosystem!r}{nearest(ecosystem, ECOSYSTEMS)}")
     row, subject = ECOSYSTEMS[ecosystem], Subject(bundle, find_target(str(bundle.manifest["target"])))
-    if bundle.shared_library.exists():
+    if not bare(bundle):
         raise EdgecError(
             f"{bundle.folder}: is for {subject.target.name}, which has an operating system; {ecosystem} takes bundles "
             "for microcontrollers: compile with --target cortex-m4, say"

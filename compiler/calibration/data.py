@@ -75,6 +75,8 @@ class Calibration:
             raise EdgecError(f"{self._where}: {type(error).__name__}: {error}") from error
 
     def _from_path(self, path: Path) -> Iterator[Mapping[str, Any]]:
+        if not str(self.source).strip():
+            raise EdgecError("calib: '' names no file; expected data.npz, a folder or script.py:function")
         if path.is_dir():
             files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".npy", ".npz", *IMAGES))
             if not files:

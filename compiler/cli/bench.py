@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import EdgecError
 from ..files import check_file, replaced
+from ..units import counted
 from .common import show_json, table
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     if args.roofline is not None and not result.peak_gflops:
         raise EdgecError(f"{args.bundle}: runs on a GPU, whose peak is not measured: no roofline")
     if args.roofline is not None:
-        _draw(args.roofline, f"{name} on {level}, {threads} thread(s)", layers, result)
+        _draw(args.roofline, f"{name} on {level}, {counted(threads, 'thread')}", layers, result)
         print(f"{args.roofline}: written", file=sys.stderr)
     if args.json:
         numbers = {"median_ms": result.median, "min_ms": result.min, "runs": list(result.runs), "threads": threads}
@@ -87,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
     if args.layers and result.peak_gflops:
         print(f"peak {result.peak_gflops:.1f} GFLOP/s, memory {result.read_gbytes:.1f} GB/s, measured in between")
         print(_summary(layers))
-    print(f"median {result.median:.4f} ms, least {result.min:.4f} ms, {args.runs} runs, {threads} thread(s)")
+    counts = f"{counted(args.runs, 'run')}, {counted(threads, 'thread')}"
+    print(f"median {result.median:.4f} ms, least {result.min:.4f} ms, {counts}")
     return 0
 
 

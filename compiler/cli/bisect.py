@@ -9,6 +9,7 @@ from pathlib import Path
 from ..bisect import Culprit, bisect, command, same_as
 from ..eir_file import write_eir
 from ..errors import EdgecError
+from .common import show_json
 from .graphs import add_graph_options, faults_shown, find_target, read_graph
 
 EXAMPLES = """examples:
@@ -34,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=0, metavar="N", help="of the inputs of the default check (default 0)"
     )
     parser.add_argument("--dump", metavar="DIR", help="write the graphs before and after the rewrite")
+    parser.add_argument("--json", action="store_true", help="print the rewrite as JSON; null where all is well")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -48,15 +50,25 @@ def run(args: argparse.Namespace) -> int:
         graph = read_graph(args)
         check = command(args.check) if args.check else same_as(graph, args.tolerance, args.seed)
         found = bisect(graph, args.passes, check, target=target, verify=args.verify, progress=_progress)
-    if found is None:
-        print("the check holds after all rewrites")
-        return 0
-    print(f"rewrite {found.step.number} of {found.total} breaks it: {found.step}")
-    if found.error:
-        print(found.error)
-    if args.dump:
+    if found is not None and args.dump:
         _dump(found, Path(args.dump))
-    return 1
+    _show(found, args.json)
+    return 0 if found is None else 1
+
+
+def _show(found: Culprit | None, as_json: bool) -> None:
+    if as_json:
+        show_json(found and _table(found))
+    elif found is None:
+        print("the check holds after all rewrites")
+    else:
+        print(f"rewrite {found.step.number} of {found.total} breaks it: {found.step}")
+        if found.error:
+            print(found.error)
+
+
+def _table(found: Culprit) -> dict[str, object]:
+    return {"number": found.step.number, "rewrite": str(found.step), "total": found.total, "error": found.error}
 
 
 def _progress(limit: int, good: bool) -> None:

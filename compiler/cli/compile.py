@@ -7,6 +7,7 @@ import sys
 import time
 
 from ..bundle.manifest import Bundle
+from ..units import counted
 from .common import (
     add_budget_options,
     add_calibration_options,
@@ -148,4 +149,6 @@ def _show(bundle: Bundle, seconds: float) -> None:
         print(line)
     if tested := bundle.manifest["self_test"]:
         print(f"test     {size(tested['bytes'])} of flash where ec_selftest is linked")
-    print(f"{len(steps)} steps for {bundle.manifest['target']}, compiled in {seconds:.2f} s: {bundle.folder}")
+    print(
+        f"{counted(len(steps), 'step')} for {bundle.manifest['target']}, compiled in {seconds:.2f} s: {bundle.folder}"
+    )

@@ -96,6 +96,9 @@ def _check(args: argparse.Namespace) -> None:
     """What can be said before workers are started."""
     from ..compress.compressor import options_of
 
+    for model in args.model:
+        if not Path(model).is_file():
+            raise EdgecError(f"{model}: no such file")
     methods = _methods(args)
     options_of(
         args.max_latency, args.max_flash, args.max_ram, args.max_drop, args.score, methods, args.threads, args.time

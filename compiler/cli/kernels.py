@@ -12,13 +12,14 @@ from .common import show_json, table
 
 EXAMPLES = """examples:
   edgec kernels                                        all rows
+  edgec kernels --target cortex-m4                     those that the target can run
   edgec kernels --op Conv --target rpi4 --shape 1x64x56x56 --shape 64x64x3x3 --shape 64 --attr pads=1,1,1,1
   edgec kernels --op MatMul --shape 1x128x768 --shape 768x768 --json"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--op", metavar="OP", help="operator to explain, such as Conv")
-    parser.add_argument("--target", default="host", metavar="T", help="board or CPU level (default: host)")
+    parser.add_argument("--target", metavar="T", help="board or CPU level (default: host; without --op: any)")
     parser.add_argument(
         "--shape", action="append", default=[], metavar="1x64x56x56", help="shape of each argument, in order"
     )
@@ -31,15 +32,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import registry
-    from ..driver import load_kernels
+    from ..driver import check_threads, load_kernels
+    from ..target import find_target
 
     load_kernels()
     if not args.op and (args.shape or args.attr):
         raise EdgecError("--shape and --attr are those of an operator: give --op too")
+    check_threads(args.threads)
     if not args.op:
         every = [
             (r.name, ", ".join(sorted(r.ops)) or "any", ", ".join(sorted(r.isa)), r.summary)
             for r in registry.ROWS.values()
+            if args.target is None or any(r.isa <= level.cpu.isa for level in find_target(args.target).programs)
         ]
         _print(sorted(every), ("kernel", "operators", "needs", ""), args.json)
         return 0
@@ -104,11 +108,12 @@ def problems_of(args: argparse.Namespace) -> Any:
         raise EdgecError(f"--op {args.op}: give the shape of each argument with --shape; got {len(shapes)}")
     inputs = [Value(Node("Input", (), (Type(dtype(args.dtype).name, s),), {}, f"a{i}")) for i, s in enumerate(shapes)]
     values = {name: _value(text, f"--attr {name}={text}") for name, text in _pairs("--attr", args.attr)}
-    attrs = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    many = {name for name, default in row(args.op).attrs.items() if isinstance(default, tuple)}
+    attrs = {n: tuple(v) if isinstance(v, list) else (v,) if n in many else v for n, v in values.items()}
     out = build(args.op, *inputs, label=args.op, **attrs)
     body = Graph("body", tuple(inputs), out.node.results)
     fixed = frozenset(range(1, len(inputs)))
-    return [Problem(body, target, args.threads, fixed) for target in find_target(args.target).programs]
+    return [Problem(body, target, args.threads, fixed) for target in find_target(args.target or "host").programs]
 
 
 def _print(rows: Sequence[tuple[str, ...]], head: tuple[str, ...], as_json: bool) -> None:

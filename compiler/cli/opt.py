@@ -1,4 +1,4 @@
-"""`edgec opt`: run passes on a graph: IR or ONNX in, IR out."""
+"""`edgec opt`: run passes on a graph: IR or ONNX in, IR or ONNX out."""
 
 from __future__ import annotations
 
@@ -9,20 +9,25 @@ from pathlib import Path
 from ..eir_file import write_eir
 from ..errors import EdgecError, nearest
 from ..files import check_other
+from ..ir import Graph
 from ..pipeline import PASSES, parse_pipeline, run_pipeline
 from ..session import Session
 from ..text import show
+from .common import show_json
 from .graphs import add_graph_options, faults_shown, find_target, read_graph
 
 EXAMPLES = """examples:
   edgec opt model.onnx --passes "canonicalize, fold" -o model.eir
   edgec opt model.eir --passes "+prune{sparsity=0.5}@fold" --target rpi5 --print-after prune
+  edgec opt model.onnx --passes "canonicalize, fold, prune{channels=0.3}" -o smaller.onnx
   edgec opt model.onnx --passes canonicalize --why scale_into_conv --limit 10 --time"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_graph_options(parser)
-    parser.add_argument("-o", "--output", metavar="FILE.eir", help="write the result there (default: print it)")
+    parser.add_argument(
+        "-o", "--output", metavar="FILE", help="write the result there, FILE.eir or FILE.onnx (default: print it)"
+    )
     parser.add_argument(
         "--print-after", action="append", default=[], metavar="PASS|all", help="print the graph after a pass"
     )
@@ -31,12 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--why", action="append", default=[], metavar="RULE|all", help="say why a rule did not apply")
     parser.add_argument("--time", action="store_true", help="print the time of each pass")
     parser.add_argument("--steps", action="store_true", help="list the rewrites, numbered")
+    parser.add_argument("--json", action="store_true", help="print graph, rewrites, times and notes as JSON")
 
 
 def run(args: argparse.Namespace) -> int:
     if args.limit is not None and args.limit < 0:
         raise EdgecError(f"--limit {args.limit}: expected a number of rewrites")
-    if args.output and not args.path.endswith(".eir"):
+    if args.json and args.print_after:
+        raise EdgecError("--json: prints the graph at the end alone; --dump DIR writes those in between")
+    if args.output and (not args.path.endswith(".eir") or args.output.endswith(".onnx")):
         check_other(args.output, args.path)
     session = Session(
         target=find_target(args.target),
@@ -53,12 +61,31 @@ def run(args: argparse.Namespace) -> int:
         _known("--print-after", session.print_after, {s.row.name for s in stages})
         graph = run_pipeline(graph, stages, session)
     _known("--why", session.why_rules, session.known_rules)
-    _report(args, session)
     if args.output:
-        write_eir(graph, Path(args.output))
-    elif "all" not in session.print_after and (not stages or stages[-1].row.name not in session.print_after):
+        _write(graph, args.output)
+    if args.json:
+        _show_json(graph, session)
+        return 0
+    _report(args, session)
+    last = {"all"} | {stage.row.name for stage in stages[-1:]}
+    if not args.output and not last & session.print_after:
         print(show(graph, origins=True), end="")
     return 0
+
+
+def _write(graph: Graph, path: str) -> None:
+    if path.endswith(".onnx"):
+        from ..exporter import save_model
+
+        save_model(graph, path)
+    else:
+        write_eir(graph, Path(path))
+
+
+def _show_json(graph: Graph, session: Session) -> None:
+    steps = [{"number": step.number, "rewrite": str(step)} for step in session.steps]
+    times = [{"pass": PASSES[name].name, "ms": 1000 * seconds} for name, seconds in session.times]
+    show_json({"graph": show(graph, origins=True), "steps": steps, "times": times, "notes": session.notes})
 
 
 def _known(flag: str, given: frozenset[str], known: set[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..files import check_file
 from .common import show_json, table
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ def run(args: argparse.Namespace) -> int:
     from ..runtime import load
 
     bundle = read_bundle(args.bundle)
+    if args.save is not None:
+        check_file(args.save)
     if bare(bundle):
         outputs = _in_firmware(bundle, args)
     else:

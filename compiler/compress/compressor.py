@@ -17,7 +17,7 @@ from ..bundle.names import check_name, identifier
 from ..bundle.place import check_output, staged
 from ..calibration.data import Source, calibration
 from ..calibration.request import Request, requested
-from ..driver import MOST_THREADS, compile_for, digest, stem
+from ..driver import check_threads, compile_for, digest, stem
 from ..errors import EdgecError
 from ..exporter import NoForm, export_model
 from ..importer import import_model
@@ -86,8 +86,7 @@ def options_of(
     """Options from what a user says."""
     limits = limits_of(max_latency, max_flash, max_ram, max_drop)
     checked_score(score)  # processes load it by its name
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
-        raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
+    check_threads(threads)
     methods_of(methods, list(limits.given()))
     return Options(limits, score, methods, threads, long_time("time", seconds))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _ctypes
 import json
 import os
 from collections.abc import Callable
@@ -95,3 +96,15 @@ def test_library_cut_short_is_not_opened(here: Path, capsys: Capture, size: int)
     """The loader of the system would die of it."""
     os.truncate("good/libtiny.so", size)
     assert "libtiny.so: is damaged or cut short; compile the model again" in refused(capsys, "run", "good")
+
+
+def test_library_of_something_else(here: Path, capsys: Capture) -> None:
+    Path("good/libtiny.so").write_bytes(Path(_ctypes.__file__).read_bytes())
+    said = refused(capsys, "run", "good")
+    assert said.startswith("good/libtiny.so: is no bundle's library for this machine: ") and "/bundle.so" not in said
+
+
+def test_a_bundle_without_its_library_is_no_firmware(here: Path, capsys: Capture) -> None:
+    Path("good/libtiny.so").unlink()
+    said = refused(capsys, "package", "good", "--as", "zephyr", "-o", "out")
+    assert "good: is for x86, which has an operating system" in said

@@ -106,6 +106,15 @@ def test_arguments_from_python(here: Path) -> None:
         (["bisect", "tiny.onnx", "--passes", "fold", "--tolerance", "nan"], "--tolerance nan: expected a number"),
         (["kernels", "--op", "conv"], "unknown operator 'conv'; did you mean 'Conv'?"),
         (["kernels", "--op", "Conv", "--shape", "1x3x8x8"], "--op Conv: give the shape of each argument with --shape"),
+        (
+            ["kernels", "--op", "Relu", "--shape", "4", "--threads", 0],
+            "threads: 0 is not a number of workers; 1 to 256",
+        ),
+        (["kernels", "--target", "x68"], "unknown target 'x68'; did you mean 'x86'?"),
+        (
+            ["kernels", "--op", "Relu", "--shape", "4", "--attr", "axs=1"],
+            "Relu: unknown attribute 'axs'",
+        ),
         (["kernels", "--shape", "4"], "--shape and --attr are those of an operator: give --op too"),
         (
             ["verify", "tiny.onnx", "--bundle", "good", "--inputs", "x.npz", "--runs", 3],

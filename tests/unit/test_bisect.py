@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,7 +100,12 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     out = capsys.readouterr().out
     assert out == "rewrite 14 of 20 breaks it: t-buggy >> mistake >> r13\n"
     assert sorted(p.name for p in (tmp_path / "around").iterdir()) == ["after.eir", "before.eir"]
+    assert main(["bisect", str(path), "--passes", "t-buggy", "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found == {"number": 14, "rewrite": "t-buggy >> mistake >> r13", "total": 20, "error": ""}
     path.write_text(SOURCE.replace("Abs", "Relu"))
+    assert main(["bisect", str(path), "--passes", "t-buggy", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) is None
     assert main(["bisect", str(path), "--passes", "t-buggy"]) == 0
     assert "the check holds after all rewrites" in capsys.readouterr().out
     assert main(["bisect", str(path)]) == 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import onnx
 import pytest
 
 from edgec.compiler.cli import main
@@ -42,6 +43,33 @@ def test_output_dump_print_and_limit(path: Path, tmp_path: Path, capsys: pytest.
     assert (tmp_path / "d" / "02-fold.eir").exists()
 
 
+def test_json(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["opt", str(path), "--passes", "canonicalize", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert "%n = Neg(%a)" in found["graph"] and found["steps"] == [
+        {"number": 1, "rewrite": "canonicalize >> relu_relu >> b"}
+    ]
+    assert [row["pass"] for row in found["times"]] == ["canonicalize"] and found["notes"] == []
+
+
+def test_output_as_onnx(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out.onnx"
+    assert main(["opt", str(path), "--passes", "canonicalize", "-o", str(out)]) == 0
+    model = onnx.load(out)
+    onnx.checker.check_model(model)
+    assert [node.op_type for node in model.graph.node] == ["Relu", "Neg"]
+    before = out.read_bytes()
+    assert main(["opt", str(out), "-o", str(out)]) == 1
+    assert "the result would take the place of what is read" in capsys.readouterr().err
+    assert out.read_bytes() == before
+
+
+def test_onnx_cannot_say_what_a_kernel_is(path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["opt", str(path), "--passes", "fuse", "--target", "x86", "-o", str(tmp_path / "out.onnx")]) == 1
+    assert "out.onnx: ONNX cannot say" in capsys.readouterr().err
+    assert not (tmp_path / "out.onnx").exists()
+
+
 def test_why(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["opt", str(path), "--passes", "canonicalize", "--why", "neg_neg"]) == 0
     assert "neg_neg: its pattern fits nowhere" in capsys.readouterr().err
@@ -55,6 +83,10 @@ def test_why(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (
             ["--passes", "fold", "--print-after", "fodl"],
             "--print-after fodl: no such pass in this pipeline; did you mean 'fold'?",
+        ),
+        (
+            ["--passes", "fold", "--json", "--print-after", "all"],
+            "--json: prints the graph at the end alone; --dump DIR writes those in between",
         ),
         (["--passes", "fold", "--target", "x68"], "unknown target 'x68'; did you mean 'x86'?"),
     ],

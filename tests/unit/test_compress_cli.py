@@ -191,6 +191,13 @@ def test_calibration_data_that_is_missing_or_does_not_fit(folder: Path, capsys: 
     assert "has shape [4, 3, 3]; expected N samples of [1, 8, 12, 12]" in capsys.readouterr().err
 
 
+def test_a_model_that_is_missing_is_known_before_any_work(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    models = [str(folder / "net.onnx"), str(folder / "none.onnx")]
+    assert main(["compress", *models, "--calib", str(folder / "data.npz"), "--max-ram", "1M", "--jobs", "1"]) == 1
+    said = capsys.readouterr().err
+    assert said == f"edgec: error: {folder / 'none.onnx'}: no such file\n"
+
+
 def test_a_score_that_is_no_number(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     more = ["--max-drop", "1", "--score", f"{folder / 'score.py'}:text", "-o", str(folder / "bad")]
     assert main(words(folder, *more)) == 1

@@ -160,6 +160,7 @@ def refused(words: list[str], capsys: pytest.CaptureFixture[str]) -> str:
 
 WORDS: dict[str, tuple[list[str], str]] = {
     "missing": (["--calib", "nowhere.npz"], "nowhere.npz: no such file or folder"),
+    "no name": (["--calib", ""], "calib: '' names no file; expected data.npz, a folder or script.py:function"),
     "empty folder": (["--calib", "hollow"], "hollow: holds no .npy, .npz or image file"),
     "no arrays": (["--calib", "make.py"], "make.py: is no file of arrays; expected .npz, .npy or pictures"),
     "damaged": (["--calib", "damaged.npz"], "damaged.npz: is no file of arrays"),
