@@ -31,7 +31,8 @@ device          null, or of a model that an accelerator runs: {arena_bytes, zero
 level           the target of these steps: `target`, or where it has several levels the most demanding one
 fallbacks       [{level, isa, inputs, outputs, arena, steps, device}]: the same for each lesser level, the next first
 quantization    null, or of a model that calibration data put into 8 bits: {samples, layers_int8, layers_f32, macs_int8
-                (share of the MACs), output_sqnr_db, drop (see --max-drop), cost_us_f32, cost_us (modelled), layers}
+                (share of the MACs), output_sqnr_db, sample_sqnr_db (of the worst sample), drop (see --max-drop),
+                cost_us_f32, cost_us (modelled), layers}
                 layers: [{name, op, origin, macs, precision ("int8", "f32"), scale and zero_point of its input, method
                 that chose them, weight_scales [least, largest], sqnr_db of its result, change_of_output when it alone
                 is in int8, saturated (share of its input out of range), cost_us_f32, cost_us, reason}]; null: not known
@@ -197,6 +198,7 @@ _LEVEL: dict[str, type] = {"inputs": list, "outputs": list, "arena": dict, "step
 _QUANTIZATION: dict[str, type] = {"samples": int, "layers_int8": int, "layers_f32": int, "layers": list}
 _QUANTIZATION |= {"macs_int8": float}
 _SUMS = ("output_sqnr_db", "drop", "cost_us_f32", "cost_us")
+_LATER = ("sample_sqnr_db",)  # not in all manifests
 _LAYER: dict[str, type] = {"name": str, "op": str, "macs": int, "precision": str, "reason": str}
 _NUMBERS = ("scale", "zero_point", "sqnr_db", "saturated", "cost_us_f32", "cost_us")
 _SMALLER: dict[str, type] = {"layer": str, "method": str, "shape_before": list, "shape": list, "reason": str}
@@ -263,7 +265,7 @@ def _fault_of_quantization(table: Any) -> str:
     if fault := _misfit(table, _QUANTIZATION, "quantization"):
         return fault
     for at, row, kinds, numbers in (
-        ("quantization", table, {}, _SUMS),
+        ("quantization", table, {}, (*_SUMS, *(key for key in _LATER if key in table))),
         *((f"quantization.layers[{i}]", row, _LAYER, _NUMBERS) for i, row in enumerate(table["layers"])),
     ):
         if fault := _misfit(row, kinds, at) or _not_numbers(row, numbers, at):

@@ -24,10 +24,11 @@ from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
 from .fallback import POOR, PROBES, changes, drop_of, fewest, rescued, trials, with_skipped, worst_first
+from .noise import Weakest, warning, weakest, worst_sqnr
 from .placement import Layer, Placement, layers_of, place
 from .qdq import quantized_graph
 from .ranges import Method, Scale
-from .reconstruct import OUTPUTS, Outcome, reconstruct, worst_sqnr
+from .reconstruct import OUTPUTS, Outcome, reconstruct
 from .report import Record, Report
 from .settings import Wanted
 from .tables import narrow_tables
@@ -56,13 +57,15 @@ class Options:
 
 @dataclass(frozen=True)
 class State:
-    """The work so far; `effects` is what layers alone do to the outputs, `reasons` why they are in f32."""
+    """The work so far; `weakest` is the answer that is farthest off, `effects` what layers alone do to the outputs,
+    `reasons` why they are in f32."""
 
     plan: Placement
     scales: Mapping[Value, Scale]
     weights: Mapping[Node, Weights] = field(default_factory=dict)
     outcomes: Mapping[str, Outcome] = field(default_factory=dict)
     sqnr: float = inf
+    weakest: Weakest | None = None
     drop: float | None = None
     effects: Mapping[str, float] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
@@ -97,8 +100,10 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         session.note(f"{tables} table{'s' * (tables > 1)} of embeddings in int8, a scale per row")
     kept = {layer.name for layer in state.plan.layers}
     if tables or any(name not in kept for name in state.outcomes if name != OUTPUTS):
-        state = replace(state, sqnr=job.measured(graph, made))
-    session.quantization = report = Report([], data.count, state.sqnr if state.plan.layers else None, state.drop)
+        state = job.measured(state, graph, made)
+    session.quantization = report = Report([], data.count, drop=state.drop)
+    if state.plan.layers:
+        job.told(state, graph, report)
     if verdict is not None:
         report.cost_f32, report.cost_int8 = verdict.real.total, verdict.stored.total
     report.layers = [_record(layer, state, verdict) for layer in everything]
@@ -157,7 +162,8 @@ class Job:
         feeds = self.samples(self.options.samples)
         learn, correct = self.options.learn, self.options.correct
         weights, outcomes = reconstruct(state.plan, state.scales, feeds, self.tell, learn, correct)
-        return replace(state, weights=weights, outcomes=outcomes, sqnr=outcomes[OUTPUTS].sqnr)
+        whole = outcomes[OUTPUTS]
+        return replace(state, weights=weights, outcomes=outcomes, sqnr=whole.sqnr, weakest=whole.weakest)
 
     def rescued(self, state: State) -> State:
         """Layers that spoil the outputs go back to f32; the others are then reconstructed on what is better now."""
@@ -246,19 +252,33 @@ class Job:
         found = scales(state.plan, observers, self.options.method)
         return {v: state.scales.get(v, found[v]) for v in values}
 
-    def measured(self, real: Graph, rough: Graph) -> float:
-        """Signal to noise of the outputs, as the graphs compute them."""
+    def measured(self, state: State, real: Graph, rough: Graph) -> State:
+        """The state with what the graphs answer: signal to noise of the outputs."""
         found = []
         for graph in (real, rough):
             with running(graph, graph.outputs, threads=self.session.threads) as run:
                 found.append([run(feed) for feed in self.samples(self.options.samples)])
         exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
-        return worst_sqnr(exact, got)
+        return replace(state, sqnr=worst_sqnr(exact, got), weakest=weakest(exact, got))
+
+    def told(self, state: State, graph: Graph, report: Report) -> None:
+        """How far off the outputs are, in the report; a note where one sample's are though the mean is not."""
+        report.output_sqnr, least = state.sqnr, state.weakest
+        if least is not None:
+            report.sample_sqnr = least.sqnr
+            number = least.sample * self.step(self.options.samples)
+            note = warning(least, state.sqnr, graph.results[least.output][0], number)
+            if note is not None:
+                self.session.note(note)
 
     def samples(self, most: int) -> list[Mapping[str, Tensor]]:
         """Samples, evenly spread over the data."""
-        step = max(1, -(-self.data.count // most))
+        step = self.step(most)
         return [feed for number, feed in enumerate(self.data.feeds()) if number % step == 0]
+
+    def step(self, most: int) -> int:
+        """How far the samples that are used lie apart."""
+        return max(1, -(-self.data.count // most))
 
 
 def _looked_at(data: Calibration, tell: Progress) -> list[str]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import inf, log10
 
 import numpy as np
 
 from ..ir import Node, Value
 from ..op import evaluate, full_attrs, int_attr
 from ..ops.common import Tensor, fill
+from .noise import Weakest, weakest, worst_sqnr
 from .placement import FOLDED, Layer, Placement, channel_axis, constant
 from .ranges import Scale, rounded
 from .rounding import Moments, rounded_weights
@@ -26,10 +26,12 @@ OUTPUTS = ""  # the name under which the outcome of the whole model stands
 
 @dataclass(frozen=True)
 class Outcome:
-    """Of a layer: its result's signal to noise in dB, and the share of its input that is outside its range."""
+    """Of a layer: its result's signal to noise in dB, and the share of its input that is outside its range; of the
+    whole model also the answer that is farthest off."""
 
     sqnr: float
     saturated: float
+    weakest: Weakest | None = None
 
 
 @dataclass
@@ -81,7 +83,7 @@ def reconstruct(
             if not uses[arg]:
                 walk.real.pop(arg, None), walk.rough.pop(arg, None)
     real, rough = ([side[v] for v in plan.graph.outputs] for side in (walk.real, walk.rough))
-    outcomes[OUTPUTS] = Outcome(worst_sqnr(real, rough), 0.0)
+    outcomes[OUTPUTS] = Outcome(worst_sqnr(real, rough), 0.0, weakest(real, rough))
     return weights, outcomes
 
 
@@ -93,18 +95,6 @@ def _saturated(arrays: Sequence[Tensor], s: Scale) -> float:
 
 def _sqnr(walk: Walk, value: Value) -> float:
     return worst_sqnr([walk.real[value]], [walk.rough[value]])
-
-
-def worst_sqnr(real: Sequence[Sequence[Tensor]], rough: Sequence[Sequence[Tensor]]) -> float:
-    """Signal to noise in dB of the worst value; of each value the arrays of all samples. Only floats count."""
-    worst = inf
-    for wanted, found in zip(real, rough, strict=True):
-        pairs = [(a.astype(np.float64), b) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
-        signal = sum(float(np.square(a).sum()) for a, _ in pairs)
-        noise = sum(float(np.square(a - b).sum()) for a, b in pairs)
-        if signal > 0 < noise:
-            worst = min(worst, 10 * log10(signal / noise))
-    return worst
 
 
 def _constants(

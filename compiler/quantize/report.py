@@ -62,12 +62,16 @@ class Record:
 
 @dataclass
 class Report:
-    """Records of all layers in order; `drop` is what --max-drop is held against, where it was asked for; costs are
-    modelled microseconds of the whole model."""
+    """Records of all layers in order; costs are modelled microseconds of the whole model.
+
+    sample_sqnr  of the worst output of any sample
+    drop         what --max-drop is held against, where it was asked for
+    """
 
     layers: list[Record] = field(default_factory=list)
     samples: int = 0
     output_sqnr: float | None = None
+    sample_sqnr: float | None = None
     drop: float | None = None
     cost_f32: float | None = None
     cost_int8: float | None = None
@@ -88,6 +92,7 @@ class Report:
             "layers_f32": len(self.layers) - count,
             "macs_int8": round(self.macs_share, 4),
             "output_sqnr_db": _decibels(self.output_sqnr),
+            "sample_sqnr_db": _decibels(self.sample_sqnr),
             "drop": self.drop,
             "cost_us_f32": _rounded(self.cost_f32),
             "cost_us": _rounded(self.cost_int8),
@@ -103,7 +108,11 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         f"by {found['samples']} calibration samples"
     ]
     if found["output_sqnr_db"] is not None:
-        said.append(f"outputs differ from the float model's by {found['output_sqnr_db']:.1f} dB (SQNR)")
+        worst = found.get("sample_sqnr_db")
+        said.append(
+            f"outputs differ from the float model's by {found['output_sqnr_db']:.1f} dB (SQNR)"
+            + (f", on the worst sample by {worst:.1f} dB" if worst is not None else "")
+        )
     if found["drop"] is not None:
         said.append(f"drop {found['drop']:.4g}")
     if found["cost_us"] is not None and found["cost_us_f32"] is not None:

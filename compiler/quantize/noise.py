@@ -1,0 +1,67 @@
+"""How far outputs in 8 bits are from the float model's: signal to noise, of all samples and of the worst one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf, log10
+
+import numpy as np
+
+from ..ops.common import Tensor
+
+UNUSABLE = 10.0  # dB below which an answer is hardly the float model's: an error of a third
+APART = 6.0  # dB that the worst sample is below all together where the mean hides it
+
+Samples = Sequence[Sequence[Tensor]]  # of each value the arrays of all samples; only floats count
+
+
+@dataclass(frozen=True)
+class Weakest:
+    """The answer that is farthest off: the number of the sample, that of the output, and its signal to noise in dB."""
+
+    sample: int
+    output: int
+    sqnr: float
+
+
+def worst_sqnr(real: Samples, rough: Samples) -> float:
+    """Signal to noise in dB of the worst value, all samples together."""
+    worst = inf
+    for wanted, found in zip(real, rough, strict=True):
+        energies = [_energies(a, b) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
+        worst = min(worst, _decibels(sum(s for s, _ in energies), sum(n for _, n in energies)))
+    return worst
+
+
+def weakest(real: Samples, rough: Samples) -> Weakest | None:
+    """The worst answer to one sample; None where nothing differs. A single number may well be near zero, which says
+    nothing: outputs of several count."""
+    found = [
+        Weakest(sample, output, _decibels(*_energies(a, b)))
+        for output, (wanted, given) in enumerate(zip(real, rough, strict=True))
+        for sample, (a, b) in enumerate(zip(wanted, given, strict=True))
+        if a.dtype.kind == "f" and a.size > 1
+    ]
+    least = min(found, key=lambda one: one.sqnr, default=None)
+    return None if least is None or least.sqnr == inf else least
+
+
+def warning(least: Weakest | None, sqnr: float, output: str, sample: int) -> str | None:
+    """What is said where the answer to one sample is unusable and all together do not show it."""
+    if least is None or least.sqnr >= UNUSABLE or least.sqnr > sqnr - APART:
+        return None
+    return (
+        f"in int8 output {output!r} is off by {least.sqnr:.1f} dB on calibration sample {sample}, though all samples "
+        f"together are by {sqnr:.1f} dB: of little use on inputs like it"
+    )
+
+
+def _energies(real: Tensor, rough: Tensor) -> tuple[float, float]:
+    """Of a signal, and of what was made of it minus the signal."""
+    wide = real.astype(np.float64)
+    return float(np.square(wide).sum()), float(np.square(wide - rough).sum())
+
+
+def _decibels(signal: float, noise: float) -> float:
+    return 10 * log10(signal / noise) if signal > 0 < noise else inf
