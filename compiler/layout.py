@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from math import prod
 
 import numpy as np
@@ -23,6 +23,7 @@ from .ir import Array, Type
 from .sparse import SparseForm, named_form
 from .winograd import POINTS, TAPS, transform_filters
 
+_KNOWN = 1 << 14  # shapes in a layout whose arithmetic is kept: a search asks thousands of times for each
 ALPHABETS = ("NCDHW", "OIDHW", "BKJ", "ABEFGMPQ")
 
 
@@ -41,7 +42,11 @@ class Layout:
 
     def block(self, axis: int) -> int:
         """Product of the block sizes of an axis (1 where it is not split)."""
-        return prod(size for a, size in self.blocks if a == axis)
+        return self._split.get(axis, 1)
+
+    @cached_property
+    def _split(self) -> dict[int, int]:
+        return {axis: prod(size for a, size in self.blocks if a == axis) for axis, _ in self.blocks}
 
     def physical(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Dimensions in memory, outermost first, padding included."""
@@ -76,7 +81,12 @@ def layout(text: str, rank: int) -> Layout:
 
 def physical_shape(t: Type) -> tuple[int, ...]:
     """Dimensions of a value in memory, padding included."""
-    return layout(t.layout, len(t.shape)).physical(t.shape)
+    return _physical(t.shape, t.layout)
+
+
+@lru_cache(_KNOWN)
+def _physical(shape: tuple[int, ...], text: str) -> tuple[int, ...]:
+    return layout(text, len(shape)).physical(shape)
 
 
 def pack(array: Array, text: str) -> Array:
@@ -135,6 +145,7 @@ def same_bytes(t: Type, other: str) -> bool:
     return t.layout == other or _stretch(t.shape, t.layout) == _stretch(t.shape, other)
 
 
+@lru_cache(_KNOWN)
 def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...] | str:
     """The physical dimensions longer than one as (logical axis, its elements per step), merged where adjacent."""
     lay = layout(text, len(shape))

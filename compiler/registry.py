@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any, Literal
 
 from .bounds import UNKNOWN, Reach
@@ -44,7 +45,7 @@ class Problem:
         """What a body input holds, where that is a constant of many zeros."""
         return next((data.array for i, data in self.sparse if self.body.inputs[i] == value), None)
 
-    @property
+    @cached_property
     def anchor(self) -> Node:
         nodes = [n for n in self.body.nodes() if OPS[n.op].kind != "source"]
         heavy = [n for n in nodes if OPS[n.op].kind not in ("map", "elementwise")]

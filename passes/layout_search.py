@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache, partial
 from math import inf, prod
 from typing import TypeAlias
 
@@ -16,6 +17,7 @@ import numpy as np
 from edgec.compiler import registry
 from edgec.compiler.errors import EdgecError, Unsupported, UnsupportedModel
 from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.kernel_content import content
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, stretch_offset, turned
 from edgec.compiler.op import body_of, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.problems import COLD, distinct, problems
@@ -86,7 +88,7 @@ def search(g: Graph, session: Session) -> Assignment:
 
 def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Choice]]:
     """Every choice for each kernel, cheapest first: by measured times where there are any."""
-    offers = {node: choices(problem) for node, problem in known.items()}
+    offers = _offered(known)
     if session.tuner is not None:
         session.tuner([(problem, offers[nodes[0]], len(nodes)) for problem, nodes in distinct(known)])
     if session.target is not None and session.target.microcontroller:
@@ -94,6 +96,19 @@ def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Ch
     if session.tunings is None:
         return offers
     return {node: session.tunings.applied(known[node], offers[node]) for node in known}
+
+
+def _offered(known: Mapping[Node, Problem]) -> dict[Node, list[Choice]]:
+    """Every choice for each kernel; equal problems are asked about once."""
+    found: dict[object, list[Choice]] = {}
+    offers = {}
+    for node, problem in known.items():
+        sparse = tuple((i, id(data)) for i, data in problem.sparse)
+        key = content(problem.body), problem.constants, problem.cold, sparse, problem.reach
+        if key not in found:
+            found[key] = choices(problem)
+        offers[node] = found[key]
+    return offers
 
 
 def _frugal(offers: list[Choice]) -> list[Choice]:
@@ -142,8 +157,14 @@ class _Costs:
     def _table(self, value: Value, always: set[str], views: Mapping[Node, Sequence[_View]]) -> list[Table]:
         seen = [list(dict.fromkeys(v)) for v in views.values()]  # many choices look the same from here
         cost = np.zeros([len(s) for s in seen])
+        converted, mixed = cache(partial(self._converted, value)), cache(partial(self._mixed, value))
         for where in np.ndindex(*cost.shape):
-            cost[where] = self._cost(value, always, [s[k] for s, k in zip(seen, where, strict=True)])
+            of_all = [s[k] for s, k in zip(seen, where, strict=True)]
+            made = next((m for m, _, _ in of_all if m is not None), "")
+            wanted = always.union(*(wants for _, wants, _ in of_all))
+            cost[where] = sum(converted(made, want) for want in sorted(wanted)) + sum(
+                mixed(made, out) for _, _, out in of_all if out is not None
+            )
         if not cost.any():
             return []
         index = [[s.index(one) for one in v] for s, v in zip(seen, views.values(), strict=True)]
@@ -154,12 +175,6 @@ class _Costs:
         wants = {want for arg, want in zip(node.args, choice.layouts_in, strict=True) if arg == value}
         made = choice.layouts_out[value.index] if node == value.node else None
         return made, tuple(sorted(w for w in wants if w is not None)), choice.layouts_out[0] if None in wants else None
-
-    def _cost(self, value: Value, always: set[str], views: Sequence[_View]) -> float:
-        made = next((m for m, _, _ in views if m is not None), "")
-        wanted = always.union(*(wants for _, wants, _ in views))
-        converted = sum(self._converted(value, made, want) for want in sorted(wanted))
-        return converted + sum(self._mixed(value, made, out) for _, _, out in views if out is not None)
 
     def _converted(self, value: Value, made: str, want: str) -> float:
         have = replace(value.type, layout=made)

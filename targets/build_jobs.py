@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass, replace
 
 from edgec.compiler.bundle.elf import rename
-from edgec.compiler.ir import Data, Graph, Value
+from edgec.compiler.kernel_content import content
 from edgec.compiler.program import Launch
 from edgec.compiler.registry import ROWS, Choice, Problem, worker_choice
 from edgec.compiler.target import Target
@@ -36,17 +36,7 @@ class Job:
         """Equal for kernels of one target whose code is equal: row, tiles, and the body apart from names."""
         choice, problem = self.choice, self.problem
         fixed = sorted(problem.constants)
-        return f"{choice} {choice.scratch_bytes} {problem.threads} {fixed} {_content(problem.body)}"
-
-
-def _content(body: Graph) -> str:
-    number: dict[Value, int] = {}
-    lines = []
-    for node in body.nodes():
-        attrs = [(k, v.array.tobytes() if isinstance(v, Data) else v) for k, v in sorted(node.attrs.items())]
-        lines.append(f"{node.op}{[number[a] for a in node.args]}{attrs}{[str(t) for t in node.types]}{node.types[0].q}")
-        number.update((v, len(number) + i) for i, v in enumerate(node.results))
-    return f"{lines}{[number[v] for v in body.inputs]}{[number[v] for v in body.outputs]}"
+        return f"{choice} {choice.scratch_bytes} {problem.threads} {fixed} {content(problem.body)}"
 
 
 def build_job(job: Job, target: Target) -> Built:

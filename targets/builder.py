@@ -3,7 +3,7 @@
 TVM takes a second to import, several where PyTorch is installed, and half a second to leave. So the first model of a
 process has a helper, forked before the model is read: it imports TVM, gets the kernels once they are chosen, and forks
 the workers that build them. A process that compiles again imports TVM itself: then no model waits for it. What it has
-built before it does not build again.
+built before it does not build again, nor what earlier ones have (kernel_store.py).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from edgec.compiler.parallel import Overdue, forked
 from edgec.compiler.target import Target
 
 from .build_jobs import Built, Job, build_job, named
+from .kernel_store import Store
 
 _PIPE_BYTES = 1 << 20  # the most that Linux grants everyone: neither side waits for the other
 # What TVM would import too, at four times the cost of the rest: PyTorch, for arrays that nobody hands over here; the
@@ -75,13 +76,20 @@ class Builder:
         """Hand over all kernels of a program. What follows may run at the same time, until `results` is asked."""
         self._jobs, self._target = jobs, target
         self._keys = [(target, sha256(job.content.encode()).digest()) for job in jobs]
-        self._missing = [i for i, key in enumerate(self._keys) if key not in _kept]
+        self._store = Store(target)
+        self._missing = [i for i in range(len(jobs)) if not self._known(i)]
         if self._helper and self._missing:
             wanted = [jobs[i] for i in self._missing]
             bodies = [tuple(job.problem.body.nodes()) for job in wanted]  # producers first: pickle recurses no deeper
             with suppress(BrokenPipeError):  # `results` says that the helper is gone
                 pickle.dump((bodies, wanted, target), self._ours[1])
                 self._ours[1].flush()
+
+    def _known(self, i: int) -> bool:
+        """Whether this process or an earlier one has built a job."""
+        if self._keys[i] not in _kept and (found := self._store.read(self._jobs[i])):
+            _keep(self._keys[i], found)
+        return self._keys[i] in _kept
 
     def results(self) -> Iterator[tuple[int, Built]]:
         """(number of the job, what was built), as they are done. An error says what cannot be built."""
@@ -95,7 +103,9 @@ class Builder:
                 raise RuntimeError(result)
             i = self._missing[k]
             _keep(self._keys[i], result)
+            self._store.write(self._jobs[i], result)
             yield i, named(result, self._jobs[i].symbol)
+        self._store.close()
 
     def _made(self) -> Iterator[tuple[int, Made]]:
         assert self._target is not None

@@ -13,11 +13,13 @@ import pytest
 
 from edgec.compiler.driver import load_kernels
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.registry import Choice, Problem, choices
-from edgec.compiler.target import find_target
-from edgec.targets.build_jobs import Job
+from edgec.compiler.ir import Data, Graph, Node, Type, Value
+from edgec.compiler.kernel_content import content
+from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.compiler.target import Target, find_target
+from edgec.targets.build_jobs import Built, Job
 from edgec.targets.builder import Builder, _kept, built
+from edgec.targets.kernel_store import trim
 
 ROOT = Path(__file__).resolve().parents[2]
 TARGET = find_target("x86")
@@ -90,6 +92,87 @@ def test_what_a_process_has_built_it_does_not_build_again(monkeypatch: pytest.Mo
             results = dict(builder.results())
             assert all(given[i].symbol.encode() in made.code for i, made in results.items())
     assert counts == [2, 1, 2]
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a store that is on, and empty."""
+    monkeypatch.setenv("EDGEC_CACHE", str(tmp_path))
+    monkeypatch.delenv("EDGEC_KERNELS", raising=False)
+    return tmp_path / "kernels"
+
+
+def made(given: list[Job], target: Target = TARGET) -> tuple[dict[int, Built], int]:
+    """What a process that has built nothing yet gets, and how many kernels it has built."""
+    _kept.clear()
+    with Builder(ahead=False, workers=1) as builder:
+        builder.start(given, target)
+        return dict(builder.results()), len(builder._missing)
+
+
+def test_what_earlier_runs_have_built_is_not_built_again(store: Path) -> None:
+    """The same bytes, under symbols of their own; a target counts by what kernels follow from."""
+    first, count = made(jobs())
+    assert (count, len(list(store.iterdir()))) == (3, 3)
+    again, count = made([replace(job, symbol=f"k{i}") for i, job in enumerate(jobs())])
+    assert (again, count) == (first, 0)
+    assert made(jobs(), replace(TARGET, name="mine", pipeline="fuse, layout, plan"))[1] == 0
+    assert made(jobs(), find_target("x86-avx512"))[1] == 3
+    assert made(jobs(), replace(TARGET, cpu=replace(TARGET.cpu, vector_registers=8)))[1] == 3
+
+
+@pytest.mark.parametrize("damage", [b"", b"edgec kernel 1\n", b"something else that is longer than a digest" * 9])
+def test_damaged_kernels_are_built_again(store: Path, damage: bytes) -> None:
+    first, _ = made(jobs())
+    for path in store.iterdir():
+        path.write_bytes(damage)
+    assert made(jobs()) == (first, 3)
+    assert made(jobs()) == (first, 0)
+
+
+def test_one_changed_byte_is_damage(store: Path) -> None:
+    first, _ = made(jobs(1))
+    (path,) = store.iterdir()
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    assert made(jobs(1)) == (first, 1)
+
+
+def test_a_store_can_be_switched_off(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGEC_KERNELS", "off")
+    assert [made(jobs())[1] for _ in range(2)] == [3, 3]
+    assert not store.exists()
+
+
+def test_a_folder_that_cannot_be_written_keeps_nothing(store: Path) -> None:
+    store.write_text("a file")
+    assert [made(jobs())[1] for _ in range(2)] == [3, 3]
+
+
+def test_kernels_of_plugins_are_not_stored(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (job,) = jobs(1)
+    row = ROWS[job.choice.row]
+    monkeypatch.setitem(ROWS, row.name, replace(row, emit=lambda *args: row.emit(*args)))
+    assert [made([job])[1] for _ in range(2)] == [1, 1]
+
+
+def test_kernels_that_nobody_uses_go_first(tmp_path: Path) -> None:
+    for age in range(8):
+        (tmp_path / f"{age}").write_bytes(bytes(10))
+        os.utime(tmp_path / f"{age}", (1000 - age, 1000 - age))
+    trim(tmp_path, 80)
+    assert len(list(tmp_path.iterdir())) == 8
+    trim(tmp_path, 79)
+    assert {path.name for path in tmp_path.iterdir()} == {"0", "1", "2", "3", "4"}
+
+
+def test_arrays_within_attributes_count() -> None:
+    x = Value(Node("Input", (), (Type("f32", (4,)),), {}, "x"))
+    bodies = [
+        Graph("body", (x,), (Value(Node("Relu", (x,), (x.type,), {"data": (Data([i]),)}, "y")),)) for i in range(2)
+    ]
+    assert content(bodies[0]) != content(bodies[1])
 
 
 def test_a_kernel_that_cannot_be_built_is_named() -> None:
