@@ -23,7 +23,7 @@ from edgec.compiler.session import Session
 
 from .narrow_groups import several_filters_per_channel
 from .pixel_folds import convolution_over_patches
-from .volumes import volumes_into_images
+from .volumes import pooled_planes, volumes_into_images
 from .wide_windows import padding_before_wide_windows
 
 
@@ -138,6 +138,7 @@ RULES = [
     transposed_into_phases,
     convolution_over_patches,
     volumes_into_images,
+    pooled_planes,
     several_filters_per_channel,
     padding_before_wide_windows,
 ]

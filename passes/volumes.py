@@ -1,12 +1,14 @@
-"""Convolutions of volumes become convolutions of images, whose kernels are fast: depth is batch, its taps are channels.
+"""Convolutions and poolings of volumes become those of images, whose kernels are fast: depth is batch or rows.
 
-A pointwise one needs no more than another view of its volumes. Otherwise each output plane is the convolution of an
-image whose channels are the input's planes that its window reaches. Which they are is a selection of channels
-(`Edgec.Select`; on a GPU, and for many, an ordinary Gather), with one plane of zeros in place of those outside.
+A pointwise one needs no more than another view of its volumes, and so does a window along depth alone. Otherwise each
+output plane is the convolution of an image whose channels are the input's planes that its window reaches. Which they
+are is a selection of channels (`Edgec.Select`; on a GPU, and for many, an ordinary Gather), with one plane of zeros in
+place of those outside.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -39,6 +41,13 @@ def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
         return build(
             "Reshape", build("Conv", flat, filters, b, group=attrs["group"], **made), shape=value.shape, **made
         )
+    if {*w.shape[3:], *strides[1:]} == {1} and not any((*pads[1:3], *pads[4:])):
+        flat = build("Reshape", x, shape=(batch, channels, depth, image[0] * image[1]), **made)
+        filters = const(const_array(w).reshape(*w.shape[:3], 1), w.node.name, w.node.origin)
+        along = _along_depth(strides, dilations, pads)
+        return build(
+            "Reshape", build("Conv", flat, filters, b, group=attrs["group"], **along, **made), shape=value.shape, **made
+        )
     if w.shape[1] == 1:
         return "each output channel reads one input channel: copying its planes would cost more than the products"
     reached = [[d * strides[0] - pads[0] + t * dilations[0] for t in range(taps)] for d in range(planes)]
@@ -67,3 +76,35 @@ def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
         return build("Reshape", build("Transpose", y, perm=(1, 0, 2, 3), **made), shape=value.shape, **made)
     y = build("Reshape", y, shape=(batch, planes, outputs, *out_image), **made)
     return build("Transpose", y, perm=(0, 2, 1, 3, 4), **made)
+
+
+def _along_depth(strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int]) -> dict[str, Any]:
+    """The attributes of a window along the depth of volumes whose planes are rows of an image."""
+    return {"strides": (strides[0], 1), "dilations": (dilations[0], 1), "pads": (pads[0], 0, pads[3], 0)}
+
+
+@python_rule("MaxPool", "AveragePool")
+def pooled_planes(value: Value, sweep: Sweep) -> Value | str | None:
+    """In f32: first each plane for itself, then along depth. Both the greatest and the average of boxes are such."""
+    node = value.node
+    (x,) = node.args
+    if len(x.shape) != 5 or len(node.types) != 1:
+        return None
+    if value.type.dtype != "f32":
+        return "it is not of f32"
+    attrs: Any = dict(node.attrs)
+    made: dict[str, Any] = {"origin": node.origin, "label": node.name}
+    (batch, channels, depth, *image), out = x.shape, value.shape
+    kernel, pads = attrs["kernel_shape"], attrs.get("pads") or (0,) * 6
+    strides, dilations = (attrs.get(key) or (1, 1, 1) for key in ("strides", "dilations"))
+    kept = {key: attrs[key] for key in ("ceil_mode", "count_include_pad") if key in attrs}
+    y = x
+    if tuple(image) != out[3:] or {*kernel[1:]} != {1}:
+        window: dict[str, Any] = {"strides": strides[1:], "dilations": dilations[1:], "pads": (*pads[1:3], *pads[4:])}
+        y = build("Reshape", y, shape=(batch, channels * depth, *image), **made)
+        y = build(node.op, y, kernel_shape=kernel[1:], **window, **kept, **made)
+    if depth != out[2] or kernel[0] != 1:
+        y = build("Reshape", y, shape=(batch, channels, depth, out[3] * out[4]), **made)
+        along = _along_depth(strides, dilations, pads)
+        y = build(node.op, y, kernel_shape=(kernel[0], 1), **along, **kept, **made)
+    return build("Reshape", y, shape=out, **made)

@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import tvm.ir
-from tvm import tirx
+from tvm import sym, tirx
 from tvm.ir import PrimType
 from tvm.target.codegen import llvm_lookup_intrinsic_id
 
@@ -27,6 +27,7 @@ ESTIMATES = {  # by the number of registers
     32: ("llvm.aarch64.neon.frecpe", "llvm.aarch64.neon.frecps"),
     16: ("llvm.arm.neon.vrecpe", "llvm.arm.neon.vrecps"),
 }
+FARTHEST = 4  # elements apart that are still picked from vectors: of so many, two instructions each
 REGISTER = 4  # lanes that these take, at most
 _PARTS: dict[type, tuple[tuple[str, ...], Callable[..., Expr]]] = {
     tirx.Select: (("condition", "true_value", "false_value"), tirx.Select),
@@ -37,11 +38,17 @@ _PARTS: dict[type, tuple[tuple[str, ...], Callable[..., Expr]]] = {
 
 @dataclass
 class Lanes:
-    """A vectorized loop under construction: its variable, its extent, and the registers to declare before it."""
+    """A vectorized loop under construction: its variable, its extent, and the registers to declare and fill before it.
+
+    `sources` are buffers of which every lane's element is in range, whatever conditions stand around it; `inside` are
+    variables that the loop's body binds.
+    """
 
     var: Expr
     count: int
     registers: list[Stmt] = field(default_factory=list)
+    sources: list[Any] = field(default_factory=list)
+    inside: list[Expr] = field(default_factory=list)
 
 
 def hoisted(value: Expr, make: Callable[[Expr], Stmt], lanes: Lanes | None) -> Stmt:
@@ -49,9 +56,10 @@ def hoisted(value: Expr, make: Callable[[Expr], Stmt], lanes: Lanes | None) -> S
     if not isinstance(value, tvm.ir.Expr):
         return make(value)
     hoist = _Hoist(lanes or Lanes(tirx.IntImm("int32", 0), 1))
+    known = len(hoist.lanes.registers)
     flat = hoist(value)
     if not hoist.stores:
-        return make(value)
+        return make(flat if len(hoist.lanes.registers) > known else value)
     return tirx.SeqStmt([*([] if lanes else hoist.lanes.registers), *hoist.stores, make(flat)])
 
 
@@ -89,8 +97,10 @@ class _Hoist:
             return kind(self(e.a), self(e.b))
         if kind is tirx.Let:
             return self._let(e)
-        if kind is tirx.BufferLoad:
-            return tirx.BufferLoad(e.buffer, [self(i) for i in e.indices])
+        if kind is tvm.ir.TensorLoad:
+            index = [self(i) for i in e.indices]
+            picked = self._apart(e.source, index)
+            return tirx.BufferLoad(e.source, index) if picked is None else picked
         if kind in _PARTS:
             names, make = _PARTS[kind]
             return make(*(self(getattr(e, name)) for name in names))
@@ -125,6 +135,37 @@ class _Hoist:
             value = tvm.ir.Call(e.op, given, e.attrs, e.ty_args, e.span, PrimType(f"{kind}x{step}"))
             self.stores.append(tirx.BufferStore(result, value, [place]))
         return tirx.BufferLoad(result, [self.lanes.var])
+
+    def _apart(self, buffer: Any, index: list[Expr]) -> Expr | None:
+        """Elements that lie a few places apart, picked from vectors of neighbours: else each lane is a load of its own.
+
+        No vector reaches beyond the first and the last of them. All that happens before the loop, so that only what is
+        known there may say where they begin.
+        """
+        lanes = self.lanes.count
+        if lanes < 4 or len(index) != 1 or not any(buffer.same_as(known) for known in self.lanes.sources):
+            return None
+        linear = sym.detect_linear_equation(index[0], [self.lanes.var])
+        if len(linear) != 2 or not isinstance(linear[0], tirx.IntImm) or not 2 <= int(linear[0]) <= FARTHEST:
+            return None
+        if not self._known_before(linear[1]):
+            return None
+        apart, one = int(linear[0]), tirx.IntImm("int32", 1)
+        starts = [min(k * lanes, (lanes - 1) * apart + 1 - lanes) for k in range(apart)]
+        vectors = [tirx.BufferLoad(buffer, [tirx.Ramp(linear[1] + start, one, lanes)]) for start in starts]
+        wanted = [
+            next((k, at * apart - s) for k, s in enumerate(starts) if at * apart < s + lanes) for at in range(lanes)
+        ]
+        picked = tirx.Shuffle(vectors, [tirx.IntImm("int32", k * lanes + place) for k, place in wanted])
+        register = self._register(str(buffer.dtype), "picked")
+        place = tirx.Ramp(tirx.IntImm("int32", 0), one, lanes)
+        self.lanes.registers.append(tirx.BufferStore(register, picked, [place]))
+        return tirx.BufferLoad(register, [self.lanes.var])
+
+    def _known_before(self, start: Expr) -> bool:
+        """Whether an index neither reads memory nor is reckoned from what the loop's body binds."""
+        variables = tirx.analysis.undefined_vars(start)  # buffers are such too
+        return all(type(v.ty) is PrimType and not any(v.same_as(x) for x in self.lanes.inside) for v in variables)
 
     def _register(self, kind: str, name: str) -> Any:
         register = tirx.decl_buffer((self.lanes.count,), kind, name, scope="local")

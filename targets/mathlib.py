@@ -1,9 +1,9 @@
 """Elementary functions of f32 as straight-line vector code, and calls of libm for the rest.
 
 Polynomials are those of Cephes (Moshier, 1992), erf's of Juffa (2019). Greatest errors, in ulp of f32 against
-f64, over all normal results: exp 2, exp_within 2, log 2, expm1 3, erf 2, sin and cos 2 (|x| < 2**17; beyond, the
-argument's reduction loses accuracy and the result stays within -1 .. 1); gelu is off by at most 2.5e-7 |x|. Functions
-that end in a division: fractions.py.
+f64, over all normal results: exp 2, exp_within 2, log 2, expm1 3, erf 2, atan 3, sin and cos 2 (|x| < 2**17; beyond,
+the argument's reduction loses accuracy and the result stays within -1 .. 1); gelu is off by at most 2.5e-7 |x|.
+Functions that end in a division: fractions.py.
 NaN gives NaN; infinities and denormal results are exact limits or correctly scaled, unless the CPU flushes denormals.
 Comparisons are arranged so that NaN takes the branch that keeps it. Nothing here relies on fused multiply-adds.
 """
@@ -258,9 +258,9 @@ def erf(x: Expr) -> Expr:
         far = (t * f32(-1.72853470e-5) + f32(3.83197126e-4)) * s + (t * f32(-3.88396438e-3) + f32(2.42546219e-2))
         for c in _ERF_TAIL:
             far = far * t + f32(c)
-        tail = with_sign(f32(1) - exp(far * t - t), x)
+        tail = with_sign(f32(1) - exp_within(far * t - t, -inf, inf), x)  # from -17 on
         head = horner(x * x, _ERF_HEAD) * x + x
-        return tirx.Select(t < f32(0.927734375), head, tail)
+        return tirx.Select(f32(0.927734375) <= t, tail, head)
 
     return bind(x, lambda x: bind(at_most(tirx.abs(x), f32(4)), lambda t: both(x, t)))
 
@@ -316,6 +316,22 @@ def _quadrants(x: Expr, shift: int) -> Expr:
         return at_most(at_least(signed, f32(-1)), f32(1))
 
     return bind(rint(wide * lit(0.63661977236758134308, "float64")), reduced)
+
+
+_ATAN = (8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)
+
+
+def atan(x: Expr) -> Expr:
+    """Beyond tan(3 pi / 8) by -1 / x, beyond tan(pi / 8) by (x - 1) / (x + 1): one division."""
+
+    def parts(x: Expr, t: Expr) -> Expr:
+        far, near = f32(2.414213562373095) < t, t <= f32(0.4142135623730950)
+        above = tirx.Select(far, f32(-1), tirx.Select(near, t, t - f32(1)))
+        below = tirx.Select(far, t, tirx.Select(near, f32(1), t + f32(1)))
+        base = tirx.Select(far, f32(1.5707963267948966), tirx.Select(near, f32(0), f32(0.7853981633974483)))
+        return bind(quotient(above, below), lambda q: with_sign(base + (horner(q * q, _ATAN) * (q * q) * q + q), x))
+
+    return bind(x, lambda x: bind(tirx.abs(x), lambda t: parts(x, t)))
 
 
 def sin(x: Expr) -> Expr:

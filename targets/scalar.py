@@ -220,12 +220,10 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Reciprocal": lambda x: m.quotient(c(x, 1), x),
     "Sin": _float("sin", m.sin),
     "Cos": _float("cos", m.cos),
+    "Atan": _float("atan", m.atan),
     "Tanh": tanh,
     "Erf": erf,
-    **{
-        name.capitalize(): _float(name)
-        for name in ("tan", "asin", "acos", "atan", "sinh", "cosh", "asinh", "acosh", "atanh")
-    },
+    **{name.capitalize(): _float(name) for name in ("tan", "asin", "acos", "sinh", "cosh", "asinh", "acosh", "atanh")},
     "Sigmoid": sigmoid,
     "Relu": relu,
     "HardSwish": lambda x: x * clamp01(x * c(x, 1 / 6) + c(x, 0.5)),

@@ -68,7 +68,14 @@ def _loop(kind: ForKind, extent: Expr | int, body: Callable[[Expr], Stmt], name:
     var = tirx.Var(name, "int32")
     low = i32(start) if isinstance(start, int) else start
     size = i32(extent) if isinstance(extent, int) else extent
-    return tirx.For(var, low, size, kind, body(var))
+    return tirx.For(_bound(var), low, size, kind, body(var))
+
+
+def _bound(var: Expr) -> Expr:
+    """The variable, which the body of the vectorized loop around it is known to bind."""
+    if lanes := innermost():
+        lanes.inside.append(var)
+    return var
 
 
 def loop(extent: Expr | int, body: Callable[[Expr], Stmt], name: str = "i", start: Expr | int = 0) -> Stmt:
@@ -253,7 +260,7 @@ def local(shape: Sequence[int], dtype: str, name: str = "acc") -> tuple[Buffer, 
 
 def let(value: Expr, name: str = "x") -> tuple[Expr, Stmt]:
     """A named scalar or vector: (variable, statement that binds it)."""
-    var = tirx.Var(f"{name}{next(_numbers)}", value.ty)
+    var = _bound(tirx.Var(f"{name}{next(_numbers)}", value.ty))
     return var, hoisted(value, lambda flat: tirx.Bind(var, flat), innermost())
 
 

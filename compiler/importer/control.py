@@ -26,7 +26,7 @@ def branches(walk: Walk, node: gs.Node, context: Context) -> Sequence[Held | Unk
         raise EdgecError(f"{context.where}: its condition is {condition.type}; expected one truth value")
     if is_const(condition):
         return walk.branch(node.attrs["then_branch" if bool(np.all(const_array(condition))) else "else_branch"], {})
-    sides = {key: _branch(walk, node.attrs[key]) for key in ("then_branch", "else_branch")}
+    sides = {key: _branch(walk, node.attrs[key], condition) for key in ("then_branch", "else_branch")}
     results = {key: [_tensor(value, key) for value in values] for key, (values, _) in sides.items()}
     if any(value is None for values in results.values() for value in values):
         return [Unknown()] * len(node.outputs)  # refused inside
@@ -78,14 +78,26 @@ def _filled(walk: Walk, context: Context, value: Value, axis: int, bound: int) -
     return made, written
 
 
-def _branch(walk: Walk, graph: gs.Graph) -> tuple[list[Held | Unknown], set[Node]]:
+def _branch(walk: Walk, graph: gs.Graph, condition: Value) -> tuple[list[Held | Unknown], set[Node]]:
     """A branch's results, and the nodes that were written for it."""
     before, walk.made = walk.made, set()
     try:
         values = walk.branch(graph, {})
         return values, walk.made
+    except EdgecError as error:
+        raise type(error)(f"{error}{_fixed_by(condition)}") from error.__cause__
     finally:
         walk.made = before | walk.made
+
+
+def _fixed_by(condition: Value) -> str:
+    """Which option makes a condition that hangs on single numbers a constant, so that one branch only is read."""
+    nodes = Graph("condition", (), (condition,)).nodes()
+    inputs = [n for n in nodes if n.op == "Input"]
+    if not inputs or any(n.types[0].size > 1 for n in inputs):
+        return ""
+    flags = " ".join(f"--bind {n.name}=VALUE" for n in inputs)
+    return f"; this stands in a branch of an If, which {flags} decides: of a branch not taken nothing is read"
 
 
 def _tensor(value: Held | Unknown, what: str) -> Value | None:

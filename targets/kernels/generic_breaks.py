@@ -91,11 +91,20 @@ def _window(value: Value, found: Breaks, of: Callable[[Value], Breaks]) -> None:
             found[k + 2] |= {-(-begin // stride), (n - 1 + begin - reach) // stride + 1}
 
 
+def _tile(value: Value, found: Breaks, of: Callable[[Value], Breaks]) -> None:
+    """Every repetition begins anew; many are left to the rule of most regions."""
+    source = value.node.args[0]
+    for axis, n, size, more in zip(found, source.shape, value.shape, of(source), strict=True):
+        starts = range(0, size if n > 1 else 0, max(n, 1))
+        axis |= {start + x for start in starts for x in (0, *more)} if len(starts) <= MOST_REGIONS else set()
+
+
 _RULES: dict[str, Callable[[Value, Breaks, Callable[[Value], Breaks]], None]] = {
     "Transpose": _transpose,
     "Concat": _concat,
     "Pad": _pad,
     "Slice": _slice,
+    "Tile": _tile,
     "Conv": _window,
     "MaxPool": _window,
     "AveragePool": _window,

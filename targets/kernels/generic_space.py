@@ -20,6 +20,7 @@ from edgec.compiler.layout import layout, physical_shape
 from .. import tir
 from ..access import Place
 from ..body import Body
+from ..built_for import has_helium, innermost
 from ..conversions import fetched, put
 from ..tir import Expr, Index, Stmt
 
@@ -69,6 +70,8 @@ class Flat(Place):
     space: Any = None
 
     def load(self, index: Index) -> Expr:
+        if (lanes := innermost()) and not has_helium():  # which has loads of lanes apart
+            lanes.sources.append(self.buffer)
         return fetched(tir.load(self.buffer, self.space.address(self.type, index)), self.type.dtype)
 
     def store(self, value: Expr, index: Index) -> Stmt:

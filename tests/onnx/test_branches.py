@@ -78,6 +78,26 @@ def test_a_branch_may_give_what_it_found(tmp_path: Path) -> None:
     check(proto, tmp_path, *({"x": x, "c": np.asarray(flag)} for flag in (True, False, True)))
 
 
+@pytest.mark.parametrize(
+    ("size", "said"), [([], "; .*--bind c=VALUE decides: of a branch not taken nothing is read$"), ([2], " axes$")]
+)
+def test_a_wrong_branch_names_the_input_that_decides(size: list[int], said: str) -> None:
+    """Where that is one number: no user binds an array."""
+    then = graph("then", [node("LSTM", ["x", "w", "r"], ["t"], hidden_size=1)], {}, {"t": (F, [1])})
+    then.initializer.append(numpy_helper.from_array(np.zeros((1, 4, 1), np.float32), "w"))
+    then.initializer.append(numpy_helper.from_array(np.zeros((1, 4, 1), np.float32), "r"))
+    other = graph("other", [node("Neg", ["x"], ["e"])], {}, {"e": (F, [1])})
+    nodes = [
+        node("ReduceMax", ["c"], ["m"], keepdims=0),
+        node("Cast", ["m"], ["b"], to=B),
+        node("If", ["b"], ["y"], then_branch=then, else_branch=other),
+    ]
+    proto = model(nodes, {"x": (F, [1]), "c": (I64, size)}, {"y": (F, [1])})
+    with pytest.raises(edgec.EdgecError, match=f"expected three{said if size else ' axes' + said}"):
+        import_model(proto)
+    assert import_model(proto, binds={"c": np.zeros(size, np.int64)}).outputs[0].shape == (1,)
+
+
 def test_branches_of_different_ranks_are_refused() -> None:
     then = graph("then", [node("Identity", ["x"], ["t"])], {}, {"t": (F, [2])})
     other = graph("other", [node("Unsqueeze", ["x", "axes"], ["e"])], {}, {"e": (F, [1, 2])})

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from edgec.compiler import interpret
-from edgec.compiler.compare import TOLERANCE, Difference, _Arbiter, relative_error
+from edgec.compiler.compare import TOLERANCE, Difference, _Arbiter, _said_of_constants, relative_error
 from edgec.compiler.compare_steps import ALLOWED, beyond_a_step, in_steps
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
@@ -108,6 +108,17 @@ def test_operands_of_products_in_halves() -> None:
     graph = Graph("g", (x,), (build("Mul", build("MatMul", x, third), const(np.float64(1 / 3))),))
     got = interpret.run(graph.map(halved_operands), [np.full((2, 2), 0.1)])[0]
     np.testing.assert_array_equal(got, 2 * float(np.float16(0.1)) * float(np.float16(1 / 3)) * (1 / 3))
+
+
+@pytest.mark.parametrize(
+    ("want", "noted"), [([0, 0, 0], True), ([2.5, 2.5], True), ([0, 1], False), ([3], False), ([], False)]
+)
+def test_an_output_of_equal_values_shows_little(want: list[float], noted: bool) -> None:
+    array = np.asarray(want, np.float32)
+    row = _said_of_constants(Difference("output", "y", 0.0, TOLERANCE), array)
+    assert row.ok and row.note.startswith("all its values are") == noted
+    off = Difference("output", "y", 1.0, TOLERANCE)
+    assert _said_of_constants(off, array) == off  # that it differs is what matters
 
 
 def _row(got: Any, want: Any) -> Difference:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 from test_generic_harness import chain, check, one, scalar, tensor
 
+from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build
 
 N, B = "f32[1, 24, 5, 7]", "f32[1, 24, 5, 7]@NCHW16c"
@@ -35,6 +37,7 @@ MAPS: list[Any] = [
     ("Pad", [B], {"pads": (0, 4, 1, 2, 0, 4, 2, 1), "mode": "constant", "value": 2.5}),
     ("Expand", ["f32[24, 1, 7]"], {"shape": (2, 24, 5, 7)}),
     ("Tile", [N], {"repeats": (2, 1, 3, 2)}),
+    ("Tile", ["f32[3, 1, 20]"], {"repeats": (1, 40, 2)}),
     ("DepthToSpace", [N], {"blocksize": 2, "mode": "DCR"}),
     ("DepthToSpace", [B], {"blocksize": 2, "mode": "CRD"}),
     ("SpaceToDepth", ["f32[1, 3, 4, 6]"], {"blocksize": 2}),
@@ -54,6 +57,28 @@ def test_maps_move_elements_as_numpy_does(op: str, kinds: list[str], attrs: Any,
             pytest.skip("blocks are for rank 4")
         p = one(op, *kinds, layouts=("NCHW16c",) * len(outputs), **attrs)
     check(p, "generic_map", tmp_path)
+
+
+@pytest.mark.parametrize("where", ["x86-avx512", "x86"])
+@pytest.mark.parametrize("kind", ["f32", "i64", "u8"])
+@pytest.mark.parametrize("step", [2, 3, 4, 5])
+def test_elements_apart_are_picked_from_neighbours(step: int, kind: str, where: str, tmp_path: Path) -> None:
+    """Whole vectors and what is left of rows; the last element read is the array's last one."""
+    for size in (4, 7, 16, 39):
+        across = step * (size - 1) + 1
+        attrs: dict[str, Any] = {"starts": (0,), "ends": (across,), "axes": (1,), "steps": (step,)}
+        check(one("Slice", f"{kind}[3, {across}]", where=where, **attrs), "generic_map", tmp_path)
+
+
+def test_elements_apart_at_places_that_data_give(tmp_path: Path) -> None:
+    """Which row is known from memory only: its elements are loaded one by one."""
+    p = one("Gather", "f32[5, 64]", "i64[3]", axis=0)
+    index = Value(Node("Input", (), (Type("i64", (3,)),), {}, "i"))
+    x = Value(Node("Input", (), (Type("f32", (5, 64)),), {}, "x"))
+    rows = build("Gather", x, index, axis=0)
+    picked = build("Slice", rows, starts=(1,), ends=(64,), axes=(1,), steps=(2,))
+    p = replace(p, body=Graph("g", (x, index), (picked,)))
+    check(p, "generic_map", tmp_path, [np.arange(320, dtype=np.float32).reshape(5, 64), np.asarray([4, -2, 0])])
 
 
 def test_gathers_read_at_computed_positions(tmp_path: Path) -> None:

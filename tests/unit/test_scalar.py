@@ -32,6 +32,7 @@ EXACT: dict[str, tuple[Any, float, float, float]] = {  # numpy function, range, 
     "Erf": (_erf, -6, 6, 2),
     "Sin": (np.sin, -1e5, 1e5, 2),
     "Cos": (np.cos, -1e5, 1e5, 2),
+    "Atan": (np.arctan, -1e5, 1e5, 3),
     "Softplus": (lambda x: np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x))), -80, 80, 4),
     "Elu": (lambda x: np.where(x < 0, np.expm1(x), x), -80, 80, 4),
 }

@@ -1,4 +1,4 @@
-"""Convolutions of volumes become convolutions of images, and keep their meaning."""
+"""Convolutions and poolings of volumes become those of images, and keep their meaning."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def split(g: Graph) -> Graph:
         volumes((2, 3, 5, 4, 6), 4, (3, 1, 2), strides=(2, 1, 2)),
         volumes((1, 4, 6, 5, 5), 6, (2, 3, 3), dilations=(3, 1, 2), pads=(2, 1, 0, 1, 2, 0), group=2),
         volumes((2, 4, 3, 2, 5), 3, (1, 1, 1)),
+        volumes((2, 4, 7, 2, 5), 3, (3, 1, 1), strides=(2, 1, 1), dilations=(2, 1, 1), pads=(1, 0, 0, 2, 0, 0)),
+        volumes((1, 4, 5, 2, 3), 4, (3, 1, 1), pads=(1, 0, 0, 1, 0, 0), group=4),
         volumes((1, 2, 3, 4, 4), 3, (1, 3, 3)),
         volumes((1, 2, 3, 4, 4), 3, (1, 1, 1), strides=(2, 2, 2)),
     ],
@@ -67,3 +69,32 @@ def test_many_planes_are_gathered_through_a_table() -> None:
     assert [n.op for n in g.nodes()].count("Edgec.Select") == 0
     x = np.random.default_rng(4).standard_normal(many.inputs[0].shape).astype(np.float32)
     np.testing.assert_allclose(run(g, [x])[0], run(many, [x])[0], rtol=1e-4, atol=1e-4)
+
+
+POOLS: list[dict[str, Any]] = [
+    {"kernel_shape": (3, 3, 3), "strides": (2, 2, 2), "pads": (1, 1, 1, 1, 1, 1)},
+    {"kernel_shape": (1, 2, 3), "strides": (1, 2, 2)},
+    {"kernel_shape": (3, 1, 1), "strides": (2, 1, 1), "pads": (1, 0, 0, 0, 0, 0)},
+    {"kernel_shape": (2, 3, 2), "strides": (3, 2, 3), "pads": (0, 1, 1, 1, 1, 0), "ceil_mode": 1},
+    {"kernel_shape": (2, 2, 2), "dilations": (2, 1, 3)},
+    {"kernel_shape": (1, 1, 1), "strides": (2, 1, 2)},
+]
+
+
+@pytest.mark.parametrize("attrs", POOLS, ids=str)
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_pooling_goes_plane_by_plane_and_then_along_depth(op: str, attrs: dict[str, Any]) -> None:
+    x = Value(Node("Input", (), (Type("f32", (2, 3, 5, 6, 7)),), {}, "x"))
+    data = np.random.default_rng(4).standard_normal(x.shape).astype(np.float32)
+    for include in (0, 1) if op == "AveragePool" else (0,):
+        more = {"count_include_pad": include} if include else {}
+        g = Graph("g", (x,), (ops.build(op, x, **attrs, **more),))
+        new = split(g)
+        assert {len(node.types[0].shape) for node in new.nodes() if node.op == op} == {4}
+        np.testing.assert_allclose(run(new, [data])[0], run(g, [data])[0], rtol=1e-5, atol=1e-6)
+
+
+def test_pooling_of_other_types_stays() -> None:
+    x = Value(Node("Input", (), (Type("i8", (1, 3, 4, 4, 4)),), {}, "x"))
+    g = split(Graph("g", (x,), (ops.build("MaxPool", x, kernel_shape=(2, 2, 2)),)))
+    assert [len(node.types[0].shape) for node in g.nodes() if node.op == "MaxPool"] == [5]
