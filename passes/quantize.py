@@ -27,7 +27,7 @@ def quantize(
     equalize: bool = True,
     learn: bool = True,
     correct: bool = True,
-    samples: int = 32,
+    samples: int | None = None,
     slower: bool = False,
     real: float | None = None,
     session: Session,
@@ -38,7 +38,7 @@ def quantize(
     equalize  channels that share a scale are evened out where that lowers the noise
     learn     weights are rounded with regard to each other
     correct   biases make up for mean errors
-    samples   how many calibration samples `learn` and `correct` use
+    samples   how many calibration samples `learn` and `correct` use; default: 32, up to 256 where the model is small
     slower    int8 stays where the target is modelled to be no faster with it
     real      share of the layers, those that do most harm in int8, that stay in f32; default: as few as are needed
               where the outputs would be poor

@@ -14,7 +14,7 @@ from ..calibration.runner import running
 from ..calibration.statistics import channel_statistics
 from ..errors import EdgecError
 from ..ir import Graph, Node, Value
-from ..macs import node_macs
+from ..macs import macs, node_macs
 from ..ops.common import Tensor
 from ..session import Session
 from .absorb import absorbed
@@ -34,7 +34,9 @@ from .settings import Wanted
 from .tables import narrow_tables
 from .weights import Weights, nearest_weights
 
-SAMPLES = 32  # that layers are reconstructed on
+SAMPLES = 32  # that layers are reconstructed on at least, where there are so many
+MANY = 256  # beyond which more gain nothing
+WORK = 1.6e9  # multiplications that more samples than these may cost: small models are where few samples mislead most
 FEW = 8
 
 
@@ -46,7 +48,7 @@ class Options:
     equalize: bool = True
     learn: bool = True
     correct: bool = True
-    samples: int = SAMPLES
+    samples: int | None = None
     slower: bool = False
     real: float | None = None
 
@@ -159,7 +161,7 @@ class Job:
 
     def reconstructed(self, state: State) -> State:
         """The state with integers for its weights."""
-        feeds = self.samples(self.options.samples)
+        feeds = self.samples(self.enough(state.plan.graph))
         learn, correct = self.options.learn, self.options.correct
         weights, outcomes = reconstruct(state.plan, state.scales, feeds, self.tell, learn, correct)
         whole = outcomes[OUTPUTS]
@@ -257,7 +259,7 @@ class Job:
         found = []
         for graph in (real, rough):
             with running(graph, graph.outputs, threads=self.session.threads) as run:
-                found.append([run(feed) for feed in self.samples(self.options.samples)])
+                found.append([run(feed) for feed in self.samples(self.enough(real))])
         exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
         return replace(state, sqnr=worst_sqnr(exact, got), weakest=weakest(exact, got))
 
@@ -270,6 +272,11 @@ class Job:
             note = warning(least, state.sqnr, graph.results[least.output][0], number)
             if note is not None:
                 self.session.note(note)
+
+    def enough(self, graph: Graph) -> int:
+        """How many samples layers are reconstructed on: more than usual where the model is small."""
+        asked = self.options.samples
+        return int(np.clip(WORK / max(macs(graph), 1), SAMPLES, MANY)) if asked is None else asked
 
     def samples(self, most: int) -> list[Mapping[str, Tensor]]:
         """Samples, evenly spread over the data."""

@@ -21,8 +21,10 @@ from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import const_array
 from edgec.compiler.pipeline import run_pipeline
+from edgec.compiler.quantize import quantizer
 from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.placement import LAYERS, Placement, place
+from edgec.compiler.quantize.reconstruct import reconstruct
 from edgec.compiler.quantize.report import Report
 from edgec.compiler.session import Session
 from tests.unit.float_models import MODELS, Array, Net, canonical, data, quantized
@@ -217,6 +219,22 @@ def test_learned_rounding_beats_the_nearest_integers() -> None:
     model, plain = MODELS["residual"](), "canonicalize, fold, quantize{learn=false, correct=false}"
     _, nearest, _ = quantized(model, data(), plain)
     assert made("residual")[1].output_sqnr > (nearest.output_sqnr or 0) + 0.3  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(("asked", "work", "used"), [("", 1e9, 64), ("{samples=8}", 1e9, 8), ("", 1.0, 32)])
+def test_small_models_are_rounded_on_more_samples(
+    asked: str, work: float, used: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[int] = []
+
+    def counted(*args: Any) -> Any:
+        found.append(len(args[2]))
+        return reconstruct(*args)
+
+    monkeypatch.setattr(quantizer, "reconstruct", counted)
+    monkeypatch.setattr(quantizer, "WORK", work)
+    quantized(MODELS["head"](), data(64), PASSES + asked)
+    assert found == [used]
 
 
 def test_channels_of_different_size_are_evened_out() -> None:
