@@ -268,7 +268,7 @@ class Job:
         report.output_sqnr, least = state.sqnr, state.weakest
         if least is not None:
             report.sample_sqnr = least.sqnr
-            number = least.sample * self.step(self.options.samples)
+            number = least.sample * self.step(self.enough(graph))
             note = warning(least, state.sqnr, graph.results[least.output][0], number)
             if note is not None:
                 self.session.note(note)
