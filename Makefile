@@ -7,7 +7,7 @@ PYTEST_ARGS ?=
 TARGET ?= host
 MODELS ?=
 THREADS ?= 1 2
-README ?= README.md
+PAGE ?= docs/benchmarks.md
 
 BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/.ready
@@ -81,8 +81,8 @@ ctest: $(READY) ## build the C runtime and run its tests
 	PATH="$(BIN):$$PATH" cmake --build build/runtime
 	PATH="$(BIN):$$PATH" ctest --test-dir build/runtime --output-on-failure -j $(JOBS)
 
-bench: $(READY) ## time models beside other engines and write README's table: MODELS="a.onnx b" THREADS="1 2" README=
-	$(BIN)/python benchmarks/models.py $(MODELS) --threads $(THREADS) $(if $(README),--readme $(README))
+bench: $(READY) ## time models beside other engines and write docs/benchmarks.md: MODELS="a.onnx b" THREADS="1 2" PAGE=
+	$(BIN)/python benchmarks/models.py $(MODELS) --threads $(THREADS) $(if $(PAGE),--page $(PAGE))
 
 test-cuda: $(READY) ## what runs on an NVIDIA GPU, on this machine's if it has one; else emulated, for hours
 	$(PYTEST) -m '' tests/e2e/test_cuda.py tests/unit/test_cuda_bundle.py tests/onnx -k 'cuda or gpu'

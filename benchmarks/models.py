@@ -1,6 +1,6 @@
 """Latency of compiled models beside other engines on the same inputs, in turns: ratios survive a noisy machine.
 
-    python benchmarks/models.py [--threads 1 2] [--engines edgec,onnxruntime] [--readme README.md] [MODEL ...]
+    python benchmarks/models.py [--threads 1 2] [--engines edgec,onnxruntime] [--page docs/benchmarks.md] [MODEL ...]
 
 MODEL is an ONNX file or the name of a model in $EDGEC_MODELS; without any, all those of benchmarks/zoo.py that are
 there. Each engine lives in a process of its own, loads the model, and takes turns: in each round every engine runs it
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--slice", type=float, default=0.3, help="seconds per engine and round")
     parser.add_argument("--dim", action="append", default=[], metavar="NAME=N", help="size of an open dimension")
-    parser.add_argument("--readme", type=Path, help="write the table between the markers of this file")
+    parser.add_argument("--page", type=Path, help="write the table between the markers of this file")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     args = parser.parse_args()
     names = args.engines.split(",")
@@ -82,8 +82,8 @@ def main() -> None:
         print(summary(rows, threads))
     if args.json:
         args.json.write_text(json.dumps([asdict(row) | {"ratio": row.ratio} for row in rows], indent=1) + "\n")
-    if args.readme:
-        write_between(args.readme, markdown(rows, names))
+    if args.page:
+        write_between(args.page, markdown(rows, names))
 
 
 def chosen(words: Sequence[str], scratch: Path) -> list[Path]:

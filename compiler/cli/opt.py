@@ -19,7 +19,7 @@ from .graphs import add_graph_options, faults_shown, find_target, read_graph
 EXAMPLES = """examples:
   edgec opt model.onnx --passes "canonicalize, fold" -o model.eir
   edgec opt model.eir --passes "+prune{sparsity=0.5}@fold" --target rpi5 --print-after prune
-  edgec opt model.onnx --passes "canonicalize, fold, prune{channels=0.3}" -o smaller.onnx
+  edgec opt model.onnx --passes "canonicalize, fold, prune{channels=0.3}" --target host -o smaller.onnx
   edgec opt model.onnx --passes canonicalize --why scale_into_conv --limit 10 --time"""
 
 

@@ -8,6 +8,7 @@ with edgec installed.
     eir           is parsed and verified; rules, toml and json are parsed
     text          behind sh or python: the output that it must have; "..." in it stands for any text, and what has
                   none is written anew by `make bless`
+    output        the same, as one machine gave it: numbers and names of kernels may be others
 
 A block whose first line is a comment with a file name is written to that file first.
 """
@@ -26,7 +27,7 @@ from pathlib import Path
 
 import pytest
 
-from .pages import Block, blocks, replace, shown
+from .pages import Block, alike, blocks, replace, shown
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "examples").rglob("*.md"))]
@@ -128,13 +129,16 @@ def test_every_block_runs(page: Path, tmp_path: Path, pytestconfig: pytest.Confi
     outdated: list[tuple[Block, str]] = []
     for block in blocks(page):
         where = f"{page.relative_to(ROOT)}:{block.line}"
-        if block.language == "text" and runs:
+        if block.language == "output" and runs:
+            assert alike(block.text, output), f"{where}: expected, but for numbers,\n{block.text}\ngot\n{output}"
+            runs = False
+        elif block.language == "text" and runs:
             if pytestconfig.getoption("--bless") and not shown(block.text, output) and "..." not in block.text:
                 outdated.append((block, output))
             else:
                 assert shown(block.text, output), f"{where}: expected\n{block.text}\ngot\n{output}"
             runs = False
-        elif block.language not in ("text", "mermaid"):
+        elif block.language not in ("text", "output", "mermaid"):
             try:
                 output = reader.follow(block)
             except Exception as error:
@@ -156,6 +160,14 @@ def test_a_shown_output_may_leave_out_text_and_lines() -> None:
     assert shown("first\n...\nlast\n", "first\n1\n2\nlast\n")
     assert shown("first\n...\nlast\n", "first\nlast\n")
     assert not shown("first\n", "first\nsecond\n")
+
+
+def test_an_output_of_one_machine_stands_for_those_of_others() -> None:
+    page = "step  kernel     us\nconv  conv_tile  0.53\n...\n1 step, 2,080 bytes (2.0 KiB): .../build\n"
+    there = "step  kernel         us\nconv  conv_winograd  12e-3\nadd  generic  1.5\n8 step, 99 bytes: /tmp/build\n"
+    assert alike(page, there)
+    assert not alike(page, there.replace("conv ", "pool "))
+    assert not alike("19 of 20 right\n", "19 of 20 wrong\n")
 
 
 def test_a_fence_must_name_a_language_that_runs(tmp_path: Path) -> None:

@@ -1,49 +1,18 @@
 /* The pool: every task exactly once, scratch of one's own, the same answer for any number of workers. */
 #if !defined(_GNU_SOURCE)
-#define _GNU_SOURCE /* cpu_set_t */
+#define _GNU_SOURCE /* nanosleep */
 #endif
-#include <errno.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "check.h"
 #include "edgec/pool.h"
+#include "machine.h"
 #include "tiny.h"
 
-enum { TASKS = 1000, WORKERS = 8, ARENA = TASKS * 4 + WORKERS * 64 };
-
-/* The machine as the pool sees it: its calls come here through the linker's --wrap. */
-static int cores = WORKERS, threads_left = -1, memory_left = -1; /* -1: no limit */
-
-int __wrap_sched_getaffinity(pid_t, size_t, cpu_set_t *);
-int __wrap_sched_getaffinity(pid_t process, size_t bytes, cpu_set_t *set)
-{
-    (void)process;
-    memset(set, 0, bytes);
-    for (int i = 0; i < cores; i++)
-        CPU_SET((size_t)i, set);
-    return 0;
-}
-
-int __real_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-int __wrap_pthread_create(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
-int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*start)(void *), void *argument)
-{
-    if (threads_left == 0)
-        return EAGAIN;
-    threads_left -= threads_left > 0;
-    return __real_pthread_create(thread, attributes, start, argument);
-}
-
-void *__real_aligned_alloc(size_t, size_t);
-void *__wrap_aligned_alloc(size_t, size_t);
-void *__wrap_aligned_alloc(size_t alignment, size_t bytes)
-{
-    return memory_left == 0 ? NULL : __real_aligned_alloc(alignment, bytes);
-}
+enum { TASKS = 1000, WORKERS = CORES, ARENA = TASKS * 4 + WORKERS * 64 };
 
 /* Counts each task in its own cell.  scratch[0] is 1 while a worker uses it. */
 static void count_tasks(void *const *args, int32_t begin, int32_t end)
@@ -347,49 +316,6 @@ static void models_share_a_pool_in_turn(void)
     free(arena);
 }
 
-static void bad_arguments_are_refused(void)
-{
-    ec_pool *pool = (ec_pool *)&check_failures;
-    ec_model closed;
-    memset(&closed, 0, sizeof closed);
-    CHECK_EQ(ec_pool_open(NULL, 1), EC_ERR_ARG);
-    CHECK_EQ(ec_pool_open(&pool, 257), EC_ERR_ARG);
-    CHECK(pool == NULL);
-    CHECK_EQ(ec_use_pool(NULL, NULL), EC_ERR_ARG);
-    CHECK_EQ(ec_use_pool(&closed, NULL), EC_ERR_ARG);
-    CHECK_EQ(ec_pool_workers(NULL), 1);
-    ec_pool_close(NULL);
-}
-
-static void a_pool_is_no_larger_than_the_machine(void)
-{
-    ec_pool *pool;
-    for (cores = 1; cores <= 3; cores += 2) {
-        CHECK_EQ(ec_pool_open(&pool, 0), EC_OK);
-        CHECK_EQ(ec_pool_workers(pool), cores);
-        ec_pool_close(pool);
-        CHECK_EQ(ec_pool_open(&pool, 8), EC_OK);
-        CHECK_EQ(ec_pool_workers(pool), cores);
-        ec_pool_close(pool);
-    }
-    cores = WORKERS;
-}
-
-static void a_system_without_resources_is_reported(void)
-{
-    ec_pool *pool;
-    for (int limit = 0; limit < 4; limit++) {
-        threads_left = limit;
-        CHECK_EQ(ec_pool_open(&pool, 6), EC_ERR_THREAD);
-        CHECK(pool == NULL);
-    }
-    threads_left = -1;
-    memory_left = 0;
-    CHECK_EQ(ec_pool_open(&pool, 2), EC_ERR_MEMORY);
-    CHECK(pool == NULL);
-    memory_left = -1;
-}
-
 int main(void)
 {
     ec_pool *first, *second;
@@ -408,8 +334,5 @@ int main(void)
     ec_pool_close(first);
     ec_pool_close(second);
     models_share_a_pool_in_turn();
-    bad_arguments_are_refused();
-    a_pool_is_no_larger_than_the_machine();
-    a_system_without_resources_is_reported();
     return CHECK_RESULT();
 }

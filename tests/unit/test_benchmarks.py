@@ -1,4 +1,4 @@
-"""The benchmark tools: rows, tables and the part of README that they write; no engine but edgec is needed."""
+"""The benchmark tools: rows, tables, the part of docs/benchmarks.md that they write; no engine but edgec is needed."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ def test_only_what_stands_between_the_markers_is_replaced(tmp_path: Path) -> Non
     page.write_text("no markers\n")
     with pytest.raises(SystemExit, match="has no lines"):
         models.write_between(page, "new\n")
-    readme = (zoo.ROOT / "README.md").read_text()
-    assert readme.count(models.BEGIN) == readme.count(models.END) == 1
+    text = (zoo.ROOT / "docs" / "benchmarks.md").read_text()
+    assert text.count(models.BEGIN) == text.count(models.END) == 1
 
 
 def test_engines_take_turns_in_processes_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
