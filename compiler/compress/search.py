@@ -149,14 +149,18 @@ class Search:
         limits of resources, with many channels removed."""
         rows = [row.name for row in self.methods if row.group == "int8" and not row.bytes_in]
         self._evaluate(Job(Candidate.of({name: 1.0}), "draft", self.base) for name in rows)
-        free = Limits(self.limits.latency, self.limits.flash, self.limits.ram)
+        free = replace(self.limits, drop=None)
         made = [p for p in self.points() if p.candidate.strengths]
-        if any(row.name == "channels" for row in self.methods) and made and free.resources:
-            best = min(made, key=lambda p: self.key(p.figures))
-            given = dict(best.candidate.strengths)
-            for strength in STRONG:
-                if all(free.excess(p.figures) for p in self.points()):
-                    self._evaluate([Job(Candidate.of({**given, "channels": strength}), "draft", self.base)])
+        if not made or not any(row.name == "channels" for row in self.methods):
+            return
+        best = min(made, key=lambda p: self.key(p.figures))
+        missed = free.excess(best.figures)
+        for strength in STRONG if all(free.excess(p.figures) for p in self.points()) else ():
+            given = dict(best.candidate.strengths) | {"channels": strength}
+            self._evaluate([Job(Candidate.of(given), "draft", self.base)])
+            before, missed = missed, free.excess(self.points()[-1].figures)
+            if not missed or any(missed[what] >= before.get(what, 0.0) for what in missed):
+                return  # what is still missed is not missed by less: channels are no help
 
     def _alone(self) -> None:
         """Each method at a few strengths; one that changes nothing is left out of all that follows."""

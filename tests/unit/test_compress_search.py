@@ -206,6 +206,16 @@ def test_a_short_time_is_for_what_is_cheap_and_strong(limits: Limits, last: str)
     assert len(tried.jobs) <= 5
 
 
+def test_more_channels_do_not_go_early_where_they_are_no_help() -> None:
+    def wide(job: Job) -> Measures:
+        return replace(fake(job), arena=150_000)
+
+    tried = Tried(wide)
+    found(Limits(ram=100_000), tried, methods=["int8", "channels"])
+    early = [str(job.candidate) for job in tried.made[:4]]
+    assert early[1:3] == ["int8-small", "channels 50 %, int8-small"] and early[3] != "channels 80 %, int8-small"
+
+
 def test_time_that_is_enough_is_not_said_to_be_over() -> None:
     assert not found(Limits(drop=0.02)).hurried
 
