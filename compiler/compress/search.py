@@ -7,7 +7,7 @@ The same cheap settings serve both; what comes out best is then made with care (
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 
@@ -145,18 +145,30 @@ class Search:
     # What is tried
 
     def _first(self) -> None:
-        """What is cheap and strong, so that a short time has an answer too: int8, and where that does not meet the
-        limits of resources, with many channels removed."""
-        rows = [row.name for row in self.methods if row.group == "int8" and not row.bytes_in]
-        self._evaluate(Job(Candidate.of({name: 1.0}), "draft", self.base) for name in rows)
-        free = Limits(self.limits.latency, self.limits.flash, self.limits.ram)
+        """What is cheap and strong, so that a short time has an answer too: int8, with inputs as bytes where nothing
+        else is small enough, and then with many channels removed."""
+        rows = [row for row in self.methods if row.group == "int8"]
+        for bytes_in in (False, True):
+            if not bytes_in or self._missed():
+                self._drafts([{row.name: 1.0} for row in rows if row.bytes_in == bytes_in])
+        missed = self._missed()
         made = [p for p in self.points() if p.candidate.strengths]
-        if any(row.name == "channels" for row in self.methods) and made and free.resources:
-            best = min(made, key=lambda p: self.key(p.figures))
-            given = dict(best.candidate.strengths)
-            for strength in STRONG:
-                if all(free.excess(p.figures) for p in self.points()):
-                    self._evaluate([Job(Candidate.of({**given, "channels": strength}), "draft", self.base)])
+        if not missed or not made or not any(row.name == "channels" for row in self.methods):
+            return
+        given = dict(min(made, key=lambda p: self.key(p.figures)).candidate.strengths)
+        for strength in STRONG:
+            self._drafts([given | {"channels": strength}])
+            before, missed = missed, self._missed()
+            if not missed or any(missed[what] >= before.get(what, 0.0) for what in missed):
+                return  # what is still missed is not missed by less: channels are no help
+
+    def _missed(self) -> dict[str, float]:
+        """What the nearest model exceeds of the limits of resources."""
+        free = replace(self.limits, drop=None)
+        return min((free.excess(p.figures) for p in self.points()), key=lambda missed: sum(missed.values()))
+
+    def _drafts(self, wanted: Iterable[Mapping[str, float]]) -> None:
+        self._evaluate(Job(Candidate.of(strengths), "draft", self.base) for strengths in wanted)
 
     def _alone(self) -> None:
         """Each method at a few strengths; one that changes nothing is left out of all that follows."""

@@ -190,6 +190,7 @@ def test_nothing_starts_when_the_time_is_over() -> None:
         (Limits(flash=330_000), "int8-small"),
         (Limits(flash=200_000), "channels 50 %, int8-small"),
         (Limits(flash=90_000), "channels 80 %, int8-small"),
+        (Limits(flash=200_000, ram=90_000), "channels 50 %, int8-inputs"),
         (Limits(latency=1.0), "channels 80 %, int8"),
     ],
 )
@@ -204,6 +205,17 @@ def test_a_short_time_is_for_what_is_cheap_and_strong(limits: Limits, last: str)
     outcome = found(limits, tried, seconds=50.0, width=1, clock=lambda: now[0])
     assert outcome.hurried and str(outcome.best.candidate) == last
     assert len(tried.jobs) <= 5
+
+
+def test_more_channels_do_not_go_early_where_they_are_no_help() -> None:
+    def wide(job: Job) -> Measures:
+        return replace(fake(job), arena=150_000)
+
+    tried = Tried(wide)
+    found(Limits(ram=100_000), tried, methods=["int8", "channels"])
+    early = [str(job.candidate) for job in tried.made[:5]]
+    assert early[1:4] == ["int8-small", "int8-inputs", "channels 50 %, int8-small"]
+    assert early[4] != "channels 80 %, int8-small"
 
 
 def test_time_that_is_enough_is_not_said_to_be_over() -> None:
