@@ -28,9 +28,9 @@ def largest(map_: Sequence[Allocation]) -> str:
     return f"most at step {step}: " + ", ".join(f"{middle_out(a.value, 40)!r} {show_bytes(a.bytes)}" for a in rows)
 
 
-def ram_help(types: Iterable[str]) -> str:
+def ram_help(types: Iterable[str], more: Iterable[str] = ()) -> str:
     """What makes an arena smaller; `types`: of what the steps compute."""
-    ways = ["--quantize int8"] if "f32" in types else []
+    ways = ["--quantize int8"] if "f32" in types else [*more]
     return f"what helps: {', '.join([*ways, *_ALWAYS])}"
 
 
@@ -45,12 +45,27 @@ def flash_help(types: Iterable[str]) -> str:
 
 def advice(program: Program, limits: Budget, found: Measures, code_bytes: int) -> str:
     """What takes most of a program that exceeds its limits, and what would help."""
-    parts, types = [], {step.dtype for step in program.steps}
+    parts, types = list[str](), _types(program)
     if limits.ram is not None and found.ram > limits.ram:
-        parts += [largest(program.arena_map), ram_help(types)]
+        parts += [largest(program.arena_map), ram_help(types, _byte_inputs(program))]
     if limits.flash is not None and found.flash > limits.flash:
         parts += [f"weights {show_bytes(program.weights_bytes)}, code {show_bytes(code_bytes)}", flash_help(types)]
     return "; ".join(parts) or "what helps: `edgec compress`, which looks for a form that fits"
+
+
+def _types(program: Program) -> set[str]:
+    """What most multiplications are computed in; of a program without any, what its steps compute."""
+    macs = dict[str, int]()
+    for step in program.steps:
+        macs[step.dtype] = macs.get(step.dtype, 0) + step.macs
+    return {kind for kind, count in macs.items() if 2 * count >= sum(macs.values())}
+
+
+def _byte_inputs(program: Program) -> list[str]:
+    """What makes inputs in f32 smaller, where they are among what needs most."""
+    wide = {port.name for port in program.inputs if port.dtype == "f32"}
+    found = wide & {a.value for a in at_peak(program.arena_map)[:NAMED]}
+    return ['inputs as bytes (--passes "+byte-inputs@fold")'] if found else []
 
 
 def soft_floats(program: Program, target: Target) -> str:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 
 from edgec.compiler.budget import ANY, Budget, Measures, budget
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.unfit import advice
 from edgec.compiler.units import Limit, show_bytes, show_seconds
+from tests.unit.handmade import program
 
 
 @pytest.mark.parametrize(
@@ -54,3 +59,14 @@ def test_what_exceeds_is_said_the_worst_first() -> None:
 def test_shown() -> None:
     assert [show_bytes(n) for n in (8, 1023, 1536, 3 << 20)] == ["8 bytes", "1023 bytes", "1.5K", "3M"]
     assert [show_seconds(s) for s in (2e-6, 9e-4, 0.0123, 1.5)] == ["2us", "900us", "12.3ms", "1.5s"]
+
+
+def test_a_model_on_bytes_is_advised_to_take_bytes(tmp_path: Path) -> None:
+    real = program(tmp_path)
+    limits, found = Budget(ram=100), Measures(0.0, 0, 320)
+    assert "what helps: --quantize int8, a smaller" in advice(real, limits, found, 0)
+    first, *more = real.steps
+    stored = replace(real, steps=(replace(first, dtype="i8"), *more))
+    assert 'what helps: inputs as bytes (--passes "+byte-inputs@fold"), a' in advice(stored, limits, found, 0)
+    narrow = replace(stored, inputs=(replace(stored.inputs[0], dtype="i8"),))
+    assert "what helps: a smaller input" in advice(narrow, limits, found, 0)
