@@ -27,7 +27,7 @@ from edgec.compiler.parallel import Overdue, forked
 from edgec.compiler.target import Target
 
 from .build_jobs import Built, Job, build_job, named
-from .kernel_store import Store
+from .kernel_store import Store, described
 
 _PIPE_BYTES = 1 << 20  # the most that Linux grants everyone: neither side waits for the other
 # What TVM would import too, at four times the cost of the rest: PyTorch, for arrays that nobody hands over here; the
@@ -35,7 +35,7 @@ _PIPE_BYTES = 1 << 20  # the most that Linux grants everyone: neither side waits
 _UNUSED = {"torch": None, "tvm.runtime.disco": None, "tvm.relax": ModuleType("tvm.relax")}
 Made = Built | EdgecError | str  # an error of the user's, or what cannot be built and why
 _used = False  # whether this process has compiled before
-_kept: dict[tuple[Target, bytes], Built] = {}  # kernels that this process has, the oldest first
+_kept: dict[bytes, Built] = {}  # kernels that this process has, the oldest first
 _MOST = 2048  # of some kilobytes each
 _SECONDS = 300.0  # of the processor's time that a kernel may take: a thousand times what most take
 
@@ -53,7 +53,7 @@ class Builder:
         self._ours: list[IO[bytes]] = []
         self._jobs: Sequence[Job] = ()
         self._target: Target | None = None
-        self._keys: list[tuple[Target, bytes]] = []
+        self._keys: list[bytes] = []
         self._missing: list[int] = []
 
     def __enter__(self) -> Builder:
@@ -75,7 +75,8 @@ class Builder:
     def start(self, jobs: Sequence[Job], target: Target) -> None:
         """Hand over all kernels of a program. What follows may run at the same time, until `results` is asked."""
         self._jobs, self._target = jobs, target
-        self._keys = [(target, sha256(job.content.encode()).digest()) for job in jobs]
+        made_for = described(target)
+        self._keys = [sha256(f"{made_for} {job.content}".encode()).digest() for job in jobs]
         self._store = Store(target)
         self._missing = [i for i in range(len(jobs)) if not self._known(i)]
         if self._helper and self._missing:
@@ -136,7 +137,7 @@ def _at_least_two() -> int:
     return max(2, os.cpu_count() or 1)
 
 
-def _keep(key: tuple[Target, bytes], made: Built) -> None:
+def _keep(key: bytes, made: Built) -> None:
     _kept[key] = made
     while len(_kept) > _MOST:
         del _kept[next(iter(_kept))]

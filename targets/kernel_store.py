@@ -36,7 +36,7 @@ class Store:
     def __init__(self, target: Target) -> None:
         off = target.gpu is not None or os.environ.get(SWITCH) == "off"
         self._folder = None if off else cache_folder() / "kernels"
-        self._made_by = "" if off else f"{_compiler()} {_described(target)}"
+        self._made_by = "" if off else f"{_compiler()} {described(target)}"
         self._written = False
 
     def read(self, job: Job) -> Built | None:
@@ -104,7 +104,7 @@ def _files(folder: Path) -> Iterator[tuple[int, int, str]]:
                 yield known.st_mtime_ns, known.st_size, entry.path
 
 
-def _described(target: Target) -> str:
+def described(target: Target) -> str:
     """A target apart from what no kernel depends on."""
     core = replace(target, name="", summary="", zig="", pipeline="", compilers=(), emulator=(), machine=None)
     return json.dumps(asdict(replace(core, memory=(), levels=())), default=sorted)

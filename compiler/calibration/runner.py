@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ from ..interpret import run as interpret
 from ..ir import Graph, Value
 from ..op import build, is_const
 from ..ops.common import Tensor
+from ..target import Target, find_target
 
 if TYPE_CHECKING:
     from ..runtime import Model
@@ -24,11 +26,17 @@ Run = Callable[[Feed], list[Tensor]]
 
 
 @contextmanager
-def running(graph: Graph, values: Sequence[Value], *, threads: int = 1, passes: str = "") -> Iterator[Run]:
-    """A function from a feed of the graph's inputs to the arrays of `values`, in order."""
+def running(
+    graph: Graph, values: Sequence[Value], *, threads: int = 1, passes: str = "", like: Target | None = None
+) -> Iterator[Run]:
+    """A function from a feed of the graph's inputs to the arrays of `values`, in order.
+
+    `like`: the target that the graph will be compiled for. Where it runs here, its kernels are those that run, and are
+    not built again afterwards.
+    """
     shown = _showing(graph, values)
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        model = _compiled(shown, Path(folder) / "run", threads, passes)
+        model = _compiled(shown, Path(folder) / "run", threads, passes, _here(like))
         if model is None:
             yield lambda feed: list(interpret(shown, [feed[v.name] for v in shown.inputs]))
             return
@@ -51,11 +59,19 @@ def _showing(graph: Graph, values: Sequence[Value]) -> Graph:
     return replace(graph, outputs=tuple(outputs), output_names=tuple(f"v{k}" for k in range(len(outputs))))
 
 
-def _compiled(graph: Graph, folder: Path, threads: int, passes: str) -> Model | None:
-    from ..driver import compile_here
+def _here(like: Target | None) -> Target:
+    """A target that runs here."""
+    level = like.programs[0] if like is not None else None
+    if level is None or level.gpu or import_module("edgec.targets.tuner").why_not_here(level):
+        return find_target("host")
+    return replace(level, memory=())  # what fits into its memory is not the matter here
+
+
+def _compiled(graph: Graph, folder: Path, threads: int, passes: str, target: Target) -> Model | None:
+    from ..driver import compile_for
     from ..runtime import load
 
     try:
-        return load(compile_here(replace(graph, name="calibrated"), folder, threads, passes).folder, threads)
+        return load(compile_for(target, replace(graph, name="calibrated"), folder, threads, passes).folder, threads)
     except EdgecError:
         return None

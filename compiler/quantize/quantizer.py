@@ -199,7 +199,7 @@ class Job:
         while True:
             made, verdict = self.affordable(graph, self.without(state, harm, with_skipped(order, number), why))
             integers = quantized_graph(made.plan, made.scales, made.weights)
-            with running(integers, integers.outputs, threads=self.session.threads) as run:
+            with running(integers, integers.outputs, threads=self.session.threads, like=self.session.target) as run:
                 found = drop(run)
             self.tell("confirm", number, count)
             if found <= allowed or number == count:
@@ -258,7 +258,7 @@ class Job:
         """The state with what the graphs answer: signal to noise of the outputs."""
         found = []
         for graph in (real, rough):
-            with running(graph, graph.outputs, threads=self.session.threads) as run:
+            with running(graph, graph.outputs, threads=self.session.threads, like=self.session.target) as run:
                 found.append([run(feed) for feed in self.samples(self.enough(real))])
         exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
         return replace(state, sqnr=worst_sqnr(exact, got), weakest=weakest(exact, got))
