@@ -187,8 +187,10 @@ def _impossible(outcome: Outcome) -> str:
     lone = [FLAGS[what] for what in given if any(not limits.excess(p.figures, what) for p in outcome.points)]
     if len(given) > 1 and lone:
         text += f"; the others can be met without {' or '.join(lone)}"
+    if outcome.left:
+        text += f"; no use here: {', '.join(outcome.left)}"
     if outcome.hurried:
-        text += f"; the time was over after {len(outcome.points)} models, a longer --time tries more"
+        text += "; the time was over before all was tried, a longer --time tries more"
     return text
 
 

@@ -152,10 +152,9 @@ class Search:
             if not bytes_in or self._missed():
                 self._drafts([{row.name: 1.0} for row in rows if row.bytes_in == bytes_in])
         missed = self._missed()
-        made = [p for p in self.points() if p.candidate.strengths]
-        if not missed or not made or not any(row.name == "channels" for row in self.methods):
+        if not missed or not any(row.name == "channels" for row in self.methods):
             return
-        given = dict(min(made, key=lambda p: self.key(p.figures)).candidate.strengths)
+        given = dict(min(self.points(), key=lambda p: self.key(p.figures)).candidate.strengths)
         for strength in STRONG:
             self._drafts([given | {"channels": strength}])
             before, missed = missed, self._missed()

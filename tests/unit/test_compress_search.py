@@ -214,8 +214,19 @@ def test_more_channels_do_not_go_early_where_they_are_no_help() -> None:
     tried = Tried(wide)
     found(Limits(ram=100_000), tried, methods=["int8", "channels"])
     early = [str(job.candidate) for job in tried.made[:5]]
-    assert early[1:4] == ["int8-small", "int8-inputs", "channels 50 %, int8-small"]
-    assert early[4] != "channels 80 %, int8-small"
+    assert early[1:4] == ["int8-small", "int8-inputs", "channels 50 %"]
+    assert not early[4].startswith("channels 80 %")
+
+
+def test_channels_go_alone_early_where_eight_bits_are_no_use() -> None:
+    def floats(job: Job) -> Measures:
+        made = fake(job)
+        eight = any(METHODS[name].group == "int8" for name, _ in job.candidate.strengths)
+        return replace(made, changed=False) if eight else made
+
+    tried = Tried(floats)
+    found(Limits(flash=600_000), tried)
+    assert [str(job.candidate) for job in tried.made[1:3]] == ["int8-small", "channels 50 %"]
 
 
 def test_time_that_is_enough_is_not_said_to_be_over() -> None:
