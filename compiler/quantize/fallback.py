@@ -27,6 +27,7 @@ Feed = Mapping[str, Tensor]
 Answer = Callable[[Feed], list[Tensor]]
 POOR = 20.0  # dB of the outputs below which layers go back to f32 unasked
 SPENT = 0.15  # share of the multiplications that may be spent on that
+MORE_SPENT = 0.5  # and where the outputs are unusable otherwise
 PROBES = 4  # samples that a layer's own effect is measured on
 
 
@@ -147,7 +148,7 @@ def fewest(order: Tensor, drop: Callable[[Tensor], float], allowed: float, tell:
     return high
 
 
-def rescued(plan: Placement, harm: Tensor) -> Tensor:
+def rescued(plan: Placement, harm: Tensor, spent: float = SPENT) -> Tensor:
     """1 for each layer that stays in 8 bits when nobody says what may be lost: those that do most harm per
     multiplication go, until the outputs are no longer poor or too much would be in f32. Layers that could not make the
     outputs poor if all were like them stay."""
@@ -156,6 +157,6 @@ def rescued(plan: Placement, harm: Tensor) -> Tensor:
     for k in worst_first(plan, harm):
         if left <= bearable:
             break
-        if harm[k] * len(harm) > bearable and cost[on == 0].sum() + cost[k] <= SPENT * cost.sum():
+        if harm[k] * len(harm) > bearable and cost[on == 0].sum() + cost[k] <= spent * cost.sum():
             on[k], left = 0.0, left - float(harm[k])
     return on

@@ -48,7 +48,12 @@ def weakest(real: Samples, rough: Samples) -> Weakest | None:
 
 
 def warning(least: Weakest | None, sqnr: float, output: str, sample: int) -> str | None:
-    """What is said where the answer to one sample is unusable and all together do not show it."""
+    """What is said where answers are unusable: to all samples, or to one and all together do not show it."""
+    if sqnr < UNUSABLE:
+        return (
+            f"in int8 the outputs are off by {sqnr:.1f} dB, of little use: --max-drop leaves as many layers in f32 as "
+            "are needed"
+        )
     if least is None or least.sqnr >= UNUSABLE or least.sqnr > sqnr - APART:
         return None
     return (

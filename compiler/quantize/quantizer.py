@@ -23,8 +23,20 @@ from .branches import branched
 from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
-from .fallback import POOR, PROBES, changes, drop_of, fewest, rescued, trials, with_skipped, worst_first
-from .noise import Weakest, warning, weakest, worst_sqnr
+from .fallback import (
+    MORE_SPENT,
+    POOR,
+    PROBES,
+    SPENT,
+    changes,
+    drop_of,
+    fewest,
+    rescued,
+    trials,
+    with_skipped,
+    worst_first,
+)
+from .noise import UNUSABLE, Weakest, warning, weakest, worst_sqnr
 from .placement import Layer, Placement, layers_of, place
 from .qdq import quantized_graph
 from .ranges import Method, Scale
@@ -168,22 +180,28 @@ class Job:
         return replace(state, weights=weights, outcomes=outcomes, sqnr=whole.sqnr, weakest=whole.weakest)
 
     def rescued(self, state: State) -> State:
-        """Layers that spoil the outputs go back to f32; the others are then reconstructed on what is better now."""
+        """Layers that spoil the outputs go back to f32, more of them where these would be unusable; the others are then
+        reconstructed on what is better now."""
         _, harm = self.harmful(state)
-        on = rescued(state.plan, harm)
-        if on.all():
+        why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
+        on, best = np.ones(len(harm)), state
+        for spent, enough in ((SPENT, POOR), (MORE_SPENT, UNUSABLE)):
+            chosen = rescued(state.plan, harm, spent)
+            if best.sqnr < enough and (chosen != on).any():
+                made = self.reconstructed(self.without(state, harm, chosen, why))
+                if made.sqnr > best.sqnr:
+                    on, best = chosen, made
+        if not on.all():
+            self.session.note(
+                f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were off by "
+                f"{state.sqnr:.1f} dB, now by {best.sqnr:.1f} dB"
+            )
+        else:
             self.session.note(
                 f"in int8 the outputs are off by {state.sqnr:.1f} dB, and it is no few layers' fault; --max-drop says "
                 "what may be lost"
             )
-            return state
-        why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
-        made = self.reconstructed(self.without(state, harm, on, why))
-        self.session.note(
-            f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were off by "
-            f"{state.sqnr:.1f} dB, now by {made.sqnr:.1f} dB"
-        )
-        return made
+        return best
 
     def within(self, graph: Graph, state: State, allowed: float) -> tuple[State, Verdict | None]:
         """As few and cheap layers back in f32 as keep the drop that is allowed, measured on what will be compiled."""
@@ -264,14 +282,15 @@ class Job:
         return replace(state, sqnr=worst_sqnr(exact, got), weakest=weakest(exact, got))
 
     def told(self, state: State, graph: Graph, report: Report) -> None:
-        """How far off the outputs are, in the report; a note where one sample's are though the mean is not."""
+        """How far off the outputs are, in the report; a note where they are unusable, of all samples or of one."""
         report.output_sqnr, least = state.sqnr, state.weakest
+        name, number = "", 0
         if least is not None:
             report.sample_sqnr = least.sqnr
-            number = least.sample * self.step(self.enough(graph))
-            note = warning(least, state.sqnr, graph.results[least.output][0], number)
-            if note is not None:
-                self.session.note(note)
+            name, number = graph.results[least.output][0], least.sample * self.step(self.enough(graph))
+        note = warning(least, state.sqnr, name, number)
+        if note is not None:
+            self.session.note(note)
 
     def enough(self, graph: Graph) -> int:
         """How many samples layers are reconstructed on: more than usual where the model is small."""

@@ -152,6 +152,7 @@ def test_unasked_only_what_spoils_the_outputs_goes() -> None:
     assert rescued(plan, np.array([1e-4, 1e-4, 1e-4, 1e-4])).all()
     assert list(rescued(plan, np.array([1e-4, 1e-4, 0.5, 1e-4]))) == [1, 1, 0, 1]
     assert rescued(plan, np.array([1e-4, 0.5, 1e-4, 1e-4])).all()  # it has most of the multiplications
+    assert list(rescued(plan, np.array([1e-4, 0.5, 1e-4, 1e-4]), 0.9)) == [1, 0, 1, 1]
 
 
 def test_a_score_sees_outputs_by_name() -> None:

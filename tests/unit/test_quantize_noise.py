@@ -35,6 +35,8 @@ def test_when_it_is_said() -> None:
     assert warning(None, inf, "y", 0) is None
     assert warning(Weakest(3, 0, 12.0), 30.0, "y", 6) is None  # usable
     assert warning(Weakest(3, 0, 9.0), 12.0, "y", 6) is None  # as all are
+    said = warning(None, 9.0, "", 0)
+    assert said is not None and "the outputs are off by 9.0 dB, of little use" in said
     said = warning(Weakest(3, 0, -2.0), 25.0, "y", 6)
     assert said is not None and "output 'y' is off by -2.0 dB on calibration sample 6" in said
 
