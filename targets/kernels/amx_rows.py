@@ -12,7 +12,7 @@ from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .amx_shape import LANES, NARROW, Left, Tiling, across, folded, tilings
-from .common import ceil_div, epilogue_fits, input_index, operations
+from .common import ceil_div, epilogue_fits, input_index, lookups, operations
 from .conv_int8_rows import bytes_layout, value_layout
 from .conv_rows import flattens
 from .conv_shape import Axis, Window, conv_window, geometry
@@ -117,7 +117,12 @@ def _per_column(problem: Problem, value: Value) -> bool:
 
 def _offers(row: str, problem: Problem, layouts: tuple[str, ...], out: str) -> Sequence[Choice]:
     left, cpu = left_of(problem), problem.target.cpu
-    every = tilings(left, cpu, operations(problem), problem.threads, problem.cold)
+    ends = problem.body.outputs[0].node.op in (
+        "Edgec.Rescale",
+        "Edgec.Table",
+    )  # in bytes: vectors of them are looked up
+    after = operations(problem) + (0.0 if ends else lookups(problem))
+    every = tilings(left, cpu, after, problem.threads, problem.cold)
     return [
         Choice(row, layouts, (out,), config(t), t.cost_us, scratch(problem, left, t).total)
         for t in sorted(every, key=lambda t: (t.cost_us, t.block))[:KEPT]

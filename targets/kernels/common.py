@@ -20,6 +20,7 @@ LIGHT = frozenset(
 ) | {"Edgec.Rescale"}
 TASK_US = 20.0  # a task of about this length keeps threads busy
 NARROW = frozenset({"f16", "i8"})  # how weights may be stored that are multiplied as f32
+LOOKUP = 3.0  # instructions of a table's element: its place leaves a vector, and it enters another
 WIDENING = 2.0  # instructions that make f32 of a vector of them
 
 
@@ -73,6 +74,11 @@ def heavy(problem: Problem) -> bool:
 def operations(problem: Problem) -> float:
     """Instructions per vector of results, about: the anchor's store and the elementwise nodes."""
     return 1.0 + instructions(after_anchor(problem))
+
+
+def lookups(problem: Problem) -> float:
+    """Instructions per vector, besides, of tables after the anchor whose elements are looked up one by one."""
+    return LOOKUP * problem.target.cpu.lanes(32) * sum(n.op == "Edgec.Table" for n in after_anchor(problem))
 
 
 def instructions(nodes: Iterable[Node]) -> float:

@@ -13,7 +13,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .common import byte_layout, ceil_div, epilogue_fits, heavy, input_index, layouts_in, operations
+from .common import byte_layout, ceil_div, epilogue_fits, heavy, input_index, layouts_in, lookups, operations
 from .conv_shape import Window, conv_operands, conv_window, geometry, segments
 from .cost import microseconds, streamed
 from .depthwise_rows import banded, cost
@@ -62,7 +62,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     packed = f"{'OIHW' if len(x.shape) == 4 else 'OIW'}{lanes}o"
     layouts = layouts_in(problem, {x: layout, weight: packed}, layout)
     most = cpu.vector_registers // 2 - 1
-    after = (operations(problem) + ENDS) * (ALONE if heavy(problem) else 1.0)
+    after = (operations(problem) + ENDS) * (ALONE if heavy(problem) else 1.0) + lookups(problem)
     found = []
     for parts in range(ceil_div(w.width.out, most), ceil_div(w.width.out, most) + 2):
         columns = ceil_div(w.width.out, parts)
