@@ -21,6 +21,7 @@ from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
+from .branches import sum_of_convolutions
 from .narrow_groups import several_filters_per_channel
 from .pixel_folds import convolution_over_patches
 from .volumes import pooled_planes, volumes_into_images
@@ -135,6 +136,7 @@ def _woven(y: Value, strides: tuple[int, ...], size: tuple[int, ...], grouped: b
 
 
 RULES = [
+    sum_of_convolutions,
     transposed_into_phases,
     convolution_over_patches,
     volumes_into_images,
