@@ -21,6 +21,7 @@ from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
+from .branches import sum_of_convolutions
 from .narrow_groups import several_filters_per_channel
 from .pixel_folds import convolution_over_patches
 from .volumes import pooled_planes, volumes_into_images
@@ -31,7 +32,7 @@ from .wide_windows import padding_before_wide_windows
     "phases", promise=close, after={"canonicalize": "it folds scales into transposed convolutions", "fold": "weights"}
 )
 def phases(graph: Graph, *, session: Session) -> Graph:
-    """Convolutions that kernels know badly become others: transposed, of patches or volumes, in small groups, wide."""
+    """Convolutions that kernels know badly become others: summed, transposed, of patches, volumes, small groups, wide."""
     return rewrite(graph, RULES, session)
 
 
@@ -135,6 +136,7 @@ def _woven(y: Value, strides: tuple[int, ...], size: tuple[int, ...], grouped: b
 
 
 RULES = [
+    sum_of_convolutions,
     transposed_into_phases,
     convolution_over_patches,
     volumes_into_images,
