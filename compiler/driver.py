@@ -276,6 +276,11 @@ def _use_tunings(session: Session, tune: float | None, tune_db: str | Path | Non
     return path
 
 
+def why_not_here(level: Target) -> str:
+    """Why kernels for a level of a target do not run on this machine; empty where they do."""
+    return str(import_module("edgec.targets.tuner").why_not_here(level))
+
+
 def load_kernels() -> None:
     """Register every kernel row, the plugins' included."""
     import_module("edgec.targets.kernels")

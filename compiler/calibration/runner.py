@@ -7,7 +7,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,8 +60,10 @@ def _showing(graph: Graph, values: Sequence[Value]) -> Graph:
 
 def _here(like: Target | None) -> Target:
     """A target that runs here."""
+    from ..driver import why_not_here
+
     level = like.programs[0] if like is not None else None
-    if level is None or level.gpu or import_module("edgec.targets.tuner").why_not_here(level):
+    if level is None or level.gpu or why_not_here(level):
         return find_target("host")
     return replace(level, memory=())  # what fits into its memory is not the matter here
 

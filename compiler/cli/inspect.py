@@ -72,6 +72,20 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
         show_json({**manifest, "macs": total, "live_bytes": live, "file_bytes": files})
         return 0
     _show_ports(manifest["inputs"], manifest["outputs"])
+    _show_steps(manifest, live)
+    for key, report in (("quantization", quantized), ("compression", compressed)):
+        if found := manifest.get(key):
+            print(f"\n{table(report.HEAD, report.rows(found['layers']))}\n")
+            print("\n".join(report.lines(found)))
+    _show_sums(manifest, total)
+    for level in levels:
+        print(f"level       {level}")
+    for name, length in files.items():
+        print(f"{name:<11} {size(length)}")
+    return 0
+
+
+def _show_steps(manifest: dict[str, Any], live: list[int]) -> None:
     rows = [
         (
             s["name"],
@@ -92,10 +106,9 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
             rows,
         )
     )
-    for key, report in (("quantization", quantized), ("compression", compressed)):
-        if found := manifest.get(key):
-            print(f"\n{table(report.HEAD, report.rows(found['layers']))}\n")
-            print("\n".join(report.lines(found)))
+
+
+def _show_sums(manifest: dict[str, Any], total: int) -> None:
     arena = manifest["arena"]
     print(
         f"\n{manifest['name']} for {manifest['target']} ({manifest['triple']}), compiled by edgec {manifest['edgec']}"
@@ -114,11 +127,6 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
         held = ", ".join(f"{what} {row[what]:,}" for what in ("arena", "weights", "code") if row[what])
         kernels = f"{len(row['kernels'])} kernels" if row["kernels"] else ""
         print(f"{row['region']:<11} {', '.join(filter(None, [held, kernels])) or 'nothing'} of {row['size']:,} bytes")
-    for level in levels:
-        print(f"level       {level}")
-    for name, length in files.items():
-        print(f"{name:<11} {size(length)}")
-    return 0
 
 
 def _show_model(args: argparse.Namespace) -> int:

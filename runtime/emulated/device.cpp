@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The device, contexts, code. */
 #include <dlfcn.h>
 #include <unistd.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* libcuda for tests: the driver's functions that the runtime uses, over memory of this process.
  *
  * A module is a shared library; kernel K is its function `K_emulated(grid_x, grid_y, grid_z, block, shared, params)`,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Errors: their names, those that tests ask for, and what kernels report. */
 #include <cstdlib>
 #include <cstring>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Memory, streams, graphs, events. */
 #include <sys/mman.h>
 #include <time.h>

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a model on inputs from a file, and writes what it measured and the outputs to another file.
  *
  * `request`: uint32 mode, runs; for each run all inputs.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Semihosting: files and the console of the machine that emulates or debugs a Cortex-M. */
 #ifndef EDGEC_FIRMWARE_SEMIHOST_H
 #define EDGEC_FIRMWARE_SEMIHOST_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* From reset to main on a Cortex-M: vector table, data, floating point. */
 #include "semihost.h"
 #include "ticks.h"

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A counter of ticks that does not wrap, from the 24 bits of SysTick. */
 #ifndef EDGEC_FIRMWARE_TICKS_H
 #define EDGEC_FIRMWARE_TICKS_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Kernels around the branches and loops of a model: they copy, clear and count. */
 #include "edgec/edgec.h"
 

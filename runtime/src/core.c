@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Opens a model on an arena and walks its table of steps.  Needs no operating system and no C library. */
 #include "edgec/device.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Finds out which instruction sets this CPU and operating system offer: asked at run time where there is somebody to
  * ask, else what the compiler was told to assume. */
 #include "edgec/edgec.h"

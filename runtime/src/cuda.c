@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Opens and closes models on a GPU; what an instance has of its own there. */
 #include "cuda_model.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Loads the NVIDIA driver, and keeps what it says of failures. */
 #include "cuda_driver.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The driver's interface, as far as it is used here, without a header of CUDA.  Part of cuda.c and its neighbours. */
 #ifndef EDGEC_CUDA_DRIVER_H
 #define EDGEC_CUDA_DRIVER_H

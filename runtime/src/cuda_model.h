@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the runtime knows of a model on a GPU: shared by its instances in this process, and of each.  Part of cuda.c and
  * its neighbours. */
 #ifndef EDGEC_CUDA_MODEL_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs models on a GPU: captured once as a graph, or step by step where steps depend on what others have computed. */
 #include "cuda_model.h"
 

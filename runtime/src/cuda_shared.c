@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What all instances of a model on one GPU have in common: the context, the code, the weights. */
 #include "cuda_model.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Queues on a stream what a run is made of: copies of inputs and outputs, launches, and what the runtime's own kernels do. */
 #include "cuda_model.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* The functions of edgec/cuda.h: through the model's own backend, which may be that of another library. */
 #include "edgec/cuda.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Opens a bundle with dlopen and looks at it before anybody uses it. */
 #include "edgec/loader.h"
 

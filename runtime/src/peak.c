@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What one core can do at best: multiply-adds on registers alone, and reading from memory. */
 #include "edgec/bench.h"
 

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* A pool of threads that share the tasks of one step at a time.
  *
  * The caller of a step opens a job: a share for each worker (pool_share.h), its own among them.  The job is over when

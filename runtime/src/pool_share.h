@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* How the tasks of a step are handed out to the workers of a pool, and how a worker waits.  Part of pool.c.
  *
  * A job gives each worker a share, a range of tasks of its own.  `share.next` is the whole protocol: the number of the

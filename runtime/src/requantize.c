@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Arithmetic of f32 by integers, for cores without floating point: what turns int32 sums into bytes, bit for bit as
  * docs/quantization.md says.  Kernels call it; no operation here needs a function of the compiler's library, 64-bit
  * products and shifts on Armv6-M among them.  Infinities and NaN do not occur: multipliers are quotients of scales. */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a model on inputs that came with it, and compares what every step leaves with what it left elsewhere. */
 #include "edgec/selftest.h"
 

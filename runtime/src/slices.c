@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* Runs a model in slices of time, between which its caller does other work. */
 #include "edgec/edgec.h"
 

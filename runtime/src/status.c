@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* What the status codes mean, in words. */
 #include "edgec/edgec.h"
 

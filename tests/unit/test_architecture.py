@@ -130,3 +130,10 @@ def test_commands_load_no_more_than_they_need(words: list[str], may: set[str], t
 
 def test_the_package_itself_loads_nothing(tmp_path: Path) -> None:
     assert loaded("import edgec", tmp_path) == set()
+
+
+def test_every_file_of_the_runtime_names_its_licence() -> None:
+    """They are copied into the trees of others."""
+    files = [path for path in (ROOT / "runtime").rglob("*") if path.suffix in (".c", ".h", ".hpp", ".cpp")]
+    without = [path.name for path in files if "SPDX-License-Identifier: Apache-2.0" not in path.read_text()[:80]]
+    assert files and not without

@@ -1,18 +1,18 @@
-"""Kernels for Cortex-M give the interpreter's bits, with and without the DSP extension; those of f32 are close.
+"""Kernels of bytes for Cortex-M give the interpreter's bits, with and without the DSP extension.
 
 Code for microcontrollers runs as a user's program on an emulated Cortex-A, which knows the same instructions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from byte_convolutions import Limits, convolution
+from byte_convolutions import Limits
+from cortex_convolutions import CORES, DENSE, DEPTHWISE, WIDTHS, conv, small
 from emulated import emulate
 from test_generic_harness import chain
 from test_integer import numbers
@@ -25,11 +25,6 @@ from edgec.targets.kernels.m_conv_rows import tile_of
 from edgec.targets.kernels.m_depthwise_rows import plan_of
 
 pytestmark = pytest.mark.arm
-CORES = {"dsp": "cortex-m4", "thumb": "cortex-m0plus"}
-
-
-def conv(core: str, x: str, w: str, **given: Any) -> Problem:
-    return convolution(CORES[core], x, w, **given)
 
 
 def product(
@@ -59,46 +54,6 @@ def same_bits(problem: Problem, row: str, folder: Path, over: int = -1) -> None:
     for choice in ROWS[row].choices(problem):
         got = emulate(problem, choice, arrays, folder, "cortex-a15", over)
         np.testing.assert_array_equal(got, want, f"{choice} {choice.layouts_in[0]}")
-
-
-DENSE: dict[str, dict[str, Any]] = {
-    "pointwise": {"x": "1, 32, 9, 9", "w": "40, 32, 1, 1"},
-    "pointwise, whole tiles": {"x": "1, 16, 6, 6", "w": "4, 16, 1, 1", "limits": (-128, -128, 127)},
-    "limits on both sides": {"x": "1, 12, 5, 5", "w": "8, 12, 1, 1", "limits": (9, -100, 90)},
-    "limits from the zero point": {"x": "1, 12, 5, 5", "w": "8, 12, 1, 1", "limits": (-100, -100, 127)},
-    "limits of seven bits": {"x": "1, 12, 5, 5", "w": "8, 12, 1, 1", "limits": (-128, -128, -1)},
-    "one multiplier": {"x": "1, 12, 5, 5", "w": "8, 12, 1, 1", "then": "one"},
-    "channels left over": {"x": "2, 23, 7, 5", "w": "21, 23, 1, 1"},
-    "padded": {"x": "1, 24, 9, 13", "w": "24, 24, 3, 3", "pads": (1, 1, 1, 1)},
-    "padded, zero point 0": {"x": "1, 5, 9, 13", "w": "6, 5, 3, 3", "pads": (1, 1, 1, 1), "zero": 0},
-    "padded on one side": {"x": "1, 16, 10, 12", "w": "16, 16, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2)},
-    "strided pointwise": {"x": "1, 40, 9, 9", "w": "16, 40, 1, 1", "strides": (2, 2), "limits": (4, 4, 127)},
-    "first layer": {"x": "1, 3, 32, 20", "w": "16, 3, 3, 3", "pads": (1, 1, 1, 1), "strides": (2, 2)},
-    "first layer, 7x7": {"x": "1, 3, 23, 17", "w": "24, 3, 7, 7", "pads": (3, 3, 3, 3), "strides": (2, 2), "zero": 5},
-    "two channels": {"x": "1, 2, 23, 17", "w": "3, 2, 7, 7", "zero": 5},
-    "four channels": {"x": "1, 4, 6, 2", "w": "8, 4, 3, 3", "pads": (1, 1, 1, 1), "zero": 0},
-    "one channel": {"x": "1, 1, 12, 12", "w": "5, 1, 5, 5", "pads": (2, 2, 2, 2), "zero": 1},
-    "one channel, tall": {"x": "1, 1, 49, 10", "w": "64, 1, 10, 4", "pads": (4, 1, 5, 1), "strides": (2, 2)},
-    "one output": {"x": "1, 8, 5, 5", "w": "1, 8, 3, 3", "zero": 1},
-    "one pixel": {"x": "2, 20, 3, 3", "w": "5, 20, 3, 3", "zero": 127},
-    "two pixels": {"x": "2, 5, 3, 4", "w": "5, 5, 3, 3", "zero": 1},
-    "many outputs": {"x": "1, 4, 3, 2", "w": "2100, 4, 1, 1", "zero": 1},
-    "long windows": {"x": "1, 300, 4, 5", "w": "4, 300, 3, 3", "zero": 1},
-    "longer windows": {"x": "1, 700, 3, 4", "w": "3, 700, 3, 3", "zero": 1},
-    "dilated": {"x": "1, 17, 11, 11", "w": "12, 17, 3, 3", "pads": (2, 2, 2, 2), "dilations": (2, 2), "zero": -3},
-    "dilated rows": {"x": "1, 8, 11, 7", "w": "4, 8, 3, 3", "pads": (2, 1, 2, 1), "dilations": (2, 1), "zero": -3},
-    "one axis": {"x": "1, 20, 50", "w": "40, 20, 9", "pads": (4, 4), "strides": (2,)},
-    "one axis, one channel": {"x": "1, 1, 50", "w": "6, 1, 9", "pads": (4, 4), "strides": (2,)},
-    "residual times a number": {"x": "1, 16, 8, 8", "w": "6, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add to it"},
-    "residual, whole tiles": {"x": "2, 8, 6, 6", "w": "8, 8, 1, 1", "then": "add to it"},
-    "residual of one pixel": {"x": "2, 8, 3, 3", "w": "8, 8, 3, 3", "then": "add to it"},
-    "residual of bytes": {"x": "1, 16, 8, 8", "w": "6, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add bytes"},
-    "residual of bytes, 128": {"x": "1, 8, 6, 6", "w": "8, 8, 1, 1", "then": "add bytes", "limits": (-128, -128, 127)},
-    "residual": {"x": "1, 16, 8, 8", "w": "32, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add"},
-    "residual, column": {"x": "1, 7, 9, 1", "w": "6, 7, 5, 2", "pads": (0, 0, 1, 1), "strides": (2, 2), "then": "add"},
-    "table": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "table"},
-    "real numbers": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "real"},
-}  # fmt: skip
 
 
 GROUPS: dict[str, dict[str, Any]] = {
@@ -131,28 +86,6 @@ def cases(table: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("case", "core"), cases(DENSE))
 def test_a_convolution_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
     same_bits(conv(core, **DENSE[case]), f"conv_int8_{core}", tmp_path)
-
-
-DEPTHWISE: dict[str, dict[str, Any]] = {
-    "3x3": {"x": "1, 24, 15, 13", "w": "24, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 24},
-    "3x3, even": {"x": "1, 8, 8, 8", "w": "8, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 8, "limits": (-128, -128, 127)},
-    "strided": {"x": "2, 19, 15, 30", "w": "19, 1, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2), "group": 19},
-    "5x5": {"x": "1, 12, 7, 7", "w": "12, 1, 5, 5", "pads": (2, 2, 2, 2), "group": 12, "zero": 0},
-    "5x5, strided": {"x": "1, 5, 17, 9", "w": "5, 1, 5, 5", "strides": (2, 2), "pads": (1, 1, 2, 2), "group": 5},
-    "small": {"x": "1, 16, 3, 3", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "zero": 127},
-    "one axis": {"x": "1, 17, 33", "w": "17, 1, 3", "pads": (1, 1), "group": 17, "zero": 4},
-    "a column": {"x": "1, 10, 30, 1", "w": "10, 1, 3, 1", "group": 10},
-    "a long column": {"x": "1, 10, 24, 1", "w": "10, 1, 10, 1", "group": 10},
-    "a whole column": {"x": "1, 10, 15, 1", "w": "10, 1, 15, 1", "group": 10},
-    "strided by 3": {"x": "1, 6, 12, 13", "w": "6, 1, 4, 7", "pads": (1, 3, 2, 3), "strides": (1, 3), "group": 6},
-    "strides beyond the window": {"x": "1, 4, 25, 9", "w": "4, 1, 2, 2", "strides": (4, 3), "group": 4},
-    "dilated": {"x": "1, 6, 19, 12", "w": "6, 1, 3, 3", "pads": (2, 2, 2, 2), "dilations": (2, 3), "group": 6},
-    "many channels": {"x": "1, 300, 5, 6", "w": "300, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 300},
-    "more channels": {"x": "1, 1400, 2, 3", "w": "1400, 1, 1, 3", "pads": (0, 1, 0, 1), "group": 1400},
-    "residual": {"x": "1, 16, 9, 12", "w": "16, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 16, "then": "add"},
-    "table": {"x": "1, 6, 9, 12", "w": "6, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 6, "then": "table"},
-    "one multiplier": {"x": "1, 6, 4, 5", "w": "6, 1, 3, 3", "group": 6, "then": "one"},
-}  # fmt: skip
 
 
 @pytest.mark.parametrize(("case", "core"), cases(DEPTHWISE))
@@ -236,68 +169,7 @@ def test_pooling_gives_the_bits(case: str, op: str, optimize: str, tmp_path: Pat
     same_bits(small(problem) if optimize == "size" else problem, "pool_int8_dsp", tmp_path)
 
 
-def real(case: dict[str, Any]) -> Problem:
-    """The same convolution of f32, with a Relu, a residual tensor, or long code behind it."""
-    given = dict(case)
-    x, w, then = given.pop("x"), given.pop("w"), given.pop("then", "")
-    attrs = {k: v for k, v in given.items() if k not in ("zero", "limits")}
-    kinds = [f"f32[{x}]", f"f32[{w}]", f"f32[{int(w.partition(',')[0])}]"]
-    if then == "add":
-        sums = chain(kinds, lambda *v: build("Conv", *v, **attrs), (), "cortex-m4").body.outputs[0]
-        kinds.append(f"f32{list(sums.shape)}")
-
-    def body(a: Value, b: Value, bias: Value, *more: Value) -> Value:
-        y = build("Conv", a, b, bias, **attrs)
-        if then == "gate":
-            return build("Mul", y, build("Sigmoid", y))
-        return build("Add", y, more[0]) if more else build("Relu", y)
-
-    return chain(kinds, body, (), "cortex-m4")
-
-
-def close(problem: Problem, row: str, folder: Path, over: int = -1) -> None:
-    accepted = ROWS[row].accepts(problem)
-    assert accepted is True, accepted
-    rng = np.random.default_rng(1)
-    arrays: Sequence[Any] = [rng.standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
-    want = run(problem.body, arrays)[0]
-    for choice in ROWS[row].choices(problem):
-        got = emulate(problem, choice, arrays, folder, "cortex-a15", over)
-        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max(), err_msg=str(choice))
-
-
-REAL = [name for name, case in DENSE.items() if case.get("then", "") in ("", "add") and "limits" not in case]
-
-
-@pytest.mark.parametrize("case", REAL)
-def test_a_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
-    close(real(DENSE[case]), "conv_f32_cortex", tmp_path)
-
-
-@pytest.mark.parametrize("case", [name for name, case in DEPTHWISE.items() if case.get("then", "") in ("", "add")])
-def test_a_depthwise_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
-    close(real(DEPTHWISE[case]), "depthwise_f32_cortex", tmp_path)
-
-
-@pytest.mark.parametrize("case", ["channels left over", "padded", "two pixels", "one axis"])
-def test_long_code_after_a_convolution_of_f32(case: str, tmp_path: Path) -> None:
-    close(real(DENSE[case] | {"then": "gate"}), "conv_f32_cortex", tmp_path)
-
-
-def test_long_code_after_a_depthwise_convolution_of_f32(tmp_path: Path) -> None:
-    close(real(DEPTHWISE["3x3"] | {"then": "gate"}), "depthwise_f32_cortex", tmp_path)
-
-
-@pytest.mark.parametrize("shape", ["1, 640, 128", "1, 7, 5", "5, 64, 40", "2, 3, 12, 6"])
-def test_a_product_of_f32_is_close(shape: str, tmp_path: Path) -> None:
-    *rows, inner, columns = shape.split(", ")
-    kinds = [f"f32[{', '.join([*rows, inner])}]", f"f32[{inner}, {columns}]", f"f32[{columns}]"]
-    problem = chain(kinds, lambda a, b, c: build("Add", build("MatMul", a, b), c), (), "cortex-m4")
-    close(replace(problem, constants=frozenset({1, 2})), "matmul_f32_cortex", tmp_path)
-
-
 ADDED = {"add": 4, "add to it": 4, "add bytes": 4}  # where the residual stands among the inputs
-WIDTHS = ["1, 1", "1, 2", "3, 1", "2, 2", "1, 5", "3, 7"]
 
 
 @pytest.mark.parametrize("then", ADDED)
@@ -317,15 +189,6 @@ def test_a_residual_may_be_written_over(w: str, core: str, then: str, tmp_path: 
             np.testing.assert_array_equal(got, want, f"{size} {choice}")
 
 
-@pytest.mark.parametrize("w", ["6, 8, 1, 1", "3, 8, 3, 3", "8, 1, 3, 3"])
-def test_a_residual_of_f32_may_be_written_over(w: str, tmp_path: Path) -> None:
-    depthwise = {"group": 8} if w.startswith("8") else {}
-    row = f"{'depthwise' if depthwise else 'conv'}_f32_cortex"
-    for size in WIDTHS:
-        pads = (1, 1, 1, 1) if w.endswith("3") else (0, 0, 0, 0)
-        close(real({"x": f"2, 8, {size}", "w": w, "then": "add", "pads": pads, **depthwise}), row, tmp_path, 3)
-
-
 @pytest.mark.parametrize("shape", [(1, 8, 6), (5, 8, 3)])
 def test_a_product_is_added_in_place(shape: tuple[int, int, int], tmp_path: Path) -> None:
     rows, inner, columns = shape
@@ -338,11 +201,6 @@ def test_a_product_is_added_in_place(shape: tuple[int, int, int], tmp_path: Path
     for core in CORES:
         made = chain([*kinds, f"i8[{rows}, {columns}]"], body, (), CORES[core])
         same_bits(replace(made, constants=frozenset({1, 2, 3})), f"matmul_int8_{core}", tmp_path, 4)
-
-
-def small(problem: Problem) -> Problem:
-    """The same where code is to be small."""
-    return replace(problem, target=replace(problem.target, small=True))
 
 
 SMALL = [
@@ -360,17 +218,11 @@ def test_a_small_convolution_gives_the_bits(case: str, core: str, tmp_path: Path
 @pytest.mark.parametrize("case", ["3x3, even", "strided", "residual"])
 def test_a_small_depthwise_convolution_gives_the_bits(case: str, tmp_path: Path) -> None:
     same_bits(small(conv("dsp", **DEPTHWISE[case])), "depthwise_int8_dsp", tmp_path)
-    close(small(real(DEPTHWISE[case])), "depthwise_f32_cortex", tmp_path)
 
 
 @pytest.mark.parametrize("case", ["one row", "rows", "rows, columns left over"])
 def test_a_small_product_gives_the_bits(case: str, tmp_path: Path) -> None:
     same_bits(small(product("dsp", **PRODUCTS[case])), "matmul_int8_dsp", tmp_path)
-
-
-@pytest.mark.parametrize("case", ["padded", "pointwise", "residual"])
-def test_a_small_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
-    close(small(real(DENSE[case])), "conv_f32_cortex", tmp_path)
 
 
 def test_rows_for_cortex_m_win_where_they_fit() -> None:
@@ -379,7 +231,6 @@ def test_rows_for_cortex_m_win_where_they_fit() -> None:
         assert choices(conv(core, **DENSE["padded"]))[0].row == f"conv_int8_{core}"
         assert choices(conv(core, **DEPTHWISE["3x3"]))[0].row == f"depthwise_int8_{core}"
         assert choices(product(core, **PRODUCTS["rows"]))[0].row == f"matmul_int8_{core}"
-    assert choices(real(DENSE["padded"]))[0].row == "conv_f32_cortex"
 
 
 @pytest.mark.parametrize("form", ["thumbv7m-none-eabi cortex-m3", "thumbv7em-none-eabi cortex-m4"])

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* edgec/bench.h - how long a model takes, as a whole and step by step.  Needs clock_gettime.
  *
  * Every run starts from what the memory holds: inputs are not written again, though an earlier run may have overwritten

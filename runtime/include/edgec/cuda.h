@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* edgec/cuda.h - models that were compiled for NVIDIA GPUs.  Needs the driver (libcuda.so.1) and nothing else of CUDA.
  *
  * The driver is loaded when the first model opens: programs link and start without it.  ec_open then answers

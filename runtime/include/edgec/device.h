@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* edgec/device.h - models that run on an accelerator: their tables, and what a backend for one kind of accelerator is.
  *
  * For those who write backends and bindings; programs that use CUDA need edgec/cuda.h only.

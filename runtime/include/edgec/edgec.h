@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* edgec.h - run a model compiled by edgec.  C11; on CPUs no allocation, no globals, no errno, no stdio.
  *
  * `edgec compile tiny.onnx` writes tiny.h and a library.  tiny.h declares `tiny_desc`, the const description of the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* edgec/edgec.hpp - the runtime for C++17: header only, owns its memory, typed views of inputs and outputs.
  *
  *     edgec::model model(tiny_desc);                         // or edgec::bundle b("libtiny.so"); edgec::model m(b);

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* edgec/loader.h - open a compiled model from a shared library at run time.  Needs dlopen; link with -ldl.
  *
  *     ec_bundle bundle;

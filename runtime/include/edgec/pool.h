@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* edgec/pool.h - run the tasks of each step on several threads.  POSIX threads; link with -pthread.
  *
  *     ec_pool *pool;

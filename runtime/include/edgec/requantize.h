@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* requantize.h - f32 by integers, for kernels on cores without floating point.  `uint32_t` are the bits of an f32. */
 #ifndef EDGEC_REQUANTIZE_H
 #define EDGEC_REQUANTIZE_H

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: Apache-2.0 */
 /* edgec/selftest.h - whether a model computes here what it computed where it was compiled.
  *
  * `edgec compile --self-test` adds inputs, the outputs that they give, and a digest of what each step leaves in memory;

@@ -1,0 +1,104 @@
+"""Kernels of f32 for Cortex-M are as close to the interpreter as sums in another order can be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from cortex_convolutions import DENSE, DEPTHWISE, WIDTHS, small
+from emulated import emulate
+from test_generic_harness import chain
+
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Value
+from edgec.compiler.op import build
+from edgec.compiler.registry import ROWS, Problem, choices
+
+pytestmark = pytest.mark.arm
+
+
+def real(case: dict[str, Any]) -> Problem:
+    """The same convolution of f32, with a Relu, a residual tensor, or long code behind it."""
+    given = dict(case)
+    x, w, then = given.pop("x"), given.pop("w"), given.pop("then", "")
+    attrs = {k: v for k, v in given.items() if k not in ("zero", "limits")}
+    kinds = [f"f32[{x}]", f"f32[{w}]", f"f32[{int(w.partition(',')[0])}]"]
+    if then == "add":
+        sums = chain(kinds, lambda *v: build("Conv", *v, **attrs), (), "cortex-m4").body.outputs[0]
+        kinds.append(f"f32{list(sums.shape)}")
+
+    def body(a: Value, b: Value, bias: Value, *more: Value) -> Value:
+        y = build("Conv", a, b, bias, **attrs)
+        if then == "gate":
+            return build("Mul", y, build("Sigmoid", y))
+        return build("Add", y, more[0]) if more else build("Relu", y)
+
+    return chain(kinds, body, (), "cortex-m4")
+
+
+def close(problem: Problem, row: str, folder: Path, over: int = -1) -> None:
+    accepted = ROWS[row].accepts(problem)
+    assert accepted is True, accepted
+    rng = np.random.default_rng(1)
+    arrays: Sequence[Any] = [rng.standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
+    want = run(problem.body, arrays)[0]
+    for choice in ROWS[row].choices(problem):
+        got = emulate(problem, choice, arrays, folder, "cortex-a15", over)
+        np.testing.assert_allclose(got, want, rtol=0, atol=1e-5 * np.abs(want).max(), err_msg=str(choice))
+
+
+REAL = [name for name, case in DENSE.items() if case.get("then", "") in ("", "add") and "limits" not in case]
+
+
+@pytest.mark.parametrize("case", REAL)
+def test_a_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
+    close(real(DENSE[case]), "conv_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("case", [name for name, case in DEPTHWISE.items() if case.get("then", "") in ("", "add")])
+def test_a_depthwise_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
+    close(real(DEPTHWISE[case]), "depthwise_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["channels left over", "padded", "two pixels", "one axis"])
+def test_long_code_after_a_convolution_of_f32(case: str, tmp_path: Path) -> None:
+    close(real(DENSE[case] | {"then": "gate"}), "conv_f32_cortex", tmp_path)
+
+
+def test_long_code_after_a_depthwise_convolution_of_f32(tmp_path: Path) -> None:
+    close(real(DEPTHWISE["3x3"] | {"then": "gate"}), "depthwise_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("shape", ["1, 640, 128", "1, 7, 5", "5, 64, 40", "2, 3, 12, 6"])
+def test_a_product_of_f32_is_close(shape: str, tmp_path: Path) -> None:
+    *rows, inner, columns = shape.split(", ")
+    kinds = [f"f32[{', '.join([*rows, inner])}]", f"f32[{inner}, {columns}]", f"f32[{columns}]"]
+    problem = chain(kinds, lambda a, b, c: build("Add", build("MatMul", a, b), c), (), "cortex-m4")
+    close(replace(problem, constants=frozenset({1, 2})), "matmul_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("w", ["6, 8, 1, 1", "3, 8, 3, 3", "8, 1, 3, 3"])
+def test_a_residual_of_f32_may_be_written_over(w: str, tmp_path: Path) -> None:
+    depthwise = {"group": 8} if w.startswith("8") else {}
+    row = f"{'depthwise' if depthwise else 'conv'}_f32_cortex"
+    for size in WIDTHS:
+        pads = (1, 1, 1, 1) if w.endswith("3") else (0, 0, 0, 0)
+        close(real({"x": f"2, 8, {size}", "w": w, "then": "add", "pads": pads, **depthwise}), row, tmp_path, 3)
+
+
+@pytest.mark.parametrize("case", ["padded", "pointwise", "residual"])
+def test_a_small_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
+    close(small(real(DENSE[case])), "conv_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("case", ["3x3, even", "strided", "residual"])
+def test_a_small_depthwise_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
+    close(small(real(DEPTHWISE[case])), "depthwise_f32_cortex", tmp_path)
+
+
+def test_the_row_wins_where_it_fits() -> None:
+    assert choices(real(DENSE["padded"]))[0].row == "conv_f32_cortex"
