@@ -150,6 +150,7 @@ def test_one_that_fails_does_not_stop_the_others(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     more = ["--max-ram", "1M", "-o", str(tmp_path / "out")]
+    (tmp_path / "none.onnx").write_bytes(b"no model")
     assert main(words(folder, *more, models=[tmp_path / "none.onnx"])) == 1
     assert "none.onnx" in capsys.readouterr().err and (tmp_path / "out" / "net-host" / "net.json").exists()
 
