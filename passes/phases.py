@@ -32,7 +32,7 @@ from .wide_windows import padding_before_wide_windows
     "phases", promise=close, after={"canonicalize": "it folds scales into transposed convolutions", "fold": "weights"}
 )
 def phases(graph: Graph, *, session: Session) -> Graph:
-    """Convolutions that kernels know badly become others: summed, transposed, of patches, volumes, small groups, wide."""
+    """Convolutions that kernels know badly become others: summed, transposed, of patches, volumes, small groups."""
     return rewrite(graph, RULES, session)
 
 
