@@ -27,7 +27,7 @@ from .placement import placed
 from .plugins import load_plugins
 from .program import Program, chained
 from .quantize.settings import Score, quantizing, wanted
-from .session import Session
+from .session import MAX_RAM, Session
 from .target import Target, find_target, with_aim, with_archs, with_memory
 from .toolchain import has_os
 from .tunings import Tunings, default_path
@@ -100,7 +100,7 @@ def compile_model(
     session.target = chosen
     request = wanted(quantize, max_drop, score)
     settings = {
-        "max_ram": limits.ram,
+        MAX_RAM: limits.ram,
         SETTING: requested(calib, calib_prep, "quantize" if request else None),
         "quantize": request,
         "progress": tell,

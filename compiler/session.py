@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from .compress.report import Report as Compression
     from .quantize.report import Report
 
+MAX_RAM = "max_ram"  # the setting: bytes that the arena may have
+
 
 @dataclass(frozen=True)
 class Step:

@@ -22,7 +22,7 @@ from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, stretch
 from edgec.compiler.op import body_of, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.problems import COLD, distinct, problems
 from edgec.compiler.registry import Choice, Problem, choices
-from edgec.compiler.session import Session
+from edgec.compiler.session import MAX_RAM, Session
 from edgec.compiler.target import Target
 
 from .elimination import Table, least
@@ -32,7 +32,8 @@ JOIN, PART, TURN = "join", "part", "turn"  # choices that the planner carries ou
 VIEWS = 4096  # combinations of layouts around one value that are looked at, at most
 VECTOR_BYTES = 16  # of the widest access of a GPU
 MIXED_US = 0.25e-3  # per byte that is read in one layout for a result in another
-MUCH = 8192  # bytes of scratch where memory is scarce
+MUCH = 8192  # bytes of scratch on a microcontroller
+SHARE = 1 / 16  # of the memory that was asked for elsewhere
 SECTOR_BYTES = 32  # that a GPU fetches for each element whose neighbours are not wanted with it
 
 # A choice as one of its values sees it: the layout in which the value is made, those in which it is wanted, and the
@@ -91,8 +92,8 @@ def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Ch
     offers = _offered(known)
     if session.tuner is not None:
         session.tuner([(problem, offers[nodes[0]], len(nodes)) for problem, nodes in distinct(known)])
-    if session.target is not None and session.target.microcontroller:
-        offers = {node: _frugal(found) for node, found in offers.items()}
+    if (much := _much(session)) < inf:
+        offers = {node: _frugal(found, much) for node, found in offers.items()}
     if session.tunings is None:
         return offers
     return {node: session.tunings.applied(known[node], offers[node]) for node in known}
@@ -111,11 +112,18 @@ def _offered(known: Mapping[Node, Problem]) -> dict[Node, list[Choice]]:
     return offers
 
 
-def _frugal(offers: list[Choice]) -> list[Choice]:
-    """Without those that need much scratch memory, which would lie in the arena, where others do with less in less than
-    twice the time."""
-    least = min((c.cost_us for c in offers if c.scratch_bytes <= MUCH), default=inf)
-    return [c for c in offers if c.scratch_bytes <= MUCH or 2 * c.cost_us < least]
+def _much(session: Session) -> float:
+    """From how many bytes on a kernel's scratch memory, which lies in the arena, is worth avoiding."""
+    if session.target is not None and session.target.microcontroller:
+        return MUCH
+    asked = session.settings.get(MAX_RAM)
+    return max(MUCH, SHARE * asked) if isinstance(asked, (int, float)) else inf
+
+
+def _frugal(offers: list[Choice], much: float) -> list[Choice]:
+    """Without those that need much scratch memory where others do with less in less than twice the time."""
+    least = min((c.cost_us for c in offers if c.scratch_bytes <= much), default=inf)
+    return [c for c in offers if c.scratch_bytes <= much or 2 * c.cost_us < least]
 
 
 def lean(offers: Sequence[Choice]) -> list[Choice]:

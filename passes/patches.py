@@ -14,14 +14,13 @@ from dataclasses import replace
 from edgec.compiler.ir import Graph
 from edgec.compiler.macs import macs
 from edgec.compiler.pipeline import close, graph_pass
-from edgec.compiler.session import Session
+from edgec.compiler.session import MAX_RAM, Session
 from edgec.compiler.units import show_bytes
 
 from .patch_build import Builder
 from .patch_regions import Plan, plans
 from .plan import Schedule, rooms_of
 
-MAX_RAM = "max_ram"  # the setting of a session: bytes that the arena may have
 BESIDE = 1024  # bytes of RAM that a bare-metal model takes beside its arena: its record and the stack
 ROUNDS = 4  # regions of one graph
 TRIED = 12  # plans that are laid out, of those that promise to fit
