@@ -12,7 +12,6 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
-from functools import cache
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -36,7 +35,7 @@ class Store:
     def __init__(self, target: Target) -> None:
         off = target.gpu is not None or os.environ.get(SWITCH) == "off"
         self._folder = None if off else cache_folder() / "kernels"
-        self._made_by = "" if off else f"{_compiler()} {described(target)}"
+        self._made_by = f"{_SOURCES} {described(target)}"
         self._written = False
 
     def read(self, job: Job) -> Built | None:
@@ -110,7 +109,6 @@ def described(target: Target) -> str:
     return json.dumps(asdict(replace(core, memory=(), levels=())), default=sorted)
 
 
-@cache
 def _compiler() -> str:
     """Every source file that may have a part in a kernel's code, and the release of TVM that brings LLVM."""
     root, digest = Path(__file__).resolve().parents[1], sha256()
@@ -118,3 +116,6 @@ def _compiler() -> str:
         for path in sorted((root / folder).rglob("*.py")):
             digest.update(f"{path.relative_to(root)} ".encode() + sha256(path.read_bytes()).digest())
     return f"{digest.hexdigest()} tvm {version('apache-tvm')}"
+
+
+_SOURCES = _compiler()  # as they are now: they may change while this process runs what it has imported
