@@ -15,7 +15,7 @@ from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import OPS, body_of
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.registry import Choice, Emitted, Problem, Row
-from edgec.compiler.session import Session
+from edgec.compiler.session import MAX_RAM, Session
 from edgec.compiler.target import find_target
 from edgec.compiler.text import parse
 from edgec.passes.in_place import replaceable
@@ -104,6 +104,24 @@ def test_a_kernel_reads_in_the_layout_of_its_row_where_no_copy_is_needed() -> No
     g, _ = planned(WEIGHTS + text)
     (conv,) = [n for n in ops(g, "Edgec.Kernel") if n.attrs["row"] == "fast"]
     assert [v.type.layout for v in body_of(conv).inputs] == ["NCHW16c", "OIHW32o", ""]
+
+
+@pytest.mark.parametrize(("limit", "row"), [(None, "greedy"), (1 << 20, "greedy"), (200_000, "modest")])
+def test_scratch_memory_is_avoided_where_ram_is_limited(
+    limit: int | None, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offering(name: str, cost: float, scratch: int) -> Row:
+        def offers(problem: Problem) -> list[Choice]:
+            return [Choice(name, ("",) * len(problem.body.inputs), ("",), (), cost, scratch_bytes=scratch)]
+
+        return Row(name, frozenset(), _heavy, offers, _emit)
+
+    made = (offering("greedy", 1.0, 1 << 14), offering("modest", 1.5, 0))
+    monkeypatch.setattr(registry, "ROWS", {row.name: row for row in made})
+    session = Session(target=find_target("x86-avx512"), settings={MAX_RAM: limit})
+    text = "graph @g(%x: " + T + ") {\n" + WEIGHTS + f"%c = Conv(%x, %w, %b) {CONV} : {T}\n return %c\n}}\n"
+    (conv,) = ops(run_pipeline(parse(text), "fuse, layout", session), "Edgec.Kernel")
+    assert conv.attrs["row"] == row
 
 
 def test_outputs_are_row_major() -> None:
