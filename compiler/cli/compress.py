@@ -95,7 +95,9 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """What can be said before workers are started."""
     from ..compress.compressor import options_of
+    from ..compress.workers import checked_jobs
 
+    checked_jobs(args.jobs)
     for model in args.model:
         if not Path(model).is_file():
             raise EdgecError(f"{model}: no such file")

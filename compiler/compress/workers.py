@@ -45,14 +45,20 @@ def workers(jobs: int | None, scheduler: str | None) -> Workers:
     """`jobs` processes (None: as many as cores; 1: none but this one), or the cluster of a Dask scheduler."""
     if scheduler is not None:
         return _cluster(scheduler)
-    if jobs is None:
-        jobs = len(os.sched_getaffinity(0))
-    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
-        raise EdgecError(f"jobs: {jobs!r} is not a number of processes; expected 1 or more")
+    jobs = checked_jobs(jobs)
     if jobs == 1:
         return Workers(Inline(), lambda study: study, 1, lambda: None)
     processes = Processes(jobs)
     return Workers(processes, _filed, jobs, lambda: processes.shutdown(cancel_futures=True))
+
+
+def checked_jobs(jobs: int | None) -> int:
+    """How many processes to use: as many as cores where none are said."""
+    if jobs is None:
+        return len(os.sched_getaffinity(0))
+    if isinstance(jobs, bool) or not isinstance(jobs, int) or jobs < 1:
+        raise EdgecError(f"jobs: {jobs!r} is not a number of processes; expected 1 or more")
+    return jobs
 
 
 class Inline(Executor):
