@@ -21,6 +21,8 @@ from edgec.compiler.rewrite import AnyRule, Sweep, python_rule, rewrite
 from edgec.compiler.rules import Rule, load_rules
 from edgec.compiler.session import Session
 
+from .branches import sum_of_convolutions
+
 __all__ = ["canonicalize"]
 
 Ints = tuple[int, ...]
@@ -279,5 +281,6 @@ PYTHON_RULES: tuple[AnyRule, ...] = (
     concat_concat,
     gather_range,
     reduce_of_transpose,
+    sum_of_convolutions,
     transpose_sinks,
 )

@@ -21,7 +21,6 @@ from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
-from .branches import sum_of_convolutions
 from .narrow_groups import several_filters_per_channel
 from .pixel_folds import convolution_over_patches
 from .volumes import pooled_planes, volumes_into_images
@@ -32,7 +31,7 @@ from .wide_windows import padding_before_wide_windows
     "phases", promise=close, after={"canonicalize": "it folds scales into transposed convolutions", "fold": "weights"}
 )
 def phases(graph: Graph, *, session: Session) -> Graph:
-    """Convolutions that kernels know badly become others: summed, transposed, of patches, volumes, small groups."""
+    """Convolutions that kernels know badly become others: transposed, of patches, volumes, small groups."""
     return rewrite(graph, RULES, session)
 
 
@@ -136,7 +135,6 @@ def _woven(y: Value, strides: tuple[int, ...], size: tuple[int, ...], grouped: b
 
 
 RULES = [
-    sum_of_convolutions,
     transposed_into_phases,
     convolution_over_patches,
     volumes_into_images,

@@ -36,7 +36,7 @@ def normalized(x: Value) -> Value:
 def joined(x: Value, *outputs: Value) -> list[str]:
     """What computes the outputs afterwards, which are equal to those before."""
     g = Graph("g", (x,), outputs, tuple(f"y{k}" for k in range(len(outputs))))
-    new = run_pipeline(g, parse_pipeline("phases"), Session(verify=2))
+    new = run_pipeline(g, parse_pipeline("canonicalize"), Session(verify=2))
     feed = RNG.standard_normal(x.shape).astype(np.float32)
     for have, want in zip(run(new, [feed]), run(g, [feed]), strict=True):
         np.testing.assert_allclose(have, want, rtol=1e-4, atol=1e-4)
