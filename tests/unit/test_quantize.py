@@ -116,9 +116,9 @@ def test_what_is_concatenated_and_read_elsewhere_keeps_its_own_scale() -> None:
 
 def test_of_two_layers_in_a_sum_the_last_adds_the_other() -> None:
     net = Net()
-    a, b = net.conv("x", 8, 8), net.conv("x", 8, 8, 1)
+    a, b = net.conv("x", 8, 8), net.conv(net.node("Relu", "x"), 8, 8, 1)  # of one value they would become one
     plan = place(canonical(net.model(net.conv(net.node("Add", a, b), 8, 8))))
-    assert points(plan) == {"x", a, "Add_2"}
+    assert points(plan) == {"x", "Relu_1", a, "Add_3"}
 
 
 def test_a_skipped_layer_reads_and_makes_reals() -> None:
