@@ -177,11 +177,6 @@ def compile_graph(
     return placed(program, target, banks, weights.parts, target.spacing)
 
 
-def compile_here(graph: Graph, folder: Path, threads: int, passes: str = "") -> Bundle:
-    """A bundle of a graph for this machine; `passes` as in `compile_graph`."""
-    return compile_for(find_target("host"), graph, folder, threads, passes)
-
-
 def compile_for(
     target: Target,
     graph: Graph,
@@ -191,7 +186,8 @@ def compile_for(
     told: Mapping[str, Any] | None = None,
     beside: Mapping[str, bytes] | None = None,
 ) -> Bundle:
-    """A bundle of a graph; `told`: fields of the program that explain it, `beside`: more files in its folder."""
+    """A bundle of a graph; `passes` as in `compile_graph`, `told`: fields of the program that explain it, `beside`:
+    more files in its folder."""
     from .bundle.write import write_bundle
 
     session = Session(target=target, settings={"threads": threads})

@@ -16,6 +16,8 @@ from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.files import replaced
 from edgec.compiler.registry import ROWS
 from edgec.compiler.target import Target
 from edgec.compiler.toolchain import cache_folder
@@ -60,11 +62,9 @@ class Store:
         if path is None or built.launch is not None:
             return
         body = built.tasks.to_bytes(_TASKS, "little") + built.code
-        new = path.with_name(f"{path.name}.{os.getpid()}")
-        with suppress(OSError):  # then the next run builds it again
+        with suppress(OSError, EdgecError):  # then the next run builds it again
             path.parent.mkdir(parents=True, exist_ok=True)
-            new.write_bytes(_HEAD + sha256(body).digest() + body)
-            os.replace(new, path)
+            replaced(path, _HEAD + sha256(body).digest() + body)
             self._written = True
 
     def close(self) -> None:

@@ -96,11 +96,11 @@ def _check(args: argparse.Namespace) -> None:
     """What can be said before workers are started."""
     from ..compress.compressor import options_of
     from ..compress.workers import checked_jobs
+    from ..importer.read import model_file
 
     checked_jobs(args.jobs)
     for model in args.model:
-        if not Path(model).is_file():
-            raise EdgecError(f"{model}: no such file")
+        model_file(model)
     methods = _methods(args)
     options_of(
         args.max_latency, args.max_flash, args.max_ram, args.max_drop, args.score, methods, args.threads, args.time

@@ -117,11 +117,8 @@ def _per_column(problem: Problem, value: Value) -> bool:
 
 def _offers(row: str, problem: Problem, layouts: tuple[str, ...], out: str) -> Sequence[Choice]:
     left, cpu = left_of(problem), problem.target.cpu
-    ends = problem.body.outputs[0].node.op in (
-        "Edgec.Rescale",
-        "Edgec.Table",
-    )  # in bytes: vectors of them are looked up
-    after = operations(problem) + (0.0 if ends else lookups(problem))
+    as_bytes = problem.body.outputs[0].node.op in ("Edgec.Rescale", "Edgec.Table")  # vectors of them are looked up
+    after = operations(problem) + (0.0 if as_bytes else lookups(problem))
     every = tilings(left, cpu, after, problem.threads, problem.cold)
     return [
         Choice(row, layouts, (out,), config(t), t.cost_us, scratch(problem, left, t).total)

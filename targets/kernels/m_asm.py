@@ -51,6 +51,29 @@ def raw_function(name: str, parameters: str, lines: Sequence[str], constraints: 
     return f"define void @{name}({parameters}) {{\n  %r = {call}\n  ret void\n}}\n"
 
 
+def from_zero(
+    name: str, sums: int, pointers: int, turns: int, step: Sequence[str], unroll: int, used: Sequence[int]
+) -> str:
+    """LLVM IR of `void name(float *sums, pointers ...)`: a `step` so many `turns`, and what it adds to sums from zero.
+
+    In a step `$0` and on are sums, then come the pointers; `used` are the FPU registers that it loads into.
+    """
+    count = f"${sums + pointers}"
+    lines = [f"movw {count}, #{turns // unroll}", "1:", *(list(step) * unroll), f"subs {count}, #1", "bne 1b"]
+    kinds = "{ " + ", ".join(["float"] * sums + ["ptr"] * pointers + ["i32"]) + " }"
+    constraints = ["=&t"] * sums + ["=&r"] * (pointers + 1) + [str(k) for k in range(sums + pointers)]
+    constraints += [*(f"~{{s{k}}}" for k in used), "~{memory}", "~{cc}"]
+    named = [f"ptr %p{k}" for k in range(pointers)]
+    parameters, given = ", ".join(["ptr %sums", *named]), ", ".join(["float 0.0"] * sums + named)
+    stores = [
+        f"  %o{k} = extractvalue {kinds} %r, {k}\n  %a{k} = getelementptr float, ptr %sums, i32 {k}\n"
+        f"  store float %o{k}, ptr %a{k}\n"
+        for k in range(sums)
+    ]
+    made = raw_function(name, parameters, lines, ",".join(constraints), kinds, given)
+    return made.replace("  ret void", "".join(stores) + "  ret void")
+
+
 def imported(text: str, body: Stmt) -> Stmt:
     """Statements that call functions of LLVM IR."""
     return tirx.AttrStmt(tir.i32(0), "pragma_import_llvm", StringImm(text), body)

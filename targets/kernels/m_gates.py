@@ -21,9 +21,9 @@ def widths(gates: int) -> Sequence[int]:
     return range(1, min(WIDEST, MOST // gates) + 1)
 
 
-def unrolled(hidden: int, small: bool) -> int:
-    """Steps that are written out in a turn of the loop."""
-    return 1 if small else next(n for n in (4, 3, 2, 1) if hidden % n == 0)
+def unrolled(steps: int, small: bool) -> int:
+    """How many steps are written out in a turn of the loop."""
+    return 1 if small else next(n for n in (4, 3, 2, 1) if steps % n == 0)
 
 
 def cycles(hidden: int, gates: int, width: int, small: bool) -> float:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .m_asm import at, called, imported, raw_function
+from .m_asm import at, called, from_zero, imported
+from .m_gates import unrolled
 
 FAR = 4095  # bytes that one instruction adds
 
@@ -51,28 +52,12 @@ def _load(pointer: str, registers: Sequence[int], step: int) -> list[str]:
 def tile_sums(tile: Tile, small: bool) -> str:
     """LLVM IR of `void name(sums, line, numbers ...)`: sums [row][element], from zero."""
     many, count = tile.rows * tile.width, 1 + tile.pointers
-    unroll = 1 if small else next(n for n in (4, 3, 2, 1) if tile.steps % n == 0)
     line, numbers = [24 + k for k in range(tile.width)], [28 + k for k in range(tile.rows)]
     step = _load(f"${many}", line, tile.line_step)
     for k in range(tile.pointers):
         step += _load(f"${many + 1 + k}", [numbers[k]] if tile.apart else numbers, tile.number_step)
     step += [f"vfma.f32 ${i * tile.width + v}, s{n}, s{w}" for i, n in enumerate(numbers) for v, w in enumerate(line)]
-    turns = f"${many + count}"
-    lines = [f"movw {turns}, #{tile.steps // unroll}", "1:", *(step * unroll), f"subs {turns}, #1", "bne 1b"]
-    kinds = "{ " + ", ".join(["float"] * many + ["ptr"] * count + ["i32"]) + " }"
-    constraints = ["=&t"] * many + ["=&r"] * (count + 1) + [str(k) for k in range(many + count)]
-    constraints += [*(f"~{{s{k}}}" for k in range(24, 32)), "~{memory}", "~{cc}"]
-    names = [f"%p{k}" for k in range(count)]
-    made = raw_function(
-        tile.name, ", ".join(["ptr %sums", *(f"ptr {n}" for n in names)]), lines, ",".join(constraints), kinds,
-        ", ".join(["float 0.0"] * many + [f"ptr {n}" for n in names]),
-    )  # fmt: skip
-    stores = [
-        f"  %o{k} = extractvalue {kinds} %r, {k}\n  %a{k} = getelementptr float, ptr %sums, i32 {k}\n"
-        f"  store float %o{k}, ptr %a{k}\n"
-        for k in range(many)
-    ]
-    return made.replace("  ret void", "".join(stores) + "  ret void")
+    return from_zero(tile.name, many, count, tile.steps, step, unrolled(tile.steps, small), range(24, 32))
 
 
 class Tiles:

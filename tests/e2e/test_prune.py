@@ -11,7 +11,7 @@ import pytest
 import edgec
 from edgec.compiler.calibration.request import SETTING, Request
 from edgec.compiler.compare import verify
-from edgec.compiler.driver import compile_here
+from edgec.compiler.driver import compile_for
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.exporter import save_model
 from edgec.compiler.importer import import_model
@@ -67,7 +67,7 @@ def test_a_quarter_of_the_channels_goes(model: Model, tmp_path: Path) -> None:
         return
     assert macs(pruned) < macs(graph)
     assert [v.type for v in pruned.outputs] == [v.type for v in graph.outputs]
-    folder = compile_here(replace(pruned, name="pruned"), tmp_path / "out", 1).folder
+    folder = compile_for(find_target("host"), replace(pruned, name="pruned"), tmp_path / "out", 1).folder
     feed = _feed(graph, 9)
     want, got = interpret(pruned, feed), edgec.load(folder).run(feed)
     for name, array in want.items():
