@@ -15,6 +15,8 @@ EXAMPLES = """examples:
   edgec inspect model.onnx --target cortex-m4      what it would take there: modelled cycles, weights, arena
   edgec inspect build/ --json"""
 
+_SUMMED = ("macs", "bytes_moved", "cost_us")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="MODEL|DIR", help="ONNX file or compiled bundle")
@@ -68,11 +70,13 @@ def _show_bundle(manifest: dict[str, Any], files: dict[str, int], levels: list[s
 
     live = live_bytes(manifest)
     total = sum(step["macs"] for step in manifest["steps"])
+    kernels = _by_kernel(manifest["steps"])
     if as_json:
-        show_json({**manifest, "macs": total, "live_bytes": live, "file_bytes": files})
+        show_json({**manifest, "macs": total, "kernels": kernels, "live_bytes": live, "file_bytes": files})
         return 0
     _show_ports(manifest["inputs"], manifest["outputs"])
     _show_steps(manifest, live)
+    _show_kernels(kernels)
     for key, report in (("quantization", quantized), ("compression", compressed)):
         if found := manifest.get(key):
             print(f"\n{table(report.HEAD, report.rows(found['layers']))}\n")
@@ -95,17 +99,35 @@ def _show_steps(manifest: dict[str, Any], live: list[int]) -> None:
             s["dtype"],
             s["macs"],
             s["bytes_moved"],
+            f"{s['cost_us']:,.2f}",
             f"{s.get('tasks', 1)} by {s.get('grain', 1)}",
             now,
         )
         for s, now in zip(manifest["steps"], live, strict=True)
     ]
-    print(
-        table(
-            ("step", "kernel", "tiles", "ONNX nodes", "type", "MACs", "bytes moved", "tasks by grain", "live bytes"),
-            rows,
-        )
-    )
+    head = ("step", "kernel", "tiles", "ONNX nodes", "type", "MACs", "bytes moved", "modelled us", "tasks by grain")
+    print(table((*head, "live bytes"), rows))
+
+
+def _by_kernel(steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the steps of each kernel are together, the one modelled to take most of the time first."""
+    found: dict[str, dict[str, Any]] = {}
+    for step in steps:
+        row = found.setdefault(step["kernel"], {"kernel": step["kernel"], "steps": 0, **dict.fromkeys(_SUMMED, 0)})
+        row["steps"] += 1
+        for key in _SUMMED:
+            row[key] += step[key]
+    return sorted(found.values(), key=lambda row: -row["cost_us"])
+
+
+def _show_kernels(kernels: list[dict[str, Any]]) -> None:
+    whole = sum(row["cost_us"] for row in kernels) or 1.0
+    rows = [
+        (*(row[key] for key in ("kernel", "steps", *_SUMMED[:2])), f"{us:,.1f}", f"{us / whole:.0%}")
+        for row in kernels
+        for us in [row["cost_us"]]
+    ]
+    print(f"\n{table(('kernel', 'steps', 'MACs', 'bytes moved', 'modelled us', 'of all'), rows)}")
 
 
 def _show_sums(manifest: dict[str, Any], total: int) -> None:
@@ -114,6 +136,8 @@ def _show_sums(manifest: dict[str, Any], total: int) -> None:
         f"\n{manifest['name']} for {manifest['target']} ({manifest['triple']}), compiled by edgec {manifest['edgec']}"
     )
     print(f"arithmetic  {total:,} MACs")
+    us = sum(step["cost_us"] for step in manifest["steps"])
+    print(f"modelled    {us:,.0f} us{'' if manifest.get('device') else ' on one core'}, not measured")
     print(f"arena       {size(arena['bytes'])}; lower bound {arena['lower_bound']:,}")
     if device := manifest.get("device"):
         print(

@@ -159,9 +159,13 @@ def test_inspect_a_bundle(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert edgec("inspect", folder / "good", "--json") == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["macs"] == 8 and shown["live_bytes"] == [64, 64] and "libtiny.so" in shown["file_bytes"]
+    kernels, steps = shown["kernels"], shown["steps"]
+    assert sum(k["steps"] for k in kernels) == len(steps) and sum(k["macs"] for k in kernels) == 8
+    assert kernels == sorted(kernels, key=lambda k: -k["cost_us"])
     assert edgec("inspect", folder / "good") == 0
     table = capsys.readouterr().out
-    assert "Tanh_1, Add_2" in table and "2 by 1" in table
+    us = sum(step["cost_us"] for step in steps)
+    assert "Tanh_1, Add_2" in table and "2 by 1" in table and f"modelled    {us:,.0f} us on one core" in table
 
 
 def test_inspect_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
