@@ -13,6 +13,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from .common import ceil_div, epilogue_fits, layouts_in
 from .conv_shape import rows_as_pixels
 from .m_bytes import DSP, STEP, Tile, after, matrix_fits, operands_fit, unrolled
+from .m_conv_rows import blocks_form, words_at_once
 from .m_rescale import plain_rescale
 
 NAME = "matmul_int8_dsp"
@@ -54,6 +55,16 @@ def choices(problem: Problem) -> Sequence[Choice]:
     return [Choice(NAME, layouts, ("",), (), us, scratch)]
 
 
+def form(problem: Problem) -> str:
+    """Of kernels that differ in sizes and zero points only; "" where they are not written so."""
+    w, tile, plain = rows_as_pixels(problem), tile_of(problem), plain_rescale(problem, True)
+    if plain is None or w.channels_out % tile.channels:
+        return ""
+    words, most = w.channels_in // STEP, words_at_once(problem.target.small)
+    copied = words % most if words >= 2 * most else words
+    return f"{direct(problem)} {blocks_form(w, tile, words, plain)} {copied}"
+
+
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .m_matmul_emit import MatMul
 
@@ -69,5 +80,6 @@ kernel(
         emit,
         "product of signed bytes on Cortex-M by smlad",
         DSP,
+        form,
     )
 )
