@@ -29,9 +29,9 @@ class Problem:
     `constants` are the positions of body inputs that are known when the model is compiled; `cold` says that the model
     has too many to find them in a cache when it runs again; `sparse` are those of them that hold many zeros; `reach`
     is how far sums of bytes go at most, as constants say. `shared`: other kernels of the program seem to differ from
-    this one in numbers only, which its code may read from a table. `anchor` is the node that decides the row: the contraction,
-    window, reduction, or for chains of maps the last node. Types of `body.inputs` and `body.outputs` carry the layouts
-    once the layout pass has run.
+    this one in numbers only, which its code may read from a table. `anchor` is the node that decides the row: the
+    contraction, window, reduction, or for chains of maps the last node. Types of `body.inputs` and `body.outputs` carry
+    the layouts once the layout pass has run.
     """
 
     body: Graph
