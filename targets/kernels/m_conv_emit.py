@@ -82,7 +82,7 @@ class Conv(Windows):
         w = self.w
         if self.at_once:
             pitch = w.width.size * w.height.dilation * self.stored
-            channels = w.channels_in if self.few else self.words * STEP
+            channels = w.channels_in if self.few or self.stored < self.words * STEP else self.words * STEP
             sizes = self.strided, channels, w.width.kernel, w.height.kernel
             text.append(window("m_window", *sizes, pitch, self.most, self.stored - channels, shared))
         if self.padded or not self.at_once:

@@ -20,7 +20,7 @@ class MatMul(Conv):
 
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
         super().__init__(problem, choice, w, tile_of(problem), int(str(full_attrs(problem.anchor)["a_zero"])))
-        self.few = False
+        self.few, self.stored = False, w.channels_in
         self.direct = direct(problem)
 
     @property

@@ -45,7 +45,8 @@ def _put(apart: int) -> list[str]:
 
 
 def _line(apart: int, channels: int, taps: int, most: int, skipped: int) -> tuple[list[str], int]:
-    """All columns of a row of a window, and by how much its pointer moves on. Few channels take no byte beyond."""
+    """All columns of a row of a window, and by how much its pointer moves on. Few channels take no byte beyond, nor do
+    those of one column that are no multiple of four."""
     word = ["ldr $3, [$0], #4", *_put(apart)]
     if skipped:
         words = channels // 4
@@ -54,11 +55,12 @@ def _line(apart: int, channels: int, taps: int, most: int, skipped: int) -> tupl
         looped = [f"mov $5, #{taps}", "1:", *column, "subs $5, #1", "bne 1b"]
         return (looped if taps * words > most else column * taps), taps * (channels + skipped)
     if channels > 3:
-        words = taps * (-(-channels // 4))
+        words, tail = taps * (channels // 4), [*TAILS[channels % 4], *_put(apart)] if channels % 4 else []
         turns, rest = divmod(words, most)
         if turns < 2:
-            return word * words, words * 4
-        return [f"mov $5, #{turns}", "1:", *(word * most), "subs $5, #1", "bne 1b", *(word * rest)], words * 4
+            return [*(word * words), *tail], words * 4
+        looped = [f"mov $5, #{turns}", "1:", *(word * most), "subs $5, #1", "bne 1b"]
+        return [*looped, *(word * rest), *tail], words * 4
     if channels == 1:
         whole, rest = divmod(taps, 4)
         return [*(word * whole), *([*TAILS[rest], *_put(apart)] if rest else [])], whole * 4
@@ -74,7 +76,7 @@ def window(
     bytes are not read. `soft`: the turns of a row's loop, and bytes from a row to the next, are given if there are any.
     """
     if soft:
-        return _soft_window(name, apart, taps * (channels // 4), rows, most)
+        return _soft_window(name, apart, taps, channels, rows, most)
     line, moved = _line(apart, channels, taps, most, skipped)
     if rows == 1:
         lines = line
@@ -92,14 +94,14 @@ def window(
     )  # fmt: skip
 
 
-def _soft_window(name: str, apart: int, words: int, rows: int, most: int) -> str:
-    word, rest = ["ldr $3, [$0], #4", *_put(apart)], words % most
-    word = [line.replace("$9", "{by}") for line in word]
+def _soft_window(name: str, apart: int, taps: int, channels: int, rows: int, most: int) -> str:
+    words, put = taps * (channels // 4), [line.replace("$9", "{by}") for line in _put(apart)]
+    word, rest = ["ldr $3, [$0], #4", *put], words % most
+    tail = [*TAILS[channels % 4], *put] if channels % 4 else []
     looped = words >= 2 * most
     given = [*(["turns"] if looped else []), *(["on"] if rows > 1 else [])]
-    line = (
-        ["mov $5, {turns}", "1:", *(word * most), "subs $5, #1", "bne 1b", *(word * rest)] if looped else word * words
-    )
+    line = ["mov $5, {turns}", "1:", *(word * most), "subs $5, #1", "bne 1b", *(word * rest)]
+    line = [*(line if looped else word * words), *tail]
     if rows > 1:
         line = [f"mov $2, #{rows}", "3:", *line, "add $0, $0, {on}", "subs $2, #1", "bne 3b"]
     names = {n: f"${8 + k}" for k, n in enumerate(["by", *given])}

@@ -95,7 +95,7 @@ class Windows:
         to = at(frame.parts[0], p * PAIR)
         stored, more = self.numbers("stored", self.stored), []
         if self.numbers.shared:
-            w, words = self.w, self.w.width.kernel * self.words
+            w, words = self.w, self.w.width.kernel * (min(self.stored, self.words * STEP) // STEP)
             if words >= 2 * self.most:
                 more.append(self.numbers("words", words // self.most))
             if w.height.kernel > 1:

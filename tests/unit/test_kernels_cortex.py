@@ -141,6 +141,12 @@ PRODUCTS: dict[str, dict[str, Any]] = {
     "rows, columns left over": {"rows": "7", "inner": 8, "columns": 3},
     "several axes": {"rows": "2, 3", "inner": 12, "columns": 6},
     "four products": {"rows": "1", "inner": 4, "columns": 4},
+    "one row, products left over": {"rows": "1", "inner": 39, "columns": 12, "limits": (-128, -128, 127)},
+    "rows, products left over": {"rows": "7", "inner": 53, "columns": 10},
+    "few rows, one product left over": {"rows": "2", "inner": 65, "columns": 3, "then": "one"},
+    "three products": {"rows": "5", "inner": 3, "columns": 6},
+    "two products": {"rows": "4", "inner": 2, "columns": 5},
+    "one product": {"rows": "3", "inner": 1, "columns": 4},
 }  # fmt: skip
 
 
@@ -296,5 +302,3 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     assert ROWS["depthwise_int8_dsp"].accepts(groups) == "is not depthwise"
     assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension or an FPU"
     assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP, FPU"
-    odd = product("dsp", "1", 7, 4)
-    assert ROWS["matmul_int8_dsp"].accepts(odd) == "needs a multiple of 4 products"
