@@ -28,9 +28,10 @@ class Problem:
 
     `constants` are the positions of body inputs that are known when the model is compiled; `cold` says that the model
     has too many to find them in a cache when it runs again; `sparse` are those of them that hold many zeros; `reach`
-    is how far sums of bytes go at most, as constants say. `anchor` is the node that decides the row: the contraction,
-    window, reduction, or for chains of maps the last node. Types of `body.inputs` and `body.outputs` carry the layouts
-    once the layout pass has run.
+    is how far sums of bytes go at most, as constants say. `shared`: other kernels of the program seem to differ from
+    this one in numbers only, which its code may read from a table. `anchor` is the node that decides the row: the
+    contraction, window, reduction, or for chains of maps the last node. Types of `body.inputs` and `body.outputs` carry
+    the layouts once the layout pass has run.
     """
 
     body: Graph
@@ -40,6 +41,7 @@ class Problem:
     cold: bool = False
     sparse: tuple[tuple[int, Data], ...] = ()
     reach: Reach = UNKNOWN
+    shared: bool = False
 
     def zeros(self, value: Value) -> Array | None:
         """What a body input holds, where that is a constant of many zeros."""
@@ -114,11 +116,13 @@ class Emitted:
     """TensorIR of a kernel (`function`, a tvm PrimFunc with the raw C ABI) and the number of its tasks.
 
     With `launch` it is a kernel for an accelerator, and its parameters are pointers to what it reads and writes.
+    `numbers`: what the code reads, as i32, through one more pointer behind those of results.
     """
 
     function: Any
     tasks: int
     launch: Launch | None = None
+    numbers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -132,6 +136,7 @@ class Row:
     emit: Callable[[Problem, Choice, str], Emitted]  # (problem with layouts set, choice, symbol)
     summary: str = ""
     isa: frozenset[str] = field(default=frozenset())
+    form: Callable[[Problem], str] | None = None  # equal for kernels whose code may be one (`Problem.shared`), or ""
 
     def accepts(self, problem: Problem) -> Literal[True] | str:
         """True, or why this row cannot be used."""

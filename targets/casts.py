@@ -11,7 +11,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.narrow import POWERS, is_narrow
 from edgec.compiler.ops.common import limits
 
-from . import cortex, reciprocal
+from . import cortex, integer, reciprocal
 from . import mathlib as m
 from .built_for import has_dsp
 from .conversions import c, from_bfloat, is_float, lowest, narrow, nearly, nearly_double, put, widen
@@ -83,6 +83,9 @@ def quantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result: 
         low, high = map(int, limits(result))
         zero = lit(int(zero.value), "int32") if isinstance(zero, tirx.IntImm) else tirx.Cast("int32", zero)
         return tirx.Cast(dtype(result).tvm, reciprocal.quantized(x, float(scale.value), zero, low, high))
+    if types[1] == "f32" and integer.by_steps(x, scale, result):
+        whole = integer.steps(x, float(scale.value), tirx.Cast("int32", zero), *map(int, limits(result)))
+        return tirx.Cast(dtype(result).tvm, whole)
     quotient = widen(narrow(m.quotient(x, scale), dtype(types[1]).tvm))
     if is_narrow(result):
         return bind(quotient, lambda q: _quantized_float(q, zero, result, bool(saturate)))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import struct
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 
@@ -22,7 +23,7 @@ from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
 from edgec.compiler.registry import ZEROS, Choice, Problem, read_settings
 from edgec.compiler.target import Target
 
-from .build_jobs import Built, Job
+from .build_jobs import Built, Job, sharing
 from .builder import Builder
 from .steps import Line, lines
 
@@ -55,6 +56,9 @@ def generate(
         choice = choice_of(node)
         job = Job(f"k{len(jobs)}_{choice.row}", problem_of(node, target, threads), choice)
         of_node[node] = jobs.setdefault(job.content, job)
+    shared = sharing(jobs)
+    of_node = {node: shared[job.content] for node, job in of_node.items()}
+    jobs = {job.symbol: job for job in shared.values()}
     builder.start(list(jobs.values()), target)
     refs = {node: _refs(node, weights) for node in nodes}
     built: dict[int, Built] = {}
@@ -62,6 +66,10 @@ def generate(
         built[i] = result
         progress("kernels", len(built), len(jobs))
     code = {job.symbol: built[i] for i, job in enumerate(jobs.values())}
+    first: dict[bytes, str] = {}  # the symbol under which equal objects are in the program
+    symbols = {s: first.setdefault(made.same, s) if made.same else s for s, made in code.items()}
+    for node, job in of_node.items():
+        refs[node] = _with_numbers(node, refs[node], code[job.symbol], weights)
     program = Program(
         name=g.name,
         target=target.name,
@@ -70,11 +78,11 @@ def generate(
         steps=tuple(
             _control(name, line)
             if line.what
-            else _step(name, line, of_node[line.node], refs[line.node], code[of_node[line.node].symbol])
+            else _step(name, line, of_node[line.node], refs[line.node], code[of_node[line.node].symbol], symbols)
             for name, line in zip(shortened(map(_label, order), _longest(target)), order, strict=True)
         ),
         weights=weights.bytes(),
-        objects=() if target.gpu else tuple((f"{symbol}.o", made.code) for symbol, made in code.items()),
+        objects=() if target.gpu else tuple((f"{s}.o", made.code) for s, made in code.items() if symbols[s] == s),
         arena_bytes=max(arena.bytes, target.align),
         lower_bound=arena.lower_bound,
         arena_map=arena.map,
@@ -130,6 +138,17 @@ class Weights:
             self.data += packed
         return Ref("weights", self.at[key])
 
+    def words(self, name: str, numbers: Sequence[int]) -> Ref:
+        """Place numbers that a kernel's code reads, as i32."""
+        packed = struct.pack(f"<{len(numbers)}i", *numbers)
+        key = hashlib.sha256(b"words" + packed).digest()
+        if key not in self.at:
+            self.data += bytes(-len(self.data) % 4)
+            self.at[key] = len(self.data)
+            self.parts.append(Constant(name, len(self.data), len(packed)))
+            self.data += packed
+        return Ref("weights", self.at[key])
+
     def bytes(self) -> bytes:
         return bytes(self.data)
 
@@ -141,6 +160,14 @@ def _refs(node: Node, weights: Weights) -> tuple[Ref, ...]:
     if read_settings(str(node.attrs["config"])).get(ZEROS):
         refs.append(Ref("zeros", 0))
     return tuple(refs)
+
+
+def _with_numbers(node: Node, refs: tuple[Ref, ...], made: Built, weights: Weights) -> tuple[Ref, ...]:
+    """Arguments with the table of numbers that the code reads, behind the results."""
+    if not made.numbers:
+        return refs
+    many = len(node.args) + len(node.results)
+    return (*refs[:many], weights.words(f"{node.name}.numbers", made.numbers), *refs[many:])
 
 
 def _ref(value: Value, weights: Weights) -> Ref:
@@ -194,13 +221,13 @@ def _control(name: str, line: Line) -> Step:
     )
 
 
-def _step(name: str, line: Line, job: Job, refs: tuple[Ref, ...], code: Built) -> Step:
+def _step(name: str, line: Line, job: Job, refs: tuple[Ref, ...], code: Built, symbols: Mapping[str, str]) -> Step:
     node, tasks = line.node, code.tasks
     cost = node.attrs["cost_us"]
     assert isinstance(cost, float)
     return Step(
         name=name,
-        symbol="" if code.launch else job.symbol,
+        symbol="" if code.launch else symbols[job.symbol],
         launch=code.launch,
         args=refs,
         tasks=tasks,

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import reduce
 
+import numpy as np
 from tvm import tirx
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.ops.common import limits
 
 from . import cortex
@@ -98,6 +100,21 @@ def quotient(dividend: float, divisor: Expr) -> Expr:
     if has_fpu():
         return number / tirx.Cast("float32", divisor)
     return _runtime("ec_f32_quotient", bits(number), divisor)
+
+
+def steps(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
+    """x / scale + zero, rounded and within limits, by integers alone."""
+    whole = np.float32(scale).view(np.int32)
+    reciprocal = (1 << 47) // (int(whole) & 0x7FFFFF | 0x800000)
+    near = _runtime("ec_f32_steps", bits(x), lit(int(whole), "int32"), lit(reciprocal, "int32"))
+    return tirx.min(tirx.max(near + zero, lit(low, "int32")), lit(high, "int32"))
+
+
+def by_steps(x: Expr, scale: Expr, result: str) -> bool:
+    """Whether `steps` says what x is in this scale."""
+    if has_fpu() or not isinstance(scale, tirx.FloatImm) or not dtype(result).is_whole or dtype(result).bits > 16:
+        return False
+    return kind(x) == "float32" and 2.0**-100 < float(scale.value) < 2.0**100
 
 
 def multiple(x: Expr, factor: Expr, low: int, high: int) -> Expr:

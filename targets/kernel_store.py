@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import asdict, replace
@@ -28,7 +29,7 @@ SWITCH = "EDGEC_KERNELS"
 MOST = 128 << 20  # bytes; the files that nobody has used for longest go first
 _HEAD = b"edgec kernel 1\n"
 _DIGEST = sha256().digest_size
-_TASKS = 4
+_WORD = 4  # bytes of a number before the code: of tasks, how many numbers the code reads, these
 
 
 class Store:
@@ -52,16 +53,19 @@ class Store:
             return None
         start = len(_HEAD) + _DIGEST
         body = data[start:]
-        if len(body) < _TASKS or data[:start] != _HEAD + sha256(body).digest():
+        if len(body) < 2 * _WORD or data[:start] != _HEAD + sha256(body).digest():
             return None
-        return Built(body[_TASKS:], int.from_bytes(body[:_TASKS], "little"))
+        tasks, many = struct.unpack_from("<2i", body)
+        numbers = struct.unpack_from(f"<{many}i", body, 2 * _WORD)
+        return Built(body[(2 + many) * _WORD :], tasks, numbers=numbers)
 
     def write(self, job: Job, built: Built) -> None:
         """Keep what was built."""
         path = self._path(job)
         if path is None or built.launch is not None:
             return
-        body = built.tasks.to_bytes(_TASKS, "little") + built.code
+        numbers = built.numbers
+        body = struct.pack(f"<{2 + len(numbers)}i", built.tasks, len(numbers), *numbers) + built.code
         with suppress(OSError, EdgecError):  # then the next run builds it again
             path.parent.mkdir(parents=True, exist_ok=True)
             replaced(path, _HEAD + sha256(body).digest() + body)

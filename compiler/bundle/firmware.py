@@ -53,12 +53,26 @@ def refuse_options(bundle: Bundle, threads: int | None, level: str | None) -> No
         raise EdgecError(f"{bundle.folder}: threads: {threads}; without an operating system one worker runs the model")
 
 
+def refuse_too_large(bundle: Bundle, machine: Machine) -> None:
+    """A model that the emulated board has no room for."""
+    for what, needed, (_, room) in (
+        ("RAM", bundle.ram_bytes, machine.ram),
+        ("flash", bundle.flash_bytes, machine.flash),
+    ):
+        if needed > room:
+            raise EdgecError(
+                f"{bundle.folder}: needs {needed:,} bytes of {what}, and {machine.name}, the board that is emulated, "
+                f"has {room:,}: compile it with --max-{what.lower()} {room // 1024}K to learn what would help"
+            )
+
+
 class Firmware:
     """A bundle in firmware of its own, with the `trace` of `runtime.Model`."""
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle, self.target = bundle, target_of(bundle)
         self.machine, self.emulator = self._emulated_on()
+        refuse_too_large(bundle, self.machine)
         self.folder = tempfile.TemporaryDirectory(prefix="edgec-")
         self.work = Path(self.folder.name)
         self.image = link(bundle, self.machine, tools.toolchain(self.target), self.work)

@@ -149,12 +149,10 @@ int32_t ec_f32_nearest(uint32_t bits)
     return nearest(of_bits(bits));
 }
 
-uint32_t ec_f32_quotient(uint32_t bits, int32_t divisor)
+/* Of a number that is not 0. */
+static number ratio(number a, number b)
 {
-    const number a = of_bits(bits), b = of_int(divisor);
     uint32_t quotient = 0, rest = a.mantissa; /* of 26 bits, so that the last but one decides */
-    if (b.mantissa == 0)
-        return 0x7F7FFFFFU;
     for (int32_t i = 0; i < 27; i++) {
         quotient <<= 1;
         if (rest >= b.mantissa) {
@@ -163,5 +161,35 @@ uint32_t ec_f32_quotient(uint32_t bits, int32_t divisor)
         }
         rest <<= 1;
     }
-    return to_bits(rounded(0, quotient << 1 | (rest != 0), a.exponent - b.exponent - 27, a.sign ^ b.sign));
+    return rounded(0, quotient << 1 | (rest != 0), a.exponent - b.exponent - 27, a.sign ^ b.sign);
+}
+
+uint32_t ec_f32_quotient(uint32_t bits, int32_t divisor)
+{
+    const number b = of_int(divisor);
+    return b.mantissa == 0 ? 0x7F7FFFFFU : to_bits(ratio(of_bits(bits), b));
+}
+
+/* 2^30 times the quotient of the mantissas, `bits`, is too small by less than 2^8 as the reciprocal is; rounded to f32, the
+ * quotient would be off by 2^7 at most. Where that may lead to another integer, it is divided. */
+int32_t ec_f32_steps(uint32_t x, uint32_t scale, uint32_t reciprocal)
+{
+    const int32_t biased = (int32_t)(x >> 23 & 255), exponent = biased - (int32_t)(scale >> 23);
+    const uint32_t fraction = x & (HIDDEN - 1), mantissa = fraction | HIDDEN;
+    uint32_t steps = 0;
+    if (biased == 255 && fraction != 0)
+        return 0;
+    if (biased == 255 || exponent > 17) {
+        steps = 1U << 20;
+    } else if (biased != 0 && exponent >= -1) {
+        const uint32_t low = mantissa & 0xFFFF, high = mantissa >> 16;
+        const uint32_t other_low = reciprocal & 0xFFFF, other_high = reciprocal >> 16;
+        const uint32_t middle = high * other_low + low * other_high;
+        const uint32_t bits = (high * other_high << 15) + (middle >> 1) + (low * other_low >> 17);
+        const int32_t shift = 30 - exponent;
+        const uint32_t whole = bits >> shift, rest = bits - (whole << shift), half = 1U << (shift - 1);
+        const uint32_t away = rest > half ? rest - half : half - rest;
+        steps = away > 512 ? whole + (rest > half) : (uint32_t)nearest(ratio(of_bits(x & 0x7FFFFFFF), of_bits(scale)));
+    }
+    return x >> 31 != 0 ? -(int32_t)steps : (int32_t)steps;
 }

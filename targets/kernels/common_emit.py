@@ -14,12 +14,31 @@ from edgec.targets import tir
 from edgec.targets.access import Place, parameter
 from edgec.targets.body import Body
 from edgec.targets.maps import regroup
-from edgec.targets.tir import Expr, Index, Stmt
+from edgec.targets.tir import Buffer, Expr, Index, Stmt
 
 from .common import heavy
 
 F32 = "float32"
 ABREAST = 4  # vectors of long code in turn: enough chains for two pipes of four cycles
+
+
+class Numbers:
+    """Numbers of a kernel that its code reads from a table, where kernels that differ in them share it (`shared`)."""
+
+    MOST = 64
+
+    def __init__(self, shared: bool) -> None:
+        self.shared = shared
+        self.values: dict[str, int] = {}
+        self.buffer: Buffer = None
+
+    def __call__(self, name: str, value: int) -> Expr:
+        """A number, which always goes by the same name."""
+        if not self.shared:
+            return tir.i32(value)
+        if self.values.setdefault(name, value) != value or len(self.values) > self.MOST:
+            raise ValueError(f"number {name}: {value} after {self.values[name]}")
+        return tir.load(self.buffer, list(self.values).index(name))
 
 
 @dataclass(frozen=True)
@@ -59,6 +78,7 @@ def emit_kernel(
     view: Callable[[Value], Type] = lambda v: v.type,
     parts: Sequence[tuple[str, str, int, int]] = (),
     around: Callable[[Frame, Stmt], Stmt] = lambda _, tasks: tasks,
+    numbers: Numbers | None = None,
 ) -> Emitted:
     """A kernel whose task number t runs `make(frame, t)`.
 
@@ -70,6 +90,8 @@ def emit_kernel(
     viewed = list(zip(graph.inputs, types, strict=True))
     result = view(graph.outputs[0])
     params = [parameter(f"a{i}", t) for i, t in enumerate(types)] + [parameter("out", result)]
+    if numbers and numbers.shared:
+        params.append(("numbers", "int32", (Numbers.MOST,)))
     if choice.scratch_bytes and not parts:
         params.append(("scratch", "float32", (choice.scratch_bytes // 4,)))
 
@@ -80,13 +102,15 @@ def emit_kernel(
         }
         out = Place(result, buffers[len(types)])
         zero, bind = tir.let(tirx.shift_right(begin, tir.i32(31)), "zero")
+        if numbers and numbers.shared:
+            numbers.buffer = buffers[len(types) + 1]
         scratch = buffers[-1] if choice.scratch_bytes and not parts else None
         pieces = tuple(buffers[len(params) :])
         frame = Frame(Body(graph, own), places, graph.outputs[0], out, zero, scratch, heavy(problem), pieces)
         return tir.seq(bind, around(frame, tir.tasks(begin, end, lambda task: make(frame, task), tasks)))
 
     made = tir.function(symbol, params, whole, pointer_bits=target.pointer_bits, parts=parts)
-    return Emitted(made, tasks)
+    return Emitted(made, tasks, numbers=tuple(numbers.values.values()) if numbers else ())
 
 
 def chunked(total: int, chunk: int, number: Expr, unit: Callable[[Expr], Stmt]) -> Stmt:

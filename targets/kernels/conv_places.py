@@ -49,11 +49,18 @@ def source(axis: Axis, position: Expr | int, tap: Expr | int) -> Expr:
     return tir.expr(position) * axis.stride - axis.pad + tir.expr(tap) * axis.dilation
 
 
-def tap_bounds(axis: Axis, position: Expr | int) -> tuple[Expr, Expr]:
-    """The taps from low to high (exclusive) that fall inside the input, for a dynamic position."""
+def tap_bounds(axis: Axis, position: Expr | int, size: Expr | None = None) -> tuple[Expr, Expr]:
+    """The taps from low to high (exclusive) that fall inside the input, for a dynamic position.
+
+    `size`: the axis' size, where that is known when the kernel runs.
+    """
     first = axis.pad - tir.expr(position) * axis.stride
+    beyond = tir.expr(axis.size if size is None else size) + (axis.dilation - 1)
     low = tirx.max(tirx.floordiv(first + (axis.dilation - 1), axis.dilation), 0)
-    high = tirx.min(tirx.floordiv(first + (axis.size + axis.dilation - 1), axis.dilation), axis.kernel)
+    high = tirx.min(
+        tirx.floordiv(first + beyond, axis.dilation),
+        axis.kernel,
+    )
     return low, tirx.max(high, low)
 
 

@@ -101,5 +101,10 @@ def unrolled(steps: int, small: bool) -> int:
     return 1 if small else next((n for n in (3, 4, 2) if steps % n == 0), 2)
 
 
+def largest(together: int, most: int) -> int:
+    """The most words, up to `most`, that divide so many."""
+    return max(n for n in range(1, most + 1) if together % n == 0)
+
+
 def even(n: int, to: int) -> int:
     return ceil_div(n, to) * to

@@ -16,13 +16,13 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel
+from .common_emit import Frame, Numbers, emit_kernel
 from .conv_places import flat_type
 from .conv_shape import Window
 from .m_asm import OPAQUE, at, called, imported, opaque
-from .m_blocks import blocks, dots
+from .m_blocks import blocks, dots, given_numbers
 from .m_bytes import STEP, Tile
-from .m_conv_rows import FEW, steps_of
+from .m_conv_rows import FEW, steps_of, words_at_once
 from .m_move_asm import few_widened, filled, widened, window
 from .m_rescale import plain_rescale
 from .m_tail import dense
@@ -43,21 +43,24 @@ class Conv(Windows):
         self.bias = problem.anchor.args[2] if len(problem.anchor.args) > 2 else None
         self.anchor = problem.anchor.results[0]
         self.rank, self.small = len(self.anchor.shape), problem.target.small
-        self.steps = steps_of(w)
+        self.steps, self.most = steps_of(w), words_at_once(self.small)
         self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
         self.words = ceil_div(w.channels_in, STEP)  # of a pixel of the input
         self.stored = w.channels_in if self.few else ceil_div(w.channels_in * w.group, STEP) * STEP  # bytes of a pixel
         self.group: Expr = tir.i32(0)
-        near = self.short or (tile.pixels - 1) * self.out_pixel < MOST
+        self.numbers = Numbers(problem.shared)
+        near = self.short or problem.shared or (tile.pixels - 1) * self.out_pixel < MOST
         self.plain = plain_rescale(problem, True) if near and w.channels_out % tile.channels == 0 else None
         self.strided = self.tile.pixels * PAIR  # words from a step of a pixel to its next
 
     def emit(self, symbol: str) -> Emitted:
         scratch = [] if self.direct else [("scratch", self.element, self.steps * self.strided, 0)]
-        return emit_kernel(self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around)
+        return emit_kernel(
+            self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around, self.numbers
+        )
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
-        t = self.tile
+        t, shared = self.tile, self.numbers.shared
         if self.plain:
             text = [
                 OPAQUE,
@@ -69,8 +72,9 @@ class Conv(Windows):
                     t.unroll,
                     self.plain,
                     self.out_pixel,
-                    short=self.short,
+                    short=self.short or (shared and t.pixels > 1),
                     direct=self.direct,
+                    soft=shared,
                 ),
             ]
         else:
@@ -78,21 +82,16 @@ class Conv(Windows):
         w = self.w
         if self.at_once:
             pitch = w.width.size * w.height.dilation * self.stored
-            channels = w.channels_in if self.few else self.words * STEP
+            channels = w.channels_in if self.few or self.stored < self.words * STEP else self.words * STEP
             sizes = self.strided, channels, w.width.kernel, w.height.kernel
-            text.append(window("m_window", *sizes, pitch, self.most, self.stored - channels))
+            text.append(window("m_window", *sizes, pitch, self.most, self.stored - channels, shared))
         if self.padded or not self.at_once:
             if not self.few:
-                text.append(widened("m_widened", self.strided, self.words, self.most))
+                text.append(widened("m_widened", self.strided, self.words, self.most, shared))
             elif self.bytes_joined:
                 text.append(few_widened("m_widened", self.strided, w.channels_in, w.width.kernel))
             text.append(filled("m_filled", self.strided))
         return imported("".join(text), tasks)
-
-    @property
-    def most(self) -> int:
-        """Words that one turn of a loop brings into scratch, at most."""
-        return 1 if self.small else 4
 
     @property
     def block_size(self) -> int:
@@ -122,18 +121,24 @@ class Conv(Windows):
             return (image, channel, pixel, tir.i32(0))
         return (image, channel, tir.i32(0), pixel)
 
+    @property
+    def in_line(self) -> bool:
+        """Whether windows are single pixels, in the order of the results."""
+        return self.w.pointwise and self.w.group == 1 and not self.few
+
     def task(self, frame: Frame, image: Expr) -> Stmt:
-        w, wide = self.w, self.tile.pixels
+        w, wide, number = self.w, self.tile.pixels, self.numbers
         row, column = tir.Cell("int32", "row"), tir.Cell("int32", "column")
 
         def one(t: Expr) -> Stmt:
             def pixel(p: Expr) -> Stmt:
-                move = tir.seq(
-                    column.add(1),
-                    tir.when(column.now >= w.width.out, tir.seq(column.set(0), row.add(1))),
-                )
-                work = tir.seq(self.gather(frame, image, row.now, column.now, p), move)
-                return tir.when(t * wide + p < w.pixels, work) if w.pixels % wide else work
+                if self.in_line:
+                    work = self.gather(frame, image, tir.i32(0), t * wide + p, p)
+                else:
+                    next_row = tir.seq(column.set(0), row.add(1))
+                    move = tir.when(column.now >= number("columns", w.width.out), next_row)
+                    work = tir.seq(self.gather(frame, image, row.now, column.now, p), column.add(1), move)
+                return tir.when(t * wide + p < number("pixels", w.pixels), work) if w.pixels % wide else work
 
             gathered = tir.loop(opaque(wide), pixel, "p") if wide > 1 else pixel(tir.i32(0))
             return tir.seq(gathered, self.channels(frame, image, t))
@@ -142,10 +147,11 @@ class Conv(Windows):
 
         def whole(group: Expr) -> Stmt:
             self.group = group
-            return tir.seq(row.set(0), column.set(0), tir.loop(opaque(tiles), one, "tile"))
+            start = None if self.in_line else tir.seq(row.set(0), column.set(0))
+            return tir.seq(start, tir.loop(opaque(number("tiles", tiles)), one, "tile"))
 
         work = tir.loop(opaque(w.group), whole, "group") if w.group > 1 else whole(tir.i32(0))
-        return tir.seq(row.made, column.made, work)
+        return work if self.in_line else tir.seq(row.made, column.made, work)
 
     # -- sums --------------------------------------------------------------------------------------------------------
 
@@ -172,25 +178,31 @@ class Conv(Windows):
     def all_channels(self, frame: Frame, image: Expr, t: Expr, data: Buffer, size: int) -> Stmt:
         """Where only a Rescale follows."""
         assert self.plain is not None
-        scratch, wide, total = frame.parts[0], self.tile.pixels, self.w.pixels
+        scratch, wide, number = frame.parts[0], self.tile.pixels, self.numbers
+        total, apart = number("pixels", self.w.pixels), number("out_pixel", self.out_pixel)
         out, declared = tir.flat(frame.place.buffer)
         pixel, first = image * total + t * wide, self.group * self.w.channels_out
         left = total - t * wide
-        offsets = (
-            [tirx.Select(left > p, tir.i32(p * self.out_pixel), tir.i32(0)) for p in range(1, wide)]
-            if self.short
-            else []
-        )
+        offsets = [apart * p for p in range(1, wide)] if self.short or number.shared else []
+        if self.short:
+            offsets = [tirx.Select(left > p, o, tir.i32(0)) for p, o in enumerate(offsets, 1)]
         residual, more = self.plain.residual, []
         if residual:
             added, bind = tir.flat(frame.places[residual.value].buffer)
-            more = [at(added, pixel * self.out_pixel + first)]
+            more = [at(added, pixel * apart + first)]
         flat = [tir.flat(frame.places[v].buffer) for v in (self.bias, self.plain.factors) if v]
         start = self.group * size
+        weights_end, scratch_end = number("weights", size), number("scratch", self.steps * self.strided)
         return tir.seq(declared, [d for _, d in flat], bind if residual else None, called(
-            "m_blocks", at(data, start), at(data, start + size), at(scratch, 0), at(scratch, self.steps * self.strided),
-            *(at(b, first) for b, _ in flat), at(out, pixel * self.out_pixel + first), *more, *offsets,
+            "m_blocks", at(data, start), at(data, start + weights_end), at(scratch, 0), at(scratch, scratch_end),
+            *(at(b, first) for b, _ in flat), at(out, pixel * apart + first), *more, *offsets, *self.given(),
         ))  # fmt: skip
+
+    def given(self) -> list[Expr]:
+        """Numbers of what follows the sums, where layers share the code."""
+        if not self.numbers.shared or not self.plain:
+            return []
+        return [self.numbers(name, value) for name, value in given_numbers(self.plain).items()]
 
     def first(self, frame: Frame, channel: Expr) -> Expr:
         """What a channel's sums start from."""

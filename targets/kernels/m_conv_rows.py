@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 from edgec.compiler.op import full_attrs
@@ -10,7 +11,8 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, layouts_in
 from .conv_shape import Window, conv_window, geometry, of_group
-from .m_bytes import DSP, STEP, Tile, activations, after, even, fits, result_layout, unrolled
+from .m_bytes import DSP, STEP, Tile, activations, after, even, fits, largest, result_layout, unrolled
+from .m_rescale import Plain, plain_rescale
 
 NAME = "conv_int8_dsp"
 SCRATCH = 6144  # bytes of windows, at most, where more than one pixel is computed
@@ -83,6 +85,33 @@ def choices(problem: Problem) -> Sequence[Choice]:
     return found
 
 
+def form(problem: Problem) -> str:
+    """Of kernels that differ in sizes and zero points only; "" where they are not written so."""
+    w, small = of_group(geometry(problem)), problem.target.small
+    tile, plain = tile_of(w, small), plain_rescale(problem, True)
+    if plain is None or w.group > 1 or w.channels_in <= FEW or w.channels_out % tile.channels:
+        return ""
+    words, most = ceil_div(w.channels_in, STEP), words_at_once(small)
+    ends = [(a.inside(0, 0), a.inside(a.out - 1, a.kernel - 1)) for a in (w.height, w.width)]
+    moved = w.width.kernel * words, largest(words, most)
+    shape = [replace(a, size=0, out=0) for a in (w.height, w.width)], ends, moved[1]
+    if w.pointwise:
+        shape, moved = ([], [], 0), (words, 0)
+    copied = moved[0] % most if moved[0] >= 2 * most else moved[0]
+    return f"{len(problem.anchor.args[0].shape)} {w.batch} {blocks_form(w, tile, steps_of(w), plain)} {shape} {copied}"
+
+
+def blocks_form(w: Window, tile: Tile, steps: int, plain: Plain) -> str:
+    """Of the loop over all channels of a tile."""
+    rest = steps % tile.unroll if steps >= 2 * tile.unroll else steps
+    return f"{tile} {rest} {w.pixels % tile.pixels > 0} {plain.form}"
+
+
+def words_at_once(small: bool) -> int:
+    """Words that one turn of a loop brings into scratch, at most."""
+    return 1 if small else 4
+
+
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .m_conv_emit import Conv
 
@@ -100,5 +129,6 @@ kernel(
         emit,
         "dense convolution of signed bytes on Cortex-M by smlad",
         DSP,
+        form,
     )
 )

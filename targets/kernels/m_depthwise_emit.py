@@ -17,11 +17,11 @@ from edgec.targets.mathlib import fenced
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame, emit_kernel
+from .common_emit import Frame, Numbers, emit_kernel
 from .conv_shape import Window
 from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay, twice
-from .m_depthwise_rows import Chunk, plan_of
-from .m_move_asm import gathered
+from .m_depthwise_rows import GATHERED, Chunk, plan_of
+from .m_move_asm import gathered, gathered_by_table
 from .m_rescale import plain_rescale
 from .m_sums_asm import Ending, lines
 from .m_tail import dense
@@ -41,10 +41,13 @@ class Depthwise:
         self.zero = int(str(full_attrs(problem.anchor)["zero"]))
         self.plan, self.plain = plan_of(w), plain_rescale(problem)
         self.stored = ceil_div(w.channels_in, STEP) * STEP
+        self.numbers = Numbers(problem.shared)
 
     def emit(self, symbol: str) -> Emitted:
         scratch = [("scratch", "int32", self.plan.scratch, 0)]
-        return emit_kernel(self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around)
+        return emit_kernel(
+            self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around, self.numbers
+        )
 
     def view(self, value: Value) -> Type:
         return value.type if value in (self.x, self.weight) else dense(value.type)
@@ -60,7 +63,11 @@ class Depthwise:
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         step = self.stored * (self.w.width.size if self.plan.swapped else 1)
-        text = [OPAQUE, STAY, gathered("m_gathered", self.plan.along.size, step)]
+        text = [OPAQUE, STAY]
+        if self.numbers.shared:
+            text.append(gathered_by_table("m_gathered", self.plan.along.size % GATHERED))
+        else:
+            text.append(gathered("m_gathered", self.plan.along.size, step))
         pairs = self.plan.results // 2
         for k, (part, _, count) in enumerate(self.passes):
             several = pairs % 2 == 0 and len(part.products) * count <= 16 and not self.problem.target.small
@@ -72,17 +79,20 @@ class Depthwise:
     def ending(self) -> Ending | None:
         """How a pass makes bytes, where it is the only one and only a Rescale follows."""
         apart = self.stored * (self.w.width.out if self.plan.swapped else 1)
-        if not self.plain or len(self.passes) > 1 or 2 * apart > MOST:
+        if not self.plain or len(self.passes) > 1 or (2 * apart > MOST and not self.numbers.shared):
             return None
-        return Ending(self.plain, apart, self.plan.along.out % 2 > 0)
+        return Ending(self.plain, apart, self.plan.along.out % 2 > 0, self.numbers.shared)
 
     def task(self, frame: Frame, image: Expr) -> Stmt:
+        number = self.numbers
+        begin, zeros = number("results", self.plan.results), number("zeros", twice(self.zero).value)
         fill = tir.loop(
-            opaque(self.plan.scratch - self.plan.results),
-            lambda i: tir.seq(stay(), tir.store(frame.parts[0], tir.i32(twice(self.zero)), i + self.plan.results)),
+            opaque(number("ring", self.plan.scratch - self.plan.results)),
+            lambda i: tir.seq(stay(), tir.store(frame.parts[0], zeros, i + begin)),
             "i",
         )
-        return tir.seq(fill, tir.loop(opaque(self.w.channels_in), lambda c: self.channel(frame, image, c), "c"))
+        channels = opaque(number("channels", self.w.channels_in))
+        return tir.seq(fill, tir.loop(channels, lambda c: self.channel(frame, image, c), "c"))
 
     def channel(self, frame: Frame, image: Expr, c: Expr) -> Stmt:
         plan, scratch = self.plan, frame.parts[0]
@@ -100,7 +110,7 @@ class Depthwise:
             total = tap[0]
             for other in tap[1:]:
                 total = total + other
-            bias = bias - total * self.zero
+            bias = bias - total * self.numbers("zero", self.zero)
         first, bind_first = tir.let(tirx.reinterpret("float32", bias), "first")
         binds.append(bind_first)
         packs: list[list[Expr]] = []
@@ -113,12 +123,17 @@ class Depthwise:
                     found.append(value)
             packs.append(found)
         following = tir.Cell("int32", "following")
+        steps: list[Expr] = []
+        if self.numbers.shared:
+            step = self.stored * (self.w.width.size if plan.swapped else 1)
+            steps = [self.numbers("turns", plan.along.size // GATHERED), self.numbers("step", step)]
         factor, given = self.factor(frame, c)
         binds += given
 
         def result(o: Expr) -> Stmt:
             start = o * plan.across.stride - plan.across.pad
-            last = tirx.min(start + (plan.across.kernel - 1) * plan.across.dilation, plan.across.size - 1)
+            reach = start + (plan.across.kernel - 1) * plan.across.dilation
+            last = tirx.min(reach, self.numbers("across", plan.across.size) - 1)
             more = tir.repeat(
                 following.now <= last,
                 tir.seq(
@@ -126,6 +141,7 @@ class Depthwise:
                         "m_gathered",
                         at(data, self.offset(image, following.now) + c),
                         self.place(scratch, following.now & (plan.lines - 1), plan.along.pad),
+                        *steps,
                     ),
                     following.add(1),
                 ),
@@ -137,7 +153,7 @@ class Depthwise:
 
         return tir.seq(
             declared, declared_weights, binds, following.made, following.set(0),
-            tir.loop(opaque(plan.across.out), result, "o"),
+            tir.loop(opaque(self.numbers("lines", plan.across.out)), result, "o"),
         )  # fmt: skip
 
     def factor(self, frame: Frame, c: Expr) -> tuple[Expr, list[Stmt]]:
@@ -145,7 +161,7 @@ class Depthwise:
         if not self.plain:
             return tir.lit(0.0, "float32"), []
         if not self.plain.factors:
-            return tirx.reinterpret("float32", tir.i32(self.plain.factor)), []
+            return tirx.reinterpret("float32", self.numbers("factor", self.plain.factor)), []
         factors, declared = tir.flat(frame.places[self.plain.factors].buffer)
         factor, bind = tir.let(tir.load(factors, c), "factor")
         zero, low, high = self.plain.limits.zero, self.plain.limits.low, self.plain.limits.high
@@ -168,11 +184,12 @@ class Depthwise:
     def offset(self, image: Expr, line: Expr) -> Expr:
         """Where a line's first element of channel 0 lies."""
         base = image * (self.w.height.size * self.w.width.size * self.stored)
-        return base + line * (self.stored * (1 if self.plan.swapped else self.w.width.size))
+        return base + line * self.numbers("line_in", self.stored * (1 if self.plan.swapped else self.w.width.size))
 
     def place(self, scratch: Buffer, slot: Expr, element: int) -> Expr:
         """Address of an element of a line of the ring."""
-        halves = tirx.address_of(tir.load(scratch, slot * (self.plan.line // 2) + (self.plan.results + element // 2)))
+        line, first = self.numbers("line", self.plan.line // 2), self.numbers("results", self.plan.results)
+        halves = tirx.address_of(tir.load(scratch, slot * line + (first + element // 2)))
         return halves if element % 2 == 0 else tirx.call_extern("handle", "m_half", halves)
 
     def sums(
@@ -185,10 +202,14 @@ class Depthwise:
             pointers = []
             for line in range(low, low + count):
                 y = start + line * plan.across.dilation
-                inside = tirx.And(y >= 0, y < plan.across.size)
+                inside = tirx.And(y >= 0, y < self.numbers("across", plan.across.size))
                 slot, bind = tir.let(tirx.Select(inside, y & (plan.lines - 1), tir.i32(plan.lines)), "slot")
                 parts.append(bind)
                 pointers.append(self.place(scratch, slot, part.first * plan.along.dilation))
+            if (ending := self.ending) and ending.soft:
+                numbers = [
+                    *numbers, self.numbers("apart", ending.apart), self.numbers("result_zero", ending.plain.limits.zero)
+                ]  # fmt: skip
             parts.append(called(f"m_lines{k}", *to, *pointers, *numbers, *weights))
         return tir.seq(parts)
 
@@ -197,10 +218,10 @@ class Depthwise:
         if not (ending := self.ending):
             return (at(frame.parts[0], 0), at(frame.parts[0], self.plan.results)), []
         out, declared = tir.flat(frame.place.buffer)
-        line = self.stored * (1 if self.plan.swapped else self.w.width.out)
+        line = self.numbers("line_out", self.stored * (1 if self.plan.swapped else self.w.width.out))
         begin = image * (self.w.pixels * self.stored) + o * line + c
-        count = self.plan.along.out - ending.odd
-        return (at(out, begin), at(out, begin + count * ending.apart)), [declared]
+        length = self.numbers("length", (self.plan.along.out - ending.odd) * ending.apart)
+        return (at(out, begin), at(out, begin + length)), [declared]
 
     def finish(self, frame: Frame, image: Expr, c: Expr, o: Expr) -> Stmt:
         def one(i: Expr) -> Stmt:

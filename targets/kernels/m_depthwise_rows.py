@@ -8,20 +8,23 @@ results at a time. Lines run along the axis of the image that costs less.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal
 
+from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import ceil_div, layouts_in
 from .conv_shape import Axis, Window, depthwise, geometry
 from .m_bytes import DSP, activations, after, even, fits, result_layout
+from .m_rescale import plain_rescale
 
 NAME = "depthwise_int8_dsp"
 REGISTERS = 14
 CHUNK = 8  # taps of a line that are multiplied in one pass
 MOST_LINES = 64
+GATHERED = 4  # elements of a line that come at a time
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -162,6 +165,21 @@ def choices(problem: Problem) -> Sequence[Choice]:
     return [Choice(NAME, layouts, (out,), (), cycles / (problem.target.cpu.ghz * 1e3), plan.scratch * 4)]
 
 
+def form(problem: Problem) -> str:
+    """Of kernels that differ in sizes and zero points only; "" where they are not written so."""
+    w, plain = geometry(problem), plain_rescale(problem)
+    plan = plan_of(w)
+    if plain is None or w.batch > 1 or len(plan.chunks) > 1 or plan.together(plan.chunks[0]) < plan.across.kernel:
+        return ""
+    if plan.along.size < GATHERED:
+        return ""
+    shape = [replace(a, size=0, out=0) for a in (plan.along, plan.across)]
+    odd, rest, turns = plan.along.out % 2, plan.along.size % GATHERED, plan.results // 2 % 2
+    bias = problem.anchor.args[2].shape[0] > 1
+    zero = bool(full_attrs(problem.anchor)["zero"])
+    return f"{len(problem.anchor.args[0].shape)} {plan.swapped} {shape} {odd} {rest} {turns} {bias} {zero} {plain.form}"
+
+
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .m_depthwise_emit import Depthwise
 
@@ -177,5 +195,6 @@ kernel(
         emit,
         "depthwise convolution of signed bytes on Cortex-M by smlad",
         DSP,
+        form,
     )
 )

@@ -20,7 +20,7 @@ class MatMul(Conv):
 
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
         super().__init__(problem, choice, w, tile_of(problem), int(str(full_attrs(problem.anchor)["a_zero"])))
-        self.few = False
+        self.few, self.stored = False, w.channels_in
         self.direct = direct(problem)
 
     @property
@@ -40,9 +40,11 @@ class MatMul(Conv):
         flat = [tir.flat(frame.places[v].buffer) for v in (self.x, self.bias, self.plain.factors) if v]
         (x, *rest), declared = [b for b, _ in flat], [d for _, d in flat]
         out, declared_out = tir.flat(frame.place.buffer)
+        number = self.numbers
+        weights_end, row = number("weights", size), number("row", self.w.channels_in)
         run = called(
-            "m_blocks", at(data, 0), at(data, size), at(x, 0), at(x, self.w.channels_in), *(at(b, 0) for b in rest),
-            at(out, 0), twice(-self.zero),
+            "m_blocks", at(data, 0), at(data, weights_end), at(x, 0), at(x, row), *(at(b, 0) for b in rest),
+            at(out, 0), number("by", twice(-self.zero).value), *self.given(),
         )  # fmt: skip
         return tir.seq(declared, declared_out, run)
 

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from .m_asm import raw_function
+from .m_bytes import largest
 
 
-def widened(name: str, apart: int, together: int, most: int = 4) -> str:
+def widened(name: str, apart: int, together: int, most: int = 4, turns: bool = False) -> str:
     """`void name(from, to, count, by)`: count times `together` words of bytes, plus `by`, as two words each that lie
-    `apart` words from the next two."""
-    unroll = max(n for n in range(1, most + 1) if together % n == 0)
+    `apart` words from the next two. `turns`: the count is that of the loop's turns."""
+    unroll = largest(together, most)
     each = ["ldr $3, [$0], #4", *(line.replace("$9", "$8") for line in _put(apart))]
     made = raw_function(
         name, "ptr %from, ptr %to, i32 %count, i32 %by", ["1:", *(each * unroll), "subs $2, #1", "bne 1b"],
         "=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}", "{ ptr, ptr, i32, i32, i32 }",
         "ptr %from, ptr %to, i32 %n, i32 %by",
     )  # fmt: skip
-    return made.replace("{\n", f"{{\n  %n = mul i32 %count, {together // unroll}\n", 1)
+    return made.replace("{\n", f"{{\n  %n = mul i32 %count, {1 if turns else together // unroll}\n", 1)
 
 
 def filled(name: str, apart: int) -> str:
@@ -44,7 +45,8 @@ def _put(apart: int) -> list[str]:
 
 
 def _line(apart: int, channels: int, taps: int, most: int, skipped: int) -> tuple[list[str], int]:
-    """All columns of a row of a window, and by how much its pointer moves on. Few channels take no byte beyond."""
+    """All columns of a row of a window, and by how much its pointer moves on. Few channels take no byte beyond, nor do
+    those of one column that are no multiple of four."""
     word = ["ldr $3, [$0], #4", *_put(apart)]
     if skipped:
         words = channels // 4
@@ -53,11 +55,12 @@ def _line(apart: int, channels: int, taps: int, most: int, skipped: int) -> tupl
         looped = [f"mov $5, #{taps}", "1:", *column, "subs $5, #1", "bne 1b"]
         return (looped if taps * words > most else column * taps), taps * (channels + skipped)
     if channels > 3:
-        words = taps * (-(-channels // 4))
+        words, tail = taps * (channels // 4), [*TAILS[channels % 4], *_put(apart)] if channels % 4 else []
         turns, rest = divmod(words, most)
         if turns < 2:
-            return word * words, words * 4
-        return [f"mov $5, #{turns}", "1:", *(word * most), "subs $5, #1", "bne 1b", *(word * rest)], words * 4
+            return [*(word * words), *tail], words * 4
+        looped = [f"mov $5, #{turns}", "1:", *(word * most), "subs $5, #1", "bne 1b"]
+        return [*looped, *(word * rest), *tail], words * 4
     if channels == 1:
         whole, rest = divmod(taps, 4)
         return [*(word * whole), *([*TAILS[rest], *_put(apart)] if rest else [])], whole * 4
@@ -66,10 +69,14 @@ def _line(apart: int, channels: int, taps: int, most: int, skipped: int) -> tupl
 
 
 def window(
-    name: str, apart: int, channels: int, taps: int, rows: int, pitch: int, most: int = 4, skipped: int = 0
-) -> str:
+    name: str, apart: int, channels: int, taps: int, rows: int, pitch: int, most: int = 4, skipped: int = 0,
+    soft: bool = False,
+) -> str:  # fmt: skip
     """`void name(from, to, by)`: a whole window, as `widened`; its rows lie `pitch` bytes apart. Of a pixel `skipped`
-    bytes are not read."""
+    bytes are not read. `soft`: the turns of a row's loop, and bytes from a row to the next, are given if there are any.
+    """
+    if soft:
+        return _soft_window(name, apart, taps, channels, rows, most)
     line, moved = _line(apart, channels, taps, most, skipped)
     if rows == 1:
         lines = line
@@ -84,6 +91,25 @@ def window(
     return raw_function(
         name, "ptr %from, ptr %to, i32 %by", lines, "=&r,=&r,=&r,=&r,=&r,=&r,0,1,2,r,~{memory},~{cc}",
         "{ ptr, ptr, i32, i32, i32, i32 }", "ptr %from, ptr %to, i32 0, i32 %by",
+    )  # fmt: skip
+
+
+def _soft_window(name: str, apart: int, taps: int, channels: int, rows: int, most: int) -> str:
+    words, put = taps * (channels // 4), [line.replace("$9", "{by}") for line in _put(apart)]
+    word, rest = ["ldr $3, [$0], #4", *put], words % most
+    tail = [*TAILS[channels % 4], *put] if channels % 4 else []
+    looped = words >= 2 * most
+    given = [*(["turns"] if looped else []), *(["on"] if rows > 1 else [])]
+    line = ["mov $5, {turns}", "1:", *(word * most), "subs $5, #1", "bne 1b", *(word * rest)]
+    line = [*(line if looped else word * words), *tail]
+    if rows > 1:
+        line = [f"mov $2, #{rows}", "3:", *line, "add $0, $0, {on}", "subs $2, #1", "bne 3b"]
+    names = {n: f"${8 + k}" for k, n in enumerate(["by", *given])}
+    numbers = "".join(f", i32 %{n}" for n in given)
+    return raw_function(
+        name, f"ptr %from, ptr %to, i32 %by{numbers}", [text.format(**names) for text in line],
+        f"=&r,=&r,=&r,=&r,=&r,=&r,0,1,{'r,' * (1 + len(given))}~{{memory}},~{{cc}}",
+        "{ ptr, ptr, i32, i32, i32, i32 }", f"ptr %from, ptr %to, i32 %by{numbers}",
     )  # fmt: skip
 
 
@@ -138,6 +164,26 @@ def copied(name: str, apart: int, words: int, rows: int, pitch: int, most: int =
         name, "ptr %from, ptr %to", lines, "=&r,=&r,=&r,=&r,=&r,=&r,0,1,~{memory},~{cc}",
         "{ ptr, ptr, i32, i32, i32, i32 }", "ptr %from, ptr %to",
     )  # fmt: skip
+
+
+def gathered_by_table(name: str, rest: int) -> str:
+    """`void name(from, to, turns, step)`: 4 * turns + `rest` bytes that lie `step` apart, as 16 bits side by side."""
+    places = ["", ", {step}", ", {step}, lsl #1", ", {thrice}"]
+
+    def some(many: int) -> list[str]:
+        names = ["$2", "$3", "$4", "$5"][:many]
+        on = ["add $0, $0, {step}, lsl #2"] if many == 4 else []
+        loads = [f"ldrsb {n}, [$0{place}]" for n, place in zip(names, places, strict=False)]
+        return [*loads, *on, *(f"strh {n}, [$1], #2" for n in names)]
+
+    lines = ["mov $6, {turns}", "1:", *some(4), "subs $6, #1", "bne 1b", *some(rest)]
+    made = raw_function(
+        name, "ptr %from, ptr %to, i32 %turns, i32 %step",
+        [line.format(turns="$9", step="$10", thrice="$11") for line in lines],
+        "=&r,=&r,=&r,=&r,=&r,=&r,=&r,0,1,r,r,r,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32, i32, i32 }", "ptr %from, ptr %to, i32 %turns, i32 %step, i32 %thrice",
+    )  # fmt: skip
+    return made.replace("{\n", "{\n  %thrice = mul i32 %step, 3\n", 1)
 
 
 def gathered(name: str, count: int, step: int) -> str:

@@ -32,6 +32,10 @@ class Plain(Conv):
         self.product = problem.anchor.op == "Edgec.MatMulInteger"
         self.steps, self.plain, self.strided = steps_of(w), None, self.tile.pixels
 
+    @property
+    def in_line(self) -> bool:
+        return False
+
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         text = [OPAQUE, STAY, raw_sums("m_sums", self.tile.pixels, self.tile.unroll)]
         return imported("".join(text), tasks)

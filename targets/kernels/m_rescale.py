@@ -33,6 +33,17 @@ class Limits:
         return found
 
     @property
+    def adds(self) -> bool:
+        """Whether the zero point is a number that is added."""
+        return self.zero != 0 and not self.flips
+
+    @property
+    def form(self) -> str:
+        """Of all but the zero point: equal where code is."""
+        inner = self.low if self.low > -128 else None, self.high if self.high < 127 else None
+        return f"{self.adds} {self.high if self.flips else inner}"
+
+    @property
     def flips(self) -> bool:
         """Whether the zero point is still to be added, by turning a bit of each byte."""
         least, most = self.low - self.zero, self.high - self.zero
@@ -63,6 +74,13 @@ class Plain:
     factor: int  # bits of the number
     limits: Limits
     residual: Residual | None = None
+
+    @property
+    def form(self) -> str:
+        """Equal where code is, up to numbers that it may be given."""
+        r = self.residual
+        added = (r.bytes, r.own_zero, r.own_factor) if r else None
+        return f"{self.factors is None} {self.limits.form} {added}"
 
 
 def plain_rescale(problem: Problem, residuals: bool = False) -> Plain | None:

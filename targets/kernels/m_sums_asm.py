@@ -12,11 +12,12 @@ from .m_rescale import Plain
 @dataclass(frozen=True)
 class Ending:
     """What makes bytes of sums at once: a Rescale. Results lie `apart` bytes; of an `odd` number of them the last pair
-    has one."""
+    has one. `soft`: a zero point, and bytes between results, are given; the latter beside the end, in s2 and s3."""
 
     plain: Plain
     apart: int
     odd: bool
+    soft: bool = False
 
     @property
     def lines(self) -> list[str]:
@@ -25,12 +26,17 @@ class Ending:
         for operation in ("vcvt.f32.s32 {0}, {0}", "vmul.f32 {0}, {0}, {{factor}}", "vcvtr.s32.f32 {0}, {0}"):
             text += [operation.format(s) for s in ("s0", "s1")]
         text.append("vmov {a0}, {a1}, s0, s1")
-        if limits.zero and not limits.flips:
+        if limits.adds and self.soft:
+            text.append("vmov {t0}, {zero}")
+        elif limits.adds:
             text.append(f"mvn {{t0}}, #{~limits.zero}" if limits.zero < 0 else f"mov {{t0}}, #{limits.zero}")
         for a in ("{a0}", "{a1}"):
             text += [*limits.lines(a, "{t0}"), *([f"eor {a}, {a}, #128"] if limits.flips else [])]
         text.append("strb {a0}, [{o}]")
         last = ["vmov {t0}, {end}", "cmp {o}, {t0}"]
+        if self.soft:
+            store = ["cmp {o}, {t0}", "it ne", "strbne {a1}, [{o}, {t1}]"] if self.odd else ["strb {a1}, [{o}, {t1}]"]
+            return [*text, "vmov {t0}, {t1}, s2, s3", *store, "add {o}, {o}, {t1}, lsl #1"]
         if self.odd:
             text += [*last, "it ne", f"strbne {{a1}}, [{{o}}, #{self.apart}]"]
         else:
@@ -56,28 +62,35 @@ def _products(part: Chunk, count: int, stride: int) -> list[str]:
 def lines(
     name: str, part: Chunk, count: int, stride: int, begins: bool, unroll: int, ending: Ending | None = None
 ) -> str:
-    """`void name(to, end, lines ..., first, factor, weights ...)`: sums of pairs of results over taps of `count` lines.
+    """`void name(to, end, lines ..., first, factor, [apart, zero,] weights ...)`: sums of pairs of results over taps of
+    `count` lines.
 
     `begins`: sums start from `first`, the bits of an integer; else from what they are. With an `ending` results are
     bytes, else sums; then the factor is nothing. The end of an odd number of bytes is the last of them.
     """
     out = ["o", *(f"x{k}" for k in range(count)), "a0", "a1", "t0", "t1"]
-    after = ["end", "first", "factor", *(f"w{k}" for k in range(count * len(part.packs)))]
+    soft = ["apart", "zero"] if ending and ending.soft else []
+    after = ["end", "first", "factor", *soft, *(f"w{k}" for k in range(count * len(part.packs)))]
     names = {n: f"${k}" for k, n in enumerate(out)} | {n: f"${len(out) + 1 + count + k}" for k, n in enumerate(after)}
     body = ["vmov {a0}, {first}", "vmov {a1}, {first}"] if begins else ["ldrd {a0}, {a1}, [{o}]"]
     body += [*_products(part, count, stride), *(ending.lines if ending else ["strd {a0}, {a1}, [{o}], #8"])]
-    text = ["1:", *(body * unroll), *([] if ending and ending.odd else ["vmov {t0}, {end}", "cmp {o}, {t0}"]), "bne 1b"]
+    last = ["cmp {o}, {t0}"] if soft else ["vmov {t0}, {end}", "cmp {o}, {t0}"]
+    text = ["1:", *(body * unroll), *([] if ending and ending.odd else last), "bne 1b"]
+    text = [*(["vmov.f32 s2, {end}", "vmov.f32 s3, {apart}"] if soft else []), *text]
     x = [f"ptr %x{k}" for k in range(count)]
-    w = [f"i32 %{n}" for n in after[3:]]
-    ties, kept = [str(k) for k in range(1 + count)], ["~{s0}", "~{s1}", "~{memory}", "~{cc}"]
-    constraints = ["=&r"] * len(out) + ties + ["t"] * 3 + ["r"] * len(w) + kept
+    w = [f"i32 %{n}" for n in after[3 + len(soft) :]]
+    ties, used = [str(k) for k in range(1 + count)], range(4 if soft else 2)
+    constraints = ["=&r"] * len(out) + ties + ["t"] * (3 + len(soft)) + ["r"] * len(w)
+    constraints += [*(f"~{{s{k}}}" for k in used), "~{memory}", "~{cc}"]
     kinds = "{ " + ", ".join(["ptr"] * (1 + count) + ["i32"] * 4) + " }"
     made = raw_function(
-        name, ", ".join(["ptr %o", "ptr %end", *x, "float %first", "float %factor", *w]),
+        name, ", ".join(["ptr %o", "ptr %end", *x, "float %first", "float %factor", *(f"i32 %{n}" for n in soft), *w]),
         [t.format(**names) for t in text], ",".join(constraints), kinds,
-        ", ".join(["ptr %o", *x, "float %stop", "float %first", "float %factor", *w]),
+        ", ".join(["ptr %o", *x, "float %stop", "float %first", "float %factor", *(f"float %{n}.f" for n in soft), *w]),
     )  # fmt: skip
-    return made.replace("{\n", "{\n  %whole = ptrtoint ptr %end to i32\n  %stop = bitcast i32 %whole to float\n", 1)
+    heads = ["%whole = ptrtoint ptr %end to i32", "%stop = bitcast i32 %whole to float"]
+    heads += [f"%{n}.f = bitcast i32 %{n} to float" for n in soft]
+    return made.replace("{\n", "{\n" + "".join(f"  {line}\n" for line in heads), 1)
 
 
 def raw_sums(name: str, pixels: int, unroll: int) -> str:

@@ -9,11 +9,11 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
-from .common_emit import Frame
+from .common_emit import Frame, Numbers
 from .conv_places import source, tap_bounds
 from .conv_shape import Window
 from .m_asm import at, called, opaque, twice
-from .m_bytes import STEP
+from .m_bytes import STEP, largest
 from .m_conv_rows import side_by_side
 
 MOST_WORDS = 16  # of a group of channels, which are written out
@@ -38,6 +38,8 @@ class Windows:
     stored: int
     group: Expr  # number of the group of channels
     small: bool  # whether all windows are brought row by row where some must be
+    numbers: Numbers
+    most: int  # words that one turn of a loop brings into scratch, at most
 
     @property
     def lead(self) -> Expr:
@@ -75,34 +77,57 @@ class Windows:
             return self.by_lines(frame, image, row, column, p)
         w = self.w
         y, x = source(w.height, row, 0), source(w.width, column, 0)
-        whole = self.whole_window(frame, (image * w.height.size + y) * w.width.size + x, p)
+        whole = self.whole_window(frame, self.pixel_of(image, y) + x, p)
         if not self.padded:
             return whole
         inside: Expr = tir.lit(True, "bool")
-        for axis, first in ((w.height, y), (w.width, x)):
+        for name, axis, first in (("last_row", w.height, y), ("last_column", w.width, x)):
             last = axis.size - 1 - (axis.kernel - 1) * axis.dilation
             if axis.pad:
                 inside = tirx.And(inside, first >= 0)
             if not axis.inside(axis.out - 1, axis.kernel - 1):
-                inside = tirx.And(inside, first <= last)
+                inside = tirx.And(inside, first <= self.numbers(name, last))
         return tir.when(inside, whole, self.by_lines(frame, image, row, column, p))
 
     def whole_window(self, frame: Frame, pixel: Expr, p: Expr) -> Stmt:
         """The window that begins at a pixel, all of it inside of the image."""
         data, declared = tir.flat(frame.places[self.x].buffer)
         to = at(frame.parts[0], p * PAIR)
-        return tir.seq(declared, called("m_window", at(data, pixel * self.stored + self.lead), to, twice(-self.zero)))
+        stored, more = self.numbers("stored", self.stored), []
+        if self.numbers.shared:
+            w, words = self.w, self.w.width.kernel * (min(self.stored, self.words * STEP) // STEP)
+            if words >= 2 * self.most:
+                more.append(self.numbers("words", words // self.most))
+            if w.height.kernel > 1:
+                pitch = w.width.size * w.height.dilation * self.stored
+                more.append(self.numbers("to_next_row", pitch - words * STEP))
+        return tir.seq(declared, called("m_window", at(data, pixel * stored + self.lead), to, self.by, *more))
+
+    @property
+    def by(self) -> Expr:
+        """What is added to bytes as they are widened, in both halves of a word."""
+        return self.numbers("by", twice(-self.zero).value)
+
+    def pixel_of(self, image: Expr, y: Expr) -> Expr:
+        """The number of a row's first pixel."""
+        w = self.w
+        if w.batch == 1:
+            return y * self.numbers("width", w.width.size)
+        return (image * self.numbers("height", w.height.size) + y) * self.numbers("width", w.width.size)
 
     def by_lines(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
         """The same row by row, with zeros for what lies outside."""
-        low, high = tap_bounds(self.w.width, column) if self.padded else (tir.i32(0), tir.i32(self.w.width.kernel))
+        size = self.numbers("width", self.w.width.size)
+        low, high = (
+            tap_bounds(self.w.width, column, size) if self.padded else (tir.i32(0), tir.i32(self.w.width.kernel))
+        )
         low, bind_low = tir.let(low, "low")
         high, bind_high = tir.let(high, "high")
         each = self.line_few if self.few else self.line
 
         def line(kh: Expr) -> Stmt:
             y, bind = tir.let(source(self.w.height, row, kh), "y")
-            inside = tirx.And(y >= 0, y < self.w.height.size)
+            inside = tirx.And(y >= 0, y < self.numbers("height", self.w.height.size))
             last = tirx.Select(inside, high, low) if self.padded else high
             end, bind_end = tir.let(last, "end")
             begin, bind_begin = tir.let(opaque(low), "begin")
@@ -115,19 +140,21 @@ class Windows:
     def line(self, frame: Frame, image: Expr, y: Expr, column: Expr, p: Expr, kh: Expr, low: Expr, end: Expr) -> Stmt:
         """A row of a window, columns low .. end of it from memory, the others zeros."""
         w, scratch = self.w, frame.parts[0]
-        base = (image * w.height.size + y) * w.width.size
-        first = kh * (w.width.kernel * self.words) * self.strided + p * PAIR
+        base, words = self.pixel_of(image, y), self.numbers("pixel_words", self.words)
+        first = kh * (words * w.width.kernel) * self.strided + p * PAIR
         data, declared = tir.flat(frame.places[self.x].buffer)
-        by = twice(-self.zero)
+        if self.numbers.shared:
+            turns = self.numbers("pixel_turns", self.words // largest(self.words, self.most))
 
         def copied(kw: Expr, count: Expr) -> Stmt:
-            place = (base + source(w.width, column, kw)) * self.stored + self.lead
-            to = first + kw * (self.words * self.strided)
-            return called("m_widened", at(data, place), at(scratch, to), count, by)
+            place = (base + source(w.width, column, kw)) * self.numbers("stored", self.stored) + self.lead
+            to = first + kw * (words * self.strided)
+            many = count * turns if self.numbers.shared else count
+            return called("m_widened", at(data, place), at(scratch, to), many, self.by)
 
         def blank(start: Expr, stop: Expr) -> Stmt:
-            to = first + start * (self.words * self.strided)
-            return tir.when(start < stop, called("m_filled", at(scratch, to), (stop - start) * self.words))
+            to = first + start * (words * self.strided)
+            return tir.when(start < stop, called("m_filled", at(scratch, to), (stop - start) * words))
 
         if self.joined and w.group == 1:
             copy = tir.when(low < end, copied(low, end - low))

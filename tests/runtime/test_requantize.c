@@ -75,6 +75,17 @@ int main(void)
         const volatile float sum = product + other;
         if (sum == 0.0F || fabsf(sum) >= 1.17549435e-38F)
             CHECK_EQ(ec_f32_sum(bits_of(product), bits_of(other)), bits_of(sum + 0.0F));
+        const float scale = fabsf(some_multiplier()), steps[] = {scale * ((float)some_int() + 0.5F), product, sum};
+        const uint32_t reciprocal = (uint32_t)((1ULL << 47) / ((bits_of(scale) & 0x7FFFFF) | 0x800000));
+        for (int k = 0; k < 3; k++) {
+            const float near = float_of(bits_of(steps[k]) + below(5) - 2);
+            const volatile float ratio = near / scale;
+            const int32_t found = ec_f32_steps(bits_of(near), bits_of(scale), reciprocal);
+            if (fabsf(ratio) < 131072.0F)
+                CHECK_EQ(found, nearest(ratio));
+            else
+                CHECK(ratio != ratio ? found == 0 : ratio < 0 ? found <= -131072 : found >= 131072);
+        }
         const int32_t divisor = (x < 0 ? -(x + 1) : x) | 1;
         const volatile float quotient = m / (float)divisor;
         CHECK_EQ(ec_f32_quotient(bits_of(m), divisor), bits_of(quotient));

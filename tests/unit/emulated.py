@@ -26,6 +26,7 @@ DRIVER = r"""
 #include <sys/mman.h>
 void kern(void *const *args, int32_t begin, int32_t end);
 static const size_t sizes[] = {SIZES};
+static const int32_t table[] = {TABLE 0};
 static unsigned char *fenced(size_t size, int at_end) {
     const size_t page = 65536, room = (size + page - 1) / page * page;
     unsigned char *p = mmap(0, room + 2 * page, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -40,6 +41,7 @@ int main(void) {
         for (int i = 0; i < COUNT; i++) args[i] = fenced(sizes[i], at_end);
         rewind(stdin);
         for (int i = 0; i < OUT; i++) if (fread(args[i], 1, sizes[i], stdin) != sizes[i]) return 1;
+        if (sizeof table > 4) memcpy(args[OUT + 1], table, sizes[OUT + 1]);
         if (OVER >= 0) args[OUT] = args[OVER];
         kern(args, 0, HALF);
         kern(args, HALF, TASKS);
@@ -97,11 +99,12 @@ def emulate(
     packed = [_filled(np.asarray(a), v.type.layout) for a, v in zip(arrays, p.body.inputs, strict=True)]
     out = p.body.outputs[0].type
     blank = np.zeros(physical_shape(out), run(problem.body, arrays)[0].dtype)
-    sizes = [a.nbytes for a in packed] + [blank.nbytes] + [choice.scratch_bytes] * bool(choice.scratch_bytes)
+    table = [len(made.numbers) * 4] if made.numbers else []
+    sizes = [a.nbytes for a in packed] + [blank.nbytes] + table + [choice.scratch_bytes] * bool(choice.scratch_bytes)
     texts = {
         "SIZES": ", ".join(map(str, sizes)), "SPACE": str(max(1, blank.nbytes)), "COUNT": str(len(sizes)),
         "OUT": str(len(packed)), "HALF": str(made.tasks // 2), "TASKS": str(made.tasks),
-        "OVER": str(over),
+        "OVER": str(over), "TABLE": "".join(f"{n}, " for n in made.numbers),
     }  # fmt: skip
     source = DRIVER
     for key, text in texts.items():

@@ -13,7 +13,7 @@ import pytest
 
 from edgec.compiler import toolchain as tools
 from edgec.compiler.bundle import Bundle, read_bundle, write_bundle
-from edgec.compiler.bundle.firmware import Firmware
+from edgec.compiler.bundle.firmware import Firmware, refuse_too_large
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.program import Program
@@ -51,6 +51,16 @@ def _changed(base: Program, kind: Target, folder: Path, first: str) -> Program:
 @pytest.fixture(autouse=True)
 def board() -> None:
     needs_board()
+
+
+@pytest.mark.parametrize("what", ["RAM", "flash"])
+def test_a_model_that_the_board_has_no_room_for_is_refused(what: str, tmp_path: Path) -> None:
+    bundle, machine = made(tmp_path), find_target("cortex-m4").machine
+    assert machine
+    small = replace(machine, ram=(0, 100)) if what == "RAM" else replace(machine, flash=(0, 100))
+    with pytest.raises(EdgecError, match=rf"needs [\d,]+ bytes of {what}, and mps2-an386, .* has 100: "):
+        refuse_too_large(bundle, small)
+    refuse_too_large(bundle, machine)
 
 
 @pytest.mark.parametrize("name", ["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55"])

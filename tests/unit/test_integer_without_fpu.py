@@ -12,7 +12,7 @@ from test_integer import FULL, numbers
 
 from edgec.compiler.bundle.elf import symbols
 from edgec.compiler.ir import Value
-from edgec.compiler.op import build
+from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Problem
 from edgec.targets import built_for
 from edgec.targets.codegen_llvm import object_bytes
@@ -61,6 +61,22 @@ def test_softmax(to: str, tmp_path: Path) -> None:
     x = rng.integers(low, high, (6, 11), endpoint=True).astype(np.uint8 if to == "u8" else np.int8)
     table = np.round(np.exp(-np.arange(256) * 0.05) * 2**20).astype(np.int32)
     check(replace(p, target=PLAIN), "softmax_int8", tmp_path, [x, table])
+
+
+@pytest.mark.parametrize(("to", "zero"), [("u8", 0), ("u8", 255), ("i8", -128), ("i8", 11), ("i16", -3000), ("u16", 9)])
+@pytest.mark.parametrize("scale", [0.25, 0.0077, 3e-20, 1.9999999])
+def test_real_numbers_become_integers(to: str, zero: int, scale: float, tmp_path: Path) -> None:
+    """Halves go to even numbers, what is too large becomes the limit, NaN zero."""
+    stored = {"u8": np.uint8, "i8": np.int8, "i16": np.int16, "u16": np.uint16}[to]
+    p = chain(
+        ["f32[4000]"], lambda x: build("QuantizeLinear", x, const(np.float32(scale)), const(np.array(zero, stored)))
+    )
+    rng = np.random.default_rng(1)
+    steps = np.concatenate([rng.normal(0, 80, 1500), rng.integers(-300, 300, 2000) + 0.5, rng.normal(0, 70000, 500)])
+    x = (steps * scale).astype(np.float32)
+    x[:3500] = (x[:3500].view(np.int32) + rng.integers(-2, 3, 3500)).astype(np.int32).view(np.float32)
+    x[:8] = [np.inf, -np.inf, np.nan, -0.0, 0.0, 1e-42, 3e38, -3e38]
+    check(replace(p, target=PLAIN), "generic_map", tmp_path, [x])
 
 
 def test_an_object_needs_no_function_of_floats(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from byte_convolutions import Limits
 from cortex_convolutions import CORES, DENSE, DEPTHWISE, WIDTHS, conv, small
-from emulated import emulate
+from emulated import emulate, laid
 from test_generic_harness import chain
 from test_integer import numbers
 
@@ -21,6 +21,7 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.targets.build_jobs import Job, build_job
 from edgec.targets.kernels.m_conv_rows import tile_of
 from edgec.targets.kernels.m_depthwise_rows import plan_of
 
@@ -43,7 +44,11 @@ def product(
 
 
 def same_bits(problem: Problem, row: str, folder: Path, over: int = -1) -> None:
-    """In every layout that the row offers; the result may be written over an input."""
+    """In every layout that the row offers, and with numbers from a table where layers may share the code; the result
+    may be written over an input."""
+    form = ROWS[row].form
+    if not problem.shared and form and form(problem):
+        same_bits(replace(problem, shared=True), row, folder, over)
     accepted = ROWS[row].accepts(problem)
     assert accepted is True, accepted
     arrays = numbers([v.type for v in problem.body.inputs])
@@ -76,6 +81,38 @@ def test_a_convolution_with_groups_gives_the_bits(case: str, optimize: str, tmp_
     same_bits(small(problem) if optimize == "size" else problem, "conv_int8_dsp", tmp_path)
 
 
+SAME: list[dict[str, Any]] = [
+    {"x": "1, 32, 9, 9", "w": "40, 32, 1, 1", "limits": (-7, -128, 127), "zero": 3},
+    {"x": "1, 64, 3, 4", "w": "6, 64, 1, 1", "limits": (11, -128, 127), "zero": 5},
+    {"x": "1, 128, 6, 2", "w": "64, 128, 1, 1", "limits": (-1, -128, 127)},
+]
+SAME_WINDOWS: list[dict[str, Any]] = [
+    {"x": f"1, {c}, {size}", "w": f"{o}, {c}, 3, 3", "pads": (1, 1, 1, 1), "zero": zero}
+    for c, o, size, zero in [(16, 8, "9, 13", -128), (32, 10, "12, 6", 4), (48, 16, "21, 18", 0)]
+]
+SAME_DEPTHWISE: list[dict[str, Any]] = [
+    {"x": f"1, {c}, {size}", "w": f"{c}, 1, 3, 3", "pads": (1, 1, 1, 1), "group": c, "zero": zero}
+    for c, size, zero in [(24, "12, 12", 4), (7, "8, 8", -128), (9, "16, 16", 7)]
+]
+
+
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+@pytest.mark.parametrize("layers", [SAME, SAME_WINDOWS, SAME_DEPTHWISE])
+def test_layers_that_differ_in_numbers_have_one_code(layers: list[dict[str, Any]], optimize: str) -> None:
+    """Their objects are equal, their tables are not."""
+    made = []
+    for layer in layers:
+        problem = replace(conv("dsp", **layer), shared=True)
+        problem = small(problem) if optimize == "size" else problem
+        row = next(r for r in ("depthwise_int8_dsp", "conv_int8_dsp") if ROWS[r].accepts(problem) is True)
+        form, choice = ROWS[row].form, ROWS[row].choices(problem)[0]
+        assert form
+        made.append((form(problem), build_job(Job("k", laid(problem, choice), choice), problem.target)))
+    assert len({form for form, _ in made}) == 1
+    assert len({built.code for _, built in made}) == 1
+    assert len({built.numbers for _, built in made}) == len(layers)
+
+
 def cases(table: dict[str, dict[str, Any]]) -> list[tuple[str, str]]:
     """On both cores; real numbers need the FPU, or a library for floats."""
     return [
@@ -104,6 +141,12 @@ PRODUCTS: dict[str, dict[str, Any]] = {
     "rows, columns left over": {"rows": "7", "inner": 8, "columns": 3},
     "several axes": {"rows": "2, 3", "inner": 12, "columns": 6},
     "four products": {"rows": "1", "inner": 4, "columns": 4},
+    "one row, products left over": {"rows": "1", "inner": 39, "columns": 12, "limits": (-128, -128, 127)},
+    "rows, products left over": {"rows": "7", "inner": 53, "columns": 10},
+    "few rows, one product left over": {"rows": "2", "inner": 65, "columns": 3, "then": "one"},
+    "three products": {"rows": "5", "inner": 3, "columns": 6},
+    "two products": {"rows": "4", "inner": 2, "columns": 5},
+    "one product": {"rows": "3", "inner": 1, "columns": 4},
 }  # fmt: skip
 
 
@@ -259,5 +302,3 @@ def test_what_does_not_fit_is_refused_by_name() -> None:
     assert ROWS["depthwise_int8_dsp"].accepts(groups) == "is not depthwise"
     assert ROWS["conv_int8_thumb"].accepts(groups) == "is for cores without the DSP extension or an FPU"
     assert ROWS["conv_int8_dsp"].accepts(conv("thumb", **DENSE["pointwise"])) == "needs DSP, FPU"
-    odd = product("dsp", "1", 7, 4)
-    assert ROWS["matmul_int8_dsp"].accepts(odd) == "needs a multiple of 4 products"
