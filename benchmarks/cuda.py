@@ -163,7 +163,8 @@ def resident(loaded: Any) -> Callable[[], Any]:
 def classes(loaded: Any) -> dict[str, dict[str, float]]:
     """By kernel: steps, microseconds of all of them, and what share that is of the device's rates: of its multiply-adds
     in the type of the kernel, and of its memory. Steps are timed one by one, which takes a few microseconds each."""
-    from edgec.compiler.target import find_target, with_archs
+    from edgec.compiler.target import find_target
+    from edgec.compiler.target_flags import with_archs
 
     gpu = with_archs(find_target("cuda"), arch()).gpu
     assert gpu is not None

@@ -28,7 +28,8 @@ from .plugins import load_plugins
 from .program import Program, chained
 from .quantize.settings import Score, quantizing, wanted
 from .session import MAX_RAM, Session
-from .target import Target, find_target, with_aim, with_archs, with_memory
+from .target import Target, find_target
+from .target_flags import with_aim, with_archs, with_memory
 from .toolchain import has_os
 from .tunings import Tunings, default_path
 from .unfit import soft_floats

@@ -66,12 +66,11 @@ def write_eir(graph: Graph, path: Path, weights: str = "") -> None:
 
 
 def _write(graph: Graph, path: Path, weights: str) -> None:
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True)
     large = constants(graph)
     if large and weights:
+        path.parent.mkdir(parents=True, exist_ok=True)
         _add(large, path.parent / weights)
-    elif large:
+    elif large and (path.is_file() or not path.exists()):  # beside a pipe or a device there is no place
         with whole(path.with_suffix(".npz")) as archive:
             _add(large, archive)
     replaced(path, show(graph, origins=True).encode())

@@ -67,9 +67,12 @@ class UnsupportedModel(EdgecError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`; did you mean 'x'?` for the closest known word, else the list of what is known."""
+    """`; did you mean 'x'?` for the closest known word, else the list of what is known where that is short."""
     names = sorted(known)
-    close = [name for name in names if name.lower() == word.lower()] or get_close_matches(word, names, n=1)
+    close = [name for name in names if name.lower() == word.lower()] or get_close_matches(word, names, 1, _ALIKE)
     if close:
         return f"; did you mean {close[0]!r}?"
-    return f"; known: {', '.join(names)}" if names else ""
+    return f"; known: {', '.join(names)}" if 0 < len(names) <= _MANY else ""
+
+
+_ALIKE, _MANY = 0.65, 40  # similarity of a mistyped word; names that a line can hold

@@ -1,4 +1,4 @@
-"""Files that edgec writes where the user says: each appears as a whole or not at all, and none over what was read."""
+"""Files that edgec writes where the user says: whole or not at all, their folders made, never over what was read."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def whole(path: str | Path) -> Iterator[Path]:
             yield Path(path)
             return
         place = Path(os.path.realpath(path))  # a link stays one
+        if not place.parent.exists():
+            place.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=".edgec-", dir=place.parent) as folder:
             new = Path(folder) / "new"
             yield new
@@ -45,14 +47,21 @@ def check_other(path: str | Path, source: str | Path) -> None:
 
 
 def check_file(path: str | Path) -> None:
-    """An `EdgecError` when a file cannot be written: better known before the work."""
+    """An `EdgecError` when a file cannot be written: better known before the work. Leaves nothing behind."""
     try:
         _refuse_folder(path)
         if not os.path.exists(path) or os.path.isfile(path):
-            with tempfile.TemporaryDirectory(prefix=".edgec-", dir=os.path.dirname(os.path.realpath(path))):
+            with tempfile.TemporaryDirectory(prefix=".edgec-", dir=existing(Path(os.path.realpath(path)).parent)):
                 pass
     except OSError as error:
         raise EdgecError(f"{path}: cannot write: {error.strerror or error}") from error
+
+
+def existing(path: Path) -> Path:
+    """The path itself, or the nearest above it that is there: what lies between is made when it is needed."""
+    while not os.path.lexists(path):
+        path = path.parent
+    return path
 
 
 def _refuse_folder(path: str | Path) -> None:

@@ -14,6 +14,7 @@ from . import toolchain as tools
 from .bundle import elf
 from .bundle.manifest import ABI, Bundle
 from .errors import EdgecError
+from .isa import isa_names
 
 
 def opened(bundle: Bundle) -> tuple[int, Any]:
@@ -55,7 +56,7 @@ def description(bundle: Bundle, first: Any, level: str) -> Any:
     while desc.contents.target.decode() != level:
         desc = desc.contents.fallback
     if missing := desc.contents.isa & ~abi.runtime_library().ec_cpu_isa():
-        names = ", ".join(abi.isa_names(missing))
+        names = ", ".join(isa_names(missing))
         raise EdgecError(f"{bundle.folder}: level {level!r}: this CPU lacks {names}")
     return desc
 

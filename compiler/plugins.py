@@ -20,6 +20,8 @@ _loaded: set[tuple[str, str]] = set()
 
 def rules_file(path: str | Path, into: str = "canonicalize") -> None:
     """Add a file of rules to a pass; they come after the pass's own, in order of registration."""
+    if not Path(path).is_file():
+        raise EdgecError(f"{path}: no such file of rules; is it among the package's data?")
     files = RULES.setdefault(into, [])
     if Path(path) not in files:
         files.append(Path(path))

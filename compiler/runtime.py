@@ -20,6 +20,7 @@ from .bundle.cuda_emulation import driver_for
 from .bundle.manifest import Bundle, read_bundle
 from .dtypes import DTYPES, known_as
 from .errors import EdgecError
+from .isa import isa_names
 from .opened import description, opened
 from .ports import Port, check_names, cut, random_inputs
 
@@ -112,7 +113,7 @@ class Model:
             return
         message = f"{self.bundle.folder}: {self._rt.ec_strerror(status).decode()}"
         if missing := self._rt.ec_missing_isa(c.byref(self._desc)):
-            message += f": {', '.join(abi.isa_names(missing))}; compile it for this machine with --target host"
+            message += f": {', '.join(isa_names(missing))}; compile it for this machine with --target host"
         detail = self._rt.ec_device_error(c.byref(self._desc)).decode(errors="replace")
         if detail and status in abi.OF_DEVICES:
             message += f": {detail}"

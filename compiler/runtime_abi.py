@@ -6,7 +6,6 @@ import ctypes as c
 import hashlib
 import os
 import platform
-import re
 import shutil
 import tempfile
 from pathlib import Path
@@ -129,10 +128,3 @@ def _build() -> Path:
         chain.link(built, [str(s) for s in sources], Path(temporary), flags)
         os.replace(built, library)
     return library
-
-
-def isa_names(bits: int) -> list[str]:
-    """Names of EC_ISA_* bits, as edgec.h has them."""
-    text = (ROOT / "include" / "edgec" / "edgec.h").read_text()
-    rows = {name: 1 << int(bit) for name, bit in re.findall(r"EC_ISA_(\w+) = 1 << (\d+)", text)}
-    return [name for name, bit in rows.items() if bits & bit]

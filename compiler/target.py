@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .errors import EdgecError, nearest
-from .regions import Region, holding, read_regions, regions_of
+from .isa import isa_bits
+from .regions import Region, holding, regions_of
 from .units import read_bytes
 
 
@@ -193,30 +194,69 @@ def _with_levels(table: dict[str, Any], names: Any, where: str) -> Target:
 
 
 def _record(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
+    values = _values(kind, table, where)
+    fields = dataclasses.fields(kind)
+    if missing := [f.name for f in fields if f.name not in table and f.default is dataclasses.MISSING]:
+        raise EdgecError(f"{where}: missing {', '.join(missing)}")
+    return kind(**values)
+
+
+def _values(kind: type[Any], table: Mapping[str, Any], where: str) -> dict[str, Any]:
     fields = {f.name: f for f in dataclasses.fields(kind)}
     for key in table:
         if key not in fields:
             raise EdgecError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
-    missing = [n for n, f in fields.items() if n not in table and f.default is dataclasses.MISSING]
-    if missing:
-        raise EdgecError(f"{where}: missing {', '.join(missing)}")
-    return kind(**{key: _field(fields[key].name, value, where) for key, value in table.items()})
+    return {key: _field(fields[key], value, where) for key, value in table.items()}
 
 
-def _field(name: str, value: Any, where: str) -> Any:
+def _field(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
+    name = field.name
     if name == "cpu":
         return _record(Cpu, value, f"{where}: [cpu]")
     if name == "machine":
         return _record(Machine, value, f"{where}: [machine]")
     if name == "gpu":
         return _gpu(value, f"{where}: [gpu]")
-    if name == "isa":
-        return frozenset(value)
     if name == "memory":
         return regions_of(value, where)
     if name == "stack_bytes":
         return read_bytes(f"{where}: {name}", value)
+    expected, fits = _FORMS[str(field.type)]
+    if not fits(value):
+        raise EdgecError(f"{where}: {name} = {value!r}: expected {expected}")
+    if name == "vector_bits" and (value < 32 or value & (value - 1)):
+        raise EdgecError(f"{where}: vector_bits = {value}: expected 32, 64, 128, 256 ...")
+    if name == "isa":
+        return _features(value, where)
     return tuple(value) if isinstance(value, list) else value
+
+
+def _features(names: list[str], where: str) -> frozenset[str]:
+    """Features as edgec.h knows them; CUDA is what no CPU has."""
+    for name in names:
+        if name not in (known := [*isa_bits(), "CUDA"]):
+            raise EdgecError(f"{where}: isa: unknown feature {name!r}{nearest(name, known)}")
+    return frozenset(names)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_list_of(kind: type[Any], value: Any) -> bool:
+    return isinstance(value, list) and all(type(one) is kind for one in value)
+
+
+_LIST = ("a list of texts", lambda value: _is_list_of(str, value))
+_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # by the annotation of a field
+    "str": ("a text", lambda value: isinstance(value, str)),
+    "bool": ("true or false", lambda value: isinstance(value, bool)),
+    "int": ("a whole number that is not negative", _is_count),
+    "float": ("a number above zero", lambda value: type(value) in (int, float) and value > 0),
+    "tuple[int, int]": ("two whole numbers", lambda value: _is_list_of(int, value) and len(value) == 2),
+    "tuple[str, ...]": _LIST,
+    "frozenset[str]": _LIST,
+}
 
 
 def _gpu(table: Mapping[str, Any], where: str) -> Gpu:
@@ -225,50 +265,11 @@ def _gpu(table: Mapping[str, Any], where: str) -> Gpu:
     first: Gpu = _record(Gpu, {key: value for key, value in table.items() if key not in others}, where)
     found = []
     for arch, changes in others.items():
-        whole = {**{f.name: getattr(first, f.name) for f in dataclasses.fields(Gpu)}, **changes, "archs": (arch,)}
-        found.append((arch, _record(Gpu, whole, f"{where[:-1]}.{arch}]")))
+        values = _values(Gpu, {**changes, "archs": [arch]}, f"{where[:-1]}.{arch}]")
+        found.append((arch, dataclasses.replace(first, **values)))
     return dataclasses.replace(first, others=tuple(found))
 
 
-def with_archs(target: Target, archs: str | None) -> Target:
-    """A target with a GPU, for other architectures: `sm_80,sm_90`, of which the last serves newer GPUs too.
-
-    Kernels are chosen for the first of them.
-    """
-    if archs is None:
-        return target
-    if target.gpu is None:
-        raise EdgecError(f"arch: {target.name} has no GPU; architectures are chosen for cuda, jetson ...")
-    names = tuple(name.strip() for name in archs.split(","))
-    for name in names:
-        if name not in ARCHS:
-            raise EdgecError(f"arch: {name!r} is unknown{nearest(name, ARCHS)}")
-    usual = dict(target.gpu.others).get(names[0], target.gpu)
-    return dataclasses.replace(target, gpu=dataclasses.replace(usual, archs=names))
-
-
-def with_memory(target: Target, path: str | Path | None) -> Target:
-    """A target on a board whose memory regions a file declares."""
-    if path is None:
-        return target
-    if target.gpu or target.levels:
-        raise EdgecError(f"memory: {target.name} has no regions to choose from; they are for one CPU, cortex-m4 ...")
-    return dataclasses.replace(target, memory=read_regions(path))
-
-
-AIMS = ("speed", "size")
-
-
-def with_aim(target: Target, optimize: str) -> Target:
-    """A target whose kernels are made fast (`speed`) or small (`size`); small ones there are for Cortex-M alone."""
-    if optimize not in AIMS:
-        raise EdgecError(f"optimize: {optimize!r} is unknown{nearest(optimize, AIMS)}")
-    if optimize == "size" and not target.microcontroller:
-        raise EdgecError(f"optimize: {target.name} has no kernels made for size; they are for Cortex-M")
-    return dataclasses.replace(target, small=optimize == "size")
-
-
-ARCHS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121", "emulated")
 FOLDER = Path(__file__).resolve().parent.parent / "targets"
 
 

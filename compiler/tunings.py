@@ -116,16 +116,11 @@ class Tunings:
 
     def write(self, path: str | Path) -> None:
         """Replace the file in one step."""
-        path = Path(path)
         rows = [
             {"compiler": key[0], "machine": key[1], "kernel": key[2], "us": dict(sorted(times.items()))}
             for key, times in sorted(self.rows.items())
         ]
         text = json.dumps({"format": FORMAT, "version": VERSION, "rows": rows}, indent=1, ensure_ascii=False) + "\n"
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise EdgecError(f"{path}: cannot write: {error.strerror or error}") from error
         replaced(path, text.encode())
 
 

@@ -21,6 +21,7 @@ from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.registry import Problem, choices
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target
+from edgec.compiler.units import counted
 
 from .fuse import make_body
 
@@ -75,9 +76,9 @@ class _Weights:
         new = self.old.map(self.stored)
         saved = self.before - sum(_bytes(n) for n in new.nodes() if n.op == "Const")
         if self.done:
-            self.session.note(f"{_layers(self.done)} of weights stored as {self.store}: {saved:,} bytes less")
+            self.session.note(f"{counted(self.done, 'layer')} of weights stored as {self.store}: {saved:,} bytes less")
         for reason, count in self.kept.items():
-            self.session.note(f"{_layers(count)} of weights left as they are: {reason}")
+            self.session.note(f"{counted(count, 'layer')} of weights left as they are: {reason}")
         return new
 
     def stored(self, node: Node) -> Value | tuple[Value, ...] | None:
@@ -206,10 +207,6 @@ def as_bytes(array: Any, axis: int) -> tuple[Any, Any]:
     scales = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32).reshape(shape)
     codes = np.clip(np.rint(array / scales), -LARGEST, LARGEST).astype(np.int8)
     return codes, scales
-
-
-def _layers(count: int) -> str:
-    return "1 layer" if count == 1 else f"{count} layers"
 
 
 def _bytes(node: Node) -> int:

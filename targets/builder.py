@@ -206,7 +206,10 @@ def built(jobs: Sequence[Job], target: Target, workers: int) -> Iterator[tuple[i
     LLVM is known not to end on some code. Where there are workers, a kernel with which it is busy for `_SECONDS` is
     one that cannot be built.
     """
-    from . import codegen_llvm  # noqa: F401  before forking: the import of TVM is paid once
+    from . import codegen_llvm  # before forking: the import of TVM is paid once
+
+    if not target.gpu:
+        codegen_llvm.check_core(target)
 
     def build(i: int) -> Made:
         job = jobs[i]

@@ -12,8 +12,10 @@ import tvm.s_tir.transform as st
 import tvm.tirx.transform as tt
 from tvm import tirx
 from tvm.target import Target as TvmTarget
+from tvm.target import codegen
 
 from edgec.compiler.bundle.elf_slim import slim
+from edgec.compiler.errors import EdgecError, nearest
 from edgec.compiler.target import Target
 
 
@@ -68,6 +70,19 @@ def tvm_target(target: Target) -> Any:
     if target.float_abi:
         spec["mfloat-abi"] = target.float_abi
     return TvmTarget(spec)
+
+
+def check_core(target: Target) -> None:
+    """An `EdgecError` where LLVM does not know architecture or core: it would crash, or warn of each kernel."""
+    arch, mcpu = target.triple.partition("-")[0], target.cpu.mcpu
+    archs = [str(name) for name in codegen.llvm_get_targets()]
+    if not arch.startswith(tuple(archs)):
+        raise EdgecError(f"target {target.name}: triple: LLVM knows no architecture {arch!r}{nearest(arch, archs)}")
+    cores = codegen.llvm_get_cpu_archlist(TvmTarget({"kind": "llvm", "mtriple": _triple(target.triple)}))
+    if mcpu not in cores:
+        raise EdgecError(
+            f"target {target.name}: mcpu: LLVM knows no {mcpu!r} of {arch}{nearest(mcpu, map(str, cores))}"
+        )
 
 
 def _triple(triple: str) -> str:

@@ -21,13 +21,20 @@ if(TARGET {name}::{name})
 endif()
 set(_dir ${{CMAKE_CURRENT_LIST_DIR}})
 if(NOT TARGET edgec::edgec)
-{threads}  add_library(edgec_bundled_runtime STATIC EXCLUDE_FROM_ALL
+{threads}  set(_sources
 {sources})
+  get_property(_languages GLOBAL PROPERTY ENABLED_LANGUAGES)
+  if(NOT "C" IN_LIST _languages) # project(... LANGUAGES CXX): the runtime is C++ as well
+    set_source_files_properties(${{_sources}} PROPERTIES LANGUAGE CXX)
+  endif()
+  add_library(edgec_bundled_runtime STATIC EXCLUDE_FROM_ALL ${{_sources}})
   target_include_directories(edgec_bundled_runtime PUBLIC ${{_dir}})
   set_target_properties(edgec_bundled_runtime PROPERTIES
     C_STANDARD 11 POSITION_INDEPENDENT_CODE {position} OUTPUT_NAME edgec)
 {sections}  target_link_libraries(edgec_bundled_runtime PUBLIC {needs})
   add_library(edgec::edgec ALIAS edgec_bundled_runtime)
+  unset(_languages)
+  unset(_sources)
 endif()
 add_library({name}::{name} STATIC IMPORTED GLOBAL)
 set_target_properties({name}::{name} PROPERTIES

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ..errors import EdgecError
+from ..files import existing
 
 _LONGEST_NAME = 200  # file systems take 255; temporary names beside it are longer
 
@@ -21,9 +22,7 @@ def check_output(out: str | Path) -> Path:
     if not str(out) or "\0" in str(out):
         raise EdgecError(f"{str(out)!r}: is not the name of a folder")
     out = Path(os.path.abspath(out))
-    nearest = out
-    while not os.path.lexists(nearest):
-        nearest = nearest.parent
+    nearest = existing(out)
     if too_long := [part for part in out.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
         raise EdgecError(
             f"{too_long[0][:40]}...: cannot write the bundle: the name is longer than {_LONGEST_NAME} bytes"

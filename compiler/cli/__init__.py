@@ -64,6 +64,14 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise EdgecError(f"{message} (see {self.prog} --help)")
 
+    def check_options(self, words: Sequence[str]) -> None:
+        """Unknown options are named before what they make of the other words."""
+        known = [flag for action in self._actions for flag in action.option_strings]
+        for word in words[: words.index("--")] if "--" in words else words:
+            flag = word.partition("=")[0]
+            if flag.startswith("--") and flag not in known:
+                self.error(f"no option {flag}{nearest(flag, known).partition('; known')[0]}")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The entry point of `edgec`."""
@@ -127,13 +135,15 @@ def _run(words: list[str]) -> int:
     if name not in COMMANDS:
         raise EdgecError(f"no command {name!r}{nearest(name, COMMANDS)}")
     module = import_module(f".{name}", __name__)
-    args = parser(name, module).parse_args(words)
+    options = parser(name, module)
+    options.check_options(words)
+    args = options.parse_args(words)
     status: int = module.run(args)
     sys.stdout.flush()
     return status
 
 
-def parser(name: str, module: Any) -> argparse.ArgumentParser:
+def parser(name: str, module: Any) -> Parser:
     """The parser of one subcommand."""
     out = Parser(
         prog=f"edgec {name}",

@@ -143,7 +143,7 @@ def _show(bundle: Bundle, seconds: float) -> None:
     print(f"code     {size(bundle.code_bytes)}")
     for row in bundle.manifest["memory"]:
         held = [f"{what} {row[what]:,}" for what in ("arena", "weights", "code") if row[what]]
-        held += [f"{len(row['kernels'])} kernels"] if row["kernels"] else []
+        held += [counted(len(row["kernels"]), "kernel")] if row["kernels"] else []
         print(f"{row['region']:<8} {', '.join(held) or 'nothing'} of {row['size']:,} bytes")
     for line in footprint_lines(bundle.footprint, 8):
         print(line)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import EdgecError, UnsupportedModel
+from ..units import counted
 from .common import add_model_options, binds_of, dims_of, footprint_lines, shapes_of, show_json, size, table
 
 EXAMPLES = """examples:
@@ -52,7 +53,7 @@ def _levels(bundle: Any) -> list[str]:
     """A line for each level of the CPU, where there are several."""
     tables = [bundle.at(level).manifest for level in bundle.levels]
     return [
-        f"{level}: {len(t['steps'])} steps, {sum(s['cost_us'] for s in t['steps']):,.0f} us modelled, "
+        f"{level}: {counted(len(t['steps']), 'step')}, {sum(s['cost_us'] for s in t['steps']):,.0f} us modelled, "
         f"needs {', '.join(t['isa'])}"
         for level, t in zip(bundle.levels, tables, strict=True)
         if len(tables) > 1
@@ -149,7 +150,7 @@ def _show_sums(manifest: dict[str, Any], total: int) -> None:
         print(line)
     for row in manifest.get("memory") or []:
         held = ", ".join(f"{what} {row[what]:,}" for what in ("arena", "weights", "code") if row[what])
-        kernels = f"{len(row['kernels'])} kernels" if row["kernels"] else ""
+        kernels = counted(len(row["kernels"]), "kernel") if row["kernels"] else ""
         print(f"{row['region']:<11} {', '.join(filter(None, [held, kernels])) or 'nothing'} of {row['size']:,} bytes")
 
 

@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     known = {row.operator: row for row in rows()}
     for name in args.names:
         if name not in known:
-            raise EdgecError(f"no operator {name!r} in ONNX{nearest(name, known)}")
+            raise EdgecError(f"no operator {name!r} in ONNX{nearest(name, known) or '; edgec operators lists them'}")
     shown = [known[name] for name in args.names] or list(known.values())
     if args.json:
         show_json([asdict(row) for row in shown])

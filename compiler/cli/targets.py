@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.target:
-        return _one(find_target(args.target), args.json)
+        return _one(find_target(args.target), _file(args.target), args.json)
     rows = all_summaries()
     if args.json:
         show_json([{"name": name, "summary": summary} for name, summary in rows])
@@ -42,8 +42,15 @@ def all_summaries() -> list[tuple[str, str]]:
     return [("host", host), *rows]
 
 
-def _one(target: Target, as_json: bool) -> int:
-    facts = dataclasses.asdict(dataclasses.replace(target, levels=()))
+def _file(name: str) -> str:
+    """Where the description stands, to be copied and changed; this machine's stands nowhere."""
+    from ..plugins import all_targets
+
+    return "" if name == "host" else str(all_targets().get(name, name))
+
+
+def _one(target: Target, file: str, as_json: bool) -> int:
+    facts = {"file": file, **dataclasses.asdict(dataclasses.replace(target, levels=()))}
     facts["levels"] = [level.name for level in target.levels]
     cpu = {f"cpu.{key}": value for key, value in facts.pop("cpu").items()}
     shown = {key: sorted(v) if isinstance(v, frozenset) else v for key, v in {**facts, **cpu}.items()}

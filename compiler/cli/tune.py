@@ -7,6 +7,7 @@ from pathlib import Path
 
 from ..errors import EdgecError
 from ..tunings import Tunings, default_path
+from ..units import counted
 from .common import show_json, table
 
 EXAMPLES = """examples:
@@ -48,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     )
     for machine, compiler in sorted({(row[1], row[2]) for row in rows}):
         print(f"measured on {machine} by {compiler}")
-    print(f"{len(rows)} kernels in {path}")
+    print(f"{counted(len(rows), 'kernel')} in {path}")
     return 0
 
 
@@ -59,5 +60,5 @@ def _merge(files: list[str], out: str | None) -> int:
     for file in files:
         whole.merge(Tunings.read(file))
     whole.write(out)
-    print(f"{len(whole.rows)} kernels: {out}")
+    print(f"{counted(len(whole.rows), 'kernel')}: {out}")
     return 0

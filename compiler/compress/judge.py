@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import runtime_abi as abi
 from .. import toolchain as tools
+from ..isa import isa_names
 from ..ops.common import Tensor
 from ..ports import Port
 from ..quantize.fallback import disagreement
@@ -45,7 +46,7 @@ def runs_here(target: Target) -> bool:
     """Whether this machine can run what is compiled for a target."""
     if not tools.runs_here(target.triple):
         return False
-    return target.programs[-1].cpu.isa <= set(abi.isa_names(abi.runtime_library().ec_cpu_isa()))
+    return target.programs[-1].cpu.isa <= set(isa_names(abi.runtime_library().ec_cpu_isa()))
 
 
 def measured_here(target: Target) -> bool:

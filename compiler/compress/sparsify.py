@@ -6,7 +6,7 @@ kernels/sparse_*.py); of these only those that the target's cost model says beco
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import isfinite, prod
 
@@ -21,6 +21,7 @@ from ..ops.common import Tensor
 from ..quantize.modelled import Costs, modelled
 from ..quantize.placement import Layer, layers_of
 from ..session import Session
+from ..units import counted
 from .columns import groups_of, rows_of, weights_of
 from .groups import label
 from .masks import Pattern, best_of_groups, of_units, pattern_of, without_lowest
@@ -238,14 +239,11 @@ class _Work:
         total = sum(node_macs(n) for n in self.layers)
         left = sum(node_macs(n) * float(self.masks[n].mean()) for n in self.layers)
         gone = 100 * (1 - left / total)
-        text = f"{gone:.1f} % of the multiplications of {_count(self.layers)} are by zero ({self.pattern})"
+        layers = counted(len(self.layers), "layer")
+        text = f"{gone:.1f} % of the multiplications of {layers} are by zero ({self.pattern})"
         if self.before is not None and self.after is not None:
             text += f"; modelled {self.after.total:,.0f} us, {self.before.total:,.0f} us before"
         return text
-
-
-def _count(layers: Collection[Node]) -> str:
-    return "1 layer" if len(layers) == 1 else f"{len(layers)} layers"
 
 
 def _unfit(layer: Layer) -> str:

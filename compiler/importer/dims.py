@@ -12,6 +12,7 @@ import onnx
 from ..dtypes import DTYPES, dtype, of_onnx
 from ..errors import EdgecError, nearest
 from ..ir import Type
+from ..units import counted
 from .context import check_size
 from .table import Refused
 
@@ -108,7 +109,7 @@ def _bound_names(
             continue
         shown = "x".join("?" if d is None else str(d) for d in shape)
         if len(given) != len(shape):
-            raise EdgecError(f"{flag}: has {len(given)} dimension(s); the input is {shown or 'a scalar'}")
+            raise EdgecError(f"{flag}: has {counted(len(given), 'dimension')}; the input is {shown or 'a scalar'}")
         for at, (n, d) in enumerate(zip(given, shape, strict=True)):
             if isinstance(d, int) and d != n:
                 raise EdgecError(f"{flag}: dimension {at} is {n}; the model fixes it: {shown}")
@@ -118,7 +119,8 @@ def _bound_names(
 
 
 def _resolve(name: str, shape: Sequence[Dim], table: dict[str, int], notice: Callable[[str], None]) -> tuple[int, ...]:
-    sizes = []
+    sizes: list[int] = []
+    still_open: dict[str, str] = {}  # as shown -> its name
     for at, d in enumerate(shape):
         if isinstance(d, int):
             sizes.append(d)
@@ -131,10 +133,13 @@ def _resolve(name: str, shape: Sequence[Dim], table: dict[str, int], notice: Cal
             if d:
                 table[d] = 1
         else:
-            flags = f"--shape {name}={'x'.join(str(n) if isinstance(n, int) else 'N' for n in shape)}"
-            flags += f" or --dim {d}=N" if d else ""
-            what = f"dimension {d!r}" if d else f"dimension {at}"
-            raise EdgecError(f"input {name!r}: {what} is open; give it with {flags}")
+            still_open[repr(d) if d else str(at)] = str(d or "")
+    if still_open:
+        flags = f"--shape {name}={'x'.join(str(n) if isinstance(n, int) else 'N' for n in shape)}"
+        if all(still_open.values()):
+            flags += f" or {' '.join(f'--dim {d}=N' for d in still_open.values())}"
+        s, are = ("", "is open; give it") if len(still_open) == 1 else ("s", "are open; give them")
+        raise EdgecError(f"input {name!r}: dimension{s} {', '.join(still_open)} {are} with {flags}")
     return tuple(sizes)
 
 

@@ -26,6 +26,8 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
     model, where, folder = _parse(source)
     if not model.HasField("graph") or not (model.graph.node or model.graph.output):
         raise EdgecError(f"{where}: is not an ONNX model, or is empty")
+    if not model.graph.output:
+        raise EdgecError(f"{where}: has no outputs: there is nothing to compute")
     opset = opset_of(model)
     if opset < OLDEST_OPSET and not _means_the_same(model, opset):
         wanted = f"expected {OLDEST_OPSET} or later; onnx.version_converter can raise it"
@@ -118,7 +120,8 @@ def _decode(content: bytes, where: str) -> onnx.ModelProto:
     try:
         model.ParseFromString(content)
     except (DecodeError, RuntimeError, ValueError):
-        raise EdgecError(f"{where}: is not an ONNX model, or is truncated") from None
+        hint = "; edgec opt reads graphs in text form" if where.endswith(".eir") else ""
+        raise EdgecError(f"{where}: is not an ONNX model, or is truncated{hint}") from None
     return model
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from math import inf
 from typing import Any
 
+from ..units import counted
+
 HEAD = ("layer", "op", "MACs", "in", "scale", "zero", "SQNR dB", "saturated %", "us in f32", "us", "reason")
 
 
@@ -105,7 +107,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
     layers, share = found["layers_int8"] + found["layers_f32"], 100 * found["macs_int8"]
     said = [
         f"{found['layers_int8']} of {layers} layers and {share:.1f} % of the multiplications in int8, "
-        f"by {found['samples']} calibration samples"
+        f"by {counted(found['samples'], 'calibration sample')}"
     ]
     if found["output_sqnr_db"] is not None:
         worst = found.get("sample_sqnr_db")

@@ -24,7 +24,7 @@ def refused(capsys: Capture, *words: object) -> str:
 def save(
     name: str, nodes: list[onnx.NodeProto], inputs: list[Any], outputs: list[Any] | None = None, opset: int = 17
 ) -> str:
-    outputs = outputs or [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)] if outputs is None else outputs
     graph = helper.make_graph(nodes, "graph", inputs, outputs)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8), name)
     return name

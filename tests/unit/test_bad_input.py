@@ -55,7 +55,7 @@ def test_inputs_that_do_not_fit(here: Path, capsys: Capture, make: Callable[[], 
 
 def test_results_that_cannot_be_written(here: Path, capsys: Capture) -> None:
     assert refused(capsys, "run", "good", "--save", "/dev/full") == "/dev/full: cannot write: No space left on device"
-    assert refused(capsys, "run", "good", "--save", "no/y.npz") == "no/y.npz: cannot write: No such file or directory"
+    assert refused(capsys, "run", "good", "--save", "tiny.onnx/y") == "tiny.onnx/y: cannot write: Not a directory"
     assert not Path("/dev/full.npz").exists()
 
 
@@ -97,6 +97,9 @@ def test_arguments_from_python(here: Path) -> None:
     [
         (["bench", "good", "--runs", 10**12], "runs must be 1,000,000 or fewer"),
         (["bench", "good", "--ghz", 2], "--ghz 2: goes with --model-cpu"),
+        (["compile", "--targt", "x86", "tiny.onnx"], "no option --targt; did you mean '--target'? (see edgec compile"),
+        (["verify", "tiny.onnx", "--verbosely=1"], "no option --verbosely; did you mean '--verbose'? (see edgec ver"),
+        (["run", "good", "--xyz"], "no option --xyz (see edgec run --help)"),
         (["bench", "good", "--roofline", "good"], "good: cannot write: Is a directory"),
         (["inspect", "good", "--dim", "n=2"], "good is a bundle, whose shapes are fixed; expected a model"),
         (

@@ -87,6 +87,11 @@ def test_one_reason_is_said_once() -> None:
     )
 
 
+def test_a_model_without_outputs(here: Path, capsys: Capture) -> None:
+    save("m.onnx", [helper.make_node("Relu", ["x"], ["y"])], [tensor("x")], [])
+    assert refused(capsys, "compile", "m.onnx", "-o", "out") == "m.onnx: has no outputs: there is nothing to compute"
+
+
 def test_output_named_twice(here: Path, capsys: Capture) -> None:
     save("m.onnx", [RELU], [tensor("x")], [tensor("y"), tensor("y")])
     assert "m.onnx: two outputs are named 'y'" in refused(capsys, "compile", "m.onnx", "-o", "out")

@@ -102,16 +102,17 @@ def test_two_models_link_into_one_program(bundle: Bundle, tmp_path: Path) -> Non
         assert said == "50 51\n" or said.split() == ["50", "51"]
 
 
-def test_cmake_package(bundle: Bundle, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("language", "main"), [("C", "main.c"), ("CXX", "main.cpp")])
+def test_cmake_package(bundle: Bundle, tmp_path: Path, language: str, main: str) -> None:
     if shutil.which("cmake") is None:
         pytest.skip("no cmake")
-    (tmp_path / "main.c").write_text(
+    (tmp_path / main).write_text(
         '#include "tiny.h"\n#include "edgec/bench.h"\n'
         "int main(void) { return ec_clock_ns() == 0 || tiny_desc.n_steps != TINY_STEPS; }\n"
     )
     (tmp_path / "CMakeLists.txt").write_text(
-        "cmake_minimum_required(VERSION 3.18)\nproject(app LANGUAGES C)\nfind_package(tiny CONFIG REQUIRED)\n"
-        "add_executable(app main.c)\ntarget_link_libraries(app PRIVATE tiny::tiny)\n"
+        f"cmake_minimum_required(VERSION 3.18)\nproject(app LANGUAGES {language})\nfind_package(tiny CONFIG REQUIRED)\n"
+        f"add_executable(app {main})\ntarget_link_libraries(app PRIVATE tiny::tiny)\n"
     )
     build = tmp_path / "build"
     subprocess.run(

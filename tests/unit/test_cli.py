@@ -143,7 +143,7 @@ def test_run(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     np.testing.assert_allclose(shown, np.load(tmp_path / "y.npz")["y/out"], rtol=1e-6)
     assert edgec("run", folder / "good") == 0
     assert "y/out" in capsys.readouterr().out
-    assert edgec("run", folder / "good", "--save", tmp_path / "no" / "y.npz") == 1
+    assert edgec("run", folder / "good", "--save", tmp_path / "x.npz" / "y.npz") == 1
     assert "cannot write" in capsys.readouterr().err
 
 

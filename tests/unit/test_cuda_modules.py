@@ -16,7 +16,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgec
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.target import find_target, with_archs
+from edgec.compiler.target import find_target
+from edgec.compiler.target_flags import with_archs
 from edgec.targets.cuda import modules, nvrtc
 
 pytestmark = pytest.mark.skipif(not nvrtc._nvrtc(), reason="needs NVRTC: pip install 'edgec[cuda]'")

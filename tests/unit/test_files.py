@@ -39,7 +39,7 @@ def test_links_and_devices_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("", "Is a directory"), ("no/f", "No such file or directory"), ("file/f", "Not a directory")],
+    [("", "Is a directory"), ("file/f", "Not a directory"), ("file/no/f", "Not a directory")],
 )
 def test_what_cannot_be_written(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "file").touch()
@@ -49,6 +49,18 @@ def test_what_cannot_be_written(tmp_path: Path, name: str, message: str) -> None
     with pytest.raises(EdgecError, match="is not the name of a file"):
         replaced("n\0l", b"")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_folders_are_made_when_the_file_is_written(tmp_path: Path) -> None:
+    check_file(tmp_path / "a" / "b" / "f")
+    assert not (tmp_path / "a").exists()
+    replaced(tmp_path / "a" / "b" / "f", b"text")
+    assert (tmp_path / "a" / "b" / "f").read_bytes() == b"text"
+
+
+def test_a_graph_to_a_device_leaves_nothing_beside_it() -> None:
+    assert main(["opt", "examples/digits/digits.onnx", "-o", "/dev/null"]) == 0
+    assert not Path("/dev/null.npz").exists() and not Path("/dev/null").is_file()
 
 
 def test_nothing_takes_the_place_of_what_is_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

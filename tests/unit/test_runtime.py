@@ -20,6 +20,7 @@ from edgec.compiler import ports, runtime, runtime_abi
 from edgec.compiler.bundle import ABI, Bundle, write_bundle
 from edgec.compiler.dtypes import DTYPES
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.isa import isa_names
 from tests.unit.handmade import expected, program, target
 
 X = np.linspace(-1, 1, 8, dtype=np.float32).reshape(2, 4)
@@ -240,4 +241,4 @@ def test_records_are_those_of_the_header() -> None:
         ]
         assert fields == [f[0] for f in record._fields_]
     assert ctypes.sizeof(runtime_abi.Ref) == 8
-    assert runtime_abi.isa_names(0b11) == ["AVX2", "FMA"]
+    assert isa_names(0b11) == ["AVX2", "FMA"]

@@ -20,6 +20,7 @@
 #include <memory>
 #include <new>
 #include <stdexcept>
+#include <string>
 #include <string_view>
 #include <type_traits>
 #include <utility>
@@ -32,22 +33,28 @@ namespace edgec {
 
 class error : public std::runtime_error {
 public:
-    explicit error(ec_status status) : std::runtime_error(ec_strerror(status)), status_(status) {}
+    explicit error(ec_status status) : error(status, ec_strerror(status)) {}
+    error(ec_status status, const std::string &text) : std::runtime_error(text), status_(status) {}
     ec_status status() const noexcept { return status_; }
 
 private:
     ec_status status_;
 };
 
-inline void check(ec_status status)
+[[noreturn]] inline void fail(ec_status status, const std::string &text)
 {
-    if (status >= 0)
-        return;
 #if defined(__cpp_exceptions)
-    throw error(status);
+    throw error(status, text);
 #else
+    static_cast<void>(status), static_cast<void>(text);
     std::abort();
 #endif
+}
+
+inline void check(ec_status status)
+{
+    if (status < 0)
+        fail(status, ec_strerror(status));
 }
 
 /* What std::span is in C++20. */
@@ -118,7 +125,12 @@ template <class T> constexpr bool holds(std::uint8_t dtype) noexcept
 class bundle {
 public:
     bundle() noexcept = default;
-    explicit bundle(const char *path) { check(try_load(path)); }
+    explicit bundle(const char *path)
+    {
+        const ec_status status = try_load(path);
+        if (status < 0)
+            fail(status, std::string(path != nullptr ? path : "no path") + ": " + ec_strerror(status));
+    }
     bundle(bundle &&other) noexcept : bundle_(std::exchange(other.bundle_, ec_bundle{nullptr, nullptr})) {}
     bundle &operator=(bundle &&other) noexcept
     {
@@ -213,8 +225,14 @@ public:
     std::int64_t count(std::string_view name) const { return count(find_output(name)); }
 
     /* The same, but what is empty there throws EC_ERR_ARG here. */
-    template <class T> span<T> input(std::uint32_t index) { return checked(try_input<T>(index)); }
-    template <class T> span<const T> output(std::uint32_t index) const { return checked(try_output<T>(index)); }
+    template <class T> span<T> input(std::uint32_t index)
+    {
+        return checked(try_input<T>(index), ec_input(&model_, index).io, "input");
+    }
+    template <class T> span<const T> output(std::uint32_t index) const
+    {
+        return checked(try_output<T>(index), ec_output(&model_, index).io, "output");
+    }
     template <class T> span<T> input(std::string_view name) { return input<T>(find_input(name)); }
     template <class T> span<const T> output(std::string_view name) const { return output<T>(find_output(name)); }
 
@@ -242,26 +260,29 @@ private:
                 return all;
         return all / static_cast<std::size_t>(io->dims[io->count_axis]) * static_cast<std::size_t>(count(index));
     }
-    template <class T> static span<T> checked(span<T> view)
+    template <class T> static span<T> checked(span<T> view, const ec_io *io, const char *kind)
     {
-        check(view.data() != nullptr ? EC_OK : EC_ERR_ARG);
+        if (view.data() == nullptr)
+            fail(EC_ERR_ARG, io != nullptr ? std::string(kind) + " '" + io->name + "' holds elements of another type"
+                                           : std::string("no such ") + kind + ", or the model is not open");
         return view;
     }
-    static std::uint32_t find(const ec_io *ios, std::uint32_t count, std::string_view name)
+    static std::uint32_t find(const ec_io *ios, std::uint32_t count, std::string_view name, const char *kind)
     {
         std::uint32_t i = 0;
         while (i < count && name != ios[i].name)
             i++;
-        check(i < count ? EC_OK : EC_ERR_ARG);
+        if (i == count)
+            fail(EC_ERR_ARG, std::string("the model has no ") + kind + " '" + std::string(name) + "'");
         return i;
     }
     std::uint32_t find_input(std::string_view name) const
     {
-        return model_.desc != nullptr ? find(model_.desc->inputs, model_.desc->n_inputs, name) : 0;
+        return model_.desc != nullptr ? find(model_.desc->inputs, model_.desc->n_inputs, name, "input") : 0;
     }
     std::uint32_t find_output(std::string_view name) const
     {
-        return model_.desc != nullptr ? find(model_.desc->outputs, model_.desc->n_outputs, name) : 0;
+        return model_.desc != nullptr ? find(model_.desc->outputs, model_.desc->n_outputs, name, "output") : 0;
     }
 
     ec_model model_{};

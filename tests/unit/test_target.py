@@ -1,0 +1,61 @@
+"""A target's description: every value is checked where it is read, the core where code is generated."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import edgec
+from edgec.compiler.cli import main
+from edgec.compiler.errors import EdgecError
+from edgec.compiler.target import FOLDER, find_target, read_target
+
+A72 = (FOLDER / "rpi4.toml").read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (r"cores = \d+", 'cores = "four"', "[cpu]: cores = 'four': expected a whole number that is not negative"),
+        (r"cores = \d+", "cores = -4", "[cpu]: cores = -4: expected a whole number that is not negative"),
+        (r"ghz = [\d.]+", "ghz = 0", "[cpu]: ghz = 0: expected a number above zero"),
+        (r"vector_bits = \d+", "vector_bits = 100", "[cpu]: vector_bits = 100: expected 32, 64, 128, 256 ..."),
+        (r"isa = .*", 'isa = ["NEONN"]', "[cpu]: isa: unknown feature 'NEONN'; did you mean 'NEON'?"),
+        (r"isa = .*", "isa = [7]", "[cpu]: isa = [7]: expected a list of texts"),
+        (r"triple = .*", "triple = 7", "triple = 7: expected a text"),
+        (r"vector_bits", "vector_bit", "[cpu]: unknown key 'vector_bit'; did you mean 'vector_bits'?"),
+        (r"l1d = .*", "", "[cpu]: missing l1d"),
+    ],
+)
+def test_values_that_cannot_be(old: str, new: str, why: str) -> None:
+    text, count = re.subn(old, new, A72, count=1)
+    assert count == 1
+    with pytest.raises(EdgecError, match=re.escape(f"mine: {why}")):
+        read_target(text, "mine")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        ('"cortex-a72"', '"cortex-a7345"', "target rpi4: mcpu: LLVM knows no 'cortex-a7345' of aarch64"),
+        ('"aarch64-unknown-linux-gnu"', '"aarch99-linux"', "target rpi4: triple: LLVM knows no architecture 'aarch99'"),
+    ],
+)
+def test_cores_that_there_are_not(tmp_path: Path, old: str, new: str, why: str) -> None:
+    assert old in A72
+    (tmp_path / "mine.toml").write_text(A72.replace(old, new))
+    with pytest.raises(EdgecError, match=re.escape(why)):
+        edgec.compile("examples/digits/digits.onnx", target=str(tmp_path / "mine.toml"), out=tmp_path / "out")
+
+
+def test_another_device_differs_in_what_its_table_says() -> None:
+    gpu = find_target("cuda").gpu
+    assert gpu is not None
+    assert all(other.archs == (arch,) and not other.others for arch, other in gpu.others)
+
+
+def test_the_file_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["targets", "cortex-m4"]) == 0
+    assert str(FOLDER / "cortex-m4.toml") in capsys.readouterr().out
