@@ -13,7 +13,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import LIGHT
 from .cost import by_lane
-from .generic_choice import choices, traffic_us, vector_lanes
+from .generic_choice import choices, repeated_us, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
     from .generic_nest import Region
@@ -32,7 +32,11 @@ def match(problem: Problem) -> Literal[True] | str:
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
-    return choices("generic_map", problem, traffic_us(problem))
+    found, us = choices("generic_map", problem, traffic_us(problem)), repeated_us(problem)
+    if not us or any(v.type.layout for v in problem.body.outputs):
+        return found
+    inputs, outputs = len(problem.body.inputs), len(problem.body.outputs)
+    return [*found, Choice("generic_map", ("",) * inputs, ("",) * outputs, cost_us=traffic_us(problem) - us)]
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
@@ -95,16 +99,19 @@ def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
 
 
 def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
-    """The element type of tiles that are transposed in registers, and their side: of f32 and bytes.
+    """The element type of tiles that are transposed in registers, and their side: where all elements have one width.
 
     A side of 16 bytes is a block of channels, whatever the width of vectors. On a Cortex-M no bytes are: it has no
     instructions for that.
     """
+    from ..conversions import held
+
     kinds = {v.type.dtype for v in (*problem.body.inputs, lead)}
     bytes_apart = problem.target.microcontroller and lead.type.dtype != "f32"
-    if problem.target.gpu or lanes == 1 or bytes_apart or not kinds <= {"f32", "u8", "i8"}:
+    if problem.target.gpu or lanes == 1 or bytes_apart or "bool" in kinds or len({dtype(k).bytes for k in kinds}) > 1:
         return "", lanes
-    return dtype(lead.type.dtype).tvm, lanes if lead.type.dtype == "f32" else min(16, 4 * lanes)
+    side = {1: min(16, 4 * lanes), 2: 8, 4: min(8, lanes), 8: lanes // 2}[dtype(lead.type.dtype).bytes]
+    return held(lead.type.dtype), side
 
 
 def _narrows(problem: Problem, vector: Group) -> bool:

@@ -12,6 +12,7 @@ from test_generic_harness import chain, check, one, scalar, tensor
 
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build
+from edgec.compiler.registry import ROWS
 
 N, B = "f32[1, 24, 5, 7]", "f32[1, 24, 5, 7]@NCHW16c"
 
@@ -130,6 +131,40 @@ def test_resize_samples_as_the_operator_table_does(
     }
     check(one("Resize", N, **attrs), "generic_map", tmp_path)
     check(one("Resize", B, layouts=("NCHW16c",), **attrs), "generic_map", tmp_path)
+
+
+@pytest.mark.parametrize("where", ["x86-avx512", "x86"])
+@pytest.mark.parametrize("kind", ["f32", "u8", "f16", "i64"])
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_elements_that_are_repeated(factor: int, kind: str, where: str, tmp_path: Path) -> None:
+    """Whole vectors, what is left of rows, and rows shorter than a vector."""
+    for width in (1, 3, 8, 13, 20):
+        attrs = {
+            "sizes": (1, 2, 3 * factor, width * factor),
+            "scales": (1.0, 1.0, float(factor), float(factor)),
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+        check(one("Resize", f"{kind}[1, 2, 3, {width}]", where=where, **attrs), "generic_map", tmp_path)
+
+
+@pytest.mark.parametrize("where", ["x86-avx512", "x86"])
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+@pytest.mark.parametrize("block", [2, 3, 4])
+def test_elements_that_are_woven_together(block: int, mode: str, where: str, tmp_path: Path) -> None:
+    for width in (1, 5, 16, 21):
+        x = f"f32[1, {2 * block * block}, 2, {width}]"
+        check(one("DepthToSpace", x, where=where, blocksize=block, mode=mode), "generic_map", tmp_path)
+
+
+def test_resizes_that_repeat_are_cheap_along_rows() -> None:
+    def costs(width: int) -> list[float]:
+        attrs = {"sizes": (1, 24, 10, width), "scales": (1.0, 1.0, 2.0, width / 7), "mode": "nearest"}
+        attrs |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return [c.cost_us for c in ROWS["generic_map"].choices(one("Resize", N, **attrs))]
+
+    assert min(costs(14)) < 0.5 * max(costs(14)) and len(costs(14)) == len(costs(17)) + 1
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
