@@ -72,7 +72,8 @@ def _vectors(places: list[int], lanes: int) -> list[int]:
     starts: list[int] = []
     for place in sorted(set(places)):
         if not starts or place >= starts[-1] + lanes:
-            starts.append(min(place, last))
+            neighbour = starts[-1] + lanes if starts else place  # vectors side by side, where that is as good
+            starts.append(min(neighbour if place < neighbour + lanes // 2 else place, last))
     return starts if len(starts) <= FARTHEST else []
 
 

@@ -142,11 +142,11 @@ def arithmetic_cycles(problem: Problem) -> float:
     return total
 
 
-def repeats(node: Node, lanes: int) -> bool:
+def repeats(node: Node) -> bool:
     """Whether a resize repeats each element along the last axis, so that a vector is a permutation of neighbours."""
     attrs: Any = full_attrs(node)
     n, out, scale = node.args[0].shape[-1], attrs["sizes"][-1], attrs["scales"][-1]
-    if attrs["mode"] != "nearest" or out % n or lanes % (out // n):
+    if attrs["mode"] != "nearest" or out % n or out // n > 8:
         return False
     taken = axis_taps(n, out, scale, **attrs)[0][:, 0]
     return bool((taken == np.arange(out) // (out // n)).all())
@@ -156,7 +156,7 @@ def repeated_us(problem: Problem) -> float:
     """What it saves that resizes only repeat elements, where rows of images are stretches of memory."""
     cpu, lanes = problem.target.cpu, max(1, problem.target.cpu.lanes(32))
     nodes = [n for n in problem.body.nodes() if n.op == "Resize" and dtype(n.types[0].dtype).bytes > 1]
-    vectors = sum(n.types[0].size for n in nodes if repeats(n, lanes)) / lanes
+    vectors = sum(n.types[0].size for n in nodes if repeats(n)) / lanes
     return vectors * (RESIZE_CYCLES["nearest"] - REPEAT_CYCLES) / (cpu.ghz * 1e3)
 
 

@@ -103,6 +103,27 @@ def test_gathers_read_at_computed_positions(tmp_path: Path) -> None:
     )
 
 
+LARGE: list[Any] = [
+    ("Pad", ["f32[3, 8, 40, 50]"], {"pads": (0, 0, 3, 2, 0, 0, 2, 9), "mode": "reflect"}),
+    ("Pad", ["f32[2, 40, 40, 40]"], {"pads": (0, 1, 1, 0, 0, 2, 0, 0), "mode": "constant", "value": 2.5}),
+    ("Tile", ["f32[2, 6, 20, 30]"], {"repeats": (1, 1, 2, 3)}),
+    ("Tile", ["f32[40, 7]"], {"repeats": (3, 30)}),
+    ("Concat", ["f32[4, 5, 30, 18]", "f32[4, 5, 40, 18]"], {"axis": 2}),
+    ("Concat", ["f32[1, 300, 60]", "f32[1, 300, 3]"], {"axis": 2}),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("op, kinds, attrs", LARGE, ids=lambda x: x if isinstance(x, str) else None)
+def test_boxes_of_large_results_are_written_in_turns(
+    op: str, kinds: list[str], attrs: Any, threads: int, tmp_path: Path
+) -> None:
+    check(one(op, *kinds, threads=threads, **attrs), "generic_map", tmp_path)
+    if op == "Pad":
+        blocked = one(op, *kinds, layouts=("NCHW16c",), threads=threads, **attrs)
+        check(blocked, "generic_map", tmp_path)
+
+
 RESIZES = [
     ("nearest", "asymmetric", "floor", (1, 24, 10, 14)),
     ("nearest", "half_pixel", "round_prefer_floor", (1, 24, 3, 11)),
