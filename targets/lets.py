@@ -27,7 +27,7 @@ ESTIMATES = {  # by the number of registers
     32: ("llvm.aarch64.neon.frecpe", "llvm.aarch64.neon.frecps"),
     16: ("llvm.arm.neon.vrecpe", "llvm.arm.neon.vrecps"),
 }
-FARTHEST = 4  # elements apart that are still picked from vectors: of so many, two instructions each
+FARTHEST = 4  # elements apart that are still picked from vectors, and most vectors: of so many, two instructions each
 REGISTER = 4  # lanes that these take, at most
 _PARTS: dict[type, tuple[tuple[str, ...], Callable[..., Expr]]] = {
     tirx.Select: (("condition", "true_value", "false_value"), tirx.Select),
@@ -61,6 +61,20 @@ def hoisted(value: Expr, make: Callable[[Expr], Stmt], lanes: Lanes | None) -> S
     if not hoist.stores:
         return make(flat if len(hoist.lanes.registers) > known else value)
     return tirx.SeqStmt([*([] if lanes else hoist.lanes.registers), *hoist.stores, make(flat)])
+
+
+def _vectors(places: list[int], lanes: int) -> list[int]:
+    """Where as few vectors begin as hold all places; none where they would be too many, or all places are one."""
+    if max(places) == min(places):
+        return []
+    wide = max(places) - min(places) >= lanes
+    last = max(places) + 1 - lanes if wide else min(places)
+    starts: list[int] = []
+    for place in sorted(set(places)):
+        if not starts or place >= starts[-1] + lanes:
+            neighbour = starts[-1] + lanes if starts else place  # vectors side by side, where that is as good
+            starts.append(min(neighbour if place < neighbour + lanes // 2 else place, last))
+    return starts if len(starts) <= FARTHEST else []
 
 
 def _of_a_register(e: Expr) -> bool:
@@ -137,7 +151,7 @@ class _Hoist:
         return tirx.BufferLoad(result, [self.lanes.var])
 
     def _apart(self, buffer: Any, index: list[Expr]) -> Expr | None:
-        """Elements that lie a few places apart, picked from vectors of neighbours: else each lane is a load of its own.
+        """Elements at places a constant apart, picked from a few vectors: else each lane is a load of its own.
 
         No vector reaches beyond the first and the last of them. All that happens before the loop, so that only what is
         known there may say where they begin.
@@ -145,22 +159,41 @@ class _Hoist:
         lanes = self.lanes.count
         if lanes < 4 or len(index) != 1 or not any(buffer.same_as(known) for known in self.lanes.sources):
             return None
-        linear = sym.detect_linear_equation(index[0], [self.lanes.var])
-        if len(linear) != 2 or not isinstance(linear[0], tirx.IntImm) or not 2 <= int(linear[0]) <= FARTHEST:
+        if not self._known_before(index[0]) or (places := self._places(index[0])) is None:
             return None
-        if not self._known_before(linear[1]):
+        if not (starts := _vectors(places, lanes)):
             return None
-        apart, one = int(linear[0]), tirx.IntImm("int32", 1)
-        starts = [min(k * lanes, (lanes - 1) * apart + 1 - lanes) for k in range(apart)]
-        vectors = [tirx.BufferLoad(buffer, [tirx.Ramp(linear[1] + start, one, lanes)]) for start in starts]
-        wanted = [
-            next((k, at * apart - s) for k, s in enumerate(starts) if at * apart < s + lanes) for at in range(lanes)
-        ]
-        picked = tirx.Shuffle(vectors, [tirx.IntImm("int32", k * lanes + place) for k, place in wanted])
+        width = min(lanes, max(places) - min(places) + 1)
+        one, first = tirx.IntImm("int32", 1), self._at_lane(index[0], 0)
+        vectors = [tirx.BufferLoad(buffer, [tirx.Ramp(first + start, one, width)]) for start in starts]
+        wanted = [next((k, at - s) for k, s in enumerate(starts) if s <= at < s + width) for at in places]
+        vectors += vectors[:1] * (-(-lanes // width) - len(vectors))  # TVM asks for as many elements as are picked
+        picked = tirx.Shuffle(vectors, [tirx.IntImm("int32", k * width + place) for k, place in wanted])
         register = self._register(str(buffer.dtype), "picked")
         place = tirx.Ramp(tirx.IntImm("int32", 0), one, lanes)
         self.lanes.registers.append(tirx.BufferStore(register, picked, [place]))
         return tirx.BufferLoad(register, [self.lanes.var])
+
+    def _places(self, index: Expr) -> list[int] | None:
+        """Where the elements of all lanes lie from that of the first on, if they differ and are no neighbours."""
+        lanes = range(self.lanes.count)
+        linear = sym.detect_linear_equation(index, [self.lanes.var])
+        if len(linear) == 2:
+            apart = int(linear[0]) if isinstance(linear[0], tirx.IntImm) else 0
+            return [apart * lane for lane in lanes] if apart == -1 or 2 <= apart <= FARTHEST else None
+        first, analyzer = self._at_lane(index, 0), sym.Analyzer()
+        places = []
+        for lane in lanes:
+            place = analyzer.simplify(self._at_lane(index, lane) - first)
+            if not isinstance(place, tirx.IntImm):
+                return None
+            places.append(int(place))
+        return places
+
+    def _at_lane(self, index: Expr, lane: int) -> Expr:
+        analyzer = sym.Analyzer()
+        analyzer.bind(self.lanes.var, tirx.IntImm("int32", lane))
+        return analyzer.simplify(index)
 
     def _known_before(self, start: Expr) -> bool:
         """Whether an index neither reads memory nor is reckoned from what the loop's body binds."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import product
+from math import prod
 from typing import Any
 
 from edgec.compiler.ir import Type, Value
@@ -17,6 +18,7 @@ from ..built_for import on_device
 
 Breaks = list[set[int]]
 MOST_REGIONS = 27
+LEAST_TURN = 256  # elements of all boxes between two turns of the loops around them
 
 
 def breaks(value: Value, inputs: frozenset[Value], known: dict[Value, Breaks] | None = None) -> Breaks:
@@ -149,6 +151,16 @@ def true_boxes(t: Type, axes: Breaks) -> list[list[tuple[int, int]]]:
                 split.append(last)
         found = split
     return found
+
+
+def shared(found: list[list[tuple[int, int]]], whole: tuple[int, ...]) -> int:
+    """How many leading dimensions all boxes have as a whole, less those without which a turn would be too short."""
+    if len(found) < 2:
+        return 0
+    count = next((k for k, n in enumerate(whole) if any(box[k] != (0, n) for box in found)), 0)
+    while count and sum(prod(end - start for start, end in box[count:]) for box in found) < LEAST_TURN:
+        count -= 1
+    return count if prod(whole[:count]) > 1 else 0
 
 
 def _count(intervals: list[list[tuple[int, int]]]) -> int:

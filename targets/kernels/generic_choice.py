@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from math import prod
-from typing import Literal
+from typing import Any, Literal
+
+import numpy as np
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Node, Type
 from edgec.compiler.layout import layout
 from edgec.compiler.op import OPS, full_attrs
+from edgec.compiler.ops.resize import axis_taps
 from edgec.compiler.registry import Choice, Problem
 
 from .cost import streamed
@@ -25,6 +28,7 @@ RESIZE_CYCLES = {
     "linear": 130.0,
     "cubic": 440.0,
 }  # per vector: positions are computed for each element
+REPEAT_CYCLES = 2.0  # per vector, where a resize repeats each element a few times
 TABLE_CYCLES = 1.5  # per element that is looked up by itself
 TURN_CYCLES = 0.25  # per byte whose neighbours lie elsewhere afterwards
 MICRO_CYCLES = 8.0  # per accumulation on a Cortex-M, which gathers a vector's elements one by one
@@ -136,6 +140,24 @@ def arithmetic_cycles(problem: Problem) -> float:
                 each = SOFT_CYCLES * max(each, 1.0)
             total += each * node.types[0].size / lanes
     return total
+
+
+def repeats(node: Node) -> bool:
+    """Whether a resize repeats each element along the last axis, so that a vector is a permutation of neighbours."""
+    attrs: Any = full_attrs(node)
+    n, out, scale = node.args[0].shape[-1], attrs["sizes"][-1], attrs["scales"][-1]
+    if attrs["mode"] != "nearest" or out % n or out // n > 8:
+        return False
+    taken = axis_taps(n, out, scale, **attrs)[0][:, 0]
+    return bool((taken == np.arange(out) // (out // n)).all())
+
+
+def repeated_us(problem: Problem) -> float:
+    """What it saves that resizes only repeat elements, where rows of images are stretches of memory."""
+    cpu, lanes = problem.target.cpu, max(1, problem.target.cpu.lanes(32))
+    nodes = [n for n in problem.body.nodes() if n.op == "Resize" and dtype(n.types[0].dtype).bytes > 1]
+    vectors = sum(n.types[0].size for n in nodes if repeats(n)) / lanes
+    return vectors * (RESIZE_CYCLES["nearest"] - REPEAT_CYCLES) / (cpu.ghz * 1e3)
 
 
 def _channels(node: Node) -> list[int]:

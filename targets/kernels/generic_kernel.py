@@ -26,14 +26,18 @@ class Kernel:
         self.inputs = dict(zip(problem.body.inputs, buffers[:count], strict=True))
         self.outputs = list(zip(problem.body.outputs, buffers[count : count + len(problem.body.outputs)], strict=True))
 
-    def space(self, box: Sequence[tuple[int, int]], folds: Sequence[int] = (), within: Collection[int] = ()) -> Space:
+    def space(
+        self, box: Sequence[tuple[int, int]], folds: Sequence[int] = (), within: Collection[int] = (), given: int = 0
+    ) -> Space:
         """Loops over a box of an output's physical space, then over folded extents, and a body that reads through them.
 
-        `within`: dimensions of the box itself that are folded over.
+        `within`: dimensions of the box itself that are folded over; `given`: how many leading ones others loop over.
         """
         body = Body(self.problem.body, {})
         loops = [Loop(end - start, start=start, fold=k in within) for k, (start, end) in enumerate(box)]
         loops += [Loop(n, fold=True) for n in folds]
+        for loop in loops[:given]:
+            loop.given = True
         space = Space(body, loops)
         body.places = {v: Flat(v.type, b, space) for v, b in self.inputs.items()}
         return space

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Type, Value
+from edgec.compiler.layout import physical_shape, storage_bytes
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import LIGHT
 from .cost import by_lane
-from .generic_choice import choices, traffic_us, vector_lanes
+from .generic_choice import choices, repeated_us, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
     from .generic_nest import Region
-    from .generic_space import Group
+    from .generic_space import Group, Space
 
+NEAR = 32 << 10  # bytes of the nearest cache
 LITTLE = LIGHT | {"QuantizeLinear", "DequantizeLinear"}
 
 
@@ -32,7 +36,11 @@ def match(problem: Problem) -> Literal[True] | str:
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
-    return choices("generic_map", problem, traffic_us(problem))
+    found, us = choices("generic_map", problem, traffic_us(problem)), repeated_us(problem)
+    if not us or any(v.type.layout for v in problem.body.outputs):
+        return found
+    inputs, outputs = len(problem.body.inputs), len(problem.body.outputs)
+    return [*found, Choice("generic_map", ("",) * inputs, ("",) * outputs, cost_us=traffic_us(problem) - us)]
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
@@ -50,61 +58,78 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 def _regions(problem: Problem, io: Any, values: list[Value]) -> list[Region]:
-    """One region per box of the outputs' index space between breaks."""
-    from .. import tir
-    from .generic_breaks import breaks, true_boxes
-    from .generic_kernel import logical
-    from .generic_nest import Nest
-    from .generic_turn import turn, turned
+    """The boxes of the outputs' index space between breaks: one after the other, or where they are large in turns."""
+    from .generic_breaks import breaks, shared, true_boxes
+    from .generic_nest import in_turns
 
     inputs = frozenset(problem.body.inputs)
     lead = values[0]
     walked = _walked(problem, lead)
     axes = [set.union(*(breaks(v, inputs)[k] for v in values)) for k in range(len(lead.shape))]
-    result = []
-    for box in true_boxes(walked, axes):
-        space = io.space(box)
+    boxes = true_boxes(walked, axes)
+    outer = shared(boxes, physical_shape(walked)) if _is_large(problem, values) else 0
+    made = [_box(problem, io, values, walked, box, outer) for box in boxes]
+    spaces, regions = [space for space, _ in made], [region for _, region in made]
+    if not outer:
+        return regions
+    unit = sum(prod(end - start for start, end in box[outer:]) for box in boxes)
+    return [in_turns(spaces, regions, outer, unit, problem.threads)]
 
-        def index(space: Any = space) -> Any:
-            return logical(walked, space.loops)
 
-        def element(_: Any = None, space: Any = space, index: Any = index) -> Any:
-            return tir.seq(io.store(space, v, space.body.at(v, index()), index()) for v in values)
+def _is_large(problem: Problem, values: list[Value]) -> bool:
+    """Whether an output would have left the nearest cache before the next box of it is written."""
+    return not problem.target.gpu and any(storage_bytes(v.type) > NEAR for v in values)
 
-        def build(points: Any, element: Any = element) -> Any:
-            return tir.seq(point(element) for point in points)
 
-        space.trace(element)
-        lanes = vector_lanes(problem)
-        kind, across = _turning(problem, lead, lanes)
-        if kind and (tiles := turn(space, across)):
+def _box(
+    problem: Problem, io: Any, values: list[Value], walked: Type, box: list[tuple[int, int]], outer: int
+) -> tuple[Space, Region]:
+    """The loops over one box, and what they do; `outer` leading dimensions are left to who runs several boxes."""
+    from .. import tir
+    from .generic_kernel import logical
+    from .generic_nest import Nest
+    from .generic_turn import turn, turned
 
-            def value(space: Any = space, index: Any = index) -> Any:
-                return space.body.at(lead, index())
+    lead = values[0]
+    space = io.space(box, given=outer)
 
-            def store(x: Any, space: Any = space, index: Any = index) -> Any:
-                return io.store(space, lead, x, index())
+    def index() -> Any:
+        return logical(walked, space.loops)
 
-            result.append(turned(tiles, value, store, problem.threads, kind))
-            continue
-        vector = space.vector_group(lanes) if space.groups else None
-        lanes = 4 * lanes if vector and _narrows(problem, vector) else lanes
-        order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])
-        result.append(Nest(space, order, lanes).run(build, problem.threads))
-    return result
+    def element(_: Any = None) -> Any:
+        return tir.seq(io.store(space, v, space.body.at(v, index()), index()) for v in values)
+
+    space.trace(element)
+    lanes = vector_lanes(problem)
+    kind, across = _turning(problem, lead, lanes)
+    if kind and (tiles := turn(space, across)):
+        store = partial(_stored, io, space, lead, index)
+        return space, turned(tiles, lambda: space.body.at(lead, index()), store, problem.threads, kind)
+    vector = space.vector_group(lanes) if space.groups else None
+    lanes = 4 * lanes if vector and _narrows(problem, vector) else lanes
+    order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])
+    nest = Nest(space, order, lanes, space.period(vector, lanes) if vector else 1)
+    return space, nest.run(lambda points: tir.seq(point(element) for point in points), problem.threads)
+
+
+def _stored(io: Any, space: Space, value: Value, index: Callable[[], Any], x: Any) -> Any:
+    return io.store(space, value, x, index())
 
 
 def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
-    """The element type of tiles that are transposed in registers, and their side: of f32 and bytes.
+    """The element type of tiles that are transposed in registers, and their side: where all elements have one width.
 
     A side of 16 bytes is a block of channels, whatever the width of vectors. On a Cortex-M no bytes are: it has no
     instructions for that.
     """
+    from ..conversions import held
+
     kinds = {v.type.dtype for v in (*problem.body.inputs, lead)}
     bytes_apart = problem.target.microcontroller and lead.type.dtype != "f32"
-    if problem.target.gpu or lanes == 1 or bytes_apart or not kinds <= {"f32", "u8", "i8"}:
+    if problem.target.gpu or lanes == 1 or bytes_apart or "bool" in kinds or len({dtype(k).bytes for k in kinds}) > 1:
         return "", lanes
-    return dtype(lead.type.dtype).tvm, lanes if lead.type.dtype == "f32" else min(16, 4 * lanes)
+    side = {1: min(16, 4 * lanes), 2: 8, 4: min(8, lanes), 8: lanes // 2}[dtype(lead.type.dtype).bytes]
+    return held(lead.type.dtype), side
 
 
 def _narrows(problem: Problem, vector: Group) -> bool:

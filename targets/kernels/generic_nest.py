@@ -11,6 +11,7 @@ from tvm import tirx
 
 from .. import built_for, tir
 from ..tir import Expr, Stmt
+from .common_emit import chunked
 from .generic_space import TASK_WORK, Group, Space
 
 Region = tuple[int, Callable[[Expr], Stmt]]  # number of tasks, statements of one task
@@ -165,3 +166,31 @@ def joined(regions: Sequence[Region]) -> Region:
         return result
 
     return total, task
+
+
+def in_turns(spaces: Sequence[Space], regions: Sequence[Region], outer: int, unit: int, threads: int) -> Region:
+    """Regions in turns, for each position of the `outer` dimensions that they share: what is next to each other is
+    written one after the other. `unit`: elements of one turn."""
+    extents = [loop.extent for loop in spaces[0].loops[:outer]]
+    turns = prod(extents)
+
+    def at(number: Expr) -> list[Stmt]:
+        binds = []
+        for k, digit in enumerate(tir.split(number, *extents)):
+            var, bind = tir.let(digit, "d")
+            binds.append(bind)
+            for space in spaces:
+                space.body.limit(var, extents[k])
+                space.loops[k].value = var
+        return binds
+
+    if unit > TASK_WORK:
+        each, task = joined(regions)
+        return turns * each, lambda number: tir.seq(at(tirx.floordiv(number, each)), task(tirx.floormod(number, each)))
+    work = max(1, TASK_WORK // unit)
+    chunk = max(1, min(work, turns // (4 * threads))) if threads > 1 else work
+
+    def one(number: Expr) -> Stmt:
+        return tir.seq(at(number), [tir.loop(count, task) for count, task in regions])
+
+    return -(-turns // chunk), lambda number: chunked(turns, chunk, number, one)

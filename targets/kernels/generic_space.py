@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from math import lcm, prod
 from typing import Any
 
 from tvm import sym, tirx
@@ -24,18 +24,21 @@ from ..built_for import has_helium, innermost
 from ..conversions import fetched, put
 from ..tir import Expr, Index, Stmt
 
+MOST_VECTORS = 8  # in one turn of a loop
 TASK_WORK = 16384  # elements computed by one task, about
 
 
 @dataclass(eq=False)
 class Loop:
-    """One dimension of the iteration space: positions `start` .. `start + extent` - 1. `fold`: it is reduced over."""
+    """One dimension of the iteration space: positions `start` .. `start + extent` - 1. `fold`: it is reduced over.
+    `given`: others loop over it, and set `value`."""
 
     extent: int
     fold: bool = False
     start: int = 0
     var: Expr = None
     value: Expr = None  # the position, less `start`, while the body is built
+    given: bool = False
     merged: bool = False  # `var` stands in indices, until `Space.address` puts the group's position in its place
 
     def __post_init__(self) -> None:
@@ -84,6 +87,7 @@ class Space:
     loops: list[Loop]
     groups: list[Group] = field(default_factory=list)
     stores: list[bool] = field(default_factory=list)
+    traced: list[Expr] = field(default_factory=list)  # the addresses of `trace`
     _addresses: list[Expr] | None = None
 
     def __post_init__(self) -> None:
@@ -128,9 +132,10 @@ class Space:
         self.body.pinned.clear()
         build()
         addresses, self._addresses = self._addresses, None
+        self.traced = addresses
         pinned = {v for e in self.body.pinned for v in map(_key, tirx.analysis.undefined_vars(e))}
         for loop in self.loops:
-            if loop.extent == 1:
+            if loop.extent == 1 or loop.given:
                 continue
             strides = [self._stride(a, loop) for a in addresses]
             last = self.groups[-1] if self.groups else None
@@ -154,6 +159,15 @@ class Space:
         """From now on the body is built with `value` as the position in a group."""
         group.loops[-1].value = value
 
+    def period(self, group: Group, lanes: int) -> int:
+        """Vectors after which addresses along a loop repeat, but for a constant: lanes then lie at known places."""
+        if len(group.loops) > 1:
+            return 1
+        (loop,) = group.loops
+        divisors = {d for k, a in enumerate(self.traced) if group.strides[k] is None for d in _divisors(a, loop.var)}
+        count = lcm(lanes, *divisors) // lanes
+        return count if count <= MOST_VECTORS else 1
+
     def vector_group(self, lanes: int) -> Group:
         """The group along which vectors cost least per element."""
 
@@ -172,6 +186,16 @@ class Space:
             return (sum(each(s, store) for s, store in accesses) + 1) / width * wasted
 
         return min(reversed(self.groups), key=cost)
+
+
+def _divisors(e: Expr, var: Expr) -> set[int]:
+    """What is divided by in an index, or taken modulo, where that depends on a variable."""
+    if not hasattr(e, "a") or not hasattr(e, "b"):
+        return set()
+    found = _divisors(e.a, var) | _divisors(e.b, var)
+    if isinstance(e, (tirx.FloorDiv, tirx.FloorMod)) and isinstance(e.b, tirx.IntImm):
+        found |= {int(e.b)} if any(_key(v) == _key(var) for v in tirx.analysis.undefined_vars(e.a)) else set()
+    return found
 
 
 def _key(var: Any) -> int:

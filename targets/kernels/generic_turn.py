@@ -10,14 +10,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
 from tvm import tirx
 
 from .. import tir
+from ..built_for import has_limits
 from ..tir import Expr, Stmt
 from .common_emit import chunked
 from .generic_nest import Region
 from .generic_space import TASK_WORK, Group, Space
 
+LEAST = 4  # turns of a loop, and elements of a tile's side
+REGISTER = 16  # bytes that SSE interleaves
 WIDE = 2  # tiles side by side along the argument's loop: a whole line of the cache
 
 
@@ -33,21 +37,30 @@ class Turn:
 
 def turn(space: Space, lanes: int) -> Turn | None:
     """How to tile a traced space, if its arguments and its result lie across each other and vectors fit both loops."""
-    if lanes < 4 or lanes & (lanes - 1) or sum(space.stores) != 1:
+    if lanes < LEAST or lanes & (lanes - 1) or sum(space.stores) != 1:
         return None
     store = space.stores.index(True)
     loads = [k for k in range(len(space.stores)) if k != store]
     across = next((g for g in space.groups if g.strides[store] == 1), None)
-    if across is None or across.extent < lanes or across.fold:
+    if across is None or across.extent < LEAST or across.fold:
         return None
 
     def fits(g: Group) -> bool:
-        whole = g.extent >= lanes and g is not across and not g.fold and g.strides[store] is not None
+        whole = g.extent >= LEAST and g is not across and not g.fold and g.strides[store] is not None
         return whole and all(g.strides[k] in (0, 1) for k in loads)
 
     crossed = [k for k in loads if across.strides[k] not in (0, 1)]
     found = [g for g in space.groups if fits(g) and any(g.strides[k] == 1 for k in crossed)]
-    return Turn(space, found[0], across, lanes) if crossed and found else None
+    if not crossed or not found:
+        return None
+    along = max(found, key=lambda g: min(g.extent, lanes))
+    sides = [lanes >> k for k in range(lanes.bit_length()) if LEAST <= lanes >> k <= min(along.extent, across.extent)]
+    return Turn(space, along, across, min(sides, key=lambda side: _work(along, side) * _work(across, side)))
+
+
+def _work(group: Group, side: int) -> float:
+    """Elements of tiles of a side that cover a loop; small ones cost more of each."""
+    return -(-group.extent // side) * (side + 1.0)
 
 
 def turned(
@@ -108,7 +121,8 @@ def _tile(
 
         parts.append(tir.vectorized(lanes, lane))
     rows = [tir.load(stage, tir.ramp(row * lanes, lanes)) for row in range(lanes)]
-    binds, columns = transposed(rows, lanes)
+    zipped = not has_limits() and np.dtype(kind).itemsize * lanes <= REGISTER
+    binds, columns = transposed(rows, lanes, zipped)
     parts += binds
     result, alloc = tir.local((lanes * lanes,), kind, "tile")
     parts.append(alloc)
@@ -125,25 +139,31 @@ def _tile(
     return tir.seq(parts)
 
 
-def transposed(rows: list[Expr], lanes: int) -> tuple[list[Stmt], list[Expr]]:
-    """The columns of a square of vectors, by exchanging halves, quarters ... of pairs (Eklundh, 1972)."""
+def transposed(rows: list[Expr], lanes: int, zipped: bool = False) -> tuple[list[Stmt], list[Expr]]:
+    """The columns of a square of vectors: by exchanging halves, quarters ... of pairs (Eklundh, 1972), or `zipped` by
+    interleaving rows of both halves as often, for which SSE has an instruction and NEON two."""
     binds: list[Stmt] = []
-    named = []
-    for row in rows:
-        value, bind = tir.let(row, "r")
+
+    def name(value: Expr) -> Expr:
+        var, bind = tir.let(value, "r")
         binds.append(bind)
-        named.append(value)
-    step = 1
+        return var
+
+    def mixed(a: Expr, b: Expr, order: list[int]) -> Expr:
+        return name(tirx.Shuffle([a, b], [tir.i32(j) for j in order]))
+
+    named = [name(row) for row in rows]
+    half, step = lanes // 2, 1
     while step < lanes:
-        for k in range(lanes):
-            if k & step:
-                continue
-            a, b = named[k], named[k + step]
+        if zipped:
+            orders = [[start + j // 2 + j % 2 * lanes for j in range(lanes)] for start in (0, half)]
+            named = [mixed(named[k], named[k + half], order) for k in range(half) for order in orders]
+        else:
             low = [j if not j & step else lanes + (j ^ step) for j in range(lanes)]
             high = [j ^ step if not j & step else lanes + j for j in range(lanes)]
-            for place, order in ((k, low), (k + step, high)):
-                value, bind = tir.let(tirx.Shuffle([a, b], [tir.i32(j) for j in order]), "r")
-                binds.append(bind)
-                named[place] = value
+            for k in range(lanes):
+                if not k & step:
+                    a, b = named[k], named[k + step]
+                    named[k], named[k + step] = mixed(a, b, low), mixed(a, b, high)
         step *= 2
     return binds, named

@@ -12,6 +12,7 @@ from test_generic_harness import chain, check, one, scalar, tensor
 
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build
+from edgec.compiler.registry import ROWS
 
 N, B = "f32[1, 24, 5, 7]", "f32[1, 24, 5, 7]@NCHW16c"
 
@@ -102,6 +103,27 @@ def test_gathers_read_at_computed_positions(tmp_path: Path) -> None:
     )
 
 
+LARGE: list[Any] = [
+    ("Pad", ["f32[3, 8, 40, 50]"], {"pads": (0, 0, 3, 2, 0, 0, 2, 9), "mode": "reflect"}),
+    ("Pad", ["f32[2, 40, 40, 40]"], {"pads": (0, 1, 1, 0, 0, 2, 0, 0), "mode": "constant", "value": 2.5}),
+    ("Tile", ["f32[2, 6, 20, 30]"], {"repeats": (1, 1, 2, 3)}),
+    ("Tile", ["f32[40, 7]"], {"repeats": (3, 30)}),
+    ("Concat", ["f32[4, 5, 30, 18]", "f32[4, 5, 40, 18]"], {"axis": 2}),
+    ("Concat", ["f32[1, 300, 60]", "f32[1, 300, 3]"], {"axis": 2}),
+]
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("op, kinds, attrs", LARGE, ids=lambda x: x if isinstance(x, str) else None)
+def test_boxes_of_large_results_are_written_in_turns(
+    op: str, kinds: list[str], attrs: Any, threads: int, tmp_path: Path
+) -> None:
+    check(one(op, *kinds, threads=threads, **attrs), "generic_map", tmp_path)
+    if op == "Pad":
+        blocked = one(op, *kinds, layouts=("NCHW16c",), threads=threads, **attrs)
+        check(blocked, "generic_map", tmp_path)
+
+
 RESIZES = [
     ("nearest", "asymmetric", "floor", (1, 24, 10, 14)),
     ("nearest", "half_pixel", "round_prefer_floor", (1, 24, 3, 11)),
@@ -130,6 +152,40 @@ def test_resize_samples_as_the_operator_table_does(
     }
     check(one("Resize", N, **attrs), "generic_map", tmp_path)
     check(one("Resize", B, layouts=("NCHW16c",), **attrs), "generic_map", tmp_path)
+
+
+@pytest.mark.parametrize("where", ["x86-avx512", "x86"])
+@pytest.mark.parametrize("kind", ["f32", "u8", "f16", "i64"])
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_elements_that_are_repeated(factor: int, kind: str, where: str, tmp_path: Path) -> None:
+    """Whole vectors, what is left of rows, and rows shorter than a vector."""
+    for width in (1, 3, 8, 13, 20):
+        attrs = {
+            "sizes": (1, 2, 3 * factor, width * factor),
+            "scales": (1.0, 1.0, float(factor), float(factor)),
+            "mode": "nearest",
+            "coordinate_transformation_mode": "asymmetric",
+            "nearest_mode": "floor",
+        }
+        check(one("Resize", f"{kind}[1, 2, 3, {width}]", where=where, **attrs), "generic_map", tmp_path)
+
+
+@pytest.mark.parametrize("where", ["x86-avx512", "x86"])
+@pytest.mark.parametrize("mode", ["DCR", "CRD"])
+@pytest.mark.parametrize("block", [2, 3, 4])
+def test_elements_that_are_woven_together(block: int, mode: str, where: str, tmp_path: Path) -> None:
+    for width in (1, 5, 16, 21):
+        x = f"f32[1, {2 * block * block}, 2, {width}]"
+        check(one("DepthToSpace", x, where=where, blocksize=block, mode=mode), "generic_map", tmp_path)
+
+
+def test_resizes_that_repeat_are_cheap_along_rows() -> None:
+    def costs(width: int) -> list[float]:
+        attrs = {"sizes": (1, 24, 10, width), "scales": (1.0, 1.0, 2.0, width / 7), "mode": "nearest"}
+        attrs |= {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+        return [c.cost_us for c in ROWS["generic_map"].choices(one("Resize", N, **attrs))]
+
+    assert min(costs(14)) < 0.5 * max(costs(14)) and len(costs(14)) == len(costs(17)) + 1
 
 
 @pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])

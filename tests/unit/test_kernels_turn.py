@@ -8,6 +8,7 @@ import pytest
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401
 from edgec.compiler import op as ops
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.registry import Choice, Problem
@@ -36,6 +37,20 @@ def test_conversions_of_layouts(shape: tuple[int, ...], blocked: str, on: str) -
     x, (before, after) = given(shape), (layout, "") if blocked == "in" else ("", layout)
     y = Value(Node("Edgec.Layout", (x,), (Type("f32", shape, after),), {"to": after}, "to"))
     check([x], y, (before,), after, on)
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("kind", ["u8", "i8", "f16", "bf16", "i16", "i32", "i64", "f64", "bool"])
+@pytest.mark.parametrize("shape", [(21, 50), (4, 33), (33, 5), (40, 18), (3, 70), (16, 16)], ids=str)
+def test_elements_of_every_width(shape: tuple[int, int], kind: str, on: str) -> None:
+    from edgec.targets.measure import Measured
+
+    x = Value(Node("Input", (), (Type(kind, shape),), {}, "x"))
+    body = Graph("body", (x,), (ops.build("Transpose", x, perm=(1, 0)),))
+    values = np.random.default_rng(1).integers(0, 2 if kind == "bool" else 100, shape).astype(dtype(kind).numpy)
+    problem = Problem(body, read_target(target_files()[on].read_text(), on), 2)
+    got = Measured(problem, Choice("generic_map", ("",), ("",)), [values]).run(parts=3)
+    np.testing.assert_array_equal(got, values.T)
 
 
 @pytest.mark.parametrize("on", ["x86", "x86-avx512"])
