@@ -16,7 +16,7 @@ from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, geometry, segments
 from .cost import TILE, microseconds, streamed
-from .depthwise_dots_rows import MOST_TAPS, QUADS, scratch_vectors, tile_work
+from .depthwise_dots_rows import MOST_TAPS, QUADS, scratch_vectors, tile_work, tiles
 from .depthwise_rows import bands
 
 NAME = "depthwise_int8_sdot"
@@ -47,13 +47,12 @@ def choices(problem: Problem) -> Sequence[Choice]:
     units = w.batch * ceil_div(w.channels_out, BLOCK)
     kept = min(held(problem), 2) if rescales(problem) is True else 0  # other code reads integers
     found = []
-    for rows, columns in QUADS.tiles:
-        if rows <= w.height.out and columns <= w.width.out:
-            us = cost(w, cpu, rows, columns, after)
-            cut = bands(w, units, rows, us, problem.threads)
-            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (HELD, kept), *ends(problem))
-            us *= spread(units * cut, problem.threads)
-            found.append(Choice(NAME, layouts, (out,), config, us, BLOCK * scratch_vectors(w, QUADS.taps, 0)))
+    for rows, columns in tiles(w, QUADS):
+        us = cost(w, cpu, rows, columns, after)
+        cut = bands(w, units, rows, us, problem.threads)
+        config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (HELD, kept), *ends(problem))
+        us *= spread(units * cut, problem.threads)
+        found.append(Choice(NAME, layouts, (out,), config, us, BLOCK * scratch_vectors(w, QUADS.taps, 0)))
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from tvm import tirx
@@ -19,10 +20,10 @@ from .bytes_tail import channel_operands, literal, rescales
 from .bytes_tail_emit import Tail
 from .bytes_vector import added_pairs, dealt, dot, joined, pair, quad
 from .common import ceil_div
-from .common_emit import Frame, chain, emit_kernel, put, vector
-from .conv_places import runs, source
+from .common_emit import Frame, chain, emit_kernel, put, stretch, vector
+from .conv_places import runs, source, tap_bounds
 from .conv_shape import Window, conv_operands
-from .depthwise_dots_rows import Shift, groups, scratch_vectors, shift, shifts
+from .depthwise_dots_rows import Shift, filter_vectors, groups, rolled, scratch_vectors, shift, shifts
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,9 @@ class Dots:
         self.taken = ceil_div(w.width.kernel, taps)  # groups of taps of a row of the filter
         self.shifts = shifts(w.width, taps)
         self.each_scratch = 4 * most * scratch_vectors(w, taps, len(self.operands))  # floats of one group
+        self.rolled = rolled(w)
+        h = w.height
+        self.leaves = not (h.inside(0, 0) and h.inside(h.out - 1, h.kernel - 1))  # windows reach above or below
         self.flat: dict[Value, Buffer] = {}
 
     def emit(self, symbol: str) -> Emitted:
@@ -106,50 +110,85 @@ class Dots:
 
     # -- once per task -----------------------------------------------------------------------------------------------
 
-    def slot(self, by: int, kh: int, i: int, k: int) -> int:
+    def slot(self, by: int, kh: Expr | int, i: int, k: int) -> Expr | int:
         """Where scratch memory holds vector k of four number i of a row of the filter, moved `by` bytes."""
         before = sum(self.shifts[b].count for b in sorted(self.shifts) if b < by) * self.w.height.kernel
         return 4 * self.most * (4 * (before + kh * self.shifts[by].count + i) + k)
 
     def other(self, number: int, k: int) -> int:
-        """The same of what sums start from (0) and of operand number - 1."""
-        return 4 * self.most * (scratch_vectors(self.w, self.taps, 0) - 4 + 4 * number + k)
+        """The same of what sums start from (0) and of operand number - 1; behind these, of what those of a row do."""
+        return 4 * self.most * (filter_vectors(self.w, self.taps) + 4 * number + k)
 
-    def keep(self, frame: Frame, x: Expr, at: int) -> Stmt:
+    @property
+    def begin(self) -> int:
+        """The number of what a tile's sums start from."""
+        return 1 + len(self.operands) if self.rolled and self.leaves and self.zero else 0
+
+    def keep(self, frame: Frame, x: Expr, at: Expr | int) -> Stmt:
         lanes = x.ty.dtype.lanes
         return put(frame.scratch, tirx.reinterpret(f"float32x{lanes}", x), lanes, at)
 
-    def kept(self, frame: Frame, at: int, lanes: int) -> Expr:
+    def kept(self, frame: Frame, at: Expr | int, lanes: int) -> Expr:
         return tirx.reinterpret(f"int32x{lanes}", vector(frame.scratch, lanes, at))
 
     def prepared(self, frame: Frame, g: Group) -> Stmt:
-        block, lanes = g.block, 4 * g.size
+        lanes = 4 * g.size
         parts: list[Stmt] = []
-        zeros = self.repeated(lanes)
         for k in range(4):
             start: Expr = tir.broadcast(tir.i32(0), lanes)
             if self.bias is not None:
-                start = dealt(self.flat[self.bias], block * 16, k, lanes)
-            for kh in range(self.w.height.kernel):
-                row = [self.filter(block, kh, i, k, lanes) for i in range(self.taken)]
-                for i in range(self.taken):
-                    row[i], bind = tir.let(row[i], "w")
-                    parts.append(bind)
-                for by, s in self.shifts.items():
-                    for i in range(s.count):
-                        parts.append(
-                            self.keep(frame, self.shifted(row, by, i, lanes), g.place + self.slot(by, kh, i, k))
-                        )
-                if self.zero:
-                    for x in row:
-                        product, bind = tir.let(self.dot(tir.broadcast(tir.i32(0), lanes), zeros, x), "z")
-                        parts.append(bind)
-                        start = start - product
-            parts.append(self.keep(frame, self.begins(start), g.place + self.other(0, k)))
+                start = dealt(self.flat[self.bias], g.block * 16, k, lanes)
+            total, alloc = tir.local((lanes,), "int32", "start")
+            parts += [alloc, put(total, start, lanes, 0)]
+            parts.append(self.each_row(partial(self.row, frame, g, k=k, total=total)))
+            parts.append(self.keep(frame, self.begins(vector(total, lanes, 0)), g.place + self.other(0, k)))
             for n, v in enumerate(self.operands):
-                parts.append(
-                    put(frame.scratch, dealt(self.flat[v], block * 16, k, lanes), lanes, g.place + self.other(n + 1, k))
-                )
+                there = g.place + self.other(n + 1, k)
+                parts.append(put(frame.scratch, dealt(self.flat[v], g.block * 16, k, lanes), lanes, there))
+        return tir.seq(parts)
+
+    def each_row(self, make: Callable[[Any], Stmt]) -> Stmt:
+        """`make` of every row of the filter."""
+        count = self.w.height.kernel
+        return tir.loop(count, make, "kh") if self.rolled else tir.seq(make(kh) for kh in range(count))
+
+    def row(self, frame: Frame, g: Group, kh: Expr | int, k: int, total: Buffer) -> Stmt:
+        """Vector k of a row of the filter for every shift; the zero point's share is taken off the total."""
+        parts: list[Stmt] = []
+        lanes, row = 4 * g.size, list[Expr]()
+        for i in range(self.taken):
+            x, bind = tir.let(self.filter(g.block, kh, i, k, lanes), "w")
+            row.append(x)
+            parts.append(bind)
+        for by, s in self.shifts.items():
+            for i in range(s.count):
+                parts.append(self.keep(frame, self.shifted(row, by, i, lanes), g.place + self.slot(by, kh, i, k)))
+        if self.zero:
+            for x in row:
+                product = self.dot(tir.broadcast(tir.i32(0), lanes), self.repeated(lanes), x)
+                parts.append(put(total, vector(total, lanes, 0) - product, lanes, 0))
+        return tir.seq(parts)
+
+    def row_begins(self, frame: Frame, g: Group, row: Any) -> Stmt:
+        """What sums of a row of pixels start from: the window's rows outside the image hold the zero point."""
+        lanes, kernel = 4 * g.size, self.w.height.kernel
+        low, high = tap_bounds(self.w.height, row)
+        parts: list[Stmt] = []
+        for k in range(4):
+            total, alloc = tir.local((lanes,), "int32", "start")
+
+            def outside(n: Expr, k: int = k, total: Buffer = total) -> Stmt:
+                kh = n + tirx.Select(n < low, tir.i32(0), high - low)
+                added = vector(total, lanes, 0)
+                for i in range(self.shifts[0].count):
+                    added = self.dot(
+                        added, self.repeated(lanes), self.kept(frame, g.place + self.slot(0, kh, i, k), lanes)
+                    )
+                return put(total, added, lanes, 0)
+
+            parts += [alloc, put(total, self.kept(frame, g.place + self.other(0, k), lanes), lanes, 0)]
+            parts.append(tir.loop(kernel - (high - low), outside, "outside"))
+            parts.append(self.keep(frame, vector(total, lanes, 0), g.place + self.other(self.begin, k)))
         return tir.seq(parts)
 
     def begins(self, start: Expr) -> Expr:
@@ -165,7 +204,7 @@ class Dots:
     def dot(self, total: Expr, x: Expr, w: Expr) -> Expr:
         return dot(total, x, w) if self.taps == 4 else total + added_pairs(x, w)
 
-    def filter(self, block: Expr, kh: int, i: int, k: int, lanes: int) -> Expr:
+    def filter(self, block: Expr, kh: Expr | int, i: int, k: int, lanes: int) -> Expr:
         """Vector k of group number i of row kh: the layout holds the groups of 16 channels side by side."""
         parts = []
         for lane in range(lanes // 4):
@@ -194,33 +233,31 @@ class Dots:
     # -- tiles -------------------------------------------------------------------------------------------------------
 
     def lines(self, make: Callable[[list[Any], bool], Stmt], band: Expr) -> Stmt:
+        if self.rolled:
+            first, count = stretch(band, ceil_div(self.w.height.out, self.choice.get("hb")), self.w.height.out)
+            return tir.loop(count, lambda r: make([r], False), "row", start=first)
         return tir.seq(runs(self.w.height, self.choice.get("rt"), make, (band, self.choice.get("hb"))))
 
     def across(self, frame: Frame, g: Group, rows: list[Any], edge_row: bool) -> Stmt:
         def make(columns: list[Any], edge: bool) -> Stmt:
             return self.tile(frame, g, (rows, edge_row), (columns, edge))
 
-        return tir.seq(runs(self.w.width, self.choice.get("mt"), make))
+        begins = self.row_begins(frame, g, rows[0]) if self.begin else None
+        return tir.seq(begins, runs(self.w.width, self.choice.get("mt"), make))
 
     def tile(self, frame: Frame, g: Group, down: tuple[list[Any], bool], across: tuple[list[Any], bool]) -> Stmt:
-        (rows, edge_row), (columns, edge_column) = down, across
-        h, lanes, count = self.w.height, 4 * g.size, len(columns)
+        (rows, _), (columns, edge_column) = down, across
+        lanes, count = 4 * g.size, len(columns)
         acc, alloc = tir.local((len(rows) * count * 4 * lanes,), "int32")
         parts: list[Stmt] = [alloc]
         for k in range(4):
-            start, bind = tir.let(self.kept(frame, g.place + self.other(0, k), lanes), "start")
+            start, bind = tir.let(self.kept(frame, g.place + self.other(self.begin, k), lanes), "start")
             parts.append(bind)
             parts += [put(acc, start, lanes, (p * 4 + k) * lanes) for p in range(len(rows) * count)]
-        lines: dict[int, list[tuple[int, int]]] = {}  # input row relative to the tile's first -> (output row, tap)
-        for r in range(len(rows)):
-            for kh in range(h.kernel):
-                outside = edge_row and not h.inside(rows[r], kh)
-                if not outside or self.zero:
-                    lines.setdefault(10**6 if outside else r * h.stride + kh * h.dilation, []).append((r, kh))
-        for at, users in sorted(lines.items()):
-            r, kh = users[0]
-            row = None if at == 10**6 else source(h, rows[r], kh)
-            parts += self.line(frame, g, acc, row, users, columns, edge_column)
+        if self.rolled:
+            parts.append(self.rows(frame, g, acc, rows[0], (columns, edge_column)))
+        else:
+            parts += self.written(frame, g, acc, down, across)
         sums = [[vector(acc, lanes, (p * 4 + k) * lanes) for k in range(4)] for p in range(len(rows) * count)]
         if rescales(self.problem) is not True:
             stage = Stage(self.problem, frame, self.flat)
@@ -232,13 +269,41 @@ class Dots:
         ]
         return tir.seq(parts)
 
+    def rows(self, frame: Frame, g: Group, acc: Buffer, row: Any, across: tuple[list[Any], bool]) -> Stmt:
+        """The window's rows inside the image, one after the other, into the sums of a row of pixels."""
+        h = self.w.height
+        low, high = tap_bounds(h, row) if self.leaves else (tir.i32(0), tir.i32(h.kernel))
+
+        def one(kh: Expr) -> Stmt:
+            return tir.seq(self.line(frame, g, acc, source(h, row, kh), [(0, kh)], *across))
+
+        return tir.loop(high - low, one, "kh", start=low)
+
+    def written(
+        self, frame: Frame, g: Group, acc: Buffer, down: tuple[list[Any], bool], across: tuple[list[Any], bool]
+    ) -> list[Stmt]:
+        """Every input row of a tile, each into the sums of all output rows that it touches."""
+        h, (rows, edge_row) = self.w.height, down
+        parts: list[Stmt] = []
+        lines: dict[int, list[tuple[int, int]]] = {}  # input row relative to the tile's first -> (output row, tap)
+        for r in range(len(rows)):
+            for kh in range(h.kernel):
+                outside = edge_row and not h.inside(rows[r], kh)
+                if not outside or self.zero:
+                    lines.setdefault(10**6 if outside else r * h.stride + kh * h.dilation, []).append((r, kh))
+        for at, users in sorted(lines.items()):
+            r, kh = users[0]
+            row = None if at == 10**6 else source(h, rows[r], kh)
+            parts += self.line(frame, g, acc, row, users, *across)
+        return parts
+
     def line(
         self,
         frame: Frame,
         g: Group,
         acc: Buffer,
         row: Expr | None,
-        users: list[tuple[int, int]],
+        users: list[tuple[int, Any]],
         columns: list[Any],
         edge: bool,
     ) -> list[Stmt]:
@@ -285,7 +350,7 @@ class Dots:
         acc: Buffer,
         x: Expr,
         at: tuple[int, int],
-        users: list[tuple[int, int]],
+        users: list[tuple[int, Any]],
         placed: list[Shift],
     ) -> list[Stmt]:
         """Vector k of the group that starts at a column, `at` both, into all sums whose taps lie there."""

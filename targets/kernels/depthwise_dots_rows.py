@@ -25,6 +25,7 @@ from .depthwise_rows import bands
 MOST_TAPS = 7  # of each axis: filters stand in scratch memory, dealt, for every shift
 END = 5.5  # instructions per vector of 32-bit sums that becomes bytes
 STAGED = 6.0  # ... that waits in memory for other code
+MOST_WRITTEN = 9  # taps of windows whose rows are written out
 STEP = 2  # groups of pixels start at every other column
 LINES = 1.3  # lines of a cache that are touched for a line of bytes
 
@@ -87,9 +88,21 @@ def groups(blocks: int, most: int) -> list[tuple[int, int, int]]:
     return found
 
 
+def filter_vectors(w: Window, taps: int) -> int:
+    """Vectors of the filters, in fours, for each shift."""
+    return 4 * w.height.kernel * sum(s.count for s in shifts(w.width, taps).values())
+
+
 def scratch_vectors(w: Window, taps: int, operands: int) -> int:
-    """Vectors of the filters for each shift, of what sums start from, and of operands of the channels; all in fours."""
-    return 4 * (w.height.kernel * sum(s.count for s in shifts(w.width, taps).values()) + 1 + operands)
+    """Those, vectors of what sums start from, of a row too where rows are looped over, and of operands of the
+    channels; all in fours."""
+    return filter_vectors(w, taps) + 4 * (1 + operands + rolled(w))
+
+
+def rolled(w: Window) -> bool:
+    """Whether the rows of a window are a loop: written out, for each place at the image's edges too, they would fill
+    the cache of instructions several times."""
+    return w.taps > MOST_WRITTEN
 
 
 def layouts(problem: Problem, taps: int) -> tuple[str, ...]:
@@ -117,9 +130,7 @@ def offers(name: str, problem: Problem) -> Sequence[Choice]:
     nodes = after_anchor(problem)
     after = END * len(nodes) if rescales(problem) is True else STAGED + instructions(nodes)
     found = []
-    for rows, columns in method.tiles:
-        if rows > w.height.out or columns > w.width.out:
-            continue
+    for rows, columns in tiles(w, method):
         us = modelled(w, cpu, method, (rows, columns), after)
         cut = bands(w, outer, rows, us, problem.threads)
         config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", int(rows_first)))
@@ -127,6 +138,12 @@ def offers(name: str, problem: Problem) -> Sequence[Choice]:
         us *= spread(outer * cut, problem.threads)
         found.append(Choice(name, layouts(problem, method.taps), (data,), config, us, held))
     return sorted(found, key=lambda c: c.cost_us)[:3]
+
+
+def tiles(w: Window, method: Method) -> list[tuple[int, int]]:
+    """The tiles that an image has room for; a loop over a window's rows serves one row of pixels."""
+    most = 1 if rolled(w) else w.height.out
+    return [(rows, columns) for rows, columns in method.tiles if rows <= most and columns <= w.width.out]
 
 
 def moved(w: Window) -> float:

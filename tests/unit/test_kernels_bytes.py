@@ -14,6 +14,7 @@ from test_integer import FULL, numbers
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.targets.build_jobs import Job, build_job
 from edgec.targets.measure import with_layouts
 
 DOTS = {"x86-avx512": "depthwise_int8_quads", "x86": "depthwise_int8_pairs"}
@@ -69,6 +70,11 @@ def depthwise(
         ((1, 33, 6, 5), 5, {"pads": (2, 2, 2, 2), "zero": 7}),
         ((1, 48, 9, 8), 4, {"strides": (1, 3), "zero": 255}),
         ((1, 16, 3, 3), 1, {}),
+        ((1, 100, 9, 9), 7, {"pads": (3, 3, 3, 3), "zero": 131}),
+        ((1, 20, 5, 6), 7, {"pads": (3, 3, 3, 3)}),
+        ((2, 36, 3, 7), 7, {"pads": (6, 3, 4, 3), "zero": 9}),
+        ((1, 24, 12, 11), 6, {"pads": (0, 2, 3, 1), "strides": (3, 2), "dilations": (2, 1), "zero": 77}),
+        ((1, 16, 1, 9), 5, {"pads": (9, 2, 9, 2), "zero": 77}),
     ],
     ids=str,
 )
@@ -107,6 +113,16 @@ def test_large_planes_go_row_by_row(tmp_path: Path) -> None:
     small = replace(p, target=replace(p.target, cpu=replace(p.target.cpu, l2=4096)), threads=2)
     assert ROWS[DOTS["x86-avx512"]].choices(small)[0].get("ro") == 1
     same(small, DOTS["x86-avx512"], tmp_path)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+def test_large_windows_keep_code_small(where: str, tmp_path: Path) -> None:
+    p = depthwise((1, 112, 16, 16), 7, where, pads=(3, 3, 3, 3), zero=99)
+    (best, *_) = ROWS[DOTS[where]].choices(p)
+    assert len(build_job(Job("edgec_k0", with_layouts(p, best), best), p.target).code) < 40_000
+    small = replace(p, target=replace(p.target, cpu=replace(p.target.cpu, l2=4096)), threads=2)
+    assert ROWS[DOTS[where]].choices(small)[0].get("ro") == 1
+    same(small, DOTS[where], tmp_path)
 
 
 @pytest.mark.parametrize("where", TARGETS)
