@@ -15,6 +15,7 @@ from .common import ceil_div, epilogue_fits, f32, input_index, layouts_in, opera
 from .conv_shape import Window, dense, depthwise, geometry, rows_as_pixels
 from .m_bytes import Tile, matrix_fits, pixels_are_one_axis
 from .m_depthwise_rows import lines_of
+from .m_float_depthwise_asm import MOST_TAPS
 from .m_plain_rows import ring_of
 
 CONV, MATMUL, DEPTHWISE = "conv_f32_cortex", "matmul_f32_cortex", "depthwise_f32_cortex"
@@ -102,20 +103,27 @@ def choices(problem: Problem) -> Sequence[Choice]:
 def choices_depthwise(problem: Problem) -> Sequence[Choice]:
     x, weight = problem.anchor.args[:2]
     w, rank = geometry(problem), len(x.shape)
-    cycles = (
-        w.batch
-        * w.channels_in
-        * (w.pixels * (w.taps * 1.8 + 8 + 2 * operations(problem)) + 5 * w.height.size * w.width.size)
-    )
-    layout = {4: "NHWC", 3: "NWC"}[rank]
+    abreast, each = channels_abreast(w), 2 * operations(problem)
+    lines = w.pixels * (w.taps * 1.8 + 8 + each) + 5 * w.height.size * w.width.size
+    cycles = w.batch * w.channels_in * (w.pixels * (w.taps * 1.6 + 5 + each) if abreast else lines)
+    layout, filters = {4: ("NHWC", "OHWI"), 3: ("NWC", "OWI")}[rank]
     out = layout if problem.body.outputs[0].type.dtype == "f32" else ""
-    layouts = layouts_in(problem, {x: layout, weight: ""}, out)
-    return [Choice(DEPTHWISE, layouts, (out,), (), cycles / (problem.target.cpu.ghz * 1e3), ring_of(w) * 4)]
+    layouts = layouts_in(problem, {x: layout, weight: f"{filters}{SIZE}o" if abreast else ""}, out)
+    scratch = 0 if abreast else ring_of(w) * 4
+    return [Choice(DEPTHWISE, layouts, (out,), (), cycles / (problem.target.cpu.ghz * 1e3), scratch)]
+
+
+def channels_abreast(w: Window) -> bool:
+    """Whether four channels are computed at a time; else lines of one, which come into scratch."""
+    return w.channels_in % SIZE == 0 and w.width.kernel <= MOST_TAPS
 
 
 def emit_depthwise(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .m_float_depthwise import FloatDepthwise
     from .m_plain_depthwise import PlainDepthwise
 
+    if channels_abreast(geometry(problem)):
+        return FloatDepthwise(problem, choice).emit(symbol)
     return PlainDepthwise(problem, choice).emit(symbol)
 
 
