@@ -168,7 +168,9 @@ class Conv(Windows):
         if full:
             parts.append(
                 tir.loop(
-                    opaque(full), lambda b: self.block(frame, image, t, before + b, tile.channels, data, size), "block"
+                    opaque(self.numbers("blocks", full)),
+                    lambda b: self.block(frame, image, t, before + b, tile.channels, data, size),
+                    "block",
                 )
             )
         if rest:
@@ -232,9 +234,13 @@ class Conv(Windows):
         parts = []
         for c in range(count):
             frame.body.bind(self.anchor, partial(_loaded, sums, p * many + c))
-            parts.append(frame.store(self.index(image, first + c, pixel)))
+            parts.append(self.put(frame, image, first + c, pixel))
         whole = tir.seq(parts)
-        return tir.when(pixel < self.w.pixels, whole) if p and self.w.pixels % wide else whole
+        return tir.when(pixel < self.numbers("pixels", self.w.pixels), whole) if p and self.short else whole
+
+    def put(self, frame: Frame, image: Expr, channel: Expr, pixel: Expr) -> Stmt:
+        """Store a result."""
+        return frame.store(self.index(image, channel, pixel))
 
 
 def _loaded(buffer: Buffer, at: int, _: tir.Index) -> Expr:

@@ -61,3 +61,11 @@ def pair(name: str, axis: Axis) -> str:
             lines += [f"vfma.f32 ${window * SIZE + k}, s{_DATA + k}, s{weights + k}" for k in range(SIZE)]
     lines += ["add {x}, {x}, {skip}", "subs {rows}, #1", "bne 1b"]
     return _function(name, SIZE * ABREAST, "rows skip step", 1, lines, first)
+
+
+def inside(axis: Axis) -> tuple[int, int]:
+    """The first position whose window lies inside of an axis, and how many pairs of such there are."""
+    reach = (axis.kernel - 1) * axis.dilation
+    first = min(-(-axis.pad // axis.stride), axis.out)
+    end = min((axis.size - 1 + axis.pad - reach) // axis.stride + 1, axis.out)
+    return first, max(end - first, 0) // ABREAST

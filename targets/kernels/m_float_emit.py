@@ -14,7 +14,7 @@ from .conv_places import source
 from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_conv_emit import Conv
 from .m_float_rows import SIZE, direct, long_code, tile_of, window_of
-from .m_move_asm import copied
+from .m_move_asm import copied, copied_by_table
 from .m_sums_asm import float_dots
 
 
@@ -32,8 +32,11 @@ class Floats(Conv):
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         w = self.w
         pitch = w.width.size * w.height.dilation * w.channels_in * 4
-        text = [OPAQUE, STAY, float_dots("m_dots", self.tile.pixels, SIZE, self.steps, self.tile.unroll)]
-        if self.at_once and not self.direct:
+        shared = self.numbers.shared
+        text = [OPAQUE, STAY, float_dots("m_dots", self.tile.pixels, SIZE, self.steps, self.tile.unroll, shared)]
+        if shared:
+            text.append(copied_by_table("m_window", self.strided, w.channels_in, self.most))
+        elif self.at_once and not self.direct:
             text.append(
                 copied("m_window", self.strided, w.channels_in * w.width.kernel, w.height.kernel, pitch, self.most)
             )
@@ -56,7 +59,16 @@ class Floats(Conv):
 
     def whole_window(self, frame: Frame, pixel: Expr, p: Expr) -> Stmt:
         data, declared = tir.flat(frame.places[self.x].buffer)
-        return tir.seq(declared, called("m_window", at(data, pixel * self.w.channels_in), at(frame.parts[0], p)))
+        more = [self.numbers("words", self.w.channels_in // self.most)] if self.numbers.shared else []
+        begin = at(data, pixel * self.numbers("channels", self.w.channels_in))
+        return tir.seq(declared, called("m_window", begin, at(frame.parts[0], p), *more))
+
+    def put(self, frame: Frame, image: Expr, channel: Expr, pixel: Expr) -> Stmt:
+        if not self.numbers.shared:
+            return super().put(frame, image, channel, pixel)
+        out, declared = tir.flat(frame.place.buffer)
+        value = frame.body.at(frame.out, self.index(image, channel, pixel))
+        return tir.seq(declared, tir.store(out, value, pixel * self.numbers("out", self.w.channels_out) + channel))
 
     def by_lines(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
         w, place, scratch = self.w, frame.places[self.x], frame.parts[0]
@@ -90,7 +102,8 @@ class Floats(Conv):
             value, bind = tir.let(self.first(frame, block * SIZE + min(c, count - 1)), "bias")
             start += [bind, *(tir.store(sums, value, p * SIZE + c) for p in range(wide))]
         x, declared = tir.flat(frame.places[self.x].buffer) if self.direct else (frame.parts[0], None)
-        run = called("m_dots", at(sums, 0), at(data, block * size), at(x, 0))
+        more = [self.numbers("turns", self.steps // self.tile.unroll)] if self.numbers.shared else []
+        run = called("m_dots", at(sums, 0), at(data, block * self.numbers("block", size)), at(x, 0), *more)
         return tir.seq(alloc, declared, start, run, self.finish_all(frame, image, t, block * SIZE, count, sums))
 
     def finish_all(self, frame: Frame, image: Expr, t: Expr, first: Expr, count: int, sums: Buffer) -> Stmt:
@@ -102,9 +115,9 @@ class Floats(Conv):
         def pixel(p: Expr) -> Stmt:
             def channel(c: Expr) -> Stmt:
                 frame.body.bind(self.anchor, lambda _: tir.load(sums, p * SIZE + c))
-                return frame.store(self.index(image, first + c, t * wide + p))
+                return self.put(frame, image, first + c, t * wide + p)
 
             return tir.loop(opaque(count), channel, "c")
 
-        pixels = tirx.min(self.w.pixels - t * wide, wide) if self.short else wide
+        pixels = tirx.min(self.numbers("pixels", self.w.pixels) - t * wide, wide) if self.short else wide
         return tir.loop(opaque(pixels), pixel, "p")

@@ -7,15 +7,18 @@ scratch, with one instruction each.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
+from edgec.compiler.op import const_array, is_const
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import ceil_div, epilogue_fits, f32, input_index, layouts_in, operations
+from .common import after_anchor, ceil_div, epilogue_fits, f32, input_index, layouts_in, operations
 from .conv_shape import Window, dense, depthwise, geometry, rows_as_pixels
 from .m_bytes import Tile, matrix_fits, pixels_are_one_axis
+from .m_conv_rows import words_at_once
 from .m_depthwise_rows import lines_of
-from .m_float_depthwise_asm import MOST_TAPS
+from .m_float_depthwise_asm import MOST_TAPS, inside
 from .m_plain_rows import ring_of
 
 CONV, MATMUL, DEPTHWISE = "conv_f32_cortex", "matmul_f32_cortex", "depthwise_f32_cortex"
@@ -118,6 +121,41 @@ def channels_abreast(w: Window) -> bool:
     return w.channels_in % SIZE == 0 and w.width.kernel <= MOST_TAPS
 
 
+def tail_form(problem: Problem) -> str | None:
+    """Of what follows the anchor, where it reads nothing but constants; else None."""
+    anchor, result = problem.anchor, problem.body.outputs[0].type
+    if any(v not in anchor.args for v in problem.body.inputs) or result.dtype != "f32":
+        return None
+    bias = anchor.args[2].shape[0] > 1 if len(anchor.args) > 2 else None
+    rows = [
+        (n.op, sorted(n.attrs.items()), [const_array(a).tolist() if is_const(a) else "" for a in n.args])
+        for n in after_anchor(problem)
+    ]
+    return f"{bias} {rows}"
+
+
+def form(problem: Problem) -> str:
+    """Of convolutions of single pixels that differ in sizes only; "" of others."""
+    w, tail, most = window_of(problem), tail_form(problem), words_at_once(problem.target.small)
+    if problem.anchor.op != "Conv" or not w.pointwise or w.batch > 1 or w.channels_out % SIZE or tail is None:
+        return ""
+    if w.channels_in < most:
+        return ""
+    tile, rank = tile_of(w, problem.target.small), len(problem.anchor.types[0].shape)
+    return f"{rank} {tile} {w.pixels % tile.pixels > 0} {w.channels_in % most} {tail}"
+
+
+def form_depthwise(problem: Problem) -> str:
+    """Of kernels that differ in sizes only; "" where they are not written so."""
+    w, tail = geometry(problem), tail_form(problem)
+    if not channels_abreast(w) or w.batch > 1 or tail is None:
+        return ""
+    pairs = inside(w.width)[1]
+    shape = [replace(a, size=0, out=0) for a in (w.height, w.width)]
+    rank, edges = len(problem.anchor.types[0].shape), w.width.out > 2 * pairs
+    return f"{rank} {shape} {pairs > 0} {edges} {tail}"
+
+
 def emit_depthwise(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .m_float_depthwise import FloatDepthwise
     from .m_plain_depthwise import PlainDepthwise
@@ -134,7 +172,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 _ABOUT = "on Cortex-M with an FPU, by tiles of 4 x 4"
-kernel(Row(CONV, frozenset({"Conv"}), match_conv, choices, emit, f"dense f32 convolution {_ABOUT}"))
+kernel(Row(CONV, frozenset({"Conv"}), match_conv, choices, emit, f"dense f32 convolution {_ABOUT}", form=form))
 kernel(Row(MATMUL, frozenset({"MatMul"}), match_matmul, choices, emit, f"f32 product with constant weights {_ABOUT}"))
 kernel(
     Row(
@@ -144,5 +182,6 @@ kernel(
         choices_depthwise,
         emit_depthwise,
         "depthwise f32 convolution on Cortex-M with an FPU",
+        form=form_depthwise,
     )
 )

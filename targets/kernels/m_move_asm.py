@@ -141,6 +141,17 @@ def few_widened(name: str, apart: int, channels: int, taps: int) -> str:
     )  # fmt: skip
 
 
+def copied_by_table(name: str, apart: int, words: int, most: int) -> str:
+    """`void name(from, to, turns)`: words that lie side by side, as words that lie `apart` words apart: so many turns
+    of `most`, and the rest."""
+    word = ["ldr $2, [$0], #4", f"str $2, [$1], #{apart * 4}"]
+    lines = ["1:", *(word * most), "subs $3, #1", "bne 1b", *(word * (words % most))]
+    return raw_function(
+        name, "ptr %from, ptr %to, i32 %turns", lines, "=&r,=&r,=&r,=&r,0,1,3,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32 }", "ptr %from, ptr %to, i32 %turns",
+    )  # fmt: skip
+
+
 def copied(name: str, apart: int, words: int, rows: int, pitch: int, most: int = 4) -> str:
     """`void name(from, to)`: `rows` rows of words, `pitch` bytes apart, as words that lie `apart` words apart."""
     word = ["ldr $3, [$0], #4", f"str $3, [$1], #{apart * 4}"]

@@ -118,20 +118,24 @@ def raw_sums(name: str, pixels: int, unroll: int) -> str:
     return head + "\n".join(body) + "\n  ret void\n}\n"
 
 
-def float_dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
-    """`void name(sums, weights, data)`: `steps` times `channels` weights by one element of each pixel."""
+def float_dots(name: str, pixels: int, channels: int, steps: int, unroll: int, soft: bool = False) -> str:
+    """`void name(sums, weights, data)`: `steps` times `channels` weights by one element of each pixel. `soft`: the
+    turns of the loop are given."""
     many = pixels * channels
     w, x = (f"$u{many}", f"$u{many + 1}")
     step = [f"vldmia {w}!, {{s24-s{23 + channels}}}", f"vldmia {x}!, {{s28{f'-s{27 + pixels}' if pixels > 1 else ''}}}"]
     step += [f"vfma.f32 $u{p * channels + c}, s{28 + p}, s{24 + c}" for p in range(pixels) for c in range(channels)]
     turns = steps // unroll
-    lines = [f"movw $u{many + 2}, #{turns}", "1:", *(step * unroll), f"subs $u{many + 2}, #1", "bne 1b"]
+    count = f"mov $u{many + 2}, $u{2 * many + 5}" if soft else f"movw $u{many + 2}, #{turns}"
+    lines = [count, "1:", *(step * unroll), f"subs $u{many + 2}, #1", "bne 1b"]
     text = "\\0A".join(lines).replace("$u", "$")
     kinds = "{ " + ", ".join(["float"] * many + ["ptr", "ptr", "i32"]) + " }"
-    constraints = ["=&t"] * many + ["=&r"] * 3 + [str(k) for k in range(many + 2)]
+    constraints = ["=&t"] * many + ["=&r"] * 3 + [str(k) for k in range(many + 2)] + ["r"] * soft
     constraints += [f"~{{s{k}}}" for k in range(24, 32)] + ["~{memory}", "~{cc}"]
-    given = [*(f"float %s{k}" for k in range(many)), "ptr %w", "ptr %x"]
+    number = ["i32 %turns"] if soft else []
+    given = [*(f"float %s{k}" for k in range(many)), "ptr %w", "ptr %x", *number]
     body = [f"  %p{k} = getelementptr float, ptr %sums, i32 {k}\n  %s{k} = load float, ptr %p{k}" for k in range(many)]
     body.append(f'  %r = call {kinds} asm sideeffect "{text}", "{",".join(constraints)}"({", ".join(given)})')
     body += [f"  %o{k} = extractvalue {kinds} %r, {k}\n  store float %o{k}, ptr %p{k}" for k in range(many)]
-    return f"define void @{name}(ptr %sums, ptr %w, ptr %x) {{\n" + "\n".join(body) + "\n  ret void\n}\n"
+    parameters = ", ".join(["ptr %sums", "ptr %w", "ptr %x", *number])
+    return f"define void @{name}({parameters}) {{\n" + "\n".join(body) + "\n  ret void\n}\n"

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 from cortex_convolutions import DENSE, DEPTHWISE, WIDTHS, small
-from emulated import emulate
+from emulated import emulate, laid
 from test_generic_harness import chain
 
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build
 from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.targets.build_jobs import Job, build_job
 
 pytestmark = pytest.mark.arm
 
@@ -43,6 +44,9 @@ def real(case: dict[str, Any]) -> Problem:
 def close(problem: Problem, row: str, folder: Path, over: int = -1) -> None:
     accepted = ROWS[row].accepts(problem)
     assert accepted is True, accepted
+    form = ROWS[row].form
+    if not problem.shared and form and form(problem):
+        close(replace(problem, shared=True), row, folder, over)
     rng = np.random.default_rng(1)
     arrays: Sequence[Any] = [rng.standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
     want = run(problem.body, arrays)[0]
@@ -62,6 +66,21 @@ def test_a_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", [name for name, case in DEPTHWISE.items() if case.get("then", "") in ("", "add")])
 def test_a_depthwise_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
     close(real(DEPTHWISE[case]), "depthwise_f32_cortex", tmp_path)
+
+
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+@pytest.mark.parametrize("row", ["conv_f32_cortex", "depthwise_f32_cortex"])
+def test_layers_that_differ_in_sizes_have_one_code(row: str, optimize: str) -> None:
+    made = []
+    for c, o, size in ((8, 12, "6, 6"), (16, 4, "12, 10"), (24, 20, "8, 15")):
+        depthwise = {"w": f"{c}, 1, 3, 3", "pads": (1, 1, 1, 1), "group": c}
+        layer = depthwise if row.startswith("depthwise") else {"w": f"{o}, {c}, 1, 1"}
+        problem = replace(real({"x": f"1, {c}, {size}", **layer}), shared=True)
+        problem = small(problem) if optimize == "size" else problem
+        choice = ROWS[row].choices(problem)[0]
+        made.append(build_job(Job("k", laid(problem, choice), choice), problem.target))
+    assert len({built.code for built in made}) == 1
+    assert len({built.numbers for built in made}) == len(made)
 
 
 @pytest.mark.parametrize("case", ["channels left over", "padded", "two pixels", "one axis"])
