@@ -28,18 +28,19 @@ class Floats(Conv):
         super().__init__(problem, choice, w, tile_of(w, problem.target.small), 0)
         self.product, self.direct = problem.anchor.op == "MatMul", direct(problem)
         self.steps, self.plain, self.strided, self.few = w.taps * w.channels_in, None, self.tile.pixels, False
+        self.words, self.stored = w.channels_in, w.channels_in * w.group  # of f32
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         w = self.w
-        pitch = w.width.size * w.height.dilation * w.channels_in * 4
+        pitch = w.width.size * w.height.dilation * self.stored * 4
         shared = self.numbers.shared
         text = [OPAQUE, STAY, float_dots("m_dots", self.tile.pixels, SIZE, self.steps, self.tile.unroll, shared)]
         if shared:
             text.append(copied_by_table("m_window", self.strided, w.channels_in, self.most))
         elif self.at_once and not self.direct:
-            text.append(
-                copied("m_window", self.strided, w.channels_in * w.width.kernel, w.height.kernel, pitch, self.most)
-            )
+            taps, skipped = (w.width.kernel, self.stored - w.channels_in) if w.group > 1 else (1, 0)
+            words = w.channels_in * (1 if skipped else w.width.kernel)
+            text.append(copied("m_window", self.strided, words, w.height.kernel, pitch, self.most, taps, skipped * 4))
         return imported("".join(text), tasks)
 
     def view(self, value: Value) -> Type:
@@ -60,7 +61,7 @@ class Floats(Conv):
     def whole_window(self, frame: Frame, pixel: Expr, p: Expr) -> Stmt:
         data, declared = tir.flat(frame.places[self.x].buffer)
         more = [self.numbers("words", self.w.channels_in // self.most)] if self.numbers.shared else []
-        begin = at(data, pixel * self.numbers("channels", self.w.channels_in))
+        begin = at(data, pixel * self.numbers("channels", self.stored) + self.lead)
         return tir.seq(declared, called("m_window", begin, at(frame.parts[0], p), *more))
 
     def put(self, frame: Frame, image: Expr, channel: Expr, pixel: Expr) -> Stmt:
@@ -80,7 +81,7 @@ class Floats(Conv):
             first, bind = tir.let((kh * w.width.kernel + kw) * (w.channels_in * self.strided) + p, "first")
 
             def channel(c: Expr) -> Stmt:
-                value = place.load((image, c, y, x) if self.rank == 4 else (image, c, x))
+                value = place.load((image, self.lead + c, y, x) if self.rank == 4 else (image, self.lead + c, x))
                 return tir.seq(stay(), tir.store(scratch, value, first + c * self.strided))
 
             def nothing(c: Expr) -> Stmt:

@@ -14,7 +14,7 @@ from edgec.compiler.op import const_array, is_const
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import after_anchor, ceil_div, epilogue_fits, f32, input_index, layouts_in, operations
-from .conv_shape import Window, dense, depthwise, geometry, rows_as_pixels
+from .conv_shape import Window, conv_window, depthwise, geometry, of_group, rows_as_pixels
 from .m_bytes import Tile, matrix_fits, pixels_are_one_axis
 from .m_conv_rows import words_at_once
 from .m_depthwise_rows import lines_of
@@ -43,8 +43,11 @@ def operands_fit(problem: Problem) -> Literal[True] | str:
 def match_conv(problem: Problem) -> Literal[True] | str:
     if (fit := operands_fit(problem)) is not True:
         return fit
-    if (fit := dense(problem.anchor)) is not True:
-        return fit
+    shape = conv_window(problem.anchor)
+    if isinstance(shape, str):
+        return shape
+    if shape.group > 1 and of_group(shape).channels_out % SIZE:
+        return "has groups whose results are no multiples of 4"
     return pixels_are_one_axis(problem)
 
 
@@ -68,8 +71,8 @@ def long_code(problem: Problem) -> bool:
 
 
 def window_of(problem: Problem) -> Window:
-    """The window; rows of a matrix are pixels."""
-    return rows_as_pixels(problem) if problem.anchor.op == "MatMul" else geometry(problem)
+    """The window, with the channels of one group; rows of a matrix are pixels."""
+    return rows_as_pixels(problem) if problem.anchor.op == "MatMul" else of_group(geometry(problem))
 
 
 def tile_of(w: Window, small: bool = False) -> Tile:
@@ -91,7 +94,10 @@ def choices(problem: Problem) -> Sequence[Choice]:
     each = tile.pixels * SIZE + 2 + 2 / tile.unroll
     block = steps * each + 40 + tile.pixels * SIZE * (3 + 2 * operations(problem))
     cycles = (
-        w.batch * ceil_div(w.pixels, tile.pixels) * (ceil_div(w.channels_out, SIZE) * block + tile.pixels * 2.5 * steps)
+        w.batch
+        * w.group
+        * ceil_div(w.pixels, tile.pixels)
+        * (ceil_div(w.channels_out, SIZE) * block + tile.pixels * 2.5 * steps)
     )
     us = cycles / (problem.target.cpu.ghz * 1e3)
     scratch = 0 if direct(problem) else steps * tile.pixels * 4
@@ -137,7 +143,7 @@ def tail_form(problem: Problem) -> str | None:
 def form(problem: Problem) -> str:
     """Of convolutions of single pixels that differ in sizes only; "" of others."""
     w, tail, most = window_of(problem), tail_form(problem), words_at_once(problem.target.small)
-    if problem.anchor.op != "Conv" or not w.pointwise or w.batch > 1 or w.channels_out % SIZE or tail is None:
+    if problem.anchor.op != "Conv" or not w.pointwise or w.batch * w.group > 1 or w.channels_out % SIZE or tail is None:
         return ""
     if w.channels_in < most:
         return ""

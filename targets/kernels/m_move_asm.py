@@ -152,16 +152,23 @@ def copied_by_table(name: str, apart: int, words: int, most: int) -> str:
     )  # fmt: skip
 
 
-def copied(name: str, apart: int, words: int, rows: int, pitch: int, most: int = 4) -> str:
-    """`void name(from, to)`: `rows` rows of words, `pitch` bytes apart, as words that lie `apart` words apart."""
+def copied(
+    name: str, apart: int, words: int, rows: int, pitch: int, most: int = 4, taps: int = 1, skipped: int = 0
+) -> str:
+    """`void name(from, to)`: `rows` rows of words, `pitch` bytes apart, as words that lie `apart` words apart. A row is
+    that many words of each of some `taps`, between which bytes are skipped."""
     word = ["ldr $3, [$0], #4", f"str $3, [$1], #{apart * 4}"]
     turns, rest = divmod(words, most)
     line = word * words
     if turns > 1:
         line = [f"movw $4, #{turns}", "1:", *(word * most), "subs $4, #1", "bne 1b", *(word * rest)]
+    if taps > 1:
+        on_tap = [f"movw $3, #{skipped & 0xFFFF}", f"movt $3, #{skipped >> 16 & 0xFFFF}", "add $0, $0, $3"]
+        on_tap = [f"addw $0, $0, #{skipped}"] if skipped < 4096 else on_tap
+        line = [f"mov $6, #{taps}", "2:", *line, *on_tap, "subs $6, #1", "bne 2b"]
     lines = line
     if rows > 1:
-        on = pitch - words * 4
+        on = pitch - taps * (words * 4 + (skipped if taps > 1 else 0))
         lines = [
             f"movw $5, #{on & 0xFFFF}",
             f"movt $5, #{on >> 16 & 0xFFFF}",
@@ -172,8 +179,8 @@ def copied(name: str, apart: int, words: int, rows: int, pitch: int, most: int =
         ]
         lines += ["subs $2, #1", "bne 3b"]
     return raw_function(
-        name, "ptr %from, ptr %to", lines, "=&r,=&r,=&r,=&r,=&r,=&r,0,1,~{memory},~{cc}",
-        "{ ptr, ptr, i32, i32, i32, i32 }", "ptr %from, ptr %to",
+        name, "ptr %from, ptr %to", lines, "=&r,=&r,=&r,=&r,=&r,=&r,=&r,0,1,~{memory},~{cc}",
+        "{ ptr, ptr, i32, i32, i32, i32, i32 }", "ptr %from, ptr %to",
     )  # fmt: skip
 
 

@@ -63,6 +63,25 @@ def test_a_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
     close(real(DENSE[case]), "conv_f32_cortex", tmp_path)
 
 
+GROUPS: dict[str, dict[str, Any]] = {
+    "padded": {"x": "1, 16, 7, 9", "w": "32, 4, 3, 3", "group": 4, "pads": (1, 1, 1, 1)},
+    "pointwise": {"x": "2, 24, 5, 5", "w": "16, 12, 1, 1", "group": 2},
+    "strided": {"x": "1, 10, 9, 9", "w": "8, 5, 1, 3", "group": 2, "strides": (2, 2)},
+    "dilated": {"x": "1, 16, 9, 9", "w": "8, 8, 3, 3", "group": 2, "dilations": (2, 2), "pads": (2, 2, 2, 2)},
+    "four of each channel": {"x": "1, 6, 5, 4", "w": "24, 1, 3, 3", "group": 6, "pads": (1, 0, 1, 0)},
+    "many channels": {"x": "1, 136, 5, 4", "w": "8, 68, 3, 3", "group": 2, "pads": (1, 1, 1, 1)},
+    "far apart": {"x": "1, 2052, 3, 4", "w": "8, 1026, 1, 2", "group": 2},
+    "one axis": {"x": "1, 16, 20", "w": "16, 4, 5", "group": 4, "pads": (2, 2)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", list(GROUPS))
+@pytest.mark.parametrize("optimize", ["speed", "size"])
+def test_a_convolution_of_f32_with_groups_is_close(case: str, optimize: str, tmp_path: Path) -> None:
+    problem = real(GROUPS[case])
+    close(small(problem) if optimize == "size" else problem, "conv_f32_cortex", tmp_path)
+
+
 @pytest.mark.parametrize("case", [name for name, case in DEPTHWISE.items() if case.get("then", "") in ("", "add")])
 def test_a_depthwise_convolution_of_f32_is_close(case: str, tmp_path: Path) -> None:
     close(real(DEPTHWISE[case]), "depthwise_f32_cortex", tmp_path)
