@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 from importlib import import_module
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import onnx
 
 from .budget import budget
 from .bundle.manifest import Bundle
@@ -22,24 +24,19 @@ from .importer import import_model
 from .ir import Graph, Node
 from .op import is_const, viewed
 from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
-from .pipeline_options import computing, fitting, storing
+from .pipeline_options import pipeline_for
 from .placement import placed
 from .plugins import load_plugins
 from .program import Program, chained
-from .quantize.settings import Score, quantizing, wanted
+from .quantize.settings import Score, wanted
 from .session import MAX_RAM, Session
-from .target import Target, find_target
-from .target_flags import with_aim, with_archs, with_memory
-from .toolchain import has_os
+from .target import Target
+from .target_flags import check_self_test, target_for
 from .tunings import Tunings, default_path
 from .unfit import soft_floats
-from .units import Limit
-
-if TYPE_CHECKING:
-    import onnx
+from .units import Limit, counted
 
 Progress = Callable[[str, int, int], None]
-MOST_THREADS = 256  # MAX_WORKERS of runtime/src/pool.c
 
 
 def _silent(stage: str, done: int, total: int) -> None:
@@ -49,7 +46,7 @@ def _silent(stage: str, done: int, total: int) -> None:
 def compile_model(
     model: str | Path | onnx.ModelProto,
     *,
-    target: str | Target = "host",
+    target: str | Path | Target = "host",
     out: str | Path | None = None,
     name: str | None = None,
     shapes: Mapping[str, Sequence[Any]] | None = None,
@@ -81,38 +78,20 @@ def compile_model(
 
     started = time.perf_counter()
     tell = progress or _silent
-    chosen = with_archs(target if isinstance(target, Target) else find_target(target), arch)
-    chosen = with_memory(chosen, memory)
-    chosen = with_aim(chosen, optimize) if optimize is not None else chosen
-    check_threads(threads)
-    if chosen.gpu and threads > 1:
-        raise EdgecError(f"threads: {threads} workers; a model for {chosen.name} runs on the GPU, begun by one thread")
-    if threads > 1 and not has_os(chosen):
-        raise EdgecError(
-            f"threads: {threads} workers; {chosen.name} has no operating system that would run more than one"
-        )
+    chosen = target_for(target, arch, memory, optimize, threads)
     load_plugins()  # before the import: a plugin may bring operators
     label = check_name(name) if name is not None else identifier(stem(model))
     if self_test:
         check_self_test(chosen)
     folder = check_output(out if out is not None else label)
     limits = budget(max_latency, max_flash, max_ram).within(chosen)
+    request = wanted(quantize, max_drop, score)
+    data = requested(calib, calib_prep, "quantize" if request else None)
+    spec = pipeline_for(chosen, passes, weights, precision, request, limits.ram is not None, calib)
     session = session or Session()
     session.target = chosen
-    request = wanted(quantize, max_drop, score)
-    settings = {
-        MAX_RAM: limits.ram,
-        SETTING: requested(calib, calib_prep, "quantize" if request else None),
-        "quantize": request,
-        "progress": tell,
-    }
-    session.settings = {**session.settings, "threads": threads, **settings}
-    spec = storing(passes or chosen.pipeline, chosen, weights)
-    spec = computing(spec, chosen, precision)
-    spec = quantizing(spec, chosen.pipeline) if request else spec
-    spec = fitting(spec, chosen) if limits.ram is not None else spec
-    if calib is not None and not any(stage.row.calibrated for stage in parse_pipeline(spec, chosen.pipeline)):
-        raise EdgecError("calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)")
+    settings = {MAX_RAM: limits.ram, SETTING: data, "quantize": request, "progress": tell, "threads": threads}
+    session.settings = {**session.settings, **settings}
     database = _use_tunings(session, tune, tune_db, tell)
 
     with import_module("edgec.targets.builder").Builder(ahead=tune is None) as builder:
@@ -121,38 +100,30 @@ def compile_model(
         program = compile_graph(replace(graph, name=label), session, builder, spec, tell)
     if database is not None and session.tunings is not None:
         session.tunings.write(database)
-    report = session.quantization.table() if session.quantization else None
-    compression = session.compression.table() if session.compression else None
-    if price := soft_floats(program, chosen):
-        session.note(price)
-    spilling = [step.name for step in program.steps if step.launch and step.launch.spilled]
-    if spilling:
-        session.note(f"registers of {len(spilling)} kernels spill to memory: {', '.join(spilling[:3])}")
-    notes = tuple(dict.fromkeys((*session.notes, *program.notes)))
-    program = replace(program, model_sha256=digest(model), notes=notes, quantization=report, compression=compression)
+    program = _explained(program, session, chosen, digest(model))
     tell("link", 0, 1)
     if self_test:
-        as_stated = not (request or compression or report or weights or precision)  # nothing is rounded on purpose
-        program = import_module("edgec.compiler.golden").tested(
-            program, chosen, self_test, graph if as_stated else None
-        )
+        as_stated = not (request or program.compression or program.quantization or weights or precision)
+        reference = graph if as_stated else None  # nothing is rounded on purpose
+        program = import_module("edgec.compiler.golden").tested(program, chosen, self_test, reference)
     bundle = write_bundle(program, chosen, folder, limits)
     tell("link", 1, 1)
     return replace(bundle, compile_seconds=time.perf_counter() - started)
 
 
-def check_threads(threads: int) -> None:
-    """An `EdgecError` where it is no number of workers that a pool can have."""
-    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
-        raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
-
-
-def check_self_test(target: Target) -> None:
-    """An `EdgecError` for a target that no self-test is made for."""
-    if target.gpu:
-        raise EdgecError(f"self_test: {target.name} runs models on a GPU; it is for models on a CPU")
-    if target.levels:
-        raise EdgecError(f"self_test: {target.name} has several levels, which round otherwise; compile for one of them")
+def _explained(program: Program, session: Session, target: Target, sha256: str) -> Program:
+    """The program with what the manifest says of its making: the model, remarks, and reports of passes."""
+    if price := soft_floats(program, target):
+        session.note(price)
+    if spilling := [step.name for step in program.steps if step.launch and step.launch.spilled]:
+        session.note(f"registers of {counted(len(spilling), 'kernel')} spill to memory: {', '.join(spilling[:3])}")
+    return replace(
+        program,
+        model_sha256=sha256,
+        notes=tuple(dict.fromkeys((*session.notes, *program.notes))),
+        quantization=session.quantization.table() if session.quantization else None,
+        compression=session.compression.table() if session.compression else None,
+    )
 
 
 def compile_graph(
@@ -288,6 +259,8 @@ def stem(model: str | Path | onnx.ModelProto) -> str:
     """What a model is called where nobody says: after its file, or its graph."""
     if isinstance(model, (str, Path)):
         return Path(model).stem
+    if not isinstance(model, onnx.ModelProto):
+        raise EdgecError(f"model: of type {type(model).__name__}; expected a path or an onnx.ModelProto")
     return model.graph.name or "model"
 
 

@@ -4,12 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .calibration.data import Source
 from .errors import EdgecError
 from .pipeline import Stage, find_pass, parse_pipeline, show_pipeline
+from .quantize.settings import Wanted, quantizing
 from .target import Target
 
 STORES = ("f16", "int8")  # how the option `weights` may store them
 PRECISIONS = ("fp32", "fp16")
+
+
+def pipeline_for(
+    target: Target,
+    passes: str | None,
+    weights: str | None,
+    precision: str | None,
+    request: Wanted | None,
+    fits: bool,
+    calib: Source | None,
+) -> str:
+    """The pipeline of a compilation: the user's or the target's, with what other options add; `fits`: to some RAM."""
+    if not isinstance(passes, str | None):
+        raise EdgecError(f"passes: {passes!r}; expected text, such as 'canonicalize, fold, fuse, layout, plan'")
+    spec = storing(passes or target.pipeline, target, weights)
+    spec = computing(spec, target, precision)
+    spec = quantizing(spec, target.pipeline) if request else spec
+    spec = fitting(spec, target) if fits else spec
+    if calib is not None and not any(stage.row.calibrated for stage in parse_pipeline(spec, target.pipeline)):
+        raise EdgecError("calib: is given, and no pass uses it; expected quantize=int8 (--quantize int8)")
+    return spec
 
 
 def storing(spec: str, target: Target, weights: str | None) -> str:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import _ctypes
 import ctypes as c
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from math import inf
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -16,51 +13,26 @@ import numpy as np
 import numpy.typing as npt
 
 from . import runtime_abi as abi
+from .benchmark import Benchmark, benchmark
 from .bundle.cuda_emulation import driver_for
 from .bundle.manifest import Bundle, read_bundle
 from .dtypes import DTYPES, known_as
 from .errors import EdgecError
 from .isa import isa_names
 from .opened import description, opened
-from .ports import Port, check_names, cut, random_inputs
-
-_MEMORY = 128 << 20  # bytes: more than caches hold
-_MOST_RUNS = 1_000_000
+from .ports import Port, check_names, cut
 
 # EC_F32 and so on: the rows of dtypes.py stand in the order of the enum in edgec.h
 _NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}
 
 
-@dataclass(frozen=True)
-class Benchmark:
-    """Durations in milliseconds, timed in C: of each run, and (with `layers`) medians by step name.
+def load(path: str | Path | Bundle, threads: int | None = None, *, level: str | None = None) -> Model:
+    """Open a bundle, or the one in folder `path`.
 
-    `peak_gflops` is what the workers' cores reach on registers alone, `shares` how much of that each step reached (the
-    median of ratios taken in the same round, because clock rates drift), `read_gbytes` what one core reads from memory
-    per second. On an accelerator all three are 0: not known.
-    """
-
-    runs: tuple[float, ...]
-    layers: tuple[tuple[str, float], ...] = ()
-    shares: tuple[float, ...] = ()
-    peak_gflops: float = 0.0
-    read_gbytes: float = 0.0
-
-    @property
-    def median(self) -> float:
-        return float(np.median(self.runs))
-
-    @property
-    def min(self) -> float:
-        return min(self.runs)
-
-
-def load(path: str | Path, threads: int | None = None, *, level: str | None = None) -> Model:
-    """Open the bundle in folder `path`. `threads`: workers to use; default and most: as many as it was compiled for.
-
+    `threads`: workers to use; default and most: as many as it was compiled for.
     `level`: of a bundle for several levels of the CPU, the one to open (default: the best that this CPU can run).
     """
-    return Model(read_bundle(path), threads, level)
+    return Model(path if isinstance(path, Bundle) else read_bundle(path), threads, level)
 
 
 class Model:
@@ -97,6 +69,12 @@ class Model:
         self.threads = min(threads or self._desc.threads, self._desc.threads)
         if self.threads > 1:
             self._start_pool()
+
+    def __repr__(self) -> str:
+        shown = [
+            ", ".join(f"{p.name} {p.dtype}{list(p.shape)}" for p in ports) for ports in (self.inputs, self.outputs)
+        ]
+        return f"Model({self.bundle.name!r} on {self.level}: {' -> '.join(shown)})"
 
     def _open(self, desc: Any, arena_bytes: int) -> None:
         align = max(self._desc.arena_align, 1)
@@ -168,7 +146,7 @@ class Model:
         given: object = inputs
         if not isinstance(given, Mapping):
             example = ", ".join(f"{name!r}: array" for name, *_ in self._feed)
-            raise EdgecError(f"inputs are a {type(given).__name__}; expected arrays by name: {{{example}}}")
+            raise EdgecError(f"inputs of type {type(given).__name__}; expected arrays by name: {{{example}}}")
         if len(inputs) != len(self._feed):
             check_names(inputs, [port.name for port in self.inputs])
         for name, view, dtype, shape in self._feed:
@@ -227,65 +205,13 @@ class Model:
         self, runs: int = 50, *, layers: bool = False, inputs: Mapping[str, npt.ArrayLike] | None = None
     ) -> Benchmark:
         """Time `runs` inferences in C after a first one. Inputs are written again before each, outside the timing."""
-        if runs < 1:
-            raise EdgecError(f"runs must be 1 or more, got {runs}")
-        if runs > _MOST_RUNS:
-            raise EdgecError(f"runs must be {_MOST_RUNS:,} or fewer, got {runs}: the time of each is kept")
-        feed = dict(inputs) if inputs is not None else random_inputs(self.inputs)
-        self.run(feed)
-        times = np.zeros(runs)
-        for i in range(runs):
-            with self._lock:
-                self._write(feed)
-                self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data + 8 * i))
-        whole = Benchmark(tuple(times.tolist()))
-        return self._benchmark_steps(whole, feed) if layers and self.steps else whole
+        return benchmark(self, runs, layers, inputs)
 
-    def least(self, runs: int, inputs: Mapping[str, npt.ArrayLike]) -> float:
-        """Milliseconds of the fastest of some inferences. Of each counts what this thread worked, where that is less
-        than what the clock says: other programs got in between. With several threads, or a GPU, the clock counts."""
-        times, best = np.zeros(1), inf
-        alone = self.threads == 1 and not self.on_device
-        for _ in range(runs):
-            with self._lock:
-                self._write(inputs)
-                before = time.thread_time_ns()
-                self._check(self._rt.ec_bench(self._address, 1, times.ctypes.data))
-                worked = (time.thread_time_ns() - before) / 1e6
-            best = min(best, float(times[0]), worked if alone else inf)
-        return best
-
-    def _benchmark_steps(self, whole: Benchmark, feed: Mapping[str, npt.ArrayLike]) -> Benchmark:
-        """The same with times of the steps, beside what the machine could do meanwhile."""
-        table = np.zeros((len(whole.runs), len(self.steps)))
-        if self.on_device:
-            return self._benchmark_device(whole, feed, table)
-        peaks = np.zeros(len(whole.runs))
-        for i in range(len(whole.runs)):
-            before = self._rt.ec_bench_peak()
-            with self._lock:
-                self._write(feed)
-                self._check(self._rt.ec_bench_steps(self._address, 1, table[i:].ctypes.data))
-            peaks[i] = (before + self._rt.ec_bench_peak()) / 2 * self.threads
-        work = np.array([2e-6 * step["macs"] for step in self.bundle.steps])
-        shares = np.median(work / np.maximum(table, 1e-6) / peaks[:, None], axis=0)
-        memory = np.ones(_MEMORY, np.uint8)
-        return replace(
-            whole,
-            layers=tuple(zip(self.steps, np.median(table, axis=0).tolist(), strict=True)),
-            shares=tuple(shares.tolist()),
-            peak_gflops=float(np.median(peaks)),
-            read_gbytes=self._rt.ec_bench_read(memory.ctypes.data, memory.nbytes),
-        )
-
-    def _benchmark_device(
-        self, whole: Benchmark, feed: Mapping[str, npt.ArrayLike], table: npt.NDArray[np.float64]
-    ) -> Benchmark:
+    def timed(self, inputs: Mapping[str, npt.ArrayLike], call: Callable[[Any, int], int]) -> None:
+        """Write inputs, and call a function of the runtime (library, address of the ec_model) that times the model."""
         with self._lock:
-            self._write(feed)
-            self._check(self._rt.ec_bench_steps(self._address, len(table), table.ctypes.data))
-        medians = np.median(table, axis=0).tolist()
-        return replace(whole, layers=tuple(zip(self.steps, medians, strict=True)), shares=(0.0,) * len(self.steps))
+            self._write(inputs)
+            self._check(call(self._rt, self._address))
 
     def close(self) -> None:
         """End the threads, give back what the model has on a device, and unload the library. The arrays that `run`

@@ -273,10 +273,13 @@ def _gpu(table: Mapping[str, Any], where: str) -> Gpu:
 FOLDER = Path(__file__).resolve().parent.parent / "targets"
 
 
-def find_target(name: str) -> Target:
+def find_target(name: str | Path) -> Target:
     """A target by name (built in, of a plugin, `host` for this machine), or from the path of a .toml file."""
     from .plugins import all_targets
 
+    if not isinstance(name, str | Path):
+        raise EdgecError(f"target: {name!r}; expected a name, such as host, or the path of a .toml file")
+    name = str(name)
     if name == "host":
         host: Target = import_module("edgec.targets.host").host()
         return host

@@ -1,4 +1,4 @@
-"""A target as flags change it: --arch for other GPUs, --memory for a board's regions, --optimize for small kernels."""
+"""A target as flags change it (--arch, --memory, --optimize), and what it must be able for (--threads, --self-test)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,43 @@ from pathlib import Path
 
 from .errors import EdgecError, nearest
 from .regions import read_regions
-from .target import Target
+from .target import Target, find_target
+from .toolchain import has_os
 
 ARCHS = ("sm_80", "sm_86", "sm_87", "sm_89", "sm_90", "sm_100", "sm_103", "sm_110", "sm_120", "sm_121", "emulated")
 AIMS = ("speed", "size")
+MOST_THREADS = 256  # MAX_WORKERS of runtime/src/pool.c
+
+
+def target_for(
+    target: str | Path | Target, arch: str | None, memory: str | Path | None, optimize: str | None, threads: int
+) -> Target:
+    """The target of a compilation, which must be able to run it with so many workers."""
+    chosen = with_archs(target if isinstance(target, Target) else find_target(target), arch)
+    chosen = with_memory(chosen, memory)
+    chosen = with_aim(chosen, optimize) if optimize is not None else chosen
+    check_threads(threads)
+    if chosen.gpu and threads > 1:
+        raise EdgecError(f"threads: {threads} workers; a model for {chosen.name} runs on the GPU, begun by one thread")
+    if threads > 1 and not has_os(chosen):
+        raise EdgecError(
+            f"threads: {threads} workers; {chosen.name} has no operating system that would run more than one"
+        )
+    return chosen
+
+
+def check_threads(threads: int) -> None:
+    """An `EdgecError` where it is no number of workers that a pool can have."""
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 1 <= threads <= MOST_THREADS:
+        raise EdgecError(f"threads: {threads!r} is not a number of workers; 1 to {MOST_THREADS}")
+
+
+def check_self_test(target: Target) -> None:
+    """An `EdgecError` for a target that no self-test is made for."""
+    if target.gpu:
+        raise EdgecError(f"self_test: {target.name} runs models on a GPU; it is for models on a CPU")
+    if target.levels:
+        raise EdgecError(f"self_test: {target.name} has several levels, which round otherwise; compile for one of them")
 
 
 def with_archs(target: Target, archs: str | None) -> Target:

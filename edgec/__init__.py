@@ -42,7 +42,7 @@ _LAZY |= {"Bundle": "edgec.compiler.bundle", "Model": "edgec.compiler.runtime", 
 
 def compile(
     model: str | Path | onnx.ModelProto,
-    target: str = "host",
+    target: str | Path = "host",
     out: str | Path | None = None,
     *,
     name: str | None = None,
@@ -111,7 +111,7 @@ def compile(
 
 def compress(
     model: str | Path | onnx.ModelProto,
-    target: str = "host",
+    target: str | Path = "host",
     out: str | Path | None = None,
     *,
     calib: str | Path | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]],
@@ -151,7 +151,7 @@ def compress(
     from edgec.compiler.compress.compressor import compress_model
 
     return compress_model(
-        model, target=target, out=out, calib=calib, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
+        model, target=str(target), out=out, calib=calib, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
         max_drop=max_drop, score=score, methods=methods, seconds=time, jobs=jobs, scheduler=scheduler,
         calib_prep=calib_prep, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, tell=progress,
     )  # fmt: skip

@@ -57,13 +57,16 @@ SCHEMA = 1
 ABI = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Bundle:
     """A compiled model on disk. `manifest` is the parsed `<name>.json`; `compile_seconds` only after a compile."""
 
     folder: Path
     manifest: dict[str, Any]
     compile_seconds: float | None = None
+
+    def __repr__(self) -> str:
+        return f"Bundle({self.name!r} for {self.manifest['target']} in {str(self.folder)!r})"
 
     @property
     def name(self) -> str:
@@ -147,6 +150,8 @@ def live_bytes(manifest: dict[str, Any]) -> list[int]:
 
 def read_bundle(path: str | Path) -> Bundle:
     """The bundle in a folder (or of one manifest file)."""
+    if not isinstance(path, str | Path):
+        raise EdgecError(f"bundle: of type {type(path).__name__}; expected the folder that `edgec compile` wrote")
     path = Path(path)
     if path.is_file() and path.suffix != ".json":
         raise EdgecError(f"{path}: not a bundle's manifest; expected the folder that `edgec compile` wrote")

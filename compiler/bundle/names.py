@@ -29,6 +29,8 @@ def identifier(text: str) -> str:
 
 def check_name(name: str) -> str:
     """The model's name where it can be one in C; the error names one that can."""
+    if not isinstance(name, str):
+        raise EdgecError(f"name: {name!r}; expected text that can be a name in C")
     if identifier(name) != name:
         raise EdgecError(f"model name {name!r} cannot be used in C; use --name {identifier(name)}")
     return name

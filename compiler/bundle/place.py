@@ -19,7 +19,7 @@ _LONGEST_NAME = 200  # file systems take 255; temporary names beside it are long
 
 def check_output(out: str | Path) -> Path:
     """The absolute output folder; an `EdgecError` when a bundle cannot be written there. Leaves nothing behind."""
-    if not str(out) or "\0" in str(out):
+    if not isinstance(out, str | Path) or not str(out) or "\0" in str(out):
         raise EdgecError(f"{str(out)!r}: is not the name of a folder")
     out = Path(os.path.abspath(out))
     nearest = existing(out)

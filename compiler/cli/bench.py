@@ -13,7 +13,7 @@ from ..units import counted
 from .common import show_json, table
 
 if TYPE_CHECKING:
-    from ..runtime import Benchmark
+    from ..benchmark import Benchmark
 
 EXAMPLES = """examples:
   edgec bench build/ --runs 200

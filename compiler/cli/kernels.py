@@ -32,8 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from .. import registry
-    from ..driver import check_threads, load_kernels
+    from ..driver import load_kernels
     from ..target import find_target
+    from ..target_flags import check_threads
 
     load_kernels()
     if not args.op and (args.shape or args.attr):

@@ -17,7 +17,7 @@ from ..bundle.names import check_name, identifier
 from ..bundle.place import check_output, staged
 from ..calibration.data import Source, calibration
 from ..calibration.request import Request, requested
-from ..driver import check_threads, compile_for, digest, stem
+from ..driver import compile_for, digest, stem
 from ..errors import EdgecError
 from ..exporter import NoForm, export_model
 from ..importer import import_model
@@ -29,6 +29,7 @@ from ..quantize.placement import layers_of
 from ..quantize.settings import Score, checked_score
 from ..session import Session
 from ..target import find_target
+from ..target_flags import check_threads
 from ..units import Limit, long_time
 from .evaluate import Measures, Study
 from .limits import FLAGS, GRAIN, Figures, Limits, limits_of, missed

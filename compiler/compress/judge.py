@@ -10,6 +10,7 @@ import numpy as np
 
 from .. import runtime_abi as abi
 from .. import toolchain as tools
+from ..benchmark import least
 from ..isa import isa_names
 from ..ops.common import Tensor
 from ..ports import Port
@@ -62,7 +63,7 @@ def paired(model: Model, reference: Model, feed: Feed) -> tuple[float, float]:
         if number >= ROUNDS[0] and time.perf_counter() > end:
             break
         for k, one in enumerate((model, reference)):
-            best[k] = min(best[k], one.least(RUNS, fed(one, feed)))
+            best[k] = min(best[k], least(one, RUNS, fed(one, feed)))
     return best[0], best[1]
 
 

@@ -46,6 +46,9 @@ def import_model(
     Names of inputs and outputs are the model's. Raises `EdgecError` (one line) for what is wrong with the model or
     the arguments, and `UnsupportedModel` with every node that cannot be compiled.
     """
+    for what, given in (("shapes", shapes), ("dims", dims), ("bind", binds)):
+        if not isinstance(given, Mapping | None):
+            raise EdgecError(f"{what}: {given!r}; expected a table by name")
     model, where = read_model(source)
     initialized = {t.name for t in model.graph.initializer}
     declared = [i for i in model.graph.input if i.name not in initialized]

@@ -62,8 +62,8 @@ def test_results_that_cannot_be_written(here: Path, capsys: Capture) -> None:
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        (None, r"inputs are a NoneType; expected arrays by name: {'x': array}"),
-        ([1], r"inputs are a list; expected arrays by name"),
+        (None, r"inputs of type NoneType; expected arrays by name: {'x': array}"),
+        ([1], r"inputs of type list; expected arrays by name"),
         ({}, "no value for input 'x'"),
         ({"x": "text"}, "input 'x': is not an array of float32: could not convert"),
         ({"x": [[1, 2], [3]]}, "input 'x': is not an array of float32: "),
@@ -75,6 +75,12 @@ def test_calls_from_python(here: Path, inputs: Any, message: str) -> None:
         model.run(inputs)
 
 
+def test_bundles_and_models_say_what_they_are(here: Path) -> None:
+    with edgec.load("good") as first, edgec.load(first.bundle) as model:
+        assert repr(model) == f"Model('tiny' on {model.level}: x float32[2, 4] -> y/out float32[2, 4])"
+        assert repr(model.bundle) == f"Bundle('tiny' for {model.bundle.manifest['target']} in 'good')"
+
+
 def test_arguments_from_python(here: Path) -> None:
     options: list[tuple[dict[str, Any], str]] = [
         ({"threads": "2"}, "threads: '2' is not a number of workers"),
@@ -84,10 +90,20 @@ def test_arguments_from_python(here: Path) -> None:
         ({"calib": "x.npz"}, "calib: is given, and no pass uses it"),
         ({"quantize": "int8", "calib": [], "max_drop": "1"}, "max_drop: '1'; expected a number that is not negative"),
         ({"quantize": "int8", "calib": [], "max_drop": 1, "score": 3}, "score: 3; expected a function"),
+        ({"target": None}, "target: None; expected a name, such as host, or the path of a .toml file"),
+        ({"passes": ["fold"]}, r"passes: \['fold'\]; expected text"),
+        ({"shapes": "1x3"}, "shapes: '1x3'; expected a table by name"),
+        ({"name": 3}, "name: 3; expected text that can be a name in C"),
+        ({"out": 3}, "'3': is not the name of a folder"),
     ]
     for words, message in options:
         with pytest.raises(edgec.EdgecError, match=message):
-            edgec.compile("tiny.onnx", out="out", **words)
+            edgec.compile("tiny.onnx", **{"out": "out", **words})
+    for model in (None, 3, b"onnx"):
+        with pytest.raises(edgec.EdgecError, match="model: of type .*; expected a path or an onnx.ModelProto"):
+            edgec.compile(model, out="out")  # type: ignore[arg-type]
+    with pytest.raises(edgec.EdgecError, match="bundle: of type int; expected the folder"):
+        edgec.load(3)  # type: ignore[arg-type]
     with pytest.raises(edgec.EdgecError, match="threads must be 1 or more, got 'many'"):
         edgec.load("good", threads="many")  # type: ignore[arg-type]
 
