@@ -29,7 +29,8 @@ def padding_before_narrow_groups(value: Value, sweep: Sweep) -> Value | str | No
         return "the result is not f32, or the target writes no edges out"
     if value.shape[-1] < target.cpu.lanes(32) or target.cpu.lanes(32) == 1:
         return "a row of the result fills no vector"
-    pads, made = attrs["pads"], {"origin": node.origin, "label": f"{node.name}_padded"}
+    pads: Any = attrs["pads"]
+    made: dict[str, Any] = {"origin": node.origin, "label": f"{node.name}_padded"}
     copy = build("Pad", x, pads=(0, 0, *pads[:rank], 0, 0, *pads[rank:]), **made)
     rest = dict(attrs, pads=(0,) * (2 * rank))
     return build("Conv", copy, w, b, origin=node.origin, label=node.name, **rest)

@@ -59,6 +59,8 @@ def test_transposed_convolutions(x: str, w: str, out: int, attrs: Any, tmp_path:
         ("i32[3, 4]", "i32[4, 5]"),
         ("f64[3, 4]", "f64[4, 5]"),
         ("bf16[3, 40]", "bf16[40, 5]"),
+        ("f32[6, 9, 70]", "f32[6, 70, 1]"),
+        ("f32[1, 70]", "f32[5, 70, 1]"),
     ],
 )
 def test_matrix_products(a: str, b: str, tmp_path: Path) -> None:
