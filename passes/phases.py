@@ -21,6 +21,7 @@ from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
+from .group_edges import padding_before_narrow_groups
 from .narrow_groups import several_filters_per_channel
 from .pixel_folds import convolution_over_patches
 from .volumes import pooled_planes, volumes_into_images
@@ -140,5 +141,6 @@ RULES = [
     volumes_into_images,
     pooled_planes,
     several_filters_per_channel,
+    padding_before_narrow_groups,
     padding_before_wide_windows,
 ]

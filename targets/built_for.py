@@ -77,6 +77,16 @@ def has_limits() -> bool:
     return bool(_cores) and "NEON" in _cores[-1].isa
 
 
+def fuses() -> bool:
+    """Whether a product and the addition after it are one instruction on f32 of any vector."""
+    return bool(_cores) and "FMA" in _cores[-1].isa and not has_limits()
+
+
+def scales() -> bool:
+    """Whether an instruction multiplies vectors by powers of two, to any number that f32 has."""
+    return bool(_cores) and "AVX512F" in _cores[-1].isa and bool(_lanes) and _lanes[-1].count > 1
+
+
 def estimates() -> tuple[str, str] | None:
     """NEON's instructions that estimate one over f32 and make an estimate better, where products are fused beside."""
     if not has_limits():

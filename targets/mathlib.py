@@ -1,8 +1,9 @@
 """Elementary functions of f32 as straight-line vector code, and calls of libm for the rest.
 
 Polynomials are those of Cephes (Moshier, 1992), erf's of Juffa (2019). Greatest errors, in ulp of f32 against
-f64, over all normal results: exp 2, exp_within 2, log 2, expm1 3, erf 2, atan 3, sin and cos 2 (|x| < 2**17; beyond,
-the argument's reduction loses accuracy and the result stays within -1 .. 1); gelu is off by at most 2.5e-7 |x|.
+f64, over all normal results: exp 2, exp_within 2, log 2, expm1 3, erf 2, atan 3, asin 3, acos 2, sin and cos 2 (|x| <
+2**17; beyond, the argument's reduction loses accuracy and the result stays within -1 .. 1); gelu is off by at most
+2.5e-7 |x|.
 Functions that end in a division: fractions.py.
 NaN gives NaN; infinities and denormal results are exact limits or correctly scaled, unless the CPU flushes denormals.
 Comparisons are arranged so that NaN takes the branch that keeps it. Nothing here relies on fused multiply-adds.
@@ -17,7 +18,7 @@ from math import copysign, inf
 from tvm import tirx
 from tvm_ffi import structural_equal
 
-from .built_for import has_helium, has_limits, on_device, rounds
+from .built_for import has_helium, has_limits, on_device, rounds, scales
 from .tir import Expr, lit
 
 _LOG2E, _LN2_HIGH, _LN2_LOW = 1.44269504088896341, 0.693359375, -2.12194440e-4
@@ -170,12 +171,14 @@ def _reduced(x: Expr, fn: Callable[[Expr, Expr], Expr]) -> Expr:
 
 
 _EXP = (1.38144335e-3, 8.36879667e-3, 4.16683964e-2, 1.66665196e-1, 4.9999994e-1, 1.0, 1.0)
-_EXPM1 = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
+EXPM1 = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1)
 _ROUNDS = 12582912.0  # 1.5 * 2**23: a sum with it holds the nearest integer in its lowest bits
 
 
 def exp(x: Expr) -> Expr:
     def scaled(n: Expr, r: Expr) -> Expr:
+        if scales():
+            return tirx.call_llvm_pure_intrin("float32", "llvm.ldexp", horner(r, _EXP), n)
         return bind(n >> 1, lambda h: horner(r, _EXP) * _power_of_two(h) * _power_of_two(n - h))
 
     return bind(at_most(at_least(x, f32(-104)), f32(89)), lambda y: _reduced(y, scaled))
@@ -206,7 +209,7 @@ def expm1(x: Expr) -> Expr:
     """exp(x) - 1 for x up to 80."""
 
     def scaled(n: Expr, r: Expr) -> Expr:
-        value = horner(r, _EXPM1) * (r * r) + r
+        value = horner(r, EXPM1) * (r * r) + r
         return bind(_power_of_two(n), lambda s: value * s + (s - f32(1)))
 
     return bind(at_most(at_least(x, f32(-40)), f32(80)), lambda y: _reduced(y, scaled))
@@ -316,6 +319,39 @@ def _quadrants(x: Expr, shift: int) -> Expr:
         return at_most(at_least(signed, f32(-1)), f32(1))
 
     return bind(rint(wide * lit(0.63661977236758134308, "float64")), reduced)
+
+
+_ASIN = (4.2163199048e-2, 2.4181311049e-2, 4.5470025998e-2, 7.4953002686e-2, 1.6666752422e-1)
+
+
+def _arc(x: Expr, fn: Callable[[Expr, Expr], Expr]) -> Expr:
+    """fn(far, a) with a = asin |x|, or where |x| is beyond 0.5, `far`, a = asin sqrt((1 - |x|) / 2)."""
+
+    def of(far: Expr, z: Expr, root: Expr) -> Expr:
+        return bind(horner(z, _ASIN) * (z * root) + root, lambda a: fn(far, a))
+
+    def reduced(t: Expr) -> Expr:
+        far = f32(0.5) < t
+        z = tirx.Select(far, f32(0.5) - f32(0.5) * t, t * t)
+        return bind(z, lambda z: bind(tirx.Select(far, tirx.sqrt(z), t), lambda root: of(far, z, root)))
+
+    return bind(tirx.abs(x), reduced)
+
+
+def asin(x: Expr) -> Expr:
+    """pi / 2 - 2 asin sqrt((1 - |x|) / 2) beyond 0.5."""
+    return bind(x, lambda x: with_sign(_arc(x, lambda far, a: tirx.Select(far, f32(math.pi / 2) - (a + a), a)), x))
+
+
+def acos(x: Expr) -> Expr:
+    def of(x: Expr) -> Expr:
+        def angle(far: Expr, a: Expr) -> Expr:
+            beyond = tirx.Select(x < f32(0), f32(math.pi) - (a + a), a + a)
+            return tirx.Select(far, beyond, f32(math.pi / 2) - with_sign(a, x))
+
+        return _arc(x, angle)
+
+    return bind(x, of)
 
 
 _ATAN = (8.05374449538e-2, -1.38776856032e-1, 1.99777106478e-1, -3.33329491539e-1)

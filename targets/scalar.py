@@ -6,7 +6,7 @@ Arguments have the operator's element type; f16 and bf16 come widened to f32 and
 from __future__ import annotations
 
 from collections.abc import Callable
-from math import sqrt
+from math import inf, sqrt
 
 from tvm import tirx
 
@@ -161,16 +161,24 @@ def power(a: Expr, b: Expr) -> Expr:
     return m.libm("pow", a, b)
 
 
+def _extreme(a: Expr, b: Expr, nearer: Callable[[Expr, Expr], Expr]) -> Expr:
+    """`a` where it is nearer or NaN, else `b`: two selections, the first of which is an instruction on many CPUs.
+
+    Only NaN is not at most infinity. TVM would turn a negation of that around, as if there were no NaN.
+    """
+
+    def of(a: Expr, b: Expr) -> Expr:
+        return bind(tirx.Select(nearer(a, b), a, b), lambda t: tirx.Select(a <= c(a, inf), t, a))
+
+    return bind(b, lambda b: bind(a, lambda a: of(a, b))) if is_float(a) else tirx.Select(nearer(a, b), a, b)
+
+
 def minimum(a: Expr, b: Expr) -> Expr:
-    if not is_float(a):
-        return tirx.Select(a < b, a, b)
-    return bind(b, lambda b: bind(a, lambda a: tirx.Select(tirx.Or(a < b, m.is_nan(a)), a, b)))
+    return _extreme(a, b, lambda a, b: a < b)
 
 
 def maximum(a: Expr, b: Expr) -> Expr:
-    if not is_float(a):
-        return tirx.Select(b < a, a, b)
-    return bind(b, lambda b: bind(a, lambda a: tirx.Select(tirx.Or(b < a, m.is_nan(a)), a, b)))
+    return _extreme(a, b, lambda a, b: b < a)
 
 
 def shift(a: Expr, b: Expr, *, direction: str) -> Expr:
@@ -223,7 +231,9 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Atan": _float("atan", m.atan),
     "Tanh": tanh,
     "Erf": erf,
-    **{name.capitalize(): _float(name) for name in ("tan", "asin", "acos", "sinh", "cosh", "asinh", "acosh", "atanh")},
+    "Asin": _float("asin", m.asin),
+    "Acos": _float("acos", m.acos),
+    **{name.capitalize(): _float(name) for name in ("tan", "sinh", "cosh", "asinh", "acosh", "atanh")},
     "Sigmoid": sigmoid,
     "Relu": relu,
     "HardSwish": lambda x: x * clamp01(x * c(x, 1 / 6) + c(x, 0.5)),

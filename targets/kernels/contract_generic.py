@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .generic_anchor import Context
 
 OPERATORS = frozenset({"Conv", "ConvTranspose", "MatMul", "Edgec.ConvInteger", "Edgec.MatMulInteger"})
+REUSE = 2.0  # accumulations per load along rows, about
+ROW_CYCLES = 12.0  # to make one number of a vector of sums
 STEP_US = 8e-3  # of a thread of a GPU, which waits for its loads
 MATMULS = ("MatMul", "Edgec.MatMulInteger")
 
@@ -34,7 +36,37 @@ def steps(problem: Problem) -> int:
 def offers(problem: Problem) -> Sequence[Choice]:
     each = steps(problem)
     alone = STEP_US * each if problem.target.gpu else 0.0
-    return choices("generic_contract", problem, 2 * fold_us(problem, 2 * problem.anchor.types[0].size * each) + alone)
+    found = choices("generic_contract", problem, 2 * fold_us(problem, 2 * problem.anchor.types[0].size * each) + alone)
+    return [*found, *_in_rows(problem)]
+
+
+def _in_rows(problem: Problem) -> list[Choice]:
+    """Offers for operands whose rows are stretches of memory."""
+    target = problem.target
+    if target.gpu or target.microcontroller or problem.dtype != "f32":
+        return []
+    us = _with_a_column(problem) if problem.anchor.op == "MatMul" else _along_rows(problem)
+    rows = ("",) * len(problem.body.inputs), ("",) * len(problem.body.outputs)
+    return [Choice("generic_contract", *rows, cost_us=us)] if us else []
+
+
+def _with_a_column(problem: Problem) -> float:
+    """Products with one column each: a row is folded in vectors."""
+    node, cpu = problem.anchor, problem.target.cpu
+    if node.types[0].shape[-1:] != (1,) or steps(problem) < 2 * cpu.lanes(32):
+        return 0.0
+    size = node.types[0].size
+    return fold_us(problem, size * steps(problem)) + size * ROW_CYCLES / (cpu.ghz * 1e3)
+
+
+def _along_rows(problem: Problem) -> float:
+    """In groups without edges: vectors are stretches of rows, each of which all results of a group read."""
+    node, target = problem.anchor, problem.target
+    attrs: Any = full_attrs(node)
+    inside = node.op == "Conv" and not any(attrs["pads"] or ()) and set(attrs["strides"] or (1,)) == {1}
+    if not inside or _channels_of_groups(problem)[0] < 0 or node.types[0].shape[-1] < target.cpu.lanes(32):
+        return 0.0
+    return fold_us(problem, node.types[0].size * steps(problem), REUSE)
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
@@ -52,7 +84,19 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     else:
         make, folds = _transposed, [(x.shape[1] // attrs["group"], 1), *((k, 1) for k in w.shape[2:])]
     tile = 4 if problem.target.cpu.vector_registers >= 16 else 2
-    return folded_kernel(problem, symbol, folds, lambda context: _stages(context, make), tile=tile, unroll=2)
+    channels = _channels_of_groups(problem)
+    return folded_kernel(
+        problem, symbol, folds, lambda context: _stages(context, make), tile=tile, unroll=2, split=channels
+    )
+
+
+def _channels_of_groups(problem: Problem) -> tuple[int, int]:
+    """The results' channels as groups and what these have, which read the same: where they are an axis in memory."""
+    node, out = problem.anchor, problem.body.outputs[0]
+    group: Any = full_attrs(node).get("group", 1)
+    if group == 1 or out.type.layout or out.shape != node.types[0].shape or out.shape[1] == group:
+        return -1, 1
+    return 1, out.shape[1] // group
 
 
 def _stages(context: Context, make: Any) -> Any:

@@ -36,7 +36,7 @@ class Context:
         return self.space.body
 
     def output_index(self) -> Index:
-        return logical(self.problem.body.outputs[0].type, self.space.loops)
+        return logical(self.problem.body.outputs[0].type, self.space.dims)
 
     def index(self) -> Index:
         """The anchor's index at the current output position."""
@@ -87,8 +87,10 @@ def folded_kernel(
     axes: Collection[int] = (),
     tile: int = 1,
     unroll: int = 1,
+    split: tuple[int, int] = (-1, 1),
 ) -> Emitted:
-    """`folds`: (extent, block) of folded loops; `axes`: folded axes of the output, then written at each of them."""
+    """`folds`: (extent, block) of folded loops; `axes`: folded axes of the output, then written at each of them;
+    `split`: a dimension of the output, in memory, that has two loops, and the extent of the inner one."""
     outputs = problem.body.outputs
     out = outputs[0].type
     lay = layout(out.layout, len(out.shape))
@@ -100,7 +102,7 @@ def folded_kernel(
         result = []
         for box in boxes(out, cuts):
             extents = [e for n, b in folds for e in (-(-n // b), b)]
-            space = io.space(box, extents, within)
+            space = io.space(box, extents, within, split=split)
             context = Context(problem, space, tuple(folds), tuple(axes))
             stages, finish = make(context)
             write = _writer(io, context, finish)

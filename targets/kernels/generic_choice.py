@@ -20,7 +20,7 @@ BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 CHANNELS_LAST = {4: "NHWC"}
 APART = 1.02  # what image rows that lie apart cost on a microcontroller
 ROWS_WHOLE = {3: "NWC", 4: "NHWC"}  # layouts in which rows of an image are stretches of memory, without padding
-DEAR = frozenset("Exp Atan Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
+DEAR = frozenset("Exp Atan Asin Acos Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split())
 DEAR_CYCLES = 16.0  # per vector
 DIVISION = 8.0  # per vector of f32
 RESIZE_CYCLES = {
@@ -35,7 +35,7 @@ MICRO_CYCLES = 8.0  # per accumulation on a Cortex-M, which gathers a vector's e
 SEAM_CYCLES = 0.5  # per byte of channels that are joined or cut within blocks
 SOFT_CYCLES = 45.0  # of an operation in f32 where a function of the compiler's library does it
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
-SCALAR_CALLS = frozenset("Tan Asin Acos Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
+SCALAR_CALLS = frozenset("Tan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
 
 
 def output_layouts(problem: Problem, blocked: bool = True) -> list[tuple[str, ...]]:

@@ -14,7 +14,7 @@ from ..body import Body
 from ..conversions import stored
 from ..tir import Buffer, Expr, Index, Stmt
 from .generic_nest import Region
-from .generic_space import Flat, Loop, Space
+from .generic_space import Flat, Loop, Pair, Space
 
 
 class Kernel:
@@ -27,18 +27,29 @@ class Kernel:
         self.outputs = list(zip(problem.body.outputs, buffers[count : count + len(problem.body.outputs)], strict=True))
 
     def space(
-        self, box: Sequence[tuple[int, int]], folds: Sequence[int] = (), within: Collection[int] = (), given: int = 0
+        self,
+        box: Sequence[tuple[int, int]],
+        folds: Sequence[int] = (),
+        within: Collection[int] = (),
+        given: int = 0,
+        split: tuple[int, int] = (-1, 1),
     ) -> Space:
         """Loops over a box of an output's physical space, then over folded extents, and a body that reads through them.
 
-        `within`: dimensions of the box itself that are folded over; `given`: how many leading ones others loop over.
+        `within`: dimensions of the box itself that are folded over; `given`: how many leading ones others loop over;
+        `split`: a dimension that is a whole number of stretches, and their length: two loops.
         """
         body = Body(self.problem.body, {})
-        loops = [Loop(end - start, start=start, fold=k in within) for k, (start, end) in enumerate(box)]
+        dims: list[Loop | Pair] = []
+        for k, (start, end) in enumerate(box):
+            n = end - start
+            if k == split[0] and start == 0 and n % split[1] == 0:
+                dims.append(Pair(Loop(n // split[1]), Loop(split[1])))
+            else:
+                dims.append(Loop(n, start=start, fold=k in within, given=k < given))
+        loops = [x for d in dims for x in ((d.outer, d.inner) if isinstance(d, Pair) else (d,))]
         loops += [Loop(n, fold=True) for n in folds]
-        for loop in loops[:given]:
-            loop.given = True
-        space = Space(body, loops)
+        space = Space(body, loops, dims)
         body.places = {v: Flat(v.type, b, space) for v, b in self.inputs.items()}
         return space
 
@@ -47,7 +58,7 @@ class Kernel:
         return tir.seq(Flat(v.type, b, space).store(element, index) for v, b in self.outputs if v == value)
 
 
-def logical(t: Type, loops: Sequence[Loop]) -> Index:
+def logical(t: Type, loops: Sequence[Loop | Pair]) -> Index:
     """Logical index of a position in physical space."""
     lay = layout(t.layout, len(t.shape))
     if not t.shape:

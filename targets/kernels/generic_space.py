@@ -50,6 +50,18 @@ class Loop:
         return (self.var if self.merged else self.value) + self.start
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A dimension that two loops go over: stretches of it, and the positions of each."""
+
+    outer: Loop
+    inner: Loop
+
+    @property
+    def at(self) -> Expr:
+        return self.outer.at * self.inner.extent + self.inner.at
+
+
 @dataclass(eq=False)
 class Group:
     """Loops that run as one. `strides`: elements between turns, per traced address; None where it is not constant."""
@@ -83,14 +95,18 @@ class Flat(Place):
 
 @dataclass(eq=False)
 class Space:
+    """`dims`: what goes over each dimension of the output, where that is not one loop."""
+
     body: Body
     loops: list[Loop]
+    dims: Sequence[Loop | Pair] = ()
     groups: list[Group] = field(default_factory=list)
     stores: list[bool] = field(default_factory=list)
     traced: list[Expr] = field(default_factory=list)  # the addresses of `trace`
     _addresses: list[Expr] | None = None
 
     def __post_init__(self) -> None:
+        self.dims = self.dims or self.loops
         for loop in self.loops:
             self.body.limit(loop.var, loop.extent)
 

@@ -9,12 +9,17 @@ import pytest
 from test_generic_harness import chain, check, one
 
 from edgec.compiler.op import build
+from edgec.compiler.registry import ROWS
 
 CONVS: list[Any] = [
     ("f32[1, 5, 9, 20]", "f32[7, 5, 3, 3]", {"pads": (1, 1, 1, 1)}),
     ("f32[2, 6, 9, 20]", "f32[8, 3, 3, 2]", {"group": 2, "strides": (2, 1), "dilations": (1, 2), "pads": (0, 2, 1, 1)}),
     ("f32[1, 16, 9, 20]@NCHW16c", "f32[32, 16, 3, 3]", {"pads": (1, 1, 1, 1), "strides": (2, 2)}),
     ("f32[1, 24, 6, 20]", "f32[24, 1, 3, 3]", {"group": 24, "pads": (1, 1, 1, 1)}),
+    ("f32[2, 30, 7, 37]", "f32[20, 15, 3, 3]", {"group": 2}),
+    ("f32[1, 9, 5, 20]", "f32[21, 3, 1, 1]", {"group": 3}),
+    ("f32[1, 12, 50]", "f32[20, 3, 5]", {"group": 4, "strides": (2,)}),
+    ("f32[1, 6, 9, 20]@NCHW16c", "f32[10, 3, 3, 3]", {"group": 2}),
     ("f32[1, 4, 30]", "f32[6, 4, 5]", {"pads": (2, 2)}),
     ("f32[1, 2, 4, 5, 6]", "f32[3, 2, 2, 3, 3]", {"pads": (0, 1, 1, 1, 1, 1)}),
     ("f16[1, 4, 6, 6]", "f16[6, 4, 3, 3]", {}),
@@ -54,6 +59,8 @@ def test_transposed_convolutions(x: str, w: str, out: int, attrs: Any, tmp_path:
         ("i32[3, 4]", "i32[4, 5]"),
         ("f64[3, 4]", "f64[4, 5]"),
         ("bf16[3, 40]", "bf16[40, 5]"),
+        ("f32[6, 9, 70]", "f32[6, 70, 1]"),
+        ("f32[1, 70]", "f32[5, 70, 1]"),
     ],
 )
 def test_matrix_products(a: str, b: str, tmp_path: Path) -> None:
@@ -66,6 +73,22 @@ def test_residual_and_activation_after_a_convolution(tmp_path: Path) -> None:
 
     kinds = ["f32[1, 16, 9, 20]", "f32[16, 16, 3, 3]", "f32[16]", "f32[1, 16, 9, 20]@NCHW16c"]
     check(chain(kinds, body, ["NCHW16c"]), "generic_contract", tmp_path)
+
+
+def test_groups_with_a_residual_that_is_laid_out_otherwise(tmp_path: Path) -> None:
+    def body(x: Any, w: Any, b: Any, r: Any) -> Any:
+        return build("Relu", build("Add", build("Conv", x, w, b, group=2), r))
+
+    kinds = ["f32[2, 6, 9, 20]", "f32[10, 3, 3, 3]", "f32[10]", "f32[2, 10, 7, 18]@NCHW16c"]
+    check(chain(kinds, body), "generic_contract", tmp_path)
+
+
+def test_groups_along_rows_are_cheaper_than_their_edges() -> None:
+    def costs(pads: tuple[int, ...]) -> list[float]:
+        p = one("Conv", "f32[1, 60, 32, 32]", "f32[60, 10, 3, 3]", "f32[60]", group=6, pads=pads)
+        return [c.cost_us for c in ROWS["generic_contract"].choices(p)]
+
+    assert min(costs((0, 0, 0, 0))) < 0.5 * min(costs((1, 1, 1, 1)))
 
 
 POOLS: list[Any] = [

@@ -137,7 +137,16 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize(("g", "operators"), WIDE + FILTERS, ids=lambda v: str(getattr(v, "inputs", "")))
+GROUPS = [
+    (convolution((1, 6, 9, 20), 6, (3, 3), pads=(1, 1, 1, 1), group=2), ["Pad", "Conv"]),
+    (convolution((1, 20, 9, 20), 10, (3, 3), pads=(1, 0, 0, 2), strides=(1, 2), group=2), ["Pad", "Conv"]),
+    (convolution((1, 8, 9, 20), 8, (3, 3), pads=(1, 1, 1, 1), group=2), ["Conv"]),  # vectors of channels
+    (convolution((1, 6, 9, 20), 6, (3, 3), group=2), ["Conv"]),
+    (convolution((1, 6, 9, 7), 6, (3, 3), pads=(1, 1, 1, 1), group=2), ["Conv"]),  # rows are shorter than vectors
+]
+
+
+@pytest.mark.parametrize(("g", "operators"), WIDE + FILTERS + GROUPS, ids=lambda v: str(getattr(v, "inputs", "")))
 def test_wide_windows_read_a_padded_copy_and_channels_of_several_filters_are_selected(
     g: Graph, operators: list[str]
 ) -> None:
