@@ -23,6 +23,8 @@ MAX_ARGS = 24  # pointers per kernel, below the runtime's EC_MAX_ARGS; outputs a
 _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
 # maps that the planner can often place without a copy: kept apart, so that it may
 _PLACEABLE = frozenset({"Concat", "Slice", "Split"})
+# products of bytes, whose kernels read all operands from memory: one number for all channels as well
+_STORED = frozenset({"Edgec.ConvInteger", "Edgec.MatMulInteger"})
 LAUNCH_BOUND = 1 << 16  # elements up to which a GPU takes as long to start a map as to run it
 _HEAVY = frozenset({"contract", "window", "reduce", "other"})
 
@@ -227,7 +229,8 @@ def _build(g: Graph, groups: dict[Node, _Group]) -> Graph:
 def _kernel(group: _Group, new: dict[Value, Value], names: dict[str, int]) -> Node:
     inside, head = set(group.nodes), group.anchor or group.nodes[-1]
     read = dict.fromkeys(a for n in group.nodes for a in n.args if a.node not in inside)
-    outer = [a for a in read if OPS[head.op].alone or not _literal(a)]
+    stored = set(head.args) if head.op in _STORED else set[Value]()
+    outer = [a for a in read if OPS[head.op].alone or a in stored or not _literal(a)]
     body = make_body(group.nodes, outer, group.results)
     label = unique(head.name or head.op, names)
     origin = tuple(dict.fromkeys(o for n in group.nodes for o in n.origin))

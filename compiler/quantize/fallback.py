@@ -28,6 +28,7 @@ Answer = Callable[[Feed], list[Tensor]]
 POOR = 20.0  # dB of the outputs below which layers go back to f32 unasked
 SPENT = 0.15  # share of the multiplications that may be spent on that
 MORE_SPENT = 0.5  # and where the outputs are unusable otherwise
+GAIN = 1.0  # dB that it must bring each time
 PROBES = 4  # samples that a layer's own effect is measured on
 
 

@@ -264,12 +264,21 @@ def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:
         return result in wanted
     if any(value == Value(layer.node) != layer.value for layer in plan.layers):
         return True
+    if _by_channel(plan, value, reader):
+        return result in wanted
     return reader.op == "Add" and _sum_of_layer(plan, value, reader)
 
 
 def _scales_channels(plan: Placement, node: Node) -> bool:
     """Whether a node is a product with a factor per channel, which the kernel of its argument computes as well."""
     return node.op == "Mul" and len(data_args(node)) == 1 and plan.sources[Value(node)] == Value(node)
+
+
+def _by_channel(plan: Placement, value: Value, reader: Node) -> bool:
+    """Whether a node computes another function for each channel, a PRelu say, of a layer's sums."""
+    function = OPS[reader.op].kind == "elementwise" and reader.op not in NOT_FUNCTIONS
+    result, sums = Value(reader), any(value == layer.value for layer in plan.layers)
+    return sums and function and data_args(reader) == (value,) and plan.sources[result] == result
 
 
 def _sum_of_layer(plan: Placement, value: Value, add: Node) -> bool:

@@ -24,6 +24,7 @@ from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
 from .fallback import (
+    GAIN,
     MORE_SPENT,
     POOR,
     PROBES,
@@ -189,7 +190,7 @@ class Job:
             chosen = rescued(state.plan, harm, spent)
             if best.sqnr < enough and (chosen != on).any():
                 made = self.reconstructed(self.without(state, harm, chosen, why))
-                if made.sqnr > best.sqnr:
+                if made.sqnr > best.sqnr + GAIN:
                     on, best = chosen, made
         if not on.all():
             self.session.note(

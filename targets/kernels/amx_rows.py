@@ -12,7 +12,7 @@ from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .amx_shape import LANES, NARROW, Left, Tiling, across, folded, tilings
-from .common import ceil_div, epilogue_fits, input_index, lookups, operations
+from .common import byte_operations, ceil_div, epilogue_fits, input_index, lookups
 from .conv_int8_rows import bytes_layout, value_layout
 from .conv_rows import flattens
 from .conv_shape import Axis, Window, conv_window, geometry
@@ -118,7 +118,7 @@ def _per_column(problem: Problem, value: Value) -> bool:
 def _offers(row: str, problem: Problem, layouts: tuple[str, ...], out: str) -> Sequence[Choice]:
     left, cpu = left_of(problem), problem.target.cpu
     as_bytes = problem.body.outputs[0].node.op in ("Edgec.Rescale", "Edgec.Table")  # vectors of them are looked up
-    after = operations(problem) + (0.0 if as_bytes else lookups(problem))
+    after = byte_operations(problem) + (0.0 if as_bytes else lookups(problem))
     every = tilings(left, cpu, after, problem.threads, problem.cold)
     return [
         Choice(row, layouts, (out,), config(t), t.cost_us, scratch(problem, left, t).total)

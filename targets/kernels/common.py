@@ -21,6 +21,9 @@ LIGHT = frozenset(
 TASK_US = 20.0  # a task of about this length keeps threads busy
 NARROW = frozenset({"f16", "i8"})  # how weights may be stored that are multiplied as f32
 LOOKUP = 3.0  # instructions of a table's element: its place leaves a vector, and it enters another
+# instructions, besides, of operators between bytes and floats on a vector: for each term of a Rescale, for a scale and
+# its zero point, for a slope
+WRITTEN_OUT = {"Edgec.Rescale": 5.0, "QuantizeLinear": 12.0, "DequantizeLinear": 3.0, "PRelu": 2.0}
 WIDENING = 2.0  # instructions that make f32 of a vector of them
 
 
@@ -74,6 +77,15 @@ def heavy(problem: Problem) -> bool:
 def operations(problem: Problem) -> float:
     """Instructions per vector of results, about: the anchor's store and the elementwise nodes."""
     return 1.0 + instructions(after_anchor(problem))
+
+
+def byte_operations(problem: Problem) -> float:
+    """The same after sums of integers. What does not end in packed bytes passes a vector of sums at a time: rescaling
+    and quantization are written out."""
+    whole, nodes = operations(problem), after_anchor(problem)
+    if all(n.op in ("Edgec.Rescale", "Edgec.Table") for n in nodes):
+        return whole
+    return whole + sum(WRITTEN_OUT.get(n.op, 0.0) * max(1, len(n.args) // 2) for n in nodes)
 
 
 def lookups(problem: Problem) -> float:

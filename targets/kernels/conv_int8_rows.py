@@ -10,7 +10,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import blocked_layout, ceil_div, epilogue_fits, input_index, operations, spread
+from .common import blocked_layout, byte_operations, ceil_div, epilogue_fits, input_index, spread
 from .conv_rows import config, flattens
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice
@@ -89,7 +89,7 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     attrs: Any = full_attrs(problem.anchor)
     tiles = [
         replace(t, cost_us=t.cost_us * spread(tasks(w, dot, t), problem.threads))
-        for t in tile_choices(w, cpu, dot, operations(problem), attrs["zero"] != 0, problem.cold)
+        for t in tile_choices(w, cpu, dot, byte_operations(problem), attrs["zero"] != 0, problem.cold)
     ]
     found = []
     for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:

@@ -11,7 +11,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .common import epilogue_fits, input_index, operations, spread
+from .common import byte_operations, epilogue_fits, input_index, spread
 from .conv_int8_rows import KEPT, operands_fit, scratch_bytes
 from .conv_rows import config
 from .conv_shape import Axis, Window
@@ -72,7 +72,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
 
     tiles = [
         replace(t, cost_us=t.cost_us * crowded(t.columns) * spread(tasks(w, dot, t), problem.threads))
-        for t in tile_choices(w, problem.target.cpu, dot, operations(problem), attrs["a_zero"] != 0, problem.cold)
+        for t in tile_choices(w, problem.target.cpu, dot, byte_operations(problem), attrs["a_zero"] != 0, problem.cold)
     ]
     found = []
     for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
@@ -87,7 +87,7 @@ def choices_dynamic(problem: Problem) -> Sequence[Choice]:
     w, cpu = stack(problem), problem.target.cpu
     attrs: Any = full_attrs(problem.anchor)
     found = []
-    for t in tile_choices(w, cpu, VNNI, operations(problem), attrs["a_zero"] != 0, False):
+    for t in tile_choices(w, cpu, VNNI, byte_operations(problem), attrs["a_zero"] != 0, False):
         _, tiles, spaces = units(w, t)
         if spaces > 1 or t.channels_first:
             continue

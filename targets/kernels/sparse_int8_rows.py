@@ -14,7 +14,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.sparse import SparseForm, sparse_form
 
-from .common import ceil_div, operations, spread
+from .common import byte_operations, ceil_div, spread
 from .conv_int8_rows import bytes_layout, scratch_bytes, value_layout
 from .conv_int8_rows import match as match_dense
 from .conv_rows import config, flattens
@@ -110,7 +110,7 @@ def tiles_of(
     data = float(w.batch * w.height.size * w.width.size)
     left = max(0, pixel - pixel_bytes(short.channels_in))
     rate = {"near": cpu.l2_bytes_per_cycle, "middle": cpu.l3_bytes_per_cycle, "far": cpu.ram_bytes_per_cycle}
-    for t in tile_choices(short, cpu, dot, operations(problem), zero, problem.cold):
+    for t in tile_choices(short, cpu, dot, byte_operations(problem), zero, problem.cold):
         if t.vectors != vectors:
             continue
         cycles = left * data / rate[level_of(cpu, pixel * data)]

@@ -10,11 +10,14 @@ import pytest
 from quantized_graphs import quantized_graph
 
 from edgec.compiler.compare_steps import beyond_a_step
-from edgec.compiler.driver import compile_graph
+from edgec.compiler.driver import compile_graph, load_kernels
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import interpret
-from edgec.compiler.ir import Graph
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.op import build, const
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
+from edgec.compiler.problems import problems
+from edgec.compiler.registry import choices
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from edgec.targets.builder import Builder
@@ -48,3 +51,25 @@ def test_a_quantized_graph(seed: int, target: str) -> None:
     assert beyond_a_step(want, exact) < 0.02
     program = compile_graph(graph, Session(target=described, verify=2), Builder(ahead=False, workers=1))
     np.testing.assert_array_equal(play(program, feeds)["y"], want)
+
+
+@pytest.mark.parametrize(
+    ("target", "kind"), [("x86-amx", "int8"), ("x86-avx512", "int8"), ("x86", "int8"), ("cortex-m55", "mve")]
+)
+def test_products_with_one_output_channel_have_fast_kernels(target: str, kind: str) -> None:
+    x = Value(Node("Input", (), (Type("u8", (1, 24, 12, 12)),), {}, "x"))
+    byte = const(np.uint8(128))
+    real = build("DequantizeLinear", x, const(np.float32(0.02)), byte)
+    w = const(np.arange(24 * 9, dtype=np.uint8).view(np.int8).reshape(1, 24, 3, 3))
+    filters = build("DequantizeLinear", w, const(np.float32(0.01)), const(np.int8(0)))
+    one = build("Conv", real, filters, const(np.ones(1, np.float32)), pads=(1, 1, 1, 1))
+    flat = build("Reshape", build("QuantizeLinear", one, const(np.float32(0.5)), byte), shape=(12, 12))
+    again = build("DequantizeLinear", flat, const(np.float32(0.5)), byte)
+    column = build("DequantizeLinear", const(np.ones((12, 1), np.int8)), const(np.float32(0.01)), const(np.int8(0)))
+    y = build("QuantizeLinear", build("MatMul", again, column), const(np.float32(0.1)), byte)
+    load_kernels()
+    session = Session(target=find_target(target))
+    whole = run_pipeline(Graph("g", (x,), (y,)), parse_pipeline("canonicalize, fold, integers, fuse"), session)
+    found = problems(whole, find_target(target), threads=1)
+    rows = [choices(p)[0].row for p in found.values() if p.anchor.op in ("Edgec.ConvInteger", "Edgec.MatMulInteger")]
+    assert len(rows) == 2 and all(kind in row for row in rows)

@@ -115,6 +115,22 @@ def test_large_planes_go_row_by_row(tmp_path: Path) -> None:
     same(small, DOTS["x86-avx512"], tmp_path)
 
 
+@pytest.mark.parametrize("row", ["conv_int8_amx", "conv_int8_pointwise"])
+def test_what_leaves_bytes_on_its_way_costs_more(row: str) -> None:
+    def cost(real: bool) -> float:
+        def body(x: Value, w: Value, b: Value, m: Value, slope: Value) -> Value:
+            made = build("Edgec.Rescale", build("Edgec.ConvInteger", x, w, b), m, zeros=(0,), **FULL)
+            if not real:
+                return build("Edgec.Rescale", made, SCALE, zeros=(0,), **FULL)
+            number = build("DequantizeLinear", made, SCALE, const(np.uint8(9)))
+            return build("QuantizeLinear", build("PRelu", number, slope), SCALE, const(np.uint8(9)))
+
+        kinds = ["u8[1, 16, 96, 96]", "i8[16, 16, 1, 1]", "i32[16]", "f32[16, 1, 1]", "f32[16, 1, 1]"]
+        return ROWS[row].choices(chain(kinds, body, [], "x86-amx"))[0].cost_us
+
+    assert cost(real=True) > 2 * cost(real=False)
+
+
 @pytest.mark.parametrize("where", TARGETS)
 def test_large_windows_keep_code_small(where: str, tmp_path: Path) -> None:
     p = depthwise((1, 112, 16, 16), 7, where, pads=(3, 3, 3, 3), zero=99)

@@ -92,6 +92,13 @@ def test_a_gate_is_a_function_of_one_value() -> None:
     assert points(placed("gated")) == {"x", "Conv_0", "Mul_2", "Conv_3", "Mul_5"}
 
 
+def test_a_function_per_channel_reads_the_sums_of_its_layer() -> None:
+    net = Net()
+    a = net.node("PRelu", net.conv("x", 8, 8), net.drawn(8, 1, 1))
+    b = net.node("PRelu", net.node("Add", net.conv(a, 8, 8), a), net.drawn(8, 1, 1))  # of what other code has added up
+    assert points(place(canonical(net.model(net.conv(b, 8, 8, 1))))) == {"x", a, "Add_3", b}
+
+
 def test_outputs_of_the_model_stay_real() -> None:
     for name in MODELS:
         plan = placed(name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,9 @@ from edgec.compiler.exporter import export_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.quantize.fallback import disagreement, drop_of, fewest, rescued, worst_first
 from edgec.compiler.quantize.placement import place
+from edgec.compiler.quantize.quantizer import Job, Options, State
+from edgec.compiler.quantize.settings import Wanted
+from edgec.compiler.session import Session
 from tests.unit.float_models import Net, canonical, data, head, quantized
 
 BAD, GOOD = "Conv_5", ["Conv_0", "Conv_2", "Conv_7"]
@@ -153,6 +157,22 @@ def test_unasked_only_what_spoils_the_outputs_goes() -> None:
     assert list(rescued(plan, np.array([1e-4, 1e-4, 0.5, 1e-4]))) == [1, 1, 0, 1]
     assert rescued(plan, np.array([1e-4, 0.5, 1e-4, 1e-4])).all()  # it has most of the multiplications
     assert list(rescued(plan, np.array([1e-4, 0.5, 1e-4, 1e-4]), 0.9)) == [1, 0, 1, 1]
+
+
+@pytest.mark.parametrize(("gain", "real"), [(0.5, 0), (1.5, 1)])
+def test_layers_go_back_only_where_that_brings_something(
+    gain: float, real: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unasked, what is spared the noise must be worth the time."""
+    plan = place(canonical(heavy()))
+    job = Job(data(), Wanted(), Options(), Session(), lambda *_: None)  # type: ignore[arg-type]
+    monkeypatch.setattr(job, "harmful", lambda state: (None, np.array([1e-4, 1e-4, 0.5, 1e-4])))
+    monkeypatch.setattr(job, "without", lambda state, harm, on, why: state)
+    monkeypatch.setattr(job, "reconstructed", lambda state: replace(state, sqnr=state.sqnr + gain))
+    found = job.rescued(State(plan, {}, sqnr=15.0))
+    assert found.sqnr == 15 + gain * real
+    assert ("1 of 4 layers stay in f32" in job.session.notes[0]) == bool(real)
+    assert ("no few layers' fault" in job.session.notes[0]) != bool(real)
 
 
 def test_a_score_sees_outputs_by_name() -> None:
