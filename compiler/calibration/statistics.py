@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..cores import shared_out
 from ..ir import Graph, Value
 from ..ops.common import Tensor
 from .data import Calibration
@@ -46,25 +47,32 @@ def channel_statistics(
 ) -> dict[Value, Channel]:
     """Statistics of each value along its axis, over at most `most` samples."""
     values = [v for v in axes if v.node.op != "Input"]
-    found: dict[Value, Channel] = {}
-    with running(graph, values, threads=threads) as run:
+    found = {v: _nothing(v.shape[axes[v]]) for v in values}
+
+    def see(seen: tuple[Value, Tensor]) -> tuple[Value, Channel]:
+        value, array = seen
+        finite = np.isfinite(array)
+        known = array if finite.all() else np.where(finite, array, np.float32(0))
+        return value, _and(found[value], np.moveaxis(known, axes[value], 0).reshape(value.shape[axes[value]], -1))
+
+    with running(graph, values, threads=threads) as run, shared_out() as cores:
         for number, feed in enumerate(data.feeds()):
             if number == most:
                 break
-            for value, array in zip(values, run(feed), strict=True):
-                known = np.where(np.isfinite(array), array, np.float32(0))
-                _add(found, value, np.moveaxis(known, axes[value], 0).reshape(value.shape[axes[value]], -1))
+            found.update(cores.each(see, zip(values, run(feed), strict=True)))
             tell("channels", number + 1, min(most, data.count))
     return found
 
 
-def _add(found: dict[Value, Channel], value: Value, rows: Tensor) -> None:
+def _nothing(channels: int) -> Channel:
+    zero = np.zeros(channels)
+    return Channel(zero, zero, zero, zero)
+
+
+def _and(old: Channel, rows: Tensor) -> Channel:
+    """With one more sample, a row per channel."""
     largest = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
     mean, square = rows.mean(axis=1, dtype=np.float64), np.square(rows, dtype=np.float64).mean(axis=1)
-    if value not in found:
-        zero = np.zeros(len(rows))
-        found[value] = Channel(zero, zero, zero, zero)
-    old = found[value]
-    found[value] = Channel(
+    return Channel(
         np.maximum(old.largest, largest), old.usual + largest, old.mean + mean, old.square + square, old.count + 1
     )

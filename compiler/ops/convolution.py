@@ -121,7 +121,8 @@ def _shifted(y: Tensor, b: Tensor, x: Tensor) -> Tensor:
         y, bias = y.astype(np.int64), b.astype(np.int64)
     else:
         bias = b.astype(y.dtype)
-    return np.asarray(y + bias.reshape(-1, *(1,) * (y.ndim - 2))).astype(b.dtype if whole else x.dtype)
+    y += bias.reshape(-1, *(1,) * (y.ndim - 2))  # sums are nobody else's
+    return np.asarray(y).astype(b.dtype if whole else x.dtype, copy=False)
 
 
 def _transposed(

@@ -8,8 +8,10 @@ import numpy as np
 
 from ..calibration.data import Calibration
 from ..calibration.runner import running
+from ..cores import shared_out
 from ..errors import EdgecError
 from ..ir import Value
+from ..ops.common import Tensor
 from .observe import Observer
 from .placement import Group, Placement
 from .ranges import Method, Scale, Shape, choose
@@ -23,19 +25,23 @@ def observed(plan: Placement, data: Calibration, tell: Progress, threads: int = 
     observers = {v: Observer() for v in values}
     inner = [v for v in values if v.node.op != "Input"]
     tell("calibrate", 0, data.count)
-    with running(plan.graph, inner, threads=threads) as run:
+
+    def see(seen: tuple[Value, Tensor]) -> Value | None:
+        value, array = seen
+        if value.node.op != "Input" and not np.isfinite(array).all():
+            return value
+        observers[value].see(array)
+        return None
+
+    with running(plan.graph, inner, threads=threads) as run, shared_out() as cores:
         for number, feed in enumerate(data.feeds()):
-            arrays = run(feed)
-            for value, array in zip(inner, arrays, strict=True):
-                if not np.isfinite(array).all():
+            given = [(v, feed[v.name]) for v in values if v.node.op == "Input"]
+            for odd in cores.each(see, [*zip(inner, run(feed), strict=True), *given]):
+                if odd is not None:
                     raise EdgecError(
-                        f"quantize: {value.name or value.node.op} is NaN or infinite in the float model, on "
+                        f"quantize: {odd.name or odd.node.op} is NaN or infinite in the float model, on "
                         f"calibration sample {number}: it cannot be kept in 8 bits"
                     )
-                observers[value].see(array)
-            for value in values:
-                if value.node.op == "Input":
-                    observers[value].see(feed[value.name])
             tell("calibrate", number + 1, data.count)
     return observers
 

@@ -12,6 +12,7 @@ from ..calibration.data import Calibration
 from ..calibration.request import Progress, needed_calibration, progress_of
 from ..calibration.runner import running
 from ..calibration.statistics import channel_statistics
+from ..cores import products_alone
 from ..errors import EdgecError
 from ..ir import Graph, Node, Value
 from ..macs import macs, node_macs
@@ -86,6 +87,7 @@ class State:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
+@products_alone()
 def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) -> Graph:
     """The graph in 8 bits; the session gets the report."""
     tell = progress_of(session)

@@ -46,8 +46,13 @@ def scale_of(low: float, high: float, method: str = "") -> Scale:
 
 def rounded(x: Tensor, s: Scale) -> Tensor:
     """What 8 bits leave of real numbers."""
-    steps = np.clip(np.rint(x / s.scale) + s.zero, 0, LEVELS)
-    return np.asarray((steps - s.zero) * s.scale)
+    made = np.asarray(x / s.scale)
+    np.rint(made, out=made)
+    made += s.zero
+    np.clip(made, 0, LEVELS, out=made)
+    made -= s.zero
+    made *= s.scale
+    return made
 
 
 def choose(observer: Observer, method: Method, shapes: Sequence[Shape] = (), percentile: float = PERCENTILE) -> Scale:

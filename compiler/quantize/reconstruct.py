@@ -6,10 +6,12 @@ Layer after layer, in order: inputs are those of the quantized layers before it,
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import numpy as np
 
+from ..cores import Cores, shared_out
 from ..ir import Node, Value
 from ..op import evaluate, full_attrs, int_attr
 from ..ops.common import Tensor, fill
@@ -36,10 +38,11 @@ class Outcome:
 
 @dataclass
 class Walk:
-    """Values of all samples, in float and as the quantized layers make them."""
+    """Values of all samples, in float and as the quantized layers make them; samples are shared out over `cores`."""
 
-    real: dict[Value, list[Tensor]]
-    rough: dict[Value, list[Tensor]]
+    cores: Cores
+    real: dict[Value, list[Tensor]] = field(default_factory=dict)
+    rough: dict[Value, list[Tensor]] = field(default_factory=dict)
 
 
 def reconstruct(
@@ -51,8 +54,20 @@ def reconstruct(
     correct: bool = True,
 ) -> tuple[dict[Node, Weights], dict[str, Outcome]]:
     """Weights of every layer. `learn`: rounded with regard to each other; `correct`: biases make up for the mean."""
+    with shared_out() as cores:
+        return _walked(plan, scales, feeds, tell, (learn, correct), Walk(cores))
+
+
+def _walked(
+    plan: Placement,
+    scales: Mapping[Value, Scale],
+    feeds: Sequence[Mapping[str, Tensor]],
+    tell: Progress,
+    how: tuple[bool, bool],
+    walk: Walk,
+) -> tuple[dict[Node, Weights], dict[str, Outcome]]:
+    learn, correct = how
     outcomes: dict[str, Outcome] = {}
-    walk = Walk({}, {})
     weights: dict[Node, Weights] = {}
     layers = {layer.node: layer for layer in plan.layers}
     adds = {layer.value.node: layer for layer in plan.layers if layer.value.node != layer.node}
@@ -61,15 +76,17 @@ def reconstruct(
     uses = plan.graph.uses()
     for node in plan.graph.nodes():
         if node.op == "Input":
-            _store(walk, Value(node), [feed[node.name] for feed in feeds], scales)
+            given = [feed[node.name] for feed in feeds]
+            _store(walk, Value(node), given, given, scales)
             continue
         if node.op == "Const":
             continue
+        exact = _begun(node, walk, walk.real, {})  # the float model does not wait for the weights
         if node in layers:
             weights[node] = _solve(layers[node], walk, scales[layers[node].input], learn)
-            saturated[node] = _saturated(walk.real[node.args[0]], scales[node.args[0]])
+            saturated[node] = _saturated(walk, node.args[0], scales[node.args[0]])
             tell("round", len(weights), len(layers))
-        _run(node, walk, _constants(node, layers, adds, weights, scales))
+        _run(node, walk, exact, _constants(node, layers, adds, weights, scales))
         layer = ends.get(Value(node))
         if layer is not None and correct and layer.bias is not None:
             weights[layer.node] = _corrected(plan, layer, walk, weights[layer.node], scales[layer.input])
@@ -77,7 +94,7 @@ def reconstruct(
             outcomes[layer.name] = Outcome(_sqnr(walk, layer.value), saturated.pop(layer.node))
         for value in node.results:
             if value in scales:
-                walk.rough[value] = [rounded32(x, scales[value]) for x in walk.rough[value]]
+                _store(walk, value, walk.real[value], walk.rough[value], scales)
         for arg in node.args:
             uses[arg] -= 1
             if not uses[arg]:
@@ -87,10 +104,14 @@ def reconstruct(
     return weights, outcomes
 
 
-def _saturated(arrays: Sequence[Tensor], s: Scale) -> float:
-    """Share of elements outside the range of 8 bits."""
-    outside = sum(int(((a < s.low - s.scale / 2) | (a > s.high + s.scale / 2)).sum()) for a in arrays)
-    return outside / max(sum(a.size for a in arrays), 1)
+def _saturated(walk: Walk, value: Value, s: Scale) -> float:
+    """Share of elements of a float value outside the range of 8 bits."""
+    arrays = walk.real[value]
+
+    def outside(a: Tensor) -> int:
+        return int(((a < s.low - s.scale / 2) | (a > s.high + s.scale / 2)).sum())
+
+    return sum(walk.cores.each(outside, arrays)) / max(sum(a.size for a in arrays), 1)
 
 
 def _sqnr(walk: Walk, value: Value) -> float:
@@ -117,24 +138,27 @@ def _constants(
     return {1: made.real, **({2: bias} if bias is not None and len(node.args) > 2 else {})}
 
 
-def _run(node: Node, walk: Walk, instead: Mapping[int, Tensor]) -> None:
-    """Results of one node for all samples."""
-    known = {k: array for k, a in enumerate(node.args) if (array := constant(a)) is not None}
-    count = max((len(walk.real[a]) for a in node.args if a in walk.real), default=1)
+def _begun(
+    node: Node, walk: Walk, values: Mapping[Value, list[Tensor]], other: Mapping[int, Tensor]
+) -> list[Future[tuple[Tensor, ...]]]:
+    """The results of one node for all samples, which are being computed; `other`: what some arguments are instead."""
+    fixed = {k: array for k, a in enumerate(node.args) if (array := constant(a)) is not None} | dict(other)
+    count = max((len(values[a]) for a in node.args if a in values), default=1)
 
-    def results(values: Mapping[Value, list[Tensor]], other: Mapping[int, Tensor]) -> list[list[Tensor]]:
-        rows = []
-        for n in range(count):
-            fixed = {**known, **other}
-            rows.append(evaluate(node, [fixed[k] if k in fixed else values[a][n] for k, a in enumerate(node.args)]))
-        return [list(column) for column in zip(*rows, strict=True)]
+    def of_sample(n: int) -> tuple[Tensor, ...]:
+        return evaluate(node, [fixed[k] if k in fixed else values[a][n] for k, a in enumerate(node.args)])
 
-    exact = results(walk.real, {})
+    return [walk.cores.begin(of_sample, n) for n in range(count)]
+
+
+def _run(node: Node, walk: Walk, exact: list[Future[tuple[Tensor, ...]]], instead: Mapping[int, Tensor]) -> None:
+    """Results of one node for all samples, of which the float model's are begun."""
     same = not instead and all(walk.rough[a] is walk.real[a] for a in node.args if a in walk.real)
-    rough = exact if same else results(walk.rough, instead)
-    for value, real, made in zip(node.results, exact, rough, strict=True):
+    rough = exact if same else _begun(node, walk, walk.rough, instead)
+    columns = [[list(column) for column in zip(*(f.result() for f in begun), strict=True)] for begun in (exact, rough)]
+    for value, real, made in zip(node.results, *columns, strict=True):
         walk.real[value] = real
-        walk.rough[value] = made
+        walk.rough[value] = real if same else made
 
 
 def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scale) -> Weights:
@@ -148,10 +172,16 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
     others = tuple(k for k in range(len(value.shape)) if k != axis)
     shapes, normal = _behind(plan, value), normalizes(plan, walk, value)
     total, weight = np.zeros(value.shape[axis]), np.full(value.shape[axis], 1e-12)
-    for number, (real, rough) in enumerate(zip(walk.real[value], walk.rough[value], strict=True)):
+
+    def sums(number: int) -> tuple[Tensor, Tensor]:
+        real, rough = walk.real[value][number], walk.rough[value][number]
         slope = _slope(shapes, real) if normal is None else normal(number)
-        total += ((real - rough) * slope).sum(axis=others, dtype=np.float64)
-        weight += np.broadcast_to(slope, real.shape).sum(axis=others, dtype=np.float64)
+        off = ((real - rough) * slope).sum(axis=others, dtype=np.float64)
+        return off, np.broadcast_to(slope, real.shape).sum(axis=others, dtype=np.float64)
+
+    for off, slopes in walk.cores.each(sums, range(len(walk.real[value]))):
+        total += off
+        weight += slopes
     shift = total / weight
     bias = made.real_bias(x.scale)
     assert bias is not None
@@ -214,14 +244,16 @@ def rounded32(x: Tensor, s: Scale) -> Tensor:
     return np.asarray(rounded(x, s), np.float32)
 
 
-def _store(walk: Walk, value: Value, arrays: list[Tensor], scales: Mapping[Value, Scale]) -> None:
-    walk.real[value] = arrays
-    walk.rough[value] = [rounded32(x, scales[value]) for x in arrays] if value in scales else arrays
+def _store(walk: Walk, value: Value, real: list[Tensor], rough: list[Tensor], scales: Mapping[Value, Scale]) -> None:
+    """Keep a value of all samples, in 8 bits where it has a scale."""
+    walk.real[value], walk.rough[value] = real, rough
+    if value in scales:
+        walk.rough[value] = list(walk.cores.each(lambda x: rounded32(x, scales[value]), rough))
 
 
 def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
     """The weights' integers."""
-    moments = _moments(layer, walk.rough[layer.input]) if learn else None
+    moments = _moments(layer, walk) if learn else None
     if moments is None:
         return nearest_weights(layer, x.scale)
     scale = weight_scales(layer, x.scale)
@@ -247,14 +279,17 @@ def _groups(layer: Layer) -> int:
     return int(str(full_attrs(layer.node).get("group", 1)))
 
 
-def _moments(layer: Layer, rough: Sequence[Tensor]) -> Moments | None:
+def _moments(layer: Layer, walk: Walk) -> Moments | None:
     if layer.node.op == "ConvTranspose" or (layer.node.op == "MatMul" and layer.weights.ndim > 2):
         return None
+
+    def of_sample(rough: Tensor) -> Moments:
+        return Moments.of(np.ascontiguousarray(_columns(layer, rough), np.float32))
+
     found: Moments | None = None
-    for made in rough:
-        columns = _columns(layer, made)
-        found = found or Moments.empty(*columns.shape[:2])
-        found.add(np.ascontiguousarray(columns, np.float32))
+    for moments in walk.cores.each(of_sample, walk.rough[layer.input]):
+        found = found or Moments.empty(*moments.inputs.shape)
+        found.join(moments)
     return found
 
 

@@ -32,12 +32,22 @@ class Moments:
     def empty(groups: int, inputs: int) -> Moments:
         return Moments(np.zeros((groups, inputs, inputs)), np.zeros((groups, inputs)))
 
-    def add(self, columns: Tensor) -> None:
+    @staticmethod
+    def of(columns: Tensor) -> Moments:
         """Of one sample: [groups, inputs, positions]."""
         with np.errstate(over="ignore", invalid="ignore"):
-            self.products += np.matmul(columns, columns.transpose(0, 2, 1))
-        self.inputs += columns.sum(2)
-        self.count += columns.shape[2]
+            return Moments(np.matmul(columns, columns.transpose(0, 2, 1)), columns.sum(2), columns.shape[2])
+
+    def join(self, other: Moments) -> None:
+        """Those of more positions as well."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.products += other.products
+        self.inputs += other.inputs
+        self.count += other.count
+
+    def add(self, columns: Tensor) -> None:
+        """Those of one more sample: [groups, inputs, positions]."""
+        self.join(Moments.of(columns))
 
     def covariance(self) -> Tensor:
         """Means are left out: they are the bias's affair."""
@@ -54,7 +64,7 @@ def rounded_weights(rows: Tensor, step: Tensor, moments: Moments) -> Tensor:
     own = damped(moments)
     zeros = rows == 0
     zeros &= zeros.mean() >= SPARSE
-    steps = np.stack([_gptq(*of_group) for of_group in zip(rows, step, own, zeros, strict=True)])
+    steps = _gptq(rows, step, own, zeros)
     return _descended(steps, rows, step, own, zeros) if own.shape[-1] <= SMALL else steps
 
 
@@ -69,16 +79,19 @@ def damped(moments: Moments) -> Tensor:
 
 
 def _gptq(aim: Tensor, step: Tensor, own: Tensor, zeros: Tensor) -> Tensor:
-    """One group: columns of the largest second moment first."""
-    order = np.argsort(-np.diag(own), kind="stable")
+    """Of each group columns of the largest second moment first."""
+    order = np.argsort(-np.einsum("gkk->gk", own), kind="stable", axis=1)
+    columns = order[:, None]
+    zeros = np.take_along_axis(zeros, columns, 2)
 
     def settle(k: int, end: int, w: Tensor, upper: Tensor) -> Tensor:
-        whole = np.clip(np.rint(w[:, k] / step), -MOST, MOST)
-        return np.asarray(np.where(zeros[:, order[k]], 0.0, whole * step))
+        whole = np.clip(np.rint(w[..., k] / step), -MOST, MOST)
+        return np.asarray(np.where(zeros[..., k], 0.0, whole * step))
 
-    made = compensated(aim[:, order], own[np.ix_(order, order)], settle)
-    back = np.empty_like(made)
-    back[:, order] = np.rint(made / step[:, None])
+    own = np.take_along_axis(np.take_along_axis(own, columns, 2), order[..., None], 1)
+    made = compensated(np.take_along_axis(aim, columns, 2), own, settle)
+    back = np.empty_like(aim)
+    np.put_along_axis(back, columns, np.rint(made / step[..., None]), 2)
     return back
 
 

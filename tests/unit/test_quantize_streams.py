@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnx
 
+from edgec.compiler.cores import shared_out
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node
 from edgec.compiler.op import is_const
@@ -108,11 +109,13 @@ def test_a_position_of_large_elements_counts_for_little() -> None:
     (add,) = plan.users[layer.value]
     (other,) = (a for a in add.args if a != layer.value)
     made, residual = samples(2), samples(2, 5, first=10.0)
-    weigh = normalizes(plan, Walk({layer.value: list(made[:, None]), other: list(residual[:, None])}, {}), layer.value)
+    with shared_out() as cores:
+        walk = Walk(cores, {layer.value: list(made[:, None]), other: list(residual[:, None])})
+        weigh = normalizes(plan, walk, layer.value)
+        assert normalizes(plan, Walk(cores), plan.layers[0].value) is None
     assert weigh is not None
     variance = np.var(made[1] + residual[1], axis=-1)
     np.testing.assert_allclose(weigh(1)[0, :, 0], 1 / variance, rtol=1e-4)
-    assert normalizes(plan, Walk({}, {}), plan.layers[0].value) is None
 
 
 def test_a_model_that_stays_in_f32_has_no_products_with_ones() -> None:
