@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from math import gcd
 
 import numpy as np
 
@@ -35,8 +36,7 @@ class Observer:
             self.counts[HALF] += min(flat.size, MOST)
             return
         self._fit(most)
-        if flat.size > MOST:
-            flat = flat[:: -(-flat.size // MOST)]
+        flat = flat[:: thinning(flat.size)]
         bins = np.floor(flat * np.float32(1 / self.width)).astype(np.int64) + HALF
         np.clip(bins, 0, 2 * HALF - 1, out=bins)
         self.counts += np.bincount(bins, minlength=2 * HALF)
@@ -80,3 +80,12 @@ class Observer:
         if self.width == 0.0:
             centres = np.zeros(1)
         return centres, sums[filled]
+
+
+def thinning(size: int) -> int:
+    """The stride that leaves at most MOST of so many elements, coprime to their number: one that divides the number of
+    channels would see the same few of them in every row."""
+    stride = max(1, -(-size // MOST))
+    while gcd(stride, size) > 1:
+        stride += 1
+    return stride

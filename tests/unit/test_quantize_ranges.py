@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.quantize.observe import Observer
+from edgec.compiler.quantize.observe import MOST, Observer
 from edgec.compiler.quantize.ranges import METHODS, choose, error, rounded, scale_of
 from tests.unit.float_models import Array
 
@@ -120,6 +120,17 @@ def test_joined_is_what_both_have_seen() -> None:
     joint = a.joined(b)
     assert (joint.least, joint.largest, joint.samples) == (both.least, both.largest, 2)
     np.testing.assert_array_equal(joint.counts, both.counts)
+
+
+@pytest.mark.parametrize("channels", [2, 8, 12])
+def test_a_large_sample_is_counted_in_all_channels(channels: int) -> None:
+    values = np.full((MOST, channels), 1.0)
+    values[:, channels - 1] = 100.0
+    seen = Observer()
+    seen.see(values)
+    centres, counts = seen.histogram()
+    assert counts.sum() <= MOST
+    assert counts[centres > 50].sum() == pytest.approx(counts.sum() / channels, rel=0.01)
 
 
 def test_what_is_always_zero_has_a_scale() -> None:
