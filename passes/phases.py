@@ -22,6 +22,7 @@ from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
 from .group_edges import padding_before_narrow_groups
+from .merged_groups import groups_that_fill_vectors
 from .narrow_groups import several_filters_per_channel
 from .pixel_folds import convolution_over_patches
 from .volumes import pooled_planes, volumes_into_images
@@ -142,5 +143,6 @@ RULES = [
     pooled_planes,
     several_filters_per_channel,
     padding_before_narrow_groups,
+    groups_that_fill_vectors,
     padding_before_wide_windows,
 ]

@@ -19,6 +19,7 @@ OPERATORS = frozenset({"Conv", "ConvTranspose", "MatMul", "Edgec.ConvInteger", "
 REUSE = 2.0  # accumulations per load along rows, about
 ROW_CYCLES = 12.0  # to make one number of a vector of sums
 STEP_US = 8e-3  # of a thread of a GPU, which waits for its loads
+BYTE_CYCLES = 2.0  # of a product of bytes: they are widened one by one
 MATMULS = ("MatMul", "Edgec.MatMulInteger")
 
 
@@ -34,8 +35,10 @@ def steps(problem: Problem) -> int:
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
-    each = steps(problem)
+    each, cpu = steps(problem), problem.target.cpu
     alone = STEP_US * each if problem.target.gpu else 0.0
+    if problem.anchor.op.startswith("Edgec.") and problem.target.triple.startswith("x86_64"):
+        alone += problem.anchor.types[0].size * each * BYTE_CYCLES / (cpu.ghz * 1e3)
     found = choices("generic_contract", problem, 2 * fold_us(problem, 2 * problem.anchor.types[0].size * each) + alone)
     return [*found, *_in_rows(problem)]
 

@@ -159,3 +159,28 @@ def test_wide_windows_read_a_padded_copy_and_channels_of_several_filters_are_sel
 def test_targets_without_vectors_of_channels_keep_their_convolutions() -> None:
     assert [n.op for n in on_x86(FILTERS[0][0], "cuda").nodes() if n.args] == ["Conv"]
     assert [n.op for n in on_x86(WIDE[0][0], "cortex-m7").nodes() if n.args] == ["Conv"]
+
+
+def grouped(group: int, inputs: int, outputs: int) -> Graph:
+    """Bytes, of `inputs` and `outputs` channels in a group."""
+    x = Value(Node("Input", (), (Type("u8", (2, group * inputs, 6, 7)),), {}, "x"))
+    random = np.random.default_rng(group)
+    w = ops.const(random.integers(-128, 128, (group * outputs, inputs, 3, 3)).astype(np.int8))
+    b = ops.const(random.integers(-99, 99, group * outputs).astype(np.int32))
+    y = ops.build("Edgec.ConvInteger", x, w, b, group=group, pads=(1, 0, 1, 1), strides=(2, 1), zero=131)
+    return Graph("g", (x,), (y,))
+
+
+@pytest.mark.parametrize(
+    ("group", "inputs", "outputs", "left"),
+    [(6, 8, 8, 3), (32, 4, 4, 8), (4, 12, 12, 1), (8, 1, 2, 1), (3, 5, 16, 1), (4, 1, 1, 1), (2, 16, 32, 2)]
+    + [(20, 1, 1, 20), (40, 1, 3, 40), (6, 4, 16, 6)],
+)
+def test_groups_of_bytes_are_joined_until_they_fill_vectors(group: int, inputs: int, outputs: int, left: int) -> None:
+    g = grouped(group, inputs, outputs)
+    x = np.random.default_rng(1).integers(0, 256, g.inputs[0].shape).astype(np.uint8)
+    new = on_x86(g)
+    (conv,) = (n for n in new.nodes() if n.op == "Edgec.ConvInteger")
+    assert conv.attrs["group"] == left
+    np.testing.assert_array_equal(run(new, [x])[0], run(g, [x])[0])
+    assert [n.attrs["group"] for n in on_x86(g, "rpi5").nodes() if n.op == conv.op] == [group]
