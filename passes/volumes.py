@@ -51,19 +51,7 @@ def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
     if w.shape[1] == 1:
         return "each output channel reads one input channel: copying its planes would cost more than the products"
     reached = [[d * strides[0] - pads[0] + t * dilations[0] for t in range(taps)] for d in range(planes)]
-    outside = channels * depth
-    index = [
-        c * depth + z if 0 <= z < depth else outside for window in reached for c in range(channels) for z in window
-    ]
-    sources = [build("Reshape", x, shape=(batch, channels * depth, *image), **made)]
-    if outside in index:
-        sources.append(const(np.zeros((batch, 1, *image), np.float32), f"{node.name}_outside", node.origin))
-    target = sweep.session.target
-    if len(index) > MOST_SELECTED or (target is not None and target.gpu):  # where planes are copied by any thread
-        whole = build("Concat", *sources, axis=1, **made) if len(sources) > 1 else sources[0]
-        seen = build("Gather", whole, const(np.array(index)), axis=1, **made)
-    else:
-        seen = build("Edgec.Select", *sources, index=tuple(index), **made)
+    seen = _seen(x, reached, sweep, made)
     images = build("Reshape", seen, shape=(batch * planes, channels * taps, *image), **made)
     filters = const(const_array(w).reshape(outputs, -1, *w.shape[3:]), w.node.name, w.node.origin)
     window: dict[str, Any] = {
@@ -76,6 +64,24 @@ def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
         return build("Reshape", build("Transpose", y, perm=(1, 0, 2, 3), **made), shape=value.shape, **made)
     y = build("Reshape", y, shape=(batch, planes, outputs, *out_image), **made)
     return build("Transpose", y, perm=(0, 2, 1, 3, 4), **made)
+
+
+def _seen(x: Value, reached: Sequence[Sequence[int]], sweep: Sweep, made: dict[str, Any]) -> Value:
+    """The planes that each window reads, window by window, channel by channel; zeros for those outside the volume."""
+    batch, channels, depth, *image = x.shape
+    outside = channels * depth
+    index = [
+        c * depth + z if 0 <= z < depth else outside for window in reached for c in range(channels) for z in window
+    ]
+    sources = [build("Reshape", x, shape=(batch, channels * depth, *image), **made)]
+    if outside in index:
+        zeros = np.zeros((batch, 1, *image), np.float32)
+        sources.append(const(zeros, f"{made['label']}_outside", made["origin"]))
+    target = sweep.session.target
+    if len(index) > MOST_SELECTED or (target is not None and target.gpu):  # where planes are copied by any thread
+        whole = build("Concat", *sources, axis=1, **made) if len(sources) > 1 else sources[0]
+        return build("Gather", whole, const(np.array(index)), axis=1, **made)
+    return build("Edgec.Select", *sources, index=tuple(index), **made)
 
 
 def _along_depth(strides: Sequence[int], dilations: Sequence[int], pads: Sequence[int]) -> dict[str, Any]:

@@ -49,26 +49,15 @@ def generate(
     """
     weights = weights or Weights()
     order = lines(g, lambda value: _ref(value, weights))
-    nodes = [line.node for line in order if not line.what]
-    jobs: dict[str, Job] = {}
-    of_node: dict[Node, Job] = {}
-    for node in nodes:
-        choice = choice_of(node)
-        job = Job(f"k{len(jobs)}_{choice.row}", problem_of(node, target, threads), choice)
-        of_node[node] = jobs.setdefault(job.content, job)
-    shared = sharing(jobs)
-    of_node = {node: shared[job.content] for node, job in of_node.items()}
-    jobs = {job.symbol: job for job in shared.values()}
-    builder.start(list(jobs.values()), target)
-    refs = {node: _refs(node, weights) for node in nodes}
-    built: dict[int, Built] = {}
-    for i, result in builder.results():
-        built[i] = result
-        progress("kernels", len(built), len(jobs))
-    code = {job.symbol: built[i] for i, job in enumerate(jobs.values())}
+    kernels = [line.node for line in order if not line.what]
+    jobs = _jobs(kernels, target, threads)
+    distinct = list({job.symbol: job for job in jobs.values()}.values())
+    builder.start(distinct, target)
+    refs = {node: _refs(node, weights) for node in kernels}
+    code = _built(builder, distinct, progress)
     first: dict[bytes, str] = {}  # the symbol under which equal objects are in the program
     symbols = {s: first.setdefault(made.same, s) if made.same else s for s, made in code.items()}
-    for node, job in of_node.items():
+    for node, job in jobs.items():
         refs[node] = _with_numbers(node, refs[node], code[job.symbol], weights)
     program = Program(
         name=g.name,
@@ -78,7 +67,7 @@ def generate(
         steps=tuple(
             _control(name, line)
             if line.what
-            else _step(name, line, of_node[line.node], refs[line.node], code[of_node[line.node].symbol], symbols)
+            else _step(name, line, jobs[line.node], refs[line.node], code[jobs[line.node].symbol], symbols)
             for name, line in zip(shortened(map(_label, order), _longest(target)), order, strict=True)
         ),
         weights=weights.bytes(),
@@ -95,6 +84,27 @@ def generate(
     from .cuda.modules import on_device
 
     return on_device(program, target.gpu, {symbol: made.code.decode() for symbol, made in code.items()}, progress)
+
+
+def _jobs(kernels: Sequence[Node], target: Target, threads: int) -> dict[Node, Job]:
+    """What builds each kernel; equal ones, and those that can share code, have one job."""
+    of_content: dict[str, Job] = {}
+    of_node: dict[Node, Job] = {}
+    for node in kernels:
+        choice = choice_of(node)
+        job = Job(f"k{len(of_content)}_{choice.row}", problem_of(node, target, threads), choice)
+        of_node[node] = of_content.setdefault(job.content, job)
+    shared = sharing(of_content)
+    return {node: shared[job.content] for node, job in of_node.items()}
+
+
+def _built(builder: Builder, jobs: Sequence[Job], progress: Progress) -> dict[str, Built]:
+    """Code by symbol, in the order of the jobs."""
+    built: dict[int, Built] = {}
+    for i, result in builder.results():
+        built[i] = result
+        progress("kernels", len(built), len(jobs))
+    return {job.symbol: built[i] for i, job in enumerate(jobs)}
 
 
 def problem_of(node: Node, target: Target, threads: int) -> Problem:

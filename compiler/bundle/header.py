@@ -17,40 +17,52 @@ _C_TYPES |= {n: f"{row.tvm}_t" for n, row in DTYPES.items() if row.is_whole or r
 
 def header(program: Program, version: str, code_bytes: int, footprint: Footprint | None = None) -> str:
     """The whole header."""
+    lines = [*_manual(program, version, code_bytes), *_declared(program, code_bytes, footprint)]
+    return "\n".join(lines) + "\n"
+
+
+def _manual(program: Program, version: str, code_bytes: int) -> list[str]:
+    """The comment at the top: what the model needs and takes, and how it is used and linked."""
     name, big = program.name, program.name.upper()
-    arena, weights, device = program.arena_bytes, program.weights_bytes, program.device
-    on_device = device.arena_bytes + device.zeros_bytes if device else 0
-    more = f"\nextern const ec_golden {name}_golden;" if program.golden else ""
-    lines = [
+    section = f" {big}_ARENA_SECTION" if program.placement.arena else ""
+    closing = [" *     ec_close(&model);                               // gives back what it has on the device"]
+    memory = [f" * On the device: {_on_device(program)} bytes per instance, and once the weights."]
+    device = [" *     More about GPUs (streams, data that are there already, errors): edgec/cuda.h."]
+    needs = "-lm -ldl -pthread" if program.device else "-lm"
+    return [
         f'/* {name}.h - the model "{name}", compiled by edgec {version} for {_targets(program)}.',
         " *",
-        f" * Memory: {arena} bytes per instance (the arena); {weights} bytes of weights and {code_bytes} bytes of",
+        f" * Memory: {program.arena_bytes} bytes per instance (the arena); {program.weights_bytes} bytes of weights and"
+        f" {code_bytes} bytes of",
         " * code are read-only and shared by all instances.  Tensors are row-major.",
         *_banks(program),
-        *([f" * On the device: {on_device} bytes per instance, and once the weights."] if device else []),
+        *(memory if program.device else []),
         " *",
         *_list("Inputs", program.inputs),
         *_list("Outputs", program.outputs),
         " * Usage (edgec/edgec.h is the manual):",
         " *",
-        f" *     EC_ALIGNAS({big}_ARENA_ALIGN) static uint8_t arena[{big}_ARENA_BYTES]"
-        f"{f' {big}_ARENA_SECTION' if program.placement.arena else ''};",
+        f" *     EC_ALIGNAS({big}_ARENA_ALIGN) static uint8_t arena[{big}_ARENA_BYTES]{section};",
         " *     ec_model model;",
         f" *     ec_status status = ec_open(&model, &{name}_desc, arena, sizeof arena);",
         " *     if (status < 0) { puts(ec_strerror(status)); return 1; }",
         *_usage(program),
-        *(
-            [" *     ec_close(&model);                               // gives back what it has on the device"]
-            if device
-            else []
-        ),
+        *(closing if program.device else []),
         " *",
-        f" *     cc -I DIR app.c DIR/lib{name}.a -lm{' -ldl -pthread' if device else ''}              "
-        "(DIR: the folder of this file)",
-        *([" *     More about GPUs (streams, data that are there already, errors): edgec/cuda.h."] if device else []),
+        f" *     cc -I DIR app.c DIR/lib{name}.a {needs}              (DIR: the folder of this file)",
+        *(device if program.device else []),
         " *     With edgec/pool.h, loader.h or bench.h (threads, loading, timing): link DIR/libedgec.a -pthread too.",
         f" *     CMake: find_package({name} CONFIG REQUIRED PATHS DIR) and target_link_libraries(app {name}::{name})",
         " */",
+    ]
+
+
+def _declared(program: Program, code_bytes: int, footprint: Footprint | None) -> list[str]:
+    """Constants for memory, inputs and outputs, and the descriptor."""
+    name, big = program.name, program.name.upper()
+    golden = f"\nextern const ec_golden {name}_golden;" if program.golden else ""
+    device = [f"#define {big}_DEVICE_BYTES {_on_device(program)}u /* of an instance */"]
+    return [
         f"#ifndef {big}_H\n#define {big}_H\n",
         f'#include "edgec/{"selftest" if program.golden else "edgec"}.h"\n',
         f"#define {big}_ARENA_BYTES {max(program.arena_bytes, 1)}u",
@@ -59,15 +71,19 @@ def header(program: Program, version: str, code_bytes: int, footprint: Footprint
         f"#define {big}_WEIGHTS_BYTES {program.weights_bytes}u",
         f"#define {big}_CODE_BYTES {code_bytes}u",
         *_footprint(big, footprint),
-        *([f"#define {big}_DEVICE_BYTES {on_device}u /* of an instance */"] if device else []),
+        *(device if program.device else []),
         f"#define {big}_STEPS {max(len(level.steps) for level in program.levels)}{_most(program)}",
         f"#define {big}_THREADS {program.threads} /* workers that the arena has scratch memory for */\n",
         *_constants(big, "INPUT", program.inputs),
         *_constants(big, "OUTPUT", program.outputs),
-        f'#ifdef __cplusplus\nextern "C" {{\n#endif\nextern const ec_desc {name}_desc;{more}',
+        f'#ifdef __cplusplus\nextern "C" {{\n#endif\nextern const ec_desc {name}_desc;{golden}',
         "#ifdef __cplusplus\n}\n#endif\n#endif",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _on_device(program: Program) -> int:
+    """Bytes that an instance has on a device."""
+    return program.device.arena_bytes + program.device.zeros_bytes if program.device else 0
 
 
 def _banks(program: Program) -> list[str]:

@@ -157,7 +157,7 @@ def _show_sums(manifest: dict[str, Any], total: int) -> None:
 def _show_model(args: argparse.Namespace) -> int:
     from ..importer import import_model
     from ..layout import storage_bytes
-    from ..op import OPS, is_const
+    from ..op import is_const
 
     notes: list[str] = []
     try:
@@ -166,25 +166,13 @@ def _show_model(args: argparse.Namespace) -> int:
         )
     except UnsupportedModel as error:
         return _show_refusals(error, args.json)
-    nodes = [n for n in graph.nodes() if OPS[n.op].kind != "source"]
+    steps = _steps(graph)
     constants = {v for n in graph.nodes() for v in n.args if is_const(v)} | {v for v in graph.outputs if is_const(v)}
-    live = _live_bytes(graph, nodes)
-    steps: list[dict[str, Any]] = [
-        {
-            "name": n.name,
-            "op": n.op,
-            "type": ", ".join(map(str, n.types)),
-            "macs": _macs(n),
-            "parameters": sum(a.type.size for a in n.args if is_const(a)),
-            "live_bytes": now,
-        }
-        for n, now in zip(nodes, live, strict=True)
-    ]
     facts = {
         "macs": sum(s["macs"] for s in steps),
         "parameters": sum(v.type.size for v in constants),
         "weights_bytes": sum(storage_bytes(v.type) for v in constants),
-        "peak_live_bytes": max(live, default=0),
+        "peak_live_bytes": max((s["live_bytes"] for s in steps), default=0),
     }
     ports = {
         "inputs": [_port(v.name, v.type) for v in graph.inputs],
@@ -201,6 +189,24 @@ def _show_model(args: argparse.Namespace) -> int:
     for note in notes:
         print(f"note: {note}")
     return 0
+
+
+def _steps(graph: Any) -> list[dict[str, Any]]:
+    """A row per node that computes something."""
+    from ..op import OPS, is_const
+
+    nodes = [n for n in graph.nodes() if OPS[n.op].kind != "source"]
+    return [
+        {
+            "name": n.name,
+            "op": n.op,
+            "type": ", ".join(map(str, n.types)),
+            "macs": _macs(n),
+            "parameters": sum(a.type.size for a in n.args if is_const(a)),
+            "live_bytes": now,
+        }
+        for n, now in zip(nodes, _live_bytes(graph, nodes), strict=True)
+    ]
 
 
 def _show_refusals(error: UnsupportedModel, as_json: bool) -> int:

@@ -11,8 +11,8 @@ from edgec.targets.access import Place
 from edgec.targets.body import align
 from edgec.targets.tir import Expr, Stmt
 
-from .common_emit import Frame
 from .conv_emit import Conv
+from .conv_loops import Pixel, Tap
 from .conv_places import Tile
 
 
@@ -33,8 +33,8 @@ class Packed(Conv):
     def weights_at(self, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr | int) -> tuple[Expr | int, ...]:
         return t.weights, cb * self.block_in + ci
 
-    def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
-        return place.load((column, base + ci))
+    def element(self, place: Place, n: Expr, base: Expr, ci: Expr, pixel: Pixel) -> Expr:
+        return place.load((pixel.column, base + ci))
 
 
 class Dynamic(Conv):
@@ -51,18 +51,18 @@ class Dynamic(Conv):
         leading = tir.split(n, *out[:-2]) if len(out) > 2 else ()
         return (*leading, tir.expr(w), c)
 
-    def weight_vector(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr, v: int) -> Expr:
-        place = frame.places[self.weight]
+    def weight_vector(self, tap: Tap, ci: Expr, v: int) -> Expr:
+        t, place = tap.t, tap.frame.places[self.weight]
         index = list(align(self.index(t.image, t.channel + v * self.lanes, 0, ci), place.type.shape))
         if place.type.shape[-1] > 1:
             index[-1] = tir.ramp(index[-1], t.widths[v])
         return tir.load(place.buffer, *index)
 
-    def fetch(self, frame: Frame, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr) -> list[Stmt]:
+    def fetch(self, tap: Tap, ci: Expr) -> list[Stmt]:
         return []  # the rows of the right operand are short stretches
 
-    def fetch_slice(self, frame: Frame, t: Tile, loop: Expr | int) -> list[Stmt]:
+    def fetch_slice(self, tap: Tap) -> list[Stmt]:
         return []
 
-    def element(self, place: Place, n: Expr, base: Expr, ci: Expr, row: Expr, column: Expr) -> Expr:
-        return tir.load(place.buffer, *align(self.index(n, ci, row, column), place.type.shape))
+    def element(self, place: Place, n: Expr, base: Expr, ci: Expr, pixel: Pixel) -> Expr:
+        return tir.load(place.buffer, *align(self.index(n, ci, pixel.row, pixel.column), place.type.shape))

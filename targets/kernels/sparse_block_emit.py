@@ -7,6 +7,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame, put, vector
 from .conv_emit import Conv
+from .conv_loops import Pixel
 from .conv_places import Tile, source
 from .matmul_emit import Packed
 from .sparse_stored import StoredBlocks
@@ -28,8 +29,8 @@ class Blocks(Conv):
                 lines.append(line)
                 parts.append(bind)
             for p, (r, c) in enumerate(t.pixels):
-                row, column = source(h, t.rows[r], 0), source(w, t.columns[c], 0)
-                number, bind = tir.let(self.element(x, t.image, channel, tir.i32(0), row, column), "x")
+                pixel = Pixel(p, source(h, t.rows[r], 0), source(w, t.columns[c], 0))
+                number, bind = tir.let(self.element(x, t.image, channel, tir.i32(0), pixel), "x")
                 parts.append(bind)
                 for v, line in enumerate(lines):
                     here = self.slot(t, p, v)

@@ -1,0 +1,88 @@
+"""TensorIR of image_int8: a task is a stretch of an image's pixels, a vector of them at a time.
+
+From planes, the bytes of one pixel are put together in one number; from pixels, bytes are computed as they lie and then
+dealt out, with a byte that nobody reads behind those of a pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+
+from tvm import tirx
+
+from edgec.compiler.dtypes import dtype
+from edgec.compiler.ir import Value
+from edgec.compiler.registry import Emitted, Problem
+
+from .. import tir
+from ..body import Body
+from ..tir import Buffer, Expr, Stmt
+from .common import ceil_div
+from .common_emit import stretch
+from .image_int8 import MOST_CHANNELS
+
+
+class Image:
+    """Emits the kernel of one image `x`, `chunk` vectors of pixels in a task."""
+
+    def __init__(self, problem: Problem, x: Value, chunk: int) -> None:
+        self.problem, self.x, self.chunk = problem, x, chunk
+        self.out = problem.body.outputs[0]
+        self.planes = x in problem.body.inputs
+        self.images, self.channels, self.pixels = x.shape[0], x.shape[1], prod(x.shape[2:])
+        self.lanes = problem.target.cpu.lanes(32)
+        self.whole = self.pixels // self.lanes
+        self.parts = max(1, ceil_div(self.whole, chunk))
+
+    def kernel(self, symbol: str, params: Sequence[tuple[str, str, tuple[int, ...]]]) -> Emitted:
+        def tasks(buffers: list[Buffer], begin: Expr, end: Expr) -> Stmt:
+            return tir.tasks(begin, end, lambda number: self.task(buffers, number))
+
+        function = tir.function(symbol, params, tasks, pointer_bits=self.problem.target.pointer_bits)
+        return Emitted(function, self.images * self.parts)
+
+    def task(self, buffers: list[Buffer], number: Expr) -> Stmt:
+        image, part = tir.split(number, self.images, self.parts)
+        first, turns = stretch(part, self.chunk, self.whole)
+        body, lanes, done = Body(self.problem.body, {}), self.lanes, self.whole * self.lanes
+
+        def vector(k: Expr) -> Stmt:
+            if not self.planes:
+                return self.dealt(buffers, body, image * self.pixels + (first + k) * lanes)
+            return tir.vectorized(lanes, lambda v: self.pixel(buffers, body, image, (first + k) * lanes + v))
+
+        rest = tir.loop(self.pixels - done, lambda k: self.pixel(buffers, body, image, done + k), "rest")
+        last = tir.when(part.equal(self.parts - 1), rest) if self.pixels % lanes else None
+        return tir.seq(tir.loop(turns, vector, "vector") if self.whole else None, last)
+
+    def pixel(self, buffers: list[Buffer], body: Body, image: Expr, at: Expr) -> Stmt:
+        """The bytes of one pixel as one number."""
+        total: Expr = tir.i32(0)
+        for c in range(self.channels):
+
+            def element(_: object, c: int = c) -> Expr:
+                plane = (image * self.channels + c) * self.pixels + at
+                return tir.load(buffers[0], plane if self.planes else (image * self.pixels + at) * self.channels + c)
+
+            body.bind(self.x, element)
+            byte = body.at(self.out, (image, c, *[0] * (len(self.x.shape) - 2)))
+            total = total | (tirx.Cast("int32", tirx.Cast("uint8", byte)) << tir.i32(8 * c))
+        return tir.store(buffers[1], total, image * self.pixels + at)
+
+    def dealt(self, buffers: list[Buffer], body: Body, first: Expr) -> Stmt:
+        """Bytes of a vector of pixels as they lie, then each pixel's in its place."""
+        lanes, channels, room = self.lanes, self.channels, self.lanes * MOST_CHANNELS
+        stage, alloc = tir.local((room,), dtype(self.out.type.dtype).tvm, "stage")
+
+        def byte(v: Expr) -> Stmt:
+            body.bind(self.x, lambda _: tir.load(buffers[0], first * channels + v))
+            return tir.store(stage, body.at(self.out, (0,) * len(self.x.shape)), v)
+
+        def part(n: int) -> Stmt:
+            return tir.vectorized(lanes, lambda v: byte(n * lanes + v))
+
+        order = [p * channels + min(c, channels - 1) for p in range(lanes) for c in range(MOST_CHANNELS)]
+        dealt = tirx.Shuffle([tir.load(stage, tir.ramp(0, room))], [tir.i32(n) for n in order])
+        word = tirx.reinterpret(f"int32x{lanes}", dealt)
+        return tir.seq(alloc, [part(n) for n in range(channels)], tir.store(buffers[1], word, tir.ramp(first, lanes)))
