@@ -9,8 +9,10 @@ of each gap as places.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import inf
 
 VISITS = 4000  # places that the last search tries for each capacity
 SEARCHED = 200  # buffers up to which it is worth while
@@ -71,8 +73,7 @@ def lower_bound(buffers: Iterable[Buffer], align: int = 1) -> int:
 
 def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layout:
     """Place all buffers. `effort` bounds how many orders are tried after the first few; the result is deterministic."""
-    bound = lower_bound(buffers, align)
-    meeting = _meeting(buffers)
+    bound, packing = lower_bound(buffers, align), _Packing.of(buffers, align)
     orders = [
         sorted(range(len(buffers)), key=lambda i: (-buffers[i].bytes, buffers[i].first)),
         sorted(range(len(buffers)), key=lambda i: (buffers[i].first, -buffers[i].bytes)),
@@ -81,46 +82,76 @@ def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layou
         _by_breadth(buffers),
     ]
     order = orders[0]
-    offsets, total = _place(buffers, order, meeting, align)
+    offsets, total = _place(packing, order)
     for trial in orders[1:]:
         if total <= bound:
             break
-        new_offsets, new_total = _place(buffers, trial, meeting, align)
+        new_offsets, new_total = _place(packing, trial, total - 1)
         if new_total < total:
             offsets, total, order = new_offsets, new_total, trial
     for turn in range(effort):
         if total <= bound:
             break
-        top = [i for i in order if offsets[i] + _round_up(buffers[i].bytes, align) == total]
+        top = [i for i in order if offsets[i] + packing.sizes[i] == total]
         pick = top[turn % len(top)]
         position = order.index(pick)
         trial = order[:position] + order[position + 1 :]
         trial.insert((position * (turn % 3)) // 3, pick)
-        new_offsets, new_total = _place(buffers, trial, meeting, align)
+        new_offsets, new_total = _place(packing, trial, total)
         if new_total <= total:
             offsets, total, order = new_offsets, new_total, trial
     for part in (0, 1, 2, 3):
         capacity = bound + (total - bound) * part // 4
         if effort == 0 or total <= bound or len(buffers) > SEARCHED or capacity >= total:
             break
-        if (found := _within(buffers, orders[0], meeting, align, capacity)) is not None:
+        if (found := _within(packing, orders[0], capacity)) is not None:
             offsets = found
-            total = max(at + _round_up(b.bytes, align) for at, b in zip(found, buffers, strict=True))
+            total = max(at + size for at, size in zip(found, packing.sizes, strict=True))
     return Layout(tuple(offsets), total, bound)
 
 
-def _within(
-    buffers: Sequence[Buffer], order: Sequence[int], meeting: list[list[int]], align: int, capacity: int
-) -> list[int] | None:
+@dataclass(frozen=True)
+class _Packing:
+    """Buffers, their sizes rounded up, and for each those that are alive with it in some step; `plain`: whether all
+    are needed whole for as long as they live."""
+
+    buffers: Sequence[Buffer]
+    align: int
+    sizes: Sequence[int]
+    meeting: Sequence[Sequence[int]]
+    plain: bool
+
+    @staticmethod
+    def of(buffers: Sequence[Buffer], align: int) -> _Packing:
+        sizes = [_round_up(b.bytes, align) for b in buffers]
+        return _Packing(buffers, align, sizes, _meeting(buffers), all(b.end == b.last for b in buffers))
+
+    def taken(self, i: int, offsets: Sequence[int]) -> list[tuple[int, int]]:
+        """For each buffer in the way the last offset in front of it and the first behind it, in order."""
+        placed = [j for j in self.meeting[i] if offsets[j] >= 0]
+        if self.plain:
+            sizes, size = self.sizes, self.sizes[i]
+            return sorted([(offsets[j] - size, offsets[j] + sizes[j]) for j in placed])
+        one, buffers, align = self.buffers[i], self.buffers, self.align
+        return sorted(
+            (
+                offsets[j] - _round_up(one.beside(buffers[j]), align),
+                offsets[j] + _round_up(buffers[j].beside(one), align),
+            )
+            for j in placed
+        )
+
+
+def _within(packing: _Packing, order: Sequence[int], capacity: int) -> list[int] | None:
     """Offsets below a capacity, by trying both ends of every gap and going back where a later buffer has none."""
-    offsets = [-1] * len(buffers)
-    capacity = capacity // align * align
+    offsets = [-1] * len(order)
+    capacity = capacity // packing.align * packing.align
     stack: list[list[int]] = []  # places left to try, of each buffer of the order so far
     for _ in range(VISITS):
         depth = len(stack)
         if depth == len(order):
             return offsets
-        stack.append(_ends(buffers, order[depth], offsets, meeting[order[depth]], align, capacity))
+        stack.append(_ends(packing, order[depth], offsets, capacity))
         while stack and not stack[-1]:
             stack.pop()
             offsets[order[len(stack)]] = -1
@@ -130,15 +161,23 @@ def _within(
     return None
 
 
-def _ends(
-    buffers: Sequence[Buffer], i: int, offsets: Sequence[int], meets: Sequence[int], align: int, capacity: int
-) -> list[int]:
+def _ends(packing: _Packing, i: int, offsets: Sequence[int], capacity: int) -> list[int]:
     """Both ends of each gap for a buffer, the lowest last."""
-    taken = _taken(buffers, i, offsets, meets, align)
-    most = capacity - _round_up(buffers[i].bytes, align)
-    found = {0, most, *(at for pair in taken for at in pair)}
-    free = [at for at in found if 0 <= at <= most and all(at <= low or at >= high for low, high in taken)]
-    return sorted(free, reverse=True)
+    taken = packing.taken(i, offsets)
+    most = capacity - packing.sizes[i]
+    blocks: list[tuple[int, int]] = []  # what is taken, without overlaps
+    for low, high in taken:
+        if blocks and low < blocks[-1][1]:
+            blocks[-1] = blocks[-1][0], max(high, blocks[-1][1])
+        elif low < high:
+            blocks.append((low, high))
+    lows = [low for low, _ in blocks]
+
+    def free(at: int) -> bool:
+        before = bisect_left(lows, at) - 1
+        return 0 <= at <= most and (before < 0 or at >= blocks[before][1])
+
+    return sorted(filter(free, {0, most, *(at for pair in taken for at in pair)}), reverse=True)
 
 
 def _meeting(buffers: Sequence[Buffer]) -> list[list[int]]:
@@ -154,35 +193,21 @@ def _meeting(buffers: Sequence[Buffer]) -> list[list[int]]:
     return meeting
 
 
-def _place(
-    buffers: Sequence[Buffer], order: Sequence[int], meeting: list[list[int]], align: int
-) -> tuple[list[int], int]:
-    offsets = [-1] * len(buffers)
+def _place(packing: _Packing, order: Sequence[int], most: float = inf) -> tuple[list[int], int]:
+    """Offsets and bytes in all; once these are more than `most`, buffers stay without a place."""
+    offsets = [-1] * len(order)
     total = 0
     for i in order:
         at = 0
-        for low, high in _taken(buffers, i, offsets, meeting[i], align):
+        for low, high in packing.taken(i, offsets):
             if at <= low:
                 break
             at = max(at, high)
         offsets[i] = at
-        total = max(total, at + _round_up(buffers[i].bytes, align))
+        total = max(total, at + packing.sizes[i])
+        if total > most:
+            break
     return offsets, total
-
-
-def _taken(
-    buffers: Sequence[Buffer], i: int, offsets: Sequence[int], meets: Sequence[int], align: int
-) -> list[tuple[int, int]]:
-    """For each buffer in the way the last offset in front of it and the first behind it, in order."""
-    one = buffers[i]
-    return sorted(
-        (
-            offsets[j] - _round_up(one.beside(buffers[j]), align),
-            offsets[j] + _round_up(buffers[j].beside(one), align),
-        )
-        for j in meets
-        if offsets[j] >= 0
-    )
 
 
 def _by_breadth(buffers: Sequence[Buffer]) -> list[int]:
