@@ -24,6 +24,7 @@ from .access import Place
 from .built_for import has_dsp, has_fpu, on_device
 from .casts import TYPED
 from .conversions import literal, narrow, widen
+from .fractions import swish
 from .integer import INTEGER, INTEGER_HALVES, unpacked
 from .maps import MAPS, div, replaced
 from .mathlib import bind
@@ -119,6 +120,8 @@ class Body:
         if node.op == "Edgec.Table":
             return self._looked_up(node, index)
         if node.op in SCALAR:
+            if (gate := self._gate(node)) is not None and (gated := swish(self._at(gate, index))) is not None:
+                return gated
             args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
             return self.rounded(value, SCALAR[node.op](*args, **full_attrs(node)))
         if node.op in TYPED:
@@ -131,6 +134,16 @@ class Body:
         if node.op in MAPS:
             return MAPS[node.op](self, value, index)
         raise EdgecError(f"{node}: no scalar form; kind {OPS[node.op].kind}")
+
+    def _gate(self, node: Node) -> Value | None:
+        """x where a product is x sigmoid(x) in f32, and no one else reads the sigmoid."""
+        if node.op != "Mul" or node.types[0].dtype != "f32":
+            return None
+        for x, other in (node.args, node.args[::-1]):
+            apart = other in self.places or other in self.bound or other in self._shared
+            if other.node.op == "Sigmoid" and other.node.args == (x,) and x.shape == node.types[0].shape and not apart:
+                return x
+        return None
 
     def terms(self, node: Node, index: Index) -> list[Expr]:
         """The arguments of an operator on quantized tensors; a rescaling inside another one as f32."""

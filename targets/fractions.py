@@ -14,6 +14,7 @@ from math import e, log2
 
 from tvm import tirx
 
+from .addends import addends
 from .built_for import estimates, fuses
 from .mathlib import (
     EXPM1,
@@ -81,6 +82,59 @@ def sigmoid(x: Expr) -> Expr:
         return bind(b, lambda b: bind(a + b, lambda above: over(above, above + s * (a - b))))
 
     return bind(at_most(at_least(x, f32(-86)), f32(87)), lambda y: _exponential(y, 1.0, parts))
+
+
+# e**-r for |r| up to ln 2 / 2 as a polynomial, by pairs of powers; off by 1e-7 of it at most
+_BELOW = (
+    (-0.9999997068380126, 1.0),
+    (-0.1666763696946273, 0.49999148852197467),
+    (-0.008290297723078321, 0.04189802181623255),
+)
+
+
+def swish(x: Expr) -> Expr | None:
+    """x sigmoid(x) in fewer instructions, where numbers that products are added to are read from memory; else None.
+
+    Off by 5 ulp at most (7 below -20). A step more in place of a division's remainder: there is none of an infinite x.
+    """
+    names, found = estimates(), addends()
+    if not names or found is None:
+        return None
+    table, at = found
+    first, better = names
+
+    def plus(number: float, use: int = 0) -> Expr:
+        return table.load(number, at, use)
+
+    def number(number: float) -> Expr:
+        """One that is kept for all vectors of a turn, which would else be made of a scalar in each."""
+        return table.load(number, 0)
+
+    def limit(name: str, x: Expr, to: float) -> Expr:
+        return tirx.call_llvm_pure_intrin("float32", f"llvm.{name}", x, number(to))
+
+    def step(b: Expr, y: Expr) -> Expr:
+        return tirx.call_llvm_pure_intrin("float32", better, b, y)
+
+    def power(t: Expr, y: Expr) -> Expr:
+        r = fused(number(_ROUNDS) - t, number(-_LN2), y)
+        return bind(r, lambda r: bind(of_bits(bits(t) << 23), lambda s: fused(s, series(r), plus(1.0, 1))))
+
+    def series(r: Expr) -> Expr:
+        first, second, third = (fused(r, number(high), plus(low)) for high, low in _BELOW)
+        return bind(r * r, lambda z: fused(fused(third, z, second), z, first))
+
+    def over(b: Expr, x: Expr) -> Expr:
+        estimate = tirx.call_llvm_pure_intrin("float32", first, b)
+        return bind(estimate, lambda y: bind(y * step(b, y), lambda y: x * y * step(b, y)))
+
+    def gated(x: Expr) -> Expr:
+        """Of x from -86 on: what is below gives no more than 4e-36."""
+        limited = limit("minimum", x, 87)
+        below = bind(limited, lambda y: bind(fused(y, number(-log2(e)), plus(_ROUNDS, 1)), lambda t: power(t, y)))
+        return bind(below, lambda b: over(b, x))
+
+    return bind(limit("maximum", x, -86), gated)
 
 
 def sigmoid_below(x: Expr) -> Expr:

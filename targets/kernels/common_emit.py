@@ -12,6 +12,7 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.access import Place, parameter
+from edgec.targets.addends import kernel_addends, turning
 from edgec.targets.body import Body
 from edgec.targets.maps import regroup
 from edgec.targets.tir import Buffer, Expr, Index, Stmt
@@ -107,7 +108,9 @@ def emit_kernel(
         scratch = buffers[-1] if choice.scratch_bytes and not parts else None
         pieces = tuple(buffers[len(params) :])
         frame = Frame(Body(graph, own), places, graph.outputs[0], out, zero, scratch, heavy(problem), pieces)
-        return tir.seq(bind, around(frame, tir.tasks(begin, end, lambda task: make(frame, task), tasks)))
+        with kernel_addends() as added:
+            code = around(frame, tir.tasks(begin, end, lambda task: make(frame, task), tasks))
+        return tir.seq(bind, added.filled(code))
 
     made = tir.function(symbol, params, whole, pointer_bits=target.pointer_bits, parts=parts)
     return Emitted(made, tasks, numbers=tuple(numbers.values.values()) if numbers else ())
@@ -183,13 +186,14 @@ def store_tile(
     copy = [put(stage, vector(acc, lanes, at), lanes, at) for at in range(0, total, lanes)]
     first, left = tir.expr(rows[0]), tir.expr(columns[0])
     some = _abreast(len(columns), many)
+    turns = len(columns) // some
 
     def line(r: Expr) -> Stmt:
         def one(c: Expr) -> Stmt:
             at = [c * some + k for k in range(some)]
-            return tir.interleaved([s for k in at for s in pixel(stage, r, k, first + r, left + k)])
+            with turning(frame.zero * (c if turns > 1 else r + first + left)):
+                return tir.interleaved([s for k in at for s in pixel(stage, r, k, first + r, left + k)])
 
-        turns = len(columns) // some
         return tir.loop(turns + frame.zero, one, "c") if turns > 1 else one(tir.i32(0))
 
     return tir.seq(alloc, copy, tir.loop(len(rows) + frame.zero, line, "r") if len(rows) > 1 else line(tir.i32(0)))

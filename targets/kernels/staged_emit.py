@@ -14,6 +14,7 @@ from edgec.compiler.op import is_const
 from edgec.compiler.registry import Problem
 from edgec.targets import tir
 from edgec.targets.access import Place
+from edgec.targets.addends import turning
 from edgec.targets.body import Body
 from edgec.targets.tir import Expr, Index, Stmt
 
@@ -69,8 +70,13 @@ class StagedRow:
 
         turns, rest = divmod(self.width, ABREAST)
         size = ABREAST * self.lanes
+
+        def chunk(k: Expr) -> Stmt:
+            with turning(self.frame.zero * k):
+                return step(k * size, ABREAST)
+
         return tir.seq(
-            tir.loop(turns, lambda k: step(k * size, ABREAST), "chunk") if turns else None,
+            tir.loop(turns, chunk, "chunk") if turns else None,
             step(tir.i32(turns * size), rest) if rest else None,
         )
 
@@ -83,6 +89,7 @@ class StagedRow:
                 self.frame.body.bind(self.anchor, lambda _: value)
                 return self.frame.store((image, block * self.lanes + v, *at, column))
 
-            return tir.vectorized(true_lanes, lane)
+            with turning(self.frame.zero * column):
+                return tir.vectorized(true_lanes, lane)
 
         return tir.loop(self.width, pixel, "column")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from emulated import emulate
+from emulated import emulate, laid
 from test_generic_harness import one
+from test_kernels_conv import Case, target
 from test_scalar import EXACT, SPECIAL, points, ulps
 
 from edgec.compiler.op import evaluate
@@ -60,6 +62,46 @@ def test_special_numbers(op: str, where: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(have.astype(np.float64), want.astype(np.float64), rtol=2e-6, atol=1e-37)
     zero = SPECIAL == 0
     np.testing.assert_array_equal(np.signbit(have[zero]), np.signbit(want[zero]))
+
+
+def swished(x: Any, where: str, folder: Path) -> Any:
+    """x sigmoid(x) behind a convolution that leaves x as it is."""
+    p = Case((1, 8, 2, x.size // 16), 8, (1, 1), group=8, then="+").problem(target(where))
+    choice = ROWS["conv_f32_depthwise"].choices(p)[0]
+    arrays = [x.reshape(p.anchor.args[0].shape), np.ones((8, 1, 1, 1), np.float32), np.zeros(8, np.float32)]
+    return emulate(p, choice, arrays, folder).reshape(-1)
+
+
+@pytest.mark.parametrize("where", ["cortex-a78", "rpi4", "rpi5"])
+def test_swish_is_accurate(where: str, tmp_path: Path) -> None:
+    x = np.concatenate([np.linspace(-20, 20, 20000), np.linspace(-86, 86, 13600)]).astype(np.float32)
+    wide = x.astype(np.float64)
+    error = ulps(swished(x, where, tmp_path), wide / (1 + np.exp(-wide)))
+    assert error[x > -20].max() <= 5, (error.max(), x[error.argmax()])
+    assert error.max() <= 7, (error.max(), x[error.argmax()])
+
+
+@pytest.mark.parametrize("where", ["cortex-a78", "rpi4"])
+def test_swish_of_special_numbers(where: str, tmp_path: Path) -> None:
+    x = np.resize(np.asarray([np.inf, np.nan, 3e38, 1e38, 100, -100, -3e38, 1e-38, 0.0], np.float32), 144)
+    want = np.where(x < -80, 0, np.where(x > 80, x, x / 2)).astype(np.float32)
+    np.testing.assert_allclose(swished(x, where, tmp_path), want, rtol=2e-7, atol=5e-36)
+
+
+@pytest.mark.parametrize("where, read", [("cortex-a78", True), ("rpi4", True), ("rpi5", False), ("cortex-a53", False)])
+def test_numbers_to_add_to_are_read_where_loads_cost_least(where: str, read: bool) -> None:
+    from edgec.targets import built_for
+    from edgec.targets.codegen_llvm import build
+
+    p = Case((1, 16, 8, 32), 16, (1, 1), group=16, then="+").problem(target(where))
+    row = ROWS["conv_f32_depthwise"]
+    with built_for.core(p.target.cpu):
+        made = row.emit(laid(p, row.choices(p)[0]), row.choices(p)[0], "kern")
+    code = build([("kern", made.function)], p.target).inspect_source("asm")
+    many = len(re.findall(r"frecpe", code)), len(re.findall(r"frecps", code))
+    assert many[1] == (2 if read else 1) * many[0] > 0
+    if read:  # three copies of a register for each vector otherwise
+        assert len(re.findall(r"mov\s+v\d+\.16b", code)) < many[0]
 
 
 @pytest.mark.parametrize("where", CORES)
