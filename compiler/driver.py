@@ -24,7 +24,7 @@ from .importer import import_model
 from .ir import Graph, Node
 from .op import is_const, viewed
 from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
-from .pipeline_options import pipeline_for
+from .pipeline_options import fitting, pipeline_for
 from .placement import placed
 from .plugins import load_plugins
 from .program import Program, chained
@@ -157,14 +157,15 @@ def compile_for(
     passes: str = "",
     told: Mapping[str, Any] | None = None,
     beside: Mapping[str, bytes] | None = None,
+    max_ram: float | None = None,
 ) -> Bundle:
     """A bundle of a graph; `passes` as in `compile_graph`, `told`: fields of the program that explain it, `beside`:
-    more files in its folder."""
+    more files in its folder, `max_ram`: bytes that the arena is to have at most."""
     from .bundle.write import write_bundle
 
-    session = Session(target=target, settings={"threads": threads})
+    session = Session(target=target, settings={"threads": threads, MAX_RAM: max_ram})
     with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
-        program = compile_graph(graph, session, builder, passes)
+        program = compile_graph(graph, session, builder, _within(passes, target, max_ram))
     return write_bundle(replace(program, **(told or {})), target, folder, beside=beside or {})
 
 
@@ -180,11 +181,11 @@ class Costs:
     kernels: tuple[Node, ...] = ()
 
 
-def costs_of(graph: Graph, target: Target, threads: int) -> Costs:
-    """Costs of a graph, for the most demanding level of the target."""
+def costs_of(graph: Graph, target: Target, threads: int, max_ram: float | None = None) -> Costs:
+    """Costs of a graph, for the most demanding level of the target; `max_ram` as in `compile_for`."""
     load_kernels()
-    session = Session(target=target.programs[0], settings={"threads": threads}, verify=0)
-    planned = run_pipeline(graph, parse_pipeline(target.pipeline), session)
+    session = Session(target=target.programs[0], settings={"threads": threads, MAX_RAM: max_ram}, verify=0)
+    planned = run_pipeline(graph, parse_pipeline(_within("", target, max_ram) or target.pipeline), session)
     weights = import_module("edgec.targets.codegen").Weights(target.spacing)
     kernels = [node for node in planned.nodes() if node.op == "Edgec.Kernel"]
     for arg in {arg for node in kernels for arg in node.args}:
@@ -192,6 +193,11 @@ def costs_of(graph: Graph, target: Target, threads: int) -> Costs:
             weights.place(viewed(arg))
     us = sum(cost for node in kernels if isinstance(cost := node.attrs["cost_us"], float))
     return Costs(us, len(weights.data), session.arena.bytes if session.arena else 0, len(kernels), tuple(kernels))
+
+
+def _within(spec: str, target: Target, max_ram: float | None) -> str:
+    """A pipeline that keeps the arena within so many bytes; empty: the target's own."""
+    return spec if max_ram is None else fitting(spec or target.pipeline, target)
 
 
 def _calibrated(graph: Graph, session: Session, stages: Sequence[Stage]) -> tuple[Graph, Sequence[Stage]]:

@@ -171,8 +171,8 @@ def read_target(text: str, where: str) -> Target:
     if names := table.pop("levels", None):
         return _with_levels(table, names, where)
     target: Target = _record(Target, table, where)
-    if target.small and not target.microcontroller:
-        raise EdgecError(f"{where}: small: kernels made for size are for Cortex-M")
+    if target.small and target.gpu:
+        raise EdgecError(f"{where}: small: kernels made for size are for CPUs")
     return target
 
 

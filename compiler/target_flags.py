@@ -73,9 +73,11 @@ def with_memory(target: Target, path: str | Path | None) -> Target:
 
 
 def with_aim(target: Target, optimize: str) -> Target:
-    """A target whose kernels are made fast (`speed`) or small (`size`); small ones there are for Cortex-M alone."""
+    """A target whose kernels are made fast (`speed`) or small (`size`); small ones there are for CPUs."""
     if optimize not in AIMS:
         raise EdgecError(f"optimize: {optimize!r} is unknown{nearest(optimize, AIMS)}")
-    if optimize == "size" and not target.microcontroller:
-        raise EdgecError(f"optimize: {target.name} has no kernels made for size; they are for Cortex-M")
-    return dataclasses.replace(target, small=optimize == "size")
+    if optimize == "size" and target.gpu:
+        raise EdgecError(f"optimize: {target.name} has no kernels made for size; they are for CPUs")
+    small = optimize == "size"
+    levels = tuple(dataclasses.replace(level, small=small) for level in target.levels)
+    return dataclasses.replace(target, small=small, levels=levels)

@@ -37,19 +37,22 @@ def ram_help(types: Iterable[str], more: Iterable[str] = ()) -> str:
 _ALWAYS = ("a smaller input (--shape)", "`edgec compress`")
 
 
-def flash_help(types: Iterable[str]) -> str:
+def flash_help(types: Iterable[str], more: Iterable[str] = ()) -> str:
     """What makes weights smaller; `types`: of what the steps compute."""
     ways = ["--quantize int8", "--weights int8"] if "f32" in types else []
-    return f"what helps: {', '.join([*ways, '`edgec compress`'])}"
+    return f"what helps: {', '.join([*ways, *more, '`edgec compress`'])}"
 
 
-def advice(program: Program, limits: Budget, found: Measures, code_bytes: int) -> str:
+def advice(program: Program, limits: Budget, found: Measures, code_bytes: int, target: Target) -> str:
     """What takes most of a program that exceeds its limits, and what would help."""
     parts, types = list[str](), _types(program)
     if limits.ram is not None and found.ram > limits.ram:
         parts += [largest(program.arena_map), ram_help(types, _byte_inputs(program))]
     if limits.flash is not None and found.flash > limits.flash:
-        parts += [f"weights {show_bytes(program.weights_bytes)}, code {show_bytes(code_bytes)}", flash_help(types)]
+        near = code_bytes > found.flash - limits.flash and not target.small and not target.gpu
+        smaller = ["--optimize size"] if near else []
+        parts += [f"weights {show_bytes(program.weights_bytes)}, code {show_bytes(code_bytes)}"]
+        parts += [flash_help(types, smaller)]
     return "; ".join(parts) or "what helps: `edgec compress`, which looks for a form that fits"
 
 

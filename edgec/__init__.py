@@ -92,7 +92,7 @@ def compile(
     max_latency, max_flash, max_ram  what the bundle may take: modelled time ("20ms", or seconds), weights and code
               ("900K", or bytes), arena; a larger one is not written
     memory    file of the board's memory regions, [[memory]] tables in TOML, in place of the target's own
-    optimize  speed (default) or size: kernels are as fast as they can be, or on a Cortex-M as small
+    optimize  speed (default) or size: kernels are as fast as they can be, or on a CPU small at some cost of time
     self_test  True, or a .npz file of inputs: the library also holds what the steps compute with them, for ec_selftest
     progress  called with (stage, done, total) as work goes on
 
@@ -140,7 +140,7 @@ def compress(
     max_latency, max_flash, max_ram  "20ms" or seconds, "900K" or bytes of weights and code, bytes of the arena; latency
                 is measured where the target is this machine, else modelled, on one core
     max_drop    share of the samples that may be answered otherwise than by the float model; points of `score`
-    methods     some of int8, channels, low-rank, sparsity (default: all)
+    methods     some of int8, channels, low-rank, sparsity, small-code (default: all)
     time        that the search may take; what was begun is ended
     jobs        candidates at a time, each in a process of its own (default: as many as cores; 1: in this one)
     scheduler   address of a Dask cluster whose workers evaluate candidates instead: pip install 'edgec[cluster]'

@@ -33,6 +33,7 @@ def manifest(
         "target": target.name,
         "triple": target.triple,
         "cpu": target.cpu.mcpu,
+        "optimize": "size" if target.small else "speed",
         "passes": program.passes,
         "threads": program.threads,
         "align": program.align,

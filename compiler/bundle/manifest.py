@@ -4,6 +4,7 @@ schema          1; a reader refuses a larger number
 edgec abi       version that wrote it; EC_ABI of the C tables
 name            C name of the model: symbols `<name>_desc`, files `<name>.h`, `lib<name>.a`
 model_sha256    of the ONNX file                  target triple cpu   what it was compiled for (cpu: LLVM's name)
+optimize        "speed" or "size": what kernels were made for
 passes          pipeline text                     threads align isa   as in ec_desc
 inputs outputs  [{name, dtype (numpy's), shape, bytes, offset, bank, scale, zero_point, count}]; scale null: not
                 quantized; bank: null, or where `offset` is null the number of the bank that holds it;

@@ -81,6 +81,7 @@ def _layers(title: str, found: dict[str, Any] | None, report: ModuleType) -> lis
 def _facts(manifest: dict[str, Any]) -> str:
     rows = [
         ("target", f"{manifest['target']} ({manifest['triple']})"),
+        ("kernels made for", manifest.get("optimize", "speed")),
         ("passes", manifest["passes"]),
         ("threads", manifest["threads"]),
         ("instruction sets", _isa(manifest)),

@@ -72,7 +72,7 @@ def write_bundle(
         table = _texts(program, target, folder, code_bytes, units, footprint)
         found = measures(Bundle(out, table))
         if over := limits.said(found):
-            raise EdgecError(f"{program.name}: {over}; {unfit.advice(program, limits, found, code_bytes)}")
+            raise EdgecError(f"{program.name}: {over}; {unfit.advice(program, limits, found, code_bytes, target)}")
     return Bundle(out, table)
 
 

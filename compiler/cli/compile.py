@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_budget_options(parser)
     add_memory_option(parser)
     parser.add_argument(
-        "--optimize", metavar="speed|size", help="what kernels are made for (default: speed; size: on Cortex-M)"
+        "--optimize", metavar="speed|size", help="what kernels are made for (default: speed; size: on CPUs)"
     )
     parser.add_argument("--json", action="store_true", help="print what was compiled as JSON")
 

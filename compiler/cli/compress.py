@@ -54,7 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--score", metavar="FILE.py:FN", help="function(run) -> number, larger is better")
     parser.add_argument(
-        "--methods", metavar="M,...", help="what may be done (default: int8,channels,low-rank,sparsity)"
+        "--methods", metavar="M,...", help="what may be done (default: int8,channels,low-rank,sparsity,small-code)"
     )
     parser.add_argument("--time", default="10m", metavar="TIME", help="that the search may take (default: 10m)")
     parser.add_argument("--jobs", type=int, metavar="N", help="candidates at a time, each a process (default: cores)")

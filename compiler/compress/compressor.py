@@ -31,7 +31,7 @@ from ..session import Session
 from ..target import find_target
 from ..target_flags import check_threads
 from ..units import Limit, long_time
-from .evaluate import Measures, Study
+from .evaluate import Measures, Study, target_of
 from .limits import FLAGS, GRAIN, Figures, Limits, limits_of, missed
 from .methods import BEFORE, methods_of
 from .page import page
@@ -145,7 +145,8 @@ def _study(graph: Graph, request: Request, options: Options, name: str, target: 
     except (NoForm, ValueError) as error:
         raise EdgecError(f"compress: the model cannot be written as ONNX: {error}") from error
     fitted, judged = _samples(graph, request, options.score is None)
-    return Study(model, name, find_target(target), options.threads, fitted, judged, options.score, folder)
+    board, ram = find_target(target), options.limits.ram
+    return Study(model, name, board, options.threads, fitted, judged, options.score, folder, ram)
 
 
 def _samples(graph: Graph, request: Request, label_free: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -205,7 +206,8 @@ def _written(what: What, outcome: Outcome, sha256: str, out: Path) -> Compressed
     file = f"{what.name}.compressed.onnx"
     with staged(out) as folder:
         study = what.study
-        bundle = compile_for(study.target, graph, folder, study.threads, told=told, beside={file: best.model})
+        target, ram = target_of(study, outcome.best.candidate), study.max_ram
+        bundle = compile_for(target, graph, folder, study.threads, told=told, beside={file: best.model}, max_ram=ram)
         found = table(what, outcome)
         (folder / "report.html").write_text(page(found, bundle.manifest), encoding="utf-8")
     return Compressed(replace(bundle, folder=out), out / file, found)

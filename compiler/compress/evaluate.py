@@ -36,6 +36,7 @@ from ..quantize.settings import Score, Wanted
 from ..runtime import Model, load
 from ..session import Session
 from ..target import Target, find_target
+from ..target_flags import with_aim
 from .judge import compared, fed, measured_here, paired, runs_here, samples
 from .methods import BEFORE, Candidate
 from .report import Report
@@ -59,6 +60,7 @@ class Study:
     judged: Mapping[str, Tensor]
     score: str | Score | None
     folder: str
+    max_ram: float | None = None  # bytes of the arena that kernels are chosen for
 
     @property
     def key(self) -> str:
@@ -201,13 +203,14 @@ def _own(key: str) -> tempfile.TemporaryDirectory[str]:
 
 
 def _measured(study: Study, job: Job, made: _Passed, model: onnx.ModelProto) -> Measures:
-    graph = replace(import_model(model), name=study.name)
-    costs = costs_of(graph, study.target, study.threads)
-    found = Measures(job, costs, changed=made.changed, macs=macs(made.graph), notes=made.notes)
+    graph, target = replace(import_model(model), name=study.name), target_of(study, job.candidate)
+    costs = costs_of(graph, target, study.threads, study.max_ram)
+    changed = made.changed or job.candidate.small
+    found = Measures(job, costs, changed=changed, macs=macs(made.graph), notes=made.notes)
     if job.level == "cost":
         return found
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        bundle = compile_for(study.target, graph, Path(folder) / "bundle", study.threads)
+        bundle = compile_for(target, graph, Path(folder) / "bundle", study.threads, max_ram=study.max_ram)
         found = replace(
             found,
             weights=bundle.weights_bytes,
@@ -224,6 +227,11 @@ def _measured(study: Study, job: Job, made: _Passed, model: onnx.ModelProto) -> 
     compression = made.compression.table() if made.compression else None
     found = replace(found, compression=compression, quantization=made.quantization, **answers)
     return found if found.reference else replace(found, latency=costs.us / 1000)
+
+
+def target_of(study: Study, candidate: Candidate) -> Target:
+    """The target, with what kernels are made for."""
+    return with_aim(study.target, "size") if candidate.small else study.target
 
 
 def judge(study: Study, job: Job, model: Model, reference: Model) -> dict[str, Any]:

@@ -15,7 +15,8 @@ BEFORE = "canonicalize, fold"
 class Method:
     """A row.
 
-    text       the pass, with {strength} and what follows from it ({rest} is 1 - strength), and {more} options
+    text       the pass, with {strength} and what follows from it ({rest} is 1 - strength), and {more} options; none:
+               the model stays as it is, and its kernels are made for size
     draft      options that make it quick and rough; cost: those with which only shapes are right
     strengths  that candidates are made of, weakest first; probes: those that are tried alone
     group      at most one of a group is in a candidate
@@ -64,6 +65,7 @@ def _int8(
     )
 
 
+SMALL = "small-code"
 SHARES = (0.75, 0.85, 0.9, 0.95, 0.97, 1.0)  # of the layers in 8 bits
 
 # In the order in which passes run.
@@ -138,9 +140,20 @@ METHODS = {
             {"ram"},
             bytes_in=True,
         ),
+        Method(
+            SMALL,
+            "kernels are made for size, which takes time and changes no answer",
+            "",
+            draft="",
+            cost="",
+            strengths=(1.0,),
+            probes=(1.0,),
+            group=SMALL,
+            serves=frozenset({"flash"}),
+        ),
     )
 }
-WANTED = ("int8", "channels", "low-rank", "sparsity")  # as users name them: by group
+WANTED = ("int8", "channels", "low-rank", "sparsity", SMALL)  # as users name them: by group
 
 
 def methods_of(groups: Sequence[str] | None, limits: Sequence[str]) -> list[Method]:
@@ -168,7 +181,17 @@ class Candidate:
 
     def stages(self, level: str = "full") -> tuple[str, ...]:
         """Passes that follow BEFORE, as pipeline text."""
-        return tuple(METHODS[name].stage(strength, level) for name, strength in self.strengths)
+        return tuple(METHODS[name].stage(strength, level) for name, strength in self.model.strengths)
+
+    @property
+    def model(self) -> Candidate:
+        """What is done to the model alone, whatever its kernels are made for."""
+        return Candidate(tuple((name, strength) for name, strength in self.strengths if METHODS[name].text))
+
+    @property
+    def small(self) -> bool:
+        """Whether kernels are made for size."""
+        return any(name == SMALL for name, _ in self.strengths)
 
     @property
     def bytes_in(self) -> bool:

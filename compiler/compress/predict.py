@@ -19,6 +19,7 @@ from ..ops.common import Tensor
 from .limits import Figures
 from .methods import METHODS, Candidate
 
+OTHER_CODE = 5.0  # strength by which kernels that are made for something else are apart
 APART = 0.5  # strength that two methods differ by
 NEAR = 0.15  # of the range of strengths: measurements at this distance count for a third
 DOUBT = 0.3  # the weight of the prediction itself beside them
@@ -68,10 +69,10 @@ NUMBERS = {name: k + 1 for k, name in enumerate(METHODS)}
 
 @lru_cache(maxsize=1 << 16)
 def _place(candidate: Candidate) -> Tensor:
-    """Of each group the strength, and the number of the method."""
+    """Of each group the strength, and the number of the method. Small code is far from any other."""
     made = np.zeros((2, len(GROUPS)))
     for name, strength in candidate.strengths:
-        made[:, GROUPS[METHODS[name].group]] = strength, NUMBERS[name]
+        made[:, GROUPS[METHODS[name].group]] = strength if METHODS[name].text else OTHER_CODE, NUMBERS[name]
     return made
 
 
@@ -132,7 +133,7 @@ class _Lessons:
         for candidate, k in {Candidate(): whole, **known}.items():
             drop, noise = self.alone(candidate)
             self.speed.add(candidate, [log(k.latency / max(k.costs.us, 1e-9)), k.code / max(k.costs.steps, 1)])
-            self.error.add(candidate, [max(k.drop, 0.0) - drop, k.noise - noise])
+            self.error.add(candidate.model, [max(k.drop, 0.0) - drop, k.noise - noise])
 
     def of(self, name: str) -> tuple[list[Curve], list[Curve]]:
         """Ratios of costs over the strength of a method, and drop and noise; where it was not measured alone, of
@@ -169,23 +170,24 @@ class _Lessons:
         ratios = [
             max(read(k), 0.0) / total
             for c, k in known.items()
-            if len(c.strengths) > 1 and (total := self.alone(c)[which]) > 0
+            if len(c.model.strengths) > 1 and (total := self.alone(c)[which]) > 0
         ]
         return min(max(median([1.0, *ratios]), 0.5), MOST)
 
     def alone(self, candidate: Candidate) -> tuple[float, float]:
-        """Sums of the drops and of the noise that its methods make alone, and as they turned out to add up."""
+        """Sums of the drops and of the noise that what is done to the model makes alone, and as they turned out to add
+        up."""
         drop, noise = (
-            sum(self.of(name)[1][k].at(strength) for name, strength in candidate.strengths) for k in range(2)
+            sum(self.of(name)[1][k].at(strength) for name, strength in candidate.model.strengths) for k in range(2)
         )
-        factors = self.together if len(candidate.strengths) > 1 else (1.0, 1.0)
+        factors = self.together if len(candidate.model.strengths) > 1 else (1.0, 1.0)
         return drop * factors[0], noise * factors[1]
 
     def nearby(self, candidate: Candidate) -> tuple[float, float, float, float]:
         """Latency per modelled microsecond, bytes of code per step, and how far off the sums of drop and noise were
         nearby; sums are trusted where nothing close is known."""
         speed, code = self.speed.mean(candidate)
-        drop, noise = self.error.mean(candidate, DOUBT)
+        drop, noise = self.error.mean(candidate.model, DOUBT)
         return exp(speed), float(code), float(drop), float(noise)
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from ..errors import EdgecError
 from .evaluate import Job, Level, Measures
 from .limits import GRAIN, SMALL_DROP, Figures, Limits, binding, pareto
-from .methods import Candidate, Method, grid, neighbours
+from .methods import SMALL, Candidate, Method, grid, neighbours
 from .predict import Known, Predictor, distance
 
 ALONE = 0.5  # share of the time that methods alone may take
@@ -146,20 +146,26 @@ class Search:
 
     def _first(self) -> None:
         """What is cheap and strong, so that a short time has an answer too: int8, with inputs as bytes where nothing
-        else is small enough, and then with many channels removed."""
+        else is small enough, then with small code where flash is short, and then with many channels removed."""
         rows = [row for row in self.methods if row.group == "int8"]
         for bytes_in in (False, True):
             if not bytes_in or self._missed():
                 self._drafts([{row.name: 1.0} for row in rows if row.bytes_in == bytes_in])
+        if "flash" in self._missed() and any(row.name == SMALL for row in self.methods):
+            self._drafts([self._nearest() | {SMALL: 1.0}])
         missed = self._missed()
         if not missed or not any(row.name == "channels" for row in self.methods):
             return
-        given = dict(min(self.points(), key=lambda p: self.key(p.figures)).candidate.strengths)
+        given = self._nearest()
         for strength in STRONG:
             self._drafts([given | {"channels": strength}])
             before, missed = missed, self._missed()
             if not missed or any(missed[what] >= before.get(what, 0.0) for what in missed):
                 return  # what is still missed is not missed by less: channels are no help
+
+    def _nearest(self) -> dict[str, float]:
+        """What was done for the best model so far."""
+        return dict(min(self.points(), key=lambda p: self.key(p.figures)).candidate.strengths)
 
     def _missed(self) -> dict[str, float]:
         """What the nearest model exceeds of the limits of resources."""
@@ -188,6 +194,8 @@ class Search:
         """Whether a method need be tried alone so: not where less of it loses far too much, or more of it nothing that
         matters."""
         allowed = self.limits.drop
+        if name == SMALL and "flash" not in self.limits.excess(self.figures(self.whole)):
+            return False
         for (candidate, _), m in self.made.items():
             if len(candidate.strengths) == 1 and candidate.strengths[0][0] == name:
                 other = candidate.strengths[0][1]

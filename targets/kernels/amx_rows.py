@@ -119,7 +119,7 @@ def _offers(row: str, problem: Problem, layouts: tuple[str, ...], out: str) -> S
     left, cpu = left_of(problem), problem.target.cpu
     as_bytes = problem.body.outputs[0].node.op in ("Edgec.Rescale", "Edgec.Table")  # vectors of them are looked up
     after = byte_operations(problem) + (0.0 if as_bytes else lookups(problem))
-    every = tilings(left, cpu, after, problem.threads, problem.cold)
+    every = tilings(left, cpu, after, problem.threads, problem.cold, problem.target.small)
     return [
         Choice(row, layouts, (out,), config(t), t.cost_us, scratch(problem, left, t).total)
         for t in sorted(every, key=lambda t: (t.cost_us, t.block))[:KEPT]

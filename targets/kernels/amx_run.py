@@ -50,8 +50,11 @@ class Run:
         self.units = tir.i32(ceil_div(self.k.total, self.k.t.pixels)) if self.k.blocks == 1 else units
 
     def all(self, panels: Expr) -> Stmt:
-        """Every unit, each with the end of the one before it; then the end of the last."""
+        """Every unit, each with the end of the one before it; then the end of the last. Where code is to be small, one
+        unit as a whole before the next."""
         total = panels * self.units
+        if self.k.problem.target.small:
+            return tir.seq(self.finish.declared, tir.loop(total, self.whole, "unit"))
 
         def next_(v: Expr) -> Stmt:
             before, binds = self.unit(v - 1)
@@ -68,6 +71,11 @@ class Run:
             also,
             [piece for pieces in self.ends(last, False) for piece in pieces],
         )
+
+    def whole(self, v: Expr) -> Stmt:
+        """A unit and what follows its sums."""
+        now, binds = self.unit(v)
+        return tir.seq(binds, self.products(now, None), [piece for pieces in self.ends(now, False) for piece in pieces])
 
     def unit(self, v: Expr) -> tuple[Unit, list[Stmt]]:
         panel, number = tirx.truncdiv(v, self.units), tirx.truncmod(v, self.units)
@@ -106,7 +114,7 @@ class Run:
         """All steps of the reduction: lines of the window, runs in a line, products in a run. The last ones apart."""
         left, groups = self.k.left, self.k.t.groups
         w, rows = left.w, left.run // 4
-        many, apart = rows // groups, min(PEELED, rows // groups)
+        many, apart = rows // groups, 0 if self.k.problem.target.small else min(PEELED, rows // groups)
 
         def step(kh: Expr | int, r: Expr | int, j: Expr | int) -> list[Stmt]:
             line = kh * (w.height.dilation * left.line * left.pixel) + r * (w.width.dilation * left.pixel)

@@ -153,8 +153,9 @@ def heights(left: Left) -> list[tuple[int, int]]:
     return [(n, 1) for n in sorted(range(8, LANES + 1), key=lambda n: (cycles(n), -n))[:2]]
 
 
-def tilings(left: Left, cpu: Cpu, after: float, threads: int, cold: bool) -> Iterator[Tiling]:
-    """Every sensible tiling, with its cost; `after` counts operations on vectors of sums."""
+def tilings(left: Left, cpu: Cpu, after: float, threads: int, cold: bool, small: bool = False) -> Iterator[Tiling]:
+    """Every sensible tiling, with its cost; `after` counts operations on vectors of sums; `small`: nothing passes while
+    tiles multiply."""
     panels = ceil_div(left.w.channels_out, LANES)
     for rows, lines in heights(left):
         start = Tiling(rows, lines, 1, 1, product_groups(left.run), 1, 1)
@@ -167,7 +168,7 @@ def tilings(left: Left, cpu: Cpu, after: float, threads: int, cold: bool) -> Ite
                 every = ceil_div(panels, channels)
                 shares = ceil_div(threads, left.w.batch * ceil_div(total, block)) if threads > 1 else 1
                 t = replace(start, pixels=pixels, channels=channels, block=block, panels=ceil_div(every, shares))
-                yield replace(t, cost_us=cost(left, cpu, t, after, threads, cold))
+                yield replace(t, cost_us=cost(left, cpu, t, after, threads, cold, small))
 
 
 def _blocks(left: Left, cpu: Cpu, t: Tiling) -> set[int]:
@@ -183,7 +184,7 @@ def _blocks(left: Left, cpu: Cpu, t: Tiling) -> set[int]:
     return {ceil_div(ceil_div(total, step), ceil_div(total, n)) * step if n < total else total for n in found}
 
 
-def cost(left: Left, cpu: Cpu, t: Tiling, after: float, threads: int, cold: bool) -> float:
+def cost(left: Left, cpu: Cpu, t: Tiling, after: float, threads: int, cold: bool, small: bool = False) -> float:
     """Modelled time in us."""
     w, total = left.w, tiles(left, t)
     panels = ceil_div(w.channels_out, LANES)
@@ -193,7 +194,7 @@ def cost(left: Left, cpu: Cpu, t: Tiling, after: float, threads: int, cold: bool
     loads = (t.rows * t.pixels + t.groups * t.channels) / LOADED
     products = steps * SLACK * max(sums * product_cycles(t.rows), loads)
     vectors = w.pixels * panels / units * (VECTOR_CYCLES + 0.5 * after)
-    alone = max(0.0, vectors - HIDDEN * products)
+    alone = max(0.0, vectors - (0.0 if small else HIDDEN) * products)
     cycles = units * (products + sums * (t.rows + LANES / LOADED) + alone + UNIT_CYCLES)
     cycles += blocks * shares * (vectors - alone + TASK_CYCLES)  # the first and the last unit stand alone
     if left.gathered:

@@ -11,7 +11,7 @@ channels of each pixel. Three ways of multiplying exist, of which a row takes on
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, Literal
@@ -20,11 +20,11 @@ from edgec.compiler.bounds import near
 from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
-from edgec.compiler.target import Cpu
+from edgec.compiler.target import Cpu, Target
 
 from .common import byte_layout, ceil_div, epilogue_fits, input_index, operations, spread
 from .conv_shape import Window, conv_window, segments
-from .cost import LOADS, LOOP, SLACK, TILE, Traffic, level_of, microseconds
+from .cost import LOADS, LOOP, SLACK, TILE, Traffic, level_of, microseconds, smallest
 from .depthwise_int8_rows import depthwise
 
 BLOCK = 16  # channels of a block of the layout, bytes of a register
@@ -151,6 +151,17 @@ def plans(problem: Problem, method: Method, w: Window) -> Iterator[Plan]:
                 tasks = w.batch * spaces * ceil_div(w.channels_out, plan.channels)
                 us = cost(w, cpu, method, plan, after) * spread(tasks, problem.threads)
                 yield replace(plan, cost_us=us)
+
+
+def shortest(w: Window, every: Sequence[Plan], target: Target) -> list[Plan]:
+    """The plan to take where code is to be small."""
+    return [smallest(every, lambda p: p.cost_us, lambda p: _code(w, p), target)] if every else []
+
+
+def _code(w: Window, plan: Plan) -> int:
+    """How many vectors of sums are written out: in tiles inside of the image, at edges, and of channels left over."""
+    full, rest = divmod(ceil_div(w.channels_out, LANES), plan.vectors)
+    return sum(s.length for s in segments(w.width, plan.columns)) * ((plan.vectors if full else 0) + rest)
 
 
 def stays(w: Window, method: Method) -> bool:

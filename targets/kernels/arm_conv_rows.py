@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .arm_bytes import FEW, METHODS, Method, config, fits, plans, result_layout, weight_layout
+from .arm_bytes import FEW, METHODS, Method, config, fits, plans, result_layout, shortest, weight_layout
 from .common import byte_layout, layouts_in
 from .conv_rows import flattens
 from .conv_shape import Window, conv_window, geometry
@@ -40,7 +40,8 @@ def choices(method: Method, problem: Problem) -> Sequence[Choice]:
     w, rank = window_of(problem), len(x.shape)
     out = result_layout(problem.body.outputs[0].type, problem.target.cpu.lanes(32))
     found = []
-    for plan in sorted(plans(problem, method, w), key=lambda p: p.cost_us)[:KEPT]:
+    every = sorted(plans(problem, method, w), key=lambda p: p.cost_us)
+    for plan in shortest(w, every, problem.target) if problem.target.small else every[:KEPT]:
         fixed = {x: byte_layout(x.shape), weight: weight_layout(method, rank, w.channels_in, plan)}
         layouts = layouts_in(problem, fixed, out)
         found.append(Choice(f"conv_int8_{method.name}", layouts, (out,), config(plan, problem), plan.cost_us))

@@ -37,14 +37,14 @@ def choices(problem: Problem) -> Sequence[Choice]:
     out = result_layout(problem.body.outputs[0].type, cpu.lanes(32))
     packed = f"{'OHWI' if len(x.shape) == 4 else 'OWI'}{LANES}o"
     layouts = layouts_in(problem, {x: byte_layout(x.shape), weight: packed}, out)
-    room = cpu.vector_registers - min(w.taps, UNROLLED_TAPS if unrolls(w) else w.width.kernel) - 4
+    room = cpu.vector_registers - min(w.taps, UNROLLED_TAPS if unrolls(w, problem.target) else w.width.kernel) - 4
     most = min(8, room // 2)
     after, found = operations(problem), []
     for columns in dict.fromkeys(ceil_div(w.width.out, n) for n in _parts(w.width.out, most)):
-        for rows in sorted({1, min(2, w.height.out)}) if unrolls(w) and 2 * columns <= most else (1,):
+        for rows in sorted({1, min(2, w.height.out)}) if unrolls(w, problem.target) and 2 * columns <= most else (1,):
             us = cost(w, cpu, rows, columns, after)
             planes = w.batch * ceil_div(w.channels_out, LANES)
-            parts = bands(w, planes, rows, us, problem.threads)
+            parts = bands(w, planes, rows, us, problem)
             config = (("mt", columns), ("rt", rows), ("hb", parts))
             found.append(Choice(NAME, layouts, (out,), config, us * spread(planes * parts, problem.threads)))
     return sorted(found, key=lambda c: c.cost_us)[:3]

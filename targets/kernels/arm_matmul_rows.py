@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .arm_bytes import BLOCK, METHODS, Method, config, fits, plans
+from .arm_bytes import BLOCK, METHODS, Method, config, fits, plans, shortest
 from .conv_shape import rows_as_pixels
 
 KEPT = 3
@@ -28,7 +28,8 @@ def match(method: Method, problem: Problem) -> Literal[True] | str:
 def choices(method: Method, problem: Problem) -> Sequence[Choice]:
     w, right = rows_as_pixels(problem), problem.anchor.args[1]
     found = []
-    for plan in sorted(plans(problem, method, w), key=lambda p: p.cost_us)[:KEPT]:
+    every = sorted(plans(problem, method, w), key=lambda p: p.cost_us)
+    for plan in shortest(w, every, problem.target) if problem.target.small else every[:KEPT]:
         packed = f"JK{method.groups}k{plan.channels}j{method.each}k"
         layouts = tuple(packed if v == right else "" for v in problem.body.inputs)
         found.append(Choice(f"matmul_int8_{method.name}", layouts, ("",), config(plan, problem), plan.cost_us))

@@ -18,7 +18,6 @@ from .arm_dots import dot, splat
 from .arm_quads_rows import groups
 from .arm_tail import Sums, Tail, lifted
 from .common_emit import Frame, put, vector
-from .conv_places import source
 from .conv_shape import Window
 from .depthwise_dots_emit import Dots, Group
 from .depthwise_dots_rows import QUADS
@@ -39,12 +38,12 @@ class Quads(Dots):
     def dot(self, total: Expr, x: Expr, w: Expr) -> Expr:
         return dot(total, *(tirx.reinterpret("int8x16", v) for v in (x, w)))
 
-    def pixel(self, g: Group, row: Expr | None, column: Any, at: int, edge: bool) -> Expr:
-        w = self.w.width
-        if row is None or (edge and not 0 <= column * w.stride - w.pad + at < w.size):
-            return splat(self.zero)
-        place = (g.image * self.w.height.size + row) * w.size + (source(w, column, 0) + at)
+    def load(self, g: Group, row: Expr, column: Expr) -> Expr:
+        place = (g.image * self.w.height.size + row) * self.w.width.size + column
         return vector(self.flat[self.x], BLOCK, (place * self.blocks + g.block) * BLOCK)
+
+    def nothing(self, g: Group) -> Expr:
+        return splat(self.zero)
 
     def finish(self, frame: Frame, g: Group, sums: list[Expr], row: Any, column: Any) -> Stmt:
         whole, rest = divmod(self.w.channels_out, BLOCK)

@@ -15,8 +15,8 @@ from .arm_bytes import BLOCK, HELD, METHODS, channel_window, ends, held, result_
 from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, geometry, segments
-from .cost import TILE, microseconds, streamed
-from .depthwise_dots_rows import MOST_TAPS, QUADS, scratch_vectors, tile_work, tiles
+from .cost import TILE, microseconds, smallest, streamed
+from .depthwise_dots_rows import MOST_TAPS, QUADS, asking, columns_of_code, scratch_vectors, tile_work, tiles
 from .depthwise_rows import bands
 
 NAME = "depthwise_int8_sdot"
@@ -46,23 +46,26 @@ def choices(problem: Problem) -> Sequence[Choice]:
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     units = w.batch * ceil_div(w.channels_out, BLOCK)
     kept = min(held(problem), 2) if rescales(problem) is True else 0  # other code reads integers
-    found = []
-    for rows, columns in tiles(w, QUADS):
-        us = cost(w, cpu, rows, columns, after)
-        cut = bands(w, units, rows, us, problem.threads)
+    found, small = [], problem.target.small
+    scratch = BLOCK * scratch_vectors(w, QUADS.taps, 0, small)
+    for rows, columns in tiles(w, QUADS, small):
+        us = cost(w, cpu, rows, columns, after, small)
+        cut = bands(w, units, rows, us, problem)
         config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (HELD, kept), *ends(problem))
         us *= spread(units * cut, problem.threads)
-        found.append(Choice(NAME, layouts, (out,), config, us, BLOCK * scratch_vectors(w, QUADS.taps, 0)))
+        found.append(Choice(NAME, layouts, (out,), config, us, scratch))
+    if small:
+        return [smallest(found, lambda c: c.cost_us, lambda c: columns_of_code(w, c.get("mt")), problem.target)]
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
 
-def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
-    """Modelled time in us."""
+def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float, asked: bool = False) -> float:
+    """Modelled time in us; `asked`: of every pixel whether it is inside."""
     cycles = w.height.kernel * 20.0
     for v in segments(w.height, rows):
         for s in segments(w.width, columns):
             ends = v.length * s.length * 4 * (2.5 + 1.5 * after)
-            work = tile_work(w, QUADS, v.length, s.length) + ends
+            work = tile_work(w, QUADS, v.length, s.length) + ends + (asking(w, s.length) if asked else 0.0)
             cycles += v.count * s.count * (1.3 * work / cpu.fma_per_cycle + TILE / 3)
     blocks = w.batch * ceil_div(w.channels_out, BLOCK)
     moved = float(BLOCK * blocks * (w.height.size * w.width.size + w.pixels))

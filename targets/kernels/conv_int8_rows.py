@@ -13,7 +13,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from .common import blocked_layout, byte_operations, ceil_div, epilogue_fits, input_index, spread
 from .conv_rows import config, flattens
 from .conv_shape import Window, conv_operands, conv_window, geometry
-from .conv_tiles import TileChoice
+from .conv_tiles import TileChoice, shortest
 from .int8_tiles import BLOCK, QUAD, Dot, dot_of, pixel_bytes, tasks, tile_choices, widened
 
 KEPT = 3
@@ -92,7 +92,8 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
         for t in tile_choices(w, cpu, dot, byte_operations(problem), attrs["zero"] != 0, problem.cold)
     ]
     found = []
-    for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
+    fastest = sorted(tiles, key=lambda t: t.cost_us)[:KEPT]
+    for t in [shortest(w, tiles, problem.target)] if problem.target.small else fastest:
         fixed = {x: bytes_layout(rank, w.channels_in), weight: weight_layout(rank, t)}
         layouts = tuple(fixed.get(v) or value_layout(problem, v) for v in problem.body.inputs)
         settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, pixel_bytes(w.channels_in))

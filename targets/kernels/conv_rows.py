@@ -12,8 +12,8 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, ceil_div, epilogue_fits, in_memory, layouts_in, operations, spread, vectors_fit
-from .conv_shape import Window, conv_operands, conv_window, geometry, segments
-from .conv_tiles import TileChoice, in_lines, input_block, tile_choices, unit_pixels, units, vector_lanes
+from .conv_shape import Window, conv_operands, conv_window, geometry
+from .conv_tiles import TileChoice, in_lines, input_block, shortest, tile_choices, unit_pixels, units, vector_lanes
 from .cost import QUAD, by_lane
 
 KEPT = 3  # candidates per layout of the input
@@ -88,21 +88,12 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
         inner = input_block(w.channels_in // w.group, lanes, w.group, plain=layout != blocked)
         stored = ceil_div(w.channels_in, lanes) * lanes if layout == blocked else w.channels_in
         tiles = sorted(balanced(w, tiles_of(inner, stored, layout), problem.threads), key=lambda t: t.cost_us)
-        for t in [min(tiles, key=lambda t: code(w, t))] if problem.target.small else tiles[:KEPT]:
+        for t in [shortest(w, tiles, problem.target)] if problem.target.small else tiles[:KEPT]:
             fixed: dict[Value, str] = {x: layout, weight: weight_layout(rank, inner, t.vectors * t.lanes)}
             us, layouts = t.cost_us * penalty(w, layout), layouts_in(problem, fixed, blocked)
             settings, scratch = config(problem, w, t)
             found.append(Choice(row, layouts, (blocked,), settings, us, scratch))
     return found
-
-
-def code(w: Window, t: TileChoice) -> int:
-    """How many vectors of results are written out, in tiles inside of the image, at its edges and at rests."""
-    pixels = sum(s.length for s in segments(w.width, t.columns))
-    if t.rows > 1:
-        pixels *= sum(s.length for s in segments(w.height, t.rows))
-    full, rest = divmod(ceil_div(w.channels_out // w.group, t.lanes), t.vectors)
-    return pixels * ((t.vectors if full else 0) + rest) * t.passes
 
 
 def balanced(w: Window, tiles: Iterable[TileChoice], threads: int) -> Iterator[TileChoice]:

@@ -8,14 +8,14 @@ with the convolution's window as part of the reduction).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from edgec.compiler.target import Cpu
+from edgec.compiler.target import Cpu, Target
 
 from .common import WIDENING, ceil_div, power_of_two
 from .conv_shape import Axis, Window, segments
-from .cost import Traffic, fits_registers, level_of, microseconds, most_pixels, tile_cycles
+from .cost import Traffic, fits_registers, level_of, microseconds, most_pixels, smallest, tile_cycles
 
 F32 = 4  # bytes
 MAX_VECTORS = 4
@@ -40,6 +40,20 @@ class TileChoice:
     passes: int
     channels_first: bool  # all channel tiles of some pixels before the next pixels
     cost_us: float = 0.0
+
+
+def shortest(w: Window, tiles: Iterable[TileChoice], target: Target) -> TileChoice:
+    """The tile to take where code is to be small."""
+    return smallest(tiles, lambda t: t.cost_us, lambda t: code(w, t), target)
+
+
+def code(w: Window, t: TileChoice) -> int:
+    """How many vectors of results are written out, in tiles inside of the image, at its edges and at rests."""
+    pixels = sum(s.length for s in segments(w.width, t.columns))
+    if t.rows > 1:
+        pixels *= sum(s.length for s in segments(w.height, t.rows))
+    full, rest = divmod(ceil_div(w.channels_out // w.group, t.lanes), t.vectors)
+    return pixels * ((t.vectors if full else 0) + rest) * t.passes
 
 
 def input_block(inputs: int, lanes: int, group: int = 1, plain: bool = False) -> int:

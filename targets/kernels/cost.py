@@ -5,10 +5,14 @@ It need not be exact, only honest enough to rank tiles and kernels; `benchmarks/
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from math import inf
+from typing import Literal, TypeVar
 
-from edgec.compiler.target import Cpu
+from edgec.compiler.target import Cpu, Target
+
+T = TypeVar("T")
 
 LOOP = 3.0  # cycles that a turn of a loop costs beside its work
 TILE = 24.0  # cycles to start and leave a register tile
@@ -16,9 +20,18 @@ LOADS = 0.75  # share of the load ports' rate that a loop of broadcasts sustains
 SLACK = 1.25  # a chain of multiply-adds that just fills the latency waits for its operands now and then
 ISSUE = 1.5  # instructions that issue per cycle beside each multiply-add pipe's own
 QUAD = 4  # elements of a pixel that are read at once where multiply-adds take them by lane
+DEARER = 1.5  # times as long as the fastest offer that one may take whose code is smaller, where that is wanted
 CALL_US = 0.3  # handing out a kernel
 
 Level = Literal["near", "middle", "far"]
+
+
+def smallest(offers: Iterable[T], us: Callable[[T], float], code: Callable[[T], float], target: Target) -> T:
+    """The offer of least code: on a microcontroller of all, elsewhere of those that take little longer than the
+    fastest. Of equal ones the fastest."""
+    every = list(offers)
+    most = inf if target.microcontroller else DEARER * min(map(us, every))
+    return min((o for o in every if us(o) <= most), key=lambda o: (code(o), us(o)))
 
 
 def by_lane(cpu: Cpu) -> bool:

@@ -23,7 +23,7 @@ from .common import ceil_div
 from .common_emit import Frame, chain, emit_kernel, put, stretch, vector
 from .conv_places import runs, source, tap_bounds
 from .conv_shape import Window, conv_operands
-from .depthwise_dots_rows import Shift, filter_vectors, groups, rolled, scratch_vectors, shift, shifts
+from .depthwise_dots_rows import ALIKE, Shift, filter_vectors, groups, rolled, scratch_vectors, shift, shifts
 
 
 @dataclass(frozen=True)
@@ -45,12 +45,13 @@ class Dots:
         self.anchor = problem.anchor.results[0]
         self.zero: int = full_attrs(problem.anchor)["zero"]  # type: ignore[assignment]
         self.blocks = ceil_div(w.channels_out, 16)
-        self.groups = groups(self.blocks, most)
+        self.small = problem.target.small  # one code for all tiles of a row, at edges too
+        self.groups = groups(self.blocks, most, dict(choice.config).get(ALIKE, 0))
         self.operands = channel_operands(problem)
         self.taken = ceil_div(w.width.kernel, taps)  # groups of taps of a row of the filter
         self.shifts = shifts(w.width, taps)
-        self.each_scratch = 4 * most * scratch_vectors(w, taps, len(self.operands))  # floats of one group
-        self.rolled = rolled(w)
+        self.each_scratch = 4 * most * scratch_vectors(w, taps, len(self.operands), self.small)  # floats of one group
+        self.rolled = rolled(w, self.small)
         h = w.height
         self.leaves = not (h.inside(0, 0) and h.inside(h.out - 1, h.kernel - 1))  # windows reach above or below
         self.flat: dict[Value, Buffer] = {}
@@ -243,7 +244,12 @@ class Dots:
             return self.tile(frame, g, (rows, edge_row), (columns, edge))
 
         begins = self.row_begins(frame, g, rows[0]) if self.begin else None
-        return tir.seq(begins, runs(self.w.width, self.choice.get("mt"), make))
+        size = self.choice.get("mt")
+        if not self.small:
+            return tir.seq(begins, runs(self.w.width, size, make))
+        turns, rest = divmod(self.w.width.out, size)
+        whole = tir.loop(turns, lambda k: make([k * size + c for c in range(size)], True), "tile")
+        return tir.seq(begins, whole, make([turns * size + c for c in range(rest)], True) if rest else None)
 
     def tile(self, frame: Frame, g: Group, down: tuple[list[Any], bool], across: tuple[list[Any], bool]) -> Stmt:
         (rows, _), (columns, edge_column) = down, across
@@ -368,12 +374,24 @@ class Dots:
         return parts
 
     def pixel(self, g: Group, row: Expr | None, column: Any, at: int, edge: bool) -> Expr:
-        image, block, size = g.image, g.block, g.size
+        """The pixel `at` from the first that an output's column reads; the zero point where that is outside."""
         w = self.w.width
-        if row is None or (edge and not 0 <= column * w.stride - w.pad + at < w.size):
-            return tir.broadcast(tir.lit(self.zero, "uint8"), 16 * size)
-        place = (image * self.w.height.size + row) * w.size + (source(w, column, 0) + at)
-        return tir.load(self.flat[self.x], tir.ramp((place * self.blocks + block) * 16, 16 * size))
+        if row is None or (edge and not self.small and not 0 <= column * w.stride - w.pad + at < w.size):
+            return self.nothing(g)
+        place = source(w, column, 0) + at
+        x = self.load(g, row, place)
+        if not self.small or (at >= w.pad and at - w.pad + (w.out - 1) * w.stride < w.size):
+            return x
+        return tirx.if_then_else(tirx.And(place >= 0, place < w.size), x, self.nothing(g))
+
+    def load(self, g: Group, row: Expr, column: Expr) -> Expr:
+        """All channels of a group at a pixel of the input."""
+        place = (g.image * self.w.height.size + row) * self.w.width.size + column
+        return tir.load(self.flat[self.x], tir.ramp((place * self.blocks + g.block) * 16, 16 * g.size))
+
+    def nothing(self, g: Group) -> Expr:
+        """The zero point of as many channels."""
+        return tir.broadcast(tir.lit(self.zero, "uint8"), 16 * g.size)
 
     def finish(self, frame: Frame, g: Group, sums: list[Expr], row: Any, column: Any) -> Stmt:
         image, block, size = g.image, g.block, g.size

@@ -18,7 +18,7 @@ from edgec.compiler.target import Cpu
 from .bytes_tail import channel_operands, of_channels, operand_layout, rescales, stages
 from .common import after_anchor, byte_layout, ceil_div, instructions, spread
 from .conv_shape import Axis, Window, conv_operands, geometry, segments
-from .cost import TILE, microseconds, streamed
+from .cost import TILE, microseconds, smallest, streamed
 from .depthwise_int8_rows import depthwise
 from .depthwise_rows import bands
 
@@ -27,6 +27,8 @@ END = 5.5  # instructions per vector of 32-bit sums that becomes bytes
 STAGED = 6.0  # ... that waits in memory for other code
 MOST_WRITTEN = 9  # taps of windows whose rows are written out
 STEP = 2  # groups of pixels start at every other column
+ASKED = 0.5  # cycles to ask of a pixel whether it is inside
+ALIKE = "ga"  # blocks of all groups, where code is to be small; 0: they differ
 LINES = 1.3  # lines of a cache that are touched for a line of bytes
 
 
@@ -76,8 +78,11 @@ def shifts(w: Axis, taps: int) -> dict[int, Shift]:
     return {s.by: s for s in sorted((shift(w, c, taps) for c in range(STEP)), key=lambda s: s.by)}
 
 
-def groups(blocks: int, most: int) -> list[tuple[int, int, int]]:
-    """(first block, blocks of 16 channels, count) of the runs of equal groups that together are `blocks`."""
+def groups(blocks: int, most: int, alike: int = 0) -> list[tuple[int, int, int]]:
+    """(first block, blocks of 16 channels, count) of the runs of equal groups that together are `blocks`; `alike`: all
+    groups have so many, so that one code serves them."""
+    if alike:
+        return [(0, alike, blocks // alike)]
     full, rest = divmod(blocks, most)
     found = [(0, most, full)] if full else []
     at = most * full
@@ -93,16 +98,16 @@ def filter_vectors(w: Window, taps: int) -> int:
     return 4 * w.height.kernel * sum(s.count for s in shifts(w.width, taps).values())
 
 
-def scratch_vectors(w: Window, taps: int, operands: int) -> int:
+def scratch_vectors(w: Window, taps: int, operands: int, small: bool = False) -> int:
     """Those, vectors of what sums start from, of a row too where rows are looped over, and of operands of the
     channels; all in fours."""
-    return filter_vectors(w, taps) + 4 * (1 + operands + rolled(w))
+    return filter_vectors(w, taps) + 4 * (1 + operands + rolled(w, small))
 
 
-def rolled(w: Window) -> bool:
+def rolled(w: Window, small: bool = False) -> bool:
     """Whether the rows of a window are a loop: written out, for each place at the image's edges too, they would fill
-    the cache of instructions several times."""
-    return w.taps > MOST_WRITTEN
+    the cache of instructions several times. So they are where code is to be small."""
+    return small or w.taps > MOST_WRITTEN
 
 
 def layouts(problem: Problem, taps: int) -> tuple[str, ...]:
@@ -122,17 +127,19 @@ def offers(name: str, problem: Problem) -> Sequence[Choice]:
     method = METHODS[name]
     w, cpu = geometry(problem), problem.target.cpu
     data = byte_layout(problem.anchor.args[0].shape)
-    scratch = 16 * method.blocks * scratch_vectors(w, method.taps, len(channel_operands(problem)))
+    scratch = 16 * method.blocks * scratch_vectors(w, method.taps, len(channel_operands(problem)), problem.target.small)
+    nodes = after_anchor(problem)
+    after = END * len(nodes) if rescales(problem) is True else STAGED + instructions(nodes)
+    if problem.target.small:
+        return [_small(name, problem, scratch, after)]
     units = sum(count for _, _, count in groups(ceil_div(w.channels_out, 16), method.blocks))
     # Where the planes fill a cache, a row of all channels comes before the next row: lines are read as they lie.
     rows_first = units > 1 and moved(w) > cpu.l2 // 2
     outer = w.batch * (1 if rows_first else units)
-    nodes = after_anchor(problem)
-    after = END * len(nodes) if rescales(problem) is True else STAGED + instructions(nodes)
     found = []
     for rows, columns in tiles(w, method):
         us = modelled(w, cpu, method, (rows, columns), after)
-        cut = bands(w, outer, rows, us, problem.threads)
+        cut = bands(w, outer, rows, us, problem)
         config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", int(rows_first)))
         held = scratch * (units if rows_first else 1)
         us *= spread(outer * cut, problem.threads)
@@ -140,10 +147,35 @@ def offers(name: str, problem: Problem) -> Sequence[Choice]:
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
 
-def tiles(w: Window, method: Method) -> list[tuple[int, int]]:
+def tiles(w: Window, method: Method, small: bool = False) -> list[tuple[int, int]]:
     """The tiles that an image has room for; a loop over a window's rows serves one row of pixels."""
-    most = 1 if rolled(w) else w.height.out
+    most = 1 if rolled(w, small) else w.height.out
     return [(rows, columns) for rows, columns in method.tiles if rows <= most and columns <= w.width.out]
+
+
+def _small(name: str, problem: Problem, scratch: int, after: float) -> Choice:
+    """One code for all tiles of a row, at edges too, and a narrower one where tiles do not cut it evenly; the fewer
+    columns it has, and the fewer sizes of groups, the less code there is."""
+    method, w, cpu = METHODS[name], geometry(problem), problem.target.cpu
+    blocks = ceil_div(w.channels_out, 16)
+    data = byte_layout(problem.anchor.args[0].shape)
+    found: list[tuple[int, Choice]] = []
+    for size in (0, *(n for n in (1, 2, 4) if n <= method.blocks and blocks % n == 0)):
+        dealt = groups(blocks, method.blocks, size)
+        units = w.batch * sum(count for _, _, count in dealt)
+        for rows, columns in tiles(w, method, small=True):
+            us = modelled(w, cpu, method, (rows, columns), after, size, asked=True)
+            cut = bands(w, units, rows, us, problem)
+            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (ALIKE, size))
+            us *= spread(units * cut, problem.threads)
+            code = len(dealt) * columns_of_code(w, columns)
+            found.append((code, Choice(name, layouts(problem, method.taps), (data,), config, us, scratch)))
+    return smallest(found, lambda one: one[1].cost_us, lambda one: one[0], problem.target)[1]
+
+
+def columns_of_code(w: Window, columns: int) -> int:
+    """Columns of the tiles that have code of their own where edges have none."""
+    return columns + w.width.out % columns
 
 
 def moved(w: Window) -> float:
@@ -151,17 +183,26 @@ def moved(w: Window) -> float:
     return float(w.batch * 16 * ceil_div(w.channels_out, 16) * (w.height.size * w.width.size + w.pixels))
 
 
-def modelled(w: Window, cpu: Cpu, method: Method, tile: tuple[int, int], after: float) -> float:
+def modelled(
+    w: Window, cpu: Cpu, method: Method, tile: tuple[int, int], after: float, alike: int = 0, asked: bool = False
+) -> float:
+    """In microseconds. `alike`: as for groups; `asked`: it is asked of every pixel whether it is inside."""
     cycles = 0.0
-    for _, size, count in groups(ceil_div(w.channels_out, 16), method.blocks):
+    for _, size, count in groups(ceil_div(w.channels_out, 16), method.blocks, alike):
         ports = 2.0 if size == 4 else 3.0  # one of three serves no vectors of 512 bits
         own = 60.0 + w.height.kernel * 16.0  # filters are dealt
         for v in segments(w.height, tile[0]):
             for s in segments(w.width, tile[1]):
                 work = tile_work(w, method, v.length, s.length) + v.length * s.length * 4 * after
-                own += v.count * s.count * (work / ports + TILE / 3)
+                more = asking(w, s.length) if asked else 0.0
+                own += v.count * s.count * (work / ports + more + TILE / 3)
         cycles += own * count
     return microseconds(cpu, w.batch * cycles, streamed(cpu, LINES * moved(w)))
+
+
+def asking(w: Window, columns: int) -> float:
+    """Cycles to ask of all pixels that a row of so many outputs reads whether they are inside."""
+    return ASKED * w.height.kernel * ((columns - 1) * w.width.stride + w.width.kernel)
 
 
 def tile_work(w: Window, method: Method, rows: int, columns: int) -> float:

@@ -21,7 +21,7 @@ class Depthwise(Planes):
         x, weight, self.bias = conv_operands(problem.anchor)
         self.weight = in_memory(problem, weight)
         super().__init__(problem, choice, w, x)
-        self.unrolls = unrolls(w, problem.target.microcontroller)
+        self.unrolls = unrolls(w, problem.target)
         self.together = stretch(w)
 
     def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: Expr | int) -> Expr | None:

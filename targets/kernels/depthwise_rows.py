@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
-from edgec.compiler.target import Cpu
+from edgec.compiler.target import Cpu, Target
 
 from .common import (
     blocked_layout,
@@ -20,7 +20,7 @@ from .common import (
     vectors_fit,
 )
 from .conv_shape import UNROLLED_TAPS, Axis, Window, conv_operands, conv_window, geometry, segments
-from .cost import microseconds, streamed
+from .cost import microseconds, smallest, streamed
 
 NAME = "conv_f32_depthwise"
 TASKS_PER_THREAD = 4
@@ -45,9 +45,9 @@ def match(problem: Problem) -> Literal[True] | str:
     return epilogue_fits(problem)
 
 
-def unrolls(w: Window, microcontroller: bool = False) -> bool:
+def unrolls(w: Window, target: Target) -> bool:
     """Whether the rows of a window, and edges of images above and below, have code of their own."""
-    return w.taps <= UNROLLED_TAPS and not microcontroller
+    return w.taps <= UNROLLED_TAPS and not target.microcontroller and not target.small
 
 
 def runs_over(axis: Axis) -> bool:
@@ -69,15 +69,15 @@ def choices(problem: Problem) -> Sequence[Choice]:
     after = operations(problem) + (STAGED if heavy(problem) else 0.0)
     most = cpu.vector_registers // 2 - 1
     found, small = [], problem.target.small
-    for columns in least_code(w, most) if small else even_tiles(w, most):
-        several = unrolls(w, problem.target.microcontroller) and 2 * columns <= most
+    for columns in range(most, 0, -1) if small else even_tiles(w, most):
+        several = unrolls(w, problem.target) and 2 * columns <= most
         for rows in sorted({1, min(2, w.height.out)}) if several else (1,):
-            us = cost(w, cpu, rows, columns, after)
-            parts, us = banded(w, lanes, rows, us, problem.threads)
+            us = cost(w, cpu, rows, columns, after, small)
+            parts, us = banded(w, lanes, rows, us, problem)
             layouts = layouts_in(problem, {x: blocked, in_memory(problem, weight): packed}, blocked)
             config = (("mt", columns), ("rt", rows), ("hb", parts))
             found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, rows)))
-    return sorted(found, key=lambda c: c.cost_us)[:3]
+    return [shortest(w, found, problem.target)] if small else sorted(found, key=lambda c: c.cost_us)[:3]
 
 
 def even_tiles(w: Window, most: int) -> list[int]:
@@ -86,23 +86,29 @@ def even_tiles(w: Window, most: int) -> list[int]:
     return list(dict.fromkeys(ceil_div(w.width.out, parts) for parts in range(least, least + 3)))
 
 
-def least_code(w: Window, most: int) -> list[int]:
-    """The columns of the tiles that are written out in the fewest columns, edges included; of equals the most."""
-    return [min(range(most, 0, -1), key=lambda n: sum(s.length for s in segments(w.width, n)))]
+def shortest(w: Window, offers: Sequence[Choice], target: Target) -> Choice:
+    """The one to take where code is to be small: tiles are written out in few columns, edges included; of equals the
+    first."""
+
+    def columns(offer: Choice) -> int:
+        return sum(s.length for s in segments(w.width, offer.get("mt")))
+
+    return smallest(offers, lambda offer: offer.cost_us, columns, target)
 
 
-def banded(w: Window, lanes: int, rows: int, us: float, threads: int) -> tuple[int, float]:
+def banded(w: Window, lanes: int, rows: int, us: float, problem: Problem) -> tuple[int, float]:
     """How many bands of rows each plane is cut into, and the time with the largest share in place of an equal one."""
     planes = w.batch * ceil_div(w.channels_out, lanes)
-    parts = bands(w, planes, rows, us, threads)
-    return parts, us * spread(planes * parts, threads)
+    parts = bands(w, planes, rows, us, problem)
+    return parts, us * spread(planes * parts, problem.threads)
 
 
-def bands(w: Window, planes: int, rows: int, us: float, threads: int) -> int:
+def bands(w: Window, planes: int, rows: int, us: float, problem: Problem) -> int:
     """Several where threads have few planes to share."""
+    threads = problem.threads
     if threads == 1 or planes >= TASKS_PER_THREAD * threads:
         return 1
-    most = max((s.count for s in segments(w.height, rows)), default=1) if unrolls(w) else w.height.out
+    most = max((s.count for s in segments(w.height, rows)), default=1) if unrolls(w, problem.target) else w.height.out
     wanted = min(ceil_div(TASKS_PER_THREAD * threads, planes), int(us / BAND_US / planes), most)
     return ceil_div(most, ceil_div(most, max(1, wanted)))  # none is empty
 
@@ -112,11 +118,11 @@ def staged_bytes(problem: Problem, w: Window, rows: int) -> int:
     return 4 * rows * w.width.out * problem.target.cpu.lanes(32) if heavy(problem) else 0
 
 
-def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float) -> float:
-    """Modelled time in us."""
+def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float, small: bool = False) -> float:
+    """Modelled time in us; `small`: there is a loop over the rows of the window."""
     blocks = w.batch * ceil_div(w.channels_out, cpu.lanes(32))
     cycles = 0.0
-    starts = 1 if unrolls(w) else w.height.kernel * ceil_div(w.width.kernel, stretch(w))
+    starts = 1 if w.taps <= UNROLLED_TAPS and not small else w.height.kernel * ceil_div(w.width.kernel, stretch(w))
     for v in segments(w.height, rows):
         for s in segments(w.width, columns):
             pixels = v.length * s.length

@@ -15,7 +15,7 @@ from .common import byte_operations, epilogue_fits, input_index, spread
 from .conv_int8_rows import KEPT, operands_fit, scratch_bytes
 from .conv_rows import config
 from .conv_shape import Axis, Window
-from .conv_tiles import TileChoice, units
+from .conv_tiles import TileChoice, shortest, units
 from .int8_tiles import BLOCK, VNNI, dot_of, tasks, tile_choices, weight_bytes
 
 PACKED, DYNAMIC = "matmul_int8_packed", "matmul_int8_dynamic"
@@ -75,7 +75,8 @@ def choices(problem: Problem) -> Sequence[Choice]:
         for t in tile_choices(w, problem.target.cpu, dot, byte_operations(problem), attrs["a_zero"] != 0, problem.cold)
     ]
     found = []
-    for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
+    fastest = sorted(tiles, key=lambda t: t.cost_us)[:KEPT]
+    for t in [shortest(w, tiles, problem.target)] if problem.target.small else fastest:
         layouts = tuple(layout(problem, v, t) for v in problem.body.inputs)
         settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, w.channels_in)
         found.append(Choice(PACKED, layouts, ("",), settings, t.cost_us, scratch))

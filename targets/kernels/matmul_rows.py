@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import Literal
 
@@ -12,7 +13,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from .common import epilogue_fits, in_memory, input_index, operations, vectors_fit
 from .conv_rows import balanced, config
 from .conv_shape import Axis, Window
-from .conv_tiles import divisor, tile_choices
+from .conv_tiles import divisor, shortest, tile_choices
 
 KEPT = 3
 PACKED, DYNAMIC = "matmul_f32_packed", "matmul_f32_dynamic"
@@ -61,13 +62,17 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     def inner(vectors: int) -> int:
         return divisor(w.channels_in, cpu.l1d // 2 // (stored * vectors * lanes)) if packed else w.channels_in
 
-    tiles = tile_choices(w, cpu, after, w.channels_in, inner, cold, stored)
+    tiles = [
+        replace(t, cost_us=us(t.cost_us, t.columns))
+        for t in balanced(w, tile_choices(w, cpu, after, w.channels_in, inner, cold, stored), problem.threads)
+    ]
+    fastest = sorted(tiles, key=lambda t: t.cost_us)[:KEPT]
     found = []
-    for t in sorted(balanced(w, tiles, problem.threads), key=lambda t: us(t.cost_us, t.columns))[:KEPT]:
+    for t in [shortest(w, tiles, problem.target)] if problem.target.small and tiles else fastest:
         settings, scratch = config(problem, w, t)
         layout = f"JK{t.vectors * t.lanes}j" if packed else ""
         layouts = tuple(layout if v == right else "" for v in problem.body.inputs)
-        found.append(Choice(row, layouts, ("",), settings, us(t.cost_us, t.columns), scratch))
+        found.append(Choice(row, layouts, ("",), settings, t.cost_us, scratch))
     return found
 
 

@@ -48,8 +48,8 @@ def choices(problem: Problem) -> Sequence[Choice]:
     found = []
     for parts in (0, 1):
         columns = ceil_div(w.width.out, ceil_div(w.width.out, most) + parts)
-        us = cost(w, cpu, 1, columns, after)
-        cut, us = banded(w, cpu.lanes(32), 1, us, problem.threads)
+        us = cost(w, cpu, 1, columns, after, problem.target.small)
+        cut, us = banded(w, cpu.lanes(32), 1, us, problem)
         config = (("mt", columns), ("rt", 1), ("hb", cut))
         found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, 1)))
     return found

@@ -68,7 +68,7 @@ def match(problem: Problem) -> Literal[True] | str:
         return "needs two spatial axes and one group"
     if any((a.kernel, a.stride, a.dilation) != (TAPS, 1, 1) for a in (shape.height, shape.width)):
         return "needs a 3x3 window of stride 1"
-    if problem.target.microcontroller:
+    if problem.target.microcontroller or problem.target.small:
         return "filters would take four times their room"
     if problem.body.inputs.index(weight) not in problem.constants:
         return "needs constant filters"

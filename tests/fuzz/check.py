@@ -24,6 +24,7 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.runtime import Model
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target, find_target
+from edgec.compiler.target_flags import with_aim
 from edgec.compiler.tunings import Tunings, candidate
 from edgec.compiler.verify import difference, verify
 from edgec.targets.builder import Builder
@@ -135,12 +136,12 @@ def _imported(case: Case, wanted: Mapping[str, Band], report: Report) -> Graph:
 
 
 @cache
-def _target(name: str) -> Target:
-    return find_target(name)
+def _target(options: Options) -> Target:
+    return with_aim(find_target(options.target), "size" if options.small else "speed")
 
 
 def _session(options: Options) -> Session:
-    session = Session(target=_target(options.target), settings={"threads": options.threads}, verify=2)
+    session = Session(target=_target(options), settings={"threads": options.threads}, verify=2)
     if options.rows:
         session.tunings = tunings = Tunings()
 
@@ -186,7 +187,7 @@ def _compiled(case: Case, wanted: Mapping[str, Band], report: Report) -> None:
     if not runs_here(case.options.target):
         if case.options.bundle and emulated(case.options.target):
             with _stage("emulator"):
-                _judge("emulator", case, wanted, _emulated(program, _target(case.options.target), case))
+                _judge("emulator", case, wanted, _emulated(program, _target(case.options), case))
                 report.counts["cases in an emulator"] += 1
         return
     plain = all(step.own for step in program.steps)

@@ -13,6 +13,7 @@ from edgec.compiler.toolchain import emulator, has_os
 from edgec.compiler.toolchain import runs_here as runs
 from edgec.targets.host import features
 
+FLAGS = ("through_onnx", "each_pass", "bundle", "small")
 OPTIONAL = ("canonicalize", "fold", "attention", "phases", "channels")  # passes that a pipeline may lack
 
 
@@ -20,8 +21,8 @@ OPTIONAL = ("canonicalize", "fold", "attention", "phases", "channels")  # passes
 class Options:
     """`without`: passes left out; `rows`: the seed of a choice of kernels that no model makes (0: the modelled one);
     `through_onnx`: exported and imported first; `each_pass`: answers after every pass; `bundle`: written, loaded and
-    run through the C runtime as well. Code for another machine is made and not run, but as a bundle of one with Linux
-    that an emulator is here for."""
+    run through the C runtime as well; `small`: kernels are made for size. Code for another machine is made and not run,
+    but as a bundle of one with Linux that an emulator is here for."""
 
     target: str = "host"
     threads: int = 1
@@ -30,6 +31,7 @@ class Options:
     through_onnx: bool = False
     each_pass: bool = False
     bundle: bool = False
+    small: bool = False
 
     @property
     def passes(self) -> str:
@@ -39,14 +41,14 @@ class Options:
     def __str__(self) -> str:
         words = [self.target, f"threads={self.threads}", *(f"-{name}" for name in self.without)]
         words += [f"rows={self.rows}"] if self.rows else []
-        return " ".join(words + [name for name in ("through_onnx", "each_pass", "bundle") if getattr(self, name)])
+        return " ".join(words + [name for name in FLAGS if getattr(self, name)])
 
 
 def read_options(text: str) -> Options:
     """The options that `str` writes."""
     target, *words = text.split()
     numbers = dict(w.split("=") for w in words if "=" in w)
-    flags = {name: name in words for name in ("through_onnx", "each_pass", "bundle")}
+    flags = {name: name in words for name in FLAGS}
     without = tuple(w[1:] for w in words if w.startswith("-"))
     return Options(target, int(numbers.get("threads", 1)), without, int(numbers.get("rows", 0)), **flags)
 
@@ -88,4 +90,5 @@ def drawn_options(seed: int) -> Options:
         through_onnx=rng.random() < 0.35,
         each_pass=rng.random() < 0.3,
         bundle=rng.random() < 0.25,
+        small=rng.random() < 0.15,
     )

@@ -9,6 +9,8 @@ import pytest
 
 from edgec.compiler.budget import ANY, Budget, Measures, budget
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.target import find_target
+from edgec.compiler.target_flags import with_aim
 from edgec.compiler.unfit import advice
 from edgec.compiler.units import Limit, show_bytes, show_seconds
 from tests.unit.handmade import program
@@ -63,10 +65,18 @@ def test_shown() -> None:
 
 def test_a_model_on_bytes_is_advised_to_take_bytes(tmp_path: Path) -> None:
     real = program(tmp_path)
-    limits, found = Budget(ram=100), Measures(0.0, 0, 320)
-    assert "what helps: --quantize int8, a smaller" in advice(real, limits, found, 0)
+    limits, found, board = Budget(ram=100), Measures(0.0, 0, 320), find_target("x86")
+    assert "what helps: --quantize int8, a smaller" in advice(real, limits, found, 0, board)
     first, *more = real.steps
     stored = replace(real, steps=(replace(first, dtype="i8"), *more))
-    assert 'what helps: inputs as bytes (--passes "+byte-inputs@fold"), a' in advice(stored, limits, found, 0)
+    assert 'what helps: inputs as bytes (--passes "+byte-inputs@fold"), a' in advice(stored, limits, found, 0, board)
     narrow = replace(stored, inputs=(replace(stored.inputs[0], dtype="i8"),))
-    assert "what helps: a smaller input" in advice(narrow, limits, found, 0)
+    assert "what helps: a smaller input" in advice(narrow, limits, found, 0, board)
+
+
+def test_small_code_is_advised_where_it_may_be_enough(tmp_path: Path) -> None:
+    real, limits, found = program(tmp_path), Budget(flash=100_000), Measures(0.0, 150_000, 0)
+    assert "--optimize size" in advice(real, limits, found, 60_000, find_target("x86"))
+    assert "--optimize size" not in advice(real, limits, found, 40_000, find_target("x86"))
+    assert "--optimize size" not in advice(real, limits, found, 60_000, with_aim(find_target("x86"), "size"))
+    assert "--optimize size" not in advice(real, limits, found, 60_000, find_target("cuda"))

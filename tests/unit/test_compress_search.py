@@ -12,7 +12,7 @@ import pytest
 
 from edgec.compiler.compress.evaluate import Job, Measures
 from edgec.compiler.compress.limits import Limits
-from edgec.compiler.compress.methods import METHODS, Candidate, grid, methods_of, neighbours
+from edgec.compiler.compress.methods import METHODS, SMALL, Candidate, grid, methods_of, neighbours
 from edgec.compiler.compress.predict import Curve, Predictor, distance
 from edgec.compiler.compress.search import Outcome, Search
 from edgec.compiler.driver import Costs
@@ -27,6 +27,9 @@ def fake(job: Job) -> Measures:
     given = dict(job.candidate.strengths)
     us, weights, arena, drop = WHOLE.us, float(WHOLE.weights), float(WHOLE.arena), 0.0
     for name, strength in given.items():
+        if name == SMALL:
+            us *= 1.1
+            continue
         if METHODS[name].group == "int8":
             us, weights, arena = (
                 us * (1 - 0.5 * strength),
@@ -39,11 +42,11 @@ def fake(job: Job) -> Measures:
         us *= 1 - 0.9 * strength
         weights *= 1 - (0.9 if name != "sparsity" else 0.0) * strength
         drop += HARM[name] * strength**2
-    drop *= 1 + 0.3 * (len(given) > 1)
+    drop *= 1 + 0.3 * (len(job.candidate.model.strengths) > 1)
     costs = Costs(us, int(weights), int(arena), WHOLE.steps)
     if job.level == "cost":
         return Measures(job, costs, changed=True)
-    sizes = {"weights": int(weights), "code": 40_000, "arena": int(arena)}
+    sizes = {"weights": int(weights), "code": 15_000 if job.candidate.small else 40_000, "arena": int(arena)}
     sqnr = -10 * log10(drop) if drop > 0 else inf
     found = Measures(
         job, costs, changed=bool(given), latency=us / 1000, reference=WHOLE.us / 1000, drop=drop, sqnr=sqnr
@@ -188,9 +191,10 @@ def test_nothing_starts_when_the_time_is_over() -> None:
     "limits, last",
     [
         (Limits(flash=330_000), "int8-small"),
-        (Limits(flash=200_000), "channels 50 %, int8-small"),
-        (Limits(flash=90_000), "channels 80 %, int8-small"),
-        (Limits(flash=200_000, ram=90_000), "channels 50 %, int8-inputs"),
+        (Limits(flash=280_000), "int8-small, small-code"),
+        (Limits(flash=200_000), "channels 50 %, int8-small, small-code"),
+        (Limits(flash=90_000), "channels 80 %, int8-small, small-code"),
+        (Limits(flash=200_000, ram=90_000), "channels 50 %, int8-inputs, small-code"),
         (Limits(latency=1.0), "channels 80 %, int8"),
     ],
 )
@@ -226,7 +230,34 @@ def test_channels_go_alone_early_where_eight_bits_are_no_use() -> None:
 
     tried = Tried(floats)
     found(Limits(flash=600_000), tried)
-    assert [str(job.candidate) for job in tried.made[1:3]] == ["int8-small", "channels 50 %"]
+    early = ["int8-small", "small-code", "channels 50 %, small-code"]
+    assert [str(job.candidate) for job in tried.made[1:4]] == early
+
+
+def test_code_is_small_only_where_flash_asks_for_it() -> None:
+    assert all(
+        "small-code" not in {row.name for row in methods_of(None, [what])} for what in ("latency", "ram", "drop")
+    )
+    tried = Tried()
+    found(Limits(flash=2_000_000, latency=3.0), tried, methods=["int8", "small-code"])
+    assert len(tried.jobs) > 1 and not any(job.candidate.small for job in tried.jobs)
+    fast = found(Limits(flash=330_000), methods=["int8", "small-code"])
+    assert fast.met and not fast.best.candidate.small  # it costs time
+    little = found(Limits(flash=120_000), methods=["int8", "channels", "small-code"])
+    less = found(Limits(flash=120_000), methods=["int8", "channels"])
+    assert little.met and little.best.candidate.small
+    assert little.best.figures.drop < less.best.figures.drop
+
+
+def test_what_small_code_saves_is_learnt_apart_from_what_is_done_to_the_model() -> None:
+    predictor = Predictor(known(Job(Candidate(), "full")))
+    small = {SMALL: 1.0}
+    for strengths in ({"int8": 1.0}, {"channels": 0.5}, {"int8": 1.0} | small):
+        predictor.learn(Candidate.of(strengths), known(Job(Candidate.of(strengths), "draft")))
+    both = {"int8": 1.0, "channels": 0.5}
+    fast, little = (predictor.predicted(Candidate.of(s)) for s in (both, both | small))
+    assert fast.flash - little.flash == pytest.approx(25_000, rel=0.1)
+    assert little.drop == pytest.approx(fast.drop)
 
 
 def test_time_that_is_enough_is_not_said_to_be_over() -> None:
@@ -286,7 +317,7 @@ def test_every_row_is_a_pipeline() -> None:
 
     for row in METHODS.values():
         for level in ("full", "draft", "cost"):
-            assert parse_pipeline(row.stage(row.strengths[0], level))
+            assert bool(parse_pipeline(row.stage(row.strengths[0], level))) == (row.name != SMALL)
 
 
 def test_methods_are_named_by_group() -> None:

@@ -6,6 +6,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ import numpy as np
 import pytest
 
 from edgec.compiler.cli import main
-from edgec.compiler.compress.evaluate import Job, Study
+from edgec.compiler.compress.evaluate import Job, Study, evaluate
 from edgec.compiler.compress.methods import Candidate
 from edgec.compiler.compress.workers import Inline, Processes, workers
+from edgec.compiler.driver import compile_for
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
 from edgec.compiler.target import find_target
@@ -76,6 +78,26 @@ def test_a_study_is_shared_and_answers_are_the_same_everywhere(tmp_path: Path) -
         assert (a.drop, a.sqnr) == (b.drop, b.sqnr)
     assert there[0].drop == 0.0 < there[1].drop
     assert not any(path.suffix == ".graph" and path.stat().st_size == 0 for path in tmp_path.iterdir())
+
+
+def test_candidates_are_compiled_for_the_memory_that_there_is(tmp_path: Path) -> None:
+    """Kernels with much scratch memory give way, when costs are looked at as when bundles are made."""
+    roomy = replace(study(tmp_path), target=find_target("x86-avx512"))
+    tight = replace(roomy, max_ram=40_000)
+    job = Job(Candidate(), "cost")
+    assert evaluate(roomy, job).costs.arena > 40_000 >= evaluate(tight, job).costs.arena
+    graph = canonical(residual())
+    arenas = [
+        compile_for(one.target, graph, tmp_path / f"{one.max_ram}", 1, max_ram=one.max_ram).arena_bytes
+        for one in (roomy, tight)
+    ]
+    assert arenas[0] > 40_000 >= arenas[1]
+
+
+def test_small_code_is_a_candidate_of_its_own(tmp_path: Path) -> None:
+    plain, small = (evaluate(study(tmp_path), Job(Candidate.of(s), "draft")) for s in ({}, {"small-code": 1.0}))
+    assert small.changed and small.code < plain.code and small.drop < 1e-9
+    assert small.model == plain.model
 
 
 def test_a_function_that_cannot_be_sent(tmp_path: Path) -> None:

@@ -194,6 +194,11 @@ def chain(
     return problem(inputs, [result] if isinstance(result, Value) else list(result), layouts, where, threads)
 
 
+def for_size(p: Problem) -> Problem:
+    """The same for a target whose kernels are made for size."""
+    return replace(p, target=replace(p.target, small=True))
+
+
 def scalar(number: float) -> Value:
     return const(np.asarray(number, np.float32))
 

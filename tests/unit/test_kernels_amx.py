@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
-from test_generic_harness import chain
+from test_generic_harness import chain, for_size
 from test_integer import FULL, numbers, same_bits
 
 from edgec.compiler.interpret import run
@@ -112,7 +112,9 @@ def test_tails(name: str, threads: int, tmp_path: Path) -> None:
 
     first = ["u8[1, 32, 7, 21]@NHWC16c", f"i8[40, 32, 3, 3]@{DEEP}", "i32[40]@A16a"]
     layout = "NCHW16c" if name == "floats" else "NHWC16c"
-    same_bits(chain([*first, *kinds], body, [layout], "x86-amx", threads), "conv_int8_amx", tmp_path)
+    p = chain([*first, *kinds], body, [layout], "x86-amx", threads)
+    same_bits(p, "conv_int8_amx", tmp_path)
+    same_bits(for_size(p), "conv_int8_amx", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -127,8 +129,9 @@ def test_products_with_a_matrix(rows: str, inner: int, columns: int, zero: int, 
     same_bits(chain(kinds, body, [""], "x86-amx"), "matmul_int8_amx", tmp_path)
 
 
+@pytest.mark.parametrize("small", [False, True], ids=["speed", "size"])
 @pytest.mark.parametrize("pixels", ["7, 7", "5, 37"])
-def test_the_result_may_lie_over_the_tensor_that_is_added(pixels: str) -> None:
+def test_the_result_may_lie_over_the_tensor_that_is_added(pixels: str, small: bool) -> None:
     """Pixels that two tiles have are ended once."""
 
     def body(a: Value, b: Value, c: Value, r: Value, n: Value) -> Value:
@@ -137,6 +140,7 @@ def test_the_result_may_lie_over_the_tensor_that_is_added(pixels: str) -> None:
 
     kinds = [f"u8[1, 32, {pixels}]", "i8[100, 32, 1, 1]", "i32[100]", f"u8[1, 100, {pixels}]", "f32[1]"]
     p = chain(kinds, body, [], "x86-amx")
+    p = for_size(p) if small else p
     given = numbers([v.type for v in p.body.inputs])
     (want,) = run(p.body, given)
     for choice in ROWS["conv_int8_amx"].choices(p):
@@ -146,11 +150,12 @@ def test_the_result_may_lie_over_the_tensor_that_is_added(pixels: str) -> None:
         np.testing.assert_array_equal(kernel.run(), want)
 
 
+@pytest.mark.parametrize("small", [False, True], ids=["speed", "size"])
 @pytest.mark.parametrize("at", range(3))
-def test_every_tiling(at: int, tmp_path: Path) -> None:
+def test_every_tiling(at: int, small: bool, tmp_path: Path) -> None:
     """Blocks of pixels, shares of the channels, tiles whose pixels others have as well."""
     p = conv("u8[2, 48, 5, 37]@NHWC16c", f"i8[100, 48, 3, 3]@{DEEP}", pads=(1, 1, 1, 1))
-    p = replace(p, threads=4)
+    p = replace(for_size(p) if small else p, threads=4)
     offers = ROWS["conv_int8_amx"].choices(p)
     row = replace(ROWS["conv_int8_amx"], choices=lambda _: [offers[at % len(offers)]])
     with patch.dict(ROWS, {"conv_int8_amx": row}):

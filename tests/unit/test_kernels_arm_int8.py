@@ -13,7 +13,7 @@ import pytest
 from byte_convolutions import convolution
 from emulated import emulate, needs_emulator
 from onnx import TensorProto, helper
-from test_generic_harness import chain, target
+from test_generic_harness import chain, for_size, target
 from test_integer import numbers
 
 import edgec
@@ -130,6 +130,13 @@ DEPTHWISE: dict[str, dict[str, Any]] = {
 def test_a_depthwise_convolution_gives_the_bits(case: str, method: str, tmp_path: Path) -> None:
     core = "sdot" if method == "sdot" else "smull"
     same_bits(conv(core, **DEPTHWISE[case]), f"depthwise_int8_{method}", core, tmp_path, kept=2)
+
+
+@pytest.mark.parametrize("method", ["smlal", "sdot"])
+@pytest.mark.parametrize("case", ["3x3", "5x5", "one axis", "strided by 3", "residual", "threads"])
+def test_so_does_one_that_is_made_for_size(case: str, method: str, tmp_path: Path) -> None:
+    core = "sdot" if method == "sdot" else "smull"
+    same_bits(for_size(conv(core, **DEPTHWISE[case])), f"depthwise_int8_{method}", core, tmp_path)
 
 
 SLIDE: dict[str, dict[str, Any]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_generic_harness import TARGETS, chain, check, target, tensor
+from test_generic_harness import TARGETS, chain, check, for_size, target, tensor
 from test_integer import FULL, numbers
 
 from edgec.compiler.ir import Graph, Node, Value
@@ -61,6 +61,7 @@ def depthwise(
     return chain(kinds + extra, body, [], where)
 
 
+@pytest.mark.parametrize("small", [False, True], ids=["speed", "size"])
 @pytest.mark.parametrize("where", TARGETS)
 @pytest.mark.parametrize(
     ("shape", "kernel", "attrs"),
@@ -79,15 +80,25 @@ def depthwise(
     ids=str,
 )
 def test_depthwise_by_dots(
-    shape: tuple[int, int, int, int], kernel: int, attrs: dict[str, Any], where: str, tmp_path: Path
+    shape: tuple[int, int, int, int], kernel: int, attrs: dict[str, Any], where: str, small: bool, tmp_path: Path
 ) -> None:
-    same(depthwise(shape, kernel, where, **attrs), DOTS[where], tmp_path, most=3 if kernel == 3 else 1)
+    p = depthwise(shape, kernel, where, **attrs)
+    same(for_size(p) if small else p, DOTS[where], tmp_path, most=3 if kernel == 3 else 1)
 
 
 @pytest.mark.parametrize("where", TARGETS)
 @pytest.mark.parametrize("then", ["add", "table"])
 def test_what_follows_depthwise(then: str, where: str, tmp_path: Path) -> None:
-    same(depthwise((1, 112, 5, 6), 3, where, then=then, pads=(1, 1, 1, 1), zero=3), DOTS[where], tmp_path)
+    p = depthwise((1, 112, 5, 6), 3, where, then=then, pads=(1, 1, 1, 1), zero=3)
+    same(p, DOTS[where], tmp_path)
+    same(for_size(replace(p, threads=4)), DOTS[where], tmp_path)
+
+
+def test_depthwise_for_size_reads_nothing_outside(tmp_path: Path) -> None:
+    """A window that lies outside with whole rows and columns, at every edge."""
+    p = for_size(depthwise((2, 80, 6, 4), 5, "x86-avx512", pads=(4, 4, 4, 4), zero=77))
+    assert {choice.get("rt") for choice in ROWS["depthwise_int8_quads"].choices(p)} == {1}
+    same(p, "depthwise_int8_quads", tmp_path, most=3)
 
 
 @pytest.mark.parametrize("where", TARGETS)
