@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from .elf import Section, sections, text_at
 
@@ -30,6 +31,12 @@ class _Entry:
     bind: int
     kind: int
     section: int
+
+
+def slim_files(work: Path, objects: Sequence[str], renamed: Callable[[str], str]) -> None:
+    """Objects for flash: with what they need alone, in sections that a linker script can place."""
+    for path in (work / obj for obj in objects):
+        path.write_bytes(slim(path.read_bytes(), renamed))
 
 
 def slim(data: bytes, renamed: Callable[[str], str] = str) -> bytes:

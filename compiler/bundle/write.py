@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -22,17 +20,15 @@ from ..program import Program, chained
 from ..target import Target
 from . import describe, elf, linker, old_glibc, tables
 from .cmake import cmake
-from .elf_slim import slim
+from .elf_slim import slim_files
 from .footprint import Footprint, footprint
 from .header import header
 from .manifest import Bundle
 from .names import check_name, identifier
 from .place import staged
 from .report import report
+from .runtime_files import CORE, DEVICE, built_runtime, copy_runtime
 
-RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
-_CORE = ("control.c", "core.c", "cpu.c", "requantize.c", "selftest.c", "slices.c", "status.c")
-_DEVICE = ("cuda.c", "cuda_driver.c", "cuda_run.c", "cuda_shared.c", "cuda_steps.c", "cuda_use.c")
 _LIMIT = 2**32
 
 
@@ -59,8 +55,8 @@ def write_bundle(
             raise EdgecError(f"{program.name}: {what} of {size:,} bytes; a bundle holds less than {_LIMIT:,}")
     chain, out = tools.toolchain(target), Path(os.path.abspath(out))
     with staged(out) as folder:
-        units = _copy_runtime(folder, tools.has_os(target))
-        runtime = _runtime(chain, target, units)
+        units = copy_runtime(folder, tools.has_os(target))
+        runtime = built_runtime(chain, target, units)
         shutil.copyfile(runtime / "libedgec.a", folder / "libedgec.a")
         code_bytes, footprint = _libraries(program, target, chain, folder, runtime)
         if footprint and footprint.unclear:
@@ -74,11 +70,6 @@ def write_bundle(
         if over := limits.said(found):
             raise EdgecError(f"{program.name}: {over}; {unfit.advice(program, limits, found, code_bytes, target)}")
     return Bundle(out, table)
-
-
-def runtime_units(hosted: bool) -> list[str]:
-    """C files of the runtime: without an operating system only the core."""
-    return sorted(p.name for p in (RUNTIME / "src").glob("*.c")) if hosted else list(_CORE)
 
 
 def _version() -> str:
@@ -119,56 +110,6 @@ def _prefixed(program: Program, ending: str) -> Program:
     )
 
 
-def _copy_runtime(folder: Path, hosted: bool) -> list[str]:
-    """Headers and sources of the runtime; the names of its units."""
-    shutil.copytree(RUNTIME / "include" / "edgec", folder / "edgec")
-    (folder / "src").mkdir()
-    units = runtime_units(hosted)
-    for unit in units:
-        shutil.copyfile(RUNTIME / "src" / unit, folder / "src" / unit)
-    for inner in (RUNTIME / "src").glob("*.h"):
-        shutil.copyfile(inner, folder / "src" / inner.name)
-    return units
-
-
-def _runtime(chain: tools.Toolchain, target: Target, units: Sequence[str]) -> Path:
-    """Folder with the compiled runtime: made once for these sources, tools and target, then taken from the cache."""
-    flags = ("-std=c11", "-I.", "-ffunction-sections", "-fdata-sections")
-    hosted = tools.has_os(target)
-    places = "" if hosted else tables.section_of_runtime(".text.f")
-    digest = hashlib.sha256(repr((chain, flags, target.triple, _identity(chain.cc), places)).encode())
-    for path in sorted([*(RUNTIME / "include" / "edgec").iterdir(), *(RUNTIME / "src").iterdir()]):
-        digest.update(path.name.encode() + path.read_bytes())
-    built = tools.cache_folder() / f"runtime-{digest.hexdigest()[:20]}"
-    if not built.exists():
-        built.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=built.parent) as temporary:
-            work = Path(temporary) / "work"
-            shutil.copytree(RUNTIME / "include" / "edgec", work / "edgec")
-            for path in (RUNTIME / "src").iterdir():
-                shutil.copyfile(path, work / f"edgec_{path.name}" if path.suffix == ".c" else work / path.name)
-            objects = chain.compile([f"edgec_{unit}" for unit in units], work, flags)
-            if not hosted:
-                _slim(work, objects, tables.section_of_runtime)
-            chain.archive("libedgec.a", objects, work)
-            with contextlib.suppress(OSError):  # another process was faster
-                os.replace(work, built)
-    return built
-
-
-def _slim(work: Path, objects: Sequence[str], renamed: Callable[[str], str]) -> None:
-    """Objects for flash: with what they need alone, in sections that a linker script can place."""
-    for path in (work / obj for obj in objects):
-        path.write_bytes(slim(path.read_bytes(), renamed))
-
-
-def _identity(cc: Sequence[str]) -> str:
-    """Changes when the compiler is updated."""
-    found = shutil.which(cc[0])
-    status = os.stat(os.path.realpath(found)) if found else None
-    return f"{found} {status.st_size} {status.st_mtime_ns}" if status else cc[0]
-
-
 def _libraries(
     program: Program, target: Target, chain: tools.Toolchain, folder: Path, runtime: Path
 ) -> tuple[int, Footprint | None]:
@@ -190,8 +131,8 @@ def _libraries(
         objects = [*kernels, *stored_data.result(), described]
         beside = _golden(program, chain, work)
         if not hosted or target.memory:
-            _slim(work, [*objects, *beside], partial(tables.section_of, name))
-        core = [f"edgec_{Path(unit).stem}.o" for unit in (*_CORE, *(_DEVICE if program.device else ()))]
+            slim_files(work, [*objects, *beside], partial(tables.section_of, name))
+        core = [f"edgec_{Path(unit).stem}.o" for unit in (*CORE, *(DEVICE if program.device else ()))]
         for obj in core:
             shutil.copyfile(runtime / obj, work / obj)
         archive = pool.submit(chain.archive, f"lib{name}.a", [*objects, *beside, *core], work)
@@ -254,7 +195,7 @@ def _golden(program: Program, chain: tools.Toolchain, work: Path) -> list[str]:
 def _runtime_of(program: Program, fpu: bool) -> list[str]:
     """What the model's shared library needs of the runtime: kernels around branches, floats by integers, a backend."""
     if program.device:
-        return [f"edgec_{Path(unit).stem}.o" for unit in ("control.c", *_DEVICE)]
+        return [f"edgec_{Path(unit).stem}.o" for unit in ("control.c", *DEVICE)]
     control = any(step.symbol and not step.own for level in program.levels for step in level.steps)
     return [*(["edgec_control.o"] if control else []), *([] if fpu else ["edgec_requantize.o"])]
 
