@@ -110,7 +110,8 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     else:
         state, verdict = job.affordable(graph, state)
     if verdict is not None and verdict.slower:
-        session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there")
+        none = "" if state.plan.layers else "; none is left in int8"
+        session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there{none}")
     made = quantized_graph(state.plan, state.scales, state.weights) if state.plan.layers else graph
     made, tables = narrow_tables(made) if state.plan.layers else (made, 0)
     if tables:

@@ -6,10 +6,16 @@ from collections.abc import Collection
 
 import pytest
 
+from edgec.compiler.calibration.request import SETTING, requested
+from edgec.compiler.importer import import_model
 from edgec.compiler.ir import Graph
+from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.quantize import affordable as module
+from edgec.compiler.quantize import quantizer
 from edgec.compiler.quantize.affordable import affordable
+from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.modelled import Costs, modelled
+from edgec.compiler.quantize.settings import Wanted
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from tests.unit.float_models import MODELS, canonical, data, quantized
@@ -63,3 +69,14 @@ def test_where_memory_is_scarce_int8_may_be_somewhat_slower(monkeypatch: pytest.
     found = judged({"real": real, "all": Costs(26, {"a": 12, "b": 12})}, monkeypatch, "cortex-m4")
     assert set(found.slower) == set(NAMES)
     assert found.slower["a"].startswith("in f32: the model is slower in int8, 26 us modelled, than in f32, 20 us")
+
+
+@pytest.mark.parametrize(("slower", "end"), [(1, "there"), (3, "there; none is left in int8")])
+def test_a_note_says_how_many_layers_are_faster_in_f32(slower: int, end: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def found(graph: Graph, layers: Collection[str], *_: object) -> module.Verdict:
+        return module.Verdict(Costs(2, {}), Costs(1, {}), dict.fromkeys(list(layers)[:slower], "in f32"))
+
+    monkeypatch.setattr(quantizer, "affordable", found)
+    session = Session(target=find_target("x86"), settings={SETTING: requested(data(), None), "quantize": Wanted()})
+    run_pipeline(import_model(MODELS["residual"]()), PASSES, session)
+    assert f"quantize: {slower} of 3 layers stay in f32, which is faster {end}" in session.notes
