@@ -4,7 +4,7 @@ fast as the interpreter; by the interpreter where nothing can be compiled here."
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,21 +26,30 @@ Run = Callable[[Feed], list[Tensor]]
 
 @contextmanager
 def running(
-    graph: Graph, values: Sequence[Value], *, threads: int = 1, passes: str = "", like: Target | None = None
+    graph: Graph,
+    values: Sequence[Value],
+    *,
+    beside: Collection[Value] = (),
+    threads: int = 1,
+    passes: str = "",
+    like: Target | None = None,
 ) -> Iterator[Run]:
     """A function from a feed of the graph's inputs to the arrays of `values`, in order.
 
+    `beside`: more values that are computed as if they were shown. A graph with the same ones shown, whatever its
+    constants are, has the same kernels, which are not built again.
     `like`: the target that the graph will be compiled for. Where it runs here, its kernels are those that run, and are
     not built again afterwards.
     """
-    shown = _showing(graph, values)
+    more = [v for v in dict.fromkeys(beside) if v not in values and v.node.op != "Input" and not is_const(v)]
+    shown = _showing(graph, [*values, *more])
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         model = _compiled(shown, Path(folder) / "run", threads, passes, _here(like))
         if model is None:
-            yield lambda feed: list(interpret(shown, [feed[v.name] for v in shown.inputs]))
+            yield lambda feed: list(interpret(shown, [feed[v.name] for v in shown.inputs]))[: len(values)]
             return
         with model:
-            names = [name for name, _ in shown.results]
+            names = [name for name, _ in shown.results[: len(values)]]
 
             def run(feed: Feed) -> list[Tensor]:
                 outputs = model.run(feed)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from .data import Calibration
 from .runner import running
 
 Progress = Callable[[str, int, int], None]
+CACHED = 1 << 14  # elements that are looked at at a time
 
 
 @dataclass
@@ -43,9 +44,15 @@ class Channel:
 
 
 def channel_statistics(
-    graph: Graph, axes: Mapping[Value, int], data: Calibration, tell: Progress, threads: int, most: int = 64
+    graph: Graph,
+    axes: Mapping[Value, int],
+    data: Calibration,
+    tell: Progress,
+    threads: int,
+    most: int = 64,
+    beside: Collection[Value] = (),
 ) -> dict[Value, Channel]:
-    """Statistics of each value along its axis, over at most `most` samples."""
+    """Statistics of each value along its axis, over at most `most` samples; `beside`: see `running`."""
     values = [v for v in axes if v.node.op != "Input"]
     found = {v: _nothing(v.shape[axes[v]]) for v in values}
 
@@ -55,7 +62,7 @@ def channel_statistics(
         known = array if finite.all() else np.where(finite, array, np.float32(0))
         return value, _and(found[value], np.moveaxis(known, axes[value], 0).reshape(value.shape[axes[value]], -1))
 
-    with running(graph, values, threads=threads) as run, shared_out() as cores:
+    with running(graph, values, beside=beside, threads=threads) as run, shared_out() as cores:
         for number, feed in enumerate(data.feeds()):
             if number == most:
                 break
@@ -71,8 +78,13 @@ def _nothing(channels: int) -> Channel:
 
 def _and(old: Channel, rows: Tensor) -> Channel:
     """With one more sample, a row per channel."""
-    largest = np.abs(rows).max(axis=1, initial=0.0).astype(np.float64)
-    mean, square = rows.mean(axis=1, dtype=np.float64), np.square(rows, dtype=np.float64).mean(axis=1)
+    largest, mean, square = (np.zeros(len(rows)) for _ in range(3))
+    step = max(1, CACHED // max(rows.shape[1], 1))
+    for at in range(0, len(rows), step):
+        some = rows[at : at + step]
+        largest[at : at + step] = np.abs(some).max(axis=1, initial=0.0)
+        mean[at : at + step] = some.mean(axis=1, dtype=np.float64)
+        square[at : at + step] = np.square(some, dtype=np.float64).mean(axis=1)
     return Channel(
         np.maximum(old.largest, largest), old.usual + largest, old.mean + mean, old.square + square, old.count + 1
     )

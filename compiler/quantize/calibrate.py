@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import numpy as np
 
@@ -19,8 +19,10 @@ from .ranges import Method, Scale, Shape, choose
 Progress = Callable[[str, int, int], None]
 
 
-def observed(plan: Placement, data: Calibration, tell: Progress, threads: int = 1) -> dict[Value, Observer]:
-    """A histogram of each value that is seen."""
+def observed(
+    plan: Placement, data: Calibration, tell: Progress, threads: int = 1, beside: Collection[Value] = ()
+) -> dict[Value, Observer]:
+    """A histogram of each value that is seen; values `beside` are computed as another run has them, see `running`."""
     values = [v for group in plan.groups for v in group.seen]
     observers = {v: Observer() for v in values}
     inner = [v for v in values if v.node.op != "Input"]
@@ -33,7 +35,7 @@ def observed(plan: Placement, data: Calibration, tell: Progress, threads: int = 
         observers[value].see(array)
         return None
 
-    with running(plan.graph, inner, threads=threads) as run, shared_out() as cores:
+    with running(plan.graph, inner, beside=beside, threads=threads) as run, shared_out() as cores:
         for number, feed in enumerate(data.feeds()):
             given = [(v, feed[v.name]) for v in values if v.node.op == "Input"]
             for odd in cores.each(see, [*zip(inner, run(feed), strict=True), *given]):

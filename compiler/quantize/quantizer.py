@@ -11,7 +11,7 @@ import numpy as np
 from ..calibration.data import Calibration
 from ..calibration.request import Progress, needed_calibration, progress_of
 from ..calibration.runner import running
-from ..calibration.statistics import channel_statistics
+from ..calibration.statistics import Channel, channel_statistics
 from ..cores import products_alone
 from ..errors import EdgecError
 from ..ir import Graph, Node, Value
@@ -143,7 +143,7 @@ class Job:
         plan, threads = place(branched(graph)), self.session.threads
         if self.options.equalize:
             plan = self.evened(plan)
-        observers = observed(plan, self.data, self.tell, threads)
+        observers = observed(plan, self.data, self.tell, threads, shown(plan))
         state = State(plan, scales(plan, observers, self.options.method))
         return self.reconstructed(self.spared(state, self.options.real) if self.options.real else state)
 
@@ -165,15 +165,20 @@ class Job:
 
     def evened(self, plan: Placement) -> Placement:
         """Channels that share a scale made alike, as far as the numbers stay what they are."""
-        channels, threads = Channelled(plan), self.session.threads
-        measured = channel_statistics(plan.graph, axes_of(plan, channels), self.data, self.tell, threads)
+        channels = Channelled(plan)
+        measured = self.statistics(plan, channels)
         moved = absorbed(plan, measured)
         if moved.layers:
             plan = place(moved.graph)
             channels = Channelled(plan)
-            measured = channel_statistics(plan.graph, axes_of(plan, channels), self.data, self.tell, threads)
+            measured = self.statistics(plan, channels)
         made = equalize(plan, channels, measured)
         return place(made.graph, real=made.real)
+
+    def statistics(self, plan: Placement, channels: Channelled) -> dict[Value, Channel]:
+        """Of the channels of all values that may be evened out."""
+        axes, threads = axes_of(plan, channels), self.session.threads
+        return channel_statistics(plan.graph, axes, self.data, self.tell, threads, beside=shown(plan))
 
     def reconstructed(self, state: State) -> State:
         """The state with integers for its weights."""
@@ -309,6 +314,11 @@ class Job:
     def step(self, most: int) -> int:
         """How far the samples that are used lie apart."""
         return max(1, -(-self.data.count // most))
+
+
+def shown(plan: Placement) -> list[Value]:
+    """What all runs of the float model compute, so that its kernels are built once."""
+    return [*axes_of(plan, Channelled(plan)), *(v for group in plan.groups for v in group.seen)]
 
 
 def _looked_at(data: Calibration, tell: Progress) -> list[str]:
