@@ -175,6 +175,27 @@ def test_layers_go_back_only_where_that_brings_something(
     assert ("no few layers' fault" in job.session.notes[0]) != bool(real)
 
 
+def difference() -> onnx.ModelProto:
+    """Two layers that are nearly alike: what differs is less than the rounding of their weights."""
+    net = Net()
+    w = net.random.normal(size=(8, 8, 1, 1))
+    a, b = (net.node("Conv", "x", net.constant(v)) for v in (w, w + 1e-3 * net.random.normal(size=w.shape)))
+    return net.model(net.node("Sub", a, b))
+
+
+def test_what_would_be_of_no_use_stays_as_it_is() -> None:
+    graph, report, session = quantized(difference(), data())
+    assert set(precision(report).values()) == {"f32"} and report.output_sqnr is None
+    assert not any(n.op == "QuantizeLinear" for n in graph.nodes())
+    assert all("in f32: alone in int8 it changes the outputs by" in layer.reason for layer in report.layers)
+    assert any("all layers stay in f32: in int8 the outputs were off by -" in note for note in session.notes)
+
+
+def test_what_is_allowed_is_done_even_where_it_is_of_no_use() -> None:
+    _, report, _ = quantized(difference(), data(), max_drop=1e6)
+    assert set(precision(report).values()) == {"int8"} and report.output_sqnr is not None and report.output_sqnr < 3
+
+
 def test_a_score_sees_outputs_by_name() -> None:
     drop = drop_of(["a", "b"], lambda feed: [feed["x"], 3 * feed["x"]], None, lambda run: float(run({"x": 2.0})["b"]))  # type: ignore[arg-type, list-item]
     assert drop(lambda feed: [feed["x"], feed["x"]]) == 4  # type: ignore[list-item]
