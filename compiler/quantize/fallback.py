@@ -16,11 +16,13 @@ import numpy as np
 from ..calibration.data import Calibration
 from ..calibration.runner import running
 from ..errors import EdgecError
+from ..ir import Graph, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
 from .placement import Placement
+from .ranges import Scale
 from .settings import Score
-from .switch import SWITCHES, switched_graph
+from .switch import SWITCHES, switched_graph, switched_values
 
 Progress = Callable[[str, int, int], None]
 Feed = Mapping[str, Tensor]
@@ -47,8 +49,20 @@ class Trial:
 @contextmanager
 def trials(plan: Placement, scales, weights, threads: int) -> Iterator[Trial]:  # type: ignore[no-untyped-def]
     """The model with switches, compiled."""
-    graph = switched_graph(plan, scales, weights)
-    names = [name for name, _ in plan.graph.results]
+    with _trial(switched_graph(plan, scales, weights), threads) as trial:
+        yield trial
+
+
+@contextmanager
+def value_trials(plan: Placement, scales: Mapping[Value, Scale], threads: int) -> Iterator[Trial]:
+    """The model with real weights and a switch per group of values, compiled."""
+    with _trial(switched_values(plan, scales), threads) as trial:
+        yield trial
+
+
+@contextmanager
+def _trial(graph: Graph, threads: int) -> Iterator[Trial]:
+    names = [name for name, _ in graph.results]
     with running(graph, graph.outputs, threads=threads, passes="-integers") as run:
         yield Trial(names, lambda feed, on: run({**feed, SWITCHES: on.astype(np.float32)}))
 

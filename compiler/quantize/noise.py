@@ -11,6 +11,7 @@ import numpy as np
 from ..ops.common import Tensor
 
 UNUSABLE = 10.0  # dB below which an answer is hardly the float model's: an error of a third
+USELESS = 3.0  # dB below which there is about as much noise as answer
 APART = 6.0  # dB that the worst sample is below all together where the mean hides it
 
 Samples = Sequence[Sequence[Tensor]]  # of each value the arrays of all samples; only floats count

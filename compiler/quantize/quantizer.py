@@ -38,7 +38,8 @@ from .fallback import (
     with_skipped,
     worst_first,
 )
-from .noise import UNUSABLE, Weakest, warning, weakest, worst_sqnr
+from .margins import probes, widened
+from .noise import UNUSABLE, USELESS, Weakest, warning, weakest, worst_sqnr
 from .placement import Layer, Placement, layers_of, place
 from .qdq import quantized_graph
 from .ranges import Method, Scale
@@ -139,12 +140,15 @@ class Job:
     tell: Progress
 
     def begun(self, graph: Graph) -> State:
-        """Channels evened out, then ranges, then integers."""
+        """Channels evened out, then ranges, with room where it costs nothing, then integers."""
         plan, threads = place(branched(graph)), self.session.threads
         if self.options.equalize:
             plan = self.evened(plan)
         observers = observed(plan, self.data, self.tell, threads, shown(plan))
-        state = State(plan, scales(plan, observers, self.options.method))
+        ranges = scales(plan, observers, self.options.method)
+        if self.options.method == "auto":
+            ranges = widened(plan, ranges, self.samples(probes(plan)), self.tell, threads)
+        state = State(plan, ranges)
         return self.reconstructed(self.spared(state, self.options.real) if self.options.real else state)
 
     def spared(self, state: State, share: float) -> State:
@@ -189,18 +193,25 @@ class Job:
         return replace(state, weights=weights, outcomes=outcomes, sqnr=whole.sqnr, weakest=whole.weakest)
 
     def rescued(self, state: State) -> State:
-        """Layers that spoil the outputs go back to f32, more of them where these would be unusable; the others are then
-        reconstructed on what is better now."""
+        """Layers that spoil the outputs go back to f32, more of them where these would be unusable, as many as it takes
+        where they would be useless; the others are then reconstructed on what is better now."""
         _, harm = self.harmful(state)
         why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
         on, best = np.ones(len(harm)), state
-        for spent, enough in ((SPENT, POOR), (MORE_SPENT, UNUSABLE)):
+        for spent, enough in ((SPENT, POOR), (MORE_SPENT, UNUSABLE), (1.0, USELESS)):
             chosen = rescued(state.plan, harm, spent)
-            if best.sqnr < enough and (chosen != on).any():
+            if best.sqnr < enough and chosen.any() and (chosen != on).any():
                 made = self.reconstructed(self.without(state, harm, chosen, why))
                 if made.sqnr > best.sqnr + GAIN:
                     on, best = chosen, made
-        if not on.all():
+        if best.sqnr < USELESS and self.wanted.max_drop is None:
+            on = np.zeros(len(harm))
+            best = self.without(state, harm, on, why)
+            self.session.note(
+                f"all layers stay in f32: in int8 the outputs were off by {state.sqnr:.1f} dB, of no use; --max-drop "
+                "says what may be lost"
+            )
+        elif not on.all():
             self.session.note(
                 f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were off by "
                 f"{state.sqnr:.1f} dB, now by {best.sqnr:.1f} dB"

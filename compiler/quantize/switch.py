@@ -1,5 +1,5 @@
-"""One graph in which every layer's 8 bits can be switched on and off while it runs: what each of them alone does to the
-outputs costs a run, not a compilation."""
+"""One graph in which 8 bits can be switched on and off while it runs, those of every layer or of every value: what each
+of them alone does to the outputs costs a run, not a compilation."""
 
 from __future__ import annotations
 
@@ -21,15 +21,30 @@ SWITCHES = "edgec.switches"
 
 def switched_graph(plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> Graph:
     """The graph with an input more: a number per layer, 1 where it is in 8 bits, 0 where it is not."""
-    return _Switched(plan, scales, weights).graph()
+    return _Layers(plan, scales, weights).graph()
 
 
-class _Switched(Writer):
-    def __init__(self, plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> None:
+def switched_values(plan: Placement, scales: Mapping[Value, Scale]) -> Graph:
+    """The graph with real weights and an input more: a number per group of values, 1 where these are in 8 bits. Scores
+    come as they are before a Softmax at the end, which hides the errors of what is sure."""
+    owner = {v: k for k, group in enumerate(plan.groups) for v in group.values}
+    return _Values(plan, scales, {}, owner, len(plan.groups)).graph()
+
+
+class _Switch(Writer):
+    """`owner`: the number of the switch that a value's 8 bits have."""
+
+    def __init__(
+        self,
+        plan: Placement,
+        scales: Mapping[Value, Scale],
+        weights: Mapping[Node, Weights],
+        owner: Mapping[Value, int],
+        count: int,
+    ) -> None:
         super().__init__(plan, scales, weights)
-        self.switches = Value(Node("Input", (), (Type("f32", (len(plan.layers),)),), {}, SWITCHES))
-        self.number = {layer.node: k for k, layer in enumerate(plan.layers)}
-        self.owner = _owners(plan, self.number)
+        self.switches = Value(Node("Input", (), (Type("f32", (count,)),), {}, SWITCHES))
+        self.owner = owner
 
     def graph(self) -> Graph:
         made = super().graph()
@@ -42,6 +57,23 @@ class _Switched(Writer):
     def _stored(self, was: Value, now: Value) -> Value:
         rough = super()._stored(was, now)
         return build("Add", now, build("Mul", build("Sub", rough, now), self._switch(self.owner.get(was, 0))))
+
+
+class _Values(_Switch):
+    def graph(self) -> Graph:
+        made = super().graph()
+        outputs = tuple(v.node.args[0] if v.node.op == "Softmax" else v for v in made.outputs)
+        return replace(made, outputs=outputs)
+
+    def _node(self, node: Node) -> Node:
+        args = [self.new[a] for a in node.args]
+        return node if tuple(args) == node.args else rebuild(node, args)
+
+
+class _Layers(_Switch):
+    def __init__(self, plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> None:
+        self.number = {layer.node: k for k, layer in enumerate(plan.layers)}
+        super().__init__(plan, scales, weights, _owners(plan, self.number), len(plan.layers))
 
     def _node(self, node: Node) -> Node:
         args = [self.new[a] for a in node.args]

@@ -175,6 +175,27 @@ def test_layers_go_back_only_where_that_brings_something(
     assert ("no few layers' fault" in job.session.notes[0]) != bool(real)
 
 
+def difference() -> onnx.ModelProto:
+    """Two layers that are nearly alike: what differs is less than the rounding of their weights."""
+    net = Net()
+    w = net.random.normal(size=(8, 8, 1, 1))
+    a, b = (net.node("Conv", "x", net.constant(v)) for v in (w, w + 1e-3 * net.random.normal(size=w.shape)))
+    return net.model(net.node("Sub", a, b))
+
+
+def test_what_would_be_of_no_use_stays_as_it_is() -> None:
+    graph, report, session = quantized(difference(), data())
+    assert set(precision(report).values()) == {"f32"} and report.output_sqnr is None
+    assert not any(n.op == "QuantizeLinear" for n in graph.nodes())
+    assert all("in f32: alone in int8 it changes the outputs by" in layer.reason for layer in report.layers)
+    assert any("all layers stay in f32: in int8 the outputs were off by -" in note for note in session.notes)
+
+
+def test_what_is_allowed_is_done_even_where_it_is_of_no_use() -> None:
+    _, report, _ = quantized(difference(), data(), max_drop=1e6)
+    assert set(precision(report).values()) == {"int8"} and report.output_sqnr is not None and report.output_sqnr < 3
+
+
 def test_a_score_sees_outputs_by_name() -> None:
     drop = drop_of(["a", "b"], lambda feed: [feed["x"], 3 * feed["x"]], None, lambda run: float(run({"x": 2.0})["b"]))  # type: ignore[arg-type, list-item]
     assert drop(lambda feed: [feed["x"], feed["x"]]) == 4  # type: ignore[list-item]
@@ -189,17 +210,29 @@ def test_the_outcome_itself_keeps_the_drop(monkeypatch: pytest.MonkeyPatch) -> N
     assert any("1 of 4 layers stay in f32 to keep max_drop" in note for note in session.notes)
 
 
-def test_a_model_that_is_poor_everywhere_says_so() -> None:
-    """One channel of the input hides the others, and its only layer is all that there is to quantize."""
+def hidden(loud: float) -> tuple[onnx.ModelProto, Any]:
+    """One channel of the input, which nothing reads, hides the others; its only layer is all there is to quantize."""
     net, calib = Net(), data()
-    calib[:, 0] *= 1000
+    calib[:, 0] *= loud
     weights = net.random.normal(size=(8, 8, 3, 3))
     weights[:, 0] = 0
-    _, report, session = quantized(net.model(net.node("Conv", "x", net.constant(weights))), calib)
+    net.node("Conv", "x", net.constant(weights))
+    return net.model("Conv_0"), calib
+
+
+def test_a_model_that_is_poor_everywhere_says_so() -> None:
+    model, calib = hidden(30)
+    _, report, session = quantized(model, calib)
     assert precision(report) == {"Conv_0": "int8"} and report.output_sqnr is not None and report.output_sqnr < 20
     assert any("in int8 the outputs are off by" in note and "no few layers' fault" in note for note in session.notes)
-    _, report, _ = quantized(net.model("Conv_0"), calib, max_drop=0.01)
+    _, report, _ = quantized(model, calib, max_drop=0.01)
     assert precision(report) == {"Conv_0": "f32"}
+
+
+def test_a_model_of_no_use_stays_in_f32() -> None:
+    _, report, session = quantized(*hidden(1000))
+    assert precision(report) == {"Conv_0": "f32"}
+    assert any("all layers stay in f32: in int8 the outputs were off by" in note for note in session.notes)
 
 
 def test_a_share_of_the_layers_stays_real_and_the_others_are_rounded_with_that_in_view() -> None:
