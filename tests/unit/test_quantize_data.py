@@ -304,9 +304,11 @@ def test_where_the_model_is_written(
     assert "net.int8.onnx: exists; give -o to write over it" in refused(words, capsys)
     assert main([*words, "-o", "net.int8.onnx"]) == 0
     assert Path("net.int8.onnx").read_bytes() == first
-    assert "nowhere/q.onnx" in refused([*words, "-o", "nowhere/q.onnx"], capsys)
+    assert main([*words, "-o", "made/q.onnx"]) == 0
+    assert Path("made/q.onnx").read_bytes() == first
+    assert "net.onnx/q.onnx" in refused([*words, "-o", "net.onnx/q.onnx"], capsys)
     assert "missing.onnx" in refused(["quantize", "missing.onnx", *words[2:]], capsys)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["net.int8.onnx", "net.onnx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["made", "net.int8.onnx", "net.onnx"]
 
 
 def test_a_model_with_nothing_to_quantize(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
