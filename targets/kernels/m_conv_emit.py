@@ -18,7 +18,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 from .common import ceil_div
 from .common_emit import Frame, Numbers, emit_kernel
 from .conv_places import flat_type
-from .conv_shape import Window
+from .conv_shape import Window, conv_operands
 from .m_asm import OPAQUE, at, called, imported, opaque
 from .m_blocks import blocks, dots, given_numbers
 from .m_bytes import STEP, Tile
@@ -39,8 +39,7 @@ class Conv(Windows):
 
     def __init__(self, problem: Problem, choice: Choice, w: Window, tile: Tile, zero: int) -> None:
         self.problem, self.choice, self.w, self.tile, self.zero = problem, choice, w, tile, zero
-        self.x, self.weight = problem.anchor.args[:2]
-        self.bias = problem.anchor.args[2] if len(problem.anchor.args) > 2 else None
+        self.x, self.weight, self.bias = conv_operands(problem.anchor)
         self.anchor = problem.anchor.results[0]
         self.rank, self.small = len(self.anchor.shape), problem.target.small
         self.steps, self.most = steps_of(w), words_at_once(self.small)

@@ -13,7 +13,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common_emit import Frame, Numbers, emit_kernel
 from .conv_places import source, tap_bounds
-from .conv_shape import geometry
+from .conv_shape import conv_operands, geometry
 from .m_asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .m_float_depthwise_asm import ABREAST, SIZE, inside, one, pair
 from .m_float_rows import long_code
@@ -25,8 +25,7 @@ class FloatDepthwise:
 
     def __init__(self, problem: Problem, choice: Choice) -> None:
         self.problem, self.choice, self.w = problem, choice, geometry(problem)
-        self.x, self.weight = problem.anchor.args[:2]
-        self.bias = problem.anchor.args[2] if len(problem.anchor.args) > 2 else None
+        self.x, self.weight, self.bias = conv_operands(problem.anchor)
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
         self.numbers = Numbers(problem.shared)

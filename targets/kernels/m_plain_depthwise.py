@@ -14,7 +14,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from .common_emit import Frame, emit_kernel
-from .conv_shape import geometry
+from .conv_shape import conv_operands, geometry
 from .m_asm import OPAQUE, STAY, imported, opaque, stay
 from .m_depthwise_rows import lines_of
 from .m_float_rows import long_code
@@ -30,8 +30,7 @@ class PlainDepthwise:
 
     def __init__(self, problem: Problem, choice: Choice) -> None:
         self.problem, self.choice, self.w = problem, choice, geometry(problem)
-        self.x, self.weight = problem.anchor.args[:2]
-        self.bias = problem.anchor.args[2] if len(problem.anchor.args) > 2 else None
+        self.x, self.weight, self.bias = conv_operands(problem.anchor)
         self.anchor = problem.anchor.results[0]
         self.rank = len(self.anchor.shape)
         attrs: Any = full_attrs(problem.anchor)
