@@ -1,8 +1,9 @@
 """Turns what lies between DequantizeLinear and QuantizeLinear into arithmetic on integers (docs/quantization.md).
 
-Convolutions and matrix products become sums of integer products; a chain of scales, additions and limits after them
-becomes one `Edgec.Rescale`; a function of one tensor becomes a table; maps move bytes. What is no such form stays
-real. Tensors are held as u8 or i8, whichever the target's dot product takes: i8 moved by 128 is the same tensor.
+Convolutions and matrix products become sums of integer products; so do products of bytes that a model spells in 32
+bits. A chain of scales, additions and limits after them becomes one `Edgec.Rescale`; a function of one tensor becomes a
+table; maps move bytes. What is no such form stays real. Tensors are held as u8 or i8, whichever the target's dot
+product takes: i8 moved by 128 is the same tensor.
 """
 
 from __future__ import annotations
@@ -16,10 +17,12 @@ from edgec.compiler.ir import Attr, Graph, Node, Value
 from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.pipeline import graph_pass, lossy
+from edgec.compiler.rewrite import rewrite
 from edgec.compiler.session import Session
 
 from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
 from .integer_forms import BYTES, LARGEST_SUM, Forms, Linear, Stored, Term
+from .integer_products import products_of_bytes
 from .integer_tables import function_of_one, tabulated
 
 # maps that move elements and know nothing of their values
@@ -40,10 +43,11 @@ class Held:
 def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
     """Quantized arithmetic on integers. `hold`: u8 or i8, how tensors are held (default: as the target prefers)."""
     session.known_rules |= {"integers"}
+    held = hold or (session.target.bytes_held if session.target is not None else "")
+    g = rewrite(g, [products_of_bytes(held)], session)
     if not any(n.op in ("QuantizeLinear", "DequantizeLinear") for n in g.nodes()):
         return g
     session.scales.update(scales_of_ports(g))
-    held = hold or (session.target.bytes_held if session.target is not None else "")
     return real_constants(sums(_Integers(g, session, held).graph(), session))
 
 

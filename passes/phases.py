@@ -24,6 +24,7 @@ from edgec.compiler.session import Session
 from .group_edges import padding_before_narrow_groups
 from .merged_groups import groups_that_fill_vectors
 from .narrow_groups import several_filters_per_channel
+from .phases_apart import apart, reaches, worth_it
 from .pixel_folds import convolution_over_patches
 from .volumes import pooled_planes, volumes_into_images
 from .wide_windows import padding_before_wide_windows
@@ -91,9 +92,11 @@ def transposed_into_phases(value: Value, sweep: Sweep) -> Value | str | None:
     grouped, many = attrs["group"] > 1, prod(strides)
     weights = _weights(const_array(w), attrs["group"], axes, grouped)
     bias = np.repeat(const_array(b), many) if grouped else np.tile(const_array(b), many)
-    margins = (*(a.before for a in axes), *(a.after(n) for a, n in zip(axes, x.shape[2:], strict=True)))
-    filters = const(weights, w.node.name, w.node.origin), const(bias, b.node.name, b.node.origin)
-    y = build("Conv", x, *filters, pads=margins, group=attrs["group"], **made)
+    taken = reaches(axes, x.shape[2:])
+    if not grouped and worth_it(axes, taken, w.shape[1], sweep.session.target):
+        y = apart(x, weights, bias, axes, taken, made)
+    else:
+        y = _side_by_side(x, (w, weights), (b, bias), axes, attrs["group"], made)
     size = tuple(a.positions(n) for a, n in zip(axes, x.shape[2:], strict=True))
     y = y if many == 1 else _woven(y, strides, size, grouped, made)
     cut = [k for k in range(rank) if axes[k].shift or y.shape[2 + k] != value.shape[2 + k]]
@@ -103,6 +106,15 @@ def transposed_into_phases(value: Value, sweep: Sweep) -> Value | str | None:
     ends = tuple(axes[k].shift + value.shape[2 + k] for k in cut)
     places = tuple(2 + k for k in cut)
     return build("Slice", y, starts=starts, ends=ends, axes=places, steps=(1,) * len(cut), **made)
+
+
+def _side_by_side(
+    x: Value, w: tuple[Value, Array], b: tuple[Value, Array], axes: list[Axis], group: int, made: dict[str, Any]
+) -> Value:
+    """One convolution of all phases; `w` and `b` are the old constants and the new ones."""
+    margins = (*(a.before for a in axes), *(a.after(n) for a, n in zip(axes, x.shape[2:], strict=True)))
+    filters, bias = (const(new, old.node.name, old.node.origin) for old, new in (w, b))
+    return build("Conv", x, filters, bias, pads=margins, group=group, **made)
 
 
 def _weights(w: Array, group: int, axes: list[Axis], grouped: bool) -> Array:

@@ -32,6 +32,7 @@ from . import (  # noqa: F401
     m_matmul_rows,
     m_plain_rows,
     m_pool_rows,
+    matmul_dots_rows,
     matmul_int8_rows,
     matmul_rows,
     mve_bytes,

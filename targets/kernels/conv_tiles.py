@@ -91,11 +91,13 @@ def tile_choices(
     weight: int = F32,
     quads: bool = False,
     taps: int = 0,
+    held: int = 0,
 ) -> Iterator[TileChoice]:
     """Every sensible tile of a window; `stored` counts the input channels in memory, padding included; `inner` gives
     those of the innermost loop for a number of vectors; `cold`: weights come from memory each time; `weight`: bytes of
     one in memory; `quads`: input channels are read four at a time, or `taps` of a row, whose weights stay in
-    registers, from four pixels."""
+    registers, from four pixels; `held`: tiles of at most so many pixels are offered too, whose inputs lie in the L1
+    cache at once."""
     outputs = w.channels_out // w.group
     lanes = vector_lanes(w, cpu)
     most_vectors = MAX_VECTORS if w.pixels > 3 else 8
@@ -107,7 +109,8 @@ def tile_choices(
         most = most_pixels(cpu, vectors, quads) if not taps else (cpu.vector_registers - 2) // vectors - taps
         if most < 1:
             continue
-        for columns in _widths(w.width.out, most):
+        fewer = _widths(w.width.out, held) if 0 < held < most else []
+        for columns in dict.fromkeys([*_widths(w.width.out, most), *fewer]):
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):
                 for tile in _orders(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import prod
+from math import gcd, prod
 from typing import Literal
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+from edgec.compiler.target import Cpu
 
 from .common import epilogue_fits, in_memory, input_index, operations, vectors_fit
 from .conv_rows import balanced, config
@@ -45,6 +46,11 @@ def geometry(problem: Problem, packed: bool) -> Window:
     return Window(batch, inner, out[-1], Axis(1, 1), Axis(rows, rows))
 
 
+def rows_held(cpu: Cpu, stride: int) -> int:
+    """How many rows of the left operand, `stride` bytes apart, have a line each in the L1 cache at once."""
+    return CACHE_WAY // gcd(stride, CACHE_WAY) * max(1, cpu.l1d // CACHE_WAY)
+
+
 def choices(row: str, problem: Problem) -> Sequence[Choice]:
     cpu, packed = problem.target.cpu, row == PACKED
     lanes, w = cpu.lanes(32), geometry(problem, packed)
@@ -52,19 +58,21 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     stored = dtype(right.type.dtype).bytes
     after = operations(problem)
     cold = problem.cold and input_index(problem.body, right) in problem.constants
-    conflict = 4 * w.channels_in % CACHE_WAY == 0  # rows of the left operand fall into one cache set
+    held = rows_held(cpu, 4 * w.channels_in)
     unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 
     def us(tile_us: float, columns: int) -> float:
-        crowded = 1.5 if columns > 8 else 1.15 if columns > 5 else 1.0
-        return tile_us * (1.0 if packed else unpacked) * (crowded if conflict else 1.0)
+        crowded = CONFLICT_PENALTY if columns > held else 1.15 if columns > held - held // 3 else 1.0
+        return tile_us * (1.0 if packed else unpacked) * crowded
 
     def inner(vectors: int) -> int:
         return divisor(w.channels_in, cpu.l1d // 2 // (stored * vectors * lanes)) if packed else w.channels_in
 
     tiles = [
         replace(t, cost_us=us(t.cost_us, t.columns))
-        for t in balanced(w, tile_choices(w, cpu, after, w.channels_in, inner, cold, stored), problem.threads)
+        for t in balanced(
+            w, tile_choices(w, cpu, after, w.channels_in, inner, cold, stored, held=held), problem.threads
+        )
     ]
     fastest = sorted(tiles, key=lambda t: t.cost_us)[:KEPT]
     found = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Problem, choices
 from edgec.compiler.target import read_target, target_files
 
-ROW_NAMES = ("matmul_f32_packed", "matmul_f32_dynamic")
+ROW_NAMES = ("matmul_f32_packed", "matmul_f32_dynamic", "matmul_f32_dots")
 
 
 def problem_of(a: tuple[int, ...], b: tuple[int, ...], then: str, on: str = "x86-avx512") -> Problem:
@@ -45,6 +46,12 @@ CASES = [
     ((3, 1, 9), (3, 9, 4), "bias"),
     ((1, 1, 5, 5), (1, 1, 5, 1), ""),  # one column: as many pixels as rows
     ((2, 3, 5, 1), (2, 3, 1, 5), "residual"),
+    ((37, 16), (16, 3), ""),  # few columns: sums of whole vectors, and of parts of one
+    ((9, 133), (133, 5), "bias"),
+    ((2, 5, 65), (65, 7), "residual"),
+    ((3, 31), (31, 1), "bias"),
+    ((1, 259), (259, 2), "residual"),
+    ((23, 80), (80, 15), "bias"),
 ]
 
 
@@ -80,3 +87,31 @@ def test_packing_is_for_one_matrix() -> None:
         ROWS["matmul_f32_packed"].accepts(problem_of((3, 1, 9), (3, 9, 4), ""))
         == "the right operand is a stack of matrices"
     )
+
+
+@pytest.mark.parametrize("columns", [1, 2, 5, 10])
+def test_few_columns_are_multiplied_along_the_sums(columns: int) -> None:
+    assert choices(problem_of((512, 512), (512, columns), ""))[0].row == "matmul_f32_dots"
+
+
+@pytest.mark.parametrize(("a", "b"), [((512, 256), (256, 64)), ((1000, 24), (24, 12)), ((64, 8), (8, 5))])
+def test_full_vectors_and_short_sums_are_not(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    assert choices(problem_of(a, b, ""))[0].row != "matmul_f32_dots"
+
+
+@pytest.mark.parametrize(("inner", "held"), [(512, 24), (1024, 12), (4096, 12)])
+def test_rows_of_a_tile_do_not_displace_each_other(inner: int, held: int) -> None:
+    """Twelve ways of 4096 bytes: rows that lie as far apart share the lines of a set."""
+    problem = problem_of((128, inner), (inner, 16), "")
+    best = choices(problem)[0]
+    assert best.row == "matmul_f32_packed" and 4 <= best.get("mt") <= held
+
+
+def test_threads_share_rows_of_few_columns() -> None:
+    from edgec.targets.measure import Measured
+
+    problem = replace(problem_of((203, 96), (96, 3), "bias"), threads=4)
+    arrays = arrays_for(problem)
+    choice = next(c for c in choices(problem) if c.row == "matmul_f32_dots")
+    built = Measured(problem, choice, arrays)
+    np.testing.assert_allclose(built.run(parts=3), run(problem.body, arrays)[0], rtol=1e-4, atol=1e-4)

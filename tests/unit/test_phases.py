@@ -119,6 +119,31 @@ def on_x86(g: Graph, name: str = "x86") -> Graph:
     return run_pipeline(g, parse_pipeline("phases"), Session(verify=2, target=target))
 
 
+APART = [
+    (transposed((1, 3, 4, 5), 16, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1), output_padding=(1, 1)), [1, 2, 2, 4]),
+    (transposed((2, 3, 4, 5), 8, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)), [1, 2, 2, 4]),
+    (transposed((1, 3, 4, 5), 8, (3, 3), strides=(2, 2)), [4, 2, 2, 1]),
+    (transposed((1, 3, 4, 5), 8, (3, 2), strides=(2, 2), pads=(0, 0, 1, 0)), [2, 2, 1, 1]),
+    (transposed((1, 3, 7), 8, (4,), strides=(3,), output_padding=(2,)), [2, 1, 1]),
+    (transposed((1, 3, 4, 5), 8, (3, 2), strides=(2, 3)), [2, 2, 2, 1, 1, 1]),  # nothing reaches every third column
+    (transposed((1, 3, 4, 5), 8, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1)), [4 * 4]),  # all need as many
+    (transposed((1, 3, 4, 5), 8, (5, 5), strides=(2, 2), pads=(2, 2, 2, 2)), [4 * 9]),  # Winograd's window
+    (transposed((1, 3, 4, 5), 7, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)), [4 * 4]),  # half-empty vectors
+]
+
+
+@pytest.mark.parametrize(
+    ("g", "taps"), APART, ids=lambda case: str(case.outputs[0].node.attrs) if isinstance(case, Graph) else ""
+)
+def test_phases_with_fewer_taps_than_others_become_convolutions_of_their_own(g: Graph, taps: list[int]) -> None:
+    new = on_x86(g)
+    outputs = g.outputs[0].shape[1]
+    made = [n.args[1].shape for n in new.nodes() if n.op == "Conv"]
+    assert [int(np.prod((w[0] // outputs, *w[2:]))) for w in made] == taps
+    x = np.random.default_rng(4).standard_normal(g.inputs[0].shape).astype(np.float32)
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+
+
 WIDE = [
     (convolution((1, 2, 300), 3, (64,), pads=(32, 31), strides=(4,)), ["Pad", "Conv"]),
     (convolution((1, 4, 90), 4, (33,), pads=(16, 16), group=4), ["Pad", "Conv"]),

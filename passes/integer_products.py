@@ -1,0 +1,71 @@
+"""Products of bytes that a model spells in 32 bits: MatMulInteger, as models with dynamic quantization have it.
+
+Sums of (a - zero) * w are sums of a * w, less the zero point times the sum of each column of w: in 32 bits that wrap,
+exactly. So the zero point may be known only when the model runs, and the product is one of bytes as they lie.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgec.compiler.ir import Array, Value
+from edgec.compiler.op import build, const, const_array, is_const
+from edgec.compiler.ops.common import limits
+from edgec.compiler.rewrite import PythonRule, Sweep, python_rule
+
+from .integer_forms import BYTES
+
+
+def products_of_bytes(hold: str) -> PythonRule:
+    """The rule; `hold`: u8 or i8, which the target multiplies with weights, or neither."""
+
+    @python_rule("MatMul")
+    def product_of_bytes(value: Value, sweep: Sweep) -> Value | str | None:
+        a, b = value.node.args
+        if value.type.dtype != "i32":
+            return None
+        found = _bytes_less_zero(a)
+        if found is None:
+            return "the left operand is no tensor of bytes less a zero point"
+        if not is_const(b) or len(b.shape) != 2 or not _fits(const_array(b)):
+            return "the right operand is no constant matrix that i8 holds"
+        held, zero = _held_as(*found, hold)
+        weights = const_array(b)
+        of_columns = weights.sum(0, dtype=np.int32)
+        known = zero is not None and is_const(zero) and zero.type.size == 1
+        bias = -int(const_array(zero).item()) * of_columns if zero is not None and known else np.zeros(1, np.int32)
+        matrix = const(weights.astype(np.int8), b.node.name, b.node.origin)
+        made = build("Edgec.MatMulInteger", held, matrix, const(bias), origin=value.node.origin, label=value.node.name)
+        if zero is None or known:
+            return made
+        less = build("Mul", zero, const(of_columns), origin=value.node.origin)
+        return build("Sub", made, less, origin=value.node.origin, label=value.node.name)
+
+    return product_of_bytes
+
+
+def _bytes_less_zero(value: Value) -> tuple[Value, Value | None] | None:
+    """A tensor of bytes and the i32 that is taken off it: one number, or one per row."""
+    wide, zero = value.node.args if value.node.op == "Sub" else (value, None)
+    if wide.node.op != "Cast" or wide.node.args[0].type.dtype not in BYTES or wide.shape != value.shape:
+        return None
+    if zero is not None and zero.shape and zero.shape[-1] != 1:
+        return None
+    return wide.node.args[0], zero
+
+
+def _held_as(value: Value, zero: Value | None, hold: str) -> tuple[Value, Value | None]:
+    """The same with bytes of the type `hold`: both are moved by 128."""
+    if hold in ("", value.type.dtype):
+        return value, zero
+    by = const(np.int32(limits(hold)[0] - limits(value.type.dtype)[0]))
+    moved = build("Cast", build("Add", build("Cast", value, to="i32"), by), to=hold)
+    if zero is None:
+        return moved, by
+    if is_const(zero):
+        return moved, const(np.add(const_array(zero), const_array(by), dtype=np.int32))
+    return moved, build("Add", zero, by)
+
+
+def _fits(weights: Array) -> bool:
+    return bool(weights.size) and weights.min() >= -128 and weights.max() <= 127

@@ -1,0 +1,105 @@
+"""MatMulInteger becomes a product of bytes, whatever its zero points: bit for bit, by the kernels made for bytes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from edgec.compiler.driver import compile_graph
+from edgec.compiler.importer import import_model
+from edgec.compiler.interpret import interpret
+from edgec.compiler.ir import Graph
+from edgec.compiler.pipeline import parse_pipeline, run_pipeline
+from edgec.compiler.session import Session
+from edgec.compiler.target import find_target
+from edgec.targets.builder import Builder
+from tests.e2e.models import needs
+from tests.fuzz.play import play
+
+RNG = np.random.default_rng(11)
+K, N = 37, 21
+
+
+def product(a: Any, weights: Any, a_zero: Any = None, b_zero: Any = None, known: bool = False) -> tuple[Graph, Any]:
+    """A MatMulInteger of inputs `a` and `a_zero` (`known`: a constant) and constants, and its feeds."""
+    values = {"a": a, "b": weights, "a_zero": a_zero, "b_zero": b_zero}
+    fixed = {"b", "b_zero"} | ({"a_zero"} if known else set())
+    names = [name if values[name] is not None else "" for name in values]
+    feeds = {name: values[name] for name in names if name and name not in fixed}
+    given = [
+        helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feeds.items()
+    ]
+    result = helper.make_tensor_value_info("y", TensorProto.INT32, (*a.shape[:-1], weights.shape[1]))
+    held = [numpy_helper.from_array(values[n], n) for n in names if n in fixed]
+    nodes = [helper.make_node("MatMulInteger", names, ["y"])]
+    model = helper.make_model(
+        helper.make_graph(nodes, "g", given, [result], held), opset_imports=[helper.make_opsetid("", 17)]
+    )
+    onnx.checker.check_model(model)
+    return import_model(model), feeds
+
+
+def integers(low: int, high: int, shape: tuple[int, ...], kind: Any) -> Any:
+    return RNG.integers(low, high, shape, endpoint=True).astype(kind)
+
+
+def u8(*shape: int) -> Any:
+    return integers(0, 255, shape, np.uint8)
+
+
+def i8(*shape: int) -> Any:
+    return integers(-128, 127, shape, np.int8)
+
+
+CASES = {
+    "a zero point that an input gives": (u8(5, K), i8(K, N), u8()),
+    "one per row": (u8(2, 5, K), i8(K, N), u8(2, 5, 1)),
+    "one in an array": (u8(5, K), i8(K, N), u8(1)),
+    "i8": (i8(3, 5, K), i8(K, N), i8()),
+    "no zero point": (u8(5, K), i8(K, N)),
+    "no zero point of i8": (i8(5, K), i8(K, N)),
+    "a constant zero point": (u8(5, K), i8(K, N), u8(), None, True),
+    "a constant one of i8": (i8(5, K), i8(K, N), i8(), None, True),
+    "weights of u8 around 128": (u8(5, K), u8(K, N), u8(), np.uint8(128)),
+    "weights with a zero point per column": (u8(5, K), integers(100, 150, (K, N), np.uint8), u8(), u8(N) // 8 + 110),
+}
+
+
+@pytest.mark.parametrize("target", ["x86-avx512", "x86", "arm", "cortex-m55"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_it_becomes_a_product_of_bytes(case: Any, target: str) -> None:
+    graph, feeds = product(*case)
+    session = Session(target=find_target(target), verify=3)
+    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), session)
+    nodes = {node.op: node for node in whole.nodes()}
+    assert "MatMul" not in nodes
+    assert nodes["Edgec.MatMulInteger"].args[0].type.dtype == session.target.bytes_held  # type: ignore[union-attr]
+    np.testing.assert_array_equal(interpret(whole, feeds)["y"], interpret(graph, feeds)["y"])
+
+
+@pytest.mark.parametrize(
+    "case",
+    [(u8(5, K), u8(K, N), u8(), np.uint8(3)), (u8(5, K), i8(K, N), u8(), np.int8(-100))],
+    ids=["more than i8 holds", "more than i8 holds, signed"],
+)
+def test_weights_beyond_eight_bits_stay_wide(case: Any) -> None:
+    graph, feeds = product(*case)
+    session = Session(target=find_target("x86"), verify=3)
+    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), session)
+    assert any(node.op == "MatMul" for node in whole.nodes())
+    np.testing.assert_array_equal(interpret(whole, feeds)["y"], interpret(graph, feeds)["y"])
+
+
+@pytest.mark.parametrize("target", ["x86-avx512", "x86"])
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+def test_kernels_of_bytes_give_its_bits(case: Any, target: str) -> None:
+    described = find_target(target)
+    needs(described)
+    graph, feeds = product(*case)
+    program = compile_graph(graph, Session(target=described, verify=2), Builder(ahead=False, workers=1))
+    assert any(step.row == "matmul_int8_packed" for step in program.steps)
+    np.testing.assert_array_equal(play(program, feeds)["y"], interpret(graph, feeds)["y"])
