@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..layers import Layer
 from ..ops.common import Tensor
-from .placement import Layer
 
 MOST = 127
 ROOM = 2.0**30  # a bias takes at most half of the range of the sums
