@@ -18,6 +18,7 @@ from .target import Target
 
 _ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 
+_C_LIBRARY = "crt1.o"  # comes with the headers: some systems have a cross compiler without them
 
 _HOSTED = ("-O2", "-fPIC")
 # Tables without addresses to fill in lie in flash; nothing unwinds the stack.
@@ -112,15 +113,17 @@ def toolchain(target: Target) -> Toolchain:
         candidates: tuple[str, ...] = ("cc", "gcc", "clang")
     else:
         candidates = target.compilers
-    flags = _HOSTED if has_os(target) else _BARE
-    for name in candidates:
-        if shutil.which(name):
-            return Toolchain((name, *target.cflags), _archiver(name), flags)
+    flags, alone = _HOSTED if has_os(target) else _BARE, []
+    for name in filter(shutil.which, candidates):
+        chain = Toolchain((name, *target.cflags), _archiver(name), flags)
+        if runs_here(target.triple) or not has_os(target) or chain.finds(_C_LIBRARY):
+            return chain
+        alone.append(f"{name}, which has no C library")
     if target.zig and find_spec("ziglang") is not None:
         zig = (sys.executable, "-m", "ziglang")
         libraries = ("-lm",) if has_os(target) else ()  # without a system its compiler brings what there is
         return Toolchain((*zig, "cc", "-target", *shlex.split(target.zig)), (*zig, "ar"), flags, libraries)
-    tried = ", ".join((*candidates, "ziglang"))
+    tried = ", ".join((*(alone or candidates), "ziglang"))
     package = "" if has_os(target) else "apt install gcc-arm-none-eabi, or "
     raise EdgecError(
         f"no C compiler for target {target.name!r} (tried {tried}); install one with: {package}pip install edgec[cross]"

@@ -6,7 +6,8 @@ from typing import Literal
 
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import graph_pass, lossy
-from edgec.compiler.quantize.quantizer import Options, quantized
+from edgec.compiler.quantize.job import Options
+from edgec.compiler.quantize.quantizer import quantized
 from edgec.compiler.quantize.settings import Wanted
 from edgec.compiler.session import Session
 

@@ -44,8 +44,14 @@ def read_graph(args: argparse.Namespace) -> Graph:
 
 
 def find_target(name: str | None) -> target.Target | None:
-    """The target that --target names, if any."""
-    return None if name is None else target.find_target(name)
+    """The target that --target names, if any; with the kernels that passes choose from for it."""
+    if name is None:
+        return None
+    from ..driver import load_kernels
+
+    found = target.find_target(name)
+    load_kernels()
+    return found
 
 
 @contextmanager

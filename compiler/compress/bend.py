@@ -13,9 +13,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import numpy as np
 
 from ..ir import Node, Value
+from ..layers import constant
 from ..op import OPS, evaluate
 from ..ops.common import Tensor
-from ..quantize.placement import constant
 
 Bend = Callable[[Tensor], Tensor]
 LONGEST = 8  # operators of a function

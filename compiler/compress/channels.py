@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir import Attr, Graph, Node, Value
+from ..layers import constant
 from ..op import const, int_attr, ints_attr, rebuild
 from ..ops.common import Tensor
-from ..quantize.placement import constant
 from .flow import cuts
 from .groups import Coupling, Slices, kept_places
 from .repair import Refit

@@ -22,10 +22,10 @@ from ..errors import EdgecError
 from ..exporter import NoForm, export_model
 from ..importer import import_model
 from ..ir import Graph
+from ..layers import layers_of
 from ..ops.common import Tensor
 from ..pipeline import run_pipeline
 from ..plugins import load_plugins
-from ..quantize.placement import layers_of
 from ..quantize.settings import Score, checked_score
 from ..session import Session
 from ..target import find_target

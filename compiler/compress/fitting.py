@@ -8,10 +8,10 @@ from math import inf
 
 import numpy as np
 
+from ..columns import columns, positions, results
 from ..ir import Node
 from ..ops.common import Tensor
 from .bend import Bend, bent_aims
-from .columns import columns, positions, results
 from .normal import Normal, lowered, solved
 
 DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ir import Node, Value
+from ..layers import constant
 from ..op import OPS, int_attr, ints_attr
-from ..quantize.placement import constant
 from . import flow_layers as flow_layers
 from .flow_moves import cuts as cuts
 from .flow_rules import RULES, Outcome, param, rule, unknown

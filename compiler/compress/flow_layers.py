@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from ..ir import Node
+from ..layers import constant
 from ..op import int_attr
 from ..ops.common import Tensor
-from ..quantize.placement import constant
 from .flow_rules import Outcome, joined, param, rule
 from .groups import Channels, Coupling, Layer, label
 

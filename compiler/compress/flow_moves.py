@@ -8,9 +8,9 @@ from math import prod
 import numpy as np
 
 from ..ir import Node, Value
+from ..layers import constant
 from ..op import full_attrs, int_attr, ints_attr
 from ..ops.common import Tensor
-from ..quantize.placement import constant
 from .flow_rules import Outcome, joined, param, rule, unknown
 from .groups import Channels, Coupling, label
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from math import prod
 
 from ..ir import Graph, Node
+from ..layers import LAYERS, Layer, constant, layers_of
 from ..macs import node_macs
 from ..op import is_const
-from ..quantize.placement import LAYERS, Layer, constant, layers_of
 from ..target import Target
 from .costs import LayerCosts
 from .decompose import METHODS, Method, Rank

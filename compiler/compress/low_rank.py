@@ -10,9 +10,9 @@ from ..calibration.data import Calibration
 from ..calibration.request import Progress, calibration_of, progress_of
 from ..errors import EdgecError
 from ..ir import Graph, Node, Value
+from ..layers import LAYERS, Layer, constant, layers_of
 from ..macs import macs, node_macs
 from ..ops.common import Tensor
-from ..quantize.placement import LAYERS, Layer, constant, layers_of
 from ..session import Session
 from .costs import LayerCosts
 from .decompose import METHODS

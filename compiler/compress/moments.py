@@ -10,11 +10,11 @@ from math import prod
 import numpy as np
 
 from ..calibration.runner import running
+from ..columns import columns, positions
 from ..ir import Graph
+from ..layers import Layer
 from ..ops.common import Tensor
-from ..quantize.placement import Layer
 from ..quantize.rounding import Moments
-from .columns import columns, positions
 
 POSITIONS = 32768  # of all samples, that a layer's moments are taken over at most
 BYTES = 1 << 30  # that the sums of several layers may take at a time

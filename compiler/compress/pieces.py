@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..ir import Attr, Node, Value
+from ..layers import Layer
 from ..macs import node_macs
 from ..op import build, const, full_attrs
 from ..ops.common import Tensor, fill
-from ..quantize.placement import Layer
 
 
 @dataclass(frozen=True)

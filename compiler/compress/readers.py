@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..calibration.request import Progress
+from ..columns import columns, groups_of, positions, rows_of
 from ..ir import Graph, Node, Value
+from ..layers import constant
 from ..ops.common import Tensor
-from ..quantize.placement import constant
-from .columns import columns, groups_of, positions, rows_of
 from .groups import Coupling, Family
 from .streams import sum_behind
 from .walk import Feeds, Step, Walk

@@ -18,13 +18,13 @@ import numpy.typing as npt
 
 from ..calibration.data import Calibration
 from ..calibration.request import Progress
+from ..columns import result_axis, rows_of, weights_of
 from ..errors import EdgecError
 from ..ir import Graph, Node, Value
+from ..layers import constant
 from ..op import const, rebuild
 from ..ops.common import Tensor
-from ..quantize.placement import constant
 from .bend import Bend, bend_of
-from .columns import result_axis, rows_of, weights_of
 from .fitting import Aims, Layer, factors, fitted
 from .fitting import Fit as Fit
 from .streams import sum_behind

@@ -17,8 +17,8 @@ from typing import Literal
 import numpy as np
 
 from ..calibration.request import Progress
+from ..layers import constant
 from ..ops.common import Tensor
-from ..quantize.placement import constant
 from .groups import Coupling, Family
 from .readers import Numbering, Reader, energy
 

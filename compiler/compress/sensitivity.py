@@ -13,20 +13,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..calibration.request import Progress
-from ..calibration.runner import running
-from ..ir import Graph, Node, Type, Value
+from ..ir import Graph, Node, Value
+from ..layers import Layer
 from ..macs import macs
 from ..op import build, const
 from ..ops.common import Tensor
-from ..quantize.fallback import distance
-from ..quantize.placement import Layer
+from ..quantize.fallback import changes, trial_of
+from ..quantize.switch import switch, switches
 from .pieces import weights_of
 from .split import Split, composed, rebuilt
 
 PROBES = (4, 64)  # samples: at least, and at most
 WORK = 1e12  # multiplications that all runs may take
 LEAST = 1e-3  # of the largest harm per error, that every layer has
-SWITCHES = "edgec_switches"
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,8 @@ def harms(
     switched = _switched(graph, probes, count)
     wanted = min(max(int(WORK / max(count * macs(switched), 1)), PROBES[0]), PROBES[1])
     some = feeds[:: -(-len(feeds) // wanted)]
-    found = np.zeros(count)
-    with running(switched, switched.outputs, threads=threads) as run:
-        exact = [run({**feed, SWITCHES: np.zeros(count, np.float32)}) for feed in some]
-        for k in range(count):
-            on = np.zeros(count, np.float32)
-            on[k] = 1.0
-            found[k] = np.mean([distance(run({**f, SWITCHES: on}), e) for f, e in zip(some, exact, strict=True)])
-            tell("sensitivity", k + 1, count)
+    with trial_of(switched, threads) as trial:
+        found = changes(trial, some, count, tell)
     errors = np.asarray([max(one.error, 1e-12) for some_ in probes.values() for one in some_])
     ratios = found / errors
     most = float(ratios[np.isfinite(ratios)].max(initial=0.0)) or 1.0
@@ -93,22 +86,19 @@ def _interpolated(errors: Tensor, ratios: Tensor) -> Harm:
 
 def _switched(graph: Graph, probes: Mapping[Node, Sequence[Probe]], count: int) -> Graph:
     """The graph with an input of a number per probe: 1 makes its change."""
-    switches = Value(Node("Input", (), (Type("f32", (count,)),), {}, SWITCHES))
+    every = switches(count)
     place = dict(zip(probes, np.cumsum([0, *map(len, probes.values())]).tolist(), strict=False))
 
     def changed(old: Node, args: tuple[Value, ...]) -> tuple[Value, ...] | None:
         value = Value(Node(old.op, args, old.types, old.attrs, old.name, old.origin))
         for k, one in enumerate(probes.get(old, ())):
-            switch = build(
-                "Slice", switches, starts=(place[old] + k,), ends=(place[old] + k + 1,), axes=(0,), steps=(1,)
-            )
-            switch = build("Reshape", switch, shape=(1,) * len(value.shape))
-            value = build("Add", value, build("Mul", _change(old, args[0], one), switch))
+            on = switch(every, place[old] + k, len(value.shape))
+            value = build("Add", value, build("Mul", _change(old, args[0], one), on))
         return (value,) if probes.get(old) else None
 
     made = rebuilt(graph, changed)
     outputs = tuple(build("Sqrt", v) if _distribution(v) else v for v in made.outputs)
-    return Graph(made.name, (*made.inputs, switches), outputs, made.output_names)
+    return Graph(made.name, (*made.inputs, every), outputs, made.output_names)
 
 
 def _change(layer: Node, x: Value, one: Probe) -> Value:

@@ -13,16 +13,16 @@ from math import isfinite, prod
 import numpy as np
 
 from ..calibration.request import calibration_of, progress_of
+from ..columns import groups_of, rows_of, weights_of
 from ..errors import EdgecError
 from ..ir import Graph, Node, Value
+from ..layers import Layer, layers_of
 from ..macs import node_macs
 from ..op import const, rebuild
 from ..ops.common import Tensor
 from ..quantize.modelled import Costs, modelled
-from ..quantize.placement import Layer, layers_of
 from ..session import Session
 from ..units import counted
-from .columns import groups_of, rows_of, weights_of
 from .groups import label
 from .masks import Pattern, best_of_groups, of_units, pattern_of, without_lowest
 from .readers import moments_of

@@ -9,9 +9,9 @@ from math import prod
 import numpy as np
 
 from ..ir import Graph, Node, Type, Value
+from ..layers import Layer
 from ..op import const, const_array, evaluate
 from ..ops.common import Tensor
-from ..quantize.placement import Layer
 from .decompose import Solver
 from .forms import Form
 from .moments import Spread

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 
 from ..ir import Node, Value
-from ..quantize.placement import constant
+from ..layers import constant
 
 
 def sum_behind(users: Mapping[Value, Sequence[Node]], outputs: Collection[Value], value: Value) -> Node | None:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..calibration.statistics import Channel
+from ..columns import result_axis
 from ..ir import Graph, Node, Value
+from ..layers import Layer, constant
 from ..op import const, ints_attr
 from ..ops.common import Tensor
-from .placement import Layer, Placement, channel_axis, constant
+from .placement import Placement
 
 DEVIATIONS = 3.0  # below the mean, down to which a channel is expected to fall
 LESS = 0.9  # of the range must be left at most
@@ -66,7 +68,11 @@ def _readers(plan: Placement, layer: Layer, biases: Mapping[Node, Value]) -> lis
     nodes = plan.users.get(behind, [])
     found = [other for other in plan.layers if other.node in nodes and other.input == behind]
     whole = len(found) == len(nodes) and behind not in plan.graph.outputs and behind in plan.points
-    return found if whole and all(other.node in biases and _even(other, channel_axis(layer)) for other in found) else []
+    return (
+        found
+        if whole and all(other.node in biases and _even(other, result_axis(layer.node)) for other in found)
+        else []
+    )
 
 
 def _even(layer: Layer, axis: int) -> bool:

@@ -12,10 +12,12 @@ from math import prod
 
 import numpy as np
 
+from ..columns import result_axis
 from ..ir import Node, Value
+from ..layers import Layer, constant, data_args
 from ..op import full_attrs, int_attr, ints_attr
 from ..ops.common import Tensor
-from .placement import Layer, Placement, channel_axis, constant, data_args
+from .placement import Placement
 
 Channels = tuple[int, Tensor]  # the axis, and a number for each channel along it
 
@@ -75,10 +77,10 @@ class Channelled:
             if not self.reads(layer):
                 self._pin(layer.input)
             if layer.value == Value(node):
-                self._make(layer.value, channel_axis(layer))
+                self._make(layer.value, result_axis(layer.node))
             return
         if len(results) == 1 and results[0] in self._layers:
-            self._make(results[0], channel_axis(self._layers[results[0]]))
+            self._make(results[0], result_axis(self._layers[results[0]].node))
             return
         data = data_args(node)
         if not any(a in self.of for a in data):
@@ -123,7 +125,7 @@ class Channelled:
         """A function of a layer's result makes channels where it is read in 8 bits."""
         source = self.plan.sources[value]
         if value in self.plan.points and source in self._layers:
-            self._make(value, channel_axis(self._layers[source]))
+            self._make(value, result_axis(self._layers[source].node))
 
     def _passes(self, node: Node, data: Sequence[Value]) -> bool:
         """Whether the operator commutes with factors of channels; then its result has channels too."""

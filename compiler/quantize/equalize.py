@@ -17,11 +17,13 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ..calibration.statistics import Channel
+from ..columns import result_axis
 from ..ir import Graph, Node, Value
+from ..layers import Layer, constant
 from ..op import build, const, full_attrs, rebuild
 from ..ops.common import Tensor
 from .channels import Channelled
-from .placement import Layer, Placement, channel_axis, constant
+from .placement import Placement
 from .ranges import LEVELS
 from .weights import MOST
 
@@ -44,7 +46,7 @@ def axes_of(plan: Placement, channels: Channelled) -> dict[Value, int]:
     """What must be measured: values in 8 bits with channels, and the results of Clips and of layers."""
     axes = {v: channels.of[v][0] for v in plan.points if v in channels.of}
     axes.update({v: channels.of[v][0] for v in channels.limits})
-    axes.update({layer.value: channel_axis(layer) for layer in plan.layers})
+    axes.update({layer.value: result_axis(layer.node) for layer in plan.layers})
     return axes
 
 
@@ -209,7 +211,7 @@ def scaled_weights(layer: Layer, read: Tensor, made: Tensor) -> Tensor:
     """Weights times a factor per input channel and one per output channel."""
     w = layer.weights.astype(np.float64)
     inputs = w.shape[-2] if layer.node.op == "MatMul" else layer.input.shape[1]
-    read, made = np.broadcast_to(read, inputs), np.broadcast_to(made, layer.value.shape[channel_axis(layer)])
+    read, made = np.broadcast_to(read, inputs), np.broadcast_to(made, layer.value.shape[result_axis(layer.node)])
     tail = (1,) * (w.ndim - 2)
     if layer.node.op == "MatMul":
         return np.asarray(w * read[:, None] * made, np.float32)

@@ -49,21 +49,22 @@ class Trial:
 @contextmanager
 def trials(plan: Placement, scales, weights, threads: int) -> Iterator[Trial]:  # type: ignore[no-untyped-def]
     """The model with switches, compiled."""
-    with _trial(switched_graph(plan, scales, weights), threads) as trial:
+    with trial_of(switched_graph(plan, scales, weights), threads, "-integers") as trial:
         yield trial
 
 
 @contextmanager
 def value_trials(plan: Placement, scales: Mapping[Value, Scale], threads: int) -> Iterator[Trial]:
     """The model with real weights and a switch per group of values, compiled."""
-    with _trial(switched_values(plan, scales), threads) as trial:
+    with trial_of(switched_values(plan, scales), threads, "-integers") as trial:
         yield trial
 
 
 @contextmanager
-def _trial(graph: Graph, threads: int) -> Iterator[Trial]:
+def trial_of(graph: Graph, threads: int, passes: str = "") -> Iterator[Trial]:
+    """A graph with switches, compiled."""
     names = [name for name, _ in graph.results]
-    with running(graph, graph.outputs, threads=threads, passes="-integers") as run:
+    with running(graph, graph.outputs, threads=threads, passes=passes) as run:
         yield Trial(names, lambda feed, on: run({**feed, SWITCHES: on.astype(np.float32)}))
 
 

@@ -8,9 +8,10 @@ from dataclasses import replace
 import numpy as np
 
 from ..ir import Graph, Node, Value
+from ..layers import constant
 from ..op import build, const, rebuild
 from ..ops.common import Tensor
-from .placement import Placement, constant
+from .placement import Placement
 from .ranges import Scale
 from .weights import Weights, bias_scale
 

@@ -8,15 +8,18 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 
+from ..columns import columns, result_axis, rows_of, weights_of
 from ..cores import Cores, shared_out
 from ..ir import Node, Value
-from ..op import evaluate, full_attrs, int_attr
-from ..ops.common import Tensor, fill
+from ..layers import Layer, constant
+from ..op import evaluate, int_attr
+from ..ops.common import Tensor
 from .noise import Weakest, weakest, worst_sqnr
-from .placement import FOLDED, Layer, Placement, channel_axis, constant
+from .placement import FOLDED, Placement
 from .ranges import Scale, rounded
 from .rounding import Moments, rounded_weights
 from .weights import Weights, nearest_weights, weight_scales, with_bias
@@ -168,7 +171,7 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
     slope of the functions behind.
     """
     value = layer.value
-    axis = channel_axis(layer)
+    axis = result_axis(layer.node)
     others = tuple(k for k in range(len(value.shape)) if k != axis)
     shapes, normal = _behind(plan, value), normalizes(plan, walk, value)
     total, weight = np.zeros(value.shape[axis]), np.full(value.shape[axis], 1e-12)
@@ -253,66 +256,38 @@ def _store(walk: Walk, value: Value, real: list[Tensor], rough: list[Tensor], sc
 
 def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
     """The weights' integers."""
-    moments = _moments(layer, walk) if learn else None
-    if moments is None:
+    rows = rows_of(layer.node, layer.weights) if learn and layer.node.op != "ConvTranspose" else None
+    if rows is None:
         return nearest_weights(layer, x.scale)
     scale = weight_scales(layer, x.scale)
-    step = scale.astype(np.float64).reshape(len(moments.products), -1)
-    steps = rounded_weights(_rows(layer, layer.weights.astype(np.float64)), step, moments)
-    return with_bias(layer, _unrows(layer, steps), scale, layer.bias, x.scale)
+    step = scale.astype(np.float64).reshape(len(rows), -1)
+    steps = rounded_weights(rows.astype(np.float64), step, _moments(layer, walk))
+    made = weights_of(layer.node, steps, np.empty(layer.weights.shape, steps.dtype))
+    return with_bias(layer, made, scale, layer.bias, x.scale)
 
 
-def _rows(layer: Layer, w: Tensor) -> Tensor:
-    """[groups, outputs of a group, inputs of an output]"""
-    if layer.node.op == "MatMul":
-        return np.asarray(np.swapaxes(w.reshape(-1, *w.shape[-2:]), 1, 2).reshape(1, w.shape[-1], -1))
-    return np.asarray(w.reshape(_groups(layer), -1, w[0].size))
-
-
-def _unrows(layer: Layer, rows: Tensor) -> Tensor:
-    if layer.node.op == "MatMul":
-        return np.asarray(rows.reshape(rows.shape[1], -1).T.reshape(layer.weights.shape))
-    return np.asarray(rows.reshape(layer.weights.shape))
-
-
-def _groups(layer: Layer) -> int:
-    return int(str(full_attrs(layer.node).get("group", 1)))
-
-
-def _moments(layer: Layer, walk: Walk) -> Moments | None:
-    if layer.node.op == "ConvTranspose" or (layer.node.op == "MatMul" and layer.weights.ndim > 2):
-        return None
+def _moments(layer: Layer, walk: Walk) -> Moments:
+    places = _thinned(layer)
 
     def of_sample(rough: Tensor) -> Moments:
-        return Moments.of(np.ascontiguousarray(_columns(layer, rough), np.float32))
+        return Moments.of(columns(layer.node, rough, layer.value.shape, places))
 
     found: Moments | None = None
     for moments in walk.cores.each(of_sample, walk.rough[layer.input]):
         found = found or Moments.empty(*moments.inputs.shape)
         found.join(moments)
+    assert found is not None
     return found
 
 
-def _columns(layer: Layer, x: Tensor) -> Tensor:
-    """[groups, inputs of an output, positions] of what a layer multiplies with its weights, at some positions."""
+def _thinned(layer: Layer) -> Tensor:
+    """Positions of a layer's result, evenly spread, not many more than are read."""
+    shape = layer.value.shape
     if layer.node.op == "MatMul":
-        flat = x.reshape(-1, x.shape[-1])
-        return np.asarray(flat[:: -(-len(flat) // POSITIONS)].T[None])
-    attrs, kernel, rank = full_attrs(layer.node), layer.weights.shape[2:], x.ndim - 2
-    strides, dilations, pads = (
-        fill(attrs[k], n * rank, usual, k)  # type: ignore[arg-type]
-        for k, n, usual in (("strides", 1, 1), ("dilations", 1, 1), ("pads", 2, 0))
-    )
-    padded = np.pad(x, [(0, 0), (0, 0), *((pads[k], pads[k + rank]) for k in range(rank))])
-    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilations, strict=True)]
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, tuple(range(2, 2 + rank)))
-    chosen = windows[(slice(None), slice(None), *(slice(None, None, s) for s in strides))]
-    chosen = chosen[(slice(None),) * (2 + rank) + tuple(slice(None, None, d) for d in dilations)]
-    sizes = chosen.shape[2 : 2 + rank]
+        count = prod(shape[:-1])
+        return np.arange(0, count, -(-count // POSITIONS))
+    batch, _, *sizes = shape
     wide = max(sum(n > 1 for n in sizes), 1)
-    thin = int(np.ceil((np.prod(sizes) * len(x) / POSITIONS) ** (1 / wide)))
-    chosen = chosen[(slice(None), slice(None), *(slice(min(thin // 2, n - 1), None, thin) for n in sizes))]
-    rows = np.moveaxis(chosen.reshape(*chosen.shape[:2], -1, int(np.prod(kernel))), 3, 2)  # N, C, taps, positions
-    groups = _groups(layer)
-    rows = np.moveaxis(rows, 0, 2).reshape(groups, -1, len(x) * rows.shape[3])
-    return np.asarray(rows)
+    thin = int(np.ceil((prod(sizes) * batch / POSITIONS) ** (1 / wide)))
+    numbers = np.arange(batch * prod(sizes)).reshape(batch, *sizes)
+    return numbers[(slice(None), *(slice(min(thin // 2, n - 1), None, thin) for n in sizes))].reshape(-1)

@@ -19,6 +19,17 @@ from .weights import Weights, bias_scale
 SWITCHES = "edgec.switches"
 
 
+def switches(count: int) -> Value:
+    """An input of so many numbers."""
+    return Value(Node("Input", (), (Type("f32", (count,)),), {}, SWITCHES))
+
+
+def switch(every: Value, number: int, rank: int = 0) -> Value:
+    """One of them, with so many axes."""
+    one = build("Slice", every, starts=(number,), ends=(number + 1,), axes=(0,), steps=(1,))
+    return build("Reshape", one, shape=(1,) * rank)
+
+
 def switched_graph(plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> Graph:
     """The graph with an input more: a number per layer, 1 where it is in 8 bits, 0 where it is not."""
     return _Layers(plan, scales, weights).graph()
@@ -43,20 +54,16 @@ class _Switch(Writer):
         count: int,
     ) -> None:
         super().__init__(plan, scales, weights)
-        self.switches = Value(Node("Input", (), (Type("f32", (count,)),), {}, SWITCHES))
+        self.switches = switches(count)
         self.owner = owner
 
     def graph(self) -> Graph:
         made = super().graph()
         return replace(made, inputs=(*made.inputs, self.switches))
 
-    def _switch(self, number: int) -> Value:
-        one = build("Slice", self.switches, starts=(number,), ends=(number + 1,), axes=(0,), steps=(1,))
-        return build("Reshape", one, shape=())
-
     def _stored(self, was: Value, now: Value) -> Value:
         rough = super()._stored(was, now)
-        return build("Add", now, build("Mul", build("Sub", rough, now), self._switch(self.owner.get(was, 0))))
+        return build("Add", now, build("Mul", build("Sub", rough, now), switch(self.switches, self.owner.get(was, 0))))
 
 
 class _Values(_Switch):
@@ -84,7 +91,7 @@ class _Layers(_Switch):
             layer = self.adds[node]
             place = 1 - node.args.index(Value(layer.node))
             off = self._bias_error(layer.node, layer.bias)
-            moved = build("Mul", const(off), self._switch(self.number[layer.node]))
+            moved = build("Mul", const(off), switch(self.switches, self.number[layer.node]))
             args[place] = build("Add", args[place], moved)
         return node if tuple(args) == node.args else replace(node, args=tuple(args))
 
@@ -94,7 +101,7 @@ class _Layers(_Switch):
         if len(args) > 2:
             off.append(const(self._bias_error(node, bias)))
         exact, error = Value(rebuild(node, args)), Value(replace(rebuild(node, [args[0], *off]), name=""))
-        return build("Add", exact, build("Mul", error, self._switch(self.number[node]))).node
+        return build("Add", exact, build("Mul", error, switch(self.switches, self.number[node]))).node
 
     def _bias_error(self, node: Node, bias: Tensor | None) -> Tensor:
         made, x = self.weights[node], self.scales[node.args[0]]

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ..ir import Graph, Node, Value
+from ..layers import constant
 from ..op import build, const, int_attr
-from .placement import constant
 from .weights import MOST
 
 LEAST = 4096  # elements of a table that is worth it

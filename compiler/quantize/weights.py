@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..bounds import SUMS
+from ..layers import Layer
 from ..ops.common import Tensor
-from .placement import Layer
 
 MOST, BYTE = 127, 255
 ROOM = 2.0**30  # a bias takes at most half of the range of the sums

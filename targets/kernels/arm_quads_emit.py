@@ -19,7 +19,8 @@ from .arm_quads_rows import groups
 from .arm_tail import Sums, Tail, lifted
 from .common_emit import Frame, put, vector
 from .conv_shape import Window
-from .depthwise_dots_emit import Dots, Group
+from .depthwise_dots_emit import Dots
+from .depthwise_dots_filters import Group
 from .depthwise_dots_rows import QUADS
 
 

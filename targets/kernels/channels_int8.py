@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from edgec.compiler.ir import Value
-from edgec.compiler.layout import physical_shape
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .channels_rows import OPERATORS, Source, sources, vectors
 from .common import byte_layout, ceil_div, task_split
 from .cost import LOOP, microseconds, streamed
-
-if TYPE_CHECKING:
-    from ..tir import Buffer, Expr, Stmt
 
 NAME = "channels_int8"
 LANES = 16
@@ -73,7 +69,7 @@ def pieces(problem: Problem) -> list[Piece]:
 
 def _whole(problem: Problem, value: Value) -> list[bool]:
     """Whether a block is one of an input's as it lies; its last one need not be full."""
-    found, result = _sources(problem, value), []
+    found, result = channels_of(problem, value), []
     for k in range(0, len(found), LANES):
         arg, first = found[k]
         same = all(pair == (arg, first + i) for i, pair in enumerate(found[k : k + LANES]))
@@ -81,7 +77,8 @@ def _whole(problem: Problem, value: Value) -> list[bool]:
     return result
 
 
-def _sources(problem: Problem, value: Value) -> list[Source]:
+def channels_of(problem: Problem, value: Value) -> list[Source]:
+    """Which input, and which of its channels, each channel of a result is."""
     found = sources(problem, value)
     assert not isinstance(found, str)
     return found
@@ -96,59 +93,9 @@ def _together(reads: Sequence[Sequence[tuple[int, int]]], whole: Sequence[bool],
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from tvm import tirx
+    from .channels_int8_emit import Channels
 
-    from .. import tir
-    from ..conversions import stored
-    from .common_emit import chunked
-
-    body = problem.body
-    values = (*body.inputs, *body.outputs)
-    params = [(f"a{k}", stored(v.type.dtype), (prod(physical_shape(v.type)),)) for k, v in enumerate(values)]
-    pixels = body.outputs[0].shape[0] * prod(body.outputs[0].shape[2:])
-    chunk = choice.get("chunk")
-    blocks = [ceil_div(v.shape[1], LANES) for v in values]
-    wanted = {k: _sources(problem, v) for k, v in enumerate(body.outputs)}
-
-    def load(buffers: list[Buffer], pixel: Expr, arg: int, block: int, size: int) -> Expr:
-        return tir.load(buffers[arg], tir.ramp((pixel * blocks[arg] + block) * LANES, size * LANES))
-
-    def mixed(buffers: list[Buffer], pixel: Expr, piece: Piece) -> tuple[list[Stmt], Expr]:
-        """One block, from the vectors of all blocks that its channels lie in."""
-        k, at, reads, _ = piece
-        found = wanted[k][at * LANES : (at + 1) * LANES]
-        parts: list[Stmt] = []
-        total: Expr = None
-        for arg, block in reads:
-            more, bind = tir.let(load(buffers, pixel, arg, block, 1), "x")
-            parts.append(bind)
-            mine = [c % LANES if (a, c // LANES) == (arg, block) else -1 for a, c in found]
-            mine += [-1] * (LANES - len(mine))
-            if total is None:
-                value = tirx.Shuffle([more], [tir.i32(max(m, 0)) for m in mine])
-            else:
-                order = [LANES + m if m >= 0 else lane for lane, m in enumerate(mine)]
-                value = tirx.Shuffle([total, more], [tir.i32(m) for m in order])
-            total, bind = tir.let(value, "y")
-            parts.append(bind)
-        return parts, total
-
-    def one(buffers: list[Buffer], pixel: Expr, piece: Piece) -> Stmt:
-        k, at, reads, as_it_lies = piece
-        size = len(reads) if as_it_lies else 1
-        parts, total = ([], load(buffers, pixel, *reads[0], size)) if as_it_lies else mixed(buffers, pixel, piece)
-        out = len(body.inputs) + k
-        place = tir.ramp((pixel * blocks[out] + at) * LANES, size * LANES)
-        return tir.seq(parts, tir.store(buffers[out], total, place))
-
-    def whole(buffers: list[Buffer], begin: Expr, end: Expr) -> Stmt:
-        def unit(pixel: Expr) -> Stmt:
-            return tir.seq(one(buffers, pixel, piece) for piece in pieces(problem))
-
-        return tir.tasks(begin, end, lambda number: chunked(pixels, chunk, number, unit))
-
-    function = tir.function(symbol, params, whole, pointer_bits=problem.target.pointer_bits)
-    return Emitted(function, ceil_div(pixels, chunk))
+    return Channels(problem, choice.get("chunk")).emit(symbol)
 
 
 kernel(Row(NAME, OPERATORS, match, choices, emit, "channels of values of bytes, selected, joined or cut"))

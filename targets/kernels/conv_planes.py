@@ -20,7 +20,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 from .common import ceil_div
 from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, stretch, vector
 from .conv_places import runs, source, tap_bounds
-from .conv_shape import UNROLLED_TAPS, Window
+from .conv_shape import Window, unrolled
 from .cost import by_lane
 from .staged_emit import StagedRow
 
@@ -57,7 +57,7 @@ class Planes:
         self.rank = len(problem.anchor.types[0].shape)
         self.blocks, self.bands = ceil_div(w.channels_out, self.lanes), choice.get("hb")
         self.staged: StagedRow | None = None
-        self.unrolls = w.taps <= UNROLLED_TAPS and not problem.target.small
+        self.unrolls = unrolled(w, problem.target)
         self.together = w.width.kernel  # taps of a row that are written out together, where rows are looped over
         # LLVM mixes tiles that follow each other, and runs out of registers: a loop of one turn keeps them apart.
         self.by_lane = by_lane(problem.target.cpu)

@@ -10,8 +10,9 @@ from typing import Any, Literal
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Problem
+from edgec.compiler.target import Target
 
-UNROLLED_TAPS = 9  # depthwise and pooling windows up to this size are written out; larger ones loop over their rows
+UNROLLED_TAPS = 9  # of the largest depthwise and pooling windows whose rows are written out
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,11 @@ def conv_window(node: Node) -> Window | str:
 def of_group(w: Window) -> Window:
     """The window with the channels of one group."""
     return replace(w, channels_in=w.channels_in // w.group, channels_out=w.channels_out // w.group)
+
+
+def unrolled(w: Window, target: Target) -> bool:
+    """Whether the rows of a depthwise or pooling window are written out; else there is a loop over them."""
+    return w.taps <= UNROLLED_TAPS and not target.small
 
 
 def conv_operands(node: Node) -> tuple[Value, Value, Value | None]:

@@ -14,7 +14,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from .common import byte_layout, ceil_div, epilogue_fits, heavy, input_index, layouts_in, lookups, operations
-from .conv_shape import Window, conv_operands, conv_window, geometry, segments
+from .conv_shape import Window, conv_operands, conv_window, geometry, segments, unrolled
 from .cost import microseconds, streamed
 from .depthwise_rows import banded, cost, shortest
 
@@ -64,19 +64,20 @@ def choices(problem: Problem) -> Sequence[Choice]:
     most = cpu.vector_registers // 2 - 1
     after = (operations(problem) + ENDS) * (ALONE if heavy(problem) else 1.0) + lookups(problem)
     found = []
+    shifted, written = bool(full_attrs(problem.anchor)["zero"]), unrolled(w, problem.target)
     least, small = ceil_div(w.width.out, most), problem.target.small
     even = [ceil_div(w.width.out, parts) for parts in range(least, least + 2)]
     for columns in range(most, 0, -1) if small else even:
-        us = modelled(w, cpu, columns, after, bool(full_attrs(problem.anchor)["zero"]), small)
+        us = modelled(w, cpu, columns, after, shifted, written)
         cut, us = banded(w, lanes, 1, us, problem)
         config = (("mt", columns), ("rt", 1), ("hb", cut))
         found.append(Choice(NAME, layouts, (layout,), config, us, 4 * lanes * w.taps))
     return [shortest(w, found, problem.target)] if small else sorted(found, key=lambda c: c.cost_us)
 
 
-def modelled(w: Window, cpu: Cpu, columns: int, after: float, shifted: bool, small: bool) -> float:
+def modelled(w: Window, cpu: Cpu, columns: int, after: float, shifted: bool, written: bool) -> float:
     """As in f32, and each input is widened: three instructions, or two where its zero point is zero."""
-    us = cost(w, cpu, 1, columns, after, small)
+    us = cost(w, cpu, (1, columns), after, written)
     widened = (
         w.height.out
         * w.height.kernel

@@ -19,7 +19,7 @@ from .common import (
     spread,
     vectors_fit,
 )
-from .conv_shape import UNROLLED_TAPS, Axis, Window, conv_operands, conv_window, geometry, segments
+from .conv_shape import Axis, Window, conv_operands, conv_window, geometry, segments, unrolled
 from .cost import microseconds, smallest, streamed
 
 NAME = "conv_f32_depthwise"
@@ -47,7 +47,7 @@ def match(problem: Problem) -> Literal[True] | str:
 
 def unrolls(w: Window, target: Target) -> bool:
     """Whether the rows of a window, and edges of images above and below, have code of their own."""
-    return w.taps <= UNROLLED_TAPS and not target.microcontroller and not target.small
+    return unrolled(w, target) and not target.microcontroller
 
 
 def runs_over(axis: Axis) -> bool:
@@ -72,7 +72,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     for columns in range(most, 0, -1) if small else even_tiles(w, most):
         several = unrolls(w, problem.target) and 2 * columns <= most
         for rows in sorted({1, min(2, w.height.out)}) if several else (1,):
-            us = cost(w, cpu, rows, columns, after, small)
+            us = cost(w, cpu, (rows, columns), after, unrolls(w, problem.target))
             parts, us = banded(w, lanes, rows, us, problem)
             layouts = layouts_in(problem, {x: blocked, in_memory(problem, weight): packed}, blocked)
             config = (("mt", columns), ("rt", rows), ("hb", parts))
@@ -118,13 +118,13 @@ def staged_bytes(problem: Problem, w: Window, rows: int) -> int:
     return 4 * rows * w.width.out * problem.target.cpu.lanes(32) if heavy(problem) else 0
 
 
-def cost(w: Window, cpu: Cpu, rows: int, columns: int, after: float, small: bool = False) -> float:
-    """Modelled time in us; `small`: there is a loop over the rows of the window."""
+def cost(w: Window, cpu: Cpu, tile: tuple[int, int], after: float, written: bool) -> float:
+    """Modelled time in us; `written`: the rows of the window are written out, not a loop."""
     blocks = w.batch * ceil_div(w.channels_out, cpu.lanes(32))
     cycles = 0.0
-    starts = 1 if w.taps <= UNROLLED_TAPS and not small else w.height.kernel * ceil_div(w.width.kernel, stretch(w))
-    for v in segments(w.height, rows):
-        for s in segments(w.width, columns):
+    starts = 1 if written else w.height.kernel * ceil_div(w.width.kernel, stretch(w))
+    for v in segments(w.height, tile[0]):
+        for s in segments(w.width, tile[1]):
             pixels = v.length * s.length
             inputs = _reads(v.length, w.height.stride, w.height.kernel) * _reads(
                 s.length, w.width.stride, w.width.kernel

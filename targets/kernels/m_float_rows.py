@@ -14,7 +14,7 @@ from edgec.compiler.op import const_array, is_const
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import after_anchor, ceil_div, epilogue_fits, f32, input_index, layouts_in, operations
-from .conv_shape import Window, conv_window, depthwise, geometry, of_group, rows_as_pixels
+from .conv_shape import Window, conv_operands, conv_window, depthwise, geometry, of_group, rows_as_pixels
 from .m_bytes import Tile, matrix_fits, pixels_are_one_axis
 from .m_conv_rows import words_at_once
 from .m_depthwise_rows import lines_of
@@ -132,12 +132,12 @@ def tail_form(problem: Problem) -> str | None:
     anchor, result = problem.anchor, problem.body.outputs[0].type
     if any(v not in anchor.args for v in problem.body.inputs) or result.dtype != "f32":
         return None
-    bias = anchor.args[2].shape[0] > 1 if len(anchor.args) > 2 else None
+    _, _, bias = conv_operands(anchor)
     rows = [
         (n.op, sorted(n.attrs.items()), [const_array(a).tolist() if is_const(a) else "" for a in n.args])
         for n in after_anchor(problem)
     ]
-    return f"{bias} {rows}"
+    return f"{None if bias is None else bias.shape[0] > 1} {rows}"
 
 
 def form(problem: Problem) -> str:

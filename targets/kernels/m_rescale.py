@@ -10,6 +10,7 @@ from edgec.compiler.op import const_array, full_attrs, is_const
 from edgec.compiler.registry import Problem
 
 from .common import input_index
+from .conv_shape import conv_operands
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,7 @@ def plain_rescale(problem: Problem, residuals: bool = False) -> Plain | None:
         added, own = _in_bytes(anchor, added, own)
     if own[0].node is not anchor or own[2]:
         return None
-    bias = anchor.args[2] if len(anchor.args) > 2 else None
+    _, _, bias = conv_operands(anchor)
     shape, product = anchor.types[0].shape, "MatMul" in anchor.op
     channels = shape[-1 if product else 1]
     if (others and not added) or bias is None or bias.shape != (channels,) or input_index(problem.body, bias) < 0:

@@ -15,7 +15,7 @@ from .common import (
     operations,
     vectors_fit,
 )
-from .conv_shape import Window, window
+from .conv_shape import Window, unrolled, window
 from .depthwise_rows import banded, cost, staged_bytes
 
 NAME = "pool_f32_blocked"
@@ -48,7 +48,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     found = []
     for parts in (0, 1):
         columns = ceil_div(w.width.out, ceil_div(w.width.out, most) + parts)
-        us = cost(w, cpu, 1, columns, after, problem.target.small)
+        us = cost(w, cpu, (1, columns), after, unrolled(w, problem.target))
         cut, us = banded(w, cpu.lanes(32), 1, us, problem)
         config = (("mt", columns), ("rt", 1), ("hb", cut))
         found.append(Choice(NAME, layouts, (blocked,), config, us, staged_bytes(problem, w, 1)))

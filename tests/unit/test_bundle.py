@@ -253,6 +253,21 @@ def test_compilers_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
         tools.toolchain(host)
 
 
+def test_a_cross_compiler_without_a_c_library_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arm = replace(target("arm"), triple="riscv64-unknown-linux-gnu", compilers=("lone-gcc",))
+    compiler = tmp_path / "lone-gcc"
+    compiler.write_text("#!/bin/sh\necho ${1#-print-file-name=}\n")  # what a compiler says of a file that it lacks
+    compiler.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr(tools, "find_spec", lambda name: name)
+    assert "ziglang" in tools.toolchain(arm).cc
+    monkeypatch.setattr(tools, "find_spec", lambda name: None)
+    with pytest.raises(EdgecError, match=r"\(tried lone-gcc, which has no C library, ziglang\)"):
+        tools.toolchain(arm)
+    compiler.write_text('#!/bin/sh\necho "/sysroot/${1#-print-file-name=}"\n')
+    assert tools.toolchain(arm).cc == ("lone-gcc",)
+
+
 def test_a_failing_tool_is_quoted(tmp_path: Path) -> None:
     (tmp_path / "bad.c").write_text("#error broken on purpose\n")
     with pytest.raises(EdgecError, match="failed: .*broken on purpose"):

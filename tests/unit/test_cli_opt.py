@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import onnx
@@ -68,6 +70,14 @@ def test_onnx_cannot_say_what_a_kernel_is(path: Path, tmp_path: Path, capsys: py
     assert main(["opt", str(path), "--passes", "fuse", "--target", "x86", "-o", str(tmp_path / "out.onnx")]) == 1
     assert "out.onnx: ONNX cannot say" in capsys.readouterr().err
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_layout_finds_the_kernels_of_a_target(path: Path) -> None:
+    words = ["opt", str(path), "--passes", "canonicalize, fuse, layout", "--target", "x86"]
+    fresh = [sys.executable, "-m", "edgec", *words]  # in this process other tests may have loaded them
+    done = subprocess.run(fresh, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert 'row="' in done.stdout
 
 
 def test_why(path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,11 +20,12 @@ from edgec.compiler.exporter import export_model, save_model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.layers import LAYERS
 from edgec.compiler.op import const_array
 from edgec.compiler.pipeline import run_pipeline
-from edgec.compiler.quantize import quantizer
+from edgec.compiler.quantize import job
 from edgec.compiler.quantize.model import PASSES
-from edgec.compiler.quantize.placement import LAYERS, Placement, place
+from edgec.compiler.quantize.placement import Placement, place
 from edgec.compiler.quantize.reconstruct import reconstruct
 from edgec.compiler.quantize.report import Report
 from edgec.compiler.session import Session
@@ -239,8 +240,8 @@ def test_small_models_are_rounded_on_more_samples(
         found.append(len(args[2]))
         return reconstruct(*args)
 
-    monkeypatch.setattr(quantizer, "reconstruct", counted)
-    monkeypatch.setattr(quantizer, "WORK", work)
+    monkeypatch.setattr(job, "reconstruct", counted)
+    monkeypatch.setattr(job, "WORK", work)
     quantized(MODELS["head"](), data(64), PASSES + asked)
     assert found == [used]
 

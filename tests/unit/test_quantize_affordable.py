@@ -11,7 +11,7 @@ from edgec.compiler.importer import import_model
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.quantize import affordable as module
-from edgec.compiler.quantize import quantizer
+from edgec.compiler.quantize import back_to_f32
 from edgec.compiler.quantize.affordable import affordable
 from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.modelled import Costs, modelled
@@ -76,7 +76,7 @@ def test_a_note_says_how_many_layers_are_faster_in_f32(slower: int, end: str, mo
     def found(graph: Graph, layers: Collection[str], *_: object) -> module.Verdict:
         return module.Verdict(Costs(2, {}), Costs(1, {}), dict.fromkeys(list(layers)[:slower], "in f32"))
 
-    monkeypatch.setattr(quantizer, "affordable", found)
+    monkeypatch.setattr(back_to_f32, "affordable", found)
     session = Session(target=find_target("x86"), settings={SETTING: requested(data(), None), "quantize": Wanted()})
     run_pipeline(import_model(MODELS["residual"]()), PASSES, session)
     assert f"quantize: {slower} of 3 layers stay in f32, which is faster {end}" in session.notes

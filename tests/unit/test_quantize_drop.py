@@ -15,9 +15,11 @@ from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
 from edgec.compiler.interpret import interpret
+from edgec.compiler.quantize import back_to_f32
+from edgec.compiler.quantize.back_to_f32 import rescue
 from edgec.compiler.quantize.fallback import disagreement, drop_of, fewest, rescued, worst_first
+from edgec.compiler.quantize.job import Job, Options, State
 from edgec.compiler.quantize.placement import place
-from edgec.compiler.quantize.quantizer import Job, Options, State
 from edgec.compiler.quantize.settings import Wanted
 from edgec.compiler.session import Session
 from tests.unit.float_models import Net, canonical, data, head, quantized
@@ -167,9 +169,9 @@ def test_layers_go_back_only_where_that_brings_something(
     plan = place(canonical(heavy()))
     job = Job(data(), Wanted(), Options(), Session(), lambda *_: None)  # type: ignore[arg-type]
     monkeypatch.setattr(job, "harmful", lambda state: (None, np.array([1e-4, 1e-4, 0.5, 1e-4])))
-    monkeypatch.setattr(job, "without", lambda state, harm, on, why: state)
+    monkeypatch.setattr(back_to_f32, "without", lambda job, state, harm, on, why: state)
     monkeypatch.setattr(job, "reconstructed", lambda state: replace(state, sqnr=state.sqnr + gain))
-    found = job.rescued(State(plan, {}, sqnr=15.0))
+    found = rescue(job, State(plan, {}, sqnr=15.0))
     assert found.sqnr == 15 + gain * real
     assert ("1 of 4 layers stay in f32" in job.session.notes[0]) == bool(real)
     assert ("no few layers' fault" in job.session.notes[0]) != bool(real)
@@ -204,7 +206,7 @@ def test_a_score_sees_outputs_by_name() -> None:
 def test_the_outcome_itself_keeps_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
     """More layers go back where integers lose more than the trials did."""
     drops = iter([0.0, 1.0, 0.0])  # of a trial, of what it leads to, and with a layer more in f32
-    monkeypatch.setattr("edgec.compiler.quantize.quantizer.drop_of", lambda *_: lambda answer: next(drops))
+    monkeypatch.setattr("edgec.compiler.quantize.back_to_f32.drop_of", lambda *_: lambda answer: next(drops))
     _, report, session = quantized(heavy(), data(), max_drop=0.5)
     assert list(precision(report).values()).count("f32") == 1 and report.drop == 0.0
     assert any("1 of 4 layers stay in f32 to keep max_drop" in note for note in session.notes)

@@ -20,6 +20,7 @@ from edgec.targets.conversions import widen
 from edgec.targets.cuda.block import barrier, call, pointer, pure, result
 from edgec.targets.tir import Buffer, Expr, Index, Stmt
 
+from ..conv_shape import conv_operands
 from .mma_shape import VECTOR
 
 if TYPE_CHECKING:
@@ -191,8 +192,8 @@ class Vector:
         """The anchor's result: bias added."""
         j = self._which(index)
         total = tir.load(self.finish.sums, self.first + j)
-        if len(self._anchor.args) > 2:
-            bias = self._anchor.args[2]
+        _, _, bias = conv_operands(self._anchor)
+        if bias is not None:
             at = (self.columns[j],) if bias.shape != (1,) else (0,)
             total = total + tirx.Cast(self.finish.kind, widen(self.block.body.at(bias, at)))
         return total

@@ -21,7 +21,7 @@ from ...conversions import fetched, stored, widen
 from ...cuda.block import Block, call, emit_grid, pointer, pure
 from ...tir import Buffer, Expr, Stmt
 from ..common import ceil_div, in_memory
-from ..conv_shape import Axis, Window
+from ..conv_shape import Axis, Window, conv_operands
 from ..reduce_stages import add
 from .epilogue import ACCESS, Run, channel_vector, finish
 from .planes_rows import BLOCK, Share, pads_after, share_of, window_of
@@ -176,7 +176,7 @@ class Depthwise(Planes):
         return tir.seq(stmts)
 
     def before(self) -> Stmt:
-        bias = self.node.args[2] if len(self.node.args) > 2 else None
+        _, _, bias = conv_operands(self.node)
         self.bias, stmt = channel_vector(self.frame, bias, self.channel, self.share.lanes)
         return stmt
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import Node
-from ..op import full_attrs, ints_attr
-from ..ops.common import Tensor, fill, widened
+from .ir import Node
+from .op import full_attrs, ints_attr
+from .ops.common import Tensor, fill, widened
 
 
 def groups_of(node: Node) -> int:

@@ -1,0 +1,135 @@
+"""Which layers of a model go back to f32: those that spoil its answers, or that the target computes faster there."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import replace
+
+import numpy as np
+
+from ..calibration.runner import running
+from ..ir import Graph
+from ..ops.common import Tensor
+from .affordable import Verdict, affordable
+from .fallback import (
+    GAIN,
+    MORE_SPENT,
+    POOR,
+    PROBES,
+    SPENT,
+    changes,
+    drop_of,
+    fewest,
+    rescued,
+    trials,
+    with_skipped,
+    worst_first,
+)
+from .job import Job, State
+from .noise import UNUSABLE, USELESS
+from .placement import place
+from .qdq import quantized_graph
+
+
+def spare(job: Job, state: State, share: float) -> State:
+    """The state with a share of the layers in f32, those that do most harm; before weights are rounded with regard
+    to each other."""
+    order, harm = job.harmful(state)
+    on = with_skipped(order, max(1, round(share * len(order))))
+    return without(job, state, harm, on, "in f32: alone in int8 it changes the outputs by {:.2g} of their energy")
+
+
+def rescue(job: Job, state: State) -> State:
+    """Layers that spoil the outputs go back to f32, more of them where these would be unusable, as many as it takes
+    where they would be useless; the others are then reconstructed on what is better now."""
+    _, harm = job.harmful(state)
+    why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
+    on, best = np.ones(len(harm)), state
+    for spent, enough in ((SPENT, POOR), (MORE_SPENT, UNUSABLE), (1.0, USELESS)):
+        chosen = rescued(state.plan, harm, spent)
+        if best.sqnr < enough and chosen.any() and (chosen != on).any():
+            made = job.reconstructed(without(job, state, harm, chosen, why))
+            if made.sqnr > best.sqnr + GAIN:
+                on, best = chosen, made
+    if best.sqnr < USELESS and job.wanted.max_drop is None:
+        on = np.zeros(len(harm))
+        best = without(job, state, harm, on, why)
+        job.session.note(
+            f"all layers stay in f32: in int8 the outputs were off by {state.sqnr:.1f} dB, of no use; --max-drop "
+            "says what may be lost"
+        )
+    elif not on.all():
+        job.session.note(
+            f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were off by "
+            f"{state.sqnr:.1f} dB, now by {best.sqnr:.1f} dB"
+        )
+    else:
+        job.session.note(
+            f"in int8 the outputs are off by {state.sqnr:.1f} dB, and it is no few layers' fault; --max-drop says "
+            "what may be lost"
+        )
+    return best
+
+
+def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[State, Verdict | None]:
+    """As few and cheap layers back in f32 as keep the drop that is allowed, measured on what will be compiled."""
+    plan, count = state.plan, len(state.plan.layers)
+    names = [name for name, _ in graph.results]
+    with trials(plan, state.scales, state.weights, job.session.threads) as trial:
+        harm = changes(trial, job.samples(PROBES), count, job.tell)
+        drop = drop_of(names, trial.answer(np.zeros(count)), job.data, job.wanted.score)
+        order = worst_first(plan, harm)
+        number = fewest(order, lambda on: drop(trial.answer(on)), allowed, job.tell)
+    why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
+    more = max(1, count // 16)
+    while True:
+        made, verdict = keep_fast(job, graph, without(job, state, harm, with_skipped(order, number), why))
+        integers = quantized_graph(made.plan, made.scales, made.weights)
+        with running(integers, integers.outputs, threads=job.session.threads, like=job.session.target) as run:
+            found = drop(run)
+        job.tell("confirm", number, count)
+        if found <= allowed or number == count:
+            break
+        number, more = min(count, number + more), 2 * more
+    if number == count:
+        job.session.note(f"max_drop {allowed:g} is kept by f32 everywhere only: no layer is quantized")
+    elif number:
+        job.session.note(f"{number} of {count} layers stay in f32 to keep max_drop {allowed:g}")
+    return replace(made, drop=found), verdict
+
+
+def keep_fast(job: Job, graph: Graph, state: State) -> tuple[State, Verdict | None]:
+    """The state without layers that the target computes faster in f32; it keeps the weights that it has."""
+    target = job.session.target
+    if target is None or not state.plan.layers or job.options.slower:
+        return state, None
+    inner = replace(job.session, target=target.programs[0])
+    found: dict[Collection[str], State] = {}
+
+    def graph_without(names: Collection[str]) -> Graph:
+        found[tuple(names)] = made = skipping(job, state, names)
+        return quantized_graph(made.plan, made.scales, made.weights)
+
+    verdict = affordable(graph, [layer.name for layer in state.plan.layers], graph_without, inner)
+    if not verdict.slower:
+        return state, verdict
+    made = found.get(tuple(verdict.slower)) or skipping(job, state, verdict.slower)
+    return replace(made, reasons={**state.reasons, **verdict.slower}), verdict
+
+
+def skipping(job: Job, state: State, names: Collection[str]) -> State:
+    """The state with more layers in f32."""
+    if not names:
+        return state
+    plan = place(state.plan.graph, [*state.plan.skipped, *names], state.plan.real)
+    made = replace(state, plan=plan)
+    return replace(made, scales=job.known(made))
+
+
+def without(job: Job, state: State, harm: Tensor, on: Tensor, why: str) -> State:
+    """The state with the layers in f32 for which `on` is 0."""
+    layers = state.plan.layers
+    effects = {layer.name: float(h) for layer, h in zip(layers, harm, strict=True)}
+    skipped = [layer.name for layer, stays in zip(layers, on, strict=True) if not stays]
+    reasons = {**state.reasons, **{name: why.format(effects[name]) for name in skipped}}
+    return skipping(job, replace(state, reasons=reasons, effects={**state.effects, **effects}), skipped)
