@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from test_generic_harness import chain, for_size, target
 from test_integer import numbers
 
 import edgec
-from edgec.compiler.bounds import reach
+from edgec.compiler.bounds import Reach, reach
 from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.errors import EdgecError
@@ -248,6 +249,24 @@ def test_sums_in_the_bits_of_floats_reach_their_bounds(case: str, tmp_path: Path
     assert choice.get("fl") == fl
     want = run(problem.body, arrays)[0]
     np.testing.assert_array_equal(emulate(problem, choice, arrays, tmp_path, "cortex-a76"), want)
+
+
+@pytest.mark.parametrize("inputs", [24, 32])
+def test_tiles_of_few_blocks_of_inputs_copy_few_registers(inputs: int) -> None:
+    """A block or two written out before what follows were mixed with it: 20 sums and more do not fit beside that."""
+    from edgec.targets import built_for
+    from edgec.targets.codegen_llvm import build as built
+
+    problem = conv("sdot", f"1, {inputs}, 56, 55", f"96, {inputs}, 1, 1", "rectified", zero=-128)
+    problem = replace(problem, target=target("cortex-a78"), reach=Reach(1e6, 1e4))
+    row = ROWS["conv_int8_sdot"]
+    choice = row.choices(problem)[0]
+    assert (choice.get("mt"), choice.get("nv"), choice.get("fl")) == (5, 4, 3)
+    with built_for.core(problem.target.cpu):
+        made = row.emit(problem, choice, "kern")
+    code = built([("kern", made.function)], problem.target).inspect_source("asm")
+    copied = re.findall(r"\bmov\s+v\d+\.16b, v", code)
+    assert len(re.findall(r"\bsdot\b", code)) >= inputs * 5 and len(copied) <= 5, copied
 
 
 def test_rows_say_why_they_refuse() -> None:
