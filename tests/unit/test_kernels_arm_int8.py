@@ -26,7 +26,8 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
 from edgec.compiler.problems import signature
-from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.targets import built_for, codegen_llvm
 from edgec.targets.kernels.arm_bytes import METHODS, plans
 from edgec.targets.kernels.arm_conv_rows import window_of
 from edgec.targets.kernels.arm_tail import table_parts
@@ -251,22 +252,36 @@ def test_sums_in_the_bits_of_floats_reach_their_bounds(case: str, tmp_path: Path
     np.testing.assert_array_equal(emulate(problem, choice, arrays, tmp_path, "cortex-a76"), want)
 
 
+def assembly(problem: Problem, row: str) -> tuple[Choice, str]:
+    """Of a kernel for Cortex-A78 whose constants bound the sums."""
+    problem = replace(problem, target=target("cortex-a78"), reach=Reach(1e6, 1e4))
+    choice = ROWS[row].choices(problem)[0]
+    with built_for.core(problem.target.cpu):
+        made = ROWS[row].emit(problem, choice, "kern")
+    return choice, codegen_llvm.build([("kern", made.function)], problem.target).inspect_source("asm")
+
+
+def copies(code: str) -> list[str]:
+    return re.findall(r"\bmov\s+v\d+\.16b, v.*", code)
+
+
 @pytest.mark.parametrize("inputs", [24, 32])
 def test_tiles_of_few_blocks_of_inputs_copy_few_registers(inputs: int) -> None:
     """A block or two written out before what follows were mixed with it: 20 sums and more do not fit beside that."""
-    from edgec.targets import built_for
-    from edgec.targets.codegen_llvm import build as built
-
     problem = conv("sdot", f"1, {inputs}, 56, 55", f"96, {inputs}, 1, 1", "rectified", zero=-128)
-    problem = replace(problem, target=target("cortex-a78"), reach=Reach(1e6, 1e4))
-    row = ROWS["conv_int8_sdot"]
-    choice = row.choices(problem)[0]
+    choice, code = assembly(problem, "conv_int8_sdot")
     assert (choice.get("mt"), choice.get("nv"), choice.get("fl")) == (5, 4, 3)
-    with built_for.core(problem.target.cpu):
-        made = row.emit(problem, choice, "kern")
-    code = built([("kern", made.function)], problem.target).inspect_source("asm")
-    copied = re.findall(r"\bmov\s+v\d+\.16b, v", code)
-    assert len(re.findall(r"\bsdot\b", code)) >= inputs * 5 and len(copied) <= 5, copied
+    assert len(re.findall(r"\bsdot\b", code)) >= inputs * 5 and len(copies(code)) <= 5, copies(code)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_sliding_columns_copy_few_registers(stride: int) -> None:
+    """What products are reduced by is read for each row of outputs."""
+    given = {"group": 96, "pads": (1, 1, 1, 1), "strides": (stride, stride), "zero": -128}
+    problem = conv("sdot", "1, 96, 56, 56", "96, 1, 3, 3", "rectified", **given)
+    choice, code = assembly(problem, "depthwise_int8_slide")
+    assert choice.get("fl") == 3 and code.count("fmla") >= 12
+    assert len(copies(code)) <= 5, copies(code)
 
 
 def test_rows_say_why_they_refuse() -> None:
