@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import pytest
 from byte_convolutions import convolution
-from emulated import emulate, needs_emulator
+from emulated import emulate, laid, needs_emulator
 from onnx import TensorProto, helper
 from test_generic_harness import chain, for_size, target
 from test_integer import numbers
@@ -84,6 +84,7 @@ DENSE: dict[str, dict[str, Any]] = {
     "residual": {"x": "1, 16, 8, 8", "w": "32, 16, 3, 3", "pads": (1, 1, 1, 1), "then": "add"},
     "table": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "table"},
     "real numbers": {"x": "1, 16, 8, 8", "w": "20, 16, 1, 1", "then": "real"},
+    "real numbers, channels left over": {"x": "1, 17, 8, 8", "w": "21, 17, 1, 1", "then": "real"},
     "20 outputs": {"x": "1, 27, 10, 1", "w": "20, 27, 5, 2", "pads": (0, 0, 1, 1), "strides": (2, 2), "then": "add"},
     "threads": {"x": "1, 16, 40, 40", "w": "16, 16, 3, 3", "pads": (1, 1, 1, 1), "threads": 4},
     "threads, pointwise": {"x": "1, 16, 40, 40", "w": "24, 16, 1, 1", "threads": 3},
@@ -282,6 +283,25 @@ def test_sliding_columns_copy_few_registers(stride: int) -> None:
     choice, code = assembly(problem, "depthwise_int8_slide")
     assert choice.get("fl") == 3 and code.count("fmla") >= 12
     assert len(copies(code)) <= 5, copies(code)
+
+
+FLOATS = {
+    "conv_int8_sdot": {"x": "1, 32, 16, 16", "w": "48, 32, 1, 1"},
+    "depthwise_int8_slide": {"x": "1, 32, 16, 16", "w": "32, 1, 3, 3", "group": 32, "pads": (1, 1, 1, 1)},
+    "depthwise_int8_sdot": {"x": "1, 32, 16, 16", "w": "32, 1, 5, 5", "group": 32, "pads": (2, 2, 2, 2)},
+}
+
+
+@pytest.mark.parametrize("row", FLOATS)
+def test_floats_are_stored_as_vectors(row: str) -> None:
+    """They lie in blocks of four channels: those of several blocks at once were stored one by one."""
+    problem = replace(conv("sdot", then="real", **FLOATS[row]), target=target("cortex-a78"))
+    choice = ROWS[row].choices(problem)[0]
+    problem = laid(problem, choice)
+    assert problem.body.outputs[0].type.layout == "NCHW4c"
+    _, code = assembly(problem, row)
+    assert re.search(r"\bst[rp]\s+q", code)
+    assert not re.search(r"\bst1\s+{ v\d+\.s }|\bstr\s+s", code)
 
 
 def test_rows_say_why_they_refuse() -> None:
