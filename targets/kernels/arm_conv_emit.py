@@ -11,7 +11,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, LANES, Method, ends_of, row_blocks, tasks
 from .arm_dots import Dots
-from .arm_tail import HALF, Tail, dense, short
+from .arm_tail import HALF, Tail, at_once, dense, short
 from .arm_tail import Sums as Ended
 from .arm_tiles import Part, Tiles
 from .common import ceil_div
@@ -139,7 +139,7 @@ class Sums(Tiles):
 
                 return Ended(stage, at + low, width, index, offset)
 
-            return [one(low, width) for low, width in pieces(part.channels)]
+            return [one(low, width) for low, width in pieces(part.channels, at_once(self.problem, BLOCK))]
 
         tail = Tail(self.problem, self.held, ends_of(self.choice))
         if self.short or len(columns) < 3:
@@ -160,11 +160,11 @@ class Sums(Tiles):
         return tir.seq(alloc, copies, tir.loop(len(columns) + part.frame.zero, pixel, "p"))
 
 
-def pieces(channels: int) -> list[tuple[int, int]]:
-    """(first, width) of runs of 16 channels, and of what is left."""
-    found = [(at, BLOCK) for at in range(0, channels - BLOCK + 1, BLOCK)]
-    at = channels // BLOCK * BLOCK
-    for width in (HALF, channels % HALF):
+def pieces(channels: int, most: int = BLOCK) -> list[tuple[int, int]]:
+    """(first, width) of runs of `most` channels, and of what is left."""
+    found = [(at, most) for at in range(0, channels - most + 1, most)]
+    at = channels // most * most
+    for width in (HALF, channels % min(most, HALF)):
         if width and channels - at >= width:
             found.append((at, width))
             at += width

@@ -17,7 +17,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 from .arm_bytes import BLOCK, HELD, LANES, RISING, ends_of, rising
 from .arm_dots import dot, shuffled, splat
 from .arm_slide_rows import HALF, ROWS, halves, new_columns, pairs, parts, scratch_bytes, whole
-from .arm_tail import Sums, Tail, lifted, offset
+from .arm_tail import Sums, Tail, at_once, lifted, offset
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, put, stretch, vector
 from .conv_shape import Window
@@ -233,8 +233,9 @@ class Slide:
         w, (starts, offsets) = self.w.width, kept
         done: list[Stmt] = []
         every = []
-        other = frame.zero * number  # LLVM must not know that it reads the same again: moves cost more than loads
         for r in range(ROWS):
+            # LLVM must not know that it reads the same again: moves cost more than loads
+            other = frame.zero * (number * ROWS + r)
             stage, alloc = tir.local((HALF,), "int32", "stage")
             done.append(alloc)
             for v in range(VECTORS):
@@ -247,9 +248,15 @@ class Slide:
                 start = vector(starts, LANES, other + (r * VECTORS + v) * LANES)
                 done.append(put(stage, reduce(tap, range(w.kernel), start), LANES, v * LANES))
 
-            def index(lane: Expr, r: int = r) -> tuple[Expr, ...]:
-                return (image, group * HALF + lane, row + r, tir.expr(number))
-
             width = self.w.channels_out % HALF if last else HALF
-            every.append(Sums(stage, 0, width, index, lambda lane: tir.load(offsets, other + lane)))
+            run = at_once(self.problem, HALF)
+            for at in range(0, width, run):
+
+                def index(lane: Expr, r: int = r, at: int = at) -> tuple[Expr, ...]:
+                    return (image, group * HALF + at + lane, row + r, tir.expr(number))
+
+                def own(lane: Expr, at: int = at, other: Expr = other) -> Expr:
+                    return tir.load(offsets, other + at + lane)
+
+                every.append(Sums(stage, at, min(run, width - at), index, own))
         return tir.seq(done), every

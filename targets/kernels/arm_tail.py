@@ -18,7 +18,7 @@ from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halv
 from edgec.targets.mathlib import fused
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, RISING, rising
+from .arm_bytes import BLOCK, LANES, RISING, rising
 from .common import LIGHT, after_anchor, ceil_div
 from .common_emit import Frame, put, vector
 
@@ -51,6 +51,12 @@ def looked_up(problem: Problem) -> Node | None:
     """The only table of elements of sums."""
     found = [n for n in after_anchor(problem) if n.op == "Edgec.Table"]
     return found[0] if len(found) == 1 and found[0].args[1] in problem.body.inputs else None
+
+
+def at_once(problem: Problem, most: int) -> int:
+    """Channels of a pixel whose results are stored together, `most` at most. Floats lie in blocks of four, and would be
+    stored one by one where a vector held several; bytes that a table is looked up in fill vectors first."""
+    return most if problem.body.outputs[0].type.dtype in ("i8", "u8") or looked_up(problem) else LANES
 
 
 def lifted(held: int) -> int:
