@@ -20,6 +20,7 @@ from .fallback import (
     changes,
     drop_of,
     fewest,
+    further,
     rescued,
     trials,
     with_skipped,
@@ -81,7 +82,6 @@ def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[Sta
         order = worst_first(plan, harm)
         number = fewest(order, lambda on: drop(trial.answer(on)), allowed, job.tell)
     why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
-    more = max(1, count // 16)
     while True:
         made, verdict = keep_fast(job, graph, without(job, state, harm, with_skipped(order, number), why))
         integers = quantized_graph(made.plan, made.scales, made.weights)
@@ -90,7 +90,7 @@ def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[Sta
         job.tell("confirm", number, count)
         if found <= allowed or number == count:
             break
-        number, more = min(count, number + more), 2 * more
+        number = min(count, max(number + count // 16, further(number)))
     if number == count:
         job.session.note(f"max_drop {allowed:g} is kept by f32 everywhere only: no layer is quantized")
     elif number:

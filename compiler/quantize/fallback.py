@@ -140,8 +140,14 @@ def with_skipped(order: Tensor, number: int) -> Tensor:
     return on
 
 
+def further(number: int) -> int:
+    """How many to try after so many: half as many again."""
+    return number + max(1, number // 2)
+
+
 def fewest(order: Tensor, drop: Callable[[Tensor], float], allowed: float, tell: Progress) -> int:
-    """How many of an order go back to f32."""
+    """How many of an order go back to f32. Scores of a few samples rise and fall by chance, so that small counts are
+    tried first, in steps that are no longer than half of what was tried."""
     count = len(order)
     tried: dict[int, float] = {}
 
@@ -151,13 +157,11 @@ def fewest(order: Tensor, drop: Callable[[Tensor], float], allowed: float, tell:
             tell("fallback", len(tried), 0)
         return tried[number]
 
-    low, high = 0, count  # everything in f32 is the float model
     if at(0) <= allowed:
         return 0
-    step = 1
-    while low + step < count and at(low + step) > allowed:
-        low, step = low + step, step * 2
-    high = min(low + step, count)
+    low, high = 0, 1
+    while high < count and at(high) > allowed:  # everything in f32 is the float model
+        low, high = high, min(count, further(high))
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if at(middle) <= allowed else (middle, high)

@@ -34,7 +34,7 @@ from .int8_ahead import Ahead
 from .int8_dot import Step
 from .int8_starts import Starts
 from .int8_store import TOGETHER, Pack, packs, part, stretches
-from .int8_tiles import BLOCK, QUAD, dot_of, widened
+from .int8_tiles import BLOCK, QUAD, dot_of, stored, widened
 
 I32 = "int32"
 
@@ -233,15 +233,18 @@ class Conv:
     @property
     def width(self) -> int:
         """Bytes of the weights of one step of a tile."""
-        return self.group * self.vectors * self.lanes
+        return self.group * self.kept()
+
+    def kept(self) -> int:
+        """Output channels of a tile that weights are stored for."""
+        return stored(self.w, self.plan)
 
     def one_step(self, acc: tir.Buffer, vectors: int, line: Expr, numbers: list[Expr | None]) -> Stmt:
         """Add a group of channels of each pixel; None: the pixel is left out."""
         parts: list[Stmt | None] = []
         lines = []
         for v in range(vectors):
-            weights = vector(self.weights, self.group * self.lanes, line + v * self.group * self.lanes)
-            value, bind = tir.let(self.step.line(weights), "w")
+            value, bind = tir.let(self.step.line(self.weights_at(line, v)), "w")
             lines.append(value)
             parts.append(bind)
         for p, number in enumerate(numbers):
@@ -253,6 +256,15 @@ class Conv:
                 here = (p * vectors + v) * self.lanes
                 parts.append(put(acc, self.step.add(vector(acc, self.lanes, here), x, value), self.lanes, here))
         return tir.seq(parts)
+
+    def weights_at(self, line: Expr, v: int) -> Expr:
+        """A vector of weights; channels that none are stored for get those of others."""
+        there = self.group * min(self.lanes, self.kept() - v * self.lanes)
+        found = vector(self.weights, there, line + v * self.group * self.lanes)
+        size = self.group * self.lanes
+        if there == size:
+            return found
+        return tirx.Shuffle([found] * ceil_div(size, there), [tir.i32(i % there) for i in range(size)])
 
     def some(self, offset: Expr) -> Expr:
         """A group of the input's elements as a number."""

@@ -14,7 +14,7 @@ from .common import blocked_layout, byte_operations, ceil_div, epilogue_fits, in
 from .conv_rows import config, flattens
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice, shortest
-from .int8_tiles import BLOCK, QUAD, Dot, dot_of, pixel_bytes, tasks, tile_choices, widened
+from .int8_tiles import BLOCK, QUAD, Dot, dot_of, nearly_fastest, pixel_bytes, stored, tasks, tile_choices, widened
 
 KEPT = 3
 
@@ -92,9 +92,8 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
         for t in tile_choices(w, cpu, dot, byte_operations(problem), attrs["zero"] != 0, problem.cold)
     ]
     found = []
-    fastest = sorted(tiles, key=lambda t: t.cost_us)[:KEPT]
-    for t in [shortest(w, tiles, problem.target)] if problem.target.small else fastest:
-        fixed = {x: bytes_layout(rank, w.channels_in), weight: weight_layout(rank, t)}
+    for t in [shortest(w, tiles, problem.target)] if problem.target.small else nearly_fastest(w, tiles, KEPT):
+        fixed = {x: bytes_layout(rank, w.channels_in), weight: weight_layout(rank, w, t)}
         layouts = tuple(fixed.get(v) or value_layout(problem, v) for v in problem.body.inputs)
         settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, pixel_bytes(w.channels_in))
         found.append(
@@ -103,9 +102,10 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     return found
 
 
-def weight_layout(rank: int, t: TileChoice) -> str:
-    """[O/32][kh][kw][I/4][32 outputs][4 inputs]: the order in which the loops read them."""
-    return f"{'OHWI' if rank == 4 else 'OWI'}{t.vectors * t.lanes}o{t.inner}i"
+def weight_layout(rank: int, w: Window, t: TileChoice) -> str:
+    """[O/32][kh][kw][I/4][32 outputs][4 inputs]: the order in which the loops read them; fewer than 32 where a single
+    tile has no more."""
+    return f"{'OHWI' if rank == 4 else 'OWI'}{stored(w, t)}o{t.inner}i"
 
 
 def scratch_bytes(w: Window, dot: Dot, t: TileChoice, pixel: int) -> int:

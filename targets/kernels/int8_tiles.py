@@ -5,7 +5,7 @@ Some bytes of a pixel meet as many of each output channel in one step. How that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from edgec.compiler.target import Cpu
@@ -19,6 +19,7 @@ QUAD = 4  # channels of a pixel in memory, where there are no more
 BLOCK = 16  # channels of a block in memory
 SPILLED = 0.7  # of the registers hold sums: straight code needs more than there are
 WIDEN = 1.5  # cycles per 16 bytes that are widened
+ALIKE = 1.04  # times the least time: the model of time knows no difference
 ROUND = 3.0  # instructions per vector of sums to make bytes of them
 
 
@@ -110,9 +111,23 @@ def steps(w: Window, t: TileChoice) -> int:
     return ceil_div(w.channels_in // w.group, t.inner) * w.taps
 
 
+def stored(w: Window, t: TileChoice) -> int:
+    """Output channels of a tile whose weights are stored: of a single tile no more than there are, in whole quads."""
+    return min(t.vectors * t.lanes, ceil_div(w.channels_out // w.group, QUAD) * QUAD)
+
+
 def weight_bytes(w: Window, t: TileChoice) -> int:
     """Of one tile of output channels."""
-    return steps(w, t) * t.inner * t.vectors * t.lanes
+    return steps(w, t) * t.inner * stored(w, t)
+
+
+def nearly_fastest(w: Window, tiles: Iterable[TileChoice], most: int) -> list[TileChoice]:
+    """The fastest tiles, at most so many, without those whose weights take more bytes than weights of one that is
+    hardly slower than the fastest."""
+    ordered = sorted(tiles, key=lambda t: t.cost_us)
+    size = {t: units(w, t)[1] * weight_bytes(w, t) for t in ordered}
+    fewest = min(size[t] for t in ordered if t.cost_us <= ALIKE * ordered[0].cost_us)
+    return [t for t in ordered if size[t] <= fewest][:most]
 
 
 def tasks(w: Window, dot: Dot, t: TileChoice) -> int:

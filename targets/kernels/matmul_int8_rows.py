@@ -16,7 +16,7 @@ from .conv_int8_rows import KEPT, operands_fit, scratch_bytes
 from .conv_rows import config
 from .conv_shape import Axis, Window
 from .conv_tiles import TileChoice, shortest, units
-from .int8_tiles import BLOCK, VNNI, dot_of, tasks, tile_choices, weight_bytes
+from .int8_tiles import BLOCK, VNNI, dot_of, nearly_fastest, stored, tasks, tile_choices, weight_bytes
 
 PACKED, DYNAMIC = "matmul_int8_packed", "matmul_int8_dynamic"
 PACK = 8.0  # bytes of a right operand that are packed per cycle
@@ -75,8 +75,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
         for t in tile_choices(w, problem.target.cpu, dot, byte_operations(problem), attrs["a_zero"] != 0, problem.cold)
     ]
     found = []
-    fastest = sorted(tiles, key=lambda t: t.cost_us)[:KEPT]
-    for t in [shortest(w, tiles, problem.target)] if problem.target.small else fastest:
+    for t in [shortest(w, tiles, problem.target)] if problem.target.small else nearly_fastest(w, tiles, KEPT):
         layouts = tuple(layout(problem, v, t) for v in problem.body.inputs)
         settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, w.channels_in)
         found.append(Choice(PACKED, layouts, ("",), settings, t.cost_us, scratch))
@@ -105,7 +104,7 @@ def layout(problem: Problem, value: Value, t: TileChoice) -> str:
     """[N/32][K/4][32 columns][4] for the right operand; one element per column in whole vectors; else row-major."""
     _, b, bias = problem.anchor.args
     if value == b:
-        return f"JK{t.vectors * t.lanes}j{t.inner}k"
+        return f"JK{stored(geometry(problem), t)}j{t.inner}k"
     columns = len(value.shape) == 1 and value.type.size == problem.anchor.types[0].shape[-1]
     table = any(n.op == "Edgec.Table" and n.args[1] == value for n in problem.body.nodes())
     return f"A{BLOCK}a" if columns and not table and (value == bias or value.type.size > 1) else ""

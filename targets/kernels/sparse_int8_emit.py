@@ -25,6 +25,9 @@ class Blocks(Conv):
         self.stored = StoredBlocks(self.weight, frame.places[self.weight].buffer, self.pointer_bits)
         return [*declared, *self.stored.heads]
 
+    def kept(self) -> int:
+        return self.vectors * self.lanes
+
     def taps(self, frame: Frame, t: Tile, acc: Buffer) -> Stmt:
         h, w = self.w.height, self.w.width
         base, bind = self.base(t)

@@ -207,6 +207,24 @@ def test_the_first_choice_of_a_product_gives_the_bits(case: Product, where: str)
     check(case.problem(where), fast(case.problem(where))[:1], parts=3)
 
 
+@pytest.mark.parametrize(
+    ("case", "most"),
+    [
+        (Case((1, 8, 9, 9), 8, (5, 5), zero=3), 8 * 8 * 25),
+        (Case((1, 96, 9, 9), 24, (1, 1)), 24 * 96),
+        (Product((1, 256), 10), 12 * 256),
+        (Product((1, 64), 2), 4 * 64),
+        (Product((1, 256), 1000), 1024 * 256),
+    ],
+    ids=str,
+)
+def test_weights_are_hardly_padded(case: Case | Product, most: int) -> None:
+    problem = case.problem("x86-avx512")
+    for choice in [c for c in fast(problem) if c.row != "matmul_int8_dynamic"]:
+        weights = with_layouts(problem, choice).body.inputs[1].type
+        assert np.prod(physical_shape(weights)) <= most, weights
+
+
 @pytest.mark.parametrize("case", VALUES, ids=str)
 def test_a_product_of_values_gives_the_bits(case: Values) -> None:
     problem = case.problem("x86-avx512")

@@ -153,6 +153,28 @@ def test_as_few_layers_as_needed(needed: int) -> None:
     assert found == needed and len(trials) <= 4
 
 
+def test_scores_that_rise_and_fall_are_tried_from_small_counts_on() -> None:
+    tried = []
+
+    def drop(on: Any) -> float:
+        tried.append(int((on == 0).sum()))
+        return 0.0 if tried[-1] == 4 or tried[-1] >= 80 else 1.0
+
+    assert fewest(np.arange(90), drop, 0.5, lambda *_: None) == 4
+    assert tried == [0, 1, 2, 3, 4]
+
+
+def test_many_layers_take_few_trials() -> None:
+    tried = []
+
+    def drop(on: Any) -> float:
+        tried.append(int((on == 0).sum()))
+        return 0.0 if tried[-1] >= 80 else 1.0
+
+    assert fewest(np.arange(90), drop, 0.5, lambda *_: None) == 80
+    assert len(tried) <= 18
+
+
 def test_unasked_only_what_spoils_the_outputs_goes() -> None:
     plan = place(canonical(heavy()))
     assert rescued(plan, np.array([1e-4, 1e-4, 1e-4, 1e-4])).all()
