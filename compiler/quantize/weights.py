@@ -6,11 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bounds import SUMS
 from ..layers import Layer
 from ..ops.common import Tensor
 
-MOST = 127
+MOST, BYTE = 127, 255
 ROOM = 2.0**30  # a bias takes at most half of the range of the sums
+DEAD, QUICK = 2.0**20, 2.0 ** (SUMS - 1)  # ... and of what kernels convert quickly (bounds.near), if it is all there is
 
 
 @dataclass(frozen=True)
@@ -39,12 +41,16 @@ def _along(values: Tensor, like: Tensor, axis: int) -> Tensor:
 
 
 def weight_scales(layer: Layer, input_scale: float) -> Tensor:
-    """The largest magnitude of each channel stands for 127; never so small that the bias leaves its range."""
+    """The largest magnitude of each channel stands for 127; never so small that the bias leaves its range, which is
+    a smaller one where all products of a channel together are nothing beside its bias."""
     others = tuple(k for k in range(layer.weights.ndim) if k != layer.axis)
-    scale = np.abs(layer.weights.astype(np.float64)).max(axis=others, initial=0.0) / MOST
+    sizes = np.abs(layer.weights.astype(np.float64))
+    scale = sizes.max(axis=others, initial=0.0) / MOST
     if layer.bias is not None:
         bias = np.abs(layer.bias.astype(np.float64)).reshape(-1, len(scale)).max(axis=0)
-        scale = np.maximum(scale, bias / (ROOM * input_scale))
+        products = sizes.sum(axis=others) * BYTE * input_scale
+        room = np.where(products * DEAD < bias, QUICK, ROOM)
+        scale = np.maximum(scale, bias / (room * input_scale))
     return np.asarray(np.maximum(scale, 1e-30), np.float32)
 
 

@@ -233,8 +233,9 @@ class Slide:
         w, (starts, offsets) = self.w.width, kept
         done: list[Stmt] = []
         every = []
-        other = frame.zero * number  # LLVM must not know that it reads the same again: moves cost more than loads
         for r in range(ROWS):
+            # LLVM must not know that it reads the same again: moves cost more than loads
+            other = frame.zero * (number * ROWS + r)
             stage, alloc = tir.local((HALF,), "int32", "stage")
             done.append(alloc)
             for v in range(VECTORS):
@@ -250,6 +251,9 @@ class Slide:
             def index(lane: Expr, r: int = r) -> tuple[Expr, ...]:
                 return (image, group * HALF + lane, row + r, tir.expr(number))
 
+            def own(lane: Expr, other: Expr = other) -> Expr:
+                return tir.load(offsets, other + lane)
+
             width = self.w.channels_out % HALF if last else HALF
-            every.append(Sums(stage, 0, width, index, lambda lane: tir.load(offsets, other + lane)))
+            every.append(Sums(stage, 0, width, index, own))
         return tir.seq(done), every

@@ -28,6 +28,7 @@ from .conv_places import source
 from .conv_shape import Axis, Window, segments
 from .edge_taps import WRITTEN, Inside, at_edge
 
+MANY = 64  # turns of a loop that LLVM does not write out
 Acts = tuple[list[Stmt], Sequence[Act | None]]  # what must stand before, and the input channels of each pixel
 
 
@@ -215,7 +216,9 @@ class Tiles:
         kw: Expr | int,
         acts: Callable[[Expr, int], Acts],
     ) -> Stmt:
-        """All blocks of input channels of one tap."""
+        """All blocks of input channels of one tap. One of them stands before the loop over the others where no more
+        taps come, so that sums are loaded beside its products. LLVM sees a loop of a turn at least, and of too many to
+        write them out: that would mix them with what follows, and copy registers from one to the other."""
         method, wide = self.method, self.plan.channels * self.method.each
         full, rest = divmod(self.w.channels_in, self.inputs)
         groups, count = self.inputs // method.each, ceil_div(self.w.channels_in, self.inputs)
@@ -228,16 +231,13 @@ class Tiles:
                 binds, dots.step(found, live, lambda k, at: vector(part.weights, BLOCK, base + (k * wide + at)))
             )
 
-        parts: list[Stmt] = []
-        if full:
-            parts.append(
-                tir.loop(full + part.frame.zero, lambda cb: step(cb, groups), "cb")
-                if full > 1
-                else step(tir.i32(0), groups)
-            )
-        if rest:
-            parts.append(step(tir.i32(full), ceil_div(rest, method.each)))
-        return tir.seq(parts)
+        last = step(tir.i32(full), ceil_div(rest, method.each)) if rest else None
+        if self.w.taps == 1 and count > 1 and not self.problem.target.small:
+            begin = 0 if rest else 1
+            loop = tir.loop(full - begin - MANY * part.frame.zero, lambda cb: step(cb, groups), "cb", start=begin)
+            return tir.seq(step(tir.i32(0), groups) if last is None else last, loop)
+        every = tir.loop(full + part.frame.zero, lambda cb: step(cb, groups), "cb") if full > 1 else None
+        return tir.seq(step(tir.i32(0), groups) if full == 1 else every, last)
 
     def block(self, part: Part, at: Expr, cb: Expr, groups: int) -> Expr:
         """Block `cb` of a pixel's channels, of which `groups` groups count."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from test_generic_harness import chain, for_size, target
 from test_integer import numbers
 
 import edgec
-from edgec.compiler.bounds import reach
+from edgec.compiler.bounds import Reach, reach
 from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.errors import EdgecError
@@ -25,7 +26,8 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
 from edgec.compiler.problems import signature
-from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.targets import built_for, codegen_llvm
 from edgec.targets.kernels.arm_bytes import METHODS, plans
 from edgec.targets.kernels.arm_conv_rows import window_of
 from edgec.targets.kernels.arm_tail import table_parts
@@ -248,6 +250,38 @@ def test_sums_in_the_bits_of_floats_reach_their_bounds(case: str, tmp_path: Path
     assert choice.get("fl") == fl
     want = run(problem.body, arrays)[0]
     np.testing.assert_array_equal(emulate(problem, choice, arrays, tmp_path, "cortex-a76"), want)
+
+
+def assembly(problem: Problem, row: str) -> tuple[Choice, str]:
+    """Of a kernel for Cortex-A78 whose constants bound the sums."""
+    problem = replace(problem, target=target("cortex-a78"), reach=Reach(1e6, 1e4))
+    choice = ROWS[row].choices(problem)[0]
+    with built_for.core(problem.target.cpu):
+        made = ROWS[row].emit(problem, choice, "kern")
+    return choice, codegen_llvm.build([("kern", made.function)], problem.target).inspect_source("asm")
+
+
+def copies(code: str) -> list[str]:
+    return re.findall(r"\bmov\s+v\d+\.16b, v.*", code)
+
+
+@pytest.mark.parametrize("inputs", [24, 32])
+def test_tiles_of_few_blocks_of_inputs_copy_few_registers(inputs: int) -> None:
+    """A block or two written out before what follows were mixed with it: 20 sums and more do not fit beside that."""
+    problem = conv("sdot", f"1, {inputs}, 56, 55", f"96, {inputs}, 1, 1", "rectified", zero=-128)
+    choice, code = assembly(problem, "conv_int8_sdot")
+    assert (choice.get("mt"), choice.get("nv"), choice.get("fl")) == (5, 4, 3)
+    assert len(re.findall(r"\bsdot\b", code)) >= inputs * 5 and len(copies(code)) <= 5, copies(code)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_sliding_columns_copy_few_registers(stride: int) -> None:
+    """What products are reduced by is read for each row of outputs."""
+    given = {"group": 96, "pads": (1, 1, 1, 1), "strides": (stride, stride), "zero": -128}
+    problem = conv("sdot", "1, 96, 56, 56", "96, 1, 3, 3", "rectified", **given)
+    choice, code = assembly(problem, "depthwise_int8_slide")
+    assert choice.get("fl") == 3 and code.count("fmla") >= 12
+    assert len(copies(code)) <= 5, copies(code)
 
 
 def test_rows_say_why_they_refuse() -> None:

@@ -12,6 +12,7 @@ import onnx
 import pytest
 
 import edgec
+from edgec.compiler.bounds import SUMS
 from edgec.compiler.calibration.request import SETTING, requested
 from edgec.compiler.compare_steps import beyond_a_step
 from edgec.compiler.errors import EdgecError
@@ -289,6 +290,20 @@ def test_layers_of_zeros() -> None:
     net = Net()
     model = net.model(net.node("Conv", "x", net.constant(np.zeros((4, 8, 1, 1))), net.constant([1, 0, -2, 0])))
     np.testing.assert_allclose(answers(quantized(model, data())[0]), answers(canonical(model)), rtol=1e-6)
+
+
+def test_a_channel_that_is_nothing_but_its_bias_has_small_sums() -> None:
+    """Dead channels of trained models have weights of 1e-30; kernels convert sums quickly where all are below 2**22."""
+    net = Net()
+    shares = np.array([1.0, 1e-3, 1e-9, 1e-30, 0.0, 1.0, 1.0, 1.0]).reshape(-1, 1, 1, 1)
+    w = net.constant(net.random.normal(size=(8, 8, 3, 3)) * 0.2 * shares)
+    model = net.model(net.node("Conv", "x", w, net.constant([0.5, -2, 3, 3, 3, -2, 0.5, 1]), pads=[1] * 4))
+    graph = quantized(model, data())[0]
+    (layer,) = layers(graph)
+    weights, biases = (stored(layer.args[k])[0].astype(np.int64) for k in (1, 2))
+    assert np.abs(weights).max(axis=(1, 2, 3)).tolist() == [127, 127, 0, 0, 0, 127, 127, 127]
+    assert (np.abs(biases[2:]) < 2 ** (SUMS - 1) + 1).all()
+    assert sqnr(answers(canonical(model)), answers(graph)) > 40
 
 
 def test_a_model_without_layers_is_left_as_it_is() -> None:
