@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .common import binds_of, progress_bar, show_json, table
 
 if TYPE_CHECKING:
-    from ..compare import Difference
+    from ..difference import Difference
 
 EXAMPLES = """examples:
   edgec verify model.onnx --bundle build/
