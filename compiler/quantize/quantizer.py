@@ -33,7 +33,7 @@ from .fallback import (
     changes,
     drop_of,
     fewest,
-    further,
+    more,
     rescued,
     trials,
     with_skipped,
@@ -228,21 +228,25 @@ class Job:
         """As few and cheap layers back in f32 as keep the drop that is allowed, measured on what will be compiled."""
         plan, count = state.plan, len(state.plan.layers)
         names = [name for name, _ in graph.results]
+        why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
         with trials(plan, state.scales, state.weights, self.session.threads) as trial:
             harm = changes(trial, self.samples(PROBES), count, self.tell)
             drop = drop_of(names, trial.answer(np.zeros(count)), self.data, self.wanted.score)
             order = worst_first(plan, harm)
-            number = fewest(order, lambda on: drop(trial.answer(on)), allowed, self.tell)
-        why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
-        while True:
-            made, verdict = self.affordable(graph, self.without(state, harm, with_skipped(order, number), why))
-            integers = quantized_graph(made.plan, made.scales, made.weights)
-            with running(integers, integers.outputs, threads=self.session.threads, like=self.session.target) as run:
-                found = drop(run)
-            self.tell("confirm", number, count)
-            if found <= allowed or number == count:
-                break
-            number = min(count, max(number + count // 16, further(number)))
+
+            def dropped(on: Tensor) -> float:
+                return drop(trial.answer(on))
+
+            number = fewest(order, dropped, allowed, self.tell)
+            while True:
+                made, verdict = self.affordable(graph, self.without(state, harm, with_skipped(order, number), why))
+                integers = quantized_graph(made.plan, made.scales, made.weights)
+                with running(integers, integers.outputs, threads=self.session.threads, like=self.session.target) as run:
+                    found = drop(run)
+                self.tell("confirm", number, count)
+                if found <= allowed or number == count:
+                    break
+                number = more(order, number, dropped, allowed, self.tell)
         if number == count:
             self.session.note(f"max_drop {allowed:g} is kept by f32 everywhere only: no layer is quantized")
         elif number:
