@@ -25,6 +25,7 @@ from .bundle.firmware import Firmware
 from .bundle.manifest import Bundle, read_bundle
 from .compare_noise import expected, in_noise
 from .compare_steps import in_steps
+from .difference import Difference
 from .dtypes import dtype
 from .errors import EdgecError, nearest
 from .executor import executor
@@ -47,21 +48,6 @@ _LOOSER = {"float16": 1e-2, "bfloat16": 8e-2} | {
 _STORED = {"f16": 1e-2, "int8": 1e-1}
 _HALVES = 2e-2  # where every value is rounded to f16
 SPREADS = 2.0  # two answers in a type may err to either side
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One compared value. `where` is the step that made it, or "output"."""
-
-    where: str
-    value: str
-    error: float
-    tolerance: float
-    note: str = ""
-
-    @property
-    def ok(self) -> bool:
-        return self.error <= self.tolerance
 
 
 _ROUNDED = (

@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf, log10
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from .compare import Difference
+from .difference import Difference
 
 SLACK = 6.0  # dB that inputs other than the calibration data may cost
 LEAST = 20.0  # dB where the manifest has no figure

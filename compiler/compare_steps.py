@@ -9,13 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from .compare import Difference
+from .difference import Difference
 
 ALLOWED = 1e-3  # share of values that may be further off than a step
 STEPS = 127  # of 8 bits, in the largest magnitude of a tensor

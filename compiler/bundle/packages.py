@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import EdgecError, nearest
+from ..files import check_other
 from ..target import Target, find_target
 from .firmware import bare
 from .manifest import Bundle
@@ -62,6 +63,7 @@ def package(bundle: Bundle, ecosystem: str, out: str | Path) -> list[str]:
             f"{bundle.folder}: is for {subject.target.name}, which has an operating system; {ecosystem} takes bundles "
             "for microcontrollers: compile with --target cortex-m4, say"
         )
+    check_other(out, bundle.folder)
     with staged(Path(out)) as folder:
         headers, library = folder / row.headers, folder / row.library(subject)
         shutil.copytree(bundle.folder / "edgec", headers / "edgec")

@@ -97,7 +97,8 @@ class Calibration:
             loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
             held = {k: loaded[k] for k in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
         except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            raise EdgecError(f"{path}: is no file of arrays; expected .npz, .npy or pictures") from error
+            wanted = f"{path}:function" if path.suffix == ".py" else ".npz, .npy or pictures"
+            raise EdgecError(f"{path}: is no file of arrays; expected {wanted}") from error
         yield self._named(held)
 
     def _only(self, what: str) -> tuple[str]:
@@ -180,9 +181,11 @@ def _function(text: str) -> Callable[[], Iterable[Any]]:
 def load_function(text: str, flag: str) -> Callable[..., Any]:
     """A function of a Python file, given as `script.py:name`."""
     path, _, name = text.rpartition(":")
+    if not path:
+        raise EdgecError(f"{flag} {text}: expected {text if text.endswith('.py') else 'script.py'}:function")
     spec = importlib.util.spec_from_file_location(Path(path).stem, path) if Path(path).is_file() else None
     if spec is None or spec.loader is None:
-        raise EdgecError(f"{flag} {text}: {path or text}: no such Python file; expected script.py:function")
+        raise EdgecError(f"{flag} {text}: {path}: no such Python file; expected script.py:function")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

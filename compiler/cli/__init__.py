@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
 import traceback
@@ -71,6 +72,24 @@ class Parser(argparse.ArgumentParser):
             flag = word.partition("=")[0]
             if flag.startswith("--") and flag not in known:
                 self.error(f"no option {flag}{nearest(flag, known).partition('; known')[0]}")
+            if re.fullmatch("-[A-Za-z]", word) and word not in known:
+                self.error(f"no option {word}")
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        try:
+            return super()._get_value(action, arg_string)
+        except argparse.ArgumentError as error:
+            wanted = "a whole number" if action.type is int else "a number"
+            raise EdgecError(f"{_label(action)} {arg_string}: expected {wanted}") from error
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise EdgecError(f"{_label(action)} {value}: expected {', '.join(map(str, action.choices))}")
+
+
+def _label(action: argparse.Action) -> str:
+    """What an argument is called: by its longest flag, or by what stands for it in the usage."""
+    return max(action.option_strings, key=len, default=str(action.metavar or action.dest))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

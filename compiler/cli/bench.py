@@ -70,6 +70,8 @@ def run(args: argparse.Namespace) -> int:
     with load(args.bundle, args.threads, level=args.level) as model:
         result = model.benchmark(args.runs, layers=wanted)
         name, steps, threads, level = model.bundle.name, model.bundle.steps, model.threads, model.level
+    if (args.threads or 0) > threads:
+        print(f"note: --threads {args.threads}: compiled for {counted(threads, 'thread')}", file=sys.stderr)
     layers = _layers(result, steps)
     if args.roofline is not None and not result.peak_gflops:
         raise EdgecError(f"{args.bundle}: runs on a GPU, whose peak is not measured: no roofline")

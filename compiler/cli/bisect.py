@@ -10,7 +10,7 @@ from ..bisect import Culprit, bisect, command, same_as
 from ..eir_file import write_eir
 from ..errors import EdgecError
 from .common import show_json
-from .graphs import add_graph_options, faults_shown, find_target, read_graph
+from .graphs import add_graph_options, dump_folder, faults_shown, find_target, read_graph
 
 EXAMPLES = """examples:
   edgec bisect model.onnx --passes "canonicalize, fold"
@@ -46,12 +46,13 @@ def run(args: argparse.Namespace) -> int:
         raise EdgecError(f"--seed {args.seed}: expected a number that is not negative")
     if not args.tolerance >= 0:
         raise EdgecError(f"--tolerance {args.tolerance}: expected a number that is not negative")
+    dump = dump_folder(args.dump)
     with faults_shown():
         graph = read_graph(args)
         check = command(args.check) if args.check else same_as(graph, args.tolerance, args.seed)
         found = bisect(graph, args.passes, check, target=target, verify=args.verify, progress=_progress)
-    if found is not None and args.dump:
-        _dump(found, Path(args.dump))
+    if found is not None and dump is not None:
+        _dump(found, dump)
     _show(found, args.json)
     return 0 if found is None else 1
 

@@ -138,8 +138,8 @@ def _value(text: str, where: str) -> Any:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress | None]:
-    """A bar on stderr while a long work goes on; None where nobody would see it."""
+def progress_bar(stage: str = "") -> Iterator[Progress | None]:
+    """A bar on stderr while a long work goes on, at first of `stage`; None where nobody would see it."""
     if not sys.stderr.isatty():
         yield None
         return
@@ -153,8 +153,9 @@ def progress_bar() -> Iterator[Progress | None]:
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("", total=None)
+    # What is printed meanwhile goes to stdout as ever: it may be a file.
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False) as bar:
+        task = bar.add_task(stage, total=None)
         yield lambda stage, done, total: bar.update(task, description=stage, completed=done, total=total or None)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from .. import target
 from ..eir_file import read_eir
 from ..errors import EdgecError, IRError
+from ..files import existing
 from ..ir import Graph
 from .common import add_model_options, binds_of, dims_of, shapes_of
 
@@ -52,6 +53,13 @@ def find_target(name: str | None) -> target.Target | None:
     found = target.find_target(name)
     load_kernels()
     return found
+
+
+def dump_folder(text: str | None) -> Path | None:
+    """The folder that --dump names, if any."""
+    if text is not None and not existing(Path(text)).is_dir():
+        raise EdgecError(f"--dump {text}: {existing(Path(text))} is not a folder")
+    return None if text is None else Path(text)
 
 
 @contextmanager

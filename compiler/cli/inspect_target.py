@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .common import binds_of, dims_of, shapes_of, shorten, show_json, size, table
+from .common import binds_of, dims_of, progress_bar, shapes_of, shorten, show_json, size, table
 
 if TYPE_CHECKING:
     from ..driver import Costs
@@ -25,8 +25,9 @@ def show(args: argparse.Namespace) -> int:
     load_plugins()
     notes: list[str] = []
     shapes, dims, binds = shapes_of(args), dims_of(args), binds_of(args)
-    graph = import_model(args.path, shapes=shapes, dims=dims, binds=binds, notice=notes.append)
-    costs = costs_of(graph, target, 1)
+    with progress_bar("model"):
+        graph = import_model(args.path, shapes=shapes, dims=dims, binds=binds, notice=notes.append)
+        costs = costs_of(graph, target, 1)
     steps = _steps(costs, target)
     facts = {
         "target": target.name,

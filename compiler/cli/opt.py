@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ..eir_file import write_eir
 from ..errors import EdgecError, nearest
-from ..files import check_other
+from ..files import check_file, check_other
 from ..ir import Graph
 from ..pipeline import PASSES, parse_pipeline, run_pipeline
 from ..session import Session
 from ..text import show
-from .common import show_json
-from .graphs import add_graph_options, faults_shown, find_target, read_graph
+from .common import progress_bar, show_json
+from .graphs import add_graph_options, dump_folder, faults_shown, find_target, read_graph
 
 EXAMPLES = """examples:
   edgec opt model.onnx --passes "canonicalize, fold" -o model.eir
@@ -44,18 +44,18 @@ def run(args: argparse.Namespace) -> int:
         raise EdgecError(f"--limit {args.limit}: expected a number of rewrites")
     if args.json and args.print_after:
         raise EdgecError("--json: prints the graph at the end alone; --dump DIR writes those in between")
-    if args.output and (not args.path.endswith(".eir") or args.output.endswith(".onnx")):
-        check_other(args.output, args.path)
+    if args.output:
+        _check_output(args.output, args.path)
     session = Session(
         target=find_target(args.target),
         limit=args.limit,
         verify=args.verify,
         print_after=frozenset(args.print_after),
-        dump=Path(args.dump) if args.dump else None,
+        dump=dump_folder(args.dump),
         why_rules=frozenset(args.why),
         why=lambda text: print(text, file=sys.stderr),
     )
-    with faults_shown():
+    with faults_shown(), progress_bar("passes"):
         graph = read_graph(args)
         stages = parse_pipeline(args.passes, session.target.pipeline if session.target else "")
         _known("--print-after", session.print_after, {s.row.name for s in stages})
@@ -71,6 +71,15 @@ def run(args: argparse.Namespace) -> int:
     if not args.output and not last & session.print_after:
         print(show(graph, origins=True), end="")
     return 0
+
+
+def _check_output(path: str, source: str) -> None:
+    """An `EdgecError` where the result cannot be written; better known before the work."""
+    if not source.endswith(".eir") or path.endswith(".onnx"):
+        check_other(path, source)
+    check_file(path)
+    if Path(path).suffix not in (".eir", ".onnx") and (Path(path).is_file() or not Path(path).exists()):
+        raise EdgecError(f"-o {path}: expected FILE.eir or FILE.onnx")
 
 
 def _write(graph: Graph, path: str) -> None:

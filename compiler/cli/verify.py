@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .common import binds_of, show_json, table
+from .common import binds_of, progress_bar, show_json, table
 
 if TYPE_CHECKING:
-    from ..compare import Difference
+    from ..difference import Difference
 
 EXAMPLES = """examples:
   edgec verify model.onnx --bundle build/
@@ -40,15 +40,16 @@ def _state(d: Difference) -> str:
 def run(args: argparse.Namespace) -> int:
     from ..compare import verify
 
-    result = verify(
-        args.model,
-        args.bundle,
-        layers=args.layers,
-        inputs=args.inputs,
-        runs=args.runs,
-        binds=binds_of(args),
-        level=args.level,
-    )
+    with progress_bar("compare"):
+        result = verify(
+            args.model,
+            args.bundle,
+            layers=args.layers,
+            inputs=args.inputs,
+            runs=args.runs,
+            binds=binds_of(args),
+            level=args.level,
+        )
     rows = [(d.where, d.value, d.error, d.tolerance, _state(d)) for d in result.differences]
     if args.json:
         keys = ("where", "value", "error", "tolerance", "state")

@@ -20,6 +20,7 @@ from .fallback import (
     changes,
     drop_of,
     fewest,
+    more,
     rescued,
     trials,
     with_skipped,
@@ -75,22 +76,25 @@ def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[Sta
     """As few and cheap layers back in f32 as keep the drop that is allowed, measured on what will be compiled."""
     plan, count = state.plan, len(state.plan.layers)
     names = [name for name, _ in graph.results]
+    why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
     with trials(plan, state.scales, state.weights, job.session.threads) as trial:
         harm = changes(trial, job.samples(PROBES), count, job.tell)
         drop = drop_of(names, trial.answer(np.zeros(count)), job.data, job.wanted.score)
         order = worst_first(plan, harm)
-        number = fewest(order, lambda on: drop(trial.answer(on)), allowed, job.tell)
-    why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
-    more = max(1, count // 16)
-    while True:
-        made, verdict = keep_fast(job, graph, without(job, state, harm, with_skipped(order, number), why))
-        integers = quantized_graph(made.plan, made.scales, made.weights)
-        with running(integers, integers.outputs, threads=job.session.threads, like=job.session.target) as run:
-            found = drop(run)
-        job.tell("confirm", number, count)
-        if found <= allowed or number == count:
-            break
-        number, more = min(count, number + more), 2 * more
+
+        def dropped(on: Tensor) -> float:
+            return drop(trial.answer(on))
+
+        number = fewest(order, dropped, allowed, job.tell)
+        while True:
+            made, verdict = keep_fast(job, graph, without(job, state, harm, with_skipped(order, number), why))
+            integers = quantized_graph(made.plan, made.scales, made.weights)
+            with running(integers, integers.outputs, threads=job.session.threads, like=job.session.target) as run:
+                found = drop(run)
+            job.tell("confirm", number, count)
+            if found <= allowed or number == count:
+                break
+            number = more(order, number, dropped, allowed, job.tell)
     if number == count:
         job.session.note(f"max_drop {allowed:g} is kept by f32 everywhere only: no layer is quantized")
     elif number:

@@ -141,7 +141,8 @@ def with_skipped(order: Tensor, number: int) -> Tensor:
 
 
 def fewest(order: Tensor, drop: Callable[[Tensor], float], allowed: float, tell: Progress) -> int:
-    """How many of an order go back to f32."""
+    """How many of an order go back to f32. Scores of a few samples rise and fall by chance, so that small counts are
+    tried first, in steps that are no longer than half of what was tried."""
     count = len(order)
     tried: dict[int, float] = {}
 
@@ -151,17 +152,25 @@ def fewest(order: Tensor, drop: Callable[[Tensor], float], allowed: float, tell:
             tell("fallback", len(tried), 0)
         return tried[number]
 
-    low, high = 0, count  # everything in f32 is the float model
     if at(0) <= allowed:
         return 0
-    step = 1
-    while low + step < count and at(low + step) > allowed:
-        low, step = low + step, step * 2
-    high = min(low + step, count)
+    low, high = 0, 1
+    while high < count and at(high) > allowed:  # everything in f32 is the float model
+        low, high = high, min(count, high + max(1, high // 2))
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (low, middle) if at(middle) <= allowed else (middle, high)
     return high
+
+
+def more(order: Tensor, number: int, drop: Callable[[Tensor], float], allowed: float, tell: Progress) -> int:
+    """The next count that keeps the drop, where `number` did so by chance: in steps of a quarter."""
+    while number < len(order):
+        number = min(len(order), number + max(1, number // 4))
+        tell("fallback", number, 0)
+        if number < len(order) and drop(with_skipped(order, number)) <= allowed:
+            break
+    return number
 
 
 def rescued(plan: Placement, harm: Tensor, spent: float = SPENT) -> Tensor:

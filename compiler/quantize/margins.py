@@ -24,6 +24,8 @@ from .ranges import Scale, scale_of
 WIDEST = 1.5  # times the range
 QUIET = 0.02  # of the outputs' noise, up to which a value hardly shows in them
 MORE = 0.15  # of the outputs' noise on calibration data is the price
+MORE_MANY = 0.05  # and that of values with many elements, of which a few outside of the range are no harm
+MANY = 1 << 14  # elements of a sample
 PROBES = 4  # samples that the noise is measured on
 WORK = 2e11  # multiplications that this may cost: fewer samples where one takes more
 
@@ -40,16 +42,22 @@ def widened(
     with value_trials(plan, scales, threads) as trial:
         noise = changes(trial, feeds, len(plan.groups), tell)
     most = np.asarray([_room(group, scales[group.values[0]]) for group in plan.groups])
+    few = np.asarray([sum(v.type.size for v in group.seen) <= MANY for group in plan.groups])
     made = dict(scales)
-    for group, factor in zip(plan.groups, factors(noise, most), strict=True):
+    for group, factor in zip(plan.groups, factors(noise, most, few), strict=True):
         if factor > 1:
             made.update(dict.fromkeys(group.values, _wider(scales[group.values[0]], factor, limits(group))))
     return made
 
 
-def factors(noise: Tensor, most: Tensor) -> Tensor:
-    """By how much ranges grow, each by no more than `most`: noise, which grows with the square, rises to one level for
-    all, and what is above it stays."""
+def factors(noise: Tensor, most: Tensor, few: Tensor) -> Tensor:
+    """By how much ranges grow, each by no more than `most`; `few`: values of few elements, which may cost more."""
+    every = _leveled(noise, most, MORE_MANY)
+    return np.where(few, _leveled(noise, np.where(few, most, every), MORE), every)
+
+
+def _leveled(noise: Tensor, most: Tensor, price: float) -> Tensor:
+    """Noise, which grows with the square, rises to one level for all, and what is above it stays."""
     total, base = float(noise.sum()), np.maximum(noise, 1e-30)
 
     def grown(level: float) -> Tensor:
@@ -59,7 +67,7 @@ def factors(noise: Tensor, most: Tensor) -> Tensor:
     for _ in range(50):
         level = (low + high) / 2
         spent = float((noise * (np.square(grown(level)) - 1)).sum())
-        low, high = (level, high) if spent <= MORE * total else (low, level)
+        low, high = (level, high) if spent <= price * total else (low, level)
     return grown(high)
 
 

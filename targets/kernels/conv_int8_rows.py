@@ -11,7 +11,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import blocked_layout, byte_operations, ceil_div, epilogue_fits, input_index, spread
-from .conv_rows import config, flattens
+from .conv_rows import config, in_one_row, in_windows
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice, shortest
 from .int8_tiles import BLOCK, QUAD, Dot, dot_of, nearly_fastest, pixel_bytes, stored, tasks, tile_choices, widened
@@ -43,18 +43,6 @@ def operands_fit(problem: Problem) -> Literal[True] | str:
     if any(input_index(problem.body, v) < 0 for v in problem.anchor.args):
         return "reads an operand through a computation"
     return True if dot_of(problem.target.cpu) else "needs AVX512VNNI or AVX2"
-
-
-def match_tile(problem: Problem) -> Literal[True] | str:
-    found = match(problem)
-    return "conv_int8_pointwise does this" if found is True and flattens(problem) else found
-
-
-def match_pointwise(problem: Problem) -> Literal[True] | str:
-    found = match(problem)
-    if found is True and not flattens(problem):
-        return "needs a 1x1 window of stride 1 whose operands have whole images"
-    return found
 
 
 def bytes_layout(rank: int, channels: int) -> str:
@@ -129,7 +117,7 @@ kernel(
     Row(
         "conv_int8_tile",
         frozenset({"Edgec.ConvInteger"}),
-        match_tile,
+        in_windows(match, "conv_int8_pointwise"),
         lambda p: choices("conv_int8_tile", p, geometry(p)),
         emit_tile,
         "dense or grouped convolution of bytes: a register tile of pixels x output channels",
@@ -139,7 +127,7 @@ kernel(
     Row(
         "conv_int8_pointwise",
         frozenset({"Edgec.ConvInteger"}),
-        match_pointwise,
+        in_one_row(match),
         lambda p: choices("conv_int8_pointwise", p, geometry(p).flat()),
         emit_pointwise,
         "1x1 convolution of bytes of stride 1: register tiles over the pixels of a whole image",

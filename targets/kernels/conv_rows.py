@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from math import prod
 from typing import Literal
@@ -20,6 +20,7 @@ KEPT = 3  # candidates per layout of the input
 PLANES_PENALTY = 1.4  # 1x1 windows over many whole planes: every step reads another page
 PLAIN_PENALTY = 1.03
 LEAST_LANES = 4  # of the vectors of a grouped convolution
+Match = Callable[[Problem], Literal[True] | str]
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -36,18 +37,26 @@ def match(problem: Problem) -> Literal[True] | str:
     return epilogue_fits(problem)
 
 
-def match_tile(problem: Problem) -> Literal[True] | str:
-    found = match(problem)
-    if found is True and flattens(problem):
-        return "conv_f32_pointwise does this"
-    return found
+def in_windows(match: Match, other: str) -> Match:
+    """`match`, but for problems whose pixels are all in one row: the row `other` is for those."""
+
+    def narrowed(problem: Problem) -> Literal[True] | str:
+        found = match(problem)
+        return f"{other} does this" if found is True and flattens(problem) else found
+
+    return narrowed
 
 
-def match_pointwise(problem: Problem) -> Literal[True] | str:
-    found = match(problem)
-    if found is True and not flattens(problem):
-        return "needs a 1x1 window of stride 1 whose operands have whole images"
-    return found
+def in_one_row(match: Match) -> Match:
+    """`match`, for problems whose pixels are all in one row."""
+
+    def narrowed(problem: Problem) -> Literal[True] | str:
+        found = match(problem)
+        if found is True and not flattens(problem):
+            return "needs a 1x1 window of stride 1 whose operands have whole images"
+        return found
+
+    return narrowed
 
 
 def flattens(problem: Problem) -> bool:
@@ -153,7 +162,7 @@ kernel(
     Row(
         "conv_f32_tile",
         frozenset({"Conv"}),
-        match_tile,
+        in_windows(match, "conv_f32_pointwise"),
         lambda p: choices("conv_f32_tile", p, geometry(p)),
         emit_tile,
         "dense or grouped convolution: a register tile of pixels x output channels, padding by edge tiles",
@@ -163,7 +172,7 @@ kernel(
     Row(
         "conv_f32_pointwise",
         frozenset({"Conv"}),
-        match_pointwise,
+        in_one_row(match),
         lambda p: choices("conv_f32_pointwise", p, geometry(p).flat()),
         emit_pointwise,
         "1x1 convolution of stride 1: register tiles over the pixels of a whole image",

@@ -14,7 +14,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.sparse import SparseForm, sparse_form
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, vectors_fit
-from .conv_rows import balanced, config, flattens
+from .conv_rows import balanced, config, in_one_row, in_windows
 from .conv_shape import Window, conv_operands, conv_window, geometry
 from .conv_tiles import TileChoice, tile_choices
 from .matmul_rows import geometry as product
@@ -42,18 +42,6 @@ def match(problem: Problem) -> Literal[True] | str:
         if shape.group > 1 or any(a.pad or not a.inside(a.out - 1, 0) for a in (shape.height, shape.width)):
             return "needs a 1x1 window without padding"
     return epilogue_fits(problem)
-
-
-def match_window(problem: Problem) -> Literal[True] | str:
-    found = match(problem)
-    return f"{POINTWISE} does this" if found is True and flattens(problem) else found
-
-
-def match_pointwise(problem: Problem) -> Literal[True] | str:
-    found = match(problem)
-    if found is True and not flattens(problem):
-        return "needs stride 1 and operands that have whole images"
-    return found
 
 
 def window_of(row: str, problem: Problem) -> Window:
@@ -111,6 +99,6 @@ def _row(name: str, op: str, match: Callable[[Problem], Literal[True] | str], su
 
 
 _ZEROS = "whose weights are zero in blocks of output channels: zeros are left out"
-_row(CONV, "Conv", match_window, f"1x1 convolution {_ZEROS}")
-_row(POINTWISE, "Conv", match_pointwise, f"1x1 convolution of stride 1 {_ZEROS}")
+_row(CONV, "Conv", in_windows(match, POINTWISE), f"1x1 convolution {_ZEROS}")
+_row(POINTWISE, "Conv", in_one_row(match), f"1x1 convolution of stride 1 {_ZEROS}")
 _row(MATMUL, "MatMul", match, f"matrix product {_ZEROS}")

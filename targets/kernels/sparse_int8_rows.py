@@ -17,7 +17,7 @@ from edgec.compiler.sparse import SparseForm, sparse_form
 from .common import byte_operations, ceil_div, spread
 from .conv_int8_rows import bytes_layout, scratch_bytes, value_layout
 from .conv_int8_rows import match as match_dense
-from .conv_rows import config, flattens
+from .conv_rows import config, in_one_row, in_windows
 from .conv_shape import Window, geometry
 from .conv_tiles import TileChoice, units
 from .cost import level_of
@@ -49,18 +49,6 @@ def match(problem: Problem) -> Literal[True] | str:
     if shape.group > 1 or any(a.pad or not a.inside(a.out - 1, 0) for a in (shape.height, shape.width)):
         return "needs a 1x1 window without padding"
     return True
-
-
-def match_window(problem: Problem) -> Literal[True] | str:
-    found = match(problem)
-    return f"{POINTWISE} does this" if found is True and flattens(problem) else found
-
-
-def match_pointwise(problem: Problem) -> Literal[True] | str:
-    found = match(problem)
-    if found is True and not flattens(problem):
-        return "needs stride 1 and operands that have whole images"
-    return found
 
 
 def window_of(row: str, problem: Problem) -> Window:
@@ -135,6 +123,6 @@ def _row(name: str, op: str, match: Callable[[Problem], Literal[True] | str], su
 
 
 _ZEROS = "whose weights are zero in blocks of outputs x inputs of one step: zeros are left out"
-_row(CONV, "Edgec.ConvInteger", match_window, f"1x1 convolution of bytes {_ZEROS}")
-_row(POINTWISE, "Edgec.ConvInteger", match_pointwise, f"1x1 convolution of bytes of stride 1 {_ZEROS}")
+_row(CONV, "Edgec.ConvInteger", in_windows(match, POINTWISE), f"1x1 convolution of bytes {_ZEROS}")
+_row(POINTWISE, "Edgec.ConvInteger", in_one_row(match), f"1x1 convolution of bytes of stride 1 {_ZEROS}")
 _row(MATMUL, "Edgec.MatMulInteger", match, f"product of bytes {_ZEROS}")

@@ -14,6 +14,7 @@ import pytest
 
 import edgec
 from edgec.compiler.bundle import Bundle
+from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.bundle.packages import ECOSYSTEMS, package
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
@@ -139,6 +140,15 @@ def test_headers_of_a_package_compile(bundle: Bundle, kind: str, tmp_path: Path)
     include = tmp_path / "out" / ECOSYSTEMS[kind].headers
     (tmp_path / "a.c").write_text('#include "digits.h"\n')
     shell(f"{CROSS} -mcpu=cortex-m4 -mthumb -ffreestanding -I{include} -c a.c", tmp_path)
+
+
+def test_a_package_never_takes_the_place_of_its_bundle(bundle: Bundle, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(bundle.folder, own)
+    before = sorted(own.rglob("*"))
+    with pytest.raises(EdgecError, match="own: cannot write: the result would take the place of what is read"):
+        package(read_bundle(own), "zephyr", own)
+    assert sorted(own.rglob("*")) == before
 
 
 def test_what_cannot_be_packaged(bundle: Bundle, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

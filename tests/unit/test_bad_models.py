@@ -133,6 +133,6 @@ def test_parts_without_elements(here: Path) -> None:
 def test_graphs_that_cannot_be_written(here: Path, capsys: Capture) -> None:
     words = ["opt", "tiny.onnx", "--dim", "n=2", "--passes", "fold"]
     assert "tiny.onnx/g.eir: cannot write: Not a directory" in refused(capsys, *words, "-o", "tiny.onnx/g.eir")
-    assert "cannot write: Not a directory" in refused(capsys, *words, "--dump", "tiny.onnx/dump")
+    assert "--dump tiny.onnx/dump: tiny.onnx is not a folder" in refused(capsys, *words, "--dump", "tiny.onnx/dump")
     assert refused(capsys, *words, "--limit", -1) == "--limit -1: expected a number of rewrites"
     assert refused(capsys, "opt", "none.eir") == "none.eir: cannot be read: No such file or directory"

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from io import StringIO
 from pathlib import Path
 
 import numpy as np
@@ -62,7 +63,10 @@ def test_every_command_has_help_with_examples(name: str, capsys: pytest.CaptureF
         (["complie"], "no command 'complie'; did you mean 'compile'?"),
         (["bench"], "the following arguments are required: DIR (see edgec bench --help)"),
         (["bench", "nowhere"], "nowhere: no such bundle; make one with: edgec compile MODEL --target host -o nowhere"),
-        (["bench", "x", "--runs", "many"], "argument --runs: invalid int value: 'many' (see edgec bench --help)"),
+        (["bench", "x", "--runs", "many"], "--runs many: expected a whole number"),
+        (["run", "x", "-o", "y.npz"], "no option -o (see edgec run --help)"),
+        (["completion", "csh"], "bash|zsh|fish csh: expected bash, zsh, fish"),
+        (["opt", "x.eir", "--verify", "7"], "--verify 7: expected 0, 1, 2, 3"),
         (["targets", "x68"], "unknown target 'x68'; did you mean 'x86'?"),
         (["compile", "m.onnx", "--shape", "x"], "--shape x: expected NAME=VALUE"),
         (["compile", "m.onnx", "--shape", "x=1xtwo"], "--shape x=1xtwo: expected sizes, such as 1x3x224x224"),
@@ -279,3 +283,16 @@ def test_no_emulator(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tools, "emulator", lambda target: None)
     with pytest.raises(EdgecError, match="no emulator for it here .*install qemu-user-static, or verify on the device"):
         compare.verify(folder / "tiny.onnx", tmp_path / "out")
+
+
+def test_what_is_printed_beside_a_progress_bar_stays_on_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """stdout may be a file while the bar stands on a terminal."""
+    terminal = StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with common.progress_bar("passes"):
+        print("result")
+    assert capsys.readouterr().out == "result\n"
+    assert "passes" in terminal.getvalue()

@@ -85,6 +85,30 @@ def test_why(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "neg_neg: its pattern fits nowhere" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", ["-o", "--dump"])
+def test_what_cannot_be_written_is_said_before_the_work(
+    path: Path, flag: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    where = tmp_path / "file" / "out.eir"
+    said = {
+        "-o": f"{where}: cannot write: Not a directory",
+        "--dump": f"--dump {where}: {tmp_path}/file is not a folder",
+    }
+    for command in ("opt", "bisect") if flag == "--dump" else ("opt",):
+        assert main([command, str(path), "--passes", "no such pass", flag, str(where)]) == 1
+        assert capsys.readouterr().err.strip() == f"edgec: error: {said[flag]}"
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_the_form_of_the_output_is_known_by_its_name(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["opt", str(path), "--passes", "fold", "-o", str(tmp_path / "out.onxx")]) == 1
+    assert capsys.readouterr().err.strip() == f"edgec: error: -o {tmp_path}/out.onxx: expected FILE.eir or FILE.onnx"
+    assert not (tmp_path / "out.onxx").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

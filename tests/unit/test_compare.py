@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from edgec.compiler import interpret
-from edgec.compiler.compare import TOLERANCE, Difference, _Arbiter, _said_of_constants, relative_error
+from edgec.compiler.compare import TOLERANCE, _Arbiter, _said_of_constants, relative_error
 from edgec.compiler.compare_steps import ALLOWED, beyond_a_step, in_steps
+from edgec.compiler.difference import Difference
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
 from edgec.compiler.reference import halved_operands, single_results

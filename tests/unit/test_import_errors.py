@@ -205,6 +205,30 @@ def test_data_that_does_not_fit_its_shape() -> None:
     assert "w" in refused(source)
 
 
+def wide(columns: int = 1 << 18) -> onnx.ModelProto:
+    weights = np.ones((1, columns), np.float32)
+    return model([helper.make_node("Add", ["x", "w"], ["y"])], inputs=[("x", (1, 1))], constants=[("w", weights)])
+
+
+def test_the_checker_gets_no_copy_of_large_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes, check = list[int](), onnx.checker.check_model
+
+    def checked(given: onnx.ModelProto) -> None:
+        sizes.append(given.ByteSize())
+        check(given)
+
+    monkeypatch.setattr(onnx.checker, "check_model", checked)
+    graph = import_model(wide())
+    assert sizes[0] < 1000 and graph.outputs[0].shape == (1, 1 << 18)
+
+
+@pytest.mark.parametrize("dims", [(1, 1 << 19), (1, 1 << 17), (-1, -(1 << 18))])
+def test_large_data_that_does_not_fit_its_shape(dims: tuple[int, int]) -> None:
+    source = wide()
+    source.graph.initializer[0].dims[:] = dims
+    assert "w" in refused(source)
+
+
 def external(folder: Path, location: str, **entries: int) -> Path:
     source = model([helper.make_node("Add", ["x", "w"], ["y"])], constants=[("w", np.ones(3, np.float32))])
     tensor = source.graph.initializer[0]

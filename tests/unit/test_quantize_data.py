@@ -162,7 +162,7 @@ WORDS: dict[str, tuple[list[str], str]] = {
     "missing": (["--calib", "nowhere.npz"], "nowhere.npz: no such file or folder"),
     "no name": (["--calib", ""], "calib: '' names no file; expected data.npz, a folder or script.py:function"),
     "empty folder": (["--calib", "hollow"], "hollow: holds no .npy, .npz or image file"),
-    "no arrays": (["--calib", "make.py"], "make.py: is no file of arrays; expected .npz, .npy or pictures"),
+    "no arrays": (["--calib", "make.py"], "make.py: is no file of arrays; expected make.py:function"),
     "damaged": (["--calib", "damaged.npz"], "damaged.npz: is no file of arrays"),
     "pickled": (["--calib", "pickled.npy"], "pickled.npy: is no file of arrays"),
     "script missing": (["--calib", "none.py:f"], "none.py: no such Python file; expected script.py:function"),
@@ -175,6 +175,7 @@ WORDS: dict[str, tuple[list[str], str]] = {
     "score alone": (["--calib", "good.npz", "--score", "make.py:nothing"], "score: is given without max_drop"),
     "score missing": (["--calib", "good.npz", "--max-drop", "0", "--score", "s.py:f"], "--score s.py:f: s.py: no such"),
     "score no file": (["--calib", "good.npz", "--max-drop", "0", "--score", "f"], "expected script.py:function"),
+    "score no name": (["--calib", "good.npz", "--max-drop", "0", "--score", "make.py"], "expected make.py:function"),
     "score no function": (
         ["--calib", "good.npz", "--max-drop", "0", "--score", "make.py:f"],
         "--score make.py:f: make.py has no function 'f'",

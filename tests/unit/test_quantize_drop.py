@@ -17,7 +17,7 @@ from edgec.compiler.exporter import export_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.quantize import back_to_f32
 from edgec.compiler.quantize.back_to_f32 import rescue
-from edgec.compiler.quantize.fallback import disagreement, drop_of, fewest, rescued, worst_first
+from edgec.compiler.quantize.fallback import disagreement, drop_of, fewest, more, rescued, worst_first
 from edgec.compiler.quantize.job import Job, Options, State
 from edgec.compiler.quantize.placement import place
 from edgec.compiler.quantize.settings import Wanted
@@ -153,6 +153,41 @@ def test_as_few_layers_as_needed(needed: int) -> None:
     assert found == needed and len(trials) <= 4
 
 
+def test_scores_that_rise_and_fall_are_tried_from_small_counts_on() -> None:
+    tried = []
+
+    def drop(on: Any) -> float:
+        tried.append(int((on == 0).sum()))
+        return 0.0 if tried[-1] == 4 or tried[-1] >= 80 else 1.0
+
+    assert fewest(np.arange(90), drop, 0.5, lambda *_: None) == 4
+    assert tried == [0, 1, 2, 3, 4]
+
+
+def test_a_count_that_fails_when_compiled_is_followed_by_the_next_that_fits() -> None:
+    tried = []
+
+    def drop(on: Any) -> float:
+        tried.append(int((on == 0).sum()))
+        return 0.0 if tried[-1] >= 12 else 1.0
+
+    assert more(np.arange(90), 8, drop, 0.5, lambda *_: None) == 12
+    assert tried == [10, 12]
+    assert more(np.arange(9), 8, drop, 0.5, lambda *_: None) == 9  # everything in f32 needs no trial
+    assert tried == [10, 12]
+
+
+def test_many_layers_take_few_trials() -> None:
+    tried = []
+
+    def drop(on: Any) -> float:
+        tried.append(int((on == 0).sum()))
+        return 0.0 if tried[-1] >= 80 else 1.0
+
+    assert fewest(np.arange(90), drop, 0.5, lambda *_: None) == 80
+    assert len(tried) <= 18
+
+
 def test_unasked_only_what_spoils_the_outputs_goes() -> None:
     plan = place(canonical(heavy()))
     assert rescued(plan, np.array([1e-4, 1e-4, 1e-4, 1e-4])).all()
@@ -205,11 +240,11 @@ def test_a_score_sees_outputs_by_name() -> None:
 
 def test_the_outcome_itself_keeps_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:
     """More layers go back where integers lose more than the trials did."""
-    drops = iter([0.0, 1.0, 0.0])  # of a trial, of what it leads to, and with a layer more in f32
+    drops = iter([0.0, 1.0, 1.0, 0.0, 0.0])  # of a trial, what it leads to, trials of 1 and 2 layers in f32, these 2
     monkeypatch.setattr("edgec.compiler.quantize.back_to_f32.drop_of", lambda *_: lambda answer: next(drops))
     _, report, session = quantized(heavy(), data(), max_drop=0.5)
-    assert list(precision(report).values()).count("f32") == 1 and report.drop == 0.0
-    assert any("1 of 4 layers stay in f32 to keep max_drop" in note for note in session.notes)
+    assert list(precision(report).values()).count("f32") == 2 and report.drop == 0.0
+    assert any("2 of 4 layers stay in f32 to keep max_drop" in note for note in session.notes)
 
 
 def hidden(loud: float) -> tuple[onnx.ModelProto, Any]:

@@ -9,7 +9,7 @@ import pytest
 from edgec.compiler.calibration.request import SETTING, needed_calibration, requested
 from edgec.compiler.ir import Value
 from edgec.compiler.quantize.calibrate import observed, scales
-from edgec.compiler.quantize.margins import MORE, QUIET, WIDEST, factors, limits, widened
+from edgec.compiler.quantize.margins import MORE, MORE_MANY, QUIET, WIDEST, factors, limits, widened
 from edgec.compiler.quantize.placement import Placement, place
 from edgec.compiler.quantize.ranges import Scale
 from edgec.compiler.session import Session
@@ -18,18 +18,21 @@ from tests.unit.float_models import Net, canonical, data
 
 def test_what_is_quiet_gets_room_and_what_is_loud_none() -> None:
     noise = np.asarray([1.0, 0.5, 0.02, 0.01, 1e-6, 0.0, 0.004])
-    grown = factors(noise, np.full(7, WIDEST))
+    few = np.ones(7, bool)
+    grown = factors(noise, np.full(7, WIDEST), few)
     assert (grown[:2] == 1).all() and (grown[3:] == WIDEST).all()
     assert noise[2] * grown[2] ** 2 == pytest.approx(QUIET * noise.sum())
-    held = factors(noise, np.where(noise == 0.01, 1.0, WIDEST))
+    held = factors(noise, np.where(noise == 0.01, 1.0, WIDEST), few)
     assert held[3] == 1 and (np.delete(held, 3) == np.delete(grown, 3)).all()
-    assert (factors(np.zeros(3), np.full(3, WIDEST)) >= 1).all()
+    assert (factors(np.zeros(3), np.full(3, WIDEST), few[:3]) >= 1).all()
 
 
 def test_the_price_of_room_is_limited() -> None:
-    noise = np.ones(200)
-    spent = noise * (factors(noise, np.full(200, WIDEST)) ** 2 - 1)
-    assert spent.sum() == pytest.approx(MORE * noise.sum())
+    noise, few = np.ones(200), np.arange(200) < 50
+    for kind, price in ((few | True, MORE), (few & False, MORE_MANY), (few, MORE)):
+        spent = noise * (factors(noise, np.full(200, WIDEST), kind) ** 2 - 1)
+        assert spent.sum() == pytest.approx(price * noise.sum())
+        assert spent[~kind].sum() <= MORE_MANY * noise.sum() * 1.001
 
 
 def quiet(limited: bool) -> onnx.ModelProto:
