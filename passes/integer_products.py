@@ -1,7 +1,8 @@
 """Products of bytes that a model spells in 32 bits: MatMulInteger, as models with dynamic quantization have it.
 
 Sums of (a - zero) * w are sums of a * w, less the zero point times the sum of each column of w: in 32 bits that wrap,
-exactly. So the zero point may be known only when the model runs, and the product is one of bytes as they lie.
+exactly. So the zero point may be known only when the model runs, and the product is one of bytes as they lie. Weights
+of u8 less a zero point may not fit i8: what is taken off for that comes back times the sums of the rows of a.
 """
 
 from __future__ import annotations
@@ -27,19 +28,24 @@ def products_of_bytes(hold: str) -> PythonRule:
         found = _bytes_less_zero(a)
         if found is None:
             return "the left operand is no tensor of bytes less a zero point"
-        if not is_const(b) or len(b.shape) != 2 or not _fits(const_array(b)):
-            return "the right operand is no constant matrix that i8 holds"
+        centred = _centred(const_array(b)) if is_const(b) and len(b.shape) == 2 and b.type.size else None
+        if centred is None:
+            return "the right operand is no constant matrix whose columns reach over 8 bits at most"
+        matrix, centres = centred
         held, zero = _held_as(*found, hold)
-        weights = const_array(b)
-        of_columns = weights.sum(0, dtype=np.int32)
+        of_columns = const_array(b).sum(0, dtype=np.int32)
         known = zero is not None and is_const(zero) and zero.type.size == 1
         bias = -int(const_array(zero).item()) * of_columns if zero is not None and known else np.zeros(1, np.int32)
-        matrix = const(weights.astype(np.int8), b.node.name, b.node.origin)
-        made = build("Edgec.MatMulInteger", held, matrix, const(bias), origin=value.node.origin, label=value.node.name)
+        origin, label = value.node.origin, value.node.name
+        weights = const(matrix, b.node.name, b.node.origin)
+        made = build("Edgec.MatMulInteger", held, weights, const(bias), origin=origin, label=label)
+        if np.any(centres):
+            of_rows = build("Edgec.Sum", held, axes=(len(held.shape) - 1,), keepdims=1, origin=origin)
+            made = build("Add", made, build("Mul", of_rows, const(centres), origin=origin), origin=origin, label=label)
         if zero is None or known:
             return made
-        less = build("Mul", zero, const(of_columns), origin=value.node.origin)
-        return build("Sub", made, less, origin=value.node.origin, label=value.node.name)
+        less = build("Mul", zero, const(of_columns), origin=origin)
+        return build("Sub", made, less, origin=origin, label=label)
 
     return product_of_bytes
 
@@ -67,5 +73,11 @@ def _held_as(value: Value, zero: Value | None, hold: str) -> tuple[Value, Value 
     return moved, build("Add", zero, by)
 
 
-def _fits(weights: Array) -> bool:
-    return bool(weights.size) and weights.min() >= -128 and weights.max() <= 127
+def _centred(weights: Array) -> tuple[Array, Array] | None:
+    """Weights in i8, and what was taken off each column for that: nothing, where all fit."""
+    low, high = weights.min(0).astype(np.int64), weights.max(0).astype(np.int64)
+    if np.any(high - low > 255):
+        return None
+    fits = low.min() >= -128 and high.max() <= 127
+    centres = np.zeros(low.size, np.int64) if fits else low + 128
+    return (weights.astype(np.int64) - centres).astype(np.int8), centres.astype(np.int32)
