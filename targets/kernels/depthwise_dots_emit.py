@@ -16,7 +16,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .bytes_stage import Stage
-from .bytes_tail import channel_operands, literal, rescales
+from .bytes_tail import channel_operands, has_rounding, literal, rescales
 from .bytes_tail_emit import Tail
 from .bytes_vector import added_pairs, dealt, dot, joined, pair, quad
 from .common import ceil_div
@@ -48,6 +48,7 @@ class Dots:
         self.small = problem.target.small  # one code for all tiles of a row, at edges too
         self.groups = groups(self.blocks, most, dict(choice.config).get(ALIKE, 0))
         self.operands = channel_operands(problem)
+        self.rounds = has_rounding(choice)
         self.taken = ceil_div(w.width.kernel, taps)  # groups of taps of a row of the filter
         self.shifts = shifts(w.width, taps)
         self.each_scratch = 4 * most * scratch_vectors(w, taps, len(self.operands), self.small)  # floats of one group
@@ -408,6 +409,14 @@ class Dots:
         def bytes_at(value: Value) -> Expr:
             return tir.load(self.flat[value], tir.ramp(here, 16 * size))
 
-        tail = Tail(lanes, {self.anchor: sums}, multiplier, bytes_at, self.flat.__getitem__, self.problem.target.cpu)
+        tail = Tail(
+            lanes,
+            {self.anchor: sums},
+            multiplier,
+            bytes_at,
+            self.flat.__getitem__,
+            self.problem.target.cpu,
+            self.rounds,
+        )
         result = tail.result(frame.out)
         return tir.seq(tail.binds, tir.store(self.flat[frame.out], result, tir.ramp(here, 16 * size)))
