@@ -36,6 +36,7 @@ UNKNOWN = Reach()
 MOST = 2.0**100  # multipliers reach no further, and none is negative, where results are known to be near
 SIXTEENTH = 16  # entries of a table of 256
 SUMS, RESCALED = 22, 15  # bits of magnitude below which floats hold sums in their lowest bits, and 16 bits results
+ROUNDED = 30  # ... and below which a float rounds to an integer of 32 bits
 
 
 def near(far: Reach) -> list[int]:
@@ -43,6 +44,11 @@ def near(far: Reach) -> list[int]:
     if far.sums >= 2**SUMS:
         return []
     return [SUMS, RESCALED] if far.rescaled < 2**RESCALED - 2**8 else [SUMS]
+
+
+def rounds(far: Reach) -> bool:
+    """Whether what sums are rescaled to has a nearest integer of 32 bits."""
+    return far.rescaled < float(2**ROUNDED)
 
 
 def reach(body: Graph, args: Sequence[Value]) -> Reach:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from .bounds import near, reach
+from .bounds import near, reach, rounds
 from .ir import Attr, Data, Graph, Node, Type, Value
 from .layout import storage_bytes
 from .op import OPS, body_of, is_const
@@ -74,6 +74,7 @@ def signature(problem: Problem) -> str:
     text = f"{anchor.op} {' '.join(args)} -> {' '.join(shown(t, None) for t in anchor.types)} {{{attrs}}}"
     text += f" with {', '.join(others)}" if others else ""
     text += "".join(f" within {bits} bits" for bits in near(problem.reach))
+    text += " rounds" if rounds(problem.reach) else ""
     text += " table without {} and {} sixteenths".format(*problem.reach.ends) if any(problem.reach.ends) else ""
     text += " cold" if problem.cold and problem.constants else ""
     return text + (f" on {problem.threads} threads" if problem.threads > 1 else "")

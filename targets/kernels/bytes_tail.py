@@ -4,11 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
+from edgec.compiler.bounds import rounds
 from edgec.compiler.ir import Value
 from edgec.compiler.op import const_array
-from edgec.compiler.registry import Problem
+from edgec.compiler.registry import Choice, Problem
 
 from .common import after_anchor, epilogue_fits, input_index
+
+ROUNDS = "rn"  # key of a choice's config: what is rescaled has a nearest integer, so that packing alone sets its limits
+
+
+def rounding(problem: Problem) -> tuple[tuple[str, int], ...]:
+    """The setting of a choice, where constants say so."""
+    return ((ROUNDS, 1),) if rounds(problem.reach) else ()
+
+
+def has_rounding(choice: Choice) -> bool:
+    return ROUNDS in dict(choice.config)
 
 
 def rescales(problem: Problem) -> Literal[True] | str:

@@ -26,7 +26,7 @@ class Tail:
 
     `sums`: the anchor's. `multiplier(value, k)`: vector k of an operand that has one element per channel.
     `bytes_at(value)`: the vector of a tensor of the anchor's shape; `table(value)`: the elements of a table.
-    `binds` must stand before the result.
+    `rounds`: every number that is rescaled has a nearest integer. `binds` must stand before the result.
     """
 
     def __init__(
@@ -37,7 +37,9 @@ class Tail:
         bytes_at: Callable[[Value], Expr],
         table: Callable[[Value], Buffer],
         cpu: Cpu,
+        rounds: bool = False,
     ) -> None:
+        self.rounds = rounds
         self.table, self.cpu = table, cpu
         self.lanes, self.multiplier, self.bytes_at = lanes, multiplier, bytes_at
         self.words = dict(known)
@@ -86,15 +88,17 @@ class Tail:
             parts.append([w * self.multiplier(multiplier, k) for k, w in enumerate(words)])
         many = count > 1
         kind = f"float32x{self.lanes}"
+        least, most = limits(attrs["to"])
+        limited = not self.rounds or attrs["high"] < most  # else packing sets the limit
         top = tir.broadcast(tir.lit(attrs["high"] - attrs["zero"], "float32"), self.lanes)
         rounded = []
         for k in range(4):
             terms = [fence(p[k], kind) if many else p[k] for p in parts]
             total = self.named(reduce(lambda a, b: a + b, terms))
-            rounded.append(nearest(tirx.min(total, top)))
+            rounded.append(nearest(tirx.min(total, top) if limited else total))
         x = pack([self.named(r) for r in rounded], attrs["to"], attrs["zero"])
         low = attrs["low"]
-        if low == limits(attrs["to"])[0]:
+        if low == least:
             return x
         element = {"u8": "uint8", "i8": "int8"}[attrs["to"]]
         return tirx.max(x, tir.broadcast(tir.lit(low, element), 4 * self.lanes))

@@ -22,6 +22,7 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
+from .bytes_tail import has_rounding
 from .common import ceil_div
 from .common_emit import Frame, full_or_rest, put, store_tile, vector
 from .conv_places import Tile, flat_type, source, tap_bounds
@@ -51,6 +52,7 @@ class Conv:
         self.w, self.plan = w, tile_of(choice)
         self.lanes, self.vectors = self.plan.lanes, self.plan.vectors
         self.step = Step(dot, self.lanes)
+        self.rounds = has_rounding(choice)
         self.anchor = problem.anchor.results[0]
         self.x, self.weight, bias = operands
         assert bias is not None
@@ -312,7 +314,7 @@ class Conv:
                 frame.body.bind(self.anchor, lambda _: tir.load(acc, (first + k) * lanes + i))
                 return self.index(t, v, t.rows[r], t.columns[c], i)
 
-            pack = Pack(frame, self.cpu, lanes, [t.widths[v] for _, _, v in here], index)
+            pack = Pack(frame, self.cpu, lanes, [t.widths[v] for _, _, v in here], index, self.rounds)
             result = pack.bytes_of(frame.out)
             parts.extend(pack.parts)
             for k, count in stretches(places[first : first + len(here)], lanes):

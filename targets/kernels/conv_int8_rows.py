@@ -10,6 +10,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
+from .bytes_tail import rounding
 from .common import blocked_layout, byte_operations, ceil_div, epilogue_fits, input_index, spread
 from .conv_rows import config, in_one_row, in_windows
 from .conv_shape import Window, conv_operands, conv_window, geometry
@@ -83,11 +84,16 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     for t in [shortest(w, tiles, problem.target)] if problem.target.small else nearly_fastest(w, tiles, KEPT):
         fixed = {x: bytes_layout(rank, w.channels_in), weight: weight_layout(rank, w, t)}
         layouts = tuple(fixed.get(v) or value_layout(problem, v) for v in problem.body.inputs)
-        settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, pixel_bytes(w.channels_in))
+        settings, scratch = settings_of(problem, w, t), scratch_bytes(w, dot, t, pixel_bytes(w.channels_in))
         found.append(
             Choice(row, layouts, (value_layout(problem, problem.body.outputs[0]),), settings, t.cost_us, scratch)
         )
     return found
+
+
+def settings_of(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[str, int], ...]:
+    """The configuration of a choice."""
+    return (*config(problem, w, t)[0], *rounding(problem))
 
 
 def weight_layout(rank: int, w: Window, t: TileChoice) -> str:

@@ -247,6 +247,14 @@ class Dots(Filters):
         def bytes_at(value: Value) -> Expr:
             return tir.load(self.flat[value], tir.ramp(here, 16 * size))
 
-        tail = Tail(lanes, {self.anchor: sums}, multiplier, bytes_at, self.flat.__getitem__, self.problem.target.cpu)
+        tail = Tail(
+            lanes,
+            {self.anchor: sums},
+            multiplier,
+            bytes_at,
+            self.flat.__getitem__,
+            self.problem.target.cpu,
+            self.rounds,
+        )
         result = tail.result(frame.out)
         return tir.seq(tail.binds, tir.store(self.flat[frame.out], result, tir.ramp(here, 16 * size)))

@@ -15,7 +15,7 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .bytes_tail import channel_operands
+from .bytes_tail import channel_operands, has_rounding
 from .bytes_vector import added_pairs, dealt, dot, joined
 from .common import ceil_div
 from .common_emit import Frame, put, vector
@@ -46,6 +46,7 @@ class Filters:
         self.small = problem.target.small  # one code for all tiles of a row, at edges too
         self.groups = groups(self.blocks, most, dict(choice.config).get(ALIKE, 0))
         self.operands = channel_operands(problem)
+        self.rounds = has_rounding(choice)
         self.taken = ceil_div(w.width.kernel, taps)  # groups of taps of a row of the filter
         self.shifts = shifts(w.width, taps)
         self.each_scratch = 4 * most * scratch_vectors(w, taps, len(self.operands), self.small)  # floats of one group

@@ -15,7 +15,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .bytes_tail import channel_operands, of_channels, operand_layout, rescales, stages
+from .bytes_tail import channel_operands, of_channels, operand_layout, rescales, rounding, stages
 from .common import after_anchor, byte_layout, ceil_div, instructions, spread
 from .conv_shape import Axis, Window, conv_operands, geometry, segments
 from .cost import TILE, microseconds, smallest, streamed
@@ -140,7 +140,7 @@ def offers(name: str, problem: Problem) -> Sequence[Choice]:
     for rows, columns in tiles(w, method):
         us = modelled(w, cpu, method, (rows, columns), after)
         cut = bands(w, outer, rows, us, problem)
-        config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", int(rows_first)))
+        config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", int(rows_first)), *rounding(problem))
         held = scratch * (units if rows_first else 1)
         us *= spread(outer * cut, problem.threads)
         found.append(Choice(name, layouts(problem, method.taps), (data,), config, us, held))
@@ -166,7 +166,7 @@ def _small(name: str, problem: Problem, scratch: int, after: float) -> Choice:
         for rows, columns in tiles(w, method, small=True):
             us = modelled(w, cpu, method, (rows, columns), after, size, asked=True)
             cut = bands(w, units, rows, us, problem)
-            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (ALIKE, size))
+            config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (ALIKE, size), *rounding(problem))
             us *= spread(units * cut, problem.threads)
             code = len(dealt) * columns_of_code(w, columns)
             found.append((code, Choice(name, layouts(problem, method.taps), (data,), config, us, scratch)))

@@ -1,7 +1,8 @@
 """Sums to bytes: `Edgec.Rescale` at the end of a body, for four vectors of sums that become one of bytes.
 
-The upper limit holds before rounding, since a float too large for an integer would become the least one. Packing
-saturates and so sets the lower limit; a higher one is one more instruction per vector of bytes.
+Packing saturates and so sets the limits of the type; a higher lower limit is one more instruction per vector of bytes.
+The upper limit holds before rounding where it is lower, or where constants leave room for a float that no integer is
+next to: that would become the least integer.
 """
 
 from __future__ import annotations
@@ -43,12 +44,20 @@ class Pack:
     """Up to four vectors of sums that become one of bytes.
 
     `widths` are the lanes of each that count. `index(k, lane)` is the output's index in vector k; it binds the body's
-    anchor to the sum there. Statements collect in `parts`.
+    anchor to the sum there. `rounds`: every number that is rescaled has a nearest integer. Statements collect in
+    `parts`.
     """
 
     def __init__(
-        self, frame: Frame, cpu: Cpu, lanes: int, widths: Sequence[int], index: Callable[[int, Expr], tuple[Expr, ...]]
+        self,
+        frame: Frame,
+        cpu: Cpu,
+        lanes: int,
+        widths: Sequence[int],
+        index: Callable[[int, Expr], tuple[Expr, ...]],
+        rounds: bool = False,
     ) -> None:
+        self.rounds = rounds
         self.frame, self.cpu, self.lanes, self.widths, self.index = frame, cpu, lanes, widths, index
         self.parts: list[Stmt] = []
         self.here: tuple[int, Expr] = (0, 0)  # the vector and lane at which the body is evaluated
@@ -67,7 +76,7 @@ class Pack:
         stage, alloc = tir.local((TOGETHER * self.lanes,), F32, "total")
         self.parts += [alloc, *(self.fill(stage, value, k) for k in range(len(self.widths)))]
         totals = [vector(stage, self.lanes, min(k, len(self.widths) - 1) * self.lanes) for k in range(TOGETHER)]
-        return self.named(as_bytes(totals, self.lanes, attrs["to"], attrs["zero"], attrs["low"], attrs["high"]))
+        return self.named(as_bytes(totals, self.lanes, attrs, self.rounds))
 
     def fill(self, stage: tir.Buffer, value: Value, k: int) -> Stmt:
         def one(lane: Expr) -> Stmt:
@@ -105,9 +114,16 @@ def inner_tables(value: Value) -> list[Value]:
     return list(found)
 
 
-def as_bytes(totals: Sequence[Expr], lanes: int, to: str, zero: int, low: int, high: int) -> Expr:
-    """Four vectors of f32 rounded, half to even, + `zero`, within `low` .. `high`."""
-    bounded = [rounded(at_most(t, tir.broadcast(tir.lit(float(high - zero), F32), lanes)), lanes) for t in totals]
+def as_bytes(totals: Sequence[Expr], lanes: int, attrs: Any, rounds: bool) -> Expr:
+    """Four vectors of f32 rounded, half to even, + a zero point, within the limits of a rescaling of these attributes.
+
+    `rounds`: all have a nearest integer, so that packing sets the upper limit of the type as well.
+    """
+    to, zero, low, high = (attrs[name] for name in ("to", "zero", "low", "high"))
+    least, most = limits(to)
+    if not (rounds and high == most):
+        totals = [at_most(t, tir.broadcast(tir.lit(float(high - zero), F32), lanes)) for t in totals]
+    bounded = [rounded(t, lanes) for t in totals]
     words = [_pack("ssdw", f"int16x{2 * lanes}", lanes, *bounded[k : k + 2]) for k in (0, 2)]
     if zero:
         more = tir.broadcast(tir.lit(zero, "int16"), 2 * lanes)
@@ -119,7 +135,6 @@ def as_bytes(totals: Sequence[Expr], lanes: int, to: str, zero: int, low: int, h
     order = [4 * part + k for k in range(TOGETHER) for part in range(quads)]
     whole = tirx.Shuffle([tirx.reinterpret(f"int32x{lanes}", mixed)], [tir.i32(n) for n in order])
     result = tirx.reinterpret(f"{kind}x{4 * lanes}", whole)
-    least, _ = limits(to)
     return tirx.max(result, tir.broadcast(tir.lit(low, kind), 4 * lanes)) if low > least else result
 
 

@@ -12,7 +12,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import byte_operations, epilogue_fits, input_index, spread
-from .conv_int8_rows import KEPT, operands_fit, scratch_bytes
+from .conv_int8_rows import KEPT, operands_fit, scratch_bytes, settings_of
 from .conv_rows import config
 from .conv_shape import Axis, Window
 from .conv_tiles import TileChoice, shortest, units
@@ -77,7 +77,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     found = []
     for t in [shortest(w, tiles, problem.target)] if problem.target.small else nearly_fastest(w, tiles, KEPT):
         layouts = tuple(layout(problem, v, t) for v in problem.body.inputs)
-        settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, w.channels_in)
+        settings, scratch = settings_of(problem, w, t), scratch_bytes(w, dot, t, w.channels_in)
         found.append(Choice(PACKED, layouts, ("",), settings, t.cost_us, scratch))
     return found
 

@@ -15,9 +15,9 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.sparse import SparseForm, sparse_form
 
 from .common import byte_operations, ceil_div, spread
-from .conv_int8_rows import bytes_layout, scratch_bytes, value_layout
+from .conv_int8_rows import bytes_layout, scratch_bytes, settings_of, value_layout
 from .conv_int8_rows import match as match_dense
-from .conv_rows import config, in_one_row, in_windows
+from .conv_rows import in_one_row, in_windows
 from .conv_shape import Window, geometry
 from .conv_tiles import TileChoice, units
 from .cost import level_of
@@ -69,7 +69,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
         packed = sparse_form(array, letters_of(problem), vectors * lanes, dot.group)
         tiles = tiles_of(problem, w, dot, vectors, packed, pixel)
         for t in sorted(tiles, key=lambda t: t.cost_us)[:KEPT]:
-            settings, scratch = config(problem, w, t)[0], scratch_bytes(w, dot, t, pixel)
+            settings, scratch = settings_of(problem, w, t), scratch_bytes(w, dot, t, pixel)
             found.append(Choice(row, *layouts(row, problem, w, t, packed), settings, t.cost_us, scratch))
     return found
 

@@ -11,10 +11,12 @@ import pytest
 from test_generic_harness import TARGETS, chain, check, for_size, target, tensor
 from test_integer import FULL, numbers
 
+from edgec.compiler.bounds import ROUNDED, reach
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.targets.build_jobs import Job, build_job
+from edgec.targets.kernels.bytes_tail import has_rounding
 from edgec.targets.measure import with_layouts
 
 DOTS = {"x86-avx512": "depthwise_int8_quads", "x86": "depthwise_int8_pairs"}
@@ -92,6 +94,18 @@ def test_what_follows_depthwise(then: str, where: str, tmp_path: Path) -> None:
     p = depthwise((1, 112, 5, 6), 3, where, then=then, pads=(1, 1, 1, 1), zero=3)
     same(p, DOTS[where], tmp_path)
     same(for_size(replace(p, threads=4)), DOTS[where], tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.99, 1.01])
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("then", ["", "table"])
+def test_packing_sets_the_limits_of_depthwise_sums(then: str, where: str, share: float, tmp_path: Path) -> None:
+    p = depthwise((1, 112, 5, 6), 3, where, then=then, pads=(1, 1, 1, 1))
+    arrays = numbers([v.type for v in p.body.inputs])
+    arrays[3] *= share * 2**ROUNDED / reach(p.body, [const(a) for a in arrays]).rescaled
+    known = replace(p, reach=reach(p.body, [const(a) for a in arrays]))
+    assert {has_rounding(c) for c in ROWS[DOTS[where]].choices(known)} == {share < 1}
+    same(known, DOTS[where], tmp_path, arrays=arrays)
 
 
 def test_depthwise_for_size_reads_nothing_outside(tmp_path: Path) -> None:

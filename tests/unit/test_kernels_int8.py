@@ -13,13 +13,15 @@ import pytest
 from test_generic_harness import TARGETS, Fenced, chain
 from test_integer import FULL, numbers
 
+from edgec.compiler.bounds import ROUNDED, reach
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.layout import pack, physical_shape, unpack
-from edgec.compiler.op import build
+from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.targets.codegen_llvm import object_bytes
+from edgec.targets.kernels.bytes_tail import has_rounding
 from edgec.targets.measure import Measured, with_layouts
 
 ROW = {"conv_int8_tile", "conv_int8_pointwise", "matmul_int8_packed", "matmul_int8_dynamic"}
@@ -223,6 +225,29 @@ def test_weights_are_hardly_padded(case: Case | Product, most: int) -> None:
     for choice in [c for c in fast(problem) if c.row != "matmul_int8_dynamic"]:
         weights = with_layouts(problem, choice).body.inputs[1].type
         assert np.prod(physical_shape(weights)) <= most, weights
+
+
+@pytest.mark.parametrize("share", [0.99, 1.01])
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("case", [DENSE[1], DENSE[4], POINTWISE[1], POINTWISE[5], PRODUCTS[0], PRODUCTS[1]], ids=str)
+def test_packing_sets_the_limits_of_what_constants_say_rounds(case: Case | Product, where: str, share: float) -> None:
+    problem = case.problem(where)
+    arrays = numbers([v.type for v in problem.body.inputs])
+
+    def known() -> Problem:
+        return replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
+
+    factor = np.float32(share * 2**ROUNDED / known().reach.rescaled)
+    arrays = [a * factor if a.dtype == np.float32 else a for a in arrays]
+    (choice,) = fast(known())[:1]
+    assert has_rounding(choice) == (share < 1)
+    got = Measured(problem, choice, arrays).run(parts=2)
+    np.testing.assert_array_equal(got, run(problem.body, arrays)[0], err_msg=str(choice))
+
+
+@pytest.mark.parametrize("where", TARGETS)
+def test_nothing_is_said_of_numbers_that_are_not_known(where: str) -> None:
+    assert not any(has_rounding(c) for c in fast(POINTWISE[1].problem(where)))
 
 
 @pytest.mark.parametrize("case", VALUES, ids=str)
