@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
+from edgec.compiler.layout import storage_bytes
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
+from .cost import TILE, by_lane, level_of, microseconds, streamed
 from .generic_choice import choices, fold_us, one_anchor
 
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 OPERATORS = frozenset({"Conv", "ConvTranspose", "MatMul", "Edgec.ConvInteger", "Edgec.MatMulInteger"})
 REUSE = 2.0  # accumulations per load along rows, about
+CACHE_WAY = 4096  # bytes
+CONFLICT = 2.0  # times as many where rows of all channels fall into one cache set
+OVER_CYCLES = 1.5  # of a multiply-add whose vector is a stretch of a row: measured, AVX-512
 ROW_CYCLES = 12.0  # to make one number of a vector of sums
 STEP_US = 8e-3  # of a thread of a GPU, which waits for its loads
 BYTE_CYCLES = 2.0  # of a product of bytes: they are widened one by one
@@ -48,7 +53,7 @@ def _in_rows(problem: Problem) -> list[Choice]:
     target = problem.target
     if target.gpu or target.microcontroller or problem.dtype != "f32":
         return []
-    us = _with_a_column(problem) if problem.anchor.op == "MatMul" else _along_rows(problem)
+    us = _with_a_column(problem) if problem.anchor.op == "MatMul" else _along_rows(problem) or _over_rows(problem)
     rows = ("",) * len(problem.body.inputs), ("",) * len(problem.body.outputs)
     return [Choice("generic_contract", *rows, cost_us=us)] if us else []
 
@@ -70,6 +75,23 @@ def _along_rows(problem: Problem) -> float:
     if not inside or _channels_of_groups(problem)[0] < 0 or node.types[0].shape[-1] < target.cpu.lanes(32):
         return 0.0
     return fold_us(problem, node.types[0].size * steps(problem), REUSE)
+
+
+def _over_rows(problem: Problem) -> float:
+    """In one group: vectors are stretches of rows of one output channel, and each channel reads the whole input."""
+    node, cpu = problem.anchor, problem.target.cpu
+    attrs: Any = full_attrs(node)
+    x, out = node.args[0].type, node.types[0].shape
+    if node.op != "Conv" or attrs["group"] > 1 or set(attrs["strides"] or (1,)) != {1} or out[-1] < cpu.lanes(32):
+        return 0.0
+    if by_lane(cpu) or x.dtype != "f32":  # kernels of multiply-adds by lane have vectors of pixels themselves
+        return 0.0
+    vectors = prod(out[:-1]) * -(-out[-1] // cpu.lanes(32))
+    conflict = 4 * prod(x.shape[2:]) % CACHE_WAY == 0 and CACHE_WAY * x.shape[1] > cpu.l1d
+    cycles = vectors * (steps(problem) * OVER_CYCLES * (CONFLICT if conflict else 1.0) + TILE)
+    traffic = streamed(cpu, problem.bytes_moved)
+    traffic.add(level_of(cpu, storage_bytes(x)), storage_bytes(x) * (out[1] - 1.0))
+    return microseconds(cpu, cycles, traffic)
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

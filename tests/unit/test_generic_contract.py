@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from test_generic_harness import chain, check, one
 
+from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build
-from edgec.compiler.registry import ROWS
+from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.compiler.target import find_target
 
 CONVS: list[Any] = [
     ("f32[1, 5, 9, 20]", "f32[7, 5, 3, 3]", {"pads": (1, 1, 1, 1)}),
@@ -114,3 +116,28 @@ def test_pooling_of_other_ranks_and_types(tmp_path: Path) -> None:
         "generic_window",
         tmp_path,
     )
+
+
+def filtered(outputs: int, on: str, x: tuple[int, ...] = (1, 24, 30, 33), window: int = 3) -> Problem:
+    image = Value(Node("Input", (), (Type("f32", x),), {}, "x"))
+    w = Value(Node("Input", (), (Type("f32", (outputs, x[1], window, window)),), {}, "w"))
+    b = Value(Node("Input", (), (Type("f32", (outputs,)),), {}, "b"))
+    y = build("Conv", image, w, b, pads=(window // 2,) * 4)
+    return Problem(Graph("body", (image, w, b), (y,)), find_target(on), constants=frozenset({1, 2}))
+
+
+@pytest.mark.parametrize("on", ["x86-avx512", "x86"])
+def test_few_output_channels_are_computed_along_rows(on: str) -> None:
+    assert choices(filtered(1, on))[0].row == "generic_contract"
+    assert choices(filtered(2, on, window=5))[0].row == "generic_contract"
+    assert choices(filtered(64, on))[0].row != "generic_contract"
+
+
+def test_channels_in_one_cache_set_make_rows_dearer() -> None:
+    """Planes of 64 x 64 floats are a multiple of a cache's way, those of 64 x 65 are not."""
+
+    def rows(width: int) -> float:
+        problem = filtered(3, "x86-avx512", (1, 64, 64, width))
+        return min(c.cost_us for c in choices(problem) if c.row == "generic_contract")
+
+    assert rows(64) > 1.5 * rows(63)
