@@ -3,8 +3,9 @@ of them alone does to the outputs costs a run, not a compilation."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import reduce
 
 import numpy as np
 
@@ -38,24 +39,25 @@ def switched_graph(plan: Placement, scales: Mapping[Value, Scale], weights: Mapp
 def switched_values(plan: Placement, scales: Mapping[Value, Scale]) -> Graph:
     """The graph with real weights and an input more: a number per group of values, 1 where these are in 8 bits. Scores
     come as they are before a Softmax at the end, which hides the errors of what is sure."""
-    owner = {v: k for k, group in enumerate(plan.groups) for v in group.values}
-    return _Values(plan, scales, {}, owner, len(plan.groups)).graph()
+    owners = {v: (k,) for k, group in enumerate(plan.groups) for v in group.values}
+    return _Values(plan, scales, {}, owners, len(plan.groups)).graph()
 
 
 class _Switch(Writer):
-    """`owner`: the number of the switch that a value's 8 bits have."""
+    """`owners`: the numbers of the switches of which any puts a value in 8 bits."""
 
     def __init__(
         self,
         plan: Placement,
         scales: Mapping[Value, Scale],
         weights: Mapping[Node, Weights],
-        owner: Mapping[Value, int],
+        owners: Mapping[Value, Collection[int]],
         count: int,
     ) -> None:
         super().__init__(plan, scales, weights)
         self.switches = switches(count)
-        self.owner = owner
+        self.owners = owners
+        self.gates: dict[tuple[int, ...], Value] = {}
 
     def graph(self) -> Graph:
         made = super().graph()
@@ -63,7 +65,15 @@ class _Switch(Writer):
 
     def _stored(self, was: Value, now: Value) -> Value:
         rough = super()._stored(was, now)
-        return build("Add", now, build("Mul", build("Sub", rough, now), switch(self.switches, self.owner.get(was, 0))))
+        return build("Add", now, build("Mul", build("Sub", rough, now), self._gate(was)))
+
+    def _gate(self, value: Value) -> Value:
+        """1 where any of the switches of a value is on."""
+        numbers = tuple(sorted(self.owners.get(value, ()))) or (0,)
+        if numbers not in self.gates:
+            each = [switch(self.switches, k) for k in numbers]
+            self.gates[numbers] = reduce(lambda a, b: build("Max", a, b), each)
+        return self.gates[numbers]
 
 
 class _Values(_Switch):
@@ -110,13 +120,12 @@ class _Layers(_Switch):
         return np.asarray(made.bias * step - bias, np.float32)
 
 
-def _owners(plan: Placement, number: Mapping[Node, int]) -> dict[Value, int]:
-    """The first layer that a value leads to: it switches the value's 8 bits."""
-    owner: dict[Value, int] = {}
+def _owners(plan: Placement, number: Mapping[Node, int]) -> dict[Value, set[int]]:
+    """The layers that read a value in 8 bits, by what is computed in 8 bits in between (placement._wanted): any of them
+    puts the value in 8 bits, for all that read it."""
+    owners: dict[Value, set[int]] = {}
     for node in reversed(list(plan.graph.nodes())):
-        behind = [owner[v] for v in node.results if v in owner]
-        mine = number.get(node, min(behind, default=-1))
+        mine = {number[node]} if node in number else set().union(*(owners.get(v, ()) for v in node.results))
         for arg in node.args[:1] if node in number else node.args:
-            if mine >= 0:
-                owner[arg] = min(owner.get(arg, mine), mine)
-    return owner
+            owners.setdefault(arg, set()).update(mine)
+    return owners
