@@ -121,8 +121,8 @@ class _Layers(_Switch):
 
 
 def _owners(plan: Placement, number: Mapping[Node, int]) -> dict[Value, set[int]]:
-    """The layers that read a value in 8 bits, by what is computed in 8 bits in between (placement._wanted): any of them
-    puts the value in 8 bits, for all that read it."""
+    """The layers that a value leads to without another in between: any of them puts it in 8 bits, for all that read it.
+    Where what lies between is real for want of 8 bits before it, that is one rounding more than is compiled."""
     owners: dict[Value, set[int]] = {}
     for node in reversed(list(plan.graph.nodes())):
         mine = {number[node]} if node in number else set().union(*(owners.get(v, ()) for v in node.results))
