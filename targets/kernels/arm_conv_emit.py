@@ -17,8 +17,7 @@ from .arm_tiles import Part, Tiles
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
 from .conv_places import flat_type, runs, source, tap_bounds
-from .conv_shape import Window
-from .edge_taps import WRITTEN
+from .conv_shape import WRITTEN, Window
 
 
 class Sums(Tiles):

@@ -25,8 +25,8 @@ from .arm_tail import lifted, offset
 from .common import ceil_div
 from .common_emit import Frame, put, vector
 from .conv_places import source
-from .conv_shape import Axis, Window, segments
-from .edge_taps import WRITTEN, Inside, at_edge
+from .conv_shape import WRITTEN, Axis, Window, segments
+from .edge_taps import Inside, at_edge
 
 MANY = 64  # turns of a loop that LLVM does not write out
 Acts = tuple[list[Stmt], Sequence[Act | None]]  # what must stand before, and the input channels of each pixel
