@@ -2,6 +2,7 @@
 
 from . import (  # noqa: F401
     amx_rows,
+    arm_columns_rows,
     arm_conv_rows,
     arm_depthwise_rows,
     arm_matmul_rows,

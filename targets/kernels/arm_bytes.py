@@ -125,10 +125,12 @@ def result_layout(t: Type, lanes: int) -> str:
     return f"{'NCHW' if len(t.shape) == 4 else 'NCW'}{lanes}c" if t.dtype == "f32" else ""
 
 
-def weight_layout(method: Method, rank: int, inputs: int, plan: Plan) -> str:
-    """[O/T][kh][kw][I/16][groups][T outputs][inputs of a group]: the order in which the loops read them."""
-    groups = (FEW if inputs <= FEW else BLOCK) // method.each
-    return f"{'OHWI' if rank == 4 else 'OWI'}{groups}i{plan.channels}o{method.each}i"
+def weight_layout(method: Method, rank: int, w: Window, plan: Plan) -> str:
+    """[O/T][kh][kw][groups of inputs][T outputs][inputs of a group]: the order in which the loops read them. By columns
+    [O/T][kh][groups of columns][T outputs][columns of a group]."""
+    if w.by_columns:
+        return f"{'OHIW' if rank == 4 else 'OIW'}{plan.channels}o{method.each}w"
+    return f"{'OHWI' if rank == 4 else 'OWI'}{plan.channels}o{method.each}i"
 
 
 def plans(problem: Problem, method: Method, w: Window) -> Iterator[Plan]:
@@ -195,7 +197,7 @@ def row_blocks(w: Window, plan: Plan) -> tuple[int, int]:
 def cost(w: Window, cpu: Cpu, method: Method, plan: Plan, after: float) -> float:
     """Modelled time in us."""
     blocks = ceil_div(w.channels_in, BLOCK) if w.channels_in > FEW else 0.25
-    steps = blocks * w.taps
+    steps = blocks * (w.taps / FEW if w.by_columns else w.taps)
     full, rest = divmod(ceil_div(w.channels_out, LANES), plan.vectors)
     cycles = 0.0
     for vectors, many in ((plan.vectors, full), (rest, 1)):
@@ -206,13 +208,14 @@ def cost(w: Window, cpu: Cpu, method: Method, plan: Plan, after: float) -> float
                 ends = s.length * (vectors * (2.5 + 1.5 * after) + parted) / cpu.fma_per_cycle + TILE
                 cycles += many * s.count * w.height.out * (work + ends)
             cycles += many * plan.spaces * steps * method.step_cycles(cpu, 1, vectors)
-    return microseconds(cpu, cycles * w.batch, _traffic(w, cpu, plan))
+    return microseconds(cpu, cycles * w.batch, _traffic(w, cpu, method, plan))
 
 
-def _traffic(w: Window, cpu: Cpu, plan: Plan) -> Traffic:
+def _traffic(w: Window, cpu: Cpu, method: Method, plan: Plan) -> Traffic:
     """Weights once for each space; activations once for each tile of channels."""
-    stored = FEW if w.channels_in <= FEW else ceil_div(w.channels_in, BLOCK) * BLOCK
-    weights = float(ceil_div(w.channels_out, plan.channels) * plan.channels * stored * w.taps)
+    stored = 1 if w.by_columns else FEW if w.channels_in <= FEW else ceil_div(w.channels_in, BLOCK) * BLOCK
+    inner = w.taps if w.by_columns else ceil_div(w.channels_in, method.each) * method.each * w.taps
+    weights = float(ceil_div(w.channels_out, plan.channels) * plan.channels * inner)
     data = float(w.batch * stored * w.height.size * w.width.size)
     out = float(w.batch * w.channels_out * w.pixels)
     tiles = ceil_div(w.channels_out, plan.channels)

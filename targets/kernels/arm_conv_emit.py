@@ -17,8 +17,7 @@ from .arm_tiles import Part, Tiles
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
 from .conv_places import flat_type, runs, source, tap_bounds
-from .conv_shape import Window
-from .edge_taps import WRITTEN
+from .conv_shape import WRITTEN, Window
 
 
 class Sums(Tiles):
@@ -109,14 +108,18 @@ class Sums(Tiles):
 
     def tile(self, part: Part, row: Expr, columns: list[Expr | int], edge: bool, low: Expr, high: Expr) -> Stmt:
         dots = Dots(self.method, len(columns), part.vectors)
-        taps = self.taps_few if self.few and self.w.width.kernel <= WRITTEN else self.taps
 
         def line(kh: Expr) -> Stmt:
-            return taps(part, dots, source(self.w.height, row, kh), kh, columns, edge)
+            return self.line(part, dots, source(self.w.height, row, kh), kh, columns, edge)
 
         reduce = tir.loop(high - low, line, "kh", start=low)
         begin = dots.start(lambda p: part.start(tir.expr(row) + columns[min(p, len(columns) - 1)]))
         return tir.seq(dots.alloc, begin, reduce, self.finish(part, dots, row, columns))
+
+    def line(self, part: Part, dots: Dots, row: Expr, kh: Expr, columns: list[Expr | int], edge: bool) -> Stmt:
+        """A row of the window."""
+        taps = self.taps_few if self.few and self.w.width.kernel <= WRITTEN else self.taps
+        return taps(part, dots, row, kh, columns, edge)
 
     def finish(self, part: Part, dots: Dots, row: Expr, columns: list[Expr | int]) -> Stmt:
         """Store a tile, pixel by pixel: long code stands once, in a loop over sums in memory."""

@@ -36,15 +36,21 @@ def window_of(problem: Problem) -> Window:
 
 
 def choices(method: Method, problem: Problem) -> Sequence[Choice]:
+    return choices_of(f"conv_int8_{method.name}", method, problem, window_of(problem))
+
+
+def choices_of(row: str, method: Method, problem: Problem, w: Window) -> Sequence[Choice]:
+    """Those of a row whose window is `w`."""
     x, weight, _ = problem.anchor.args
-    w, rank = window_of(problem), len(x.shape)
+    rank = len(x.shape)
     out = result_layout(problem.body.outputs[0].type, problem.target.cpu.lanes(32))
     found = []
     every = sorted(plans(problem, method, w), key=lambda p: p.cost_us)
     for plan in shortest(w, every, problem.target) if problem.target.small else every[:KEPT]:
-        fixed = {x: byte_layout(x.shape), weight: weight_layout(method, rank, w.channels_in, plan)}
+        pixels = "" if w.by_columns else byte_layout(x.shape)
+        fixed = {x: pixels, weight: weight_layout(method, rank, w, plan)}
         layouts = layouts_in(problem, fixed, out)
-        found.append(Choice(f"conv_int8_{method.name}", layouts, (out,), config(plan, problem), plan.cost_us))
+        found.append(Choice(row, layouts, (out,), config(plan, problem), plan.cost_us))
     return found
 
 

@@ -30,7 +30,7 @@ def choices(method: Method, problem: Problem) -> Sequence[Choice]:
     found = []
     every = sorted(plans(problem, method, w), key=lambda p: p.cost_us)
     for plan in shortest(w, every, problem.target) if problem.target.small else every[:KEPT]:
-        packed = f"JK{method.groups}k{plan.channels}j{method.each}k"
+        packed = f"JK{plan.channels}j{method.each}k"
         layouts = tuple(packed if v == right else "" for v in problem.body.inputs)
         found.append(Choice(f"matmul_int8_{method.name}", layouts, ("",), config(plan, problem), plan.cost_us))
     return found

@@ -25,8 +25,8 @@ from .arm_tail import lifted, offset
 from .common import ceil_div
 from .common_emit import Frame, put, vector
 from .conv_places import source
-from .conv_shape import Axis, Window, segments
-from .edge_taps import WRITTEN, Inside, at_edge
+from .conv_shape import WRITTEN, Axis, Window, segments
+from .edge_taps import Inside, at_edge
 
 MANY = 64  # turns of a loop that LLVM does not write out
 Acts = tuple[list[Stmt], Sequence[Act | None]]  # what must stand before, and the input channels of each pixel
@@ -205,7 +205,7 @@ class Tiles:
         for kw in range(axis.kernel):
             acts = [held.get(relative[i * axis.kernel + kw], outside) for i in range(len(columns))]
             if any(a is not None for a in acts):
-                steps.append(self.blocks(part, dots, kh, kw, partial(_given, acts)))
+                steps.append(self.blocks(part, dots, kh, kw, partial(given, acts)))
         return tir.seq(binds, steps)
 
     def blocks(
@@ -222,10 +222,11 @@ class Tiles:
         method, wide = self.method, self.plan.channels * self.method.each
         full, rest = divmod(self.w.channels_in, self.inputs)
         groups, count = self.inputs // method.each, ceil_div(self.w.channels_in, self.inputs)
+        line = ceil_div(self.w.channels_in, method.each)  # groups of a pixel
         tap = (part.tile * self.w.height.kernel + kh) * self.w.width.kernel + kw
 
         def step(cb: Expr, live: int) -> Stmt:
-            base = (tap * count + cb) * (groups * wide)
+            base = (tap * line + cb * groups) * wide
             binds, found = acts(cb, live)
             return tir.seq(
                 binds, dots.step(found, live, lambda k, at: vector(part.weights, BLOCK, base + (k * wide + at)))
@@ -250,7 +251,7 @@ def repeated(x: Buffer, at: Expr) -> Expr:
     return tirx.reinterpret("int8x16", tir.broadcast(four, LANES))
 
 
-def _given(acts: Sequence[Act | None], block: Expr, groups: int) -> Acts:
+def given(acts: Sequence[Act | None], block: Expr, groups: int) -> Acts:
     return [], acts
 
 

@@ -35,7 +35,7 @@ from .int8_ahead import Ahead
 from .int8_dot import Step
 from .int8_starts import Starts
 from .int8_store import TOGETHER, Pack, packs, part, stretches
-from .int8_tiles import BLOCK, QUAD, dot_of, stored, widened
+from .int8_tiles import BLOCK, QUAD, dot_of, steps, stored, widened
 
 I32 = "int32"
 
@@ -62,10 +62,11 @@ class Conv:
         self.pixel, self.pixel_out = (self.pixel_bytes(t) for t in (self.x.type, problem.body.outputs[0].type))
         self.group = dot.group
         self.groups = ceil_div(w.channels_in // w.group, self.group)
+        self.row_steps = steps(w, self.plan) // w.height.kernel  # of a row of taps
         self.rest = 0  # bytes of the last group of a pixel, where these lie in memory without padding
         # The columns of a window follow each other without a gap, in memory as in the weights.
         self.joined = w.width.kernel == 1 or (w.width.dilation == 1 and self.pixel == self.group * self.groups)
-        self.ahead = Ahead(w, self.plan, self.groups * w.taps, self.width, self.cpu)
+        self.ahead = Ahead(w, self.plan, self.row_steps * w.height.kernel, self.width, self.cpu)
 
     def zero_of(self, attrs: Any) -> int:
         return int(attrs["zero"])
@@ -142,9 +143,8 @@ class Conv:
 
     def each_line(self, frame: Frame, tile: Expr, kh: Expr, step: Callable[[Expr], Stmt]) -> Stmt:
         """`step(line)` for the weights of a tile of channels in a row of taps, which begin at `line`."""
-        steps = self.groups * self.w.width.kernel
-        first = (self.slice_of(tile) * self.w.height.kernel + kh) * steps
-        return tir.loop(steps + frame.zero, lambda s: step((first + s) * self.width), "s")
+        first = (self.slice_of(tile) * self.w.height.kernel + kh) * self.row_steps
+        return tir.loop(self.row_steps + frame.zero, lambda s: step((first + s) * self.width), "s")
 
     def addend(self, t: Tile, pixel: int) -> Expr | None:
         """What is added to all sums of a pixel of a tile."""
@@ -196,14 +196,14 @@ class Conv:
         if t.edge_column:
             return at_edge(w, t.columns, loop, frame.zero, self.w.height.kernel if t.edge_row else 1)
         if self.joined:
-            return tir.seq(loop(0, whole, self.groups * w.kernel))
+            return tir.seq(loop(0, whole, self.row_steps))
         return tir.loop(w.kernel, lambda kw: tir.seq(loop(kw, whole)), "kw")
 
     def tap_at(self, t: Tile, base: Expr, kh: Expr | int, kw: Expr | int) -> tuple[Expr, Expr]:
         """Where a tap's first input, and its weights, begin."""
         h, w = self.w.height, self.w.width
         tap = base + tir.expr(kh) * (h.dilation * w.size * self.pixel) + tir.expr(kw) * (w.dilation * self.pixel)
-        return tap, ((tir.expr(t.weights) * h.kernel + kh) * w.kernel + kw) * (self.groups * self.width)
+        return tap, ((tir.expr(t.weights) * h.kernel + kh) * self.row_steps + tir.expr(kw) * self.groups) * self.width
 
     def quad_loop(
         self, t: Tile, acc: tir.Buffer, zero: Expr, where: tuple[Expr, Expr], inside: Inside, count: int

@@ -13,7 +13,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from .bytes_tail import rounding
 from .common import blocked_layout, byte_operations, ceil_div, epilogue_fits, input_index, spread
 from .conv_rows import config, in_one_row, in_windows
-from .conv_shape import Window, conv_operands, conv_window, geometry
+from .conv_shape import WRITTEN, Window, conv_operands, conv_window, geometry, segments
 from .conv_tiles import TileChoice, shortest
 from .int8_tiles import BLOCK, QUAD, Dot, dot_of, nearly_fastest, pixel_bytes, stored, tasks, tile_choices, widened
 
@@ -82,9 +82,10 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
     ]
     found = []
     for t in [shortest(w, tiles, problem.target)] if problem.target.small else nearly_fastest(w, tiles, KEPT):
-        fixed = {x: bytes_layout(rank, w.channels_in), weight: weight_layout(rank, w, t)}
+        pixels = "" if w.by_columns else bytes_layout(rank, w.channels_in)
+        fixed = {x: pixels, weight: weight_layout(rank, w, t)}
         layouts = tuple(fixed.get(v) or value_layout(problem, v) for v in problem.body.inputs)
-        settings, scratch = settings_of(problem, w, t), scratch_bytes(w, dot, t, pixel_bytes(w.channels_in))
+        settings, scratch = settings_of(problem, w, t), scratch_bytes(w, dot, t, pixel_bytes(w))
         found.append(
             Choice(row, layouts, (value_layout(problem, problem.body.outputs[0]),), settings, t.cost_us, scratch)
         )
@@ -98,7 +99,9 @@ def settings_of(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[str, 
 
 def weight_layout(rank: int, w: Window, t: TileChoice) -> str:
     """[O/32][kh][kw][I/4][32 outputs][4 inputs]: the order in which the loops read them; fewer than 32 where a single
-    tile has no more."""
+    tile has no more. By columns: [O/32][kh][kw/4][32 outputs][4 columns]."""
+    if w.by_columns:
+        return f"{'OHIW' if rank == 4 else 'OIW'}{stored(w, t)}o{t.inner}w"
     return f"{'OHWI' if rank == 4 else 'OWI'}{stored(w, t)}o{t.inner}i"
 
 
@@ -111,6 +114,41 @@ def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .conv_int8_units import emit
 
     return emit(problem, choice, symbol, geometry(problem))
+
+
+def match_columns(problem: Problem) -> Literal[True] | str:
+    """`match`, for one channel whose rows hold a step at least."""
+    if (fit := match(problem)) is not True:
+        return fit
+    w, dot = geometry(problem), dot_of(problem.target.cpu)
+    assert dot is not None
+    if w.channels_in != 1 or w.width.kernel == 1 or w.width.dilation > 1:
+        return "needs one channel, and windows of neighbours in a row"
+    if w.width.size < dot.group:
+        return f"needs rows of {dot.group} pixels"
+    if w.width.kernel > WRITTEN * dot.group and any(s.edge for s in segments(by_columns(w, dot).width, 1)):
+        return "the window is too wide to be written out for its edges"
+    return True
+
+
+def by_columns(w: Window, dot: Dot) -> Window:
+    """The window with whole steps in each row: weights of columns behind its last are 0."""
+    kernel = ceil_div(w.width.kernel, dot.group) * dot.group
+    return replace(w, width=replace(w.width, kernel=kernel), by_columns=True)
+
+
+def window_by_columns(problem: Problem) -> Window:
+    dot = dot_of(problem.target.cpu)
+    assert dot is not None
+    return by_columns(geometry(problem), dot)
+
+
+def emit_columns(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .conv_int8_columns_emit import Columns
+    from .conv_int8_units import emit_units
+
+    w = window_by_columns(problem)
+    return emit_units(Columns(problem, choice, w, conv_operands(problem.anchor)), problem, choice, symbol)
 
 
 def emit_pointwise(problem: Problem, choice: Choice, symbol: str) -> Emitted:
@@ -127,6 +165,16 @@ kernel(
         lambda p: choices("conv_int8_tile", p, geometry(p)),
         emit_tile,
         "dense or grouped convolution of bytes: a register tile of pixels x output channels",
+    )
+)
+kernel(
+    Row(
+        "conv_int8_columns",
+        frozenset({"Edgec.ConvInteger"}),
+        match_columns,
+        lambda p: choices("conv_int8_columns", p, window_by_columns(p)),
+        emit_columns,
+        "convolution of bytes over one channel: a step multiplies neighbours in a row",
     )
 )
 kernel(

@@ -13,6 +13,7 @@ from edgec.compiler.registry import Problem
 from edgec.compiler.target import Target
 
 UNROLLED_TAPS = 9  # of the largest depthwise and pooling windows whose rows are written out
+WRITTEN = 16  # taps of an axis that are at most written out for a tile at an edge
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,10 @@ def _edge(axis: Axis, tile: int, number: int) -> Segment:
 
 @dataclass(frozen=True)
 class Window:
-    """A convolution or pooling in two dimensions (one-dimensional ones have a height of 1)."""
+    """A convolution or pooling in two dimensions (one-dimensional ones have a height of 1).
+
+    `by_columns`: over one channel without padding, where a step of the reduction takes neighbours in a row.
+    """
 
     batch: int
     channels_in: int
@@ -77,6 +81,7 @@ class Window:
     height: Axis
     width: Axis
     group: int = 1
+    by_columns: bool = False
 
     @property
     def taps(self) -> int:

@@ -8,9 +8,9 @@ from itertools import groupby
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
-from .conv_shape import Axis
+from .conv_shape import WRITTEN, Axis
 
-WRITTEN, WRITTEN_BOTH = 16, 49  # taps that are at most written out: of an axis, of both at a corner
+WRITTEN_BOTH = 49  # taps of both axes that are at most written out at a corner
 
 Inside = Sequence[bool | None]  # for each position whether it reads the input; None: it takes no part in this step
 Step = Callable[["Expr | int", Inside], "Stmt | None"]

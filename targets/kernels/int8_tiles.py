@@ -108,6 +108,8 @@ def _orders(w: Window, cpu: Cpu, t: TileChoice) -> Iterator[TileChoice]:
 
 def steps(w: Window, t: TileChoice) -> int:
     """Steps of the whole reduction of one pixel."""
+    if w.by_columns:
+        return w.height.kernel * ceil_div(w.width.kernel, t.inner)
     return ceil_div(w.channels_in // w.group, t.inner) * w.taps
 
 
@@ -145,9 +147,11 @@ def widened(w: Window, t: TileChoice, pixel: int) -> int:
     return min(reach, w.height.size) * w.width.size * pixel
 
 
-def pixel_bytes(channels: int) -> int:
+def pixel_bytes(w: Window) -> int:
     """Of a pixel of a convolution's input."""
-    return ceil_div(channels, BLOCK) * BLOCK if channels > QUAD else QUAD
+    if w.by_columns:
+        return w.channels_in
+    return ceil_div(w.channels_in, BLOCK) * BLOCK if w.channels_in > QUAD else QUAD
 
 
 def cost(w: Window, cpu: Cpu, dot: Dot, t: TileChoice, epilogue: float, sums: bool, cold: bool) -> float:
@@ -173,7 +177,7 @@ def cost(w: Window, cpu: Cpu, dot: Dot, t: TileChoice, epilogue: float, sums: bo
     cycles *= w.batch * w.group
     if dot.wide:
         times = w.batch * spaces * (1 if t.channels_first else full + bool(rest)) * w.group
-        cycles += times * widened(w, t, pixel_bytes(w.channels_in)) / BLOCK * WIDEN
+        cycles += times * widened(w, t, pixel_bytes(w)) / BLOCK * WIDEN
     return microseconds(cpu, cycles, _traffic(w, cpu, t, sum(n for _, n, _ in shapes) * w.batch, cold))
 
 
@@ -183,7 +187,7 @@ def _traffic(w: Window, cpu: Cpu, t: TileChoice, tiles: int, cold: bool) -> Traf
     tile = float(weight_bytes(w, t))
     weights = tile * channel_tiles
     touched = min(1.0, w.height.kernel / w.height.stride)
-    data = float(w.batch * pixel_bytes(w.channels_in) * w.height.size * w.width.size) * touched
+    data = float(w.batch * pixel_bytes(w) * w.height.size * w.width.size) * touched
     out = float(w.batch * ceil_div(w.channels_out, BLOCK) * BLOCK * w.pixels)
     moved = Traffic()
     moved.add("far" if cold else level_of(cpu, weights + data + out), weights)

@@ -61,7 +61,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     cpu, w = problem.target.cpu, window_of(row, problem)
     dot, array = dot_of(cpu), problem.zeros(problem.anchor.args[1])
     assert dot is not None and array is not None
-    lanes, pixel = cpu.lanes(32), w.channels_in if row == MATMUL else pixel_bytes(w.channels_in)
+    lanes, pixel = cpu.lanes(32), w.channels_in if row == MATMUL else pixel_bytes(w)
     found = []
     for vectors in WIDTHS:
         if (vectors - 1) * lanes >= w.channels_out:
@@ -96,7 +96,7 @@ def tiles_of(
     short = replace(w, channels_in=max(1, ceil_div(packed.count, rows)) * dot.group)
     zero = attrs.get("zero", attrs.get("a_zero")) != 0
     data = float(w.batch * w.height.size * w.width.size)
-    left = max(0, pixel - pixel_bytes(short.channels_in))
+    left = max(0, pixel - pixel_bytes(short))
     rate = {"near": cpu.l2_bytes_per_cycle, "middle": cpu.l3_bytes_per_cycle, "far": cpu.ram_bytes_per_cycle}
     for t in tile_choices(short, cpu, dot, byte_operations(problem), zero, problem.cold):
         if t.vectors != vectors:
@@ -104,7 +104,7 @@ def tiles_of(
         cycles = left * data / rate[level_of(cpu, pixel * data)]
         if dot.wide:
             times = units(w, t)[2] * w.batch * (1 if t.channels_first else rows)
-            cycles += times * (widened(w, t, pixel) - widened(w, t, pixel_bytes(short.channels_in))) / BLOCK * WIDEN
+            cycles += times * (widened(w, t, pixel) - widened(w, t, pixel_bytes(short))) / BLOCK * WIDEN
         us = t.cost_us * SCATTERED + cycles / (cpu.ghz * 1e3)
         yield replace(t, cost_us=us * spread(tasks(w, dot, t), problem.threads))
 

@@ -23,7 +23,8 @@ from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import run
-from edgec.compiler.ir import Value
+from edgec.compiler.ir import Type, Value
+from edgec.compiler.layout import storage_bytes
 from edgec.compiler.op import build, const
 from edgec.compiler.problems import signature
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
@@ -99,6 +100,36 @@ def test_a_convolution_gives_the_bits(case: str, method: str, tmp_path: Path) ->
         assert ROWS["conv_int8_smmla"].accepts(problem) == "needs more than 4 input channels"
         return
     same_bits(problem, f"conv_int8_{method}", method, tmp_path, kept=2)
+
+
+ONE_CHANNEL: dict[str, dict[str, Any]] = {
+    "digits": {"x": "1, 1, 28, 28", "w": "8, 1, 5, 5", "pads": (2, 2, 2, 2), "zero": -128},
+    "keywords": {"x": "1, 1, 49, 10", "w": "64, 1, 10, 4", "pads": (4, 1, 5, 1), "strides": (2, 2), "zero": 83},
+    "zero point 0": {"x": "1, 1, 30, 33", "w": "20, 1, 3, 3", "pads": (1, 1, 1, 1), "zero": 0},
+    "strided": {"x": "2, 1, 21, 90", "w": "12, 1, 3, 3", "pads": (0, 0, 1, 1), "strides": (2, 2), "then": "add"},
+    "narrow": {"x": "1, 1, 9, 4", "w": "7, 1, 3, 7", "pads": (1, 3, 1, 3), "zero": -7},
+    "windows outside": {"x": "1, 1, 5, 9", "w": "3, 1, 3, 2", "pads": (4, 5, 4, 5), "zero": 99, "then": "real"},
+    "one axis": {"x": "1, 1, 300", "w": "33, 1, 13", "pads": (6, 6), "strides": (3,), "then": "table"},
+    "wide": {"x": "1, 1, 402", "w": "33, 1, 130", "strides": (10,)},
+    "wide, padded": {"x": "1, 1, 6, 40", "w": "16, 1, 4, 30", "pads": (2, 15, 2, 15), "strides": (1, 10), "threads": 2},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["sdot", "smull"])
+@pytest.mark.parametrize("case", ONE_CHANNEL)
+def test_a_convolution_over_one_channel_gives_the_bits(case: str, method: str, tmp_path: Path) -> None:
+    problem = conv(method, **ONE_CHANNEL[case])
+    same_bits(problem, f"conv_int8_columns_{method}", method, tmp_path, kept=2)
+    assert choices(problem)[0].row == f"conv_int8_columns_{method}"
+
+
+def test_rows_of_one_channel_say_why_they_refuse() -> None:
+    row = ROWS["conv_int8_columns_sdot"]
+    two = conv("sdot", x="1, 2, 9, 9", w="8, 2, 3, 3")
+    assert row.accepts(two) == "needs one channel, and windows of neighbours in a row"
+    assert row.accepts(conv("sdot", x="1, 1, 9, 3", w="8, 1, 3, 3")) == "needs rows of 4 pixels"
+    wide = conv("sdot", x="1, 1, 4, 99", w="8, 1, 3, 80", pads=(0, 40, 0, 40))
+    assert row.accepts(wide) == "the window is too wide to be written out for its edges"
 
 
 @pytest.mark.parametrize("method", CORES)
@@ -370,3 +401,28 @@ def test_bytes_by_a_reciprocal_are_those_of_a_division(scale: float, kind: str, 
 def test_a_scale_whose_quotients_might_differ_is_divided_by() -> None:
     assert exact(0.0078431377)
     assert not any(map(exact, (0.0, -1.0, 1e-30, 1e30, float("inf"), float("nan"))))
+
+
+@pytest.mark.parametrize("method", CORES)
+def test_weights_are_padded_to_what_is_multiplied_at_once(method: str) -> None:
+    each = METHODS[method].each
+    for inputs in (8, 24):
+        (choice, *_) = ROWS[f"conv_int8_{method}"].choices(
+            conv(method, x=f"1, {inputs}, 9, 9", w=f"16, {inputs}, 3, 3")
+        )
+        assert storage_bytes(Type("i8", (16, inputs, 3, 3), choice.layouts_in[1] or "")) == 16 * inputs * 9
+    product = chain(
+        ["i8[1, 42]", "i8[42, 20]", "i32[20]"], lambda *v: build("Edgec.MatMulInteger", *v), (), CORES[method][0]
+    )
+    sizes = [
+        storage_bytes(Type("i8", (42, 20), c.layouts_in[1] or ""))
+        for c in ROWS[f"matmul_int8_{method}"].choices(product)
+    ]
+    assert min(sizes) <= -(-42 // each) * each * 24
+
+
+@pytest.mark.parametrize("method", ["sdot", "smull"])
+def test_weights_of_one_channel_are_those_of_its_columns(method: str) -> None:
+    problem = conv(method, **ONE_CHANNEL["keywords"])
+    (choice, *_) = ROWS[f"conv_int8_columns_{method}"].choices(problem)
+    assert storage_bytes(Type("i8", (64, 1, 10, 4), choice.layouts_in[1] or "")) == 64 * 40
