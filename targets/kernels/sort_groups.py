@@ -87,9 +87,7 @@ class Groups:
             made,
             made_rank,
             made_second,
-            tir.loop(
-                self.count // self.lanes, lambda r: tir.vectorized(self.lanes, lambda v: filled(r * self.lanes + v))
-            ),
+            self._vectors(filled),
             zero(self.bins, BINS),
             over(first),
             tir.store(rank, tir.i32(self.k), 0),
