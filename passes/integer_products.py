@@ -25,14 +25,14 @@ def products_of_bytes(hold: str) -> PythonRule:
         a, b = value.node.args
         if value.type.dtype != "i32":
             return None
-        found = _bytes_less_zero(a)
+        found = bytes_less_zero(a)
         if found is None:
             return "the left operand is no tensor of bytes less a zero point"
-        centred = _centred(const_array(b)) if is_const(b) and len(b.shape) == 2 and b.type.size else None
-        if centred is None:
+        narrow = centred(const_array(b)) if is_const(b) and len(b.shape) == 2 and b.type.size else None
+        if narrow is None:
             return "the right operand is no constant matrix whose columns reach over 8 bits at most"
-        matrix, centres = centred
-        held, zero = _held_as(*found, hold)
+        matrix, centres = narrow
+        held, zero = held_as(*found, hold)
         of_columns = const_array(b).sum(0, dtype=np.int32)
         known = zero is not None and is_const(zero) and zero.type.size == 1
         bias = -int(const_array(zero).item()) * of_columns if zero is not None and known else np.zeros(1, np.int32)
@@ -50,7 +50,7 @@ def products_of_bytes(hold: str) -> PythonRule:
     return product_of_bytes
 
 
-def _bytes_less_zero(value: Value) -> tuple[Value, Value | None] | None:
+def bytes_less_zero(value: Value) -> tuple[Value, Value | None] | None:
     """A tensor of bytes and the i32 that is taken off it: one number, or one per row."""
     wide, zero = value.node.args if value.node.op == "Sub" else (value, None)
     if wide.node.op != "Cast" or wide.node.args[0].type.dtype not in BYTES or wide.shape != value.shape:
@@ -60,7 +60,7 @@ def _bytes_less_zero(value: Value) -> tuple[Value, Value | None] | None:
     return wide.node.args[0], zero
 
 
-def _held_as(value: Value, zero: Value | None, hold: str) -> tuple[Value, Value | None]:
+def held_as(value: Value, zero: Value | None, hold: str) -> tuple[Value, Value | None]:
     """The same with bytes of the type `hold`: both are moved by 128."""
     if hold in ("", value.type.dtype):
         return value, zero
@@ -73,7 +73,7 @@ def _held_as(value: Value, zero: Value | None, hold: str) -> tuple[Value, Value 
     return moved, build("Add", zero, by)
 
 
-def _centred(weights: Array) -> tuple[Array, Array] | None:
+def centred(weights: Array) -> tuple[Array, Array] | None:
     """Weights in i8, and what was taken off each column for that: nothing, where all fit."""
     low, high = weights.min(0).astype(np.int64), weights.max(0).astype(np.int64)
     if np.any(high - low > 255):

@@ -20,6 +20,7 @@ from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.rewrite import rewrite
 from edgec.compiler.session import Session
 
+from .integer_convolutions import convolutions_of_bytes
 from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
 from .integer_forms import BYTES, LARGEST_SUM, Forms, Linear, Stored, Term
 from .integer_products import products_of_bytes
@@ -44,7 +45,7 @@ def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
     """Quantized arithmetic on integers. `hold`: u8 or i8, how tensors are held (default: as the target prefers)."""
     session.known_rules |= {"integers"}
     held = hold or (session.target.bytes_held if session.target is not None else "")
-    g = rewrite(g, [products_of_bytes(held)], session)
+    g = rewrite(g, [products_of_bytes(held), convolutions_of_bytes(held)], session)
     if not any(n.op in ("QuantizeLinear", "DequantizeLinear") for n in g.nodes()):
         return g
     session.scales.update(scales_of_ports(g))

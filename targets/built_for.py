@@ -108,6 +108,14 @@ def reads_addends() -> bool:
     return loads > products or (loads == products and _cores[-1].fma_latency > LONG)
 
 
+def has_doubles() -> bool:
+    """Whether a core divides f64 about as quickly as f32: x86 and AArch64."""
+    if not _cores or on_device():
+        return False
+    isa, registers = _cores[-1].isa, _cores[-1].vector_registers
+    return "AVX2" in isa or ("NEON" in isa and registers == 32)
+
+
 def on_device() -> bool:
     """Whether the kernel that is being built is for an accelerator."""
     return _device[-1]

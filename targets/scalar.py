@@ -13,9 +13,12 @@ from tvm import tirx
 from . import fractions as f
 from . import mathlib as m
 from . import whole
+from .built_for import has_doubles
 from .conversions import c, is_float, is_unsigned
 from .mathlib import at_least, at_most, bind, kind
 from .tir import Expr, lit
+
+SHORT = 2.0**28  # of quotients: with a divisor of 24 bits within the 53 of f64
 
 
 def _float(name: str, vector: Callable[[Expr], Expr] | None = None) -> Callable[..., Expr]:
@@ -135,11 +138,25 @@ def divide(a: Expr, b: Expr) -> Expr:
     return bind(a, lambda a: bind(b, lambda b: _divided(a, b, tirx.truncdiv, -1)))
 
 
+def remainder(a: Expr, b: Expr) -> Expr:
+    """C's fmod. Where a quotient of f32 is short, product and difference are exact in f64, whose quotient cannot have
+    been rounded up to an integer; the library takes a bit at a time."""
+    if kind(a) != "float32" or not has_doubles():
+        return m.libm("fmod", a, b)
+
+    def of(x: Expr, y: Expr) -> Expr:
+        short = tirx.And(tirx.abs(x) < tirx.abs(y) * lit(SHORT, "float64"), tirx.abs(y) < lit(inf, "float64"))
+        exact = tirx.Cast("float32", tirx.abs(x - tirx.trunc(x / y) * y))
+        return tirx.if_then_else(short, m.with_sign(exact, a), m.libm("fmod", a, b))
+
+    return bind(tirx.Cast("float64", a), lambda x: bind(tirx.Cast("float64", b), lambda y: of(x, y)))
+
+
 def modulo(a: Expr, b: Expr, *, fmod: int) -> Expr:
     """fmod=0: the sign of the divisor; fmod=1: the sign of the dividend."""
 
     def of(a: Expr, b: Expr) -> Expr:
-        r = m.libm("fmod", a, b) if is_float(a) else _divided(a, b, tirx.truncmod, 0)
+        r = remainder(a, b) if is_float(a) else _divided(a, b, tirx.truncmod, 0)
         return r if fmod or is_unsigned(a) else bind(r, lambda r: signed(r, b))
 
     def signed(r: Expr, b: Expr) -> Expr:

@@ -16,10 +16,10 @@ from ..conversions import held, narrow
 from ..tir import Expr, Index, Stmt
 from .generic_breaks import boxes, breaks
 from .generic_choice import vector_lanes
-from .generic_fold import KEPT, SLOTS, Fold, Prior, Stage
+from .generic_fold import KEPT, SLOTS, Fold, Kept, Prior, Stage
 from .generic_kernel import Kernel, kernel_function, logical
 from .generic_nest import Region, joined
-from .generic_space import Space
+from .generic_space import Flat, Space
 
 
 @dataclass
@@ -109,11 +109,21 @@ def folded_kernel(
             several = (1, 1) if problem.target.gpu or problem.target.small else (unroll, tile)
             slots = 1 if problem.target.small else SLOTS
             kept = 0 if problem.target.gpu or problem.target.microcontroller else KEPT
-            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), *several, slots, kept)
+            beside = _in_output(io, context) if axes and kept else None
+            fold = Fold(space, stages, write, bool(axes), vector_lanes(problem), *several, slots, kept, beside)
             result.append(fold.region(problem.threads))
         return joined(result)
 
     return kernel_function(problem, symbol, regions)
+
+
+def _in_output(io: Kernel, context: Context) -> Kept | None:
+    """The anchor's result as the place of a row's terms, which it takes one by one: where it is all that is written."""
+    ((value, buffer), *more) = io.outputs
+    if more or value.node is not context.problem.anchor or value.type.dtype != "f32" or value.type.layout:
+        return None
+    place = Flat(value.type, buffer, context.space)
+    return Kept(lambda x: place.store(x, context.output_index()), lambda: place.load(context.output_index()))
 
 
 def _writer(io: Kernel, context: Context, finish: Callable[[Prior], Expr]) -> Callable[[Prior], Stmt]:

@@ -24,6 +24,9 @@ Prior = list[Expr]  # results of the stages before, at this point
 
 
 SLOTS = 4  # vectors that are folded into at a time: their sums do not wait for each other
+F32 = 4  # bytes of a term that is kept
+CACHE_WAY = 4096  # bytes
+WAYS = 4  # lines of a cache set that an argument or a result may take
 KEPT = 1024  # terms of a row that a kernel keeps on its stack, at most
 
 
@@ -31,7 +34,7 @@ KEPT = 1024  # terms of a row that a kernel keeps on its stack, at most
 class Stage:
     """One fold. `term` is built at the current positions; components are stored in order, each from the old ones.
 
-    `keep`: where a row is short, its terms follow the stages' results, for `write`.
+    `keep`: where they can be kept, a row's terms follow the stages' results, for `write`.
     """
 
     dtypes: tuple[str, ...]
@@ -42,11 +45,20 @@ class Stage:
     keep: bool = False
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Where the terms of a row are kept: `put` and `get` one at the current position."""
+
+    put: Callable[[Expr], Stmt]
+    get: Callable[[], Expr]
+
+
 @dataclass
 class Fold:
     """`write` makes the stores from the stages' results: once per point, or (`again`) at every folded position.
 
-    `slots`: vectors that a folded loop makes at a time, where it is vectorized; `kept`: terms it may keep of a row.
+    `slots`: vectors that a folded loop makes at a time, where it is vectorized; `kept`: terms it may keep of a row;
+    `beside`: where those of a longer one are kept.
     """
 
     space: Space
@@ -58,6 +70,7 @@ class Fold:
     tile: int = 1
     slots: int = SLOTS
     kept: int = 0
+    beside: Kept | None = None
 
     def region(self, threads: int) -> Region:
         self.space.trace(self._element)
@@ -103,6 +116,7 @@ class Fold:
         total = sum(p.lanes for p in points)
         results: list[Buffer] = []
         statements: list[Stmt] = []
+        beside = None if self._crowded else self.beside
 
         def prior(k: int, v: Expr) -> Prior:
             return [tir.load(b, at[k] + v) for b in results]
@@ -120,8 +134,11 @@ class Fold:
 
             def step(k: int, v: Expr) -> Stmt:
                 old = tuple(tir.load(b, at[k] + v) for b in buffers)
-                new = stage.combine(old, stage.term(prior(k, v)))
-                return tir.seq(tir.store(b, x, at[k] + v) for b, x in zip(buffers, new, strict=True))
+                term, keep = stage.term(prior(k, v)), None
+                if stage.keep and beside:
+                    keep, term = beside.put(term[0]), (beside.get(),)
+                new = stage.combine(old, term)
+                return tir.seq(keep, [tir.store(b, x, at[k] + v) for b, x in zip(buffers, new, strict=True)])
 
             statements += every(start)
             statements.append(self._loops(self.folds, lambda: tir.seq(every(step))))
@@ -133,13 +150,20 @@ class Fold:
             )
             results.append(result)
 
+        kept = [beside.get] if beside and any(stage.keep for stage in self.stages) else []
+
         def write(k: int, v: Expr) -> Stmt:
-            return self.write(prior(k, v))
+            return self.write([*prior(k, v), *(get() for get in kept)])
 
         def writes() -> Stmt:
             return tir.seq(p(partial(write, k)) for k, p in enumerate(points))
 
         return tir.seq(statements, self._loops(self.folds, writes) if self.again else writes())
+
+    @property
+    def _crowded(self) -> bool:
+        """Whether what is folded lies in one cache set, where it would not stay until it is read again."""
+        return any(s and s * F32 % CACHE_WAY == 0 and g.extent > WAYS for g in self.folds for s in g.strides)
 
     def _loops(self, groups: Sequence[Group], inner: Callable[[], Stmt]) -> Stmt:
         if not groups:
@@ -160,17 +184,16 @@ class Fold:
         """Everything for one output position, with the vector across a folded loop."""
         prior: Prior = []
         statements: list[Stmt] = []
-        kept: Buffer | None = None
+        kept: Kept | None = None
         for stage in self.stages:
-            if stage.keep and self._short:
-                kept, alloc = tir.local((self._width,), stage.dtypes[0], "row")
-                statements.append(alloc)
+            if stage.keep:
+                kept = self._row_of_terms(stage, statements)
             value = stage.result(self._folded(stage, list(prior), statements, kept if stage.keep else None))
             result, alloc = tir.local((1,), str(value.ty.dtype))
             statements += [alloc, tir.store(result, value, 0)]
             prior.append(tir.load(result, 0))
         if self.again:
-            statements.append(self._sweep(lambda slot, v: self.write([*prior, *self._kept(kept)])))
+            statements.append(self._sweep(lambda slot, v: self.write([*prior, *([kept.get()] if kept else [])])))
         else:
             statements.append(self.write(prior))
         return tir.seq(statements)
@@ -185,15 +208,15 @@ class Fold:
         assert self.vector is not None
         return self.vector.extent
 
-    @property
-    def _short(self) -> bool:
-        """Whether the terms of a row may be kept: the vectors' loop is all that is folded."""
-        return len(self.folds) == 1 and self._width <= self.kept
+    def _row_of_terms(self, stage: Stage, statements: list[Stmt]) -> Kept | None:
+        """A short row is kept on the stack, where the vectors' loop is all that is folded."""
+        if len(self.folds) != 1 or self._width > self.kept:
+            return self.beside
+        row, alloc = tir.local((self._width,), stage.dtypes[0], "row")
+        statements.append(alloc)
+        return Kept(lambda x: tir.store(row, x, self._at), lambda: tir.load(row, self._at))
 
-    def _kept(self, row: Buffer | None) -> Parts:
-        return () if row is None else (tir.load(row, self._at),)
-
-    def _folded(self, stage: Stage, prior: Prior, statements: list[Stmt], kept: Buffer | None = None) -> Parts:
+    def _folded(self, stage: Stage, prior: Prior, statements: list[Stmt], kept: Kept | None = None) -> Parts:
         """Fold into vectors, those into one, and its halves into each other."""
         assert self.vector is not None
         lanes, slots, rest = self.lanes, self._slots, self.vector.extent % self.lanes
@@ -208,8 +231,9 @@ class Fold:
             at = v if slot < 0 else slot * lanes + v
             old = tuple(tir.load(b, at) for b in mine)
             term = stage.term(prior)
-            keep = tir.store(kept, term[0], self._at) if kept is not None else None
-            return tir.seq(keep, _store(mine, stage.combine(old, self._kept(kept) or term), at))
+            if kept is None:
+                return _store(mine, stage.combine(old, term), at)
+            return tir.seq(kept.put(term[0]), _store(mine, stage.combine(old, (kept.get(),)), at))
 
         statements.append(self._sweep(step))
         main = [b for b, _ in buffers[0]]

@@ -11,7 +11,7 @@ from edgec.compiler.op import full_attrs
 
 from .. import tir
 from ..conversions import widen
-from ..tir import Expr, Stmt
+from ..tir import Buffer, Expr, Stmt
 from .plain import Tensors
 from .sort_keys import Entries, Entry, Keys, with_named
 from .sort_rows import bits_of, size_of
@@ -31,6 +31,17 @@ def write(t: Tensors, row: Expr, slot: Expr, index: Expr) -> Stmt:
         tir.store(values.buffer, tir.load(t.line(0).buffer, row * n + index), row * k + slot),
         places.store(tirx.Cast("int64", index), row * k + slot),
     )
+
+
+def zero(buffer: Buffer, count: int) -> Stmt:
+    return tir.loop(
+        count // 16, lambda r: tir.vectorized(16, lambda v: tir.store(buffer, tir.i32(0), r * 16 + v)), "zero"
+    )
+
+
+def increment(buffer: Buffer, at: Expr) -> Stmt:
+    place, name = tir.let(at, "bin")
+    return tir.seq(name, tir.store(buffer, tir.load(buffer, place) + 1, place))
 
 
 def counted(t: Tensors) -> Task:

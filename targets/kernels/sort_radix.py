@@ -1,4 +1,5 @@
-"""TensorIR of a selection by radix sorting: a histogram bounds what is sorted, digits follow from the lowest."""
+"""TensorIR of a selection by radix sorting: a histogram or the best of groups bound what is sorted, digits follow from
+the lowest."""
 
 from __future__ import annotations
 
@@ -9,18 +10,23 @@ from tvm import tirx
 from .. import tir
 from ..tir import Buffer, Expr, Stmt
 from .plain import Tensors
-from .sort_emit import keys_of, write
+from .sort_emit import increment, keys_of, write, zero
+from .sort_groups import Groups
 from .sort_keys import Entries, Entry, Keys, with_named
 from .sort_rows import BINS, DIGIT, size_of
 
 Task = Callable[[Expr], Stmt]
 
 
-def sorted_rows(t: Tensors) -> Task:
+def grouped_rows(t: Tensors) -> Task:
+    return sorted_rows(t, grouped=True)
+
+
+def sorted_rows(t: Tensors, grouped: bool = False) -> Task:
     """Entries lie in either half of their array; a digit that all of them share moves none."""
     _, n, k = size_of(t.node)
     keys = keys_of(t)
-    held, counts = Entries(t.scratch[:-1]), t.scratch[-1]
+    held, counts = Entries(t.scratch[: keys.parts]), t.scratch[keys.parts]
     digits = keys.bits // 8
 
     def task(row: Expr) -> Stmt:
@@ -30,6 +36,8 @@ def sorted_rows(t: Tensors) -> Task:
         if k == n:
             lanes = max(1, t.problem.target.cpu.lanes(64))
             first = tir.seq(_all(keys, held, row * n, n, lanes), tir.store(kept, tir.i32(n), 0))
+        elif grouped:
+            first = Groups(t, keys, held, counts, t.scratch[-1]).keep(row * n, kept)
         else:
             first = _bounded(keys, held, counts, row * n, n, k, kept)
 
@@ -62,17 +70,6 @@ def _all(keys: Keys, to: Entries, base: Expr, n: int, lanes: int) -> Stmt:
     )
 
 
-def _zero(buffer: Buffer, count: int) -> Stmt:
-    return tir.loop(
-        count // 16, lambda r: tir.vectorized(16, lambda v: tir.store(buffer, tir.i32(0), r * 16 + v)), "zero"
-    )
-
-
-def _increment(buffer: Buffer, at: Expr) -> Stmt:
-    place, name = tir.let(at, "bin")
-    return tir.seq(name, tir.store(buffer, tir.load(buffer, place) + 1, place))
-
-
 def _bounded(keys: Keys, to: Entries, bins: Buffer, base: Expr, n: int, k: int, kept: Buffer) -> Stmt:
     """Entries of what is in the bins that the best k lie in; `kept` is how many there are."""
     bound, alloc = tir.local((1,), "int32", "bound")
@@ -99,8 +96,8 @@ def _bounded(keys: Keys, to: Entries, bins: Buffer, base: Expr, n: int, k: int, 
     return tir.seq(
         alloc,
         alloc_above,
-        _zero(bins, BINS),
-        tir.loop(n, lambda i: _increment(bins, bin_of(i)), "i"),
+        zero(bins, BINS),
+        tir.loop(n, lambda i: increment(bins, bin_of(i)), "i"),
         tir.store(bound, tir.i32(BINS), 0),
         tir.store(above, tir.i32(0), 0),
         tir.repeat(tirx.And(tir.load(above, 0) < k, tir.load(bound, 0) > 0), lower()),
@@ -126,9 +123,9 @@ def _counts(keys: Keys, held: Entries, counts: Buffer, digits: int, kept: Expr) 
     """How often each value of each digit occurs."""
 
     def one(e: Entry) -> Stmt:
-        return tir.seq(_increment(counts, _digit(keys, e, d) + d * DIGIT) for d in range(digits))
+        return tir.seq(increment(counts, _digit(keys, e, d) + d * DIGIT) for d in range(digits))
 
-    return tir.seq(_zero(counts, DIGIT * digits), tir.loop(kept, lambda i: with_named(held.load(i), one), "i"))
+    return tir.seq(zero(counts, DIGIT * digits), tir.loop(kept, lambda i: with_named(held.load(i), one), "i"))
 
 
 def _distribute(keys: Keys, held: Entries, counts: Buffer, d: int, kept: Expr, here: Expr, n: int) -> Stmt:

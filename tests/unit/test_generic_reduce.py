@@ -11,7 +11,7 @@ from test_generic_harness import chain, check, one, scalar
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.op import build
-from edgec.compiler.registry import ROWS
+from edgec.compiler.registry import ROWS, Problem
 
 N, B = "f32[2, 24, 5, 19]", "f32[2, 24, 5, 19]@NCHW16c"
 REDUCTIONS = ("Sum", "Mean", "Max", "Min", "Prod", "SumSquare", "L1", "L2", "LogSumExp")
@@ -79,15 +79,32 @@ def test_softmax_of_rows_of_any_length(op: str, where: str, row: int, tmp_path: 
         check(one(op, f"f32[8, {row}]", where=where), "softmax", tmp_path, [x])
 
 
-@pytest.mark.parametrize("row, sweeps", [(1000, 1), (1040, 2)])
-def test_short_rows_compute_exponentials_once(row: int, sweeps: int) -> None:
+def exponentials(p: Problem) -> int:
+    """How many vectors of exponentials a softmax's code has."""
     from edgec.targets import built_for
 
-    p = one("Softmax", f"f32[8, {row}]")
     with built_for.core(p.target.cpu):
         code = str(ROWS["softmax"].emit(p, ROWS["softmax"].choices(p)[0], "kern").function)
+    return code.count("T.float32(-87.0)")
+
+
+@pytest.mark.parametrize("row", [1000, 1040, 30000])
+def test_exponentials_are_computed_once(row: int) -> None:
+    """A long row keeps them in the result."""
     vectors = 4 + -(-row // 16) % 4  # a turn of the loop, and what is left
-    assert code.count("T.float32(-87.0)") == sweeps * vectors
+    assert exponentials(one("Softmax", f"f32[8, {row}]")) == vectors
+    halved = chain([f"f32[8, {row}]"], lambda x: build("Mul", build("Softmax", x, axis=-1), scalar(0.5)))
+    assert exponentials(halved) == (vectors if row <= 1024 else 2 * vectors)
+
+
+def test_exponentials_of_channels_are_computed_once_unless_they_crowd_a_cache_set() -> None:
+    once = exponentials(one("Softmax", "f32[1, 21, 65, 64]", axis=1))
+    assert exponentials(one("Softmax", "f32[1, 21, 64, 64]", axis=1)) == 2 * once
+
+
+@pytest.mark.parametrize("shape, axis", [("4, 21, 33", 1), ("2, 21, 16, 64", 1), ("37, 5, 16", 0), ("3, 2, 1100", 2)])
+def test_softmax_over_any_axis_and_length(shape: str, axis: int, tmp_path: Path) -> None:
+    check(one("Softmax", f"f32[{shape}]", axis=axis), "softmax", tmp_path)
 
 
 @pytest.mark.parametrize("kind, out", [(N, ""), (B, "NCHW16c")])

@@ -71,7 +71,35 @@ def test_rows_that_are_in_order_already(forced: Any, way: str, order: str, tmp_p
     top(tmp_path, rows[order].reshape(1, -1), "f32", 40)
 
 
-@pytest.mark.parametrize(("n", "k", "way"), [(16, 2, "count"), (50000, 5, "heap"), (20000, 2000, "radix")])
+WIDE = ["f32", "f64", "i32", "i64", "u32", "u64"]  # elements that are compared as they lie
+
+
+@pytest.mark.parametrize("kind", WIDE)
+@pytest.mark.parametrize("largest", [1, 0])
+def test_a_bound_from_groups(forced: Any, kind: str, largest: int, tmp_path: Path) -> None:
+    forced("groups")
+    top(tmp_path, awkward(kind, 777), kind, 41, largest)
+
+
+@pytest.mark.parametrize(("n", "k"), [(32, 1), (33, 2), (1000, 3), (1001, 100), (3000, 300)])
+def test_lengths_of_rows_in_groups(forced: Any, n: int, k: int, tmp_path: Path) -> None:
+    forced("groups")
+    top(tmp_path, RNG.standard_normal((3, n)), "f32", k)
+
+
+@pytest.mark.parametrize("order", ["up", "down", "equal", "nan", "infinite", "ties"])
+@pytest.mark.parametrize("largest", [1, 0])
+def test_groups_of_rows_in_order(forced: Any, order: str, largest: int, tmp_path: Path) -> None:
+    forced("groups")
+    x = np.linspace(-1, 1, 500)
+    rows = {"up": x, "down": x[::-1], "equal": x * 0 + 7, "nan": x * np.nan, "infinite": np.copysign(np.inf, x)}
+    rows["ties"] = np.maximum(x - 0.95, 0)  # fewer than k above many equal ones
+    top(tmp_path, rows[order].reshape(1, -1), "f32", 40, largest)
+
+
+@pytest.mark.parametrize(
+    ("n", "k", "way"), [(16, 2, "count"), (50000, 5, "heap"), (20000, 300, "groups"), (5000, 2000, "radix")]
+)
 def test_the_way_follows_the_sizes(n: int, k: int, way: str, tmp_path: Path) -> None:
     p = one("TopK", f"f32[2, {n}]", k=k)
     assert sort_rows.way(p.anchor, p.target.cpu) == way

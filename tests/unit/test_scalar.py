@@ -151,6 +151,23 @@ def test_remainders(kind: str, fmod: int, tmp_path: Path) -> None:
     check(one("Mod", f"{kind}[50]", f"{kind}[50]", fmod=fmod), "generic_map", tmp_path, [a, b])
 
 
+@pytest.mark.parametrize("where", ["x86-avx512", "x86"])
+def test_remainders_of_floats_are_exact(where: str, tmp_path: Path) -> None:
+    """Short quotients and long ones, next to integers, signs of zero, what is no number."""
+    rng = np.random.default_rng(6)
+    a, b = (rng.standard_normal((3, 4000)).astype("f4") for _ in "ab")
+    a[0] *= 10.0 ** rng.integers(-3, 12, 4000)
+    near = (b[1] * rng.integers(1, 1 << 30, 4000)).astype("f4").view("i4") + rng.integers(-2, 3, 4000)
+    a[1] = near.astype("i4").view("f4")
+    special = np.asarray([0, -0.0, np.inf, -np.inf, np.nan, 1e-45, -1e-45, 3e38, 1, -4, 2, 0.1], "f4")
+    a[2, :144], b[2, :144] = np.repeat(special, 12), np.tile(special, 12)
+    with np.errstate(invalid="ignore"):
+        want = np.fmod(a, b)
+    (have,) = execute(one("Mod", "f32[3, 4000]", "f32[3, 4000]", fmod=1, where=where), "generic_map", [a, b], tmp_path)
+    np.testing.assert_array_equal(have, want)
+    np.testing.assert_array_equal(np.signbit(have)[~np.isnan(want)], np.signbit(want)[~np.isnan(want)])
+
+
 @pytest.mark.parametrize("kind", ["i8", "u8", "i32", "u64"])
 @pytest.mark.parametrize("direction", ["LEFT", "RIGHT"])
 def test_shifts_by_the_width_or_more(kind: str, direction: str, tmp_path: Path) -> None:
