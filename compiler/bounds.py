@@ -17,6 +17,7 @@ from .ops.integer import BYTES
 
 ZEROS = {"Edgec.ConvInteger": "zero", "Edgec.MatMulInteger": "a_zero"}
 Numbers: TypeAlias = npt.NDArray[np.float64]
+Whole: TypeAlias = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -59,9 +60,10 @@ def reach(body: Graph, args: Sequence[Value]) -> Reach:
         return UNKNOWN
     known = {p: array for p, a in zip(body.inputs, args, strict=True) if (array := _array(a)) is not None}
     ends = _ends([known.get(n.args[1]) for n in nodes if n.op == "Edgec.Table"])
-    sums = _sums(anchors[0], known)
-    if sums is None:
+    limits_of = sum_limits(anchors[0], known)
+    if limits_of is None:
         return Reach(ends=ends)
+    sums = np.maximum(*map(abs, limits_of)).astype(np.float64)
     found = [_rescaled(n, anchors[0].results[0], sums, known) for n in nodes if n.op == "Edgec.Rescale"]
     return Reach(float(sums.max(initial=0)), max(found, default=inf), ends)
 
@@ -82,8 +84,8 @@ def _array(value: Value) -> Array | None:
     return data.array if isinstance(data, Data) and data.array.shape == value.shape else None
 
 
-def _sums(anchor: Node, known: Mapping[Value, Array]) -> Numbers | None:
-    """The greatest magnitude of each output channel, with axes for those that follow it."""
+def sum_limits(anchor: Node, known: Mapping[Value, Array]) -> tuple[Whole, Whole] | None:
+    """The least and greatest sum of each output channel, with axes for those that follow it; `known`: constants."""
     x, weight, bias = anchor.args
     attrs: Any = full_attrs(anchor)
     if weight not in known or bias not in known or attrs.get("b_zero", 0):
@@ -94,8 +96,9 @@ def _sums(anchor: Node, known: Mapping[Value, Array]) -> Numbers | None:
     above = np.maximum(w, 0).sum(axes)
     below = above - w.sum(axes)
     low, high = (int(limit) - attrs[ZEROS[anchor.op]] for limit in limits(x.type.dtype))
-    most = np.maximum(abs(above * high - below * low + b), abs(above * low - below * high + b))
-    return np.asarray(most.reshape(-1, *[1] * (w.ndim - 2)) if conv else most, np.float64)
+    least, most = above * low - below * high + b, above * high - below * low + b
+    shape = (-1, *[1] * (w.ndim - 2)) if conv else least.shape
+    return least.reshape(shape), most.reshape(shape)
 
 
 def _rescaled(node: Node, anchor: Value, sums: Numbers, known: Mapping[Value, Array]) -> float:

@@ -41,6 +41,7 @@ class Cpu:
     ram_bytes_per_cycle: float = 4.0
     mattr: tuple[str, ...] = ()
     isa: frozenset[str] = frozenset()
+    unscaled_loads: bool = False  # whether vectors are loaded in less work where offsets are not scaled
     fpu: bool = True  # whether the core computes in f32; without, code for bytes uses integers alone
 
     def lanes(self, bits: int = 32) -> int:
@@ -119,7 +120,7 @@ class Target:
     emulator: tuple[str, ...] = ()
     machine: Machine | None = None
     stack_bytes: int = 0
-    pipeline: str = "canonicalize, fold, widen, integers, attention, phases, channels, fuse, layout, plan"
+    pipeline: str = "canonicalize, fold, widen, integers, attention, phases, channels, rescale-once, fuse, layout, plan"
     memory: tuple[Region, ...] = ()  # regions that models may use; none: not known
     small: bool = False  # kernels are made small rather than fast
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits

@@ -25,7 +25,7 @@ from .built_for import has_dsp, has_fpu, on_device
 from .casts import TYPED
 from .conversions import literal, narrow, widen
 from .fractions import swish
-from .integer import INTEGER, INTEGER_HALVES, unpacked
+from .integer import INTEGER, INTEGER_HALVES, UNPACKED
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
@@ -152,10 +152,10 @@ class Body:
     def _term(self, node: Node, value: Value, index: Index) -> Expr:
         inner = value.node
         apart = value in self.places or value in self.bound or value in self._shared
-        if apart or not has_fpu() or has_dsp() or inner.op != "Edgec.Rescale" or node.op != "Edgec.Rescale":
+        if apart or not has_fpu() or has_dsp() or inner.op not in UNPACKED or node.op != "Edgec.Rescale":
             return self._at(value, index)
         attrs: Any = full_attrs(inner)
-        return unpacked(*self.terms(inner, index), **attrs)
+        return UNPACKED[inner.op](*self.terms(inner, index), **attrs)
 
     def _looked_up(self, node: Node, index: Index) -> Expr:
         x, table = node.args

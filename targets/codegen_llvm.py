@@ -18,6 +18,8 @@ from edgec.compiler.bundle.elf_slim import slim
 from edgec.compiler.errors import EdgecError, nearest
 from edgec.compiler.target import Target
 
+from .unscaled import unscaled
+
 
 def _flat(func: Any, module: tvm.IRModule, context: Any) -> Any:
     """`FlattenBuffer` without its rewriting of indices as maps of loops, which gets those wrong that count down.
@@ -111,4 +113,5 @@ def object_bytes(functions: Sequence[tuple[str, Any]], target: Target) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "kernels.o")
         build(functions, target).write_to_file(str(path))
-        return slim(path.read_bytes())
+        data = slim(path.read_bytes())
+    return unscaled(data) if target.cpu.unscaled_loads else data

@@ -13,7 +13,7 @@ from edgec.compiler.ops.common import limits
 
 from . import cortex
 from .built_for import has_dsp, has_fpu
-from .mathlib import at_least, at_most, bits, converted, fenced, kind
+from .mathlib import at_least, at_most, bits, converted, fenced, fused, kind
 from .tir import Expr, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.
@@ -72,12 +72,31 @@ def halved(x: Expr, *, to: str, zero: int, low: int, high: int) -> Expr:
     odd = zero % 2
     rounded = x + lit(ROUNDER + (zero - odd), "float32")
     nearest = tirx.Cast("int16", tirx.reinterpret("int32", rounded))
-    if odd:
-        nearest = nearest + lit(1, "int16")
+    return _saturated(nearest + lit(1, "int16") if odd else nearest, to, low, high)
+
+
+def _saturated(nearest: Expr, to: str, low: int, high: int) -> Expr:
+    """Bytes within limits from 16 bits."""
     least, most = map(int, limits(to))
     x = tirx.Cast(BYTE[to], tirx.min(tirx.max(nearest, lit(least, "int16")), lit(most, "int16")))
     x = tirx.max(x, lit(low, BYTE[to])) if low > least else x
     return tirx.min(x, lit(high, BYTE[to])) if high < most else x
+
+
+def rescale_once(t: Expr, factor: Expr, addend: Expr, *, to: str, low: int, high: int, bits: int) -> Expr:
+    """The lowest bits of a float that a multiply-add makes. Those of the rounder are 0 where bytes and 16 bits lie."""
+    total = tirx.reinterpret("int32", fused(tirx.reinterpret("float32", t), factor, addend))
+    if bits == 16:
+        return _saturated(tirx.Cast("int16", total), to, low, high)
+    least, most = (lit(ROUNDER_BITS + limit, "int32") for limit in (low, high))
+    return tirx.Cast(BYTE[to], tirx.min(tirx.max(total, least), most))
+
+
+def unpacked_once(t: Expr, factor: Expr, addend: Expr, *, to: str, low: int, high: int, bits: int) -> Expr:
+    """Its bytes as whole numbers of f32, as another rescaling reads them."""
+    total = fused(tirx.reinterpret("float32", t), factor, addend)
+    least, most = (lit(ROUNDER + limit, "float32") for limit in (low, high))
+    return at_most(at_least(total, least), most) - lit(ROUNDER, "float32")
 
 
 def _nearest(*args: Expr, zeros: tuple[int, ...]) -> Expr:
@@ -149,5 +168,10 @@ def rounded(x: Expr, plus: int = 0) -> Expr:
     return sum_bits - lit(ROUNDER_BITS - plus, "int32") if plus != ROUNDER_BITS else sum_bits
 
 
-INTEGER: dict[str, Callable[..., Expr]] = {"Edgec.MulInteger": multiply, "Edgec.Rescale": rescale}
+INTEGER: dict[str, Callable[..., Expr]] = {
+    "Edgec.MulInteger": multiply,
+    "Edgec.Rescale": rescale,
+    "Edgec.RescaleOnce": rescale_once,
+}
+UNPACKED: dict[str, Callable[..., Expr]] = {"Edgec.Rescale": unpacked, "Edgec.RescaleOnce": unpacked_once}
 INTEGER_HALVES = {**INTEGER, "Edgec.Rescale": rescale_halves}

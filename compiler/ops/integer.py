@@ -20,7 +20,7 @@ from .pooling import folded, windows
 
 BYTES = frozenset({"u8", "i8"})
 SUMS = frozenset({"Edgec.ConvInteger", "Edgec.MatMulInteger", "Edgec.MulInteger", "Edgec.SumPool", "Edgec.Sum"})
-ON_BYTES = SUMS | {"Edgec.Rescale", "Edgec.Table", "Edgec.SoftmaxInteger"}
+ON_BYTES = SUMS | {"Edgec.Rescale", "Edgec.RescaleOnce", "Edgec.Table", "Edgec.SoftmaxInteger"}
 TERMS = frozenset({"u8", "i8", "i16", "u16", "i32"})
 SUFFIX = "_sums"  # behind a layer's name where integers compute it
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from ..calibration.data import Calibration
 from ..calibration.request import Progress, needed_calibration, progress_of
 from ..cores import products_alone
@@ -18,6 +20,7 @@ from .qdq import quantized_graph
 from .reconstruct import OUTPUTS
 from .report import Record, Report
 from .settings import Wanted
+from .straight import straightened
 from .tables import narrow_tables
 
 FEW = 8  # samples: fewer are spoken of
@@ -51,6 +54,7 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     if verdict is not None and verdict.slower:
         none = "" if state.plan.layers else "; none is left in int8"
         session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there{none}")
+    state = replace(state, weights=straightened(state.plan, state.scales, state.weights))
     made = quantized_graph(state.plan, state.scales, state.weights) if state.plan.layers else graph
     made, tables = narrow_tables(made) if state.plan.layers else (made, 0)
     if tables:

@@ -29,7 +29,7 @@ from .depthwise_int8_rows import depthwise
 
 BLOCK = 16  # channels of a block of the layout, bytes of a register
 FEW = 4  # input channels up to which blocks are of four
-HELD, RISING = "fl", 3
+HELD, RISING, ONCE = "fl", 3, 4
 ENDS = "tl", "th"
 LANES = 4  # sums in a register
 STAYING = 2  # pixels of a tile whose weights stay in registers
@@ -230,13 +230,23 @@ def _traffic(w: Window, cpu: Cpu, method: Method, plan: Plan) -> Traffic:
 def held(problem: Problem) -> int:
     """How sums may be kept (`fl` of a choice): 0: as integers; 1: in the lowest bits of floats, where only rescalings
     read them and constants say that they fit; 2: as 1, and 16 bits hold what rescalings round to; 3: as 2, and sums
-    below 0 may be any number below 0."""
+    below 0 may be any number below 0; 4: as bits of floats, which their bias makes of them."""
     total = problem.anchor.results[0]
     users = [n for n in problem.body.nodes() if total in n.args]
+    if [n.op for n in users] == ["Edgec.RescaleOnce"]:
+        return ONCE
     if not users or {n.op for n in users} != {"Edgec.Rescale"}:
         return 0
     known = len(near(problem.reach))
     return RISING if known > 1 and rising(problem) else known
+
+
+def added(problem: Problem, held: int) -> Node | None:
+    """The only rescaling of sums, where it adds a number of each channel to their products."""
+    if held == ONCE:
+        total = problem.anchor.results[0]
+        return next(n for n in problem.body.nodes() if total in n.args)
+    return rising(problem) if held == RISING else None
 
 
 def rising(problem: Problem) -> Node | None:

@@ -7,6 +7,7 @@ from tvm import tirx
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.addends import turning
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, LANES, Method, ends_of, row_blocks, tasks
@@ -65,7 +66,7 @@ class Sums(Tiles):
             declared_weights,
             alloc,
             alloc_sums if self.zero else None,
-            alloc_offsets if self.rising else None,
+            alloc_offsets if self.added else None,
         ]
         return tir.seq(heads, full_or_rest(tile, w.channels_out, wide, make))
 
@@ -158,7 +159,8 @@ class Sums(Tiles):
         left = tir.expr(columns[0])
 
         def pixel(p: Expr) -> Stmt:
-            return tail.store(part.frame, ended(stage, p * wide, left + p))
+            with turning(part.frame.zero * p):
+                return tail.store(part.frame, ended(stage, p * wide, left + p))
 
         return tir.seq(alloc, copies, tir.loop(len(columns) + part.frame.zero, pixel, "p"))
 

@@ -13,10 +13,10 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
-from .arm_bytes import BLOCK, HELD, LANES, ends_of
+from .arm_bytes import BLOCK, HELD, LANES, added, ends_of
 from .arm_dots import dot, splat
 from .arm_quads_rows import groups
-from .arm_tail import Sums, Tail, lifted
+from .arm_tail import Sums, Tail, lifted, offset
 from .common_emit import Frame, put, vector
 from .conv_shape import Window
 from .depthwise_dots_emit import Dots
@@ -56,10 +56,11 @@ class Quads(Dots):
         def index(lane: Expr) -> tuple[Expr, ...]:
             return (g.image, g.block * BLOCK + lane, *place)
 
-        return tir.seq(
-            alloc,
-            copy,
-            Tail(self.problem, self.held, ends_of(self.choice)).store(
-                frame, [Sums(stage, 0, rest if last else BLOCK, index, lambda lane: lane)]
-            ),
-        )
+        rescaling = added(self.problem, self.held)
+
+        def own(lane: Expr) -> Expr:
+            assert rescaling is not None
+            return offset(frame, rescaling, g.block * BLOCK + lane)
+
+        sums_of = Sums(stage, 0, rest if last else BLOCK, index, own)
+        return tir.seq(alloc, copy, Tail(self.problem, self.held, ends_of(self.choice)).store(frame, [sums_of]))

@@ -11,9 +11,9 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, HELD, METHODS, channel_window, ends, held, result_layout
+from .arm_bytes import BLOCK, HELD, METHODS, ONCE, added, channel_window, ends, held, result_layout
 from .bytes_tail import operand_layout, rescales
-from .common import byte_layout, ceil_div, layouts_in, operations, spread
+from .common import byte_layout, ceil_div, input_index, layouts_in, operations, spread
 from .conv_shape import Window, geometry, segments
 from .cost import TILE, microseconds, smallest, streamed
 from .depthwise_dots_rows import MOST_TAPS, QUADS, asking, columns_of_code, scratch_vectors, tile_work, tiles
@@ -43,9 +43,13 @@ def choices(problem: Problem) -> Sequence[Choice]:
     out = result_layout(problem.body.outputs[0].type, cpu.lanes(32))
     packed = f"{'OIHW' if len(x.shape) == 4 else 'OIW'}{BLOCK}o4w"
     fixed = {x: byte_layout(x.shape), weight: packed, bias: operand_layout(bias)}
+    kept = held(problem)
+    if kept != ONCE:
+        kept = min(kept, 2) if rescales(problem) is True else 0  # other code reads integers
+    elif (rescaling := added(problem, kept)) is not None:
+        fixed |= {v: operand_layout(v) for v in rescaling.args[1:] if input_index(problem.body, v) >= 0 and v.shape}
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     units = w.batch * ceil_div(w.channels_out, BLOCK)
-    kept = min(held(problem), 2) if rescales(problem) is True else 0  # other code reads integers
     found, small = [], problem.target.small
     scratch = BLOCK * scratch_vectors(w, QUADS.taps, 0, small)
     for rows, columns in tiles(w, QUADS, small):

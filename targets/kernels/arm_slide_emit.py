@@ -14,7 +14,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, HELD, LANES, RISING, ends_of, rising
+from .arm_bytes import BLOCK, HELD, LANES, added, ends_of
 from .arm_dots import dot, shuffled, splat
 from .arm_slide_rows import HALF, ROWS, halves, new_columns, pairs, parts, scratch_bytes, whole
 from .arm_tail import Sums, Tail, at_once, lifted, offset
@@ -35,7 +35,7 @@ class Slide:
         self.anchor = problem.anchor.results[0]
         attrs: Any = full_attrs(problem.anchor)
         self.zero, self.held = int(attrs["zero"]), choice.get(HELD)
-        self.rising = rising(problem) if self.held == RISING else None
+        self.added = added(problem, self.held)
         self.pixel = ceil_div(w.channels_out, BLOCK) * BLOCK  # bytes
         self.parts, self.new = parts(w), new_columns(w)
         self.lines = (ROWS - 1) * w.height.stride + w.height.kernel  # input rows of a pair
@@ -120,8 +120,8 @@ class Slide:
                 start = vector(self.flat[self.bias], LANES, channel) - total
                 start = start + tir.broadcast(tir.i32(lifted(self.held)), LANES)
                 done.append(self.keep(frame, start, place + self.place(r, w.width.kernel, v)))
-        if self.rising is not None:
-            rescaling = self.rising
+        if self.added is not None:
+            rescaling = self.added
             last = w.channels_out - 1
 
             def one(lane: Expr) -> Stmt:
@@ -149,7 +149,7 @@ class Slide:
         starts, alloc_starts = tir.local((ROWS * VECTORS * LANES,), "int32", "starts")
         offsets, alloc_offsets = tir.local((HALF,), "float32", "offsets")
         done: list[Stmt] = [alloc, alloc_starts]
-        if self.rising is not None:
+        if self.added is not None:
             done += [alloc_offsets, put(offsets, vector(frame.scratch, HALF, place + self.place(ROWS, 0, 0)), HALF, 0)]
         bases = []
         for line in range(self.lines):

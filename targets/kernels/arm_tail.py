@@ -14,15 +14,15 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Problem
 from edgec.targets import tir
 from edgec.targets.body import align
-from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halved
+from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halved, rescale_once, unpacked_once
 from edgec.targets.mathlib import fused
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, LANES, RISING, rising
+from .arm_bytes import BLOCK, LANES, ONCE, RISING, added
 from .common import LIGHT, after_anchor, ceil_div
 from .common_emit import Frame, put, vector
 
-SHORT_CODE = LIGHT | {"Edgec.Rescale", "DequantizeLinear", "Cast"}  # a copy for each pixel of a tile is no burden
+SHORT_CODE = LIGHT | {"DequantizeLinear", "Cast"}  # a copy for each pixel of a tile is no burden
 PART = 4  # blocks of a table that one tbl looks up in, at most
 HALF = BLOCK // 2
 Index = Callable[[Expr], tuple[Expr, ...]]  # of a result's channel
@@ -60,16 +60,20 @@ def at_once(problem: Problem, most: int) -> int:
 
 
 def lifted(held: int) -> int:
-    """What sums start from: conversions to floats are a subtraction then, where they would keep one pipe busy."""
-    return POWER_BITS if held == RISING else ROUNDER_BITS if held else 0
+    """What sums start from, beside their bias: conversions to floats are a subtraction then, where they would keep one
+    pipe busy."""
+    return {0: 0, ONCE: 0, RISING: POWER_BITS}.get(held, ROUNDER_BITS)
 
 
 def offset(frame: Frame, rescaling: Node, channel: Expr) -> Expr:
-    """What the product of a sum and its multiplier is to be reduced by, where sums start from a power of two."""
-    multiplier = rescaling.args[1]
+    """What is added to the product of a sum and its multiplier: its own addend, or where sums start from a power of
+    two the product of that."""
+    once = rescaling.op == "Edgec.RescaleOnce"
+    operand = rescaling.args[2 if once else 1]
     rank, inner = len(rescaling.results[0].shape), rescaling.args[0].node.op == "Edgec.MatMulInteger"
     index = (*[0] * (rank - 1), channel) if inner else (0, channel, *[0] * (rank - 2))
-    return frame.body.at(multiplier, align(index, multiplier.shape)) * tir.lit(-POWER, "float32")
+    number = frame.body.at(operand, align(index, operand.shape))
+    return number if once else number * tir.lit(-POWER, "float32")
 
 
 class Tail:
@@ -79,20 +83,25 @@ class Tail:
         self.anchor, self.out, self.held = problem.anchor.results[0], problem.body.outputs[0], held
         self.table, self.ends = looked_up(problem), ends
         self.before = self.out if self.table is None else self.table.args[0]
-        self.rising = rising(problem) if held == RISING else None
+        self.added = added(problem, held)
+        users = [n for n in problem.body.nodes() if self.added is not None and self.added.results[0] in n.args]
+        self.unpacked = bool(users) and all(n.op == "Edgec.Rescale" for n in users)
 
     def value(self, frame: Frame, sums: Sums, lane: Expr, value: Value) -> Expr:
         """`value` of a lane."""
         body, total = frame.body, tir.load(sums.buffer, sums.at + lane)
-        body.halves = self.held > 1
-        if self.rising is not None:
-            attrs: Any = full_attrs(self.rising)
-            limits = {name: attrs[name] for name in ("to", "zero", "low", "high")}
-            multiplier = self.rising.args[1]
+        body.halves = self.held in (2, RISING)
+        if self.added is not None:
+            attrs: Any = full_attrs(self.added)
+            multiplier = self.added.args[1]
             factor = body.at(multiplier, align(sums.index(lane), multiplier.shape))
-            total = tirx.reinterpret("float32", total)
-            scaled = fused(total, factor, sums.offset(lane))
-            body.bind(self.rising.results[0], lambda _: halved(scaled, **limits))
+            if self.held == ONCE:
+                once = unpacked_once if self.unpacked else rescale_once
+                made = once(total, factor, sums.offset(lane), **attrs)
+            else:
+                limits = {name: attrs[name] for name in ("to", "zero", "low", "high")}
+                made = halved(fused(tirx.reinterpret("float32", total), factor, sums.offset(lane)), **limits)
+            body.bind(self.added.results[0], lambda _: made)
         else:
             lifted = self.held > 0
             whole = tirx.reinterpret("float32", total) - tir.lit(ROUNDER, "float32") if lifted else total
@@ -107,7 +116,7 @@ class Tail:
     def store(self, frame: Frame, every: Sequence[Sums]) -> Stmt:
         """Results; where a table follows, of all at once, so that each part of it is read once."""
         if self.table is None:
-            return tir.seq(self._stored(frame, s) for s in every)
+            return tir.interleaved([self._stored(frame, s) for s in every])
         kind = {"u8": "uint8", "i8": "int8"}
         places, at = [], 0
         for s in every:  # eight channels of two pixels share a vector

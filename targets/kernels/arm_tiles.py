@@ -19,7 +19,7 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, FEW, HELD, LANES, RISING, Method, Plan, rising
+from .arm_bytes import BLOCK, FEW, HELD, LANES, Method, Plan, added
 from .arm_dots import Act, Dots, alive, splat
 from .arm_tail import lifted, offset
 from .common import ceil_div
@@ -44,7 +44,7 @@ class Part:
     weights: Buffer
     first: Buffer  # what the sums start from
     sums: Buffer  # of weights, for each row of the window
-    offsets: Buffer  # of products with multipliers, where sums start from a power of two
+    offsets: Buffer  # what is added to products with multipliers, where anything is
 
     @property
     def vectors(self) -> int:
@@ -63,7 +63,7 @@ class Tiles:
         self.method, self.problem, self.choice, self.w = method, problem, choice, w
         self.plan = Plan(choice.get("mt"), choice.get("nv"), choice.get("sp"))
         self.held = choice.get(HELD)
-        self.rising = rising(problem) if self.held == RISING else None
+        self.added = added(problem, self.held)
         self.x, self.weight, self.bias = problem.anchor.args
         self.anchor = problem.anchor.results[0]
         attrs: Any = full_attrs(problem.anchor)
@@ -113,7 +113,7 @@ class Tiles:
                 return tir.store(part.first, value + lifted(self.held), v * LANES + lane)
 
             parts.append(tir.vectorized(LANES, bias))
-            if self.rising is not None:
+            if self.added is not None:
                 parts.append(tir.vectorized(LANES, partial(self.offset, part, v, short)))
         if self.zero:
             zero = tir.broadcast(tir.lit(self.zero, "int32"), LANES)
@@ -140,10 +140,10 @@ class Tiles:
         return tir.loop(kernel + part.frame.zero, lambda kw: tir.seq(one(kw)), "kw")
 
     def offset(self, part: Part, v: int, short: bool, lane: Expr) -> Stmt:
-        assert self.rising is not None
+        assert self.added is not None
         channel = part.tile * self.plan.channels + v * LANES + lane
         index = tirx.min(channel, self.w.channels_out - 1) if short else channel
-        return tir.store(part.offsets, offset(part.frame, self.rising, index), v * LANES + lane)
+        return tir.store(part.offsets, offset(part.frame, self.added, index), v * LANES + lane)
 
     # -- products --------------------------------------------------------------------------------------------------
 

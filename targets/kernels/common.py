@@ -17,13 +17,19 @@ from .generic_choice import byte_layout as byte_layout
 # elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
 LIGHT = frozenset(
     {"Relu", "Clip", "Add", "Sub", "Mul", "Neg", "Abs", "Max", "Min", "LeakyRelu", "PRelu", "HardSigmoid"}
-) | {"Edgec.Rescale"}
+) | {"Edgec.Rescale", "Edgec.RescaleOnce"}
 TASK_US = 20.0  # a task of about this length keeps threads busy
 NARROW = frozenset({"f16", "i8"})  # how weights may be stored that are multiplied as f32
 LOOKUP = 3.0  # instructions of a table's element: its place leaves a vector, and it enters another
 # instructions, besides, of operators between bytes and floats on a vector: for each term of a Rescale, for a scale and
 # its zero point, for a slope
-WRITTEN_OUT = {"Edgec.Rescale": 5.0, "QuantizeLinear": 12.0, "DequantizeLinear": 3.0, "PRelu": 2.0}
+WRITTEN_OUT = {
+    "Edgec.Rescale": 5.0,
+    "Edgec.RescaleOnce": 3.0,
+    "QuantizeLinear": 12.0,
+    "DequantizeLinear": 3.0,
+    "PRelu": 2.0,
+}
 WIDENING = 2.0  # instructions that make f32 of a vector of them
 
 

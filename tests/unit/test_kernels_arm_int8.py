@@ -25,6 +25,7 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import storage_bytes
+from edgec.compiler.once import CENTER, POWER_BITS
 from edgec.compiler.op import build, const
 from edgec.compiler.problems import signature
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
@@ -52,7 +53,16 @@ def arrays_of(problem: Problem) -> Sequence[Any]:
     for a in arrays:
         if a.dtype == np.int8 and a.ndim > 1:  # runs of the extremes, of which sums of 16 bits would not hold two
             a.reshape(-1)[: a.size // 3] = -128
+    if any(n.op == "Edgec.RescaleOnce" for n in problem.body.nodes()):
+        begin_as_floats(*arrays[2:5])
     return arrays
+
+
+def begin_as_floats(bias: Any, factor: Any, addend: Any) -> None:
+    """Sums start in the middle of the floats whose lowest bits hold integers, and so do their results."""
+    bias[:] = POWER_BITS + (1 << 22) + bias % 1000
+    factor[:] = np.float32(0.0037) * (1 + abs(factor) % 1)
+    addend[:] = CENTER + 3 - np.rint(3.0 * (1 << 22) * factor.astype(np.float64))
 
 
 def same_bits(problem: Problem, row: str, method: str, folder: Path, kept: int = 1) -> None:
@@ -245,6 +255,36 @@ def test_parts_of_a_table(signed: bool, ends: tuple[int, int]) -> None:
     covered = [block for first, blocks in parts for block in range(first, first + blocks)]
     assert covered == list(range(ends[0], 16 - ends[1]))
     assert all(0 < blocks <= 4 and not first < zero < first + blocks for first, blocks in parts)
+
+
+ONCE = ["once", "once wide", "once table", "once add"]
+
+
+@pytest.mark.parametrize("then", ONCE)
+@pytest.mark.parametrize("method", CORES)
+def test_sums_that_are_rescaled_once_give_the_bits(method: str, then: str, tmp_path: Path) -> None:
+    case = {"pads": (1, 1, 1, 1), "limits": (0, -128, 99)}
+    problem = conv(method, "1, 16, 8, 9", "21, 16, 3, 3", then, **case)
+    same_bits(problem, f"conv_int8_{method}", method, tmp_path)
+    assert ROWS[f"conv_int8_{method}"].choices(problem)[0].get("fl") == 4
+
+
+@pytest.mark.parametrize("then", ONCE)
+@pytest.mark.parametrize("row", ["depthwise_int8_slide", "depthwise_int8_sdot", "depthwise_int8_smlal"])
+def test_so_do_those_of_depthwise_windows(row: str, then: str, tmp_path: Path) -> None:
+    core = "smull" if row.endswith("smlal") else "sdot"
+    case = {"pads": (1, 1, 1, 1), "limits": (0, -90, 127), "group": 22}
+    same_bits(conv(core, "1, 22, 9, 12", "22, 1, 3, 3", then, **case), row, core, tmp_path)
+
+
+@pytest.mark.parametrize("method", CORES)
+def test_so_do_those_of_products(method: str, tmp_path: Path) -> None:
+    def body(a: Value, b: Value, bias: Value, m: Value, c: Value) -> Value:
+        sums = build("Edgec.MatMulInteger", a, b, bias, a_zero=-5)
+        return build("Edgec.RescaleOnce", sums, m, c, to="i8", low=-128, high=127, bits=16)
+
+    problem = chain(["i8[9, 48]", "i8[48, 40]", "i32[40]", "f32[40]", "f32[40]"], body, (), CORES[method][0])
+    same_bits(problem, f"matmul_int8_{method}", method, tmp_path)
 
 
 FAR: dict[str, dict[str, Any]] = {

@@ -21,13 +21,15 @@ from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layers import LAYERS
+from edgec.compiler.once import channels
 from edgec.compiler.op import const_array
 from edgec.compiler.pipeline import run_pipeline
-from edgec.compiler.quantize import job
+from edgec.compiler.quantize import job, quantizer
 from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.placement import Placement, place
 from edgec.compiler.quantize.reconstruct import reconstruct
 from edgec.compiler.quantize.report import Report
+from edgec.compiler.rescaled import asked
 from edgec.compiler.session import Session
 from tests.unit.float_models import MODELS, Array, Net, canonical, data, quantized
 
@@ -79,6 +81,22 @@ def stored(value: Value) -> tuple[Array, Array, Array]:
     assert value.node.op == "DequantizeLinear"
     whole, scale, zero = (const_array(a) for a in value.node.args)
     return whole, scale, zero
+
+
+@pytest.mark.parametrize("name", ["residual", "depthwise"])
+def test_sums_of_every_channel_become_bytes_by_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the changed scales some have none."""
+
+    def without(graph: Graph) -> int:
+        nodes = run_pipeline(graph, "integers", Session()).nodes()
+        wanted = [asked(n) for n in nodes if n.op == "Edgec.Rescale"]
+        lines = [channels(w) for w in wanted if not isinstance(w, str)]
+        assert lines
+        return sum(one is None for each in lines if not isinstance(each, str) for one in each)
+
+    assert without(made(name)[0]) == 0
+    monkeypatch.setattr(quantizer, "straightened", lambda plan, scales, weights: weights)
+    assert without(quantized(MODELS[name](), data())[0]) > 0
 
 
 def test_what_a_kernel_adds_up_or_cuts_off_has_no_scale() -> None:

@@ -1,0 +1,56 @@
+"""Rescales sums of bytes by one multiply-add that rounds once, where it gives the same bytes (compiler/once.py)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from edgec.compiler.bounds import RESCALED
+from edgec.compiler.ir import Graph, Value
+from edgec.compiler.once import Asked, line
+from edgec.compiler.op import build, const, const_array, full_attrs
+from edgec.compiler.pipeline import exact, graph_pass
+from edgec.compiler.rescaled import PRODUCTS, asked
+from edgec.compiler.rewrite import Sweep, python_rule, rewrite
+from edgec.compiler.session import Session
+
+
+@graph_pass("rescale-once", promise=exact, after={"integers": "it makes sums of integers"})
+def rescale_once(graph: Graph, *, session: Session) -> Graph:
+    """Sums of bytes are rescaled by one multiply-add where constants show that it gives the same: on 64-bit ARM."""
+    if session.target is not None and not session.target.triple.startswith("aarch64"):
+        return graph
+    return rewrite(graph, [rescaled_once], session)
+
+
+@python_rule("Edgec.Rescale")
+def rescaled_once(value: Value, sweep: Sweep) -> Value | str | None:
+    """Where the bytes are of one convolution or matrix product by constants."""
+    node = value.node
+    sums = node.args[0].node
+    if len(node.args) != 2 or sums.op not in PRODUCTS:
+        return None
+    if sweep.uses(Value(sums)) != 1:
+        return "something else reads the sums"
+    wanted = asked(node)
+    if isinstance(wanted, str):
+        return wanted
+    made = line(wanted)
+    if isinstance(made, str):
+        return made
+    attrs: Any = full_attrs(node)
+    bias = const_array(sums.args[2]).astype(np.int64) + made.start  # in 32 bits that wrap
+    start = const(bias.astype(np.uint64).astype(np.uint32).view(np.int32), sums.args[2].name, sums.args[2].node.origin)
+    again = Value(replace(sums, args=(*sums.args[:2], start)))
+    shape = (-1, *[1] * (len(value.shape) - 2)) if sums.op == "Edgec.ConvInteger" else (-1,)
+    numbers = (const(x.reshape(shape)) for x in (made.factor, made.addend))
+    limits = {name: attrs[name] for name in ("to", "low", "high")} | {"bits": _bits(wanted)}
+    return build("Edgec.RescaleOnce", again, *numbers, origin=node.origin, label=node.name, **limits)
+
+
+def _bits(wanted: Asked) -> int:
+    """How many bits hold results before they are limited."""
+    far = np.maximum(abs(wanted.least), abs(wanted.most)) * wanted.multiplier.astype(np.float64)
+    return 16 if float(far.max(initial=0.0)) < 2**RESCALED - 2**9 else 32
