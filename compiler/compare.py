@@ -172,7 +172,7 @@ class _Arbiter:
         spread = relative_error(self._run(feed, single_results)[row.value].reshape(exact.shape), exact)
         if not row.tolerance < SPREADS * spread < inf:
             return row
-        note = f"{row.note}, and rounding to f32 after each operator moves it by {spread:.1e}"
+        note = f"{row.note}, and computing each operator in f32 moves it by {spread:.1e}"
         return replace(row, tolerance=SPREADS * spread, note=note)
 
     def _sensitive(self, row: Difference, exact: npt.NDArray[Any], feed: Arrays) -> Difference:

@@ -195,11 +195,21 @@ def halved_operands(node: Node) -> Value | tuple[Value, ...] | None:
 
 
 def single_results(node: Node) -> Value | tuple[Value, ...] | None:
-    """Each operator as exact as f32 can store it: whoever computes in f32 rounds at least so often."""
+    """Each operator as exact as f32 can store it, contractions summed in f32 too: whoever computes in f32 rounds at
+    least so often."""
     if node.op not in OPS or OPS[node.op].kind == "source":
         return None
-    made = rebuild(node).results
-    return tuple(build("Cast", build("Cast", v, to="f32"), to="f64") if v.type.dtype == "f64" else v for v in made)
+    args = node.args
+    if OPS[node.op].kind == "contract":
+        args = tuple(build("Cast", a, to="f32") if a.type.dtype == "f64" else a for a in args)
+    made = rebuild(node, args).results
+    return tuple(_in_single(v) for v in made)
+
+
+def _in_single(value: Value) -> Value:
+    if value.type.dtype not in ("f32", "f64"):
+        return value
+    return build("Cast", value if value.type.dtype == "f32" else build("Cast", value, to="f32"), to="f64")
 
 
 def _same_bits(node: Node, source: str) -> Value:
