@@ -13,11 +13,12 @@ from contextlib import contextmanager
 from tvm import tirx
 
 from . import tir
-from .built_for import innermost, reads_addends
+from .built_for import innermost, reads_addends, unscaled_loads
 from .mathlib import f32
 from .tir import Expr, Stmt
 
 ROOM, WIDE = 16, 16  # numbers, and places of each
+NEAR = 4  # numbers with an address of their own, from which offsets are short
 REGISTER = 4
 
 
@@ -55,7 +56,8 @@ class Addends:
         lanes = innermost()
         if slot >= ROOM or lanes is None or self._turn is None:
             return f32(number)
-        return tirx.BufferLoad(self.buffer, [self._turn + (slot * WIDE + at) + lanes.var])
+        turn = self._turn * (1 + slot // NEAR) if unscaled_loads() else self._turn
+        return tirx.BufferLoad(self.buffer, [turn + (slot * WIDE + at) + lanes.var])
 
     def filled(self, code: Stmt) -> Stmt:
         """`code` with the numbers that it reads."""

@@ -105,7 +105,13 @@ def reads_addends() -> bool:
     if not estimates() or _cores[-1].vector_registers < 32:
         return False
     loads, products = _cores[-1].load_per_cycle, _cores[-1].fma_per_cycle
-    return loads > products or (loads == products and _cores[-1].fma_latency > LONG)
+    long = _cores[-1].fma_latency > LONG
+    return loads > products or (loads == products and (long or _cores[-1].unscaled_loads))
+
+
+def unscaled_loads() -> bool:
+    """Whether vectors are loaded in less work from addresses near their register."""
+    return bool(_cores) and _cores[-1].unscaled_loads
 
 
 def has_doubles() -> bool:

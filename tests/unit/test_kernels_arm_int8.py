@@ -324,9 +324,9 @@ def test_sums_in_the_bits_of_floats_reach_their_bounds(case: str, tmp_path: Path
     np.testing.assert_array_equal(emulate(problem, choice, arrays, tmp_path, "cortex-a76"), want)
 
 
-def assembly(problem: Problem, row: str) -> tuple[Choice, str]:
-    """Of a kernel for Cortex-A78 whose constants bound the sums."""
-    problem = replace(problem, target=target("cortex-a78"), reach=Reach(1e6, 1e4))
+def assembly(problem: Problem, row: str, where: str = "cortex-a78") -> tuple[Choice, str]:
+    """Of a kernel whose constants bound the sums."""
+    problem = replace(problem, target=target(where), reach=Reach(1e6, 1e4))
     choice = ROWS[row].choices(problem)[0]
     with built_for.core(problem.target.cpu):
         made = ROWS[row].emit(problem, choice, "kern")
@@ -354,6 +354,21 @@ def test_sliding_columns_copy_few_registers(stride: int) -> None:
     choice, code = assembly(problem, "depthwise_int8_slide")
     assert choice.get("fl") == 3 and code.count("fmla") >= 12
     assert len(copies(code)) <= 5, copies(code)
+
+
+@pytest.mark.parametrize("where", ["cortex-a78", "rpi5"])
+def test_a_function_of_floats_behind_sums_reads_its_numbers(where: str) -> None:
+    """x sigmoid(x) of each pixel: what products are added to is loaded, not copied from registers."""
+
+    def body(a: Value, b: Value, bias: Value, m: Value) -> Value:
+        sums = build("Edgec.ConvInteger", a, b, bias, zero=-128)
+        x = build("Mul", build("Cast", sums, to="f32"), m)
+        return build("Mul", x, build("Sigmoid", x))
+
+    problem = chain(["i8[1, 32, 28, 28]", "i8[48, 32, 1, 1]", "i32[48]", "f32[48, 1, 1]"], body, (), where)
+    _, code = assembly(problem, "conv_int8_sdot", where)
+    assert len(re.findall(r"\bfrecpe\b", code)) >= 4
+    assert len(copies(code)) + len(re.findall(r"\bfmov\s+v", code)) <= 6, copies(code)
 
 
 FLOATS = {
