@@ -87,11 +87,14 @@ class Loops:
         self.rank = len(problem.anchor.types[0].shape)
         self.stored = dtype(self.weight.type.dtype)
         self.by_lane = by_lane(problem.target.cpu)
+        self.halves = 32 * self.lanes == 512
         self.ahead = Ahead(w, tile_of(choice), self.block_in, self.lanes * self.stored.bytes, problem.target.cpu.l1d)
 
     def width_of(self, t: Tile, v: int) -> int:
-        """Lanes with which a vector of the tile is computed; more than its true ones where padding may be read."""
-        return self.lanes
+        """Lanes with which a vector of the tile is computed; more than its true ones where padding may be read. Of
+        vectors of 512 bits half are computed where that will do: a core may take two of these in the time of one."""
+        half = self.lanes // 2
+        return half if self.halves and t.widths[v] <= half else self.lanes
 
     def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
         return (n, c, h, w) if self.rank == 4 else (n, c, w)
@@ -207,7 +210,7 @@ class Loops:
 
     def weight_vector(self, tap: Tap, ci: Expr, v: int) -> Expr:
         at = (*self.weights_at(tap.t, tap.cb, tap.kh, tap.kw, ci), v * self.lanes)
-        return widened(vector(tap.frame.places[self.weight].buffer, self.lanes, *at), self.stored.name)
+        return widened(vector(tap.frame.places[self.weight].buffer, self.width_of(tap.t, v), *at), self.stored.name)
 
     def weights_at(self, t: Tile, cb: Expr, kh: Expr | int, kw: Expr | int, ci: Expr | int) -> tuple[Expr | int, ...]:
         """Index of the vectors of weights of one step, without their last axis."""

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 LEVEL = 8.0  # cycles for a level of a heap
 PASS = 3.3  # cycles per element of a pass of the radix sort
 BINS = 2048  # of the histogram
+ENTRY = 8  # bytes of an element's key and index
 GROUPS = 4  # times as many as elements are wanted
 DIGIT = 256  # values of a digit of the radix sort
 
@@ -66,7 +67,7 @@ def ways(node: Node, cpu: Cpu) -> dict[str, float]:
         "radix": (0.0 if k == n else BINS / 4 + 6.0 * n) + digits * (PASS * kept + 1.1 * DIGIT),
     }
     groups, _ = groups_of(node, cpu)
-    if groups:
+    if groups and (2 * n * ENTRY <= cpu.l2 // 2 or found["radix"] < found["heap"]):  # a heap needs far less memory
         looked_at = 1.3 * k * (20.0 + lanes)
         digits_of = digits * (1.3 * PASS * k + 1.1 * DIGIT)
         found["groups"] = 4.0 * n / lanes + 8.0 * groups + 2500.0 + looked_at + digits_of

@@ -25,7 +25,8 @@ class Blocks(Conv):
             parts = [bind]
             lines = []
             for v in range(len(t.widths)):
-                line, bind = tir.let(vector(stored.values, self.lanes, (k * self.vectors + v) * self.lanes), "w")
+                at = (k * self.vectors + v) * self.lanes
+                line, bind = tir.let(vector(stored.values, self.width_of(t, v), at), "w")
                 lines.append(line)
                 parts.append(bind)
             for p, (r, c) in enumerate(t.pixels):
@@ -33,9 +34,9 @@ class Blocks(Conv):
                 number, bind = tir.let(self.element(x, t.image, channel, tir.i32(0), pixel), "x")
                 parts.append(bind)
                 for v, line in enumerate(lines):
-                    here = self.slot(t, p, v)
-                    total = vector(acc, self.lanes, here) + tir.broadcast(number, self.lanes) * line
-                    parts.append(put(acc, total, self.lanes, here))
+                    here, lanes = self.slot(t, p, v), self.width_of(t, v)
+                    total = vector(acc, lanes, here) + tir.broadcast(number, lanes) * line
+                    parts.append(put(acc, total, lanes, here))
             return tir.seq(parts)
 
         return tir.seq(stored.heads, stored.each(t.weights, step))

@@ -97,6 +97,12 @@ def test_groups_of_rows_in_order(forced: Any, order: str, largest: int, tmp_path
     top(tmp_path, rows[order].reshape(1, -1), "f32", 40, largest)
 
 
+@pytest.mark.parametrize(("n", "k", "way"), [(300000, 50, "heap"), (300000, 300, "heap"), (300000, 3000, "groups")])
+def test_long_rows_take_much_memory_only_where_every_way_does(n: int, k: int, way: str) -> None:
+    p = one("TopK", f"f32[1, {n}]", k=k)
+    assert sort_rows.way(p.anchor, p.target.cpu) == way
+
+
 @pytest.mark.parametrize(
     ("n", "k", "way"), [(16, 2, "count"), (50000, 5, "heap"), (20000, 300, "groups"), (5000, 2000, "radix")]
 )

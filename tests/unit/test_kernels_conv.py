@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from dataclasses import dataclass, replace
 from math import prod
@@ -306,6 +307,17 @@ def test_code_does_not_grow_with_the_window() -> None:
 def test_every_tile_of_a_small_convolution_gives_the_meaning() -> None:
     problem = Case((1, 20, 8, 9), 40, (3, 3), (1, 1), (1, 1, 1, 1), then="Relu").problem(target("x86-avx512"))
     check(problem, fast_choices(problem))
+
+
+@pytest.mark.parametrize(("channels", "halves"), [(24, True), (33, True), (8, True), (28, False), (48, False)])
+def test_few_channels_at_the_end_take_half_vectors_of_512_bits(channels: int, halves: bool) -> None:
+    from edgec.targets import built_for
+
+    problem = Case((1, 16, 9, 11), channels, (1, 1)).problem(target("x86-avx512"))
+    choice = next(c for c in fast_choices(problem) if c.row == "conv_f32_pointwise")
+    with built_for.core(problem.target.cpu):
+        code = str(ROWS[choice.row].emit(with_layouts(problem, choice), choice, "kern").function)
+    assert (re.search(r"Broadcast\(x\w*, 8\)", code) is not None) is halves
 
 
 def test_choices_do_not_depend_on_the_run() -> None:
