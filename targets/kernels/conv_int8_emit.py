@@ -122,7 +122,7 @@ class Conv:
 
         def make(channels: int) -> Stmt:
             widths = self.widths(channels)
-            starts = Starts(self, tile, len(widths))
+            starts = Starts(self, tile, widths)
 
             def one(rows: list[Any], edge_row: bool, columns: list[Any], edge_column: bool) -> Stmt:
                 done = place(w, self.plan, space, rows[0], columns[0])
