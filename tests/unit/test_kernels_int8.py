@@ -208,6 +208,7 @@ PRODUCTS = [
     Product((3, 70), 21, zero=128),
     Product((2, 5, 7), 33, then="Add"),
     Product((1, 300), 1001, zero=3),
+    Product((7, 70), 8, zero=9),
     Product((4, 3), 5, zero=9, one_bias=True),
     Product((17, 1), 1, zero=255),
     Product((1, 2, 30, 64), 48, then="Float"),
