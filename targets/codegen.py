@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -13,21 +11,20 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.grain import grain
 from edgec.compiler.ir import Graph, Node, QParams, Value
-from edgec.compiler.layout import pack, storage_bytes
+from edgec.compiler.layout import storage_bytes
 from edgec.compiler.macs import macs
 from edgec.compiler.memory import scratch_stride
-from edgec.compiler.op import OPS, body_of, const_array, int_attr, ints_attr, is_const, viewed
+from edgec.compiler.op import OPS, body_of, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.ops.integer import ON_BYTES, SUMS
-from edgec.compiler.placement import Constant
 from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored
 from edgec.compiler.registry import ZEROS, Choice, Problem, read_settings
 from edgec.compiler.target import Target
 
 from .build_jobs import Built, Job, sharing
 from .builder import Builder
+from .constants import Weights
 from .steps import Line, lines
 
-ALIGN = 64
 Progress = Callable[[str, int, int], None]
 
 
@@ -127,40 +124,6 @@ def choice_of(node: Node) -> Choice:
     pairs = tuple(read_settings(str(node.attrs["config"])).items())
     layouts_in = tuple(v.type.layout for v in body.inputs)
     return Choice(str(node.attrs["row"]), layouts_in, tuple(v.type.layout for v in body.outputs), pairs, 0.0, scratch)
-
-
-class Weights:
-    """The read-only region: packed constants, each once, aligned."""
-
-    def __init__(self, align: int = ALIGN) -> None:
-        self.align = align
-        self.data = bytearray()
-        self.at: dict[bytes, int] = {}
-        self.parts: list[Constant] = []
-
-    def place(self, value: Value) -> Ref:
-        packed = pack(const_array(value), value.type.layout).tobytes()
-        key = hashlib.sha256(packed).digest()
-        if key not in self.at:
-            self.data += bytes(-len(self.data) % self.align)
-            self.at[key] = len(self.data)
-            self.parts.append(Constant(value.node.name, len(self.data), len(packed)))
-            self.data += packed
-        return Ref("weights", self.at[key])
-
-    def words(self, name: str, numbers: Sequence[int]) -> Ref:
-        """Place numbers that a kernel's code reads, as i32."""
-        packed = struct.pack(f"<{len(numbers)}i", *numbers)
-        key = hashlib.sha256(b"words" + packed).digest()
-        if key not in self.at:
-            self.data += bytes(-len(self.data) % 4)
-            self.at[key] = len(self.data)
-            self.parts.append(Constant(name, len(self.data), len(packed)))
-            self.data += packed
-        return Ref("weights", self.at[key])
-
-    def bytes(self) -> bytes:
-        return bytes(self.data)
 
 
 def _refs(node: Node, weights: Weights) -> tuple[Ref, ...]:

@@ -15,7 +15,7 @@ from edgec.targets.tir import Expr, Stmt
 
 from .amx_shape import LANES
 from .common_emit import Frame, put
-from .int8_store import TOGETHER, Pack, packs, part
+from .int8_store import Pack, at_once, packs, part
 
 if TYPE_CHECKING:
     from .amx_emit import Kernel
@@ -60,7 +60,7 @@ class Finish:
         if not self.packs:
             return [self.guarded(segment, self.plain(segment, row, channel))]
         base, bind = self.base(segment, channel)
-        each = max(1, TOGETHER // self.channels)
+        each = max(1, at_once(self.widths, LANES) // self.channels)
         if not many or not isinstance(segment.done, int):
             return [self.guarded(segment, tir.seq(bind, self.loop(segment, base, row, channel, each)))]
         made = [

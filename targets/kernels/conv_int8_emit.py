@@ -34,7 +34,7 @@ from .edge_taps import Inside, at_edge, both
 from .int8_ahead import Ahead
 from .int8_dot import Step
 from .int8_starts import Starts
-from .int8_store import TOGETHER, Pack, packs, part, stretches
+from .int8_store import Pack, at_once, packs, part, stretches
 from .int8_tiles import BLOCK, QUAD, dot_of, steps, stored, widened
 
 I32 = "int32"
@@ -122,7 +122,7 @@ class Conv:
 
         def make(channels: int) -> Stmt:
             widths = self.widths(channels)
-            starts = Starts(self, tile, len(widths))
+            starts = Starts(self, tile, widths)
 
             def one(rows: list[Any], edge_row: bool, columns: list[Any], edge_column: bool) -> Stmt:
                 done = place(w, self.plan, space, rows[0], columns[0])
@@ -306,8 +306,10 @@ class Conv:
         places = [(r * self.w.width.out + c) * pixel + v * lanes for r, c, v in slots]
         parts = [bind]
 
+        together = at_once(t.widths, lanes)
+
         def one(first: int) -> None:
-            here = slots[first : first + TOGETHER]
+            here = slots[first : first + together]
 
             def index(k: int, i: Expr) -> tuple[Expr, ...]:
                 r, c, v = here[k]
@@ -321,7 +323,7 @@ class Conv:
                 many = lanes * (count - 1) + t.widths[here[k + count - 1][2]]
                 parts.append(put(self.out, part(result, k * lanes, many), many, base + places[first + k]))
 
-        for first in range(0, len(slots), TOGETHER):
+        for first in range(0, len(slots), together):
             one(first)
         return tir.seq(parts)
 

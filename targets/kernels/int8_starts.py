@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tvm import tirx
@@ -9,6 +10,7 @@ from tvm import tirx
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
+from .common import ceil_div
 from .common_emit import Frame, put, vector
 from .conv_places import Tile, tap_bounds
 
@@ -24,9 +26,10 @@ class Starts:
     `rows` keeps what it adds through each row of taps, for tiles that leave some out.
     """
 
-    def __init__(self, conv: Conv, tile: Expr, vectors: int) -> None:
-        self.conv, self.tile, self.vectors = conv, tile, vectors
-        size = vectors * conv.lanes
+    def __init__(self, conv: Conv, tile: Expr, widths: Sequence[int]) -> None:
+        """`widths`: of each vector, the channels whose biases are in memory at least."""
+        self.conv, self.tile, self.widths, self.vectors = conv, tile, widths, len(widths)
+        size = self.vectors * conv.lanes
         self.full, self.alloc = tir.local((size,), I32, "start")
         self.rows, self.alloc_rows = tir.local((conv.w.height.kernel * size,), I32, "row")
 
@@ -58,7 +61,16 @@ class Starts:
         conv = self.conv
         if conv.bias.type.size == 1:
             return tir.broadcast(tir.load(conv.biases, 0), conv.lanes)
-        return vector(conv.biases, conv.lanes, (self.tile * conv.vectors + v) * conv.lanes)
+        first = (self.tile * conv.vectors + v) * conv.lanes
+        there = self.widths[v]
+        found = vector(conv.biases, there, first)
+        if there == conv.lanes:
+            return found
+        if there == 1:
+            return tir.broadcast(found, conv.lanes)
+        # Zeros, not the same again: LLVM does not end with an addition to both halves of a vector that are one load.
+        zeros = [tir.broadcast(tir.i32(0), there)] * (ceil_div(conv.lanes, there) - 1)
+        return tirx.Shuffle([found, *zeros], [tir.i32(i) for i in range(conv.lanes)])
 
     def fill(self, t: Tile, acc: tir.Buffer) -> Stmt:
         """Statements that set the sums of a tile."""

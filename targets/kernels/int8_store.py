@@ -40,6 +40,12 @@ def packable(value: Value) -> bool:
     return node.op == "Edgec.Rescale" or (node.op == "Edgec.Table" and packable(node.args[0]))
 
 
+def at_once(widths: Sequence[int], lanes: int) -> int:
+    """Vectors that are packed together where pixels have vectors of these widths. LLVM does not end with three or four
+    of which the lower half counts."""
+    return TOGETHER // 2 if list(widths) == [lanes // 2] else TOGETHER
+
+
 class Pack:
     """Up to four vectors of sums that become one of bytes.
 

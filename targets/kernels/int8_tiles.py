@@ -114,8 +114,13 @@ def steps(w: Window, t: TileChoice) -> int:
 
 
 def stored(w: Window, t: TileChoice) -> int:
-    """Output channels of a tile whose weights are stored: of a single tile no more than there are, in whole quads."""
-    return min(t.vectors * t.lanes, ceil_div(w.channels_out // w.group, QUAD) * QUAD)
+    """Output channels of a tile whose weights are stored: of a single tile no more than there are, in whole quads;
+    fewer where the last vector takes no more loads, one for each power of two that its size is the sum of."""
+    outputs = w.channels_out // w.group
+    quads = ceil_div(outputs, QUAD) * QUAD
+    loads = (quads % t.lanes).bit_count() or 1
+    least = next(n for n in range(outputs, quads + 1) if ((n % t.lanes).bit_count() or 1) <= loads)
+    return min(t.vectors * t.lanes, least)
 
 
 def weight_bytes(w: Window, t: TileChoice) -> int:

@@ -101,13 +101,8 @@ def choices_dynamic(problem: Problem) -> Sequence[Choice]:
 
 
 def layout(problem: Problem, value: Value, t: TileChoice) -> str:
-    """[N/32][K/4][32 columns][4] for the right operand; one element per column in whole vectors; else row-major."""
-    _, b, bias = problem.anchor.args
-    if value == b:
-        return f"JK{stored(geometry(problem), t)}j{t.inner}k"
-    columns = len(value.shape) == 1 and value.type.size == problem.anchor.types[0].shape[-1]
-    table = any(n.op == "Edgec.Table" and n.args[1] == value for n in problem.body.nodes())
-    return f"A{BLOCK}a" if columns and not table and (value == bias or value.type.size > 1) else ""
+    """[N/32][K/4][32 columns][4] for the right operand; else row-major."""
+    return f"JK{stored(geometry(problem), t)}j{t.inner}k" if value == problem.anchor.args[1] else ""
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

@@ -118,7 +118,7 @@ def test_tails(name: str, threads: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "inner", "columns"), [("1", 64, 40), ("3, 11", 100, 70), ("49", 192, 96), ("1", 4, 3)]
+    ("rows", "inner", "columns"), [("1", 64, 40), ("3, 11", 100, 70), ("49", 192, 96), ("1", 4, 3), ("20", 64, 8)]
 )
 @pytest.mark.parametrize("zero", [0, 9])
 def test_products_with_a_matrix(rows: str, inner: int, columns: int, zero: int, tmp_path: Path) -> None:

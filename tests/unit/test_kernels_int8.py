@@ -208,6 +208,7 @@ PRODUCTS = [
     Product((3, 70), 21, zero=128),
     Product((2, 5, 7), 33, then="Add"),
     Product((1, 300), 1001, zero=3),
+    Product((7, 70), 8, zero=9),
     Product((4, 3), 5, zero=9, one_bias=True),
     Product((17, 1), 1, zero=255),
     Product((1, 2, 30, 64), 48, then="Float"),
@@ -228,8 +229,9 @@ def test_the_first_choice_of_a_product_gives_the_bits(case: Product, where: str)
         (Case((1, 96, 9, 9), 24, (1, 1)), 24 * 96),
         (Case((1, 1, 49, 10), 64, (10, 4), zero=3), 64 * 40),
         (Case((1, 1, 28, 28), 8, (5, 5), pads=(2, 2, 2, 2)), 8 * 5 * 8),
-        (Product((1, 256), 10), 12 * 256),
-        (Product((1, 64), 2), 4 * 64),
+        (Product((1, 256), 10), 10 * 256),
+        (Product((1, 64), 2), 2 * 64),
+        (Product((1, 64), 5), 8 * 64),
         (Product((1, 256), 1000), 1024 * 256),
     ],
     ids=str,
@@ -237,8 +239,10 @@ def test_the_first_choice_of_a_product_gives_the_bits(case: Product, where: str)
 def test_weights_are_hardly_padded(case: Case | Product, most: int) -> None:
     problem = case.problem("x86-avx512")
     for choice in [c for c in fast(problem) if c.row != "matmul_int8_dynamic"][:KEPT]:
-        weights = with_layouts(problem, choice).body.inputs[1].type
+        weights, *others = (v.type for v in with_layouts(problem, choice).body.inputs[1:4])
         assert np.prod(physical_shape(weights)) <= most, weights
+        if isinstance(case, Product):
+            assert all(np.prod(physical_shape(t)) == t.size for t in others), others
 
 
 @pytest.mark.parametrize("share", [0.99, 1.01])
