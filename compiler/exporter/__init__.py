@@ -12,6 +12,7 @@ from ..errors import EdgecError
 from ..files import replaced
 from ..ir import Graph, Type, Value
 from ..op import const_array
+from . import counted as counted
 from . import recurrence as recurrence
 from .forms import NoForm, write
 from .opset import least_opset
@@ -43,7 +44,7 @@ def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
             writer.node("Identity", [names[value]], [name])
     writer.leave_out_unread(name for name, _ in graph.results)
     given = [_info(v.name, v.type) for v in graph.inputs]
-    results = [_info(name, v.type) for name, v in graph.results]
+    results = [_result(name, v) for name, v in graph.results]
     body = helper.make_graph(writer.nodes, graph.name, given, results, writer.constants)
     opset = opset or least_opset(writer.nodes)
     version = next(ir for least, ir in _IR_VERSIONS.items() if opset >= least)
@@ -61,6 +62,14 @@ def save_model(graph: Graph, path: str | Path) -> onnx.ModelProto:
     data = model.SerializeToString(deterministic=True)
     replaced(path, data)
     return model
+
+
+def _result(name: str, value: Value) -> onnx.ValueInfoProto:
+    """An output whose size depends on data has a symbolic dimension."""
+    info = _info(name, value.type)
+    if value.node.op == "Edgec.Sized":
+        info.type.tensor_type.shape.dim[value.node.attrs["axis"]].dim_param = f"{name}.count"
+    return info
 
 
 def _info(name: str, t: Type) -> onnx.ValueInfoProto:

@@ -16,7 +16,7 @@ from onnx import helper
 
 from ..dtypes import dtype
 from ..ir import Array, Graph, Node
-from ..op import full_attrs
+from ..op import const_array, full_attrs, is_const
 from ..ops.common import limits
 from .opset import NEWEST
 from .writer import NoForm, Writer
@@ -185,6 +185,25 @@ def _resize(node: Node, args: list[str], outputs: list[str], attrs: dict[str, An
     else:
         raise NoForm("Resize whose sizes and scales differ")
     w.node("Resize", [*args, *given], outputs, **attrs)
+
+
+@form("Edgec.Blend")
+def _blended(node: Node, args: list[str], outputs: list[str], attrs: dict[str, Any], w: Writer) -> None:
+    """One picked and weighted copy for each tap, and their sum."""
+    if not all(map(is_const, node.args[1:])):
+        raise NoForm("Edgec.Blend whose positions or weights are computed")
+    x, kind, axis = args[0], node.types[0].dtype, attrs["axis"] % len(node.types[0].shape)
+    if node.args[0].type.dtype != kind:
+        x = w.after("Cast", [x], to=dtype(kind).onnx)
+    positions = np.clip(const_array(node.args[1]), 0, node.args[0].shape[axis] - 1).astype(np.int64)
+    weights = const_array(node.args[2]).reshape(*positions.shape, *(1,) * (len(node.types[0].shape) - axis - 1))
+    taps = [
+        w.after("Mul", [w.after("Gather", [x, w.constant(where)], axis=axis), w.constant(factor)])
+        for where, factor in zip(positions, weights, strict=True)
+    ]
+    for tap in taps[1:-1]:
+        taps[0] = w.after("Add", [taps[0], tap])
+    w.node(*(("Add", [taps[0], taps[-1]]) if len(taps) > 1 else ("Identity", taps)), outputs)
 
 
 @form("CumSum")

@@ -49,6 +49,12 @@ class Writer:
     def node(self, op: str, args: Sequence[str], outputs: Sequence[str], **attrs: Any) -> None:
         self.nodes.append(helper.make_node(op, list(args), list(outputs), name=outputs[0], **attrs))
 
+    def after(self, op: str, args: Sequence[str], **attrs: Any) -> str:
+        """A node on the way to another: the name of its result."""
+        made = self.unique(op.lower())
+        self.node(op, args, [made], **attrs)
+        return made
+
     def leave_out_unread(self, wanted: Iterable[str]) -> None:
         """Drops nodes and constants that lead to none of the `wanted` names: another node has taken their part."""
         read, kept = set(wanted), list[onnx.NodeProto]()

@@ -96,6 +96,8 @@ def slices(c: Context) -> Result:
         last, size = count.value, c.shape[count.axis]
         if end < 0:
             last, zeros = number(c, "Max", number(c, "Add", last, max(end, -size)), 0), False
+        elif start == 0 and end <= _least(last):
+            return CONVERTERS[c.op](c)
         elif end < size:
             last = number(c, "Min", last, end)
         if start > 0:
@@ -120,6 +122,9 @@ def concat(c: Context) -> Result:
     if list(c.counts) == [len(args) - 1]:
         before = sum(x.shape[axis] for x in args[:-1])
         return c.sized(whole, replace(first, value=number(c, "Add", first.value, before)))
+    if list(c.counts) == [0] and first.zeros and all(_zeros(x) for x in args[1:]):
+        after = sum(x.shape[axis] for x in args[1:])
+        return c.sized(whole, replace(first, value=number(c, "Add", first.value, after)))
     masks = [
         c.emit("Edgec.Below", c.counts[i].value, size=x.shape[axis])
         if i in c.counts
@@ -128,6 +133,16 @@ def concat(c: Context) -> Result:
     ]
     y, value = c.emit_all("Edgec.Compress", whole, c.emit("Concat", *masks, axis=0), axis=axis)
     return c.sized(y, Count(axis, value, first.source, zeros=True))
+
+
+def _zeros(x: Value) -> bool:
+    return is_const(x) and not const_array(x).any()
+
+
+def _least(count: Value) -> int:
+    """What a count is at least."""
+    added = [int(const_array(a)) for a in count.node.args if is_const(a)] if count.node.op == "Add" else []
+    return max([0, *added])
 
 
 @keeps("Gather")
