@@ -340,6 +340,17 @@ def test_a_function_of_floats_behind_sums_reads_its_numbers(where: str) -> None:
     assert len(copies(code)) + len(re.findall(r"\bfmov\s+v", code)) <= 6, copies(code)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_of_sliding_columns_are_not_kept_on_the_stack(stride: int) -> None:
+    """Cortex-A76 loads vectors in less work where offsets are short."""
+    given = {"group": 96, "pads": (1, 1, 1, 1), "strides": (stride, stride), "zero": -128}
+    problem = conv("sdot", "1, 96, 56, 56", "96, 1, 3, 3", "once", **given)
+    problem = laid(problem, ROWS["depthwise_int8_slide"].choices(problem)[0])
+    _, code = assembly(problem, "depthwise_int8_slide")
+    turn = max(re.split(r"\n\.LBB\w+:", code), key=lambda block: block.count("\tsdot"))
+    assert turn.count("\tsdot") >= 36 and len(re.findall(r"\bld[rp]\s+q.*\[sp", turn)) <= 6 * stride
+
+
 FLOATS = {
     "conv_int8_sdot": {"x": "1, 32, 16, 16", "w": "48, 32, 1, 1"},
     "depthwise_int8_slide": {"x": "1, 32, 16, 16", "w": "32, 1, 3, 3", "group": 32, "pads": (1, 1, 1, 1)},
