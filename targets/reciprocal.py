@@ -62,8 +62,12 @@ def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
     limited = at_most(at_least(given, real(steps[0] * s)), real(steps[1] * s))
     whole = tirx.Select(given >= real(-np.inf), limited, real(0.0))  # any number but NaN
     rest = fused(product, real(-s), near)
-    nearest = tirx.reinterpret("int32", fused(rest, real(y), product) + real(ROUNDER)) - lit(ROUNDER_BITS, "int32")
-    result = nearest + zero
-    if not isinstance(zero, tirx.IntImm):
-        result = tirx.min(tirx.max(result, lit(low, "int32")), lit(high, "int32"))
+    even = (
+        int(zero.value) & ~1 if isinstance(zero, tirx.IntImm) else 0
+    )  # with an odd number ties would go the other way
+    nearest = tirx.reinterpret("int32", fused(rest, real(y), product) + real(ROUNDER + even))
+    if isinstance(zero, tirx.IntImm):
+        result = nearest - lit(ROUNDER_BITS + even - int(zero.value), "int32")
+    else:
+        result = tirx.min(tirx.max(nearest - lit(ROUNDER_BITS, "int32") + zero, lit(low, "int32")), lit(high, "int32"))
     return tirx.Let(given, x, tirx.Let(near, whole, tirx.Let(product, near * real(y), result)))

@@ -164,14 +164,14 @@ class Slide:
         for c in range(w.kernel - self.new):
             done.append(self.column(columns, bases, c - w.pad if c >= w.pad else None, c))
 
-        def output(number: Any, turn: int, edge: bool = False) -> tuple[Stmt, list[Sums]]:
+        def output(number: Any, turn: int, edge: bool = False, weights: Expr = place) -> tuple[Stmt, list[Sums]]:
             """`number` is that of an output of a row, modulo the window's columns `turn`."""
             loads = []
             for c in range(w.kernel - self.new, w.kernel):
                 source = number * w.stride + c - w.pad
                 read = source if not edge or source < w.size else None
                 loads.append(self.column(columns, bases, read, turn * w.stride + c))
-            made, sums = self.sums(frame, image, group, row, place, columns, (starts, offsets), number, turn, last)
+            made, sums = self.sums(frame, image, group, row, weights, columns, (starts, offsets), number, turn, last)
             return tir.seq(loads, made), sums
 
         full = whole(self.w)
@@ -181,7 +181,9 @@ class Slide:
             return tir.seq((made for made, _ in outputs), tail.store(frame, [s for _, sums in outputs for s in sums]))
 
         def turn(k: Expr) -> Stmt:
-            return ended([output(k * w.kernel + i, i) for i in range(w.kernel)])
+            # LLVM must not know that turns read the same: it would keep weights on the stack, where offsets are long
+            weights = place + frame.zero * k
+            return ended([output(k * w.kernel + i, i, weights=weights) for i in range(w.kernel)])
 
         done.append(tir.loop(many + frame.zero, turn, "turn"))
         after = [output(many * w.kernel + i, i) for i in range(rest)]

@@ -371,6 +371,17 @@ def test_a_function_of_floats_behind_sums_reads_its_numbers(where: str) -> None:
     assert len(copies(code)) + len(re.findall(r"\bfmov\s+v", code)) <= 6, copies(code)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_weights_of_sliding_columns_are_not_kept_on_the_stack(stride: int) -> None:
+    """Cortex-A76 loads vectors in less work where offsets are short."""
+    given = {"group": 96, "pads": (1, 1, 1, 1), "strides": (stride, stride), "zero": -128}
+    problem = conv("sdot", "1, 96, 56, 56", "96, 1, 3, 3", "once", **given)
+    problem = laid(problem, ROWS["depthwise_int8_slide"].choices(problem)[0])
+    _, code = assembly(problem, "depthwise_int8_slide")
+    turn = max(re.split(r"\n\.LBB\w+:", code), key=lambda block: block.count("\tsdot"))
+    assert turn.count("\tsdot") >= 36 and len(re.findall(r"\bld[rp]\s+q.*\[sp", turn)) <= 6 * stride
+
+
 FLOATS = {
     "conv_int8_sdot": {"x": "1, 32, 16, 16", "w": "48, 32, 1, 1"},
     "depthwise_int8_slide": {"x": "1, 32, 16, 16", "w": "32, 1, 3, 3", "group": 32, "pads": (1, 1, 1, 1)},
@@ -442,7 +453,7 @@ def test_bytes_by_a_reciprocal_are_those_of_a_division(scale: float, kind: str, 
     near = [np.nextafter(halves, np.float32(s), dtype=np.float32) for s in (-np.inf, np.inf)]
     odd = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, -0.0, 1e-30], np.float32)
     x = np.concatenate([halves, *near, odd])
-    zero = const(np.int8(-5) if kind == "i8" else np.uint8(131))
+    zero = const(np.int8(-5) if kind == "i8" else np.uint8(114))
 
     def body(a: Value) -> Value:
         return build("QuantizeLinear", a, const(step), zero)
@@ -451,6 +462,16 @@ def test_bytes_by_a_reciprocal_are_those_of_a_division(scale: float, kind: str, 
     want = run(problem.body, [x[None]])[0]
     choice = choices(problem)[0]
     np.testing.assert_array_equal(emulate(problem, choice, [x[None]], tmp_path, "cortex-a76"), want)
+
+
+def test_an_even_zero_point_is_added_by_what_rounds() -> None:
+    """Added later, it made of each number of 32 bits one of 16, and back."""
+
+    def body(x: Value) -> Value:
+        return build("QuantizeLinear", x, const(np.float32(0.0078431377)), const(np.int8(-128)))
+
+    _, code = assembly(chain(["f32[1, 3, 64, 64]"], body, (), "rpi5"), "image_int8")
+    assert code.count("fmla") >= 6 and not re.search(r"\bxtn\b|\bushll\b", code)
 
 
 def test_a_scale_whose_quotients_might_differ_is_divided_by() -> None:
