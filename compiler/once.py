@@ -99,7 +99,8 @@ def _channel(
     """Start, factor and addend."""
     mantissa, exponent = np.frexp(np.float64(multiplier))
     whole, bits = round(float(mantissa) * 2**24), 24 - int(exponent)  # multiplier = whole * 2**-bits
-    lowest = max(0, min(-least, 1 - int(first[0])))  # sums below it all give `low`, as numbers below 2**23 do
+    # -lowest is a sum that occurs, and those below it give what it gives, `low`: so do floats below 2**23
+    lowest = max(0, -most, min(-least, 1 - int(first[0])))
     room = POWER - max(most, 0) - lowest
     for factor in _near(whole):
         limits = _between(factor, bits, first, steps, least, most)

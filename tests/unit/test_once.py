@@ -42,6 +42,24 @@ def test_every_sum_becomes_the_same_byte(size: float, zero: int, low: int) -> No
     assert found > 20
 
 
+@pytest.mark.parametrize("size", [1e-8, 3.2e-6, 0.0019, 0.3])
+def test_sums_that_lie_to_one_side_of_zero(size: float) -> None:
+    """Those of dead channels are negative and all the same; others are anywhere, or of one byte only."""
+    found = 0
+    for width in (0, 1, 300, 20_000, 1 << 21):
+        for begin in RNG.integers(-(1 << 22) + 1, (1 << 22) - 1 - width, 30):
+            wanted = Asked(np.array([size], np.float32), begin[None], begin[None] + width, 0, 0, 255)
+            made = line(wanted)
+            if isinstance(made, str):
+                continue
+            found += 1
+            t = np.arange(begin, begin + width + 1, dtype=np.int32)
+            same = rescale(t, wanted.multiplier, zeros=(0,), to="u8", zero=0, low=0, high=255)
+            wrapped = (t.astype(np.int64) + made.start).astype(np.uint64).astype(np.uint32).view(np.int32)
+            np.testing.assert_array_equal(rescale_once(wrapped, made.factor, made.addend, "u8", 0, 255, 32), same)
+    assert found > 100
+
+
 def test_ties_on_both_sides_have_no_line() -> None:
     """0.5 becomes 0, 1.5 becomes 2."""
     assert line(each(0.5, 0, -128, 127, 1000)) == "no line has the steps of channel 0"
