@@ -57,8 +57,8 @@ def test_a_model_in_8_bits_has_the_same_bits_everywhere(name: str, target: str, 
     runner = Model(compiled) if runs_here(find_target(target).triple) else Emulated(compiled)
     got, _ = runner.trace(feed, [])
     for output, want in wanted.items():
-        # What is real behind the last integers may differ in its last bits; an integer would show by far more
-        allowed = 0 if want.dtype.kind in "iu" else 1e-6 * abs(want).max()
+        # What is real behind the last integers (softmax) is off by some 1e-6; an integer would show by 1e-4 and more
+        allowed = 0 if want.dtype.kind in "iu" else 1e-5 * abs(want).max()
         np.testing.assert_allclose(got[output], want, rtol=0, atol=allowed)
 
 
