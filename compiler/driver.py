@@ -19,6 +19,7 @@ from .bundle.names import check_name, identifier
 from .bundle.place import check_output
 from .calibration.data import Source
 from .calibration.request import SETTING, requested
+from .constants import Weights
 from .errors import EdgecError
 from .importer import import_model
 from .ir import Graph, Node
@@ -136,7 +137,7 @@ def compile_graph(
     load_kernels()
     progress("optimize", 0, 1)
     stages = parse_pipeline(spec or target.pipeline, target.pipeline)
-    weights = import_module("edgec.targets.constants").Weights(target.spacing)
+    weights = Weights(target.spacing)
     graph, rest = _calibrated(graph, session, stages)
     programs = []
     for level in target.programs:
@@ -186,7 +187,7 @@ def costs_of(graph: Graph, target: Target, threads: int, max_ram: float | None =
     load_kernels()
     session = Session(target=target.programs[0], settings={"threads": threads, MAX_RAM: max_ram}, verify=0)
     planned = run_pipeline(graph, parse_pipeline(_within("", target, max_ram) or target.pipeline), session)
-    weights = import_module("edgec.targets.constants").Weights(target.spacing)
+    weights = Weights(target.spacing)
     kernels = [node for node in planned.nodes() if node.op == "Edgec.Kernel"]
     for arg in {arg for node in kernels for arg in node.args}:
         if is_const(viewed(arg)):

@@ -7,6 +7,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from edgec.compiler.bundle.names import shortened
+from edgec.compiler.constants import Weights
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.grain import grain
@@ -22,7 +23,6 @@ from edgec.compiler.target import Target
 
 from .build_jobs import Built, Job, sharing
 from .builder import Builder
-from .constants import Weights
 from .steps import Line, lines
 
 Progress = Callable[[str, int, int], None]

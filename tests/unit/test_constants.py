@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from edgec.compiler.constants import LINE, Weights
 from edgec.compiler.op import const
-from edgec.targets.constants import LINE, Weights
 
 
 def placed(sizes: list[int], line: int = LINE) -> tuple[Weights, list[int]]:

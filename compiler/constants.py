@@ -6,11 +6,11 @@ import hashlib
 import struct
 from collections.abc import Sequence
 
-from edgec.compiler.ir import Value
-from edgec.compiler.layout import pack
-from edgec.compiler.op import const_array
-from edgec.compiler.placement import Constant
-from edgec.compiler.program import Ref
+from .ir import Value
+from .layout import pack
+from .op import const_array
+from .placement import Constant
+from .program import Ref
 
 LINE = 64
 GRAIN = 16  # bytes to whose multiples constants begin, at least
