@@ -62,9 +62,8 @@ def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
     limited = at_most(at_least(given, real(steps[0] * s)), real(steps[1] * s))
     whole = tirx.Select(given >= real(-np.inf), limited, real(0.0))  # any number but NaN
     rest = fused(product, real(-s), near)
-    even = (
-        int(zero.value) & ~1 if isinstance(zero, tirx.IntImm) else 0
-    )  # with an odd number ties would go the other way
+    # What is added while rounding must be even: with an odd number ties would go the other way
+    even = int(zero.value) & ~1 if isinstance(zero, tirx.IntImm) else 0
     nearest = tirx.reinterpret("int32", fused(rest, real(y), product) + real(ROUNDER + even))
     if isinstance(zero, tirx.IntImm):
         result = nearest - lit(ROUNDER_BITS + even - int(zero.value), "int32")

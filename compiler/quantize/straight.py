@@ -5,7 +5,7 @@ A line has the steps of most channels. Where none has, a multiplier nearby nearl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -29,29 +29,27 @@ def straightened(
 ) -> dict[Node, Weights]:
     """The weights of a plan, some with other scales."""
     made = dict(weights)
-    layers = {layer.name: layer for layer in plan.layers}
+    layers = {layer.name: layer.node for layer in plan.layers}
     for _ in range(ROUNDS):
-        found = [
-            (layers[name].node, change)
-            for name, change in _changes(quantized_graph(plan, scales, made)).items()
-            if name in layers and len(change) == len(made[layers[name].node].scale)
-        ]
-        for node, change in found:
-            made[node] = replace(made[node], scale=np.asarray(made[node].scale * change, np.float32))
-        if not found:
+        changes = _changes(quantized_graph(plan, scales, made), layers)
+        layers = {name: layers[name] for name in changes if len(changes[name]) == len(made[layers[name]].scale)}
+        for name, node in layers.items():
+            made[node] = replace(made[node], scale=np.asarray(made[node].scale * changes[name], np.float32))
+        if not layers:
             break
     return made
 
 
-def _changes(graph: Graph) -> dict[str, np.ndarray]:
-    """By the names of layers, what to multiply scales by where some have no line."""
+def _changes(graph: Graph, layers: Collection[str]) -> dict[str, np.ndarray]:
+    """By the names of `layers`, what to multiply scales by where some have no line."""
     found = {}
     for node in run_pipeline(graph, parse_pipeline("integers"), Session(verify=0)).nodes():
-        if node.op != "Edgec.Rescale" or isinstance(wanted := asked(node), str):
+        name = node.args[0].node.name.removesuffix(SUFFIX) if node.op == "Edgec.Rescale" else ""
+        if name not in layers or isinstance(wanted := asked(node), str):
             continue
         change = _change(wanted)
         if change is not None:
-            found[node.args[0].node.name.removesuffix(SUFFIX)] = change
+            found[name] = change
     return found
 
 

@@ -54,9 +54,7 @@ class Columns(Sums):
             return self.each_tap(part, lambda s: self.blocks(part, dots, kh, s, self.loaded(part, row, s, columns)))
         axis = self.w.width
         first = 0 if edge else source(axis, columns[0], 0)
-        left = [
-            int(c) * axis.stride - axis.pad if edge else i * axis.stride for i, c in enumerate(columns)
-        ]  # of each window
+        left = [int(c) * axis.stride - axis.pad if edge else i * axis.stride for i, c in enumerate(columns)]
         needed = sorted({x + s * FEW for x in left for s in range(self.steps)})
         low, high = (0, axis.size) if edge else (needed[0], needed[-1] + FEW)
         binds, held = self.fours(part, self.pixel(part, row, first), needed, low, high)

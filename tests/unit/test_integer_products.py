@@ -8,18 +8,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from spelled_in_bytes import integers_of, nodes_of_bytes, steps_of_bytes
 
-from edgec.compiler.driver import compile_graph
 from edgec.compiler.importer import import_model
-from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
-from edgec.compiler.pipeline import parse_pipeline, run_pipeline
-from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
-from edgec.targets.builder import Builder
-from tests.e2e.models import needs
-from tests.fuzz.play import play
 
 RNG = np.random.default_rng(11)
 K, N = 37, 21
@@ -78,12 +72,9 @@ CASES = {
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_it_becomes_a_product_of_bytes(case: Any, target: str) -> None:
     graph, feeds = product(*case)
-    session = Session(target=find_target(target), verify=3)
-    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), session)
-    nodes = {node.op: node for node in whole.nodes()}
+    nodes = nodes_of_bytes(graph, feeds, target)
     assert "MatMul" not in nodes
-    assert nodes["Edgec.MatMulInteger"].args[0].type.dtype == session.target.bytes_held  # type: ignore[union-attr]
-    np.testing.assert_array_equal(interpret(whole, feeds)["y"], interpret(graph, feeds)["y"])
+    assert nodes["Edgec.MatMulInteger"].args[0].type.dtype == find_target(target).bytes_held
 
 
 def test_weights_that_reach_over_more_than_eight_bits_stay_wide() -> None:
@@ -93,17 +84,12 @@ def test_weights_that_reach_over_more_than_eight_bits_stay_wide() -> None:
     )
     wide = const(integers(-200, 200, (K, N), np.int32))
     graph = Graph("g", (a, b), (build("MatMul", build("Sub", build("Cast", a, to="i32"), b), wide),), ("y",))
-    session = Session(target=find_target("x86"), verify=3)
-    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), session)
-    assert any(node.op == "MatMul" for node in whole.nodes())
+    assert any(node.op == "MatMul" for node in integers_of(graph).nodes())
 
 
 @pytest.mark.parametrize("target", ["x86-avx512", "x86"])
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_kernels_of_bytes_give_its_bits(case: Any, target: str) -> None:
-    described = find_target(target)
-    needs(described)
     graph, feeds = product(*case)
-    program = compile_graph(graph, Session(target=described, verify=2), Builder(ahead=False, workers=1))
-    assert any(step.row == "matmul_int8_packed" for step in program.steps)
-    np.testing.assert_array_equal(play(program, feeds)["y"], interpret(graph, feeds)["y"])
+    steps = steps_of_bytes(graph, feeds, target)
+    assert any(step.row == "matmul_int8_packed" for step in steps)
