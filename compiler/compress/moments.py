@@ -11,10 +11,10 @@ import numpy as np
 
 from ..calibration.runner import running
 from ..columns import columns, positions
+from ..covariance import Covariance
 from ..ir import Graph
 from ..layers import Layer
 from ..ops.common import Tensor
-from ..quantize.rounding import Moments
 
 POSITIONS = 32768  # of all samples, that a layer's moments are taken over at most
 BYTES = 1 << 30  # that the sums of several layers may take at a time
@@ -51,7 +51,7 @@ def spreads(graph: Graph, layers: Sequence[Layer], feeds: Sequence[Feed] | None,
 
         def found(some: Sequence[Layer]) -> Iterator[tuple[Layer, Spread]]:
             for part in _parts(some):
-                sums = {layer.node: Moments.empty(1, _size(layer)) for layer in part}
+                sums = {layer.node: Covariance.empty(1, _size(layer)) for layer in part}
                 for number, feed in enumerate(feeds):
                     arrays = dict(zip(inputs, run(feed), strict=True))
                     for layer in part:
@@ -82,7 +82,7 @@ def _parts(layers: Sequence[Layer]) -> Iterator[list[Layer]]:
         yield part
 
 
-def _add(sums: Moments, layer: Layer, x: Tensor, samples: int, number: int) -> None:
+def _add(sums: Covariance, layer: Layer, x: Tensor, samples: int, number: int) -> None:
     """One sample's columns, at positions drawn anew for each."""
     count = positions(layer.node)
     wanted = max(1, POSITIONS // samples)
@@ -92,15 +92,15 @@ def _add(sums: Moments, layer: Layer, x: Tensor, samples: int, number: int) -> N
     sums.add(columns(layer.node, x, layer.node.types[0].shape, places))
 
 
-def _spread(layer: Layer, sums: Moments, apart: int) -> Spread:
+def _spread(layer: Layer, sums: Covariance, apart: int) -> Spread:
     """Shrunk towards equal variances by as much as few positions ask for, of which so many count as drawn `apart`
     (Chen, Wiesel, Eldar and Hero, "Shrinkage algorithms for MMSE covariance estimation", 2010: OAS). Where the layer
     has no bias, the mean counts as well."""
     if not np.isfinite(sums.products).all():
         return Spread.unknown(layer)
     n, size = max(sums.count, 1), _size(layer)
-    mean = sums.inputs[0] / n
-    around = sums.products[0] / n if layer.bias is None else sums.covariance()[0]
+    mean = sums.mean()[0]
+    around = sums.second_moment()[0] if layer.bias is None else sums.matrix()[0]
     trace, square = float(np.trace(around)), float(np.square(around).sum())
     uneven, drawn = square - trace**2 / size, max(min(n, apart), 1)
     share = ((1 - 2 / size) * square + trace**2) / ((drawn + 1 - 2 / size) * uneven) if uneven > 0 else 1.0

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..calibration.request import Progress
-from ..columns import columns, groups_of, positions, rows_of
+from ..columns import columns, positions, rows_of
+from ..covariance import Covariance
 from ..ir import Graph, Node, Value
 from ..layers import constant
 from ..ops.common import Tensor
@@ -128,38 +129,21 @@ def _spread(node: Node, arrays: Sequence[Sequence[Tensor]]) -> float:
 
 
 def moments_of(node: Node, inputs: Sequence[Tensor]) -> list[Moments]:
-    total, groups = positions(node), groups_of(node) if node.op != "MatMul" else 1
+    """Of each group of a layer, whose inputs in all samples are given."""
+    total = positions(node)
     width = node.args[1].type.size // (node.types[0].shape[-1] if node.op == "MatMul" else 1)
     each = min(total, -(-min(max(4 * width, POSITIONS[0]), POSITIONS[1]) // len(inputs)))
-    sums = [_Sums(), _Sums()]
-    for number, x in enumerate(inputs):
+
+    def of_sample(number: int) -> Covariance:
         places = np.arange(total)
         if each < total:
             places = np.sort(np.random.default_rng(number).choice(total, each, replace=False))
-        sums[number % HELD == HELD - 1].add(columns(node, x, node.types[0].shape, places))
-    if not sums[1].count:
-        sums[1] = sums[0]
-    (mean, own), (_, held) = (s.moments() for s in sums)
-    return [Moments(own[g], mean[g], sums[0].count, held[g]) for g in range(groups)]
+        return Covariance.of(columns(node, inputs[number], node.types[0].shape, places))
 
-
-@dataclass
-class _Sums:
-    """Of columns [groups, inputs, positions]."""
-
-    square: Tensor | float = 0.0
-    total: Tensor | float = 0.0
-    count: int = 0
-
-    def add(self, x: Tensor) -> None:
-        self.square = self.square + np.matmul(x, x.transpose(0, 2, 1)).astype(np.float64)
-        self.total = self.total + x.sum(2, dtype=np.float64)
-        self.count += x.shape[2]
-
-    def moments(self) -> tuple[Tensor, Tensor]:
-        """Means, and covariances."""
-        mean = np.asarray(self.total) / self.count
-        return mean, np.asarray(self.square) / self.count - mean[:, :, None] * mean[:, None, :]
+    held_out = range(HELD - 1, len(inputs), HELD)
+    whole = Covariance.over(of_sample(k) for k in range(len(inputs)) if k not in held_out)
+    held = Covariance.over(map(of_sample, held_out)) if held_out else whole
+    return [Moments(c, m, whole.count, h) for c, m, h in zip(whole.matrix(), whole.mean(), held.matrix(), strict=True)]
 
 
 def energy(rows: Tensor, covariance: Tensor) -> float:

@@ -14,6 +14,7 @@ import numpy as np
 
 from ..columns import columns, result_axis, rows_of, weights_of
 from ..cores import Cores, shared_out
+from ..covariance import Covariance
 from ..ir import Node, Value
 from ..layers import Layer, constant
 from ..op import evaluate, int_attr
@@ -21,7 +22,7 @@ from ..ops.common import Tensor
 from .noise import Weakest, weakest, worst_sqnr
 from .placement import FOLDED, Placement
 from .ranges import Scale, rounded
-from .rounding import Moments, rounded_weights
+from .rounding import rounded_weights
 from .weights import Weights, nearest_weights, weight_scales, with_bias
 
 Progress = Callable[[str, int, int], None]
@@ -261,23 +262,19 @@ def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
         return nearest_weights(layer, x.scale)
     scale = weight_scales(layer, x.scale)
     step = scale.astype(np.float64).reshape(len(rows), -1)
-    steps = rounded_weights(rows.astype(np.float64), step, _moments(layer, walk))
+    steps = rounded_weights(rows.astype(np.float64), step, _covariance(layer, walk))
     made = weights_of(layer.node, steps, np.empty(layer.weights.shape, steps.dtype))
     return with_bias(layer, made, scale, layer.bias, x.scale)
 
 
-def _moments(layer: Layer, walk: Walk) -> Moments:
+def _covariance(layer: Layer, walk: Walk) -> Covariance:
+    """Of what the quantized layers before give."""
     places = _thinned(layer)
 
-    def of_sample(rough: Tensor) -> Moments:
-        return Moments.of(columns(layer.node, rough, layer.value.shape, places))
+    def of_sample(rough: Tensor) -> Covariance:
+        return Covariance.of(columns(layer.node, rough, layer.value.shape, places))
 
-    found: Moments | None = None
-    for moments in walk.cores.each(of_sample, walk.rough[layer.input]):
-        found = found or Moments.empty(*moments.inputs.shape)
-        found.join(moments)
-    assert found is not None
-    return found
+    return Covariance.over(walk.cores.each(of_sample, walk.rough[layer.input]))
 
 
 def _thinned(layer: Layer) -> Tensor:

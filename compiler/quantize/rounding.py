@@ -6,10 +6,9 @@ over the integers follow where there are few of them. Weights of layers that wer
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
+from ..covariance import Covariance
 from ..ops.common import Tensor
 from .compensate import compensated
 from .weights import MOST
@@ -20,61 +19,24 @@ SPARSE = 0.25  # of a layer's weights are zero on purpose, where so many are
 SMALL = 64  # inputs of an output up to which integers are tried one by one
 
 
-@dataclass
-class Moments:
-    """Sums over positions, per group, of the quantized model's inputs of a layer and of their products."""
-
-    products: Tensor
-    inputs: Tensor
-    count: int = 0
-
-    @staticmethod
-    def empty(groups: int, inputs: int) -> Moments:
-        return Moments(np.zeros((groups, inputs, inputs)), np.zeros((groups, inputs)))
-
-    @staticmethod
-    def of(columns: Tensor) -> Moments:
-        """Of one sample: [groups, inputs, positions]."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            return Moments(np.matmul(columns, columns.transpose(0, 2, 1)), columns.sum(2), columns.shape[2])
-
-    def join(self, other: Moments) -> None:
-        """Those of more positions as well."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            self.products += other.products
-        self.inputs += other.inputs
-        self.count += other.count
-
-    def add(self, columns: Tensor) -> None:
-        """Those of one more sample: [groups, inputs, positions]."""
-        self.join(Moments.of(columns))
-
-    def covariance(self) -> Tensor:
-        """Means are left out: they are the bias's affair."""
-        n = max(self.count, 1)
-        mean = self.inputs / n
-        return np.asarray(self.products / n - mean[:, :, None] * mean[:, None, :])
-
-
-def rounded_weights(rows: Tensor, step: Tensor, moments: Moments) -> Tensor:
+def rounded_weights(rows: Tensor, step: Tensor, found: Covariance) -> Tensor:
     """Integers for [groups, outputs, inputs] of weights with a step per output; the nearest ones where products are
     beyond f32."""
-    if not np.isfinite(moments.products).all():
+    if not np.isfinite(found.products).all():
         return np.asarray(np.rint(rows / step[..., None]))
-    own = damped(moments)
+    own = damped(found)
     zeros = rows == 0
     zeros &= zeros.mean() >= SPARSE
     steps = _gptq(rows, step, own, zeros)
     return _descended(steps, rows, step, own, zeros) if own.shape[-1] <= SMALL else steps
 
 
-def damped(moments: Moments) -> Tensor:
+def damped(found: Covariance) -> Tensor:
     """Their covariance, such that it has an inverse."""
-    own = moments.covariance()
-    whole = np.einsum("gkk->gk", moments.products).mean(1) / max(
-        moments.count, 1
-    )  # the means included: never too small
-    damping = np.maximum(DAMPING * np.einsum("gkk->gk", own).mean(1), FLOOR * whole) + 1e-12
+    own = found.matrix()
+    varies = np.einsum("gkk->gk", own).mean(1)
+    whole = varies + np.square(found.mean()).mean(1)  # never too small
+    damping = np.maximum(DAMPING * varies, FLOOR * whole) + 1e-12
     return np.asarray(own + damping[:, None, None] * np.eye(own.shape[-1]))
 
 
