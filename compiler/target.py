@@ -136,6 +136,11 @@ class Target:
         return self.triple.startswith("thumb")
 
     @property
+    def rounds_once(self) -> bool:
+        """Whether sums of bytes are rescaled by one multiply-add where that gives the same (passes/rescale_once.py)."""
+        return self.triple.startswith("aarch64")
+
+    @property
     def spacing(self) -> int:
         """Bytes to whose multiples buffers and constants begin: a cache line, and less where memory is scarce."""
         return max(self.align, 16) if self.microcontroller else 64

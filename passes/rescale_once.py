@@ -20,7 +20,7 @@ from edgec.compiler.session import Session
 @graph_pass("rescale-once", promise=exact, after={"integers": "it makes sums of integers"})
 def rescale_once(graph: Graph, *, session: Session) -> Graph:
     """Sums of bytes are rescaled by one multiply-add where constants show that it gives the same: on 64-bit ARM."""
-    if session.target is not None and not session.target.triple.startswith("aarch64"):
+    if session.target is not None and not session.target.rounds_once:
         return graph
     return rewrite(graph, [rescaled_once], session)
 

@@ -17,6 +17,7 @@ from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.report import Report
 from edgec.compiler.quantize.settings import wanted
 from edgec.compiler.session import Session
+from edgec.compiler.target import find_target
 
 Array = np.ndarray[Any, Any]
 SHAPE = (1, 8, 12, 12)
@@ -119,10 +120,18 @@ def canonical(model: onnx.ModelProto) -> Graph:
 
 
 def quantized(
-    model: onnx.ModelProto, calib: Any, passes: str = PASSES, max_drop: float | None = None, score: Any = None
+    model: onnx.ModelProto,
+    calib: Any,
+    passes: str = PASSES,
+    max_drop: float | None = None,
+    score: Any = None,
+    target: str | None = None,
 ) -> tuple[Graph, Report, Session]:
     """The QDQ graph, what became of its layers, and what was noted."""
-    session = Session(settings={SETTING: requested(calib, None), "quantize": wanted("int8", max_drop, score)})
+    chosen = find_target(target) if target else None
+    session = Session(
+        target=chosen, settings={SETTING: requested(calib, None), "quantize": wanted("int8", max_drop, score)}
+    )
     graph = run_pipeline(import_model(model), passes, session)
     assert session.quantization is not None
     return graph, session.quantization, session
