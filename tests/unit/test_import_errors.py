@@ -96,6 +96,12 @@ def test_old_operator_sets_are_named(opset: int) -> None:
     assert f"is written for opset {opset}; expected 6 or later" in refused(model([RELU], opset=opset))
 
 
+def test_operator_sets_to_come_are_refused() -> None:
+    newest = onnx.defs.onnx_opset_version()
+    said = refused(model([RELU], opset=newest + 1))
+    assert f"is written for opset {newest + 1}; onnx {onnx.__version__}, which is installed, knows no later" in said
+
+
 FLAGS: list[tuple[Any, dict[str, Any], str]] = [
     ((1, 3), {"shapes": {"xx": (1, 3)}}, r"--shape xx=...: the model has no input 'xx'; did you mean 'x'?"),
     ((1, 3), {"binds": {"z": 1}}, r"--bind z=...: the model has no input 'z'; known: x"),
