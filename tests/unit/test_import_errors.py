@@ -126,6 +126,15 @@ def test_flags_that_do_not_fit(shape: Any, options: dict[str, Any], text: str) -
     assert text in refused(source, **options)
 
 
+def test_all_open_inputs_are_named_at_once() -> None:
+    inputs = [("x", ("n", "length")), ("mask", ("n", "length")), ("state", (2, None, 128)), ("any", None)]
+    assert refused(model([RELU], inputs=inputs)) == (
+        "input 'x': dimension 'length' is open; give it with --shape x=NxN or --dim length=N"
+        " | input 'state': dimension 1 is open; give it with --shape state=2xNx128"
+        " | input 'any': has no shape in the model; give it with --shape any=1x3x224x224, say"
+    )
+
+
 def test_a_symbolic_batch_is_one_with_a_notice() -> None:
     told: list[str] = []
     graph = import_model(model([RELU], inputs=[("x", ("batch", 3))]), notice=told.append)
