@@ -104,10 +104,10 @@ def problems_of(args: argparse.Namespace) -> Any:
     from .common import _pairs, _shape, _value
 
     shapes = [_shape(text, f"--shape {text}") for text in args.shape]
-    least = max(row(args.op).arity[0], 1)
-    if len(shapes) < least:
-        wanted = f"give the shape of each argument with --shape: {least} or more, got {len(shapes)}"
-        raise EdgecError(f"--op {args.op}: {wanted}")
+    least, most = row(args.op).arity
+    if len(shapes) < max(least, 1):
+        wanted = f"its {least} arguments" if least == most else f"{max(least, 1)} arguments or more"
+        raise EdgecError(f"--op {args.op}: give the shapes of {wanted} with --shape, one by one; got {len(shapes)}")
     inputs = [Value(Node("Input", (), (Type(dtype(args.dtype).name, s),), {}, f"a{i}")) for i, s in enumerate(shapes)]
     values = {name: _value(text, f"--attr {name}={text}") for name, text in _pairs("--attr", args.attr)}
     many = {name for name, default in row(args.op).attrs.items() if isinstance(default, tuple)}

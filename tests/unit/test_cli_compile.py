@@ -110,4 +110,4 @@ def test_kernels_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["kernels", "--op", "Konv", "--shape", "1"]) == 1
     assert "unknown operator 'Konv'; did you mean 'Conv'?" in capsys.readouterr().err
     assert main(["kernels", "--op", "Conv"]) == 1
-    assert "give the shape of each argument with --shape" in capsys.readouterr().err
+    assert "give the shapes of its 3 arguments with --shape" in capsys.readouterr().err
