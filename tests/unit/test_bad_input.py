@@ -95,6 +95,8 @@ def test_arguments_from_python(here: Path) -> None:
         ({"shapes": "1x3"}, "shapes: '1x3'; expected a table by name"),
         ({"name": 3}, "name: 3; expected text that can be a name in C"),
         ({"out": 3}, "'3': is not the name of a folder"),
+        ({"optimize": 2}, "optimize: 2 is unknown; known: size, speed"),
+        ({"memory": 3}, "memory: 3; expected the path of a .toml file"),
     ]
     for words, message in options:
         with pytest.raises(edgec.EdgecError, match=message):
@@ -106,6 +108,8 @@ def test_arguments_from_python(here: Path) -> None:
         edgec.load(3)  # type: ignore[arg-type]
     with pytest.raises(edgec.EdgecError, match="threads must be 1 or more, got 'many'"):
         edgec.load("good", threads="many")  # type: ignore[arg-type]
+    with pytest.raises(edgec.EdgecError, match="good: has no level 3; known: "):
+        edgec.load("good", level=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
