@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from math import inf
+from operator import itemgetter
 from typing import Any
 
 from ..errors import EdgecError
@@ -65,19 +67,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explained(problem: Any, tunings: Tunings | None) -> tuple[list[tuple[str, ...]], bool]:
-    """A line for each tile of each row, or why there is none; whether any was picked."""
+    """A line for each tile of each row for this operator, the cheapest first, then why others offer none; whether any
+    was picked."""
     from .. import registry
 
     offers = registry.choices(problem)
     picked = next(iter(tunings.applied(problem, offers) if tunings else offers), None)
     known = tunings.known(problem) if tunings else {}
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[float, tuple[str, ...]]] = []
     for name, row in sorted(registry.ROWS.items()):
+        if row.ops and problem.anchor.op not in row.ops:
+            continue
         answer = row.accepts(problem)
-        offers = sorted(registry.choices_of(row, problem), key=lambda c: c.cost_us) if answer is True else []
+        offers = list(registry.choices_of(row, problem)) if answer is True else []
         if not offers:
             note = "rejected: " + (answer if isinstance(answer, str) else "no tile fits")
-            rows.append((name, "", "", "", *([""] if tunings else []), note))
+            rows.append((inf, (name, "", "", "", *([""] if tunings else []), note)))
         for offer in offers:
             config = " ".join(f"{k}={v}" for k, v in offer.config)
             layouts = (
@@ -86,8 +91,8 @@ def _explained(problem: Any, tunings: Tunings | None) -> tuple[list[tuple[str, .
             us = known.get(candidate(offer))
             measured = [] if tunings is None else ["" if us is None else f"{us:.2f}"]
             state = "picked" if picked is not None and candidate(offer) == candidate(picked) else ""
-            rows.append((name, config, layouts, f"{offer.cost_us:.2f}", *measured, state))
-    return rows, picked is not None
+            rows.append((offer.cost_us, (name, config, layouts, f"{offer.cost_us:.2f}", *measured, state)))
+    return [row for _, row in sorted(rows, key=itemgetter(0))], picked is not None
 
 
 def _layout(text: str | None) -> str:
