@@ -23,14 +23,16 @@ from . import narrow
 from .bundle.emulate import Emulated
 from .bundle.firmware import Firmware
 from .bundle.manifest import Bundle, read_bundle
+from .calibration.data import Source
 from .compare_noise import expected, in_noise
 from .compare_steps import in_steps
 from .difference import Difference
 from .dtypes import dtype
 from .errors import EdgecError, nearest
 from .executor import executor
+from .given import samples
 from .layout import layout, unpack
-from .ports import Port, given, named_dtype, random_inputs
+from .ports import Port, named_dtype, random_inputs
 from .reference import Exact, Reference, Rounding, halved_operands, single_results
 from .runtime import Model
 
@@ -79,13 +81,15 @@ def verify(
     bundle: str | Path,
     *,
     layers: bool = False,
-    inputs: str | Path | Mapping[str, npt.ArrayLike] | None = None,
+    inputs: Source | None = None,
+    calib_prep: str = "",
     runs: int = 1,
     binds: Mapping[str, Any] | None = None,
     level: str | None = None,
 ) -> Comparison:
     """Run ONNX model and bundle on `inputs`, or on `runs` seeded random ones; the worst of each value is reported.
 
+    `inputs` and `calib_prep` are samples in any form that calibration data may have.
     `binds` gives the values of inputs that were fixed at compile time. A foreign bundle runs in an emulator.
     `level` is one of several that the bundle holds; default: the best that runs here.
     """
@@ -98,7 +102,8 @@ def verify(
         raise EdgecError(f"runs must be 1 or more, got {runs}")
     if inputs is not None and runs > 1:
         raise EdgecError(f"runs: {runs} with inputs that are given; so many random ones are tried where none are")
-    feeds = [given(inputs, ports)] if inputs is not None else [random_inputs(ports, seed) for seed in range(runs)]
+    seeds = range(runs)
+    feeds = (random_inputs(ports, s) for s in seeds) if inputs is None else samples(inputs, ports, calib_prep)
     noise = None if reference.quantized else expected(compiled.manifest)
     if layers and noise is not None:
         raise EdgecError(f"{bundle}: --layers: {_ROUNDED}")

@@ -20,7 +20,9 @@ from .bundle.place import check_output
 from .calibration.data import Source
 from .calibration.request import SETTING, requested
 from .constants import Weights
+from .dtypes import dtype
 from .errors import EdgecError
+from .given import sample
 from .importer import import_model
 from .ir import Graph, Node
 from .op import is_const, viewed
@@ -28,6 +30,7 @@ from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .pipeline_options import fitting, pipeline_for
 from .placement import placed
 from .plugins import load_plugins
+from .ports import Port
 from .program import Program, chained
 from .quantize.settings import Score, wanted
 from .session import MAX_RAM, Session
@@ -98,6 +101,8 @@ def compile_model(
     with import_module("edgec.targets.builder").Builder(ahead=tune is None) as builder:
         tell("import", 0, 1)
         graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
+        if not isinstance(self_test, bool):
+            sample(self_test, [Port(v.name, dtype(v.type.dtype).numpy.name, v.type.shape) for v in graph.inputs])
         program = compile_graph(replace(graph, name=label), session, builder, spec, tell)
     if database is not None and session.tunings is not None:
         session.tunings.write(database)

@@ -66,9 +66,9 @@ class UnsupportedModel(EdgecError):
         return type(self), (self.entries, self.where)
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
+def nearest(word: object, known: Iterable[str]) -> str:
     """`; did you mean 'x'?` for the closest known word, else the list of what is known where that is short."""
-    names = sorted(known)
+    names, word = sorted(known), str(word)
     close = [name for name in names if name.lower() == word.lower()] or get_close_matches(word, names, 1, _ALIKE)
     if close:
         return f"; did you mean {close[0]!r}?"

@@ -22,11 +22,12 @@ from .bundle.manifest import Bundle
 from .bundle.write import write_bundle
 from .errors import EdgecError
 from .executor import executor
+from .given import sample
 from .interpret import interpret
 from .ir import Graph
 from .layout import layout
 from .pipeline import parse_pipeline, run_pipeline
-from .ports import Port, given, named_dtype, random_inputs
+from .ports import Port, named_dtype, random_inputs
 from .program import Digest, Golden, Program, Ref
 from .runtime import Model
 from .session import Session
@@ -61,7 +62,7 @@ def golden(bundle: Bundle, graph: Graph | None, inputs: Path | None) -> Golden:
     ]  # what lies behind the entries that count too
     bundle = replace(bundle, manifest={**bundle.manifest, "outputs": whole})
     ports = [Port(p["name"], p["dtype"], tuple(p["shape"])) for p in bundle.manifest["inputs"]]
-    feed = random_inputs(ports) if inputs is None else given(inputs, ports)
+    feed = random_inputs(ports) if inputs is None else sample(inputs, ports)
     places = _places(bundle)
     outputs, found = _ran(executor(bundle), feed, places)
     if graph is not None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,8 @@ class Op:
         least, most = self.arity
         if not self.name[:1].isupper() or least < 0 or (most != -1 and most < least):
             raise ValueError(f"operator row {self.name!r}: bad name or arity {self.arity}")
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"operator row {self.name!r}: kind {self.kind!r}{nearest(self.kind, get_args(Kind))}")
 
     def check(self, node: Node) -> None:
         """Arity and attributes of a node; an `IRError` says what is wrong."""

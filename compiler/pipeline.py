@@ -6,6 +6,7 @@ import importlib
 import importlib.util
 import inspect
 import pkgutil
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -108,6 +109,9 @@ def graph_pass(
     A keyword argument `session: Session` gets the session. A pass that changes the graph without asking
     `session.step` counts as one rewrite.
     """
+
+    if not re.fullmatch("[a-z][a-z0-9_-]*", name):
+        raise ValueError(f"pass {name!r}: a pipeline cannot name it; expected small letters, digits and hyphens")
 
     def register(fn: F) -> F:
         if name in PASSES and PASSES[name].fn.__code__ is not fn.__code__:
@@ -250,7 +254,7 @@ def _run(stage: Stage, graph: Graph, session: Session) -> Graph:
 
 def _everywhere(row: Pass, graph: Graph, options: Mapping[str, object]) -> Graph:
     """The pass on a graph, and then on those that its control nodes own."""
-    new = row.fn(graph, **options)
+    new = _called(row, graph, options)
 
     def inside(node: Node) -> tuple[Value, ...] | None:
         if OPS[node.op].kind != "control":
@@ -262,6 +266,21 @@ def _everywhere(row: Pass, graph: Graph, options: Mapping[str, object]) -> Graph
         return replace(node, attrs={**node.attrs, **after}).results
 
     return new.map(inside) if row.nested and any(OPS[n.op].kind == "control" for n in new.nodes()) else new
+
+
+def _called(row: Pass, graph: Graph, options: Mapping[str, object]) -> Graph:
+    """What the pass returns; whatever a pass from elsewhere raises is that one's defect, not edgec's."""
+    module = row.fn.__module__
+    try:
+        new = row.fn(graph, **options)
+    except Exception as error:
+        if isinstance(error, EdgecError) or module.startswith("edgec."):
+            raise
+        said = f"{type(error).__name__}: {error}"
+        raise EdgecError(f"pass {row.name!r} of module {module!r} fails: {said} (-v shows the trace)") from error
+    if not isinstance(new, Graph):
+        raise EdgecError(f"pass {row.name!r} of module {module!r} returns {new!r}; expected a Graph")
+    return new
 
 
 def show_ids(graph: Graph) -> tuple[int, ...]:

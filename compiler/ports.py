@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import lzma
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .dtypes import DTYPES, DType, integer_limits, known_as, raw
+from .dtypes import DTYPES, DType, integer_limits, raw
 from .errors import EdgecError, nearest
 from .files import replaced
 from .narrow import POWERS
@@ -67,17 +69,6 @@ def check_names(names: Iterable[str], known: Sequence[str]) -> None:
         raise EdgecError(f"no value for input {', '.join(missing)}")
 
 
-def given(inputs: str | Path | Mapping[str, npt.ArrayLike], ports: Sequence[Port]) -> dict[str, npt.NDArray[Any]]:
-    """Arrays of a .npz file or a table, checked against the inputs of a model."""
-    arrays = read_arrays(inputs) if isinstance(inputs, (str, Path)) else {k: np.asarray(v) for k, v in inputs.items()}
-    check_names(arrays, [port.name for port in ports])
-    for port in ports:
-        array = arrays[port.name] = known_as(arrays[port.name], named_dtype(port.dtype))
-        if array.dtype != named_dtype(port.dtype) or array.shape != port.shape:
-            raise EdgecError(f"input {port.name!r}: {array.dtype}{array.shape}, expected {port.dtype}{port.shape}")
-    return arrays
-
-
 def named_dtype(name: str) -> np.dtype[Any]:
     """The element type of a manifest (numpy's names, and those of ml_dtypes)."""
     return _named(name).numpy
@@ -87,14 +78,15 @@ def _named(name: str) -> DType:
     return next(row for row in DTYPES.values() if row.numpy.name == name)
 
 
-def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
-    """All arrays of a .npz file, by name; an `EdgecError` for whatever else the file may hold."""
-    what = f"{path}: not a .npz file of arrays"
+def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]] | npt.NDArray[Any]:
+    """All arrays of a .npz file, by name, or the one of a .npy file; an `EdgecError` for whatever else it may hold."""
+    what = f"{path}: is no file of arrays"
     try:
         with open(path, "rb") as start:
             magic = start.read(4)
         if magic == b"\x93NUM":
-            raise EdgecError(f"{what}: one array without a name; save it with numpy.savez(file, name=array)")
+            array: npt.NDArray[Any] = np.load(path, allow_pickle=False, mmap_mode="r")
+            return array
         if not magic.startswith(b"PK"):
             raise EdgecError(f"{what}; numpy.savez(file, name=array) makes one")
         with np.load(path, allow_pickle=False) as file:
@@ -103,14 +95,18 @@ def read_arrays(path: str | Path) -> dict[str, npt.NDArray[Any]]:
         raise EdgecError(f"{path}: cannot be read: {error.strerror or error}") from error
     except _BROKEN_ARCHIVE as error:
         raise EdgecError(f"{what}: {error}") from error
-    for name, array in arrays.items():
-        if not isinstance(array, np.ndarray):
+    for name, held in arrays.items():
+        if not isinstance(held, np.ndarray):
             raise EdgecError(f"{what}: {name!r} is no array")
     return arrays
 
 
-# What numpy and zipfile raise on damaged or hostile archives; RuntimeError: one with a password.
-_BROKEN_ARCHIVE = (ValueError, EOFError, KeyError, RuntimeError, MemoryError, zipfile.BadZipFile, zlib.error)
+# What numpy and zipfile raise on damaged or hostile archives; RuntimeError: one with a password; the last two: what
+# numpy's parser of headers does.
+_BROKEN_ARCHIVE = (
+    *(ValueError, EOFError, KeyError, RuntimeError, MemoryError),
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, SyntaxError, tokenize.TokenError),
+)
 
 
 def write_arrays(path: str | Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:

@@ -49,6 +49,8 @@ def regions_of(tables: Any, where: str) -> tuple[Region, ...]:
 
 def read_regions(path: str | Path) -> tuple[Region, ...]:
     """The regions in a file of its own (`--memory board.toml`)."""
+    if not isinstance(path, str | Path):
+        raise EdgecError(f"memory: {path!r}; expected the path of a .toml file")
     try:
         table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -120,8 +120,7 @@ def _build() -> Path:
         raise EdgecError(
             "the C runtime is not built and there is no C compiler here; install gcc, or edgec from its wheel"
         )
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
+    with tempfile.TemporaryDirectory(dir=tools.writable_cache(library.parent.name)) as temporary:
         chain = tools.Toolchain((compiler,), ())
         built = str(Path(temporary) / library.name)
         flags = ("-shared", "-O2", "-fPIC", "-std=c11", f"-I{ROOT / 'include'}", "-pthread", "-ldl")

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -154,4 +155,19 @@ def cache_folder() -> Path:
     """Where built runtimes are kept: $EDGEC_CACHE, else the user's cache folder."""
     if own := os.environ.get("EDGEC_CACHE"):
         return Path(own)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgec"
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgec"
+    except RuntimeError as error:  # a user whom the system does not know
+        raise EdgecError("no home folder is known for the cache; set EDGEC_CACHE to a folder") from error
+
+
+def writable_cache(name: str = "") -> Path:
+    """The cache, or a folder of it, made; an `EdgecError` that says what else could be the cache."""
+    folder = cache_folder() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder):
+            return folder
+    except OSError as error:
+        wanted = "set EDGEC_CACHE to a folder that can be"
+        raise EdgecError(f"{folder}: the cache cannot be written: {error.strerror or error}; {wanted}") from error

@@ -8,7 +8,7 @@ from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.quantize.job import Options
 from edgec.compiler.quantize.quantizer import quantized
-from edgec.compiler.quantize.settings import Wanted
+from edgec.compiler.quantize.settings import SMALLER, Wanted
 from edgec.compiler.session import Session
 
 from .widen import in_f32
@@ -17,7 +17,11 @@ from .widen import in_f32
 @graph_pass(
     "quantize",
     promise=lossy,
-    after={"canonicalize": "scales and shifts must be inside the weights", "fold": "weights must be constants"},
+    after={
+        "canonicalize": "scales and shifts must be inside the weights",
+        "fold": "weights must be constants",
+        **SMALLER,
+    },
     nested=False,
     calibrated=True,
 )

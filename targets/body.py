@@ -17,7 +17,7 @@ from tvm.ir import Range
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Value
-from edgec.compiler.op import OPS, const_array, full_attrs, is_const
+from edgec.compiler.op import const_array, full_attrs, is_const
 from edgec.compiler.ops.common import limits
 
 from .access import Place
@@ -133,7 +133,7 @@ class Body:
             return TYPED[node.op](*args, types=types, result=value.type.dtype, **attrs)
         if node.op in MAPS:
             return MAPS[node.op](self, value, index)
-        raise EdgecError(f"{node}: no scalar form; kind {OPS[node.op].kind}")
+        raise EdgecError(f"{node}: no code computes it; expected an entry of SCALAR or MAPS, or a row of kernels")
 
     def _gate(self, node: Node) -> Value | None:
         """x where a product is x sigmoid(x) in f32, and no one else reads the sigmoid."""
@@ -198,7 +198,7 @@ def _decided(condition: Expr) -> bool | None:
 def _literal(value: Value) -> Expr:
     array = const_array(value)
     if array.size != 1:
-        raise EdgecError(f"{value.node}: a constant of {array.size} elements must be a kernel argument")
+        raise RuntimeError(f"{value.node}: a constant of {array.size} elements must be a kernel argument")
     return literal(array.reshape(()).item(), value.type.dtype)
 
 

@@ -215,6 +215,8 @@ def built(jobs: Sequence[Job], target: Target, workers: int) -> Iterator[tuple[i
         job = jobs[i]
         try:
             return build_job(job, target)
+        except EdgecError as error:  # an operator of the user's own without code
+            return error
         except Exception as error:
             return f"kernel {job.choice} for {job.problem.anchor}: {type(error).__name__}: {error}"
 

@@ -32,8 +32,7 @@ def emulated_driver() -> Path:
     compiler = next((name for name in ("c++", "g++", "clang++") if shutil.which(name)), None)
     if compiler is None:
         raise EdgecError("no C++ compiler to build the emulated CUDA driver with; install g++")
-    library.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as temporary:
+    with tempfile.TemporaryDirectory(dir=tools.writable_cache(library.parent.name)) as temporary:
         built = str(Path(temporary) / library.name)
         flags = ("-std=c++17", "-O2", "-shared", "-fPIC")
         units = [str(path) for path in sources if path.suffix == ".cpp"]

@@ -47,8 +47,7 @@ def built_runtime(chain: tools.Toolchain, target: Target, units: Sequence[str]) 
         digest.update(path.name.encode() + path.read_bytes())
     built = tools.cache_folder() / f"runtime-{digest.hexdigest()[:20]}"
     if not built.exists():
-        built.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=built.parent) as temporary:
+        with tempfile.TemporaryDirectory(dir=tools.writable_cache()) as temporary:
             work = Path(temporary) / "work"
             shutil.copytree(RUNTIME / "include" / "edgec", work / "edgec")
             for path in (RUNTIME / "src").iterdir():

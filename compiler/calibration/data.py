@@ -1,9 +1,9 @@
-"""Calibration data: from .npz, from a folder, from Python, to one feed after the other in the model's types."""
+"""Samples that a user gives, for calibration or to run a model on: from .npz, from a folder, from Python, to one feed
+after the other in the model's types."""
 
 from __future__ import annotations
 
 import importlib.util
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from ..dtypes import dtype
+from ..dtypes import dtype, known_as
 from ..errors import EdgecError, nearest
 from ..ir import Graph, Type
 from ..ops.common import Tensor
+from ..ports import read_arrays
 from .images import IMAGES, images, preparation
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]"
@@ -24,12 +25,18 @@ Feed = dict[str, Tensor]
 @dataclass
 class Calibration:
     """`feeds()` may be asked for several times, and yields a feed per sample; then `count`, `pictures`
-    and `left`, rows that fill no batch, are known."""
+    and `left`, rows that fill no batch, are known.
+
+    `option`, `called`: the user's words for the data; `finite`: whether NaN and infinity are refused."""
 
     source: Source
     inputs: Mapping[str, Type]
     prepare: str = ""
     most: int | None = None
+    option: str = "calib"
+    called: str = "calibration data"
+    finite: bool = True
+    file: Path | None = None  # that is being read
     count: int = 0
     pictures: bool = False
     left: int = 0
@@ -45,17 +52,17 @@ class Calibration:
                 number += 1
         self.count = number
         if not number:
-            raise EdgecError(f"{self._where}: holds no calibration sample; expected some dozens")
+            raise EdgecError(f"{self._where}: holds no sample")
 
     @property
     def _where(self) -> str:
-        return str(self.source) if isinstance(self.source, (str, Path)) else "calibration data"
+        return str(self.file or self.source) if isinstance(self.source, (str, Path)) else self.called
 
     def _samples(self) -> Iterator[Mapping[str, Any]]:
         """Stacks of samples, by input."""
         source = self.source
         if isinstance(source, str) and ".py:" in source:
-            source = _function(source)
+            source = load_function(source, f"--{self.option}")
         if isinstance(source, (str, Path)):
             yield from self._from_path(Path(source))
             return
@@ -76,13 +83,14 @@ class Calibration:
 
     def _from_path(self, path: Path) -> Iterator[Mapping[str, Any]]:
         if not str(self.source).strip():
-            raise EdgecError("calib: '' names no file; expected data.npz, a folder or script.py:function")
+            raise EdgecError(f"{self.option}: '' names no file; expected data.npz, a folder or script.py:function")
         if path.is_dir():
             files = sorted(p for p in path.iterdir() if p.suffix.lower() in (".npy", ".npz", *IMAGES))
             if not files:
                 raise EdgecError(f"{path}: holds no .npy, .npz or image file")
-            for file in files:
-                yield from self._from_file(file)
+            for self.file in files:
+                yield from self._from_file(self.file)
+            self.file = None
         elif path.is_file():
             yield from self._from_file(path)
         else:
@@ -93,13 +101,9 @@ class Calibration:
             (name,), self.pictures = self._only(f"{path}: one picture"), True
             yield {name: images(path, self.inputs[name], preparation(self.prepare))}
             return
-        try:
-            loaded = np.load(path, allow_pickle=False, mmap_mode="r" if path.suffix == ".npy" else None)
-            held = {k: loaded[k] for k in loaded.files} if isinstance(loaded, np.lib.npyio.NpzFile) else loaded
-        except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-            wanted = f"{path}:function" if path.suffix == ".py" else ".npz, .npy or pictures"
-            raise EdgecError(f"{path}: is no file of arrays; expected {wanted}") from error
-        yield self._named(held)
+        if path.suffix == ".py":
+            raise EdgecError(f"{path}: is no file of arrays; expected {path}:function")
+        yield self._named(read_arrays(path))
 
     def _only(self, what: str) -> tuple[str]:
         if len(self.inputs) != 1:
@@ -134,8 +138,9 @@ class Calibration:
 
     def _stack(self, name: str, given: Any, t: Type, first: int) -> Any:
         """An array with one more axis in front than the input has: samples."""
-        array = np.asarray(given)
-        if array.dtype.kind not in "fiub":
+        kind = dtype(t.dtype).numpy
+        array = known_as(np.asarray(given), kind)
+        if array.dtype != kind and array.dtype.kind not in "fiub":
             raise EdgecError(f"{self._where}: input {name!r} is {array.dtype}; expected numbers")
         if array.shape[1:] == t.shape and array.ndim:
             return array
@@ -163,7 +168,7 @@ class Calibration:
             made = np.ascontiguousarray(array.astype(want))
         if want.kind in "iub" and (made != array).any():
             raise EdgecError(f"{self._where}: input {name!r} holds numbers that are no {self.inputs[name].dtype}")
-        if made.dtype.kind == "f" and not np.isfinite(made).all():
+        if self.finite and made.dtype.kind == "f" and not np.isfinite(made).all():
             raise EdgecError(f"{self._where}: sample {number} of input {name!r} holds NaN or infinity")
         return made
 
@@ -171,11 +176,6 @@ class Calibration:
 def calibration(source: Source, graph: Graph, prepare: str = "", most: int | None = None) -> Calibration:
     """Calibration data for the inputs of a graph."""
     return Calibration(source, {v.name: v.type for v in graph.inputs}, prepare, most)
-
-
-def _function(text: str) -> Callable[[], Iterable[Any]]:
-    """`script.py:function`: what makes the samples."""
-    return load_function(text, "--calib")
 
 
 def load_function(text: str, flag: str) -> Callable[..., Any]:

@@ -57,16 +57,23 @@ def add_memory_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_inputs(parser: argparse.ArgumentParser, option: str, what: str) -> None:
+    """--calib or --inputs, samples in one of many forms, and --calib-prep."""
+    parser.add_argument(
+        option,
+        metavar="DATA",
+        help=f"{what}: .npz by input name, a folder of .npy, .npz or pictures, or script.py:function",
+    )
+    parser.add_argument(
+        "--calib-prep",
+        metavar="P",
+        help="how pictures become inputs: tf, torch, bgr, or scale=,mean=,std=,order=,fit=",
+    )
+
+
 def add_calibration_options(parser: argparse.ArgumentParser) -> None:
     """--calib and what belongs to it: the data and the aim of quantization."""
-    parser.add_argument(
-        "--calib",
-        metavar="DATA",
-        help="calibration data: .npz by input name, a folder of .npy, .npz or pictures, or script.py:function",
-    )
-    parser.add_argument(
-        "--calib-prep", metavar="P", help="how pictures become inputs: tf, torch, bgr, or scale=,mean=,std=,order=,fit="
-    )
+    add_inputs(parser, "--calib", "calibration data")
     parser.add_argument(
         "--max-drop",
         type=float,

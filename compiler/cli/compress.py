@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -79,6 +80,9 @@ def run(args: argparse.Namespace) -> int:
     pairs = [
         (m, c, t) for m, c in zip(args.model, calib * (len(args.model) // len(calib)), strict=True) for t in targets
     ]
+    for label, number in Counter(map(_label, pairs)).items():
+        if number > 1:
+            raise EdgecError(f"{label}: {number} results would go to this folder; compress them one after the other")
     with workers(args.jobs, args.scheduler) as pool:
         made = _all(args, pairs, pool)
     if args.json:
@@ -143,12 +147,16 @@ def _results(args: argparse.Namespace, pairs: Sequence[Pair], pool: Workers) -> 
 _printing = threading.Lock()
 
 
+def _label(pair: Pair) -> str:
+    """The folder of one of several results."""
+    return f"{identifier(Path(pair[0]).stem)}-{Path(pair[2]).stem}"
+
+
 def _one(args: argparse.Namespace, pair: Pair, pool: Workers, several: bool) -> Compressed:
     from ..compress.compressor import compress_model
 
     model, calib, target = pair
-    stem = identifier(Path(model).stem)
-    label = f"{stem}-{Path(target).stem}"
+    label = _label(pair)
     out = Path(args.out or ".") / label if several else args.out
 
     def tell(text: str) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from math import inf
+from operator import itemgetter
 from typing import Any
 
 from ..errors import EdgecError
@@ -65,19 +67,22 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _explained(problem: Any, tunings: Tunings | None) -> tuple[list[tuple[str, ...]], bool]:
-    """A line for each tile of each row, or why there is none; whether any was picked."""
+    """A line for each tile of each row for this operator, the cheapest first, then why others offer none; whether any
+    was picked."""
     from .. import registry
 
     offers = registry.choices(problem)
     picked = next(iter(tunings.applied(problem, offers) if tunings else offers), None)
     known = tunings.known(problem) if tunings else {}
-    rows: list[tuple[str, ...]] = []
+    rows: list[tuple[float, tuple[str, ...]]] = []
     for name, row in sorted(registry.ROWS.items()):
+        if row.ops and problem.anchor.op not in row.ops:
+            continue
         answer = row.accepts(problem)
-        offers = sorted(registry.choices_of(row, problem), key=lambda c: c.cost_us) if answer is True else []
+        offers = list(registry.choices_of(row, problem)) if answer is True else []
         if not offers:
             note = "rejected: " + (answer if isinstance(answer, str) else "no tile fits")
-            rows.append((name, "", "", "", *([""] if tunings else []), note))
+            rows.append((inf, (name, "", "", "", *([""] if tunings else []), note)))
         for offer in offers:
             config = " ".join(f"{k}={v}" for k, v in offer.config)
             layouts = (
@@ -86,8 +91,8 @@ def _explained(problem: Any, tunings: Tunings | None) -> tuple[list[tuple[str, .
             us = known.get(candidate(offer))
             measured = [] if tunings is None else ["" if us is None else f"{us:.2f}"]
             state = "picked" if picked is not None and candidate(offer) == candidate(picked) else ""
-            rows.append((name, config, layouts, f"{offer.cost_us:.2f}", *measured, state))
-    return rows, picked is not None
+            rows.append((offer.cost_us, (name, config, layouts, f"{offer.cost_us:.2f}", *measured, state)))
+    return [row for _, row in sorted(rows, key=itemgetter(0))], picked is not None
 
 
 def _layout(text: str | None) -> str:
@@ -104,10 +109,10 @@ def problems_of(args: argparse.Namespace) -> Any:
     from .common import _pairs, _shape, _value
 
     shapes = [_shape(text, f"--shape {text}") for text in args.shape]
-    least = max(row(args.op).arity[0], 1)
-    if len(shapes) < least:
-        wanted = f"give the shape of each argument with --shape: {least} or more, got {len(shapes)}"
-        raise EdgecError(f"--op {args.op}: {wanted}")
+    least, most = row(args.op).arity
+    if len(shapes) < max(least, 1):
+        wanted = f"its {least} arguments" if least == most else f"{max(least, 1)} arguments or more"
+        raise EdgecError(f"--op {args.op}: give the shapes of {wanted} with --shape, one by one; got {len(shapes)}")
     inputs = [Value(Node("Input", (), (Type(dtype(args.dtype).name, s),), {}, f"a{i}")) for i, s in enumerate(shapes)]
     values = {name: _value(text, f"--attr {name}={text}") for name, text in _pairs("--attr", args.attr)}
     many = {name for name, default in row(args.op).attrs.items() if isinstance(default, tuple)}

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..files import check_file
-from .common import show_json, table
+from .common import add_inputs, show_json, table
 
 if TYPE_CHECKING:
     from ..bundle.manifest import Bundle
+    from ..ports import Port
 
 EXAMPLES = """examples:
   edgec run build/ --inputs x.npz --save y.npz
+  edgec run build/ --inputs cat.jpg --calib-prep torch
   edgec run build/                                  random inputs: does it run at all?"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("bundle", metavar="DIR", help="a compiled bundle")
-    parser.add_argument("--inputs", metavar="NPZ", help="arrays by input name (default: random ones)")
+    add_inputs(parser, "--inputs", "a sample, instead of random numbers")
     parser.add_argument("--save", metavar="NPZ", help="write the outputs to a file")
     parser.add_argument("--threads", type=int, metavar="N", help="workers (default: as compiled)")
     parser.add_argument("--level", metavar="T", help="of a bundle for several levels of the CPU, the one to run")
@@ -28,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..bundle.firmware import bare
     from ..bundle.manifest import read_bundle
-    from ..ports import random_inputs, read_arrays, write_arrays
+    from ..ports import write_arrays
     from ..runtime import load
 
     bundle = read_bundle(args.bundle)
@@ -38,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
         outputs = _in_firmware(bundle, args)
     else:
         with load(args.bundle, args.threads, level=args.level) as model:
-            outputs = model.run(read_arrays(args.inputs) if args.inputs else random_inputs(model.inputs))
+            outputs = model.run(_feed(args, model.inputs))
     if args.save is not None:
         write_arrays(args.save, outputs)
     if args.json:
@@ -55,9 +58,14 @@ def run(args: argparse.Namespace) -> int:
 
 def _in_firmware(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
     from ..bundle.firmware import Firmware, refuse_options
-    from ..ports import given, random_inputs
 
     refuse_options(bundle, args.threads, args.level)
     firmware = Firmware(bundle)
-    feed = given(args.inputs, firmware.inputs) if args.inputs else random_inputs(firmware.inputs)
-    return firmware.run([feed])[0]
+    return firmware.run([_feed(args, firmware.inputs)])[0]
+
+
+def _feed(args: argparse.Namespace, ports: Sequence[Port]) -> dict[str, Any]:
+    from ..given import sample
+    from ..ports import random_inputs
+
+    return random_inputs(ports) if args.inputs is None else sample(args.inputs, ports, args.calib_prep or "")

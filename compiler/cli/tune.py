@@ -33,6 +33,8 @@ def run(args: argparse.Namespace) -> int:
     if args.out is not None:
         raise EdgecError("-o: only --merge writes a file")
     path = Path(args.list) if args.list else default_path()
+    if not args.list and not path.exists():
+        raise EdgecError(f"{path}: is not there yet: `edgec compile MODEL --tune SECONDS` measures")
     rows = [
         (kernel, machine, compiler, len(us), min(us, key=us.__getitem__, default=""), min(us.values(), default=0.0))
         for (compiler, machine, kernel), us in sorted(Tunings.read(path).rows.items())

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .common import binds_of, progress_bar, show_json, table
+from .common import add_inputs, binds_of, progress_bar, show_json, table
 
 if TYPE_CHECKING:
     from ..difference import Difference
 
 EXAMPLES = """examples:
   edgec verify model.onnx --bundle build/
-  edgec verify model.onnx --bundle build/ --layers --inputs x.npz
+  edgec verify model.onnx --bundle build/ --layers --inputs data.npz
 
 exit code: 0 within tolerance, 1 beyond it. A bundle for another architecture runs through the target's emulator."""
 
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", action="store_true", help="compare every value that is stored; name the first that differs"
     )
-    parser.add_argument("--inputs", metavar="NPZ", help="arrays by input name (default: seeded random ones)")
+    add_inputs(parser, "--inputs", "samples, instead of seeded random ones")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="how many random inputs to try (default: 1)")
     parser.add_argument(
         "--bind", action="append", default=[], metavar="INPUT=VALUE", help="inputs that were fixed by compile --bind"
@@ -46,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
             args.bundle,
             layers=args.layers,
             inputs=args.inputs,
+            calib_prep=args.calib_prep or "",
             runs=args.runs,
             binds=binds_of(args),
             level=args.level,

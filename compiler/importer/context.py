@@ -19,7 +19,7 @@ import onnx
 from ..dtypes import DTYPES, dtype
 from ..errors import EdgecError, IRError
 from ..ir import Attr, Node, Type, Value
-from ..op import OPS, const, const_array, evaluate, is_const
+from ..op import OPS, const, const_array, evaluate, is_const, row
 from ..op import infer as infer_types
 from .table import Count, Refused
 
@@ -198,7 +198,7 @@ class Context:
     def emit_all(self, op: str, *args: Value, **attrs: Attr) -> tuple[Value, ...]:
         """All results. Constants where every argument is one and the results are not too large, or have no elements."""
         try:
-            OPS[op].check(Node(op, args, (), attrs))
+            row(op).check(Node(op, args, (), attrs))
             types = infer_types(op, [a.type for a in args], attrs)
         except IRError as error:
             raise EdgecError(f"{self.where}: {str(error).removeprefix(f'{op}: ')}") from None

@@ -74,16 +74,20 @@ def input_types(
     table = _bound_names(found, shapes, dims)
     types: dict[str, Type] = {}
     arrays: dict[str, npt.NDArray[Any]] = {}
+    lacking: list[str] = []  # what must be said of inputs that are open
     for name, (element, known) in found.items():
         if name in binds:
             arrays[name] = _bound(name, element, known, binds[name])
             continue
         given = shapes.get(name)
         if known is None and given is None:
-            raise EdgecError(f"input {name!r}: has no shape in the model; give it with --shape {name}=1x3x224x224, say")
-        resolved = tuple(int(n) for n in given) if given is not None else _resolve(name, known or [], table, notice)
-        types[name] = Type(element, resolved)
+            lacking.append(f"input {name!r}: has no shape in the model; give it with --shape {name}=1x3x224x224, say")
+            continue
+        resolved = given if given is not None else _resolve(name, known or [], table, notice, lacking)
+        types[name] = Type(element, tuple(int(n) for n in resolved))
         check_size(types[name], f"input {name!r}")
+    if lacking:
+        raise EdgecError(" | ".join(lacking))
     return types, arrays, refused
 
 
@@ -118,7 +122,10 @@ def _bound_names(
     return table
 
 
-def _resolve(name: str, shape: Sequence[Dim], table: dict[str, int], notice: Callable[[str], None]) -> tuple[int, ...]:
+def _resolve(
+    name: str, shape: Sequence[Dim], table: dict[str, int], notice: Callable[[str], None], lacking: list[str]
+) -> Sequence[int]:
+    """The sizes of an input; what is open is told to `lacking`, a name once."""
     sizes: list[int] = []
     still_open: dict[str, str] = {}  # as shown -> its name
     for at, d in enumerate(shape):
@@ -139,8 +146,9 @@ def _resolve(name: str, shape: Sequence[Dim], table: dict[str, int], notice: Cal
         if all(still_open.values()):
             flags += f" or {' '.join(f'--dim {d}=N' for d in still_open.values())}"
         s, are = ("", "is open; give it") if len(still_open) == 1 else ("s", "are open; give them")
-        raise EdgecError(f"input {name!r}: dimension{s} {', '.join(still_open)} {are} with {flags}")
-    return tuple(sizes)
+        lacking.append(f"input {name!r}: dimension{s} {', '.join(still_open)} {are} with {flags}")
+        table |= {d: 1 for d in still_open.values() if d}
+    return sizes
 
 
 def _bound(name: str, element: str, known: list[Dim] | None, value: Any) -> npt.NDArray[Any]:

@@ -35,6 +35,9 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
     if opset < OLDEST_OPSET and not _means_the_same(model, opset):
         wanted = f"expected {OLDEST_OPSET} or later; onnx.version_converter can raise it"
         raise EdgecError(f"{where}: is written for opset {opset}; {wanted}")
+    if opset > (newest := onnx.defs.onnx_opset_version()):
+        wanted = f"onnx {onnx.__version__}, which is installed, knows no later than {newest}: install a newer one"
+        raise EdgecError(f"{where}: is written for opset {opset}; {wanted}, or export the model for opset {newest}")
     _load_external(model, where, folder)
     _check(model, where)
     _name_overloads(model)

@@ -13,6 +13,8 @@ from ..pipeline import Stage, parse_pipeline, show_pipeline
 from .ranges import METHODS
 
 KINDS = ("int8",)
+# passes that make a float model smaller, and why they come before `quantize`
+SMALLER = dict.fromkeys(("prune", "low-rank"), "it works on a float model")
 Score = Callable[[Callable[[Any], Any]], float]
 
 
@@ -64,13 +66,14 @@ def checked_score(score: object) -> Score | None:
 
 
 def quantizing(spec: str, default: str, method: str = "auto") -> str:
-    """The pipeline with `quantize` where constants have been folded."""
+    """The pipeline with `quantize` where constants have been folded, and channels and rank are gone."""
     if method not in METHODS and method != "auto":
         raise EdgecError(f"calibration method {method!r}{nearest(method, ['auto', *METHODS])}")
     stages = parse_pipeline(spec, default)
     names = [stage.row.name for stage in stages]
     if "quantize" not in names:
-        place = names.index("fold") + 1 if "fold" in names else 0
+        folded = names.index("fold") + 1 if "fold" in names else 0
+        place = max([folded, *(k for k, name in enumerate(names, 1) if name in SMALLER)])
         stages[place:place] = parse_pipeline("quantize")
     return show_pipeline([_by(method, stage) if stage.row.name == "quantize" else stage for stage in stages])
 

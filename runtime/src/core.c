@@ -262,9 +262,9 @@ const ec_desc *ec_select(const ec_desc *desc, uint32_t isa)
 
 uint32_t ec_missing_isa(const ec_desc *desc)
 {
-    while (desc->fallback != NULL)
+    while (desc != NULL && desc->fallback != NULL)
         desc = desc->fallback;
-    return desc->isa & ~ec_claim_isa(desc->isa);
+    return desc == NULL ? 0 : desc->isa & ~ec_claim_isa(desc->isa);
 }
 
 size_t ec_model_bytes(void)

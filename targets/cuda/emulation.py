@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.toolchain import arch, cache_folder
+from edgec.compiler.toolchain import arch, cache_folder, writable_cache
 
 from ..host import features
 
@@ -187,12 +187,10 @@ def _kept(output: str, sources: Sequence[str], texts: dict[str, str], commands: 
     """A file of the cache: what the commands make of sources of this folder and texts; the last one gets `-o`."""
     texts = {**{name: (_HERE / name).read_text() for name in sources}, **texts}
     key = sha256(repr((output, texts, commands)).encode()).hexdigest()[:32]
-    folder = cache_folder() / "emulated"
-    kept = folder / f"{key}-{output}"
+    kept = cache_folder() / "emulated" / f"{key}-{output}"
     if kept.exists():
         return kept
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="edgec-", dir=folder) as temporary:
+    with tempfile.TemporaryDirectory(prefix="edgec-", dir=writable_cache("emulated")) as temporary:
         for name, text in texts.items():
             Path(temporary, name).write_text(text)
         for command in (*commands[:-1], [*commands[-1], "-o", output]):

@@ -45,6 +45,7 @@ static void open_refuses_a_missing_instruction_set(void)
     desc.isa = ec_cpu_isa() | 1u << 31;
     CHECK_EQ(ec_missing_isa(&desc), 1u << 31);
     CHECK_EQ(open_changed(&desc), EC_ERR_ISA);
+    CHECK_EQ(ec_missing_isa(NULL), 0);
 }
 
 static void what_the_system_grants_is_what_the_cpu_offers(void)

@@ -31,18 +31,18 @@ def archive(name: str, content: bytes) -> None:
 
 
 ARRAYS: list[tuple[Callable[[], object], str]] = [
-    (lambda: None, "x.npz: cannot be read: No such file or directory"),
-    (lambda: Path("x.npz").mkdir(), "x.npz: cannot be read: Is a directory"),
-    (lambda: Path("x.npz").touch(), "x.npz: not a .npz file of arrays; numpy.savez(file, name=array) makes one"),
-    (lambda: Path("x.npz").write_text("x = 1"), "x.npz: not a .npz file of arrays; numpy.savez"),
-    (lambda: Path("x.npz").write_bytes(b"PK\3\4" + bytes(99)), "x.npz: not a .npz file of arrays: File is not a zip"),
-    (lambda: archive("x.npy", b"no array"), "x.npz: not a .npz file of arrays: 'x' is no array"),
-    (lambda: archive("x.npy", b"\x93NUMPY\1\0\4\0{}  "), "x.npz: not a .npz file of arrays: "),
-    (lambda: np.savez("x.npz", x=np.array([None])), "x.npz: not a .npz file of arrays: Object arrays cannot be"),
-    (lambda: np.savez("x.npz", x=np.ones((2, 4))), "input 'x': "),
-    (lambda: np.savez("x.npz", x=np.ones((4, 2), "f4")), "input 'x': "),
-    (lambda: np.savez("x.npz", X=np.ones((2, 4), "f4")), "the model has no input 'X'; did you mean 'x'?"),
-    (lambda: np.savez("x.npz"), "no value for input 'x'"),
+    (lambda: None, "x.npz: no such file or folder"),
+    (lambda: Path("x.npz").mkdir(), "x.npz: holds no .npy, .npz or image file"),
+    (lambda: Path("x.npz").touch(), "x.npz: is no file of arrays; numpy.savez(file, name=array) makes one"),
+    (lambda: Path("x.npz").write_text("x = 1"), "x.npz: is no file of arrays; numpy.savez"),
+    (lambda: Path("x.npz").write_bytes(b"PK\3\4" + bytes(99)), "x.npz: is no file of arrays: File is not a zip"),
+    (lambda: archive("x.npy", b"no array"), "x.npz: is no file of arrays: 'x' is no array"),
+    (lambda: archive("x.npy", b"\x93NUMPY\1\0\4\0{}  "), "x.npz: is no file of arrays: "),
+    (lambda: np.savez("x.npz", x=np.array([None])), "x.npz: is no file of arrays: Object arrays cannot be"),
+    (lambda: np.savez("x.npz", x=np.ones((2, 4), "c8")), "x.npz: input 'x' is complex64; expected numbers"),
+    (lambda: np.savez("x.npz", x=np.ones((4, 2), "f4")), "x.npz: input 'x' has shape [4, 2]; expected N samples of"),
+    (lambda: np.savez("x.npz", X=np.ones((2, 4)), y=np.ones(1)), "x.npz: 'X' is no input; did you mean 'x'?"),
+    (lambda: np.savez("x.npz"), "x.npz: input 'x' is missing"),
 ]
 
 
@@ -95,6 +95,8 @@ def test_arguments_from_python(here: Path) -> None:
         ({"shapes": "1x3"}, "shapes: '1x3'; expected a table by name"),
         ({"name": 3}, "name: 3; expected text that can be a name in C"),
         ({"out": 3}, "'3': is not the name of a folder"),
+        ({"optimize": 2}, "optimize: 2 is unknown; known: size, speed"),
+        ({"memory": 3}, "memory: 3; expected the path of a .toml file"),
     ]
     for words, message in options:
         with pytest.raises(edgec.EdgecError, match=message):
@@ -106,6 +108,8 @@ def test_arguments_from_python(here: Path) -> None:
         edgec.load(3)  # type: ignore[arg-type]
     with pytest.raises(edgec.EdgecError, match="threads must be 1 or more, got 'many'"):
         edgec.load("good", threads="many")  # type: ignore[arg-type]
+    with pytest.raises(edgec.EdgecError, match="good: has no level 3; known: "):
+        edgec.load("good", level=3)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +128,7 @@ def test_arguments_from_python(here: Path) -> None:
         ),
         (["bisect", "tiny.onnx", "--passes", "fold", "--tolerance", "nan"], "--tolerance nan: expected a number"),
         (["kernels", "--op", "conv"], "unknown operator 'conv'; did you mean 'Conv'?"),
-        (["kernels", "--op", "Conv", "--shape", "1x3x8x8"], "--op Conv: give the shape of each argument with --shape"),
+        (["kernels", "--op", "Conv", "--shape", "1x3x8x8"], "--op Conv: give the shapes of its 3 arguments with"),
         (
             ["kernels", "--op", "Relu", "--shape", "4", "--threads", 0],
             "threads: 0 is not a number of workers; 1 to 256",

@@ -274,3 +274,16 @@ def test_a_failing_tool_is_quoted(tmp_path: Path) -> None:
         tools.toolchain(target()).compile(["bad.c"], tmp_path)
     with pytest.raises(EdgecError, match="cannot run no-such-tool"):
         tools.Toolchain(("no-such-tool",), ()).compile(["bad.c"], tmp_path)
+
+
+def test_a_cache_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("EDGEC_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(EdgecError, match=r"file/cache: the cache cannot be written: Not a directory; set EDGEC_CA"):
+        write_bundle(program(tmp_path), target(), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    for name in ("EDGEC_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 98765)  # of whom the system knows no home
+    with pytest.raises(EdgecError, match="no home folder is known for the cache; set EDGEC_CACHE"):
+        write_bundle(program(tmp_path), target(), tmp_path / "out")

@@ -199,14 +199,34 @@ def test_verify_names_the_first_layer_that_differs(folder: Path, capsys: pytest.
 
 def test_verify_on_given_inputs(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.savez(tmp_path / "x.npz", x=np.ones((2, 4), "f4"))
-    np.savez(tmp_path / "z.npz", z=np.ones((2, 4), "f4"))
+    np.savez(tmp_path / "any_name.npz", z=np.ones((2, 4), "f4"))
+    np.save(tmp_path / "samples.npy", np.array([np.nan, 1, 2], "f8").reshape(3, 1, 1) * np.ones((2, 4)))
+    np.savez(tmp_path / "names.npz", x=np.ones((2, 4), "f4"), z=np.ones(1))
     np.savez(tmp_path / "shape.npz", x=np.ones((2, 5), "f4"))
     words = ("verify", folder / "tiny.onnx", "--bundle", folder / "good", "--inputs")
-    assert edgec(*words, tmp_path / "x.npz") == 0
-    assert edgec(*words, tmp_path / "z.npz") == 1
-    assert "the model has no input 'z'" in capsys.readouterr().err
+    for name in ("x.npz", "any_name.npz", "samples.npy"):  # as --calib takes them, not-a-number apart
+        assert edgec(*words, tmp_path / name) == 0
+    assert edgec(*words, tmp_path / "names.npz") == 1
+    assert "names.npz: 'z' is no input; known: x" in capsys.readouterr().err
     assert edgec(*words, tmp_path / "shape.npz") == 1
-    assert "input 'x': float32(2, 5), expected float32(2, 4)" in capsys.readouterr().err
+    assert "input 'x' has shape [2, 5]; expected N samples of [2, 4]" in capsys.readouterr().err
+    assert edgec(*words, tmp_path / "x.npz", "--calib-prep", "trch") == 1
+    assert "no preparation 'trch'; did you mean 'torch'?" in capsys.readouterr().err
+
+
+def test_verify_looks_at_every_sample(folder: Path) -> None:
+    inputs = np.full((3, 2, 4), 1e6, "f4")  # beside which an offset of 0.01 is nothing
+    assert compare.verify(folder / "tiny.onnx", folder / "bad", inputs={"x": inputs}).ok
+    inputs[2] = 1
+    assert not compare.verify(folder / "tiny.onnx", folder / "bad", inputs={"x": inputs}).ok
+
+
+def test_run_takes_one_sample(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "one.npy", np.ones((2, 4)))
+    np.save(tmp_path / "two.npy", np.ones((2, 2, 4)))
+    assert edgec("run", folder / "good", "--inputs", tmp_path / "one.npy") == 0
+    assert edgec("run", folder / "good", "--inputs", tmp_path / "two.npy") == 1
+    assert "two.npy: more than one sample is given; expected x [2, 4]" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

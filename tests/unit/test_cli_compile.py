@@ -107,7 +107,8 @@ def test_kernels_are_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--attr", "pads=1,1,1,1", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
     assert sum(row["note"] == "picked" for row in rows) == 1 and any("rejected: " in row["note"] for row in rows)
+    assert rows[0]["note"] == "picked" and not any(row["kernel"].startswith("matmul") for row in rows)
     assert main(["kernels", "--op", "Konv", "--shape", "1"]) == 1
     assert "unknown operator 'Konv'; did you mean 'Conv'?" in capsys.readouterr().err
     assert main(["kernels", "--op", "Conv"]) == 1
-    assert "give the shape of each argument with --shape" in capsys.readouterr().err
+    assert "give the shapes of its 3 arguments with --shape" in capsys.readouterr().err

@@ -171,6 +171,7 @@ BAD = [
     (["--max-ram", "1M", "--score", "none.py"], "--score none.py: expected none.py:function"),
     (["--max-ram", "1M", "--target", "vax"], "unknown target 'vax'"),
     (["--max-ram", "1M", "--calib", "no.npz", "--calib", "two.npz"], "--calib: given 3 times for 1 models"),
+    (["--max-ram", "1M", "--target", "x86", "--target", "x86"], "net-x86: 2 results would go to this folder"),
     (["--max-ram", "1M", "--name", "a b"], "model name 'a b' cannot be used in C"),
     (["--max-ram", "1M", "--shape", "z=1x2"], "z"),
 ]

@@ -96,6 +96,12 @@ def test_old_operator_sets_are_named(opset: int) -> None:
     assert f"is written for opset {opset}; expected 6 or later" in refused(model([RELU], opset=opset))
 
 
+def test_operator_sets_to_come_are_refused() -> None:
+    newest = onnx.defs.onnx_opset_version()
+    said = refused(model([RELU], opset=newest + 1))
+    assert f"is written for opset {newest + 1}; onnx {onnx.__version__}, which is installed, knows no later" in said
+
+
 FLAGS: list[tuple[Any, dict[str, Any], str]] = [
     ((1, 3), {"shapes": {"xx": (1, 3)}}, r"--shape xx=...: the model has no input 'xx'; did you mean 'x'?"),
     ((1, 3), {"binds": {"z": 1}}, r"--bind z=...: the model has no input 'z'; known: x"),
@@ -118,6 +124,15 @@ FLAGS: list[tuple[Any, dict[str, Any], str]] = [
 def test_flags_that_do_not_fit(shape: Any, options: dict[str, Any], text: str) -> None:
     source = model([RELU], inputs=[("x", shape)])
     assert text in refused(source, **options)
+
+
+def test_all_open_inputs_are_named_at_once() -> None:
+    inputs = [("x", ("n", "length")), ("mask", ("n", "length")), ("state", (2, None, 128)), ("any", None)]
+    assert refused(model([RELU], inputs=inputs)) == (
+        "input 'x': dimension 'length' is open; give it with --shape x=NxN or --dim length=N"
+        " | input 'state': dimension 1 is open; give it with --shape state=2xNx128"
+        " | input 'any': has no shape in the model; give it with --shape any=1x3x224x224, say"
+    )
 
 
 def test_a_symbolic_batch_is_one_with_a_notice() -> None:

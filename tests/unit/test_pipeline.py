@@ -180,8 +180,8 @@ def test_verifier_runs_after_each_pass(how: str, level: int, message: str) -> No
         assert note == f"in pass 3 of 3, t-wrong{{how={how}}}; last: rewrite 3: t-wrong >> all >> g"
 
 
-def test_defects_of_a_pass_are_noted_too() -> None:
-    with pytest.raises(ZeroDivisionError) as caught:
+def test_a_failing_pass_from_elsewhere_is_no_defect_of_edgec() -> None:
+    with pytest.raises(EdgecError, match="'t-wrong' of module '.*test_pipeline' fails: ZeroDiv") as caught:
         run_pipeline(parse(SOURCE), "t-wrong{how=raise}")
     assert caught.value.__notes__ == ["in pass 1 of 1, t-wrong{how=raise}; last: no rewrite"]
 
@@ -208,3 +208,15 @@ def test_registration_checks_itself() -> None:
         @graph_pass("t-odd", promise=exact)
         def odd(graph: Graph, *, depth: list[int]) -> Graph:
             return graph
+
+    with pytest.raises(ValueError, match="pass 'T odd': a pipeline cannot name it; expected small letters"):
+        graph_pass("T odd", promise=exact)(lambda graph: graph)
+
+
+def test_a_pass_that_returns_nothing_is_named() -> None:
+    @graph_pass("t-forgets", promise=lossy)
+    def forgets(graph: Graph) -> None:
+        graph.map(lambda node: None)
+
+    with pytest.raises(EdgecError, match="'t-forgets' of module '.*test_pipeline' returns None; expected a Graph"):
+        run_pipeline(parse(SOURCE), "t-forgets")

@@ -29,8 +29,10 @@ from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.placement import Placement, place
 from edgec.compiler.quantize.reconstruct import reconstruct
 from edgec.compiler.quantize.report import Report
+from edgec.compiler.quantize.settings import quantizing
 from edgec.compiler.rescaled import asked
 from edgec.compiler.session import Session
+from edgec.compiler.target import find_target
 from tests.unit.float_models import MODELS, Array, Net, canonical, data, quantized
 
 SQNR = {"residual": 35.0, "depthwise": 35.0, "head": 34.0, "gated": 31.0, "joined": 36.0}  # dB of fresh inputs
@@ -352,3 +354,21 @@ def test_what_never_leaves_a_channel_moves_to_its_readers() -> None:
     assert scales[a] < 0.5 * 6.7 / 255  # without: 0 .. 6.7
     off = answers(graph) - answers(canonical(model))
     assert np.sqrt(np.square(off).mean()) < 0.006  # without: 0.011
+
+
+@pytest.mark.parametrize(
+    ("spec", "begins"),
+    [
+        (None, "canonicalize, fold, quantize, "),
+        ("+prune{channels=0.3}@fold", "canonicalize, fold, prune{channels=0.3}, quantize, "),
+        ("+prune@fold, +low-rank@prune", "canonicalize, fold, prune, low-rank, quantize, "),
+        ("+byte-inputs@fold", "canonicalize, fold, quantize, byte-inputs, "),
+    ],
+)
+def test_a_model_is_made_smaller_before_it_is_quantized(spec: str | None, begins: str) -> None:
+    assert quantizing(spec or "", find_target("host").pipeline).startswith(begins)
+
+
+def test_quantizing_before_pruning_is_refused() -> None:
+    with pytest.raises(EdgecError, match=r"pass 'quantize' must come after 'prune' \(it works on a float model\)"):
+        quantizing("+prune@fold, +quantize@fold", find_target("host").pipeline)

@@ -132,7 +132,7 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "nan": ({"x": _spoilt((3, 2, 1, 1), np.nan)}, "sample 3 of input 'x' holds NaN or infinity"),
     "infinity": ({"x": _spoilt((0, 0, 0, 0), np.inf)}, "sample 0 of input 'x' holds NaN or infinity"),
     "too large": ({"x": np.full(SHAPE, 1e300)}, "sample 0 of input 'x' holds NaN or infinity"),
-    "empty": ({"x": data()[:0]}, "holds no calibration sample; expected some dozens"),
+    "empty": ({"x": data()[:0]}, "holds no sample"),
     "no arrays": ({}, "input 'x' is missing"),
 }
 
@@ -162,6 +162,7 @@ WORDS: dict[str, tuple[list[str], str]] = {
     "missing": (["--calib", "nowhere.npz"], "nowhere.npz: no such file or folder"),
     "no name": (["--calib", ""], "calib: '' names no file; expected data.npz, a folder or script.py:function"),
     "empty folder": (["--calib", "hollow"], "hollow: holds no .npy, .npz or image file"),
+    "folder": (["--calib", "mixed"], "mixed/b.npy: input 'x' has shape [7]; expected N samples of"),
     "no arrays": (["--calib", "make.py"], "make.py: is no file of arrays; expected make.py:function"),
     "damaged": (["--calib", "damaged.npz"], "damaged.npz: is no file of arrays"),
     "pickled": (["--calib", "pickled.npy"], "pickled.npy: is no file of arrays"),
@@ -193,6 +194,9 @@ def test_bad_options(
 ) -> None:
     monkeypatch.chdir(folder)
     (folder / "hollow").mkdir(exist_ok=True)
+    (folder / "mixed").mkdir(exist_ok=True)
+    np.save(folder / "mixed" / "a.npy", data())
+    np.save(folder / "mixed" / "b.npy", np.zeros(7))
     (folder / "damaged.npz").write_bytes((folder / "good.npz").read_bytes()[:2000])
     np.save(folder / "pickled.npy", np.array([{}], object), allow_pickle=True)
     (folder / "stops.py").write_text("1 / 0\n")

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,10 +156,26 @@ def test_arrays_from_files(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", X)
     (tmp_path / "text.npz").write_text("hello")
     np.testing.assert_array_equal(ports.read_arrays(tmp_path / "x.npz")["x"], X)
+    np.testing.assert_array_equal(ports.read_arrays(tmp_path / "one.npy"), X)
     with pytest.raises(EdgecError, match=r"missing\.npz: cannot be read: No such file or directory"):
         ports.read_arrays(tmp_path / "missing.npz")
-    for name in ("one.npy", "text.npz"):
-        with pytest.raises(EdgecError, match=rf"{name}: not a .npz file of arrays"):
+    with pytest.raises(EdgecError, match=r"text.npz: is no file of arrays; numpy.savez\(file, name=array\) makes one"):
+        ports.read_arrays(tmp_path / "text.npz")
+
+
+def test_broken_files_of_arrays(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "whole.npz", x=X)
+    np.save(tmp_path / "one.npy", X)
+    packed, one = (tmp_path / "whole.npz").read_bytes(), (tmp_path / "one.npy").read_bytes()
+    (tmp_path / "packed.npz").write_bytes(packed[:80] + bytes(b ^ 0xFF for b in packed[80:110]) + packed[110:])
+    (tmp_path / "short.npz").write_bytes(packed[:60])
+    (tmp_path / "short.npy").write_bytes(one[:90])
+    with zipfile.ZipFile(tmp_path / "bracket.npz", "w") as archive:
+        archive.writestr("x.npy", one.replace(b"), }", b"(), ", 1))  # of its header
+    with zipfile.ZipFile(tmp_path / "text.npz", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    for name in ("packed.npz", "short.npz", "short.npy", "bracket.npz", "text.npz"):
+        with pytest.raises(EdgecError, match=rf"{name}: is no file of arrays: \S"):
             ports.read_arrays(tmp_path / name)
 
 

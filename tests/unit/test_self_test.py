@@ -14,6 +14,7 @@ import pytest
 import edgec
 from edgec.compiler.bundle import Bundle, elf, firmware
 from edgec.compiler.cli import main
+from edgec.compiler.driver import compile_model
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.golden import fnv1a
 from edgec.compiler.target import find_target
@@ -93,7 +94,20 @@ def test_inputs_may_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert np.float32(0.25).tobytes() * 8 in (tmp_path / "out" / "libtiny.a").read_bytes()
     np.savez(tmp_path / "x.npz", y=np.zeros(3, np.float32))
     assert main([str(word) for word in words]) == 1
-    assert "the model has no input 'y'" in capsys.readouterr().err
+    assert "x.npz: input 'x' has shape [3]; expected N samples of [2, 4]" in capsys.readouterr().err
+
+
+def test_inputs_that_are_missing_are_known_before_the_work(tmp_path: Path) -> None:
+    stages: list[str] = []
+    with pytest.raises(EdgecError, match=r"none\.npz: no such file"):
+        compile_model(
+            onnx_model(),
+            dims={"n": 2},
+            out=tmp_path,
+            self_test=tmp_path / "none.npz",
+            progress=lambda stage, *_: stages.append(stage),
+        )
+    assert set(stages) == {"import"}
 
 
 def test_nothing_of_it_is_in_a_bundle_that_did_not_ask(tmp_path: Path) -> None:

@@ -158,6 +158,14 @@ def test_refusals(words: list[str], message: str, tmp_path: Path, capsys: pytest
     assert message in capsys.readouterr().err
 
 
+def test_a_database_that_is_still_to_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("EDGEC_CACHE", str(tmp_path))
+    assert main(["tune", "--list"]) == 1
+    assert "tune.json: is not there yet: `edgec compile MODEL --tune SECONDS` measures" in capsys.readouterr().err
+
+
 def test_kernels_of_another_machine_are_not_tuned(tmp_path: Path) -> None:
     foreign = "arm" if find_target("host").triple.startswith("x86") else "x86"
     with pytest.raises(EdgecError, match=f"--tune: kernels for {foreign} do not run here: .*bring its database"):
