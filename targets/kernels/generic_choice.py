@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from math import prod
 from typing import Any, Literal
 
@@ -29,6 +30,7 @@ RESIZE_CYCLES = {
     "cubic": 440.0,
 }  # per vector: positions are computed for each element
 REPEAT_CYCLES = 2.0  # per vector, where a resize repeats each element a few times
+PHASE_CYCLES = 1.5  # per element of channels that become pixels, whose neighbours lie in other blocks
 TABLE_CYCLES = 1.5  # per element that is looked up by itself
 TURN_CYCLES = 0.25  # per byte whose neighbours lie elsewhere afterwards
 MICRO_CYCLES = 8.0  # per accumulation on a Cortex-M, which gathers a vector's elements one by one
@@ -125,6 +127,7 @@ def arithmetic_cycles(problem: Problem) -> float:
     for node in problem.body.nodes():
         if OPS[node.op].kind in ("map", "elementwise"):
             whole = dtype(node.types[0].dtype).bytes == 1
+            total += _phases_cycles(node, problem)
             if node.op == "Resize" and not (whole and full_attrs(node)["mode"] == "nearest"):
                 total += RESIZE_CYCLES[str(full_attrs(node)["mode"])] * node.types[0].size / lanes
             if node.op == "Edgec.Layout" and whole:
@@ -158,6 +161,19 @@ def repeated_us(problem: Problem) -> float:
     nodes = [n for n in problem.body.nodes() if n.op == "Resize" and dtype(n.types[0].dtype).bytes > 1]
     vectors = sum(n.types[0].size for n in nodes if repeats(n)) / lanes
     return vectors * (RESIZE_CYCLES["nearest"] - REPEAT_CYCLES) / (cpu.ghz * 1e3)
+
+
+def phases_us(problem: Problem) -> float:
+    """What it saves that planes are woven from planes, where the channels that become pixels end within blocks."""
+    return sum(map(_phases_cycles, problem.body.nodes(), repeat(problem))) / (problem.target.cpu.ghz * 1e3)
+
+
+def _phases_cycles(node: Node, problem: Problem) -> float:
+    target = problem.target
+    lanes = target.cpu.lanes(32)
+    if node.op != "DepthToSpace" or target.gpu or target.microcontroller or node.types[0].shape[1] % lanes == 0:
+        return 0.0
+    return PHASE_CYCLES * node.types[0].size
 
 
 def _channels(node: Node) -> list[int]:

@@ -115,6 +115,19 @@ def test_few_channels_are_read_and_written_in_vectors(
     assert not re.search(rf"(store|load) {element}[ ,]|(scatter|gather)\.", code)
 
 
+@pytest.mark.parametrize(("channels", "rows_win"), [(84, True), (68, True), (96, False)])
+def test_phases_that_end_within_blocks_are_woven_in_rows(channels: int, rows_win: bool) -> None:
+    """Of 21 or 17 channels each those of a block belong to several pixels; of 24 they do not."""
+    from edgec.compiler.registry import ROWS
+
+    x = given((1, channels, 20, 20))
+    body = Graph("body", (x,), (ops.build("DepthToSpace", x, blocksize=2, mode="DCR"),))
+    offers = ROWS["generic_map"].choices(Problem(body, read_target(target_files()["x86"].read_text(), "x86"), 1))
+    blocks = next(c for c in offers if c.layouts_out == ("NCHW8c",))
+    rows = min((c for c in offers if c.layouts_out == ("",)), key=lambda c: c.cost_us)
+    assert (rows.layouts_in == ("",) and rows.cost_us < blocks.cost_us / 2) is rows_win
+
+
 def test_a_scaled_image_is_woven() -> None:
     x, scale = given((1, 3, 20, 30)), given((3, 1, 1), "scale")
     y = ops.build("Transpose", ops.build("Mul", ops.build("Relu", x), scale), perm=(0, 2, 3, 1))
