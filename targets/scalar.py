@@ -11,6 +11,7 @@ from math import inf, sqrt
 from tvm import tirx
 
 from . import fractions as f
+from . import hyperbolic as h
 from . import mathlib as m
 from . import whole
 from .built_for import divides_vectors, has_doubles
@@ -252,6 +253,12 @@ def product(a: Expr, b: Expr) -> Expr:
     return m.product(a, b) if is_float(a) else whole.multiply(a, b)
 
 
+def _hyperbolic(name: str, vector: Callable[[Expr], Expr]) -> Callable[..., Expr]:
+    """Vector code on cores with an operating system; firmware calls the library, which is smaller."""
+    return lambda x: vector(x) if kind(x) == "float32" and has_doubles() else m.libm(name, x)
+
+
+HYPERBOLIC = {"sinh": h.sinh, "cosh": h.cosh, "asinh": h.asinh, "acosh": h.acosh, "atanh": h.atanh}
 SCALAR: dict[str, Callable[..., Expr]] = {
     "Abs": absolute,
     "Neg": lambda x: c(x, -0.0) - x if is_float(x) else whole.negative(x),
@@ -270,7 +277,8 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Erf": erf,
     "Asin": _float("asin", m.asin),
     "Acos": _float("acos", m.acos),
-    **{name.capitalize(): _float(name) for name in ("tan", "sinh", "cosh", "asinh", "acosh", "atanh")},
+    "Tan": _float("tan"),
+    **{name.capitalize(): _hyperbolic(name, fn) for name, fn in HYPERBOLIC.items()},
     "Sigmoid": sigmoid,
     "Relu": relu,
     "HardSwish": lambda x: x * clamp01(x * c(x, 1 / 6) + c(x, 0.5)),

@@ -138,7 +138,7 @@ def test_attention(case: Case, bits: int) -> None:
     ids=str,
 )
 def test_a_single_query_is_multiplied_along_its_numbers(case: Case, dots: bool) -> None:
-    """Which takes as many multiply-adds as a vector has lanes fewer."""
+    """A lane per query would leave all others of a vector empty."""
     problem = case.problem(target(256))
     choice = choices(problem)[0]
     assert ("dots" in str(ROWS[ROW].emit(problem, choice, "kern").function)) is dots
