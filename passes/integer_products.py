@@ -13,8 +13,11 @@ from edgec.compiler.ir import Array, Value
 from edgec.compiler.op import build, const, const_array, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.rewrite import PythonRule, Sweep, python_rule
+from edgec.compiler.target import Target
 
 from .integer_forms import BYTES
+
+VNNI = frozenset({"AVX512VNNI"})
 
 
 def products_of_bytes(hold: str) -> PythonRule:
@@ -28,6 +31,8 @@ def products_of_bytes(hold: str) -> PythonRule:
         found = bytes_less_zero(a)
         if found is None:
             return "the left operand is no tensor of bytes less a zero point"
+        if not is_const(b):
+            return _of_two(value, found, sweep.session.target)
         narrow = centred(const_array(b)) if is_const(b) and len(b.shape) == 2 and b.type.size else None
         if narrow is None:
             return "the right operand is no constant matrix whose columns reach over 8 bits at most"
@@ -48,6 +53,40 @@ def products_of_bytes(hold: str) -> PythonRule:
         return build("Sub", made, less, origin=origin, label=label)
 
     return product_of_bytes
+
+
+def _of_two(value: Value, left: tuple[Value, Value | None], target: Target | None) -> Value | str:
+    """A product of two operands that are both computed, where a kernel of bytes packs the right one as it runs."""
+    right = bytes_less_zero(value.node.args[1])
+    if target is None or target.gpu or not target.cpu.isa >= VNNI:
+        return "no kernel of the target multiplies bytes that are both computed"
+    if right is None or (right[1] is not None and right[1].type.size != 1):
+        return "the right operand is no tensor of bytes less one zero point"
+    if min(len(v.shape) for v, _ in (left, right)) < 2 or left[0] == right[0]:
+        return "the operands are no two matrices"
+    (a, a_zero), (b, b_zero) = held_as(*left, target.bytes_held), right
+    origin, label, inner = value.node.origin, value.node.name, b.shape[-2]
+
+    def split(zero: Value | None) -> tuple[int, Value | None]:
+        """A zero point as a number, which the kernel knows, and as a value, which is taken off afterwards."""
+        if zero is None:
+            return 0, None
+        return (int(const_array(zero).item()), None) if is_const(zero) and zero.type.size == 1 else (0, zero)
+
+    def sums(of: Value, axis: int, zero: int) -> Value:
+        return build("Edgec.Sum", of, axes=(len(of.shape) + axis,), keepdims=1, zero=zero, origin=origin)
+
+    (a_known, a_open), (b_known, b_open) = split(a_zero), split(b_zero)
+    none = const(np.zeros(1, np.int32))
+    made = build("Edgec.MatMulInteger", a, b, none, a_zero=a_known, b_zero=b_known, origin=origin, label=label)
+    for zero, of, axis, known in ((a_open, b, -2, b_known), (b_open, a, -1, a_known)):
+        if zero is not None:
+            less = build("Mul", sums(of, axis, known), zero, origin=origin)
+            made = build("Sub", made, less, origin=origin, label=label)
+    if a_open is not None and b_open is not None:
+        both = build("Mul", build("Mul", a_open, b_open), const(np.int32(inner)), origin=origin)
+        made = build("Add", made, both, origin=origin, label=label)
+    return made
 
 
 def bytes_less_zero(value: Value) -> tuple[Value, Value | None] | None:

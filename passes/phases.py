@@ -93,7 +93,7 @@ def transposed_into_phases(value: Value, sweep: Sweep) -> Value | str | None:
     weights = _weights(const_array(w), attrs["group"], axes, grouped)
     bias = np.repeat(const_array(b), many) if grouped else np.tile(const_array(b), many)
     taken = reaches(axes, x.shape[2:])
-    if not grouped and worth_it(axes, taken, w.shape[1], sweep.session.target):
+    if not grouped and worth_it(axes, taken, w.shape[1], x.shape[-1], sweep.session.target):
         y = apart(x, weights, bias, axes, taken, made)
     else:
         y = _side_by_side(x, (w, weights), (b, bias), axes, attrs["group"], made)

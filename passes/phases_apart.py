@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .phases import Axis
 
 LEAST_GAIN = 1.3  # times as many taps side by side as apart: less does not pay for reading the input several times
+ALONG = 256  # bits of vectors from which on there is a kernel whose vectors are pixels (conv_f32_along)
 FAST_WINDOW = (3, 3)  # side by side this takes fewer multiplications (winograd.py)
 
 Reach = list[range]  # taps of an axis that each of its phases has
@@ -34,14 +35,16 @@ def _reach(a: Axis, phase: int, size: int) -> range:
     return range(min([*used, a.before, a.kernel - 1]), max([*used, a.kernel - 1 - a.after(size)]) + 1)
 
 
-def worth_it(axes: list[Axis], taken: list[Reach], outputs: int, target: Target | None) -> bool:
-    """Whether convolutions apart are faster: on a CPU with vectors that each of them fills, with far fewer taps."""
+def worth_it(axes: list[Axis], taken: list[Reach], outputs: int, row: int, target: Target | None) -> bool:
+    """Whether convolutions apart are faster: on a CPU with vectors that the channels of each fill, or its pixels in
+    rows of `row`, with far fewer taps."""
     if target is None or target.gpu is not None or target.microcontroller:
         return False
     lanes = target.cpu.lanes(32)
+    filled = outputs % lanes == 0 or (target.cpu.vector_bits >= ALONG and row >= lanes)
     joined, each = prod(a.stride * a.kernel for a in axes), prod(sum(map(len, r)) for r in taken)
     window = tuple(a.kernel for a in axes)
-    return lanes > 1 and outputs % lanes == 0 and joined >= LEAST_GAIN * each and window != FAST_WINDOW
+    return lanes > 1 and filled and joined >= LEAST_GAIN * each and window != FAST_WINDOW
 
 
 def apart(x: Value, weights: Array, bias: Array, axes: list[Axis], taken: list[Reach], made: dict[str, Any]) -> Value:

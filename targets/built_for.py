@@ -122,6 +122,11 @@ def has_doubles() -> bool:
     return "AVX2" in isa or ("NEON" in isa and registers == 32)
 
 
+def divides_vectors() -> bool:
+    """Whether vectors of integers of up to 32 bits are divided as floats: x86 divides integers one by one."""
+    return bool(_cores) and "AVX2" in _cores[-1].isa and bool(_lanes) and _lanes[-1].count > 1 and not on_device()
+
+
 def on_device() -> bool:
     """Whether the kernel that is being built is for an accelerator."""
     return _device[-1]

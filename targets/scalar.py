@@ -11,9 +11,10 @@ from math import inf, sqrt
 from tvm import tirx
 
 from . import fractions as f
+from . import hyperbolic as h
 from . import mathlib as m
 from . import whole
-from .built_for import has_doubles
+from .built_for import divides_vectors, has_doubles
 from .conversions import c, is_float, is_unsigned
 from .mathlib import at_least, at_most, bind, kind
 from .tir import Expr, lit
@@ -132,10 +133,30 @@ def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int)
     return whole.multiply(fn(a, tirx.Select(tirx.Or(by_zero, by_minus_one), one, b)), factor)
 
 
+def _by_floats(a: Expr, b: Expr) -> bool:
+    """Whether integers are divided as floats. The nearest quotient is never rounded up to an integer: from the next one
+    a true quotient is off by 1 / |b| at least, and a float of up to |a| / |b| by less, if it has more bits than a."""
+    known = isinstance(b, tirx.IntImm)
+    return divides_vectors() and not known and (whole.width(kind(a)) < 32 or kind(a) == "int32")
+
+
+def _truncated(a: Expr, b: Expr) -> Expr:
+    if not _by_floats(a, b):
+        return tirx.truncdiv(a, b)
+    real = "float64" if whole.width(kind(a)) == 32 else "float32"
+    return tirx.Cast(kind(a), tirx.Cast("int32", tirx.Cast(real, a) / tirx.Cast(real, b)))
+
+
+def _left(a: Expr, b: Expr) -> Expr:
+    if not _by_floats(a, b):
+        return tirx.truncmod(a, b)
+    return bind(b, lambda b: whole.subtract(a, whole.multiply(_truncated(a, b), b)))
+
+
 def divide(a: Expr, b: Expr) -> Expr:
     if is_float(a):
         return m.quotient(a, b)
-    return bind(a, lambda a: bind(b, lambda b: _divided(a, b, tirx.truncdiv, -1)))
+    return bind(a, lambda a: bind(b, lambda b: _divided(a, b, _truncated, -1)))
 
 
 def remainder(a: Expr, b: Expr) -> Expr:
@@ -156,7 +177,7 @@ def modulo(a: Expr, b: Expr, *, fmod: int) -> Expr:
     """fmod=0: the sign of the divisor; fmod=1: the sign of the dividend."""
 
     def of(a: Expr, b: Expr) -> Expr:
-        r = remainder(a, b) if is_float(a) else _divided(a, b, tirx.truncmod, 0)
+        r = remainder(a, b) if is_float(a) else _divided(a, b, _left, 0)
         return r if fmod or is_unsigned(a) else bind(r, lambda r: signed(r, b))
 
     def signed(r: Expr, b: Expr) -> Expr:
@@ -232,6 +253,12 @@ def product(a: Expr, b: Expr) -> Expr:
     return m.product(a, b) if is_float(a) else whole.multiply(a, b)
 
 
+def _hyperbolic(name: str, vector: Callable[[Expr], Expr]) -> Callable[..., Expr]:
+    """Vector code on cores with an operating system; firmware calls the library, which is smaller."""
+    return lambda x: vector(x) if kind(x) == "float32" and has_doubles() else m.libm(name, x)
+
+
+HYPERBOLIC = {"sinh": h.sinh, "cosh": h.cosh, "asinh": h.asinh, "acosh": h.acosh, "atanh": h.atanh}
 SCALAR: dict[str, Callable[..., Expr]] = {
     "Abs": absolute,
     "Neg": lambda x: c(x, -0.0) - x if is_float(x) else whole.negative(x),
@@ -250,7 +277,8 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Erf": erf,
     "Asin": _float("asin", m.asin),
     "Acos": _float("acos", m.acos),
-    **{name.capitalize(): _float(name) for name in ("tan", "sinh", "cosh", "asinh", "acosh", "atanh")},
+    "Tan": _float("tan"),
+    **{name.capitalize(): _hyperbolic(name, fn) for name, fn in HYPERBOLIC.items()},
     "Sigmoid": sigmoid,
     "Relu": relu,
     "HardSwish": lambda x: x * clamp01(x * c(x, 1 / 6) + c(x, 0.5)),

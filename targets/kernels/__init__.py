@@ -14,6 +14,7 @@ from . import (  # noqa: F401
     channels_rows,
     columns_rows,
     contract_generic,
+    conv_along_rows,
     conv_int8_rows,
     conv_rows,
     cuda,

@@ -25,6 +25,7 @@ KEPT = 3
 ALIKE = 1.03  # costs that differ by less count as one: then the narrowest block, with the least scratch, is taken
 MOST_VECTORS = 4
 PACK_CYCLES = 0.75  # per number of Q that is transposed
+WIDE = 8  # lanes of vectors that a single query would leave empty
 FULL = 0.7  # share of the L1 cache that a block's scores and the columns of V can count on
 WEIGHT_CYCLES = 8.0  # per vector of exponentials
 
@@ -80,12 +81,14 @@ def reads_operands(problem: Problem) -> Literal[True] | str:
 def choices(problem: Problem) -> Sequence[Choice]:
     target, shape = problem.target, shape_of(problem)
     lanes = max(1, target.cpu.lanes(32))
+    attrs: Any = full_attrs(problem.anchor)
+    dots = along_keys(target, 1, shape.d, (attrs["q"][-1], attrs["k"][-1]))
     found = []
     for vectors in range(1, min(MOST_VECTORS, ceil_div(shape.s, lanes)) + 1):
         columns = min(
             range(1, MOST_VECTORS + 1), key=lambda n: _product_cycles(target, shape, vectors * lanes, lanes, n)
         )
-        found.append((_us(target, shape, vectors, columns, lanes), vectors, columns))
+        found.append((_us(target, shape, vectors, columns, lanes, dots), vectors, columns))
     least = min(found)[0]
     found = [(max(cost, least * ALIKE), vectors, columns) for cost, vectors, columns in found]
     layouts_in, layouts_out = ("",) * len(problem.body.inputs), ("",) * len(problem.body.outputs)
@@ -109,6 +112,13 @@ def tile_rows(target: Target, vectors: int) -> int:
     return min(max(fits, default=2), 14)
 
 
+def along_keys(target: Target, queries: int, numbers: int, inner: tuple[int, int]) -> bool:
+    """Whether scores are sums across lanes: of a single query, whose numbers and those of keys lie together and fill
+    a vector. `inner`: strides between numbers of queries and of keys."""
+    lanes = target.cpu.lanes(32)
+    return queries == 1 and inner == (1, 1) and lanes >= WIDE and numbers >= lanes
+
+
 def _scores_cycles(cpu: Cpu, shape: Shape, vectors: int, keys: int) -> float:
     whole, rest = divmod(shape.t, keys)
     cycles = whole * tile_cycles(cpu, keys, vectors, shape.d, shape.d)
@@ -124,12 +134,16 @@ def _product_cycles(target: Target, shape: Shape, queries: int, lanes: int, colu
     return total
 
 
-def _us(target: Target, shape: Shape, vectors: int, columns: int, lanes: int) -> float:
+def _us(target: Target, shape: Shape, vectors: int, columns: int, lanes: int, dots: bool) -> float:
     cpu = target.cpu
     cycles, traffic = 0.0, Traffic()
     for queries, used in blocks(shape.s, vectors * lanes, lanes):
         cycles += PACK_CYCLES * queries * shape.d + WEIGHT_CYCLES * shape.t * used
-        cycles += _scores_cycles(cpu, shape, used, tile_rows(target, used))
+        if dots and queries == 1:
+            tiles = ceil_div(shape.t, lanes)
+            cycles += tiles * (tile_cycles(cpu, lanes, 1, shape.d // lanes, shape.d // lanes) + 2 * lanes)
+        else:
+            cycles += _scores_cycles(cpu, shape, used, tile_rows(target, used))
         cycles += _product_cycles(target, shape, queries, lanes, columns)
         held = 4.0 * shape.t * (shape.d + shape.e)
         traffic.add(level_of(cpu, held), held)

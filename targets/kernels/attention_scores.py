@@ -14,7 +14,8 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import fractions, mathlib, tir
 from edgec.targets.tir import Expr, Stmt
 
-from .attention_rows import Shape, tile_rows
+from .attention_dots import dot_scores
+from .attention_rows import Shape, along_keys, tile_rows
 from .common_emit import ABREAST, F32, put, vector
 from .m_asm import at
 from .m_gates import has_dots
@@ -90,14 +91,24 @@ class Scores:
     # -- Q K' --------------------------------------------------------------------------------------------------------
 
     def all_scores(self, scratch: Any, operands: dict[str, Operand], b: Block) -> Stmt:
-        keys = tile_rows(self.target, b.vectors)
+        keys = self.lanes if self.dots(operands, b) else tile_rows(self.target, b.vectors)
         whole, rest = divmod(self.shape.t, keys)
         tiles = tir.loop(whole, lambda k: self.score_tile(scratch, operands, b, k * keys, keys), "t") if whole else None
         last = self.score_tile(scratch, operands, b, tir.i32(whole * keys), rest) if rest else None
         return tir.seq(tiles, last)
 
+    def dots(self, operands: dict[str, Operand], b: Block) -> bool:
+        return along_keys(self.target, b.queries, self.shape.d, (operands["q"].inner, operands["k"].inner))
+
     def score_tile(self, scratch: Any, operands: dict[str, Operand], b: Block, first: Expr, keys: int) -> Stmt:
         k, lanes = operands["k"], self.lanes
+        if self.dots(operands, b):
+            q, places = operands["q"], [k.at(first + i, 0) for i in range(keys)]
+            work, scores = dot_scores(
+                (q.buffer, q.at(b.first, 0)), (k.buffer, places), self.shape.d, self.attrs["scale"], lanes
+            )
+            each = [(tir.broadcast(score, lanes), i, 0) for i, score in enumerate(scores)]
+            return self.kept(scratch, operands, b, first, work, each)
         tile = Tile(keys, (lanes,) * b.vectors, lanes)
         if self.tiles and fits(4 * self.width, 4 * k.inner):
             form = Form(keys, b.vectors, self.shape.d, 4 * self.width, 4 * k.inner, apart=True)
@@ -109,13 +120,25 @@ class Scores:
                 lambda d, v: vector(scratch, lanes, d * self.width + v * lanes),
                 lambda d, i: tir.load(k.buffer, k.at(first + i, d)),
             )
-        mask, each = operands.get("mask"), tile.places
-        where = [self.start + (first + i) * self.width + v * self.lanes for i, v in each]
-        finish = [put(scratch, tile.sum(i, v), self.lanes, to) for (i, v), to in zip(each, where, strict=True)]
+        return self.kept(scratch, operands, b, first, work, [(tile.sum(i, v), i, v) for i, v in tile.places])
+
+    def kept(
+        self,
+        scratch: Any,
+        operands: dict[str, Operand],
+        b: Block,
+        first: Expr,
+        work: Stmt,
+        each: list[tuple[Expr, int, int]],
+    ) -> Stmt:
+        """Scores that `work` has made go to scratch: (vector, key of the tile, vector of queries) of each."""
+        mask, keys = operands.get("mask"), 1 + max(i for _, i, _ in each)
+        where = [self.start + (first + i) * self.width + v * self.lanes for _, i, v in each]
+        finish = [put(scratch, x, self.lanes, to) for (x, _, _), to in zip(each, where, strict=True)]
         caps = [self.capped(scratch, to) for to in where] if self.attrs["cap"] else []
         masks = [
             self.masked(scratch, mask, b, first + i, v, to)
-            for (i, v), to in zip(each, where, strict=True)
+            for (_, i, v), to in zip(each, where, strict=True)
             if mask is not None
         ]
         tops = [self.raise_top(scratch, first, keys, v) for v in range(b.vectors)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from math import prod
 from typing import Any, Literal
 
@@ -13,6 +14,7 @@ from edgec.compiler.layout import layout
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.ops.resize import axis_taps
 from edgec.compiler.registry import Choice, Problem
+from edgec.compiler.target import Target
 
 from .cost import streamed
 
@@ -29,13 +31,16 @@ RESIZE_CYCLES = {
     "cubic": 440.0,
 }  # per vector: positions are computed for each element
 REPEAT_CYCLES = 2.0  # per vector, where a resize repeats each element a few times
+PHASE_CYCLES = 1.5  # per element of channels that become pixels, whose neighbours lie in other blocks
 TABLE_CYCLES = 1.5  # per element that is looked up by itself
 TURN_CYCLES = 0.25  # per byte whose neighbours lie elsewhere afterwards
 MICRO_CYCLES = 8.0  # per accumulation on a Cortex-M, which gathers a vector's elements one by one
 SEAM_CYCLES = 0.5  # per byte of channels that are joined or cut within blocks
 SOFT_CYCLES = 45.0  # of an operation in f32 where a function of the compiler's library does it
 LOGARITHMIC = frozenset({"ReduceLogSum", "ReduceLogSumExp", "Softmax", "LogSoftmax"})
-SCALAR_CALLS = frozenset("Tan Sinh Cosh Asinh Acosh Atanh Pow Mod".split())
+SCALAR_CALLS = frozenset("Tan Pow Mod".split())
+HYPERBOLIC = frozenset("Sinh Cosh Asinh Acosh Atanh".split())  # vector code of f32 on x86 and AArch64
+HYPERBOLIC_CYCLES = 40.0  # per vector
 
 
 def output_layouts(problem: Problem, blocked: bool = True) -> list[tuple[str, ...]]:
@@ -98,7 +103,7 @@ def vector_lanes(problem: Problem) -> int:
     """Lanes of the vectors that a generic kernel computes in: one where it calls the C library."""
     for node in problem.body.nodes():
         wide = any(a.type.dtype == "f64" or a.type.dtype[0] in "iu" for a in node.args)
-        if _calls(node) or (wide and (node.op in DEAR or node.op in LOGARITHMIC)):
+        if _calls(node, problem.target) or (wide and (node.op in DEAR or node.op in LOGARITHMIC)):
             return 1
     return problem.target.cpu.lanes(32)
 
@@ -108,8 +113,11 @@ def divides(node: Node) -> bool:
     return node.op in ("Div", "QuantizeLinear") and dtype(node.args[0].type.dtype).is_float
 
 
-def _calls(node: Node) -> bool:
+def _calls(node: Node, target: Target) -> bool:
     """Whether it calls the C library; of integers it does not."""
+    if node.op in HYPERBOLIC:
+        within = not target.gpu and target.triple.startswith(("x86_64", "aarch64"))
+        return not within or node.types[0].dtype == "f64"
     return node.op in SCALAR_CALLS and dtype(node.types[0].dtype).is_float
 
 
@@ -125,21 +133,27 @@ def arithmetic_cycles(problem: Problem) -> float:
     for node in problem.body.nodes():
         if OPS[node.op].kind in ("map", "elementwise"):
             whole = dtype(node.types[0].dtype).bytes == 1
+            total += _phases_cycles(node, problem)
             if node.op == "Resize" and not (whole and full_attrs(node)["mode"] == "nearest"):
                 total += RESIZE_CYCLES[str(full_attrs(node)["mode"])] * node.types[0].size / lanes
             if node.op == "Edgec.Layout" and whole:
                 total += TURN_CYCLES * node.types[0].size
             if whole and node.op in ("Concat", "Slice", "Split") and any(n % 16 for n in _channels(node)):
                 total += SEAM_CYCLES * node.types[0].size
-            each = (
-                40.0 * lanes if _calls(node) else DEAR_CYCLES if node.op in DEAR else DIVISION if divides(node) else 1.0
-            )
+            each = 40.0 * lanes if _calls(node, problem.target) else _cycles(node)
             if node.op == "Edgec.Table":
                 each = TABLE_CYCLES * lanes
             if problem.target.soft_floats and dtype(node.types[0].dtype).is_float and OPS[node.op].kind != "map":
                 each = SOFT_CYCLES * max(each, 1.0)
             total += each * node.types[0].size / lanes
     return total
+
+
+def _cycles(node: Node) -> float:
+    """Per vector of an operator that is vector code."""
+    if node.op in HYPERBOLIC:
+        return HYPERBOLIC_CYCLES
+    return DEAR_CYCLES if node.op in DEAR else DIVISION if divides(node) else 1.0
 
 
 def repeats(node: Node) -> bool:
@@ -158,6 +172,19 @@ def repeated_us(problem: Problem) -> float:
     nodes = [n for n in problem.body.nodes() if n.op == "Resize" and dtype(n.types[0].dtype).bytes > 1]
     vectors = sum(n.types[0].size for n in nodes if repeats(n)) / lanes
     return vectors * (RESIZE_CYCLES["nearest"] - REPEAT_CYCLES) / (cpu.ghz * 1e3)
+
+
+def phases_us(problem: Problem) -> float:
+    """What it saves that planes are woven from planes, where the channels that become pixels end within blocks."""
+    return sum(map(_phases_cycles, problem.body.nodes(), repeat(problem))) / (problem.target.cpu.ghz * 1e3)
+
+
+def _phases_cycles(node: Node, problem: Problem) -> float:
+    target = problem.target
+    lanes = target.cpu.lanes(32)
+    if node.op != "DepthToSpace" or target.gpu or target.microcontroller or node.types[0].shape[1] % lanes == 0:
+        return 0.0
+    return PHASE_CYCLES * node.types[0].size
 
 
 def _channels(node: Node) -> list[int]:

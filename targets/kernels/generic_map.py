@@ -16,7 +16,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import LIGHT
 from .cost import by_lane
-from .generic_choice import choices, repeated_us, traffic_us, vector_lanes
+from .generic_choice import choices, phases_us, repeated_us, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
     from .generic_nest import Region
@@ -36,7 +36,7 @@ def match(problem: Problem) -> Literal[True] | str:
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
-    found, us = choices("generic_map", problem, traffic_us(problem)), repeated_us(problem)
+    found, us = choices("generic_map", problem, traffic_us(problem)), repeated_us(problem) + phases_us(problem)
     if not us or any(v.type.layout for v in problem.body.outputs):
         return found
     inputs, outputs = len(problem.body.inputs), len(problem.body.outputs)
@@ -89,6 +89,7 @@ def _box(
     from .generic_kernel import logical
     from .generic_nest import Nest
     from .generic_turn import turn, turned
+    from .generic_weave import weave, woven
 
     lead = values[0]
     space = io.space(box, given=outer)
@@ -102,9 +103,13 @@ def _box(
     space.trace(element)
     lanes = vector_lanes(problem)
     kind, across = _turning(problem, lead, lanes)
-    if kind and (tiles := turn(space, across)):
-        store = partial(_stored, io, space, lead, index)
-        return space, turned(tiles, lambda: space.body.at(lead, index()), store, problem.threads, kind)
+    if kind:
+        made, write = partial(_element, space, lead, index, kind), partial(_stored, io, space, lead, index)
+        if tiles := turn(space, across):
+            return space, turned(tiles, made, write, problem.threads, kind)
+        wide = max(across, lanes) if dtype(lead.type.dtype).bytes < 4 else across
+        if not problem.target.microcontroller and (few := weave(space, wide)):
+            return space, woven(few, made, write, problem.threads, kind)
     vector = space.vector_group(lanes) if space.groups else None
     lanes = 4 * lanes if vector and _narrows(problem, vector) else lanes
     order = [g for g in space.groups if g is not vector] + ([vector] if vector else [])
@@ -112,8 +117,14 @@ def _box(
     return space, nest.run(lambda points: tir.seq(point(element) for point in points), problem.threads)
 
 
+def _element(space: Space, value: Value, index: Callable[[], Any], kind: str) -> Any:
+    return space.body.at(value, index()).astype(kind)
+
+
 def _stored(io: Any, space: Space, value: Value, index: Callable[[], Any], x: Any) -> Any:
-    return io.store(space, value, x, index())
+    from ..conversions import held
+
+    return io.store(space, value, x.astype(held(value.type.dtype)), index())
 
 
 def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
@@ -122,14 +133,14 @@ def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
     A side of 16 bytes is a block of channels, whatever the width of vectors. On a Cortex-M no bytes are: it has no
     instructions for that.
     """
-    from ..conversions import held
+    from ..conversions import held, stored
 
     kinds = {v.type.dtype for v in (*problem.body.inputs, lead)}
     bytes_apart = problem.target.microcontroller and lead.type.dtype != "f32"
-    if problem.target.gpu or lanes == 1 or bytes_apart or "bool" in kinds or len({dtype(k).bytes for k in kinds}) > 1:
+    if problem.target.gpu or lanes == 1 or bytes_apart or len({dtype(k).bytes for k in kinds}) > 1:
         return "", lanes
     side = {1: min(16, 4 * lanes), 2: 8, 4: min(8, lanes), 8: lanes // 2}[dtype(lead.type.dtype).bytes]
-    return held(lead.type.dtype), side
+    return (stored if lead.type.dtype == "bool" else held)(lead.type.dtype), side
 
 
 def _narrows(problem: Problem, vector: Group) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
@@ -15,6 +15,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import F32, Frame, chunked, emit_kernel, full_or_rest, put, vector
+from .lane_sums import lane_sums
 
 
 class Dots:
@@ -77,7 +78,7 @@ class Dots:
 
     def finish(self, frame: Frame, acc: Buffer, places: list[int], first: Expr, rows: int) -> Stmt:
         """Add up the lanes, and store with what follows the product."""
-        sums, binds = self.sums([vector(acc, self.lanes, at) for at in places])
+        sums, binds = lane_sums([vector(acc, self.lanes, at) for at in places], self.lanes)
         held, alloc = tir.local((len(sums) * self.lanes,), F32, "held")
         keep = [put(held, total, self.lanes, i * self.lanes) for i, total in enumerate(sums)]
         lines = [tir.vectorized(self.columns, self.writer(frame, held, first + r, r)) for r in range(rows)]
@@ -89,29 +90,3 @@ class Dots:
             return frame.store((*tir.split(row, *self.leading), column))
 
         return write
-
-    def sums(self, vectors: list[Expr]) -> tuple[list[Expr], list[Stmt]]:
-        """The sums of the lanes of each vector, side by side in vectors; and the statements that make them.
-
-        Two vectors become one, whose halves hold the sums of neighbours of one and of the other; and again, until
-        each lane is the sum of one of the first.
-        """
-        binds: list[Stmt] = []
-        size = self.lanes
-        while size > 1:
-            merged = []
-            for pair in _pairs(vectors):
-                even, odd = (
-                    tirx.Shuffle(list(pair), [tir.i32(i) for i in range(start, 2 * self.lanes, 2)]) for start in (0, 1)
-                )
-                name, bind = tir.let(even + odd, "sum")
-                merged.append(name)
-                binds.append(bind)
-            vectors, size = merged, size // 2
-        return vectors, binds
-
-
-def _pairs(vectors: list[Expr]) -> Iterator[tuple[Expr, Expr]]:
-    """Neighbours; the last one alone stands beside itself."""
-    for i in range(0, len(vectors), 2):
-        yield vectors[i], vectors[min(i + 1, len(vectors) - 1)]

@@ -19,16 +19,19 @@ RNG = np.random.default_rng(11)
 K, N = 37, 21
 
 
-def product(a: Any, weights: Any, a_zero: Any = None, b_zero: Any = None, known: bool = False) -> tuple[Graph, Any]:
-    """A MatMulInteger of inputs `a` and `a_zero` (`known`: a constant) and constants, and its feeds."""
+def product(
+    a: Any, weights: Any, a_zero: Any = None, b_zero: Any = None, known: bool = False, computed: bool = False
+) -> tuple[Graph, Any]:
+    """A MatMulInteger of inputs `a` and `a_zero` (`known`: a constant) and constants (`computed`: of inputs), and its
+    feeds."""
     values = {"a": a, "b": weights, "a_zero": a_zero, "b_zero": b_zero}
-    fixed = {"b", "b_zero"} | ({"a_zero"} if known else set())
+    fixed = (set() if computed else {"b", "b_zero"}) | ({"a_zero", "b_zero"} if known else set())
     names = [name if values[name] is not None else "" for name in values]
     feeds = {name: values[name] for name in names if name and name not in fixed}
     given = [
         helper.make_tensor_value_info(n, helper.np_dtype_to_tensor_dtype(v.dtype), v.shape) for n, v in feeds.items()
     ]
-    result = helper.make_tensor_value_info("y", TensorProto.INT32, (*a.shape[:-1], weights.shape[1]))
+    result = helper.make_tensor_value_info("y", TensorProto.INT32, np.matmul(a, weights).shape)
     held = [numpy_helper.from_array(values[n], n) for n in names if n in fixed]
     nodes = [helper.make_node("MatMulInteger", names, ["y"])]
     model = helper.make_model(
@@ -93,3 +96,37 @@ def test_kernels_of_bytes_give_its_bits(case: Any, target: str) -> None:
     graph, feeds = product(*case)
     steps = steps_of_bytes(graph, feeds, target)
     assert any(step.row == "matmul_int8_packed" for step in steps)
+
+
+COMPUTED = {
+    "u8": (u8(2, 5, K), u8(2, K, N)),
+    "u8 with zero points": (u8(2, 5, K), u8(2, K, N), u8(), u8()),
+    "one for all products": (u8(2, 3, 5, K), i8(3, K, N), u8(), i8()),
+    "i8 with zero points": (i8(5, K), i8(K, N), i8(), i8(1)),
+    "a zero point on the left": (u8(5, K), u8(K, N), u8(1)),
+    "one on the right": (i8(5, K), u8(K, N), None, u8()),
+    "one per row": (u8(2, 5, K), u8(2, K, N), u8(2, 5, 1), u8()),
+}
+
+
+@pytest.mark.parametrize("known", [False, True])
+@pytest.mark.parametrize("case", COMPUTED.values(), ids=COMPUTED)
+def test_two_computed_operands_become_a_product_of_bytes(case: Any, known: bool) -> None:
+    case = (*case, *(None,) * (4 - len(case)))
+    graph, feeds = product(*case, known, computed=True)
+    nodes = nodes_of_bytes(graph, feeds, "x86-avx512")
+    assert "MatMul" not in nodes and nodes["Edgec.MatMulInteger"].args[0].type.dtype == "u8"
+    assert any(step.row == "matmul_int8_dynamic" for step in steps_of_bytes(graph, feeds, "x86-avx512"))
+
+
+@pytest.mark.parametrize("target", ["x86", "arm", "cortex-m55"])
+def test_two_computed_operands_stay_wide_without_a_kernel_for_them(target: str) -> None:
+    graph, feeds = product(*COMPUTED["u8 with zero points"], computed=True)
+    assert "MatMul" in nodes_of_bytes(graph, feeds, target)
+
+
+def test_a_product_with_itself_stays_wide() -> None:
+    x = Value(Node("Input", (), (Type("u8", (K, K)),), {}, "x"))
+    wide = build("Cast", x, to="i32")
+    graph = Graph("g", (x,), (build("MatMul", wide, wide),), ("y",))
+    assert "MatMul" in nodes_of_bytes(graph, {"x": u8(K, K)}, "x86-avx512")

@@ -90,6 +90,11 @@ CASES = [
     Case((5, 7, 3, 9), mask=(1, 2, 5, 7)),  # a mask that tells heads and queries apart
     Case((37, 37, 20, 20), batch=2, joint=True, mask=(2, 1, 37, 37)),
     Case((1, 33, 8, 24), heads=4, groups=2),  # one query, heads share keys
+    Case((1, 33, 64, 24), heads=4, groups=2),  # whose numbers fill vectors
+    Case((1, 50, 20, 70), batch=2, heads=3, mask=(2, 1, 1, 50)),
+    Case((1, 16, 37, 8), heads=3, mask=(1, 3, 1, 16), cap=1.5, zero_masked=1),
+    Case((1, 21, 32, 16), keys_last=True),
+    Case((33, 9, 32, 16), heads=1),  # the last block has one query
     Case((9, 1, 1, 1)),  # one key, one number
     Case((19, 50, 16, 40), batch=2, heads=6, groups=3, mask=(2, 1, 1, 50)),
     Case((33, 21, 24, 16), keys_last=True),
@@ -120,6 +125,23 @@ def test_attention(case: Case, bits: int) -> None:
     for choice in choices(problem):
         got = Measured(problem, choice, arrays).run(parts=3)
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max(), err_msg=str(choice))
+
+
+@pytest.mark.parametrize(
+    ("case", "dots"),
+    [
+        (Case((1, 33, 64, 64)), True),
+        (Case((1, 33, 4, 64)), False),
+        (Case((2, 33, 64, 64)), False),
+        (Case((1, 33, 64, 64), keys_last=True), False),
+    ],
+    ids=str,
+)
+def test_a_single_query_is_multiplied_along_its_numbers(case: Case, dots: bool) -> None:
+    """A lane per query would leave all others of a vector empty."""
+    problem = case.problem(target(256))
+    choice = choices(problem)[0]
+    assert ("dots" in str(ROWS[ROW].emit(problem, choice, "kern").function)) is dots
 
 
 def test_every_row_of_weights_is_masked_or_not_a_number() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -62,6 +64,74 @@ def test_elements_of_every_width(shape: tuple[int, int], kind: str, on: str) -> 
 def test_transposes(shape: tuple[int, ...], perm: tuple[int, ...], on: str) -> None:
     x = given(shape)
     check([x], ops.build("Transpose", x, perm=perm), ("",), "", on)
+
+
+KINDS = {"f32": np.float32, "u8": np.uint8, "f16": np.float16, "i64": np.int64, "bool": np.bool_}
+
+
+def few_channels(kind: str, shape: tuple[int, ...], perm: tuple[int, ...], on: str) -> Problem:
+    x = Value(Node("Input", (), (Type(kind, shape),), {}, "x"))
+    body = Graph("body", (x,), (ops.build("Transpose", x, perm=perm),))
+    return Problem(body, read_target(target_files()[on].read_text(), on), 2)
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("shape", "perm"),
+    [
+        ((1, 3, 17, 19), (0, 2, 3, 1)),
+        ((2, 7, 41, 3), (0, 3, 1, 2)),
+        ((2, 300), (1, 0)),
+        ((300, 2), (1, 0)),
+        ((2, 9, 3, 40), (1, 0, 3, 2)),
+        ((1, 3, 5, 2), (0, 2, 3, 1)),
+    ],
+    ids=str,
+)
+def test_few_channels_are_woven_and_parted(shape: tuple[int, ...], perm: tuple[int, ...], kind: str, on: str) -> None:
+    from edgec.targets.measure import Measured
+
+    values = np.random.default_rng(1).integers(0, 2 if kind == "bool" else 100, shape).astype(KINDS[kind])
+    got = Measured(few_channels(kind, shape, perm, on), Choice("generic_map", ("",), ("",)), [values]).run(parts=3)
+    np.testing.assert_array_equal(got, values.transpose(perm))
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512", "arm"])
+@pytest.mark.parametrize("kind", ["f32", "u8", "f16"])
+@pytest.mark.parametrize(("shape", "perm"), [((1, 3, 64, 64), (0, 2, 3, 1)), ((1, 64, 64, 3), (0, 3, 1, 2))], ids=str)
+def test_few_channels_are_read_and_written_in_vectors(
+    shape: tuple[int, ...], perm: tuple[int, ...], kind: str, on: str
+) -> None:
+    """An image is read once, and no element of it is moved by itself."""
+    from edgec.compiler.registry import ROWS
+    from edgec.targets.codegen_llvm import build
+
+    problem = few_channels(kind, shape, perm, on)
+    made = ROWS["generic_map"].emit(problem, Choice("generic_map", ("",), ("",)), "kern")
+    code = build([("kern", made.function)], problem.target).inspect_source("ll")
+    element = {"f32": "float", "u8": "i8", "f16": "half"}[kind]
+    assert "shufflevector" in code
+    assert not re.search(rf"(store|load) {element}[ ,]|(scatter|gather)\.", code)
+
+
+@pytest.mark.parametrize(("channels", "rows_win"), [(84, True), (68, True), (96, False)])
+def test_phases_that_end_within_blocks_are_woven_in_rows(channels: int, rows_win: bool) -> None:
+    """Of 21 or 17 channels each those of a block belong to several pixels; of 24 they do not."""
+    from edgec.compiler.registry import ROWS
+
+    x = given((1, channels, 20, 20))
+    body = Graph("body", (x,), (ops.build("DepthToSpace", x, blocksize=2, mode="DCR"),))
+    offers = ROWS["generic_map"].choices(Problem(body, read_target(target_files()["x86"].read_text(), "x86"), 1))
+    blocks = next(c for c in offers if c.layouts_out == ("NCHW8c",))
+    rows = min((c for c in offers if c.layouts_out == ("",)), key=lambda c: c.cost_us)
+    assert (rows.layouts_in == ("",) and rows.cost_us < blocks.cost_us / 2) is rows_win
+
+
+def test_a_scaled_image_is_woven() -> None:
+    x, scale = given((1, 3, 20, 30)), given((3, 1, 1), "scale")
+    y = ops.build("Transpose", ops.build("Mul", ops.build("Relu", x), scale), perm=(0, 2, 3, 1))
+    check([x, scale], y, ("", ""), "", "x86")
 
 
 def test_a_chain_around_a_transpose_computes_in_tiles() -> None:

@@ -129,6 +129,7 @@ APART = [
     (transposed((1, 3, 4, 5), 8, (4, 4), strides=(2, 2), pads=(1, 1, 1, 1)), [4 * 4]),  # all need as many
     (transposed((1, 3, 4, 5), 8, (5, 5), strides=(2, 2), pads=(2, 2, 2, 2)), [4 * 9]),  # Winograd's window
     (transposed((1, 3, 4, 5), 7, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)), [4 * 4]),  # half-empty vectors
+    (transposed((1, 3, 4, 9), 7, (3, 3), strides=(2, 2), pads=(1, 1, 1, 1)), [1, 2, 2, 4]),  # vectors of pixels
 ]
 
 
