@@ -91,6 +91,33 @@ def test_more_is_allowed_where_f32_cannot_hold_the_value_better(
     got, want = ((EXACT + e).astype(np.float32) for e in (ours, theirs))
     judged = arbiter.judge(Difference("output", "y", relative_error(got, want), TOLERANCE), got, want, {"x": EXACT})
     assert judged.ok == ok and ("each operator in f32" in judged.note) == (judged.tolerance > TOLERANCE)
+    assert judged.tolerance <= max(abs(theirs) * 1.001, TOLERANCE)
+
+
+def test_no_more_is_said_to_be_allowed_than_onnx_runtime_is_off() -> None:
+    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter.graphs = {None: Known(), single_results: Moved(4e-3)}  # type: ignore[dict-item]
+    got, want = ((EXACT + e).astype(np.float32) for e in (1.1e-3, 1.6e-3))
+    judged = arbiter.judge(Difference("output", "y", relative_error(got, want), TOLERANCE), got, want, {"x": EXACT})
+    assert judged.ok and judged.tolerance == pytest.approx(1.6e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("error", "spread", "noted"),
+    [
+        (0.3, 0.2, True),
+        (0.3, 1e-3, False),  # more than f32 explains
+        (0.3, np.inf, False),
+        (0.5e-4, 1.0, False),  # within what is allowed
+    ],
+)
+def test_a_value_that_f32_alone_moves_says_so_and_differs_still(error: float, spread: float, noted: bool) -> None:
+    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter.graphs = {None: Known(), single_results: Moved(spread)}  # type: ignore[dict-item]
+    row = Difference("output", "y", error, TOLERANCE)
+    said = arbiter.magnified(row, (EXACT + error).astype(np.float32), {"x": EXACT})
+    assert said.ok == row.ok and said.tolerance == TOLERANCE
+    assert ("magnifies rounding" in said.note) == noted
 
 
 def test_results_in_singles() -> None:
