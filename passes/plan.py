@@ -112,10 +112,8 @@ class Schedule:
         """Place all clusters; some lie over the value that they are computed from, where that takes less."""
         reads = self._reads() if len(rooms) > 1 else dict.fromkeys(self.order, 0.0)
         alone = [[(c, 0)] for c in self.order]
-        ways = [
-            alone,
-            *([over] if (over := overlaid(self.order, self._joins(), self.nodes, self.step, align)) != alone else []),
-        ]
+        over = overlaid(self.order, self._joins(), self.nodes, self.step, align) if self.effort else alone
+        ways = [alone, *([over] if over != alone else [])]
         found = []
         for units in ways:
             sums = [sum(reads[c] for c, _ in unit) for unit in units]
