@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, prod
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from .bundle.emulate import Emulated
 from .bundle.firmware import Firmware
 from .bundle.manifest import Bundle, read_bundle
 from .compare_noise import expected, in_noise
+from .compare_remarks import said_of_constants, said_of_ties
 from .compare_steps import in_steps
 from .difference import Difference
 from .dtypes import dtype
@@ -235,19 +237,14 @@ def _compare(
         error = relative_error(got, wanted[name]) if got.dtype == wanted[name].dtype else inf
         row = Difference("output", name, error, max(tolerance(got.dtype), least))
         row = arbiter.judge(row, got, wanted[name], feed)
-        settled = _said_of_constants(_settled(row, got, wanted[name], reference, feed), wanted[name])
+        settled = said_of_constants(_settled(row, got, wanted[name], reference, feed), wanted[name])
         if noise is not None:
             settled = in_noise(settled, got, wanted[name], noise)
-        rows.append(settled if noise is not None or reference.quantized else arbiter.magnified(settled, got, feed))
+        elif not reference.quantized:
+            settled = arbiter.magnified(settled, got, feed)
+            settled = said_of_ties(settled, got, wanted[name], partial(reference.second, feed, name))
+        rows.append(settled)
     return Comparison(tuple(rows), tuple(skipped))
-
-
-def _said_of_constants(row: Difference, want: npt.NDArray[Any]) -> Difference:
-    """Says of an output whose values are all the same that comparing it shows little."""
-    if not row.ok or row.note or want.size < 2 or not bool(np.all(want == want.flat[0])):
-        return row
-    note = f"all its values are {want.flat[0]:.6g} on these inputs, which shows little; --inputs takes real ones"
-    return replace(row, note=note)
 
 
 def _settled(
@@ -256,7 +253,7 @@ def _settled(
     """An output's difference; of a quantized model by steps of 8 bits."""
     if not reference.quantized:
         return row
-    return in_steps(row, got, want, lambda: reference.optimized().run(feed).get(row.value))
+    return in_steps(row, got, want, partial(reference.second, feed, row.value))
 
 
 def tolerance(kind: np.dtype[Any]) -> float:
