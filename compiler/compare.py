@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import inf, prod
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from .bundle.firmware import Firmware
 from .bundle.manifest import Bundle, read_bundle
 from .calibration.data import Source
 from .compare_noise import expected, in_noise
+from .compare_remarks import said_of_constants, said_of_ties
 from .compare_steps import in_steps
 from .difference import Difference
 from .dtypes import dtype
@@ -167,18 +169,38 @@ class _Arbiter:
         if ours > max(theirs, row.tolerance):
             return self._sensitive(row, exact, feed) if self.in_halves else row
         row = replace(row, error=ours, note=f"against float64; ONNX Runtime itself is off by {theirs:.1e}")
-        return row if row.ok or got.dtype != np.float32 or self.in_halves else self._in_singles(row, exact, feed)
+        if row.ok or got.dtype != np.float32 or self.in_halves:
+            return row
+        return self._in_singles(row, theirs, exact, feed)
 
-    def _in_singles(self, row: Difference, exact: npt.NDArray[Any], feed: Arrays) -> Difference:
+    def _in_singles(self, row: Difference, theirs: float, exact: npt.NDArray[Any], feed: Arrays) -> Difference:
         """A value nearer to the true one than ONNX Runtime's, which is that far off however it is computed in f32.
 
         A normalization of numbers that are nearly equal, say, makes a large error of how they are rounded.
         """
-        spread = relative_error(self._run(feed, single_results)[row.value].reshape(exact.shape), exact)
+        spread = self._spread(row, exact, feed)
         if not row.tolerance < SPREADS * spread < inf:
             return row
         note = f"{row.note}, and computing each operator in f32 moves it by {spread:.1e}"
-        return replace(row, tolerance=SPREADS * spread, note=note)
+        return replace(row, tolerance=min(SPREADS * spread, theirs), note=note)
+
+    def magnified(self, row: Difference, got: npt.NDArray[Any], feed: Arrays) -> Difference:
+        """Says of a value that differs by no more than f32 alone may move it that this is the model's doing."""
+        exact = None if row.ok or got.dtype != np.float32 or self.in_halves else self._run(feed).get(row.value)
+        if exact is None or exact.size != got.size:
+            return row
+        spread = self._spread(row, exact, feed)
+        if not relative_error(got.reshape(exact.shape), exact) <= SPREADS * spread < inf:
+            return row
+        note = (
+            f"the model magnifies rounding: computing each operator in f32 moves it by {spread:.1e} on these inputs, "
+            "which therefore show little; --inputs takes real ones"
+        )
+        return replace(row, note=note)
+
+    def _spread(self, row: Difference, exact: npt.NDArray[Any], feed: Arrays) -> float:
+        """How far f32 moves a value, whoever computes it."""
+        return relative_error(self._run(feed, single_results)[row.value].reshape(exact.shape), exact)
 
     def _sensitive(self, row: Difference, exact: npt.NDArray[Any], feed: Arrays) -> Difference:
         """Says of a value that rounding to f16 moves by more than is allowed, whoever computes it."""
@@ -220,17 +242,14 @@ def _compare(
         error = relative_error(got, wanted[name]) if got.dtype == wanted[name].dtype else inf
         row = Difference("output", name, error, max(tolerance(got.dtype), least))
         row = arbiter.judge(row, got, wanted[name], feed)
-        settled = _said_of_constants(_settled(row, got, wanted[name], reference, feed), wanted[name])
-        rows.append(settled if noise is None else in_noise(settled, got, wanted[name], noise))
+        settled = said_of_constants(_settled(row, got, wanted[name], reference, feed), wanted[name])
+        if noise is not None:
+            settled = in_noise(settled, got, wanted[name], noise)
+        elif not reference.quantized:
+            settled = arbiter.magnified(settled, got, feed)
+            settled = said_of_ties(settled, got, wanted[name], partial(reference.second, feed, name))
+        rows.append(settled)
     return Comparison(tuple(rows), tuple(skipped))
-
-
-def _said_of_constants(row: Difference, want: npt.NDArray[Any]) -> Difference:
-    """Says of an output whose values are all the same that comparing it shows little."""
-    if not row.ok or row.note or want.size < 2 or not bool(np.all(want == want.flat[0])):
-        return row
-    note = f"all its values are {want.flat[0]:.6g} on these inputs, which shows little; --inputs takes real ones"
-    return replace(row, note=note)
 
 
 def _settled(
@@ -239,7 +258,7 @@ def _settled(
     """An output's difference; of a quantized model by steps of 8 bits."""
     if not reference.quantized:
         return row
-    return in_steps(row, got, want, lambda: reference.optimized().run(feed).get(row.value))
+    return in_steps(row, got, want, partial(reference.second, feed, row.value))
 
 
 def tolerance(kind: np.dtype[Any]) -> float:

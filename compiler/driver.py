@@ -33,7 +33,7 @@ from .plugins import load_plugins
 from .ports import Port
 from .program import Program, chained
 from .quantize.settings import Score, wanted
-from .session import MAX_RAM, Session
+from .session import BRIEF, MAX_RAM, Session
 from .target import Target
 from .target_flags import check_self_test, target_for
 from .tunings import Tunings, default_path
@@ -164,12 +164,14 @@ def compile_for(
     told: Mapping[str, Any] | None = None,
     beside: Mapping[str, bytes] | None = None,
     max_ram: float | None = None,
+    brief: bool = False,
 ) -> Bundle:
     """A bundle of a graph; `passes` as in `compile_graph`, `told`: fields of the program that explain it, `beside`:
-    more files in its folder, `max_ram`: bytes that the arena is to have at most."""
+    more files in its folder, `max_ram`: bytes that the arena is to have at most, `brief`: it runs a few times and is
+    gone."""
     from .bundle.write import write_bundle
 
-    session = Session(target=target, settings={"threads": threads, MAX_RAM: max_ram})
+    session = Session(target=target, settings={"threads": threads, MAX_RAM: max_ram, BRIEF: brief})
     with import_module("edgec.targets.builder").Builder(ahead=False) as builder:
         program = compile_graph(graph, session, builder, _within(passes, target, max_ram))
     return write_bundle(replace(program, **(told or {})), target, folder, beside=beside or {})

@@ -16,6 +16,7 @@ from math import inf
 
 VISITS = 4000  # places that the last search tries for each capacity
 SEARCHED = 200  # buffers up to which it is worth while
+EFFORT = 200  # orders that are tried after the first few
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,7 @@ def lower_bound(buffers: Iterable[Buffer], align: int = 1) -> int:
     return best
 
 
-def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = 200) -> Layout:
+def plan(buffers: Sequence[Buffer], align: int = 64, effort: int = EFFORT) -> Layout:
     """Place all buffers. `effort` bounds how many orders are tried after the first few; the result is deterministic."""
     bound, packing = lower_bound(buffers, align), _Packing.of(buffers, align)
     orders = [

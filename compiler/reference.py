@@ -67,6 +67,10 @@ class Reference:
         self._optimized = self._optimized or self._again()
         return self._optimized
 
+    def second(self, feed: Mapping[str, npt.NDArray[Any]], output: str) -> npt.NDArray[Any] | None:
+        """An output with ONNX Runtime's optimizations; None where there is no such output."""
+        return self.optimized().run(feed).get(output)
+
     def _bound(self, ports: list[Port], binds: Mapping[str, Any]) -> Arrays:
         there = {port.name for port in ports}
         wanted = {i.name: i for i in self.session.get_inputs() if i.name not in there}
@@ -109,7 +113,8 @@ def _as_input(value: Any, info: Any) -> npt.NDArray[Any]:
 
 
 def _names_by_node(proto: Any) -> dict[str, list[str]]:
-    """Names of results by name of node; a result's own name stands for itself."""
+    """Names of results by name of node; a result's own name stands for itself, and for what it is when quantized: a
+    step that moves bytes makes the bytes of a value that the model has as a float."""
     table: dict[str, list[str]] = {}
     for node in proto.graph.node:
         outputs = [name for name in node.output if name]
@@ -117,6 +122,9 @@ def _names_by_node(proto: Any) -> dict[str, list[str]]:
             table.setdefault(name, [name])
         if node.name:
             table[node.name] = outputs
+    for node in proto.graph.node:
+        if node.op_type == "QuantizeLinear":
+            table.setdefault(node.input[0], [node.input[0]]).extend(name for name in node.output if name)
     return table
 
 

@@ -7,7 +7,9 @@ file knows none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -162,6 +164,26 @@ def choices(problem: Problem) -> list[Choice]:
     """All that any row offers, cheapest first; equal costs keep the order of the rows' names."""
     rows = [ROWS[name] for name in sorted(ROWS) if ROWS[name].accepts(problem) is True]
     return sorted((c for row in rows for c in choices_of(row, problem)), key=lambda c: c.cost_us)
+
+
+Offers = dict[object, tuple[Problem, list[Choice]]]
+_OFFERS: ContextVar[Offers | None] = ContextVar("offers", default=None)
+
+
+@contextmanager
+def asked_once() -> Iterator[None]:
+    """Choices for equal problems of all graphs that are compiled inside are looked for once."""
+    token = _OFFERS.set({})
+    try:
+        yield
+    finally:
+        _OFFERS.reset(token)
+
+
+def shared_offers() -> Offers:
+    """Where the choices for problems are kept, by what these are: of one graph, or see `asked_once`."""
+    kept = _OFFERS.get()
+    return {} if kept is None else kept
 
 
 def choices_of(row: Row, problem: Problem) -> Sequence[Choice]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .quantize.report import Report
 
 MAX_RAM = "max_ram"  # the setting: bytes that the arena may have
+BRIEF = "brief"  # the setting: what is compiled runs a few times here, so that no search for the smallest arena pays
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .memory import Buffer, Layout, lower_bound, plan
+from .memory import EFFORT, Buffer, Layout, lower_bound, plan
 from .regions import Region
 
 
@@ -35,12 +35,18 @@ class Spread:
     left: tuple[int, ...] = ()
 
 
-def spread(buffers: Sequence[Buffer], reads: Sequence[float], rooms: Sequence[Region] = (), align: int = 64) -> Spread:
+def spread(
+    buffers: Sequence[Buffer],
+    reads: Sequence[float],
+    rooms: Sequence[Region] = (),
+    align: int = 64,
+    effort: int = EFFORT,
+) -> Spread:
     """Place all buffers; `reads`: how many bytes of each are read and written in one inference. `rooms`: the cheapest
-    first; none: one of any size."""
+    first; none: one of any size. `effort`: see memory.py."""
     bound = lower_bound(buffers, align)
     if len(rooms) < 2:
-        whole = plan(buffers, align)
+        whole = plan(buffers, align, effort)
         name, size = (rooms[0].name, rooms[0].size) if rooms else ("", whole.bytes)
         bank = Bank(name, 0, whole.bytes)
         return Spread(whole.offsets, whole.bytes, bound, (bank,), max(whole.bytes - size, 0))

@@ -21,7 +21,7 @@ from edgec.compiler.kernel_content import content
 from edgec.compiler.layout import contiguous, same_bytes, storage_bytes, stretch_offset, turned
 from edgec.compiler.op import body_of, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.problems import COLD, distinct, problems
-from edgec.compiler.registry import Choice, Problem, choices
+from edgec.compiler.registry import Choice, Problem, choices, shared_offers
 from edgec.compiler.session import MAX_RAM, Session
 from edgec.compiler.target import Target
 
@@ -101,15 +101,16 @@ def tuned(known: Mapping[Node, Problem], session: Session) -> dict[Node, list[Ch
 
 def _offered(known: Mapping[Node, Problem]) -> dict[Node, list[Choice]]:
     """Every choice for each kernel; equal problems are asked about once."""
-    found: dict[object, list[Choice]] = {}
-    offers = {}
+    kept = shared_offers()
+    found = {}
     for node, problem in known.items():
         sparse = tuple((i, id(data)) for i, data in problem.sparse)
-        key = content(problem.body), problem.constants, problem.cold, sparse, problem.reach
-        if key not in found:
-            found[key] = choices(problem)
-        offers[node] = found[key]
-    return offers
+        one = content(problem.body), problem.constants, problem.cold, sparse, problem.reach
+        key = one, problem.target, problem.threads
+        if key not in kept:
+            kept[key] = problem, choices(problem)  # with the problem, whose data's identity is part of the key
+        found[node] = kept[key][1]
+    return found
 
 
 def _much(session: Session) -> float:

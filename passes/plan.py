@@ -16,13 +16,13 @@ from dataclasses import replace
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes, stretch_offset
-from edgec.compiler.memory import scratch_stride
+from edgec.compiler.memory import EFFORT, scratch_stride
 from edgec.compiler.op import OPS, int_attr, is_const, viewed
 from edgec.compiler.ops.control import FLAGS, graphs_of, inputs_of
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.program import Allocation, Arena
 from edgec.compiler.regions import Region, holding
-from edgec.compiler.session import Session
+from edgec.compiler.session import BRIEF, Session
 from edgec.compiler.spread import spread
 from edgec.compiler.traffic import bytes_read
 from edgec.compiler.unfit import largest, ram_help
@@ -43,7 +43,8 @@ def plan_memory(g: Graph, *, session: Session, in_place: bool = True, align: int
     """Writes arena offsets (bytes) into the attribute `arena` of every node, one per result. `align`: bytes to whose
     multiples buffers begin; 0: as the target has it."""
     align = align or (session.target.spacing if session.target else 64)
-    schedule = Schedule(g, in_place, session.threads, align, rooms=rooms_of(session))
+    effort = 0 if session.settings.get(BRIEF) else EFFORT
+    schedule = Schedule(g, in_place, session.threads, align, rooms=rooms_of(session), effort=effort)
     if schedule.packed.missing:
         raise EdgecError(unfit(schedule, session))
     session.arena = schedule.arena()
@@ -74,10 +75,18 @@ class Schedule:
     `rooms`: the RAM regions, the cheapest first."""
 
     def __init__(
-        self, g: Graph, in_place: bool, threads: int, align: int, nested: bool = False, rooms: Sequence[Region] = ()
+        self,
+        g: Graph,
+        in_place: bool,
+        threads: int,
+        align: int,
+        nested: bool = False,
+        rooms: Sequence[Region] = (),
+        effort: int = EFFORT,
     ) -> None:
         self.g = g
         self.threads = threads
+        self.effort = effort
         self.nested = nested
         self.nodes = list(g.nodes())
         self.step = {node: i for i, node in enumerate(n for n in self.nodes if _runs(n))}
@@ -103,14 +112,12 @@ class Schedule:
         """Place all clusters; some lie over the value that they are computed from, where that takes less."""
         reads = self._reads() if len(rooms) > 1 else dict.fromkeys(self.order, 0.0)
         alone = [[(c, 0)] for c in self.order]
-        ways = [
-            alone,
-            *([over] if (over := overlaid(self.order, self._joins(), self.nodes, self.step, align)) != alone else []),
-        ]
+        over = overlaid(self.order, self._joins(), self.nodes, self.step, align) if self.effort else alone
+        ways = [alone, *([over] if over != alone else [])]
         found = []
         for units in ways:
             sums = [sum(reads[c] for c, _ in unit) for unit in units]
-            found.append(spread([buffer_of(unit) for unit in units], sums, rooms, align))
+            found.append(spread([buffer_of(unit) for unit in units], sums, rooms, align, self.effort))
         best = min(range(len(ways)), key=lambda k: (found[k].missing, found[k].bytes))
         self.units, self.packed = ways[best], found[best]
         offsets = zip(self.units, self.packed.offsets, strict=True)
@@ -156,7 +163,8 @@ class Schedule:
         for value in node.results:
             self._own(value, step, name=value.name)
         self.inner[node] = {
-            key: Schedule(g, in_place, self.threads, align, nested=True) for key, g in graphs_of(node).items()
+            key: Schedule(g, in_place, self.threads, align, nested=True, effort=self.effort)
+            for key, g in graphs_of(node).items()
         }
         size = max(inner.packed.bytes for inner in self.inner[node].values()) + _flags(node)
         self.scratch.append((node, Cluster({}, size, step, step, True, f"{node.name}.{SCRATCH}")))

@@ -82,6 +82,7 @@ def _compiled(graph: Graph, folder: Path, threads: int, passes: str, target: Tar
     from ..runtime import load
 
     try:
-        return load(compile_for(target, replace(graph, name="calibrated"), folder, threads, passes).folder, threads)
+        made = compile_for(target, replace(graph, name="calibrated"), folder, threads, passes, brief=True)
+        return load(made.folder, threads)
     except EdgecError:
         return None

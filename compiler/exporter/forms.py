@@ -178,7 +178,8 @@ def _resize(node: Node, args: list[str], outputs: list[str], attrs: dict[str, An
     """By scales where they give the sizes, by sizes where these give the scales."""
     sizes, scales = attrs.pop("sizes"), attrs.pop("scales")
     axes = list(zip(node.args[0].shape, scales, sizes, strict=True))
-    if all(floor(np.float32(s) * np.float32(n)) == m for n, s, m in axes):
+    # the sizes that scales give are computed in f32 by some, in f64 by others
+    if all(floor(np.float32(s) * np.float32(n)) == m == floor(float(np.float32(s)) * n) for n, s, m in axes):
         given = ["", w.constant(np.asarray(scales, np.float32))]
     elif all(abs(s - m / n) < 1e-6 * s for n, s, m in axes):
         given = ["", "", w.ints(sizes)]

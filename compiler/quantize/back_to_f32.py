@@ -35,7 +35,7 @@ from .qdq import quantized_graph
 def spare(job: Job, state: State, share: float) -> State:
     """The state with a share of the layers in f32, those that do most harm; before weights are rounded with regard
     to each other."""
-    order, harm = job.harmful(state)
+    order, harm, _ = job.harmful(state)
     on = with_skipped(order, max(1, round(share * len(order))))
     return without(job, state, harm, on, "in f32: alone in int8 it changes the outputs by {:.2g} of their energy")
 
@@ -43,7 +43,7 @@ def spare(job: Job, state: State, share: float) -> State:
 def rescue(job: Job, state: State) -> State:
     """Layers that spoil the outputs go back to f32, more of them where these would be unusable, as many as it takes
     where they would be useless; the others are then reconstructed on what is better now."""
-    _, harm = job.harmful(state)
+    _, harm, inputs = job.harmful(state)
     why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
     on, best = np.ones(len(harm)), state
     for spent, enough in ((SPENT, POOR), (MORE_SPENT, UNUSABLE), (1.0, USELESS)):
@@ -68,6 +68,11 @@ def rescue(job: Job, state: State) -> State:
         job.session.note(
             f"in int8 the outputs are off by {state.sqnr:.1f} dB, and it is no few layers' fault; --max-drop says "
             "what may be lost"
+        )
+    if inputs < POOR:
+        job.session.note(
+            f"even in f32, with nothing but its inputs in 8 bits, the model's outputs are off by {inputs:.1f} dB: it "
+            "magnifies small errors"
         )
     return best
 

@@ -19,8 +19,9 @@ from ..errors import EdgecError
 from ..ir import Graph, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
+from .noise import worst_sqnr
 from .placement import Placement
-from .ranges import Scale
+from .ranges import Scale, rounded
 from .settings import Score
 from .switch import SWITCHES, switched_graph, switched_values
 
@@ -78,6 +79,16 @@ def changes(trial: Trial, feeds: Sequence[Feed], count: int, tell: Progress) -> 
         found[k] = np.mean([distance(trial.run(f, on), e) for f, e in zip(feeds, exact, strict=True)])
         tell("sensitivity", k + 1, count)
     return found
+
+
+def inputs_alone(trial: Trial, feeds: Sequence[Feed], count: int, scales: Mapping[str, Scale]) -> float:
+    """Signal to noise in dB of the float model's outputs where nothing but its inputs, those that have a scale, is in 8
+    bits: how much the model magnifies errors."""
+    off = np.zeros(count)
+    real = [trial.run(feed, off) for feed in feeds]
+    made = [{k: rounded(x, scales[k]).astype(x.dtype) if k in scales else x for k, x in feed.items()} for feed in feeds]
+    rough = [trial.run(feed, off) for feed in made]
+    return worst_sqnr(list(zip(*real, strict=True)), list(zip(*rough, strict=True)))
 
 
 def distance(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:

@@ -22,7 +22,7 @@ from .branches import branched
 from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
-from .fallback import PROBES, changes, trials, worst_first
+from .fallback import PROBES, changes, inputs_alone, trials, worst_first
 from .margins import probes, widened
 from .noise import Weakest, weakest, worst_sqnr
 from .placement import Placement, place
@@ -90,14 +90,16 @@ class Job:
             ranges = widened(plan, ranges, self.samples(probes(plan)), self.tell, threads)
         return State(plan, ranges)
 
-    def harmful(self, state: State) -> tuple[Tensor, Tensor]:
-        """The layers' numbers, the worst first, and what each alone does to the outputs, its weights rounded to
-        nearest: rounded with regard to each other, they make up for the noise of all layers."""
+    def harmful(self, state: State) -> tuple[Tensor, Tensor, float]:
+        """The layers' numbers, the worst first, what each alone does to the outputs, its weights rounded to nearest:
+        rounded with regard to each other, they make up for the noise of all layers. And what the inputs alone do."""
         plan = state.plan
         plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in plan.layers}
         with trials(plan, state.scales, plain, self.session.threads) as trial:
             harm = changes(trial, self.samples(PROBES), len(plan.layers), self.tell)
-        return worst_first(plan, harm), harm
+            given = {v.node.name: state.scales[v] for v in plan.graph.inputs if v in state.scales}
+            inputs = inputs_alone(trial, self.samples(PROBES), len(plan.layers), given)
+        return worst_first(plan, harm), harm, inputs
 
     def evened(self, plan: Placement) -> Placement:
         """Channels that share a scale made alike, as far as the numbers stay what they are."""

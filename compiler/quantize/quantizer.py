@@ -10,6 +10,7 @@ from ..cores import products_alone
 from ..ir import Graph
 from ..layers import Layer, layers_of
 from ..macs import node_macs
+from ..registry import asked_once
 from ..session import Session
 from .affordable import Verdict
 from .back_to_f32 import keep_drop, keep_fast, rescue, spare
@@ -27,6 +28,7 @@ FEW = 8  # samples: fewer are spoken of
 
 
 @products_alone()
+@asked_once()
 def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) -> Graph:
     """The graph in 8 bits; the session gets the report."""
     tell = progress_of(session)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edgec.compiler import spread
 from edgec.compiler.calibration.runner import _here, running
 from edgec.compiler.driver import compile_for
 from edgec.compiler.regions import Region
@@ -46,3 +48,23 @@ def test_what_has_run_is_not_built_again(tmp_path: Path, monkeypatch: pytest.Mon
     assert known
     compile_for(replace(target, name="same"), graph, tmp_path / "out", 1)
     assert set(builder._kept) == known
+
+
+def test_what_runs_on_calibration_data_alone_gets_no_search_for_a_small_arena(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    efforts = []
+
+    def noted(*args: Any, **kwargs: Any) -> spread.Layout:
+        efforts.append(args[2])
+        return plan(*args, **kwargs)
+
+    plan = spread.plan
+    monkeypatch.setattr(spread, "plan", noted)
+    graph = parse(GRAPH)
+    with running(graph, graph.outputs):
+        pass
+    assert efforts and not any(efforts)
+    efforts.clear()
+    compile_for(find_target("host"), graph, tmp_path / "out", 1)
+    assert efforts and all(efforts)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from edgec.compiler import interpret
-from edgec.compiler.compare import TOLERANCE, _Arbiter, _said_of_constants, relative_error
+from edgec.compiler.compare import TOLERANCE, _Arbiter, relative_error
+from edgec.compiler.compare_remarks import said_of_constants, said_of_ties
 from edgec.compiler.compare_steps import ALLOWED, beyond_a_step, in_steps
 from edgec.compiler.difference import Difference
 from edgec.compiler.ir import Graph, Node, Type, Value
@@ -91,6 +92,51 @@ def test_more_is_allowed_where_f32_cannot_hold_the_value_better(
     got, want = ((EXACT + e).astype(np.float32) for e in (ours, theirs))
     judged = arbiter.judge(Difference("output", "y", relative_error(got, want), TOLERANCE), got, want, {"x": EXACT})
     assert judged.ok == ok and ("each operator in f32" in judged.note) == (judged.tolerance > TOLERANCE)
+    assert judged.tolerance <= max(abs(theirs) * 1.001, TOLERANCE)
+
+
+def test_no_more_is_said_to_be_allowed_than_onnx_runtime_is_off() -> None:
+    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter.graphs = {None: Known(), single_results: Moved(4e-3)}  # type: ignore[dict-item]
+    got, want = ((EXACT + e).astype(np.float32) for e in (1.1e-3, 1.6e-3))
+    judged = arbiter.judge(Difference("output", "y", relative_error(got, want), TOLERANCE), got, want, {"x": EXACT})
+    assert judged.ok and judged.tolerance == pytest.approx(1.6e-3, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("error", "spread", "noted"),
+    [
+        (0.3, 0.2, True),
+        (0.3, 1e-3, False),  # more than f32 explains
+        (0.3, np.inf, False),
+        (0.5e-4, 1.0, False),  # within what is allowed
+    ],
+)
+def test_a_value_that_f32_alone_moves_says_so_and_differs_still(error: float, spread: float, noted: bool) -> None:
+    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter.graphs = {None: Known(), single_results: Moved(spread)}  # type: ignore[dict-item]
+    row = Difference("output", "y", error, TOLERANCE)
+    said = arbiter.magnified(row, (EXACT + error).astype(np.float32), {"x": EXACT})
+    assert said.ok == row.ok and said.tolerance == TOLERANCE
+    assert ("magnifies rounding" in said.note) == noted
+
+
+@pytest.mark.parametrize(
+    ("got", "second", "noted"),
+    [
+        ([0, 1, 1, 1], [1, 1, 0, 1], "25.0% of the values differ; of ONNX Runtime's own, with and without its"),
+        ([0, 0, 0, 1], [1, 1, 0, 1], ""),  # more of them than of ONNX Runtime's
+        ([0, 1, 1, 1], [1, 1, 1, 1], ""),  # which agrees with itself
+        ([1, 1, 1, 1], [1, 1, 0, 1], ""),  # nothing differs
+    ],
+)
+def test_whole_numbers_that_onnx_runtime_cannot_tell_either(got: list[int], second: list[int], noted: str) -> None:
+    want = np.asarray([1, 1, 1, 1])
+    row = Difference("output", "y", relative_error(np.asarray(got), want), TOLERANCE)
+    said = said_of_ties(row, np.asarray(got), want, lambda: np.asarray(second))
+    assert said.ok == row.ok and said.note.startswith(noted) and bool(said.note) == bool(noted)
+    reals = [np.asarray(x, np.float32) for x in (got, want, second)]
+    assert said_of_ties(row, reals[0], reals[1], lambda: reals[2]) == row
 
 
 def test_results_in_singles() -> None:
@@ -127,10 +173,10 @@ def test_operands_of_products_in_halves() -> None:
 )
 def test_an_output_of_equal_values_shows_little(want: list[float], noted: bool) -> None:
     array = np.asarray(want, np.float32)
-    row = _said_of_constants(Difference("output", "y", 0.0, TOLERANCE), array)
+    row = said_of_constants(Difference("output", "y", 0.0, TOLERANCE), array)
     assert row.ok and row.note.startswith("all its values are") == noted
     off = Difference("output", "y", 1.0, TOLERANCE)
-    assert _said_of_constants(off, array) == off  # that it differs is what matters
+    assert said_of_constants(off, array) == off  # that it differs is what matters
 
 
 def _row(got: Any, want: Any) -> Difference:

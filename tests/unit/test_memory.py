@@ -7,6 +7,7 @@ import random
 import pytest
 
 from edgec.compiler.memory import Buffer, Layout, lower_bound, plan
+from edgec.compiler.spread import spread
 
 
 def overlaps(buffers: list[Buffer], layout: Layout) -> list[tuple[str, str]]:
@@ -68,3 +69,11 @@ def test_both_ends_of_gaps_are_tried() -> None:
     sizes = [(3584, 1, 2), (256, 1, 1), (3072, 2, 3), (256, 2, 2), (3072, 3, 4), (768, 3, 3), (1920, 4, 5)]
     made = plan([Buffer(str(k), *row) for k, row in enumerate(sizes)], align=16)
     assert made.bytes == made.lower_bound == 6912
+
+
+def test_without_effort_the_first_orders_alone_are_tried() -> None:
+    sizes = [(3584, 1, 2), (256, 1, 1), (3072, 2, 3), (256, 2, 2), (3072, 3, 4), (768, 3, 3), (1920, 4, 5)]
+    buffers = [Buffer(str(k), *row) for k, row in enumerate(sizes)]
+    quick = spread(buffers, [0.0] * len(buffers), align=16, effort=0)
+    assert overlaps(buffers, Layout(quick.offsets, quick.bytes, quick.lower_bound)) == []
+    assert quick.bytes > spread(buffers, [0.0] * len(buffers), align=16).bytes

@@ -203,7 +203,7 @@ def test_layers_go_back_only_where_that_brings_something(
     """Unasked, what is spared the noise must be worth the time."""
     plan = place(canonical(heavy()))
     job = Job(data(), Wanted(), Options(), Session(), lambda *_: None)  # type: ignore[arg-type]
-    monkeypatch.setattr(job, "harmful", lambda state: (None, np.array([1e-4, 1e-4, 0.5, 1e-4])))
+    monkeypatch.setattr(job, "harmful", lambda state: (None, np.array([1e-4, 1e-4, 0.5, 1e-4]), 50.0))
     monkeypatch.setattr(back_to_f32, "without", lambda job, state, harm, on, why: state)
     monkeypatch.setattr(job, "reconstructed", lambda state: replace(state, sqnr=state.sqnr + gain))
     found = rescue(job, State(plan, {}, sqnr=15.0))
@@ -270,6 +270,25 @@ def test_a_model_of_no_use_stays_in_f32() -> None:
     _, report, session = quantized(*hidden(1000))
     assert precision(report) == {"Conv_0": "f32"}
     assert any("all layers stay in f32: in int8 the outputs were off by" in note for note in session.notes)
+
+
+@pytest.mark.parametrize("loud", [30, 1000])
+def test_a_model_whose_inputs_alone_spoil_its_outputs_says_so(loud: float) -> None:
+    model, calib = hidden(loud)
+    _, _, session = quantized(model, calib)
+    (said,) = (note for note in session.notes if "magnifies small errors" in note)
+    scale = (calib.max() - calib.min()) / 255
+    real, rough = (
+        [interpret(canonical(model), {"x": x[None]})["y"] for x in xs] for xs in (calib, np.rint(calib / scale) * scale)
+    )
+    wanted = 10 * np.log10(np.square(real).sum() / np.square(np.subtract(real, rough)).sum())
+    found = float(said.split("off by ")[1].split(" dB")[0])
+    assert found == pytest.approx(wanted, abs=2)
+
+
+def test_a_model_that_is_poor_for_other_reasons_does_not_say_so() -> None:
+    _, _, session = quantized(difference(), data())
+    assert session.notes and not any("magnifies small errors" in note for note in session.notes)
 
 
 def test_a_share_of_the_layers_stays_real_and_the_others_are_rounded_with_that_in_view() -> None:
