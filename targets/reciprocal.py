@@ -12,7 +12,7 @@ import numpy as np
 from tvm import tirx
 
 from .built_for import has_limits
-from .mathlib import at_least, at_most, fused
+from .mathlib import at_least, at_most, bind, fused
 from .tir import Expr, lit
 
 FAR = 1024  # steps from zero beyond which every byte is saturated
@@ -44,6 +44,13 @@ def exact(scale: float) -> bool:
     if (sums.view(np.int64) & LOW == MIDDLE).any():  # might be rounded twice
         return False
     return bool((np.rint(sums.astype(np.float32)) == np.rint(x / s)).all())
+
+
+def unlimited(x: Expr, scale: float) -> Expr:
+    """What x is in steps of a scale, not rounded; x is a number, and less than 2**15 of them."""
+    y = lit(float(np.float32(1) / np.float32(scale)), "float32")
+    s = lit(-float(np.float32(scale)), "float32")
+    return bind(x, lambda x: bind(x * y, lambda product: fused(fused(product, s, x), y, product)))
 
 
 def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:

@@ -20,9 +20,12 @@ from edgec.targets import built_for, codegen_llvm
 pytestmark = pytest.mark.arm
 
 
-def assembly(problem: Problem, row: str, where: str = "cortex-a78") -> tuple[Choice, str]:
+BOUNDED = Reach(1e6, 1e4)
+
+
+def assembly(problem: Problem, row: str, where: str = "cortex-a78", within: Reach = BOUNDED) -> tuple[Choice, str]:
     """Of a kernel whose constants bound the sums."""
-    problem = replace(problem, target=target(where), reach=Reach(1e6, 1e4))
+    problem = replace(problem, target=target(where), reach=within)
     choice = ROWS[row].choices(problem)[0]
     with built_for.core(problem.target.cpu):
         made = ROWS[row].emit(problem, choice, "kern")
