@@ -77,6 +77,11 @@ def has_limits() -> bool:
     return bool(_cores) and "NEON" in _cores[-1].isa
 
 
+def to_nearest() -> bool:
+    """Whether one instruction rounds f32 to the nearest integer, halves to even, and saturates: on AArch64."""
+    return has_limits() and _cores[-1].vector_registers == 32
+
+
 def fuses() -> bool:
     """Whether a product and the addition after it are one instruction on f32 of any vector."""
     return bool(_cores) and "FMA" in _cores[-1].isa and not has_limits()

@@ -131,7 +131,7 @@ class Tail:
         """Of real numbers that constants keep within 16 bits of steps: limits come when they are narrowed."""
         x, scale, zero = (body.at(a, align(index, a.shape)) for a in self.out.node.args)
         low, high = map(int, limits(self.out.type.dtype))
-        steps = reciprocal.unlimited(x, float(scale.value))
+        steps = reciprocal.quotient(x, float(scale.value))
         return halved(steps, to=self.out.type.dtype, zero=int(zero.value), low=low, high=high)
 
     def _stored(self, frame: Frame, s: Sums) -> Stmt:
