@@ -236,7 +236,7 @@ def held(problem: Problem) -> int:
     users = [n for n in problem.body.nodes() if total in n.args]
     if [n.op for n in users] == ["Edgec.RescaleOnce"]:
         return ONCE
-    if isfinite(problem.reach.real) and near(problem.reach):
+    if isfinite(problem.reach.real) and near(problem.reach) and problem.target.cpu.loads_pay:
         return REAL
     if not users or {n.op for n in users} != {"Edgec.Rescale"}:
         return 0
