@@ -47,6 +47,7 @@ def known(problem: Problem, arrays: Sequence[Any]) -> Problem:
 CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
     "convolution": ("conv_int8_sdot", KINDS, {"zero": -128}),
     "of pairs": ("conv_int8_smull", KINDS, {"zero": 3}),
+    "of eights": ("conv_int8_smmla", KINDS, {"zero": 3}),
     "one number": ("conv_int8_sdot", [*KINDS[:3], "f32[1, 1, 1]"], {"zero": 3}),
     "matrix": ("matmul_int8_sdot", ["i8[9, 40]", "i8[40, 20]", "i32[20]", "f32[20]"], {"a_zero": 7}),
     "sliding": (
@@ -61,7 +62,7 @@ CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
 def test_a_multiply_add_gives_the_products_bits(case: str, tmp_path: Path) -> None:
     row, kinds, attrs = CASES[case]
     op = "Edgec.MatMulInteger" if "a_zero" in attrs else "Edgec.ConvInteger"
-    where, core = CORES["smull" if "smull" in row else "sdot"]
+    where, core = CORES.get(row.split("_")[2], CORES["sdot"])
     problem = chain(kinds, lambda *v: real(*v, op=op, **attrs), (), where)
     arrays = numbers([v.type for v in problem.body.inputs])
     arrays[2][:] = np.linspace(-1e6, 1e6, arrays[2].size)
