@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import inf
+from math import inf, isfinite
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -24,6 +24,10 @@ Whole: TypeAlias = npt.NDArray[np.int64]
 class Reach:
     """The greatest magnitudes of a kernel's sums, and of what it rescales them to before limits and rounding.
 
+    `real`: that of the sums as real numbers, where all that reads them is a product with constants of few bits, so that
+    one multiply-add converts them (see FEW_BITS). `steps`: that of what real numbers are divided into by their scale,
+    where they become bytes again.
+
     `ends`: how many sixteenths of its only table, from the first index up and from the last one down, read no other
     byte than the one that follows them.
     """
@@ -31,12 +35,15 @@ class Reach:
     sums: float = inf
     rescaled: float = inf
     ends: tuple[int, int] = (0, 0)
+    real: float = inf
+    steps: float = inf
 
 
 UNKNOWN = Reach()
 MOST = 2.0**100  # multipliers reach no further, and none is negative, where results are known to be near
 SIXTEENTH = 16  # entries of a table of 256
 SUMS, RESCALED = 22, 15  # bits of magnitude below which floats hold sums in their lowest bits, and 16 bits results
+FEW_BITS = 22  # of a number whose product with 3 * 2**22 is an f32
 ROUNDED = 30  # ... and below which a float rounds to an integer of 32 bits
 
 
@@ -45,6 +52,11 @@ def near(far: Reach) -> list[int]:
     if far.sums >= 2**SUMS:
         return []
     return [SUMS, RESCALED] if far.rescaled < 2**RESCALED - 2**8 else [SUMS]
+
+
+def narrows(far: Reach) -> bool:
+    """Whether 16 bits hold the steps that real numbers are rounded to, zero point included."""
+    return far.steps < float(2**RESCALED - 2**8)
 
 
 def rounds(far: Reach) -> bool:
@@ -65,7 +77,9 @@ def reach(body: Graph, args: Sequence[Value]) -> Reach:
         return Reach(ends=ends)
     sums = np.maximum(*map(abs, limits_of)).astype(np.float64)
     found = [_rescaled(n, anchors[0].results[0], sums, known) for n in nodes if n.op == "Edgec.Rescale"]
-    return Reach(float(sums.max(initial=0)), max(found, default=inf), ends)
+    real = _real(nodes, anchors[0], sums, known)
+    steps = _steps(nodes, anchors[0], real, known) if isfinite(real) else inf
+    return Reach(float(sums.max(initial=0)), max(found, default=inf), ends, real, steps)
 
 
 def _ends(tables: Sequence[Array | None]) -> tuple[int, int]:
@@ -99,6 +113,63 @@ def sum_limits(anchor: Node, known: Mapping[Value, Array]) -> tuple[Whole, Whole
     least, most = above * low - below * high + b, above * high - below * low + b
     shape = (-1, *[1] * (w.ndim - 2)) if conv else least.shape
     return least.reshape(shape), most.reshape(shape)
+
+
+def made_real(nodes: Sequence[Node], anchor: Node) -> Node | None:
+    """The product that makes sums real numbers, where nothing else reads them."""
+    cast = _only_user(nodes, anchor)
+    if cast is None or cast.op != "Cast" or cast.types[0].dtype != "f32":
+        return None
+    node = _only_user(nodes, cast)
+    return node if node is not None and node.op == "Mul" and node.args[0].node is cast else None
+
+
+def _only_user(nodes: Sequence[Node], node: Node) -> Node | None:
+    users = [n for n in nodes if Value(node) in n.args]
+    return users[0] if len(users) == 1 else None
+
+
+def _real(nodes: Sequence[Node], anchor: Node, sums: Numbers, known: Mapping[Value, Array]) -> float:
+    node = made_real(nodes, anchor)
+    factor = None if node is None else known.get(node.args[1], _array(node.args[1]))
+    if factor is None or np.any(factor != short(factor)):
+        return inf
+    numbers = abs(factor.astype(np.float64))
+    shape = np.broadcast_shapes(numbers.shape, sums.shape)
+    known_shape = shape == sums.shape or sums.size == 1
+    return float((sums * numbers).max(initial=0.0)) if known_shape else inf
+
+
+def _steps(nodes: Sequence[Node], anchor: Node, real: float, known: Mapping[Value, Array]) -> float:
+    """Of bytes that are made of sigmoids and of products with constants."""
+    first = made_real(nodes, anchor)
+    far = {} if first is None else {first.results[0]: real}
+
+    def most(value: Value) -> float:
+        array = known.get(value, _array(value))
+        return far.get(value, inf) if array is None else float(np.abs(array.astype(np.float64)).max(initial=0.0))
+
+    for node in nodes:
+        result = Value(node)
+        if result in far:
+            continue
+        if node.op == "Sigmoid":
+            far[result] = 1.0
+        elif node.op == "Mul":
+            product = most(node.args[0]) * most(node.args[1])
+            far[result] = product if isfinite(product) else inf
+    last = nodes[-1]
+    scale = _array(last.args[1]) if last.op == "QuantizeLinear" else None
+    if scale is None or scale.size != 1 or not scale.reshape(-1)[0] > 0:
+        return inf
+    return most(last.args[0]) / float(scale.reshape(-1)[0])
+
+
+def short(numbers: Array) -> Array:
+    """The nearest f32 of FEW_BITS bits."""
+    mantissa, exponent = np.frexp(np.asarray(numbers, np.float64))
+    near: Array = np.ldexp(np.rint(mantissa * 2.0**FEW_BITS), exponent - FEW_BITS).astype(np.float32)
+    return near
 
 
 def _rescaled(node: Node, anchor: Value, sums: Numbers, known: Mapping[Value, Array]) -> float:

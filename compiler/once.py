@@ -51,6 +51,13 @@ class Asked:
     high: int
 
 
+def farthest(asked: Asked, made: Line) -> float:
+    """The greatest magnitude of a result before it is limited."""
+    ends = np.stack([asked.least, asked.most]) + made.start
+    floats = ends.astype(np.int32).view(np.float32).astype(np.float64)
+    return float(abs(floats * made.factor + made.addend - CENTER).max(initial=0.0))
+
+
 def line(asked: Asked) -> Line | str:
     """For all channels; or why there is none."""
     found = channels(asked)
@@ -96,7 +103,10 @@ def first_above(multiplier: Real, steps: Whole) -> Whole | None:
 def _channel(
     multiplier: np.float32, first: Whole, steps: Whole, least: int, most: int
 ) -> tuple[int, np.float32, int] | None:
-    """Start, factor and addend."""
+    """Start, factor and addend. Where all sums give one result, as those of dead channels do, the line is level: that
+    of the multiplier might lead far from the limits."""
+    if (one := int((first <= least).sum())) == (first <= most).sum():
+        return 0, np.float32(LEAST), int(steps[0]) + one + CENTER
     mantissa, exponent = np.frexp(np.float64(multiplier))
     whole, bits = round(float(mantissa) * 2**24), 24 - int(exponent)  # multiplier = whole * 2**-bits
     # -lowest is a sum that occurs, and those below it give what it gives, `low`: so do floats below 2**23

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 
 import numpy as np
 
-from .bounds import near, reach, rounds
+from .bounds import narrows, near, reach, rounds
 from .ir import Attr, Data, Graph, Node, Type, Value
 from .layout import storage_bytes
 from .op import OPS, body_of, is_const
@@ -75,6 +76,8 @@ def signature(problem: Problem) -> str:
     text += f" with {', '.join(others)}" if others else ""
     text += "".join(f" within {bits} bits" for bits in near(problem.reach))
     text += " rounds" if rounds(problem.reach) else ""
+    text += " real" if isfinite(problem.reach.real) else ""
+    text += " narrow" if narrows(problem.reach) else ""
     text += " table without {} and {} sixteenths".format(*problem.reach.ends) if any(problem.reach.ends) else ""
     text += " cold" if problem.cold and problem.constants else ""
     return text + (f" on {problem.threads} threads" if problem.threads > 1 else "")

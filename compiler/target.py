@@ -49,6 +49,13 @@ class Cpu:
         return self.vector_bits // bits
 
     @property
+    def loads_pay(self) -> bool:
+        """Whether what products are added to is better read from memory than copied from a register. On cores that
+        load no more than they multiply: where products are long, or loads less work than their number says."""
+        long = self.fma_latency > 4 or self.unscaled_loads
+        return self.load_per_cycle > self.fma_per_cycle or (self.load_per_cycle == self.fma_per_cycle and long)
+
+    @property
     def peak_gflops(self) -> float:
         """fp32 peak of one core, in 1e9 operations per second (a multiply-add counts two)."""
         return 2 * self.lanes() * self.fma_per_cycle * self.ghz

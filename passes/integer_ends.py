@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec.compiler.bounds import short
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Graph, Node, QParams, Value
 from edgec.compiler.op import build, const, const_array, evaluate, is_const
@@ -17,7 +18,8 @@ UNMOVED = ("Transpose", "Reshape", "MaxPool")  # what is behind them has the sam
 
 
 def sums(g: Graph, session: Session) -> Graph:
-    """Products of quantized tensors whose results stay real are sums of integers all the same."""
+    """Products of quantized tensors whose results stay real are sums of integers all the same. Their multipliers have
+    22 bits, with which a core makes real numbers of the bits of sums in one multiply-add, rounded once."""
     forms = Forms(g.uses(), lying)
 
     def summed(node: Node) -> Value | None:
@@ -26,7 +28,7 @@ def sums(g: Graph, session: Session) -> Graph:
             return None
         (term,) = form.terms
         real = build("Cast", term.value, to="f32")
-        return build("Mul", real, multiplier_of(term.multiplier), origin=node.origin, label=node.name)
+        return build("Mul", real, multiplier_of(short(term.multiplier)), origin=node.origin, label=node.name)
 
     return g.map(summed)
 

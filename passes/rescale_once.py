@@ -9,7 +9,7 @@ import numpy as np
 
 from edgec.compiler.bounds import RESCALED
 from edgec.compiler.ir import Graph, Value
-from edgec.compiler.once import Asked, line
+from edgec.compiler.once import farthest, line
 from edgec.compiler.op import build, const, const_array, full_attrs
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.rescaled import PRODUCTS, asked
@@ -46,11 +46,6 @@ def rescaled_once(value: Value, sweep: Sweep) -> Value | str | None:
     again = Value(replace(sums, args=(*sums.args[:2], start)))
     shape = (-1, *[1] * (len(value.shape) - 2)) if sums.op == "Edgec.ConvInteger" else (-1,)
     numbers = (const(x.reshape(shape)) for x in (made.factor, made.addend))
-    limits = {name: attrs[name] for name in ("to", "low", "high")} | {"bits": _bits(wanted)}
+    bits = 16 if farthest(wanted, made) < 2**RESCALED - 1 else 32
+    limits = {name: attrs[name] for name in ("to", "low", "high")} | {"bits": bits}
     return build("Edgec.RescaleOnce", again, *numbers, origin=node.origin, label=node.name, **limits)
-
-
-def _bits(wanted: Asked) -> int:
-    """How many bits hold results before they are limited."""
-    far = np.maximum(abs(wanted.least), abs(wanted.most)) * wanted.multiplier.astype(np.float64)
-    return 16 if float(far.max(initial=0.0)) < 2**RESCALED - 2**9 else 32

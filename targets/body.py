@@ -41,6 +41,7 @@ class Body:
     `limit` states the range of a loop variable; conditions and clamps that it decides disappear.
     `pinned` collects the indices that are used for more than addressing (`pin`).
     `halves` says that 16 bits hold what rescalings round to, before limits and zero point included.
+    `near` are values of no magnitude above `fractions.GENTLE`.
     """
 
     def __init__(self, graph: Graph, places: Mapping[Value, Place]) -> None:
@@ -50,6 +51,7 @@ class Body:
         self.analyzer: Any = sym.Analyzer()
         self.pinned: list[Expr] = []
         self.halves = False
+        self.near: frozenset[Value] = frozenset()
         self._users = graph.users()
         self._shared = {v for v, n in graph.uses().items() if n > 1}
         self._lets: list[tuple[Expr, Expr]] | None = None
@@ -120,8 +122,10 @@ class Body:
         if node.op == "Edgec.Table":
             return self._looked_up(node, index)
         if node.op in SCALAR:
-            if (gate := self._gate(node)) is not None and (gated := swish(self._at(gate, index))) is not None:
-                return gated
+            if (gate := self._gate(node)) is not None:
+                gated = swish(self._at(gate, index), near=gate in self.near)
+                if gated is not None:
+                    return gated
             args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
             return self.rounded(value, SCALAR[node.op](*args, **full_attrs(node)))
         if node.op in TYPED:

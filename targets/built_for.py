@@ -77,6 +77,11 @@ def has_limits() -> bool:
     return bool(_cores) and "NEON" in _cores[-1].isa
 
 
+def to_nearest() -> bool:
+    """Whether one instruction rounds f32 to the nearest integer, halves to even, and saturates: on AArch64."""
+    return has_limits() and _cores[-1].vector_registers == 32
+
+
 def fuses() -> bool:
     """Whether a product and the addition after it are one instruction on f32 of any vector."""
     return bool(_cores) and "FMA" in _cores[-1].isa and not has_limits()
@@ -97,16 +102,9 @@ def estimates() -> tuple[str, str] | None:
     return ESTIMATES.get(registers)
 
 
-LONG = 4  # cycles of a product beyond which a shorter chain pays for loads beside it
-
-
 def reads_addends() -> bool:
     """Whether numbers that products are added to are better read from memory than copied from a register."""
-    if not estimates() or _cores[-1].vector_registers < 32:
-        return False
-    loads, products = _cores[-1].load_per_cycle, _cores[-1].fma_per_cycle
-    long = _cores[-1].fma_latency > LONG
-    return loads > products or (loads == products and (long or _cores[-1].unscaled_loads))
+    return bool(estimates()) and _cores[-1].vector_registers == 32 and _cores[-1].loads_pay
 
 
 def unscaled_loads() -> bool:

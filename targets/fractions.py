@@ -34,6 +34,7 @@ from .mathlib import (
 from .tir import Expr
 
 _LN2 = 0.693147180559945309
+GENTLE = 86.0  # e to the power of it and one over that are no denormal numbers
 _ROUNDS = 12582912.0 + 127  # a sum with it holds the nearest integer in its lowest bits, as an exponent
 
 
@@ -86,22 +87,22 @@ def sigmoid(x: Expr) -> Expr:
 
 # e**-r for |r| up to ln 2 / 2 as a polynomial, by pairs of powers; off by 1e-7 of it at most
 _BELOW = (
-    (-0.9999997068380126, 1.0),
-    (-0.1666763696946273, 0.49999148852197467),
-    (-0.008290297723078321, 0.04189802181623255),
+    (-0.9999997019767761, 1.0),
+    (-0.1666763871908188, 0.4999914765357971),
+    (-0.008290272206068039, 0.04189816117286682),
 )
 
 
-def swish(x: Expr) -> Expr | None:
+def swish(x: Expr, *, near: bool = False) -> Expr | None:
     """x sigmoid(x) in fewer instructions, where numbers that products are added to are read from memory; else None.
 
-    Off by 5 ulp at most (7 below -20). A step more in place of a division's remainder: there is none of an infinite x.
+    `near`: x is within -GENTLE .. GENTLE. Off by 5 ulp at most (7 below -20). From an estimate y, one over b is
+    y (1 + e + e**2) with e = 1 - b y: what is left out is less than 2**-24. Where x is infinite, b is 1 and e above 0.
     """
     names, found = estimates(), addends()
     if not names or found is None:
         return None
     table, at = found
-    first, better = names
 
     def plus(number: float, use: int = 0) -> Expr:
         return table.load(number, at, use)
@@ -113,9 +114,6 @@ def swish(x: Expr) -> Expr | None:
     def limit(name: str, x: Expr, to: float) -> Expr:
         return tirx.call_llvm_pure_intrin("float32", f"llvm.{name}", x, number(to))
 
-    def step(b: Expr, y: Expr) -> Expr:
-        return tirx.call_llvm_pure_intrin("float32", better, b, y)
-
     def power(t: Expr, y: Expr) -> Expr:
         r = fused(number(_ROUNDS) - t, number(-_LN2), y)
         return bind(r, lambda r: bind(of_bits(bits(t) << 23), lambda s: fused(s, series(r), plus(1.0, 1))))
@@ -125,16 +123,19 @@ def swish(x: Expr) -> Expr | None:
         return bind(r * r, lambda z: fused(fused(third, z, second), z, first))
 
     def over(b: Expr, x: Expr) -> Expr:
-        estimate = tirx.call_llvm_pure_intrin("float32", first, b)
-        return bind(estimate, lambda y: bind(y * step(b, y), lambda y: x * y * step(b, y)))
+        estimate = tirx.call_llvm_pure_intrin("float32", names[0], b)
+        return bind(estimate, lambda y: bind(fused(b * f32(-1), y, plus(1.0, 2)), lambda e: better(x * y, e)))
+
+    def better(q: Expr, e: Expr) -> Expr:
+        return bind(q, lambda q: fused(q, fused(e, e, e), q))
 
     def gated(x: Expr) -> Expr:
-        """Of x from -86 on: what is below gives no more than 4e-36."""
-        limited = limit("minimum", x, 87)
+        """Of x from -GENTLE on: what is below gives no more than 4e-36."""
+        limited = x if near else limit("minimum", x, GENTLE)
         below = bind(limited, lambda y: bind(fused(y, number(-log2(e)), plus(_ROUNDS, 1)), lambda t: power(t, y)))
         return bind(below, lambda b: over(b, x))
 
-    return bind(limit("maximum", x, -86), gated)
+    return bind(x if near else limit("maximum", x, -GENTLE), gated)
 
 
 def sigmoid_below(x: Expr) -> Expr:

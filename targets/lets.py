@@ -27,6 +27,7 @@ ESTIMATES = {  # by the number of registers
     32: ("llvm.aarch64.neon.frecpe", "llvm.aarch64.neon.frecps"),
     16: ("llvm.arm.neon.vrecpe", "llvm.arm.neon.vrecps"),
 }
+NEAREST = "llvm.aarch64.neon.fcvtns"
 FARTHEST = 4  # elements apart that are still picked from vectors, and most vectors: of so many, two instructions each
 REGISTER = 4  # lanes that these take, at most
 _PARTS: dict[type, tuple[tuple[str, ...], Callable[..., Expr]]] = {
@@ -84,7 +85,8 @@ def _of_a_register(e: Expr) -> bool:
 
 @cache
 def _estimates() -> frozenset[int]:
-    return frozenset(llvm_lookup_intrinsic_id(name) for names in ESTIMATES.values() for name in names)
+    names = [name for pair in ESTIMATES.values() for name in pair]
+    return frozenset(map(llvm_lookup_intrinsic_id, [*names, NEAREST]))
 
 
 class _Hoist:
@@ -138,7 +140,7 @@ class _Hoist:
         width = self.lanes.count
         step = REGISTER if width >= REGISTER else 2
         kind = str(e.ty.dtype)
-        args = [self._register(kind, "of") for _ in e.args[1:]]
+        args = [self._register(str(a.ty.dtype), "of") for a in e.args[1:]]
         for register, a in zip(args, e.args[1:], strict=True):
             self.stores.append(tirx.BufferStore(register, self(a), [self.lanes.var]))
         result = self._register(kind, "estimate")

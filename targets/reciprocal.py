@@ -1,4 +1,4 @@
-"""Bytes of real numbers by a constant scale without division: x * (1 / scale), corrected once by what is left.
+"""Bytes of real numbers by a constant scale without division: times 1 / scale, which is the sum of two f32.
 
 A division takes several times as long as all the rest. Only where x / scale lies next to a half can a quotient that is
 an ulp off round to another integer: those numbers are tried, for each half, before the scale is taken.
@@ -11,8 +11,9 @@ from functools import lru_cache
 import numpy as np
 from tvm import tirx
 
-from .built_for import has_limits
-from .mathlib import at_least, at_most, fused
+from .built_for import has_limits, to_nearest
+from .lets import NEAREST
+from .mathlib import at_least, at_most, bind, fused, kind
 from .tir import Expr, lit
 
 FAR = 1024  # steps from zero beyond which every byte is saturated
@@ -29,44 +30,72 @@ def fits(x: Expr, scale: Expr, result: str) -> bool:
     return str(x.ty.dtype) == "float32" and exact(float(scale.value))
 
 
+def parts(scale: float) -> tuple[float, float]:
+    """1 / scale as the sum of two f32, neither of them below 0: an infinite number stays one."""
+    s = np.float32(scale)
+    exactly = 1 / np.float64(s)
+    first = np.float32(exactly)
+    first = np.nextafter(first, np.float32(0)) if first > exactly else first
+    return float(first), float(np.float32(exactly - first))
+
+
 @lru_cache(maxsize=256)
 def exact(scale: float) -> bool:
     """Whether all numbers next to a half of a step are rounded as their quotients are."""
     if not 2.0**-60 < scale < 2.0**60:
         return False
     s = np.float32(scale)
-    y = np.float32(1) / s
+    first, second = parts(scale)
     halves = ((np.arange(-HALVES, HALVES) + 0.5) * np.float64(s)).astype(np.float32)
     x = (halves.view(np.int32)[:, None] + np.arange(-AROUND, AROUND + 1, dtype=np.int32)).view(np.float32)
-    product = x * y
-    rest = (np.float64(x) - np.float64(product) * np.float64(s)).astype(np.float32)  # exact, as with fma
-    sums = np.float64(product) + np.float64(rest) * np.float64(y)
-    if (sums.view(np.int64) & LOW == MIDDLE).any():  # might be rounded twice
+    sums = np.float64(x) * first + np.float64(x * np.float32(second))
+    if second and (sums.view(np.int64) & LOW == MIDDLE).any():  # might be rounded twice
         return False
     return bool((np.rint(sums.astype(np.float32)) == np.rint(x / s)).all())
 
 
+def quotient(x: Expr, scale: float) -> Expr:
+    """What x is in steps of a scale, not rounded to whole ones."""
+    first, second = (lit(part, "float32") for part in parts(scale))
+    return bind(x, lambda x: fused(x, first, x * second)) if second.value else x * first
+
+
 def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
-    """Within low .. high, as int32; `zero` for NaN. The limits of a known zero point are whole steps, which as real
-    numbers give themselves."""
+    """Within low .. high, as int32; `zero` for NaN."""
+    if to_nearest() and isinstance(zero, tirx.IntImm):
+        return _saturated(tirx.call_llvm_pure_intrin("int32", NEAREST, quotient(x, scale)), int(zero.value), low, high)
+    return _limited(x, scale, zero, low, high)
+
+
+def _saturated(nearest: Expr, zero: int, low: int, high: int) -> Expr:
+    """Of what the instruction that rounds gives: 0 for NaN, and the farthest integers for all that is beyond. 16 bits
+    saturate too, which is one instruction with what narrows."""
+
+    def within(x: Expr, low: int, high: int) -> Expr:
+        return tirx.min(tirx.max(x, lit(low, kind(x))), lit(high, kind(x)))
+
+    half = tirx.Cast("int16", within(nearest, -(1 << 15), (1 << 15) - 1))
+    half = tirx.call_llvm_pure_intrin("int16", "llvm.sadd.sat", half, lit(zero, "int16")) if zero else half
+    return within(half, low, high)
+
+
+def _limited(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
+    """By a sum that rounds. The limits of a known zero point are whole steps, which as real numbers give themselves."""
 
     def real(number: float) -> Expr:
         return lit(number, "float32")
 
     s = float(np.float32(scale))
-    y = float(np.float32(1) / np.float32(scale))
     steps = (low - int(zero.value), high - int(zero.value)) if isinstance(zero, tirx.IntImm) else (-FAR, FAR)
     given = tirx.Var("given", "float32")
     near = tirx.Var("near", "float32")
-    product = tirx.Var("product", "float32")
     limited = at_most(at_least(given, real(steps[0] * s)), real(steps[1] * s))
     whole = tirx.Select(given >= real(-np.inf), limited, real(0.0))  # any number but NaN
-    rest = fused(product, real(-s), near)
     # What is added while rounding must be even: with an odd number ties would go the other way
     even = int(zero.value) & ~1 if isinstance(zero, tirx.IntImm) else 0
-    nearest = tirx.reinterpret("int32", fused(rest, real(y), product) + real(ROUNDER + even))
+    nearest = tirx.reinterpret("int32", quotient(near, scale) + real(ROUNDER + even))
     if isinstance(zero, tirx.IntImm):
         result = nearest - lit(ROUNDER_BITS + even - int(zero.value), "int32")
     else:
         result = tirx.min(tirx.max(nearest - lit(ROUNDER_BITS, "int32") + zero, lit(low, "int32")), lit(high, "int32"))
-    return tirx.Let(given, x, tirx.Let(near, whole, tirx.Let(product, near * real(y), result)))
+    return tirx.Let(given, x, tirx.Let(near, whole, result))

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import prod
+from math import isfinite, prod
 from typing import Any, Literal
 
-from edgec.compiler.bounds import near
+from edgec.compiler.bounds import made_real, near
 from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
@@ -29,7 +29,7 @@ from .depthwise_int8_rows import depthwise
 
 BLOCK = 16  # channels of a block of the layout, bytes of a register
 FEW = 4  # input channels up to which blocks are of four
-HELD, RISING, ONCE = "fl", 3, 4
+HELD, RISING, ONCE, REAL = "fl", 3, 4, 5
 ENDS = "tl", "th"
 LANES = 4  # sums in a register
 STAYING = 2  # pixels of a tile whose weights stay in registers
@@ -230,11 +230,14 @@ def _traffic(w: Window, cpu: Cpu, method: Method, plan: Plan) -> Traffic:
 def held(problem: Problem) -> int:
     """How sums may be kept (`fl` of a choice): 0: as integers; 1: in the lowest bits of floats, where only rescalings
     read them and constants say that they fit; 2: as 1, and 16 bits hold what rescalings round to; 3: as 2, and sums
-    below 0 may be any number below 0; 4: as bits of floats, which their bias makes of them."""
+    below 0 may be any number below 0; 4: as bits of floats, which their bias makes of them; 5: as 1, where a product
+    makes them real numbers."""
     total = problem.anchor.results[0]
     users = [n for n in problem.body.nodes() if total in n.args]
     if [n.op for n in users] == ["Edgec.RescaleOnce"]:
         return ONCE
+    if isfinite(problem.reach.real) and near(problem.reach) and problem.target.cpu.loads_pay:
+        return REAL
     if not users or {n.op for n in users} != {"Edgec.Rescale"}:
         return 0
     known = len(near(problem.reach))
@@ -242,10 +245,12 @@ def held(problem: Problem) -> int:
 
 
 def added(problem: Problem, held: int) -> Node | None:
-    """The only rescaling of sums, where it adds a number of each channel to their products."""
+    """What multiplies sums, where it adds a number of each channel to their products."""
     if held == ONCE:
         total = problem.anchor.results[0]
         return next(n for n in problem.body.nodes() if total in n.args)
+    if held == REAL:
+        return made_real(list(problem.body.nodes()), problem.anchor)
     return rising(problem) if held == RISING else None
 
 

@@ -146,7 +146,7 @@ class Sums(Tiles):
             return [one(low, width) for low, width in pieces(part.channels, at_once(self.problem, BLOCK))]
 
         tail = Tail(self.problem, self.held, ends_of(self.choice))
-        if self.short or len(columns) < 3:
+        if self.short or len(columns) < 2:
             parts: list[Stmt] = []
             every: list[Ended] = []
             for p, column in enumerate(columns):

@@ -12,7 +12,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, HELD, METHODS, ONCE, channel_window, ends, held, result_layout
+from .arm_bytes import BLOCK, HELD, METHODS, ONCE, REAL, channel_window, ends, held, result_layout
 from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, geometry
@@ -76,7 +76,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     fixed = {x: byte_layout(x.shape), weight: f"OIHW{BLOCK}o4h", bias: operand_layout(bias)}
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     kept = held(problem)
-    kept = kept if kept == ONCE or rescales(problem) is True else 0  # other code reads integers
+    kept = kept if kept in (ONCE, REAL) or rescales(problem) is True else 0  # other code reads integers
     rows_first = int(BLOCK * ceil_div(w.channels_out, BLOCK) * w.height.size * w.width.size > NEAR)
     units = w.batch * (1 if rows_first else halves(w))
     us = cost(w, cpu, after)

@@ -8,17 +8,20 @@ from typing import Any
 
 from tvm import tirx
 
+from edgec.compiler.bounds import narrows
 from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.layout import layout
-from edgec.compiler.op import full_attrs
+from edgec.compiler.op import const_array, full_attrs, is_const
+from edgec.compiler.ops.common import limits
 from edgec.compiler.registry import Problem
-from edgec.targets import tir
-from edgec.targets.body import align
+from edgec.targets import reciprocal, tir
+from edgec.targets.body import Body, align
+from edgec.targets.fractions import GENTLE
 from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halved, rescale_once, unpacked_once
 from edgec.targets.mathlib import fused
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, LANES, ONCE, RISING, added
+from .arm_bytes import BLOCK, LANES, ONCE, REAL, RISING, added
 from .common import LIGHT, after_anchor, ceil_div
 from .common_emit import Frame, put, vector
 
@@ -66,14 +69,16 @@ def lifted(held: int) -> int:
 
 
 def offset(frame: Frame, rescaling: Node, channel: Expr) -> Expr:
-    """What is added to the product of a sum and its multiplier: its own addend, or where sums start from a power of
-    two the product of that."""
+    """What is added to the product of a sum and its multiplier: its own addend, or the product of what sums start
+    from."""
     once = rescaling.op == "Edgec.RescaleOnce"
     operand = rescaling.args[2 if once else 1]
-    rank, inner = len(rescaling.results[0].shape), rescaling.args[0].node.op == "Edgec.MatMulInteger"
+    sums = rescaling.args[0].node
+    sums = sums.args[0].node if sums.op == "Cast" else sums
+    rank, inner = len(rescaling.results[0].shape), sums.op == "Edgec.MatMulInteger"
     index = (*[0] * (rank - 1), channel) if inner else (0, channel, *[0] * (rank - 2))
     number = frame.body.at(operand, align(index, operand.shape))
-    return number if once else number * tir.lit(-POWER, "float32")
+    return number if once else number * tir.lit(-ROUNDER if rescaling.op == "Mul" else -POWER, "float32")
 
 
 class Tail:
@@ -86,11 +91,21 @@ class Tail:
         self.added = added(problem, held)
         users = [n for n in problem.body.nodes() if self.added is not None and self.added.results[0] in n.args]
         self.unpacked = bool(users) and all(n.op == "Edgec.Rescale" for n in users)
+        self.quantized = held == REAL and narrows(problem.reach) and self._divided()
+        near = self.added is not None and held == REAL and problem.reach.real <= GENTLE
+        self.near = frozenset(self.added.results if self.added is not None and near else ())
+
+    def _divided(self) -> bool:
+        """Whether results are bytes by a scale for which a product does."""
+        node = self.out.node
+        if node.op != "QuantizeLinear" or not all(is_const(a) and a.type.size == 1 for a in node.args[1:]):
+            return False
+        return self.out.type.dtype in ("i8", "u8") and reciprocal.exact(float(const_array(node.args[1]).reshape(-1)[0]))
 
     def value(self, frame: Frame, sums: Sums, lane: Expr, value: Value) -> Expr:
         """`value` of a lane."""
         body, total = frame.body, tir.load(sums.buffer, sums.at + lane)
-        body.halves = self.held in (2, RISING)
+        body.halves, body.near = self.held in (2, RISING), self.near
         if self.added is not None:
             attrs: Any = full_attrs(self.added)
             multiplier = self.added.args[1]
@@ -98,6 +113,8 @@ class Tail:
             if self.held == ONCE:
                 once = unpacked_once if self.unpacked else rescale_once
                 made = once(total, factor, sums.offset(lane), **attrs)
+            elif self.held == REAL:
+                made = fused(tirx.reinterpret("float32", total), factor, sums.offset(lane))
             else:
                 limits = {name: attrs[name] for name in ("to", "zero", "low", "high")}
                 made = halved(fused(tirx.reinterpret("float32", total), factor, sums.offset(lane)), **limits)
@@ -106,7 +123,16 @@ class Tail:
             lifted = self.held > 0
             whole = tirx.reinterpret("float32", total) - tir.lit(ROUNDER, "float32") if lifted else total
             body.bind(self.anchor, lambda _: whole)
+        if self.quantized and value == self.out:
+            return self._bytes(body, sums.index(lane))
         return body.at(value, sums.index(lane))
+
+    def _bytes(self, body: Body, index: tuple[Expr, ...]) -> Expr:
+        """Of real numbers that constants keep within 16 bits of steps: limits come when they are narrowed."""
+        x, scale, zero = (body.at(a, align(index, a.shape)) for a in self.out.node.args)
+        low, high = map(int, limits(self.out.type.dtype))
+        steps = reciprocal.quotient(x, float(scale.value))
+        return halved(steps, to=self.out.type.dtype, zero=int(zero.value), low=low, high=high)
 
     def _stored(self, frame: Frame, s: Sums) -> Stmt:
         return tir.vectorized(

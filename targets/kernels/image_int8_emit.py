@@ -17,6 +17,7 @@ from edgec.compiler.registry import Emitted, Problem
 
 from .. import tir
 from ..body import Body
+from ..mathlib import kind
 from ..tir import Buffer, Expr, Stmt
 from .common import ceil_div
 from .common_emit import stretch
@@ -57,7 +58,7 @@ class Image:
         return tir.seq(tir.loop(turns, vector, "vector") if self.whole else None, last)
 
     def pixel(self, buffers: list[Buffer], body: Body, image: Expr, at: Expr) -> Stmt:
-        """The bytes of one pixel as one number."""
+        """The bytes of one pixel as one number: each is put above those before it, which a shift that inserts does."""
         total: Expr = tir.i32(0)
         for c in range(self.channels):
 
@@ -67,7 +68,9 @@ class Image:
 
             body.bind(self.x, element)
             byte = body.at(self.out, (image, c, *[0] * (len(self.x.shape) - 2)))
-            total = total | (tirx.Cast("int32", tirx.Cast("uint8", byte)) << tir.i32(8 * c))
+            byte = byte.value if isinstance(byte, tirx.Cast) and kind(byte.value) == "int32" else byte
+            whole = tirx.Cast("int32", byte) & tir.i32(255)
+            total = (total & tir.i32((1 << 8 * c) - 1)) | (whole << tir.i32(8 * c)) if c else whole
         return tir.store(buffers[1], total, image * self.pixels + at)
 
     def dealt(self, buffers: list[Buffer], body: Body, first: Expr) -> Stmt:

@@ -134,6 +134,22 @@ def test_results_beyond_16_bits_are_limited_in_32() -> None:
     np.testing.assert_array_equal(run(new, [x])[0], run(g, [x])[0])
 
 
+def test_channels_of_one_result_do_not_lead_beyond_16_bits() -> None:
+    """Sums of a dead channel are all below zero, however far: what is rescaled of them is limited all the same."""
+    g = product("Edgec.ConvInteger", (1, 6, 5, 5), (4, 6, 3, 3), straight(0.0077, 4, 1, 1))
+    a, w, bias = g.outputs[0].node.args[0].node.args
+    numbers, start = ops.const_array(g.outputs[0].node.args[1]).copy(), ops.const_array(bias).copy()
+    numbers[[1, 3]], start[[1, 3]] = 0.9, (-2_000_000, 2_000_000)
+    sums = ops.build("Edgec.ConvInteger", a, w, ops.const(start, "bias"))
+    y = ops.build("Edgec.Rescale", sums, ops.const(numbers), zeros=(0,), to="i8", zero=-3, low=-128, high=120)
+    new = once(replace(g, outputs=(y,)))
+    assert new.outputs[0].node.op == "Edgec.RescaleOnce" and new.outputs[0].node.attrs["bits"] == 16
+    x = RNG.integers(-128, 128, g.inputs[0].shape).astype(np.int8)
+    have = run(new, [x])[0]
+    np.testing.assert_array_equal(have, run(replace(g, outputs=(y,)), [x])[0])
+    assert (have[:, 1] == -128).all() and (have[:, 3] == 120).all()
+
+
 def test_they_stay_on_other_cpus() -> None:
     g = product("Edgec.ConvInteger", (1, 6, 5, 5), (4, 6, 3, 3), straight(0.0077))
     for name, op in (("x86-avx512", "Edgec.Rescale"), ("rpi4", "Edgec.RescaleOnce")):

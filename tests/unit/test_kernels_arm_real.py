@@ -1,0 +1,147 @@
+"""Sums of bytes that become real numbers on AArch64: one multiply-add of their bits, and functions behind it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from emulated import emulate
+from test_generic_harness import chain
+from test_integer import numbers
+from test_kernels_arm_code import assembly
+from test_kernels_arm_int8 import CORES
+from test_scalar import ulps
+
+from edgec.compiler.bounds import FEW_BITS, Reach, narrows, reach, short
+from edgec.compiler.interpret import run
+from edgec.compiler.ir import Value
+from edgec.compiler.op import build, const
+from edgec.compiler.registry import ROWS, Problem
+
+pytestmark = pytest.mark.arm
+KINDS = ["i8[1, 32, 9, 10]", "i8[24, 32, 1, 1]", "i32[24]", "f32[24, 1, 1]"]
+
+
+def real(*args: Value, op: str = "Edgec.ConvInteger", swish: bool = False, **attrs: Any) -> Value:
+    *operands, multiplier = args
+    x = build("Mul", build("Cast", build(op, *operands, **attrs), to="f32"), multiplier)
+    return build("Mul", x, build("Sigmoid", x)) if swish else x
+
+
+def divided(*args: Value, swish: bool = False, byte: int = -5) -> Value:
+    """Bytes by a scale and a zero point."""
+    x = real(*args[:4], zero=3, swish=swish)
+    y = build("Mul", x, args[4]) if len(args) > 4 else x
+    return build("QuantizeLinear", y, const(np.float32(0.0473)), const(np.int8(byte)))
+
+
+def known(problem: Problem, arrays: Sequence[Any]) -> Problem:
+    return replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
+
+
+CASES: dict[str, tuple[str, list[str], dict[str, Any]]] = {
+    "convolution": ("conv_int8_sdot", KINDS, {"zero": -128}),
+    "of pairs": ("conv_int8_smull", KINDS, {"zero": 3}),
+    "of eights": ("conv_int8_smmla", KINDS, {"zero": 3}),
+    "one number": ("conv_int8_sdot", [*KINDS[:3], "f32[1, 1, 1]"], {"zero": 3}),
+    "matrix": ("matmul_int8_sdot", ["i8[9, 40]", "i8[40, 20]", "i32[20]", "f32[20]"], {"a_zero": 7}),
+    "sliding": (
+        "depthwise_int8_slide",
+        ["i8[1, 24, 9, 10]", "i8[24, 1, 3, 3]", "i32[24]", "f32[24, 1, 1]"],
+        {"zero": -5, "group": 24, "pads": (1, 1, 1, 1)},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_multiply_add_gives_the_products_bits(case: str, tmp_path: Path) -> None:
+    row, kinds, attrs = CASES[case]
+    op = "Edgec.MatMulInteger" if "a_zero" in attrs else "Edgec.ConvInteger"
+    where, core = CORES.get(row.split("_")[2], CORES["sdot"])
+    problem = chain(kinds, lambda *v: real(*v, op=op, **attrs), (), where)
+    arrays = numbers([v.type for v in problem.body.inputs])
+    arrays[2][:] = np.linspace(-1e6, 1e6, arrays[2].size)
+    arrays[3] = short(np.float32(1e-4) + abs(arrays[3] % 1))
+    bounded = known(problem, arrays)
+    assert np.isfinite(bounded.reach.real)
+    choice = ROWS[row].choices(bounded)[0]
+    assert choice.get("fl") == 5
+    np.testing.assert_array_equal(emulate(bounded, choice, arrays, tmp_path, core), run(problem.body, arrays)[0])
+
+
+@pytest.mark.parametrize("why", ["multipliers of 24 bits", "sums beyond 22 bits", "a core that loads slowly"])
+def test_other_sums_are_converted(why: str) -> None:
+    problem = chain(KINDS, lambda *v: real(*v, zero=3), (), "cortex-a55" if "core" in why else "rpi5")
+    arrays = numbers([v.type for v in problem.body.inputs])
+    arrays[3] = short(arrays[3])
+    if "multipliers" in why:
+        arrays[3][5] = np.nextafter(arrays[3][5], np.float32(9))
+    elif "sums" in why:
+        arrays[2][5] = 1 << 22
+    assert ROWS["conv_int8_sdot"].choices(known(problem, arrays))[0].get("fl") == 0
+
+
+def test_short_numbers_lie_next_to_given_ones() -> None:
+    x = np.random.default_rng(0).lognormal(size=1000).astype(np.float32)
+    near = short(x)
+    assert (abs(near.astype(np.float64) / x - 1) <= 2.0**-FEW_BITS).all() and (near != x).any()
+    np.testing.assert_array_equal(near.astype(np.float64) * (3 << 22), (near * np.float32(3 << 22)).astype(np.float64))
+
+
+@pytest.mark.parametrize("far", [80.0, 500.0])
+def test_swish_behind_sums_is_accurate(far: float, tmp_path: Path) -> None:
+    """Where constants keep x within limits, and where they do not."""
+    problem = chain(KINDS, lambda *v: real(*v, zero=0, swish=True), (), "rpi5")
+    arrays = numbers([v.type for v in problem.body.inputs])
+    arrays[2][:] = np.linspace(-60000, 60000, 24)
+    arrays[3][:] = short(far / known(problem, arrays).reach.sums)
+    bounded = known(problem, arrays)
+    assert bounded.reach.real == pytest.approx(far, rel=1e-6)
+    choice = ROWS["conv_int8_sdot"].choices(bounded)[0]
+    sums = problem.anchor.results
+    x = (run(replace(problem.body, outputs=sums), arrays)[0].astype(np.float32) * arrays[3]).astype(np.float64)
+    have = emulate(bounded, choice, arrays, tmp_path, "cortex-a76")
+    with np.errstate(over="ignore"):
+        error = ulps(have, x / (1 + np.exp(-x)))
+    assert abs(x).max() > 0.5 * far
+    assert error[x > -20].max() <= 5 and error[x > -86].max() <= 7
+
+
+@pytest.mark.parametrize("far", [80.0, 500.0])
+def test_swish_behind_sums_is_limited_where_it_must_be(far: float) -> None:
+    problem = chain(KINDS, lambda *v: real(*v, zero=0, swish=True), (), "cortex-a78")
+    _, code = assembly(problem, "conv_int8_sdot", within=Reach(1e6, 1e4, real=far))
+    assert not re.search(r"\bscvtf\b", code)
+    assert bool(re.search(r"\bfmax\b", code)) == (far > 86)
+
+
+@pytest.mark.parametrize("byte", [-5, -128, 4])
+@pytest.mark.parametrize("far", [700.0, 2000.0])
+def test_bytes_of_real_numbers_are_limited_as_they_are_narrowed(byte: int, far: float, tmp_path: Path) -> None:
+    """Where constants keep them within 16 bits; else before."""
+    problem = chain(KINDS, lambda *v: divided(*v, byte=byte), (), "rpi5")
+    arrays = numbers([v.type for v in problem.body.inputs])
+    arrays[2][:] = np.linspace(-60000, 60000, 24)
+    arrays[3][:] = short(far / known(problem, arrays).reach.sums)
+    bounded = known(problem, arrays)
+    assert bounded.reach.steps == pytest.approx(far / 0.0473, rel=1e-6) and narrows(bounded.reach) == (far < 1500)
+    choice = ROWS["conv_int8_sdot"].choices(bounded)[0]
+    want = run(problem.body, arrays)[0]
+    assert want.min() == -128 and want.max() == 127
+    np.testing.assert_array_equal(emulate(bounded, choice, arrays, tmp_path, "cortex-a76"), want)
+
+
+def test_bytes_of_gates_are_narrowed_in_few_instructions() -> None:
+    problem = chain([*KINDS, KINDS[3]], lambda *v: divided(*v, swish=True), (), "cortex-a78")
+    arrays = numbers([v.type for v in problem.body.inputs])
+    arrays[3][:] = short(50 / known(problem, arrays).reach.sums)
+    arrays[4][:] = 2
+    bounded = known(problem, arrays)
+    assert bounded.reach.steps == pytest.approx(100 / 0.0473, rel=1e-6)
+    _, code = assembly(problem, "conv_int8_sdot", within=bounded.reach)
+    assert "sqxtn" in code and not re.search(r"\bf(max|min|cmeq|cmge)\b", code)
