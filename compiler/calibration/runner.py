@@ -1,5 +1,5 @@
 """Runs a graph on calibration data and shows values inside it: compiled for this machine, which is some fifty times as
-fast as the interpreter; by the interpreter where nothing can be compiled here."""
+fast as the interpreter."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import EdgecError
-from ..interpret import run as interpret
 from ..ir import Graph, Value
 from ..op import build, is_const
 from ..ops.common import Tensor
@@ -43,19 +41,17 @@ def running(
     """
     more = [v for v in dict.fromkeys(beside) if v not in values and v.node.op != "Input" and not is_const(v)]
     shown = _showing(graph, [*values, *more])
-    with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
-        model = _compiled(shown, Path(folder) / "run", threads, passes, _here(like))
-        if model is None:
-            yield lambda feed: list(interpret(shown, [feed[v.name] for v in shown.inputs]))[: len(values)]
-            return
-        with model:
-            names = [name for name, _ in shown.results[: len(values)]]
+    names = [name for name, _ in shown.results[: len(values)]]
+    with (
+        tempfile.TemporaryDirectory(prefix="edgec-") as folder,
+        _compiled(shown, Path(folder) / "run", threads, passes, _here(like)) as model,
+    ):
 
-            def run(feed: Feed) -> list[Tensor]:
-                outputs = model.run(feed)
-                return [outputs[name] for name in names]
+        def run(feed: Feed) -> list[Tensor]:
+            outputs = model.run(feed)
+            return [outputs[name] for name in names]
 
-            yield run
+        yield run
 
 
 def _showing(graph: Graph, values: Sequence[Value]) -> Graph:
@@ -77,12 +73,9 @@ def _here(like: Target | None) -> Target:
     return replace(level, memory=())  # what fits into its memory is not the matter here
 
 
-def _compiled(graph: Graph, folder: Path, threads: int, passes: str, target: Target) -> Model | None:
+def _compiled(graph: Graph, folder: Path, threads: int, passes: str, target: Target) -> Model:
     from ..driver import compile_for
     from ..runtime import load
 
-    try:
-        made = compile_for(target, replace(graph, name="calibrated"), folder, threads, passes, brief=True)
-        return load(made.folder, threads)
-    except EdgecError:
-        return None
+    made = compile_for(target, replace(graph, name="calibrated"), folder, threads, passes, brief=True)
+    return load(made.folder, threads)
