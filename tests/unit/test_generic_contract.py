@@ -128,9 +128,10 @@ def filtered(outputs: int, on: str, x: tuple[int, ...] = (1, 24, 30, 33), window
 
 @pytest.mark.parametrize("on", ["x86-avx512", "x86"])
 def test_few_output_channels_are_computed_along_rows(on: str) -> None:
-    assert choices(filtered(1, on))[0].row == "generic_contract"
-    assert choices(filtered(2, on, window=5))[0].row == "generic_contract"
-    assert choices(filtered(64, on))[0].row != "generic_contract"
+    along = {"generic_contract", "conv_f32_along"}
+    assert choices(filtered(1, on))[0].row in along
+    assert choices(filtered(2, on, window=5))[0].row in along
+    assert choices(filtered(64, on))[0].row not in along
 
 
 def test_channels_in_one_cache_set_make_rows_dearer() -> None:
