@@ -164,20 +164,22 @@ class _Costs:
         return tables + [t for r in readers for t in self._table(value, set(), {n: views[n] for n in [*maker, r]})]
 
     def _table(self, value: Value, always: set[str], views: Mapping[Node, Sequence[_View]]) -> list[Table]:
-        seen = [list(dict.fromkeys(v)) for v in views.values()]  # many choices look the same from here
-        cost = np.zeros([len(s) for s in seen])
+        seen = {node: list(dict.fromkeys(v)) for node, v in views.items()}  # many choices look the same from here
+        free = [node for node, s in seen.items() if len(s) > 1]
+        cost = np.zeros([len(seen[node]) for node in free])
         converted, mixed = cache(partial(self._converted, value)), cache(partial(self._mixed, value))
         for where in np.ndindex(*cost.shape):
-            of_all = [s[k] for s, k in zip(seen, where, strict=True)]
+            chosen = dict(zip(free, where, strict=True))
+            of_all = [s[chosen.get(node, 0)] for node, s in seen.items()]
             made = next((m for m, _, _ in of_all if m is not None), "")
             wanted = always.union(*(wants for _, wants, _ in of_all))
             cost[where] = sum(converted(made, want) for want in sorted(wanted)) + sum(
                 mixed(made, out) for _, _, out in of_all if out is not None
             )
-        if not cost.any():
+        if not free or not cost.any():
             return []
-        index = [[s.index(one) for one in v] for s, v in zip(seen, views.values(), strict=True)]
-        return [Table(tuple(self.number[node] for node in views), cost[np.ix_(*index)])]
+        index = [[seen[node].index(one) for one in views[node]] for node in free]
+        return [Table(tuple(self.number[node] for node in free), cost[np.ix_(*index)])]
 
     @staticmethod
     def _view(value: Value, node: Node, choice: Choice) -> _View:

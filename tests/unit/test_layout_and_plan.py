@@ -129,6 +129,14 @@ def test_outputs_are_row_major() -> None:
     assert g.outputs[0].type.layout == ""
 
 
+def test_a_value_may_have_any_number_of_readers() -> None:
+    names = [f"%y{k}" for k in range(70)]
+    lines = "".join(f"  {name} = Relu(%x) : f32[8]\n" for name in names)
+    text = f"graph @g(%x: f32[8]) {{\n{lines}  return {', '.join(names)}\n}}\n"
+    g = run_pipeline(parse(text), "fuse, layout, plan", Session(target=find_target("x86-avx512")))
+    assert len(ops(g, "Edgec.Kernel")) == 70
+
+
 def test_the_reason_for_a_row_is_kept() -> None:
     g, _ = planned(WEIGHTS + f"%c = Conv(%x, %w, %b) {CONV} : {T}\n return %c\n")
     assert "against 50.0 us for slow" in str(ops(g, "Edgec.Kernel")[1].attrs["why"])
