@@ -144,11 +144,14 @@ class Row:
         """True, or why this row cannot be used."""
         if self.ops and problem.anchor.op not in self.ops:
             return f"computes {', '.join(sorted(self.ops))}, not {problem.anchor.op}"
+        if len(problem.body.inputs) + len(problem.body.outputs) > MAX_ARGS:
+            return f"has {len(problem.body.inputs)} arguments, and the runtime passes {MAX_ARGS} with the results"
         if missing := self.isa - problem.target.cpu.isa:
             return f"needs {', '.join(sorted(missing))}"
         return self.match(problem)
 
 
+MAX_ARGS = 31  # arguments and results of a kernel: one fewer than EC_MAX_ARGS, for scratch memory
 ROWS: dict[str, Row] = {}
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from edgec.compiler.dataflow import SINK, to_networkx
 from edgec.compiler.ir import Graph, Node, Value
-from edgec.compiler.op import OPS, const_array, int_attr, ints_attr, is_const
+from edgec.compiler.op import OPS, const_array, int_attr, ints_attr, is_const, rebuild
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.session import Session
 
@@ -45,11 +45,22 @@ class _Group:
 @graph_pass("fuse", promise=exact, after=("canonicalize", "fold"), required=True)
 def fuse(g: Graph, *, session: Session, epilogues: bool = True) -> Graph:
     """Groups nodes into kernels. `epilogues=false` makes one kernel per node (to find out which fusion is at fault)."""
-    g = constants_inside(g)
+    g = constants_inside(g).map(_in_parts)
     groups = _anchored(g, session if epilogues else None)
     if epilogues:
         _merge_maps(g, groups, session)
     return _build(g, groups)
+
+
+def _in_parts(node: Node) -> Value | None:
+    """A Concat of more values than a kernel takes, of parts that are joined first."""
+    if node.op != "Concat" or len(node.args) <= MAX_ARGS:
+        return None
+    parts = [node.args[k : k + MAX_ARGS] for k in range(0, len(node.args), MAX_ARGS)]
+    names = [f"{node.name}.part{k}" for k in range(len(parts))]
+    joined = [Value(replace(rebuild(node, part), name=name)) for part, name in zip(parts, names, strict=True)]
+    whole = rebuild(node, joined)
+    return _in_parts(whole) or Value(whole)
 
 
 def _kind(node: Node) -> str:
