@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgec.compiler.errors import IRError
 from edgec.compiler.ir import Type
 from edgec.compiler.narrow import FORMATS, POWERS, ROUND_MODES
 from edgec.compiler.op import build, infer
+from edgec.compiler.registry import MAX_ARGS
 
 STORAGE = [name for name, row in DTYPES.items() if row.is_storage]
 WIDE = [name for name, row in DTYPES.items() if not row.is_storage]
@@ -56,15 +58,22 @@ def fitting(x: Any, to: str) -> Any:
     return x[(wide > low) & (wide < high)]
 
 
+def parts(items: Sequence[Any]) -> list[Sequence[Any]]:
+    """As many at a time as one kernel takes with up to three arrays each."""
+    most = MAX_ARGS // 3
+    return [items[k : k + most] for k in range(0, len(items), most)]
+
+
 def cast_all(to: str, sources: list[str], tmp_path: Path, **attrs: Any) -> None:
-    """One kernel that casts arrays of several types to one."""
-    arrays = []
-    for name in sources:
-        x = numbers(name, to)
-        arrays.append(x if dtype(name).is_whole or name == "bool" else fitting(x, to))
-    kinds = [f"{name}[{x.size}]" for name, x in zip(sources, arrays, strict=True)]
-    p = chain(kinds, lambda *xs: tuple(build("Cast", x, to=to, **attrs) for x in xs))
-    check(p, "generic_map", tmp_path, arrays)
+    """Kernels that cast arrays of several types to one."""
+    for some in parts(sources):
+        arrays = []
+        for name in some:
+            x = numbers(name, to)
+            arrays.append(x if dtype(name).is_whole or name == "bool" else fitting(x, to))
+        kinds = [f"{name}[{x.size}]" for name, x in zip(some, arrays, strict=True)]
+        p = chain(kinds, lambda *xs: tuple(build("Cast", x, to=to, **attrs) for x in xs))
+        check(p, "generic_map", tmp_path, arrays)
 
 
 @pytest.mark.parametrize("to", STORAGE)
@@ -109,24 +118,27 @@ def test_wide_numbers_round_once(to: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("where", ["x86-avx512", "x86"])
 def test_bits_are_kept(where: str, tmp_path: Path) -> None:
     """Every pair of types of equal width; a byte that is not zero is true."""
-    rng = np.random.default_rng(0)
     for width in (2, 4, 6, 8, 16, 32, 64):
         names = [name for name, row in DTYPES.items() if row.bits == width]
-        pairs = [(a, b) for a in names for b in names if a != b]
-        arrays = [rng.integers(0, 1 << width, 77, dtype=np.uint64) for _ in pairs]
-        arrays = [x.astype(f"u{dtype(a).bytes}").view(dtype(a).numpy) for x, (a, _) in zip(arrays, pairs, strict=True)]
-        arrays = [rng.random(77) < 0.5 if a == "bool" else x for x, (a, _) in zip(arrays, pairs, strict=True)]
-        kinds = [f"{a}[77]" for a, _ in pairs]
-        p = chain(
-            kinds,
-            lambda *xs, pairs=pairs: tuple(build("BitCast", x, to=to) for x, (_, to) in zip(xs, pairs, strict=True)),
-            where=where,
-        )
-        for have, given, (source, to) in zip(execute(p, "generic_map", arrays, tmp_path), arrays, pairs, strict=True):
-            if to == "bool":
-                np.testing.assert_array_equal(have, given.view(np.uint8) != 0)
-            else:
-                assert (as_bits(have) == as_bits(given)).all(), (source, to)
+        for pairs in parts([(a, b) for a in names for b in names if a != b]):
+            check_bits(width, pairs, where, tmp_path)
+
+
+def check_bits(width: int, pairs: list[tuple[str, str]], where: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = [rng.integers(0, 1 << width, 77, dtype=np.uint64) for _ in pairs]
+    arrays = [x.astype(f"u{dtype(a).bytes}").view(dtype(a).numpy) for x, (a, _) in zip(arrays, pairs, strict=True)]
+    arrays = [rng.random(77) < 0.5 if a == "bool" else x for x, (a, _) in zip(arrays, pairs, strict=True)]
+
+    def make(*xs: Any) -> Any:
+        return tuple(build("BitCast", x, to=to) for x, (_, to) in zip(xs, pairs, strict=True))
+
+    p = chain([f"{a}[77]" for a, _ in pairs], make, where=where)
+    for have, given, (source, to) in zip(execute(p, "generic_map", arrays, tmp_path), arrays, pairs, strict=True):
+        if to == "bool":
+            np.testing.assert_array_equal(have, given.view(np.uint8) != 0)
+        else:
+            assert (as_bits(have) == as_bits(given)).all(), (source, to)
 
 
 def as_bits(array: Any) -> Any:
@@ -158,15 +170,15 @@ MOVES: list[tuple[str, list[str], dict[str, Any]]] = [
 
 @pytest.mark.parametrize("op, shapes, attrs", MOVES, ids=lambda x: x if isinstance(x, str) else None)
 def test_elements_are_moved_as_they_are(op: str, shapes: list[str], attrs: Any, tmp_path: Path) -> None:
-    """One kernel for all types that only store."""
-    kinds = [f"{name}[{shape}]" for name in STORAGE for shape in shapes]
+    """All types that only store, several in a kernel."""
     n = len(shapes)
 
     def make(*xs: Any) -> Any:
         each = (build(op, *xs[k : k + n], **attrs).node.results for k in range(0, len(xs), n))
         return tuple(v for results in each for v in results)
 
-    check(chain(kinds, make), "generic_map", tmp_path)
+    for names in parts(STORAGE):
+        check(chain([f"{name}[{shape}]" for name in names for shape in shapes], make), "generic_map", tmp_path)
 
 
 @pytest.mark.parametrize("name", STORAGE)

@@ -255,8 +255,8 @@ def test_calibration_data_that_does_not_fit_is_refused() -> None:
 
 
 def test_splits_are_kept_only_where_they_win() -> None:
-    x = entry(1, 16, 56, 56)
-    before = graph_of(x, build("Relu", convolution(RNG(0).standard_normal((16, 16, 1, 1)), x)))
+    x = entry(1, 8, 14, 14)
+    before = graph_of(x, build("Relu", convolution(RNG(0).standard_normal((8, 8, 1, 1)), x)))
     after, session = calibrated(before, "low-rank{macs=0.5}", target="x86-avx512")
     assert ops(after) == ["Conv"]
     assert session.compression is not None
