@@ -1,17 +1,14 @@
 """Compares a compiled bundle with ONNX Runtime on the same inputs: what "correct" means, measured.
 
 The error of a value is its largest absolute difference, relative to the reference's largest magnitude. Where the two
-differ by more than is allowed, the model in float64 is the reference instead, with the same allowance: two answers may
-lie on either side of the true one, and ONNX Runtime's sigmoid, for one, is right to 3e-8 of 1 only, which is a large
-error of an output whose greatest value is 1e-5. More is allowed to a bundle that is nearer to that than ONNX Runtime
-only where rounding the result of every operator to f32 moves the value by as much.
+differ by more than is allowed, the model in float64 decides (compare_exact.py).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import inf, prod
 from pathlib import Path
@@ -25,17 +22,18 @@ from .bundle.emulate import Emulated
 from .bundle.firmware import Firmware
 from .bundle.manifest import Bundle, read_bundle
 from .calibration.data import Source
+from .compare_exact import Arbiter
 from .compare_noise import expected, in_noise
 from .compare_remarks import said_of_constants, said_of_ties
 from .compare_steps import in_steps
-from .difference import Difference
+from .difference import Difference, relative_error
 from .dtypes import dtype
 from .errors import EdgecError, nearest
 from .executor import executor
 from .given import samples
 from .layout import layout, unpack
 from .ports import Port, named_dtype, random_inputs
-from .reference import Exact, Reference, Rounding, halved_operands, single_results
+from .reference import Reference
 from .runtime import Model
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -51,7 +49,6 @@ _LOOSER = {"float16": 1e-2, "bfloat16": 8e-2} | {
 # relative errors of a layer whose weights are stored in fewer bits add up over all layers
 _STORED = {"f16": 1e-2, "int8": 1e-1}
 _HALVES = 2e-2  # where every value is rounded to f16
-SPREADS = 2.0  # two answers in a type may err to either side
 
 
 _ROUNDED = (
@@ -110,7 +107,7 @@ def verify(
     if layers and noise is not None:
         raise EdgecError(f"{bundle}: --layers: {_ROUNDED}")
     runner = executor(compiled, level)
-    arbiter = _Arbiter(model, ports, binds or {}, in_halves=_in_halves(compiled))
+    arbiter = Arbiter(model, ports, binds or {}, in_halves=_in_halves(compiled))
     found = [_compare(runner, reference, arbiter, feed, layers, noise) for feed in feeds]
     worst = [max(same, key=lambda d: (not d.ok, d.error)) for same in zip(*(f.differences for f in found), strict=True)]
     return Comparison(tuple(worst), found[0].skipped, _note(compiled.manifest, noise))
@@ -124,97 +121,10 @@ def _note(manifest: Mapping[str, Any], noise: float | None) -> str:
     return _SMALLER if any(r["macs"] < r["macs_before"] for r in smaller) else ""
 
 
-def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
-    """Largest difference relative to the largest magnitude of `want`; NaN and infinity must be at the same places."""
-    if got.shape != want.shape:
-        return inf
-    a, b = got.astype(np.float64), want.astype(np.float64)
-    finite = np.isfinite(b)
-    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
-        return inf
-    if not finite.any():
-        return 0.0
-    scale = float(np.abs(b[finite]).max())
-    return float(np.abs(a[finite] - b[finite]).max()) / (scale or 1.0)
-
-
-class _Arbiter:
-    """Holds a value that differs from ONNX Runtime's against the model in float64, which is run only when needed.
-
-    `in_halves`: the bundle stores f16; what that alone does to the model may be more than is allowed.
-    """
-
-    def __init__(self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], *, in_halves: bool) -> None:
-        self.of, self.in_halves = (model, ports, binds), in_halves
-        self.graphs: dict[Rounding | None, Exact] = {}
-        self.feed: Arrays = {}
-        self.values: dict[Rounding | None, Arrays] = {}
-
-    def _run(self, feed: Arrays, rounded: Rounding | None = None) -> Arrays:
-        if self.feed is not feed:
-            self.feed, self.values = feed, {}
-        if rounded not in self.values:
-            if rounded not in self.graphs:
-                self.graphs[rounded] = Exact(*self.of, rounded)
-            self.values[rounded] = self.graphs[rounded].run(feed)
-        return self.values[rounded]
-
-    def judge(self, row: Difference, got: npt.NDArray[Any], want: npt.NDArray[Any], feed: Arrays) -> Difference:
-        if row.ok or got.dtype.kind != "f" or got.dtype != want.dtype:
-            return row
-        exact = self._run(feed).get(row.value)
-        if exact is None or exact.size != got.size:
-            return row
-        ours, theirs = (relative_error(x.reshape(exact.shape), exact) for x in (got, want))
-        if ours > max(theirs, row.tolerance):
-            return self._sensitive(row, exact, feed) if self.in_halves else row
-        row = replace(row, error=ours, note=f"against float64; ONNX Runtime itself is off by {theirs:.1e}")
-        if row.ok or got.dtype != np.float32 or self.in_halves:
-            return row
-        return self._in_singles(row, theirs, exact, feed)
-
-    def _in_singles(self, row: Difference, theirs: float, exact: npt.NDArray[Any], feed: Arrays) -> Difference:
-        """A value nearer to the true one than ONNX Runtime's, which is that far off however it is computed in f32.
-
-        A normalization of numbers that are nearly equal, say, makes a large error of how they are rounded.
-        """
-        spread = self._spread(row, exact, feed)
-        if not row.tolerance < SPREADS * spread < inf:
-            return row
-        note = f"{row.note}, and computing each operator in f32 moves it by {spread:.1e}"
-        return replace(row, tolerance=min(SPREADS * spread, theirs), note=note)
-
-    def magnified(self, row: Difference, got: npt.NDArray[Any], feed: Arrays) -> Difference:
-        """Says of a value that differs by no more than f32 alone may move it that this is the model's doing."""
-        exact = None if row.ok or got.dtype != np.float32 or self.in_halves else self._run(feed).get(row.value)
-        if exact is None or exact.size != got.size:
-            return row
-        spread = self._spread(row, exact, feed)
-        if not relative_error(got.reshape(exact.shape), exact) <= SPREADS * spread < inf:
-            return row
-        note = (
-            f"the model magnifies rounding: computing each operator in f32 moves it by {spread:.1e} on these inputs, "
-            "which therefore show little; --inputs takes real ones"
-        )
-        return replace(row, note=note)
-
-    def _spread(self, row: Difference, exact: npt.NDArray[Any], feed: Arrays) -> float:
-        """How far f32 moves a value, whoever computes it."""
-        return relative_error(self._run(feed, single_results)[row.value].reshape(exact.shape), exact)
-
-    def _sensitive(self, row: Difference, exact: npt.NDArray[Any], feed: Arrays) -> Difference:
-        """Says of a value that rounding to f16 moves by more than is allowed, whoever computes it."""
-        spread = relative_error(self._run(feed, halved_operands)[row.value], exact)
-        if not row.tolerance < SPREADS * spread < inf:
-            return row
-        note = f"f16 operands of products alone move it by {spread:.1e} on these inputs; --inputs takes real ones"
-        return replace(row, note=note)
-
-
 def _compare(
     runner: Model | Emulated | Firmware,
     reference: Reference,
-    arbiter: _Arbiter,
+    arbiter: Arbiter,
     feed: Arrays,
     layers: bool,
     noise: float | None,

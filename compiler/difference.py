@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(frozen=True)
@@ -18,3 +23,17 @@ class Difference:
     @property
     def ok(self) -> bool:
         return self.error <= self.tolerance
+
+
+def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:
+    """Largest difference relative to the largest magnitude of `want`; NaN and infinity must be at the same places."""
+    if got.shape != want.shape:
+        return inf
+    a, b = got.astype(np.float64), want.astype(np.float64)
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True) or not np.isfinite(a[finite]).all():
+        return inf
+    if not finite.any():
+        return 0.0
+    scale = float(np.abs(b[finite]).max())
+    return float(np.abs(a[finite] - b[finite]).max()) / (scale or 1.0)

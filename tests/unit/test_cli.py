@@ -17,6 +17,7 @@ from edgec.compiler import compare
 from edgec.compiler import toolchain as tools
 from edgec.compiler.bundle import write_bundle
 from edgec.compiler.cli import COMMANDS, common, main
+from edgec.compiler.difference import relative_error
 from edgec.compiler.errors import EdgecError
 from tests.unit.handmade import onnx_model, program, target
 
@@ -266,7 +267,7 @@ def test_verify_without_onnx_runtime(folder: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_relative_error() -> None:
-    error = compare.relative_error
+    error = relative_error
     a = np.array([1.0, np.nan, np.inf, -4.0], "f4")
     assert error(a, a) == 0 and error(a[:3], a) == np.inf
     assert error(a + np.array([0, 0, 0, 1], "f4"), a) == 0.25

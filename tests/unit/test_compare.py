@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from edgec.compiler import interpret
-from edgec.compiler.compare import TOLERANCE, _Arbiter, relative_error
+from edgec.compiler.compare import TOLERANCE
+from edgec.compiler.compare_exact import Arbiter
 from edgec.compiler.compare_remarks import said_of_constants, said_of_ties
 from edgec.compiler.compare_steps import ALLOWED, beyond_a_step, in_steps
-from edgec.compiler.difference import Difference
+from edgec.compiler.difference import Difference, relative_error
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
 from edgec.compiler.reference import halved_operands, single_results
@@ -37,7 +38,7 @@ class Known:
 def test_a_value_must_be_within_the_allowance_of_the_true_one(
     ours: float, theirs: float, ok: bool, error: float
 ) -> None:
-    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter = Arbiter("", [], {}, in_halves=False)
     arbiter.graphs = {None: Known(), single_results: Moved(1e-7)}  # type: ignore[dict-item]
     got, want = ((EXACT + e).astype(np.float32) for e in (ours, theirs))
     row = Difference("output", "y", relative_error(got, want), TOLERANCE)
@@ -66,7 +67,7 @@ class Moved:
     ],
 )
 def test_a_value_that_halves_by_themselves_move_says_so(error: float, spread: float, noted: bool) -> None:
-    arbiter = _Arbiter("", [], {}, in_halves=True)
+    arbiter = Arbiter("", [], {}, in_halves=True)
     arbiter.graphs = {None: Known(), halved_operands: Moved(spread)}  # type: ignore[dict-item]
     got, want = (EXACT + error).astype(np.float32), EXACT.astype(np.float32)
     judged = arbiter.judge(Difference("output", "y", relative_error(got, want), 0.02), got, want, {"x": EXACT})
@@ -87,7 +88,7 @@ def test_a_value_that_halves_by_themselves_move_says_so(error: float, spread: fl
 def test_more_is_allowed_where_f32_cannot_hold_the_value_better(
     ours: float, theirs: float, spread: float, ok: bool
 ) -> None:
-    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter = Arbiter("", [], {}, in_halves=False)
     arbiter.graphs = {None: Known(), single_results: Moved(spread)}  # type: ignore[dict-item]
     got, want = ((EXACT + e).astype(np.float32) for e in (ours, theirs))
     judged = arbiter.judge(Difference("output", "y", relative_error(got, want), TOLERANCE), got, want, {"x": EXACT})
@@ -96,7 +97,7 @@ def test_more_is_allowed_where_f32_cannot_hold_the_value_better(
 
 
 def test_no_more_is_said_to_be_allowed_than_onnx_runtime_is_off() -> None:
-    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter = Arbiter("", [], {}, in_halves=False)
     arbiter.graphs = {None: Known(), single_results: Moved(4e-3)}  # type: ignore[dict-item]
     got, want = ((EXACT + e).astype(np.float32) for e in (1.1e-3, 1.6e-3))
     judged = arbiter.judge(Difference("output", "y", relative_error(got, want), TOLERANCE), got, want, {"x": EXACT})
@@ -113,7 +114,7 @@ def test_no_more_is_said_to_be_allowed_than_onnx_runtime_is_off() -> None:
     ],
 )
 def test_a_value_that_f32_alone_moves_says_so_and_differs_still(error: float, spread: float, noted: bool) -> None:
-    arbiter = _Arbiter("", [], {}, in_halves=False)
+    arbiter = Arbiter("", [], {}, in_halves=False)
     arbiter.graphs = {None: Known(), single_results: Moved(spread)}  # type: ignore[dict-item]
     row = Difference("output", "y", error, TOLERANCE)
     said = arbiter.magnified(row, (EXACT + error).astype(np.float32), {"x": EXACT})

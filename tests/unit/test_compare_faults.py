@@ -10,8 +10,9 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from edgec.compiler.compare import TOLERANCE, _Arbiter, relative_error
-from edgec.compiler.difference import Difference
+from edgec.compiler.compare import TOLERANCE
+from edgec.compiler.compare_exact import Arbiter
+from edgec.compiler.difference import Difference, relative_error
 from edgec.compiler.ports import Port
 from tests.unit.float_models import SHAPE, Net
 
@@ -35,7 +36,7 @@ def answer(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
 def test_a_layer_whose_weights_are_off_by_a_hundredth_is_caught(layer: int, tmp_path: Path) -> None:
     model, x = deep(), np.random.default_rng(1).normal(size=SHAPE).astype(np.float32)
     onnx.save(model, tmp_path / "m.onnx")
-    arbiter = _Arbiter(tmp_path / "m.onnx", [Port("x", "float32", SHAPE)], {}, in_halves=False)
+    arbiter = Arbiter(tmp_path / "m.onnx", [Port("x", "float32", SHAPE)], {}, in_halves=False)
     want = answer(model, x)
     weights = model.graph.initializer[2 * layer]
     changed = numpy_helper.to_array(weights).copy()

@@ -13,8 +13,8 @@ import pytest
 import edgec
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.cli import main
-from edgec.compiler.compare import Difference, relative_error
 from edgec.compiler.compare_noise import LEAST, SLACK, expected, in_noise
+from edgec.compiler.difference import Difference, relative_error
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.quantize.report import Record, Report, lines, rows
 from tests.unit.float_models import data, residual
