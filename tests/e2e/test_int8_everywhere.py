@@ -39,7 +39,8 @@ MODELS = (
 )
 TARGETS = ("x86", "x86-avx512", "cortex-a53", "rpi5", "arm-i8mm")
 Feed = Mapping[str, Array]
-EVERY_LAYER = "canonicalize, fold, quantize{real=0, learn=false}"
+# Behind channels that are evened out, functions such as x * sigmoid(x) are computed in f32, not the same on all targets
+EVERY_LAYER = "canonicalize, fold, quantize{real=0, learn=false, equalize=false}"
 
 
 @pytest.fixture(scope="module")
