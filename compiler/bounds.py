@@ -43,6 +43,7 @@ UNKNOWN = Reach()
 MOST = 2.0**100  # multipliers reach no further, and none is negative, where results are known to be near
 SIXTEENTH = 16  # entries of a table of 256
 SUMS, RESCALED = 22, 15  # bits of magnitude below which floats hold sums in their lowest bits, and 16 bits results
+HALF = float(2**RESCALED - 2**8)  # magnitude below which 16 bits hold a result, zero point included
 FEW_BITS = 22  # of a number whose product with 3 * 2**22 is an f32
 ROUNDED = 30  # ... and below which a float rounds to an integer of 32 bits
 
@@ -51,12 +52,12 @@ def near(far: Reach) -> list[int]:
     """Which of the two limits are kept: none, that of sums, or both."""
     if far.sums >= 2**SUMS:
         return []
-    return [SUMS, RESCALED] if far.rescaled < 2**RESCALED - 2**8 else [SUMS]
+    return [SUMS, RESCALED] if far.rescaled < HALF else [SUMS]
 
 
 def narrows(far: Reach) -> bool:
     """Whether 16 bits hold the steps that real numbers are rounded to, zero point included."""
-    return far.steps < float(2**RESCALED - 2**8)
+    return far.steps < HALF
 
 
 def rounds(far: Reach) -> bool:

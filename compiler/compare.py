@@ -33,10 +33,8 @@ from .executor import executor
 from .given import samples
 from .layout import layout, unpack
 from .ports import Port, named_dtype, random_inputs
-from .reference import Reference
+from .reference import Arrays, Reference
 from .runtime import Model
-
-Arrays = dict[str, npt.NDArray[Any]]
 
 TOLERANCE = 1e-4
 # ten units in the last place: every layer rounds to half precision; of 8 bits and less one, which two numbers that are

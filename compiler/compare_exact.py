@@ -19,9 +19,8 @@ import numpy.typing as npt
 
 from .difference import Difference, relative_error
 from .ports import Port
-from .reference import Exact, Rounding, halved_operands, single_results
+from .reference import Arrays, Exact, Rounding, halved_operands, single_results
 
-Arrays = dict[str, npt.NDArray[Any]]
 SPREADS = 2.0  # two answers in a type may err to either side
 
 

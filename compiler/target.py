@@ -15,6 +15,8 @@ from .isa import isa_bits
 from .regions import Region, holding, regions_of
 from .units import read_bytes
 
+LONG = 4  # cycles of a product beyond which a shorter chain pays for loads beside it
+
 
 @dataclass(frozen=True)
 class Cpu:
@@ -52,7 +54,7 @@ class Cpu:
     def loads_pay(self) -> bool:
         """Whether what products are added to is better read from memory than copied from a register. On cores that
         load no more than they multiply: where products are long, or loads less work than their number says."""
-        long = self.fma_latency > 4 or self.unscaled_loads
+        long = self.fma_latency > LONG or self.unscaled_loads
         return self.load_per_cycle > self.fma_per_cycle or (self.load_per_cycle == self.fma_per_cycle and long)
 
     @property

@@ -18,7 +18,7 @@ from edgec.compiler.session import Session
 
 from .fold import constants_inside
 
-MAX_ARGS = 24  # pointers per kernel, below the runtime's EC_MAX_ARGS; outputs and scratch need room too
+MOST_INPUTS = 24  # of a kernel that is fused: outputs and scratch need room among the runtime's arguments too
 # maps that read an element more than once, or leave some unread: what comes before them is not worth repeating
 _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
 # maps that the planner can often place without a copy: kept apart, so that it may
@@ -54,9 +54,9 @@ def fuse(g: Graph, *, session: Session, epilogues: bool = True) -> Graph:
 
 def _in_parts(node: Node) -> Value | None:
     """A Concat of more values than a kernel takes, of parts that are joined first."""
-    if node.op != "Concat" or len(node.args) <= MAX_ARGS:
+    if node.op != "Concat" or len(node.args) <= MOST_INPUTS:
         return None
-    parts = [node.args[k : k + MAX_ARGS] for k in range(0, len(node.args), MAX_ARGS)]
+    parts = [node.args[k : k + MOST_INPUTS] for k in range(0, len(node.args), MOST_INPUTS)]
     names = [f"{node.name}.part{k}" for k in range(len(parts))]
     joined = [Value(replace(rebuild(node, part), name=name)) for part, name in zip(parts, names, strict=True)]
     whole = rebuild(node, joined)
@@ -120,7 +120,7 @@ def _joins(group: _Group, region: list[Node], out: Value, groups: dict[Node, _Gr
         if _kind(node) != "elementwise" or node in groups or len(node.types) != 1 or node.types[0].shape != out.shape:
             return False
     external = {a for n in (*group.nodes, *region) for a in n.args if a.node not in (*group.nodes, *region)}
-    return len(external) <= MAX_ARGS
+    return len(external) <= MOST_INPUTS
 
 
 def _post_dominators(g: Graph) -> dict[Node, Node]:
@@ -184,7 +184,7 @@ def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[
     if group.anchor is not None and not (reader is group.anchor and reader.op.startswith("Reduce")):
         return False
     nodes = {*maker.nodes, *group.nodes}
-    return len({a for n in nodes for a in n.args if a.node not in nodes}) <= MAX_ARGS
+    return len({a for n in nodes for a in n.args if a.node not in nodes}) <= MOST_INPUTS
 
 
 def placeable(node: Node) -> bool:

@@ -95,10 +95,11 @@ class Job:
         rounded with regard to each other, they make up for the noise of all layers. And what the inputs alone do."""
         plan = state.plan
         plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in plan.layers}
+        feeds = self.samples(PROBES)
         with trials(plan, state.scales, plain, self.session.threads) as trial:
-            harm = changes(trial, self.samples(PROBES), len(plan.layers), self.tell)
+            harm = changes(trial, feeds, len(plan.layers), self.tell)
             given = {v.node.name: state.scales[v] for v in plan.graph.inputs if v in state.scales}
-            inputs = inputs_alone(trial, self.samples(PROBES), len(plan.layers), given)
+            inputs = inputs_alone(trial, feeds, len(plan.layers), given)
         return worst_first(plan, harm), harm, inputs
 
     def evened(self, plan: Placement) -> Placement:

@@ -24,9 +24,7 @@ NAME = "conv_f32_along"
 WIDE = 256  # bits of a vector: where multiply-adds take factors by lane, other rows have vectors of pixels already
 MOST_VECTORS = 4
 MOST_TAPS = 15  # of a row of the window, which are written out
-HALVES = (
-    1.35  # times as long on a core that multiplies 512 bits in two steps: other kernels are bound by more than that
-)
+HALVES = 1.35  # times as long where 512 bits are multiplied in two steps: other kernels are bound by more than that
 CROSSED = 2.0  # loads of a vector that lies across two cache lines
 KEPT = 2
 STEPS = 16384  # of a sum, at most: a slice of weights stays near

@@ -62,14 +62,9 @@ class Nest:
         blocks = -(-self.order[position].extent // block)
 
         def task(number: Expr) -> Stmt:
-            digits = tir.split(number, *outer, blocks)
-            binds = []
-            for group, x, n in zip(self.order, digits, outer, strict=False):
-                var, stmt = tir.let(x, "d")
-                self.space.body.limit(var, n)
-                self.space.set(group, var)
-                binds.append(stmt)
-            first = digits[-1] * block if blocks > 1 else None
+            *digits, last = tir.split(number, *outer, blocks)
+            binds = self.space.place(self.order[:position], digits)
+            first = last * block if blocks > 1 else None
             return tir.seq(binds, self._level(position, build, first, block, []))
 
         return prod(outer) * blocks, task
@@ -194,3 +189,28 @@ def in_turns(spaces: Sequence[Space], regions: Sequence[Region], outer: int, uni
         return tir.seq(at(number), [tir.loop(count, task) for count, task in regions])
 
     return -(-turns // chunk), lambda number: chunked(turns, chunk, number, one)
+
+
+def stretches(
+    space: Space, along: Group, across: Group, size: int, threads: int, build: Callable[[Expr], Stmt]
+) -> Region:
+    """`build(first)` for each stretch of `size` along one loop, which is all of another loop; the others around it."""
+    outer = [g for g in space.groups if g not in (along, across)]
+    blocks = -(-along.extent // size)
+    units = prod(g.extent for g in outer) * blocks
+    work = max(1, TASK_WORK // (across.extent * size))
+    chunk = max(1, min(work, -(-units // (4 * threads)) if threads > 1 else work))
+
+    def unit(number: Expr) -> Stmt:
+        *digits, last = tir.split(number, *(g.extent for g in outer), blocks)
+        binds = space.place(outer, digits)
+        first, bind = tir.let(start(last, size, along.extent), "along")
+        space.body.limit(first, along.extent - size + 1)
+        return tir.seq(binds, bind, build(first))
+
+    return -(-units // chunk), lambda number: chunked(units, chunk, number, unit)
+
+
+def start(k: Expr, size: int, extent: int) -> Expr:
+    """First position of step `k`; the last step ends at the end."""
+    return k * size if extent % size == 0 else tirx.min(k * size, extent - size)

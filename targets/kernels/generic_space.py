@@ -175,6 +175,16 @@ class Space:
         """From now on the body is built with `value` as the position in a group."""
         group.loops[-1].value = value
 
+    def place(self, groups: Sequence[Group], digits: Sequence[Expr]) -> list[Stmt]:
+        """Positions in several groups; the statements that name them."""
+        binds = []
+        for group, digit in zip(groups, digits, strict=True):
+            var, bind = tir.let(digit, "d")
+            self.body.limit(var, group.extent)
+            self.set(group, var)
+            binds.append(bind)
+        return binds
+
     def period(self, group: Group, lanes: int) -> int:
         """Vectors after which addresses along a loop repeat, but for a constant: lanes then lie at known places."""
         if len(group.loops) > 1:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 
 import numpy as np
 from tvm import tirx
@@ -16,9 +15,8 @@ from tvm import tirx
 from .. import tir
 from ..built_for import has_limits
 from ..tir import Expr, Stmt
-from .common_emit import chunked
-from .generic_nest import Region
-from .generic_space import TASK_WORK, Group, Space
+from .generic_nest import Region, start, stretches
+from .generic_space import Group, Space
 
 LEAST = 4  # turns of a loop, and elements of a tile's side
 REGISTER = 16  # bytes that SSE interleaves
@@ -68,41 +66,18 @@ def turned(
 ) -> Region:
     """`element()` is the result's element, of TVM's type `kind`, at the space's position; `store(x)` writes x there."""
     space, lanes = t.space, t.lanes
-    outer = [g for g in space.groups if g not in (t.along, t.across)]
     wide = min(WIDE, t.along.extent // lanes)
-    blocks = -(-t.along.extent // (lanes * wide))
-    units = prod(g.extent for g in outer) * blocks
-    work = max(1, TASK_WORK // (t.across.extent * lanes * wide))
-    chunk = max(1, min(work, -(-units // (4 * threads)) if threads > 1 else work))
+    steps = -(-t.across.extent // lanes)
 
-    def unit(number: Expr) -> Stmt:
-        digits = tir.split(number, *(g.extent for g in outer), blocks)
-        binds = []
-        for group, x in zip(outer, digits, strict=False):
-            var, bind = tir.let(x, "d")
-            space.body.limit(var, group.extent)
-            space.set(group, var)
-            binds.append(bind)
-        first, bind = tir.let(_start(digits[-1], lanes * wide, t.along.extent), "along")
-        space.body.limit(first, t.along.extent - lanes * wide + 1)
-        steps = -(-t.across.extent // lanes)
-
+    def build(first: Expr) -> Stmt:
         def step(k: Expr) -> Stmt:
-            at, bind_at = tir.let(_start(k, lanes, t.across.extent), "across")
+            at, bind_at = tir.let(start(k, lanes, t.across.extent), "across")
             space.body.limit(at, t.across.extent - lanes + 1)
             return tir.seq(bind_at, [_tile(t, first + w * lanes, at, element, store, kind) for w in range(wide)])
 
-        return tir.seq(binds, bind, tir.loop(steps, step, "tile"))
+        return tir.loop(steps, step, "tile")
 
-    def task(number: Expr) -> Stmt:
-        return chunked(units, chunk, number, unit)
-
-    return -(-units // chunk), task
-
-
-def _start(k: Expr, size: int, extent: int) -> Expr:
-    """First position of step `k`; the last step ends at the end."""
-    return k * size if extent % size == 0 else tirx.min(k * size, extent - size)
+    return stretches(space, t.along, t.across, lanes * wide, threads, build)
 
 
 def _tile(

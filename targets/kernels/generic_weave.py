@@ -6,15 +6,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import prod
 
 from tvm import tirx
 
 from .. import tir
 from ..tir import Expr, Stmt
-from .common_emit import chunked
-from .generic_nest import Region
-from .generic_space import TASK_WORK, Group, Space
+from .generic_nest import Region, stretches
+from .generic_space import Group, Space
 
 MOST = 3  # channels; tiles of more are squares (generic_turn.py)
 
@@ -56,11 +54,6 @@ def weave(space: Space, lanes: int) -> Weave | None:
 def woven(w: Weave, element: Callable[[], Expr], store: Callable[[Expr], Stmt], threads: int, kind: str) -> Region:
     """`element()` is the result's element, of TVM's type `kind`, at the space's position; `store(x)` writes x there."""
     space, lanes, few = w.space, w.lanes, w.across.extent
-    outer = [g for g in space.groups if g not in (w.along, w.across)]
-    blocks = -(-w.along.extent // lanes)
-    units = prod(g.extent for g in outer) * blocks
-    work = max(1, TASK_WORK // (few * lanes))
-    chunk = max(1, min(work, -(-units // (4 * threads)) if threads > 1 else work))
 
     def planes(first: Expr, fn: Callable[[Expr], Stmt]) -> list[Stmt]:
         """`fn(place)` of the elements of a vector of each channel."""
@@ -87,24 +80,11 @@ def woven(w: Weave, element: Callable[[], Expr], store: Callable[[Expr], Stmt], 
 
         return [tir.vectorized(few * lanes, lane)]
 
-    def unit(number: Expr) -> Stmt:
-        digits = tir.split(number, *(g.extent for g in outer), blocks)
-        binds = []
-        for group, x in zip(outer, digits, strict=False):
-            var, bind = tir.let(x, "d")
-            space.body.limit(var, group.extent)
-            space.set(group, var)
-            binds.append(bind)
-        last = w.along.extent - lanes
-        at = digits[-1] * lanes if w.along.extent % lanes == 0 else tirx.min(digits[-1] * lanes, last)
-        first, bind = tir.let(at, "along")
-        space.body.limit(first, last + 1)
+    def build(first: Expr) -> Stmt:
         stage, alloc = tir.local((few * lanes,), kind, "from")
         result, alloc_result = tir.local((few * lanes,), kind, "to")
         read, write = (pixels, planes) if w.parts else (planes, pixels)
         return tir.seq(
-            binds,
-            bind,
             alloc,
             alloc_result,
             read(first, lambda v: tir.store(stage, element(), v)),
@@ -112,10 +92,7 @@ def woven(w: Weave, element: Callable[[], Expr], store: Callable[[Expr], Stmt], 
             write(first, lambda v: store(tir.load(result, v))),
         )
 
-    def task(number: Expr) -> Stmt:
-        return chunked(units, chunk, number, unit)
-
-    return -(-units // chunk), task
+    return stretches(space, w.along, w.across, lanes, threads, build)
 
 
 def _mixed(w: Weave, stage: tir.Buffer) -> list[Expr]:
