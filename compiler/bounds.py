@@ -154,7 +154,7 @@ def _steps(nodes: Sequence[Node], anchor: Node, real: float, known: Mapping[Valu
         result = Value(node)
         if result in far:
             continue
-        if node.op == "Sigmoid":
+        if node.op in ("Sigmoid", "Edgec.NearSigmoid"):
             far[result] = 1.0
         elif node.op == "Mul":
             product = most(node.args[0]) * most(node.args[1])

@@ -150,6 +150,11 @@ class Target:
         return self.triple.startswith("aarch64")
 
     @property
+    def fuses(self) -> bool:
+        """Whether an instruction multiplies and adds f32, rounded once."""
+        return self.cpu.fpu and ("FMA" in self.cpu.isa or not self.triple.startswith(("x86", "arm", "i386")))
+
+    @property
     def spacing(self) -> int:
         """Bytes to whose multiples buffers and constants begin: a cache line, and less where memory is scarce."""
         return max(self.align, 16) if self.microcontroller else 64

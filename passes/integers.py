@@ -23,6 +23,7 @@ from edgec.compiler.session import Session
 from .integer_convolutions import convolutions_of_bytes
 from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
 from .integer_forms import BYTES, LARGEST_SUM, Forms, Linear, Stored, Term
+from .integer_functions import near_functions
 from .integer_products import products_of_bytes
 from .integer_tables import function_of_one, tabulated
 
@@ -49,7 +50,7 @@ def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
     if not any(n.op in ("QuantizeLinear", "DequantizeLinear") for n in g.nodes()):
         return g
     session.scales.update(scales_of_ports(g))
-    return real_constants(sums(_Integers(g, session, held).graph(), session))
+    return near_functions(real_constants(sums(_Integers(g, session, held).graph(), session)), session)
 
 
 class _Integers:

@@ -27,12 +27,15 @@ from .conversions import literal, narrow, widen
 from .fractions import swish
 from .integer import INTEGER, INTEGER_HALVES, UNPACKED
 from .maps import MAPS, div, replaced
-from .mathlib import bind
+from .mathlib import bind, fenced
+from .near import near_sigmoid
 from .scalar import SCALAR
 from .tir import Expr, Index
 
 # operators whose result jumps where an argument crosses a number: what they read is rounded before
 JUMPS = frozenset("Floor Ceil Round Sign Mod".split())
+BYTES = ("u8", "i8")
+SUMS, PRODUCTS = ("Add", "Sub"), ("Mul", "DequantizeLinear")
 
 
 class Body:
@@ -41,7 +44,7 @@ class Body:
     `limit` states the range of a loop variable; conditions and clamps that it decides disappear.
     `pinned` collects the indices that are used for more than addressing (`pin`).
     `halves` says that 16 bits hold what rescalings round to, before limits and zero point included.
-    `near` are values of no magnitude above `fractions.GENTLE`.
+    `near` are values of no magnitude above GENTLE.
     """
 
     def __init__(self, graph: Graph, places: Mapping[Value, Place]) -> None:
@@ -53,6 +56,7 @@ class Body:
         self.halves = False
         self.near: frozenset[Value] = frozenset()
         self._users = graph.users()
+        self._between_bytes = all(v.type.dtype in BYTES for v in graph.outputs)
         self._shared = {v for v, n in graph.uses().items() if n > 1}
         self._lets: list[tuple[Expr, Expr]] | None = None
         self._known: dict[tuple[Value, tuple[int, ...]], tuple[Expr, Index]] = {}
@@ -121,12 +125,15 @@ class Body:
             return code[node.op](*self.terms(node, index), **full_attrs(node))
         if node.op == "Edgec.Table":
             return self._looked_up(node, index)
+        if node.op == "Edgec.NearSigmoid":
+            (x,) = node.args
+            return near_sigmoid(self._at(x, index), within=x in self.near)
         if node.op in SCALAR:
             if (gate := self._gate(node)) is not None:
                 gated = swish(self._at(gate, index), near=gate in self.near)
                 if gated is not None:
                     return gated
-            args = [widen(self._at(a, align(index, a.shape))) for a in node.args]
+            args = [widen(self._argument(node, a, align(index, a.shape))) for a in node.args]
             return self.rounded(value, SCALAR[node.op](*args, **full_attrs(node)))
         if node.op in TYPED:
             x, *parameters = node.args
@@ -138,6 +145,13 @@ class Body:
         if node.op in MAPS:
             return MAPS[node.op](self, value, index)
         raise EdgecError(f"{node}: no code computes it; expected an entry of SCALAR or MAPS, or a row of kernels")
+
+    def _argument(self, node: Node, value: Value, index: Index) -> Expr:
+        """A product between bytes is rounded before something is added to it, on every target."""
+        x = self._at(value, index)
+        apart = value in self.places or value in self.bound or is_const(value)
+        product = not apart and node.op in SUMS and value.node.op in PRODUCTS
+        return fenced(x) if product and self._between_bytes else x
 
     def _gate(self, node: Node) -> Value | None:
         """x where a product is x sigmoid(x) in f32, and no one else reads the sigmoid."""

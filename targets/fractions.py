@@ -14,6 +14,8 @@ from math import e, log2
 
 from tvm import tirx
 
+from edgec.compiler.ops.near import GENTLE
+
 from .addends import addends
 from .built_for import estimates, fuses
 from .mathlib import (
@@ -34,7 +36,6 @@ from .mathlib import (
 from .tir import Expr
 
 _LN2 = 0.693147180559945309
-GENTLE = 86.0  # e to the power of it and one over that are no denormal numbers
 _ROUNDS = 12582912.0 + 127  # a sum with it holds the nearest integer in its lowest bits, as an exponent
 
 

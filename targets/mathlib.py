@@ -124,6 +124,8 @@ def fenced(x: Expr) -> Expr:
 
 def fused(a: Expr, b: Expr, c: Expr) -> Expr:
     """a * b + c of f32, rounded once."""
+    if on_device():
+        return tirx.call_pure_extern("float32", "fmaf", a, b, c)
     return tirx.call_llvm_pure_intrin("float32", "llvm.fma", a, b, c)
 
 

@@ -13,10 +13,10 @@ from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.layout import layout
 from edgec.compiler.op import const_array, full_attrs, is_const
 from edgec.compiler.ops.common import limits
+from edgec.compiler.ops.near import GENTLE
 from edgec.compiler.registry import Problem
 from edgec.targets import reciprocal, tir
 from edgec.targets.body import Body, align
-from edgec.targets.fractions import GENTLE
 from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halved, rescale_once, unpacked_once
 from edgec.targets.mathlib import fused
 from edgec.targets.tir import Buffer, Expr, Stmt

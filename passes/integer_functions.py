@@ -1,0 +1,42 @@
+"""Functions of real numbers of which only bytes remain: in stated steps, as accurate as bytes show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.op import OPS, build
+from edgec.compiler.session import Session
+
+from .integer_forms import BYTES
+
+NEAR = {"Sigmoid": "Edgec.NearSigmoid"}
+# what gives no more digits than its arguments have, beside maps
+PLAIN = frozenset("Add Mul Relu Clip Min Max MaxPool AveragePool ReduceMean QuantizeLinear".split())
+
+
+def near_functions(g: Graph, session: Session) -> Graph:
+    """The graph with steps for functions in f32 whose every reader makes bytes of them, but where a library computes
+    with floats."""
+    if session.target is not None and not all(program.fuses for program in session.target.programs):
+        return g
+    nodes = list(g.nodes())
+    read = _read_with_all_digits(g, nodes)
+    near = iter([n.op in NEAR and n.types[0].dtype == "f32" and not read.intersection(n.results) for n in nodes])
+
+    def nearly(node: Node) -> Value | None:
+        if not next(near) or not session.step("integers", node):
+            return None
+        return build(NEAR[node.op], *node.args, origin=node.origin, label=node.name)
+
+    return g.map(nearly)
+
+
+def _read_with_all_digits(g: Graph, nodes: Sequence[Node]) -> set[Value]:
+    """Values that are outputs, or are read by more than bytes and what comes before them."""
+    found = set(g.outputs)
+    for node in reversed(nodes):
+        digits = any(v in found and v.type.dtype not in BYTES for v in node.results)
+        if digits or not (node.op in PLAIN or OPS[node.op].kind == "map" or node.op in NEAR):
+            found.update(node.args)
+    return found
