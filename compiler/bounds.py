@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any, TypeAlias
@@ -77,7 +77,12 @@ def reach(body: Graph, args: Sequence[Value]) -> Reach:
     if limits_of is None:
         return Reach(ends=ends)
     sums = np.maximum(*map(abs, limits_of)).astype(np.float64)
-    found = [_rescaled(n, anchors[0].results[0], sums, known) for n in nodes if n.op == "Edgec.Rescale"]
+    total = anchors[0].results[0]
+
+    def farthest(term: Value, zero: int) -> Any:
+        return sums + abs(zero) if term == total else _farthest_byte(term, zero)
+
+    found = [_rescaled(n, farthest, known) for n in nodes if n.op == "Edgec.Rescale"]
     real = _real(nodes, anchors[0], sums, known)
     steps = _steps(nodes, anchors[0], real, known) if isfinite(real) else inf
     return Reach(float(sums.max(initial=0)), max(found, default=inf), ends, real, steps)
@@ -160,6 +165,8 @@ def _steps(nodes: Sequence[Node], anchor: Node, real: float, known: Mapping[Valu
             product = most(node.args[0]) * most(node.args[1])
             far[result] = product if isfinite(product) else inf
     last = nodes[-1]
+    if last.op == "Edgec.Rescale":
+        return _rescaled(last, lambda t, zero: most(t) if t in far else _farthest_byte(t, zero), known)
     scale = _array(last.args[1]) if last.op == "QuantizeLinear" else None
     if scale is None or scale.size != 1 or not scale.reshape(-1)[0] > 0:
         return inf
@@ -173,17 +180,23 @@ def short(numbers: Array) -> Array:
     return near
 
 
-def _rescaled(node: Node, anchor: Value, sums: Numbers, known: Mapping[Value, Array]) -> float:
+Farthest: TypeAlias = Callable[[Value, int], Any]  # the greatest magnitude of a term less its zero point
+
+
+def _farthest_byte(term: Value, zero: int) -> float:
+    return max(abs(int(limit) - zero) for limit in limits(term.type.dtype)) if term.type.dtype in BYTES else inf
+
+
+def _rescaled(node: Node, farthest: Farthest, known: Mapping[Value, Array]) -> float:
     attrs: Any = full_attrs(node)
     count = len(attrs["zeros"])
     total: Numbers = np.zeros(1)
     for term, multiplier, zero in zip(node.args[:count], node.args[count:], attrs["zeros"], strict=True):
         factor = known.get(multiplier, _array(multiplier))
-        if factor is None or (term != anchor and term.type.dtype not in BYTES):
+        if factor is None or not np.isfinite(most := farthest(term, zero)).all():
             return inf
         numbers = factor.astype(np.float64)
         if not ((numbers >= 0) & (numbers < MOST)).all():
             return inf
-        most = sums + abs(zero) if term == anchor else max(abs(int(limit) - zero) for limit in limits(term.type.dtype))
         total = total + most * numbers
     return float(total.max(initial=0.0)) if np.isfinite(total).all() else inf

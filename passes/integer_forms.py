@@ -49,8 +49,9 @@ class Linear:
 
     @property
     def of_bytes(self) -> bool:
-        """Whether it takes two tensors, which may come from one."""
-        return len(self.terms) > 1 or self.terms[0].value.node.op == "Edgec.MulInteger"
+        """Whether a table may be less work: where it takes two tensors, which may come from one, or a function."""
+        first = self.terms[0].value
+        return len(self.terms) > 1 or first.node.op == "Edgec.MulInteger" or first.type.dtype == "f32"
 
     @property
     def origin(self) -> tuple[str, ...]:
@@ -67,18 +68,27 @@ class Stored:
 
 
 class Forms:
-    """Finds the forms of a graph's values. `stored` gives the new graph's tensor behind a DequantizeLinear."""
+    """Finds the forms of a graph's values. `stored` gives the new graph's tensor behind a DequantizeLinear, `function`
+    what a function makes of real numbers there."""
 
-    def __init__(self, uses: dict[Value, int], stored: Callable[[Node], Stored | None]) -> None:
+    def __init__(
+        self,
+        uses: dict[Value, int],
+        stored: Callable[[Node], Stored | None],
+        function: Callable[[Value], Value | None] = lambda _: None,
+    ) -> None:
         self.uses = uses
         self.stored = stored
+        self.function = function
 
     def of(self, value: Value) -> Linear | None:
-        """The form of a real value that has no other reader, or is a quantized tensor."""
+        """The form of a real value that has no other reader, or is a quantized tensor or a function's."""
         node = value.node
         if node.op == "DequantizeLinear":
             found = self.stored(node)
             return Linear((Term(found.value, found.zero, np.float64(found.scale)),), nodes=(node,)) if found else None
+        if (made := self.function(value)) is not None:
+            return Linear((Term(made, 0, np.float64(1)),))
         if self.uses[value] != 1 or node.op not in _FORMS:
             return None
         form = _FORMS[node.op](self, node)

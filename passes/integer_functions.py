@@ -12,13 +12,24 @@ from .integer_forms import BYTES
 
 NEAR = {"Sigmoid": "Edgec.NearSigmoid"}
 # what gives no more digits than its arguments have, beside maps
-PLAIN = frozenset("Add Mul Relu Clip Min Max MaxPool AveragePool ReduceMean QuantizeLinear".split())
+PLAIN = frozenset("Add Mul Relu Clip Min Max MaxPool AveragePool ReduceMean QuantizeLinear Edgec.Rescale".split())
+
+
+def has_steps(session: Session) -> bool:
+    """Whether the target has an instruction for each step."""
+    return session.target is None or all(program.fuses for program in session.target.programs)
+
+
+def is_near(value: Value) -> bool:
+    """Whether a value is a function that has steps, or a product with one."""
+    node = value.node
+    found = (node, *(a.node for a in node.args)) if node.op == "Mul" else (node,)
+    return value.type.dtype == "f32" and any(n.op in NEAR for n in found)
 
 
 def near_functions(g: Graph, session: Session) -> Graph:
-    """The graph with steps for functions in f32 whose every reader makes bytes of them, but where a library computes
-    with floats."""
-    if session.target is not None and not all(program.fuses for program in session.target.programs):
+    """The graph with steps for functions in f32 whose every reader makes bytes of them."""
+    if not has_steps(session):
         return g
     nodes = list(g.nodes())
     read = _read_with_all_digits(g, nodes)

@@ -23,7 +23,7 @@ from edgec.compiler.session import Session
 from .integer_convolutions import convolutions_of_bytes
 from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
 from .integer_forms import BYTES, LARGEST_SUM, Forms, Linear, Stored, Term
-from .integer_functions import near_functions
+from .integer_functions import has_steps, is_near, near_functions
 from .integer_products import products_of_bytes
 from .integer_tables import function_of_one, tabulated
 
@@ -61,7 +61,7 @@ class _Integers:
         self.new: dict[Value, Value] = {}
         self.bytes: dict[Value, Held] = {}
         self.place = {node: k for k, node in enumerate(g.nodes())}
-        self.forms = Forms(g.uses(), self.stored)
+        self.forms = Forms(g.uses(), self.stored, self._function)
 
     def graph(self) -> Graph:
         for node in self.g.nodes():
@@ -117,6 +117,10 @@ class _Integers:
         found = lying(node)
         held = self.held(node.args[0]) if found is not None else None
         return Stored(held.value, found.scale, found.zero + held.offset) if found and held else None
+
+    def _function(self, value: Value) -> Value | None:
+        """The new graph's value of a function that stays real."""
+        return self.new.get(value) if is_near(value) and has_steps(self.session) else None
 
     def _integer(self, node: Node) -> bool:
         """Whether the node's result is found as bytes, and held."""

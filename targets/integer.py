@@ -12,7 +12,8 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.ops.common import limits
 
 from . import cortex
-from .built_for import has_dsp, has_fpu
+from .built_for import has_dsp, has_fpu, to_nearest
+from .lets import NEAREST
 from .mathlib import at_least, at_most, bits, converted, fenced, fused, kind
 from .tir import Expr, lit
 
@@ -49,6 +50,9 @@ def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, h
     if has_dsp():
         whole = cortex.nearest(fenced(total(*args, zeros=zeros)))
         return tirx.Cast(BYTE[to], cortex.limited(whole, zero, low, high))
+    if to_nearest() and kind(args[0]) == "float32":
+        nearest = tirx.call_llvm_pure_intrin("int32", NEAREST, total(*args, zeros=zeros))
+        return _saturated(halves(nearest, zero), to, low, high)
     if has_fpu():
         nearest, base = (
             tirx.reinterpret("int32", fenced(total(*args, zeros=zeros)) + lit(ROUNDER, "float32")),
@@ -59,6 +63,12 @@ def rescale(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, h
     least, most = (lit(base + limit - zero, "int32") for limit in (low, high))
     bounded = tirx.min(tirx.max(nearest, least), most) - lit(base - zero, "int32")
     return tirx.Cast(BYTE[to], bounded)
+
+
+def halves(nearest: Expr, zero: int) -> Expr:
+    """Integers of any size + `zero` in 16 bits, which saturate: one instruction with what narrows."""
+    half = tirx.Cast("int16", tirx.min(tirx.max(nearest, lit(-(1 << 15), "int32")), lit((1 << 15) - 1, "int32")))
+    return tirx.call_llvm_pure_intrin("int16", "llvm.sadd.sat", half, lit(zero, "int16")) if zero else half
 
 
 def rescale_halves(*args: Expr, zeros: tuple[int, ...], to: str, zero: int, low: int, high: int) -> Expr:

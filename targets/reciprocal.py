@@ -12,8 +12,9 @@ import numpy as np
 from tvm import tirx
 
 from .built_for import has_limits, to_nearest
+from .integer import halves
 from .lets import NEAREST
-from .mathlib import at_least, at_most, bind, fused, kind
+from .mathlib import at_least, at_most, bind, fused
 from .tir import Expr, lit
 
 FAR = 1024  # steps from zero beyond which every byte is saturated
@@ -61,22 +62,11 @@ def quotient(x: Expr, scale: float) -> Expr:
 
 
 def quantized(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:
-    """Within low .. high, as int32; `zero` for NaN."""
+    """Within low .. high, as int32 or int16; `zero` for NaN."""
     if to_nearest() and isinstance(zero, tirx.IntImm):
-        return _saturated(tirx.call_llvm_pure_intrin("int32", NEAREST, quotient(x, scale)), int(zero.value), low, high)
+        half = halves(tirx.call_llvm_pure_intrin("int32", NEAREST, quotient(x, scale)), int(zero.value))
+        return tirx.min(tirx.max(half, lit(low, "int16")), lit(high, "int16"))
     return _limited(x, scale, zero, low, high)
-
-
-def _saturated(nearest: Expr, zero: int, low: int, high: int) -> Expr:
-    """Of what the instruction that rounds gives: 0 for NaN, and the farthest integers for all that is beyond. 16 bits
-    saturate too, which is one instruction with what narrows."""
-
-    def within(x: Expr, low: int, high: int) -> Expr:
-        return tirx.min(tirx.max(x, lit(low, kind(x))), lit(high, kind(x)))
-
-    half = tirx.Cast("int16", within(nearest, -(1 << 15), (1 << 15) - 1))
-    half = tirx.call_llvm_pure_intrin("int16", "llvm.sadd.sat", half, lit(zero, "int16")) if zero else half
-    return within(half, low, high)
 
 
 def _limited(x: Expr, scale: float, zero: Expr, low: int, high: int) -> Expr:

@@ -21,7 +21,7 @@ from .pooling import folded, windows
 BYTES = frozenset({"u8", "i8"})
 SUMS = frozenset({"Edgec.ConvInteger", "Edgec.MatMulInteger", "Edgec.MulInteger", "Edgec.SumPool", "Edgec.Sum"})
 ON_BYTES = SUMS | {"Edgec.Rescale", "Edgec.RescaleOnce", "Edgec.Table", "Edgec.SoftmaxInteger"}
-TERMS = frozenset({"u8", "i8", "i16", "u16", "i32"})
+TERMS = frozenset({"u8", "i8", "i16", "u16", "i32", "f32"})
 SUFFIX = "_sums"  # behind a layer's name where integers compute it
 
 
@@ -91,7 +91,10 @@ def _rescaled(*types: Type, zeros: Ints, to: str, zero: int, low: int, high: int
     terms, multipliers = types[: len(zeros)], types[len(zeros) :]
     for term, z in zip(terms, zeros, strict=True):
         require(term, TERMS, "term")
-        _point(term.dtype, z, "term")
+        if term.dtype != "f32":
+            _point(term.dtype, z, "term")
+        elif z:
+            raise IRError(f"zero point {z} of a real term; expected 0")
     for multiplier in multipliers:
         require(multiplier, frozenset({"f32"}), "multiplier")
     shape = broadcast(*(t.shape for t in terms))
@@ -105,11 +108,13 @@ def rescale(*args: Tensor, zeros: Ints, to: str, zero: int, low: int, high: int)
     least `low` and at most `high`.
 
     Differences are taken in 32 bits, then everything is f32 and rounded at each step, products before they are added.
+    A term may be f32 already.
     """
     count = len(zeros)
     total: Any = None
     for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True):
-        part = (term.astype(np.int32) - np.int32(z)).astype(np.float32) * multiplier
+        real = term if term.dtype == np.float32 else (term.astype(np.int32) - np.int32(z)).astype(np.float32)
+        part = real * multiplier
         total = part if total is None else total + part
     bounded = np.clip(total, np.float32(low - zero), np.float32(high - zero))
     return np.asarray(np.rint(bounded).astype(np.int32) + zero).astype({"u8": np.uint8, "i8": np.int8}[to])

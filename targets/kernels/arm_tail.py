@@ -91,7 +91,10 @@ class Tail:
         self.added = added(problem, held)
         users = [n for n in problem.body.nodes() if self.added is not None and self.added.results[0] in n.args]
         self.unpacked = bool(users) and all(n.op == "Edgec.Rescale" for n in users)
-        self.quantized = held == REAL and narrows(problem.reach) and self._divided()
+        narrow = held == REAL and narrows(problem.reach)
+        self.quantized = narrow and self._divided()
+        rescalings = [n for n in after_anchor(problem) if n.op == "Edgec.Rescale"]
+        self.halves = held in (2, RISING) or (narrow and rescalings == [self.out.node])
         near = self.added is not None and held == REAL and problem.reach.real <= GENTLE
         self.near = frozenset(self.added.results if self.added is not None and near else ())
 
@@ -105,7 +108,7 @@ class Tail:
     def value(self, frame: Frame, sums: Sums, lane: Expr, value: Value) -> Expr:
         """`value` of a lane."""
         body, total = frame.body, tir.load(sums.buffer, sums.at + lane)
-        body.halves, body.near = self.held in (2, RISING), self.near
+        body.halves, body.near = self.halves, self.near
         if self.added is not None:
             attrs: Any = full_attrs(self.added)
             multiplier = self.added.args[1]
