@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import OPS, build
+from edgec.compiler.ops.near import NEAR
 from edgec.compiler.session import Session
 
 from .integer_forms import BYTES
 
-NEAR = {"Sigmoid": "Edgec.NearSigmoid"}
 # what gives no more digits than its arguments have, beside maps
 PLAIN = frozenset("Add Mul Relu Clip Min Max MaxPool AveragePool ReduceMean QuantizeLinear Edgec.Rescale".split())
 
@@ -24,7 +24,12 @@ def is_near(value: Value) -> bool:
     """Whether a value is a function that has steps, or a product with one."""
     node = value.node
     found = (node, *(a.node for a in node.args)) if node.op == "Mul" else (node,)
-    return value.type.dtype == "f32" and any(n.op in NEAR for n in found)
+    return value.type.dtype == "f32" and any(map(_has_steps, found))
+
+
+def _has_steps(node: Node) -> bool:
+    """Gelu by the hyperbolic tangent, which is off by 5e-4, is another function."""
+    return node.op in NEAR and node.types[0].dtype == "f32" and node.attrs.get("approximate", "none") == "none"
 
 
 def near_functions(g: Graph, session: Session) -> Graph:
@@ -33,12 +38,13 @@ def near_functions(g: Graph, session: Session) -> Graph:
         return g
     nodes = list(g.nodes())
     read = _read_with_all_digits(g, nodes)
-    near = iter([n.op in NEAR and n.types[0].dtype == "f32" and not read.intersection(n.results) for n in nodes])
+    near = iter([_has_steps(n) and not read.intersection(n.results) for n in nodes])
 
     def nearly(node: Node) -> Value | None:
         if not next(near) or not session.step("integers", node):
             return None
-        return build(NEAR[node.op], *node.args, origin=node.origin, label=node.name)
+        numbers = {name: x for name, x in node.attrs.items() if name != "approximate"}
+        return build(NEAR[node.op], *node.args, origin=node.origin, label=node.name, **numbers)
 
     return g.map(nearly)
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.ir import Attr, Graph, Node, Value
-from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, is_const
+from edgec.compiler.op import OPS, build, const, const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.rewrite import rewrite
@@ -170,7 +170,7 @@ class _Integers:
             return _rescaled(form, target)
         if value.node.op == "Softmax":
             return self._softmax(value.node, target)
-        return self._moved(value, target)
+        return self._moved(value, target) or self._rounded(value, target)
 
     def _softmax(self, node: Node, target: _Target) -> Value | None:
         x, axis = self.stored(node.args[0].node), int_attr(node, "axis")
@@ -183,6 +183,13 @@ class _Integers:
             "Edgec.SoftmaxInteger", x.value, table, axis=axis, multiplier=float(np.float32(1 / target.scale)),
             to=target.to, zero=target.zero, origin=tuple(dict.fromkeys(origin)), label=target.node.name,
         )  # fmt: skip
+
+    def _rounded(self, value: Value, target: _Target) -> Value | None:
+        """Real numbers that kernels compute: by a product, where QuantizeLinear divides."""
+        moved = OPS[value.node.op].kind in ("source", "map")
+        if moved or value.type.dtype != "f32" or not has_steps(self.session):
+            return None
+        return _rescaled(Linear((Term(self.new[value], 0, np.float64(1)),)), target) if value in self.new else None
 
     def _moved(self, value: Value, target: _Target) -> Value | None:
         """Quantizing and moving elements may change places; so may quantizing and the greatest of a window."""

@@ -28,7 +28,7 @@ from .fractions import swish
 from .integer import INTEGER, INTEGER_HALVES, UNPACKED
 from .maps import MAPS, div, replaced
 from .mathlib import bind, fenced
-from .near import near_sigmoid
+from .near import NEAR
 from .scalar import SCALAR
 from .tir import Expr, Index
 
@@ -125,9 +125,9 @@ class Body:
             return code[node.op](*self.terms(node, index), **full_attrs(node))
         if node.op == "Edgec.Table":
             return self._looked_up(node, index)
-        if node.op == "Edgec.NearSigmoid":
+        if node.op in NEAR:
             (x,) = node.args
-            return near_sigmoid(self._at(x, index), within=x in self.near)
+            return NEAR[node.op](self._at(x, index), within=x in self.near, **full_attrs(node))
         if node.op in SCALAR:
             if (gate := self._gate(node)) is not None:
                 gated = swish(self._at(gate, index), near=gate in self.near)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 from tvm import tirx
 
-from edgec.compiler.ops.near import sigmoid_steps
+from edgec.compiler.ops.near import GENTLE, STEPS
+from edgec.compiler.ops.near import NEAR as NAMES
 
 from .addends import addends
 from .built_for import has_limits
@@ -16,7 +19,7 @@ from .tir import Expr
 
 
 class _Code:
-    """Steps as expressions, each with a name. `within`: nothing exceeds a limit."""
+    """Steps as expressions, each with a name. `within`: the argument is known to be within -GENTLE .. GENTLE."""
 
     def __init__(self, within: bool) -> None:
         self.within = within
@@ -50,12 +53,12 @@ class _Code:
     def difference(self, a: float, b: Expr) -> Expr:
         return self.named(self.number(a) - b)
 
-    def limited(self, x: Expr, limit: float) -> Expr:
-        if self.within:
+    def limited(self, x: Expr, low: float, high: float) -> Expr:
+        if self.within and (low, high) == (-GENTLE, GENTLE):
             return x
         if not has_limits():
-            return self.named(at_most(at_least(x, f32(-limit)), f32(limit)))
-        for name, number in (("maximum", -limit), ("minimum", limit)):
+            return self.named(at_most(at_least(x, f32(low)), f32(high)))
+        for name, number in (("maximum", low), ("minimum", high)):
             x = self.named(tirx.call_llvm_pure_intrin("float32", f"llvm.{name}", x, self.number(number)))
         return x
 
@@ -70,10 +73,12 @@ class _Code:
         return x * f32(-1)
 
 
-def near_sigmoid(x: Expr, *, within: bool = False) -> Expr:
-    """`within`: x is known to be within -GENTLE .. GENTLE."""
+def _steps(function: Callable[..., Any], x: Expr, within: bool = False, **numbers: Any) -> Expr:
     code = _Code(within)
-    result = sigmoid_steps(code, code.named(x))
+    result = function(code, code.named(x), **numbers)
     for name, value in reversed(code.names):
         result = tirx.Let(name, value, result)
     return result
+
+
+NEAR: dict[str, Callable[..., Expr]] = {NAMES[name]: partial(_steps, function) for name, function in STEPS.items()}

@@ -23,7 +23,8 @@ CHANNELS_LAST = {4: "NHWC"}
 APART = 1.02  # what image rows that lie apart cost on a microcontroller
 ROWS_WHOLE = {3: "NWC", 4: "NHWC"}  # layouts in which rows of an image are stretches of memory, without padding
 DEAR = frozenset(
-    "Exp Atan Asin Acos Log Sin Cos Tanh Erf Sigmoid Edgec.NearSigmoid Softplus Mish Elu Selu Celu Gelu".split()
+    "Exp Atan Asin Acos Log Sin Cos Tanh Erf Sigmoid Softplus Mish Elu Selu Celu Gelu".split()
+    + ["Edgec.NearSigmoid", "Edgec.NearGelu"]
 )
 DEAR_CYCLES = 16.0  # per vector
 DIVISION = 8.0  # per vector of f32
