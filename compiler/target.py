@@ -152,6 +152,8 @@ class Target:
     @property
     def fuses(self) -> bool:
         """Whether an instruction multiplies and adds f32, rounded once."""
+        if self.gpu is not None:
+            return True
         return self.cpu.fpu and ("FMA" in self.cpu.isa or not self.triple.startswith(("x86", "arm", "i386")))
 
     @property

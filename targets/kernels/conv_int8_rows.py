@@ -11,7 +11,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .bytes_tail import rounding
-from .common import blocked_layout, byte_operations, ceil_div, epilogue_fits, input_index, spread
+from .common import after_anchor, blocked_layout, byte_operations, ceil_div, epilogue_fits, input_index, spread
 from .conv_rows import config, in_one_row, in_windows
 from .conv_shape import WRITTEN, Window, conv_operands, conv_window, geometry, segments
 from .conv_tiles import TileChoice, shortest
@@ -124,6 +124,8 @@ def match_columns(problem: Problem) -> Literal[True] | str:
     assert dot is not None
     if w.channels_in != 1 or w.width.kernel == 1 or w.width.dilation > 1:
         return "needs one channel, and windows of neighbours in a row"
+    if any(problem.anchor.args[0] in n.args for n in after_anchor(problem)):
+        return "what follows reads its input too, in whole vectors"
     if w.width.size < dot.group:
         return f"needs rows of {dot.group} pixels"
     if w.width.kernel > WRITTEN * dot.group and any(s.edge for s in segments(by_columns(w, dot).width, 1)):

@@ -90,6 +90,15 @@ class Drawing:
         gate = self.stored(build("Sigmoid", self.real(x)))
         return self.stored(build("Mul", self.real(x), self.real(gate)))
 
+    def evened(self, x: Value) -> Value:
+        """A function behind sums whose channels have factors: no table says it. Perhaps something is added."""
+        w = self.weights((x.shape[1], x.shape[1], 1, 1), 0, x.shape[1])
+        real = build("Conv", self.real(x), w, self.bias(x.shape[1]))
+        name = self.rng.choice(["x sigmoid(x)", "Sigmoid", "Gelu", "HardSwish", "HardSigmoid", "LeakyRelu"])
+        y = build("Mul", real, build("Sigmoid", real)) if name == "x sigmoid(x)" else build(name, real)
+        y = build("Mul", y, const(self.numbers.uniform(0.5, 2, (x.shape[1], 1, 1)).astype(np.float32)))
+        return self.stored(build("Add", y, self.real(x)) if self.rng.random() < 0.3 else y)
+
     def squeeze(self, x: Value) -> Value:
         mean = self.stored(build("ReduceMean", self.real(x), axes=(2, 3), keepdims=1))
         return self.stored(build("Mul", self.real(x), self.real(mean)))
@@ -125,7 +134,20 @@ class Drawing:
         return self.stored(build("Softmax", self.real(last), axis=-1)) if self.rng.random() < 0.5 else last
 
 
-LAYERS = ("conv", "conv", "depthwise", "residual", "swish", "squeeze", "join", "pool", "part", "larger")
+LAYERS = (
+    "conv",
+    "conv",
+    "depthwise",
+    "residual",
+    "swish",
+    "evened",
+    "evened",
+    "squeeze",
+    "join",
+    "pool",
+    "part",
+    "larger",
+)
 
 
 def quantized_graph(seed: int) -> Graph:

@@ -285,6 +285,19 @@ def test_one_channel_is_read_by_columns(case: Case, where: str) -> None:
     assert fast(case.problem(where))[0].row == "conv_int8_columns"
 
 
+@pytest.mark.parametrize("where", TARGETS)
+def test_an_input_that_is_added_again_lies_as_it_is_read(where: str) -> None:
+    """Of one channel: a row of the image is no row of pixels with room for more channels."""
+
+    def body(x: Value, w: Value, b: Value, m: Value) -> Value:
+        sums = build("Edgec.ConvInteger", x, w, b, pads=(0, 0, 1, 1), zero=3)
+        return build("Edgec.Rescale", sums, x, m, m, zeros=(0, 3), **FULL)
+
+    problem = chain(["u8[2, 1, 2, 10]", "i8[1, 1, 2, 2]", "i32[1]", "f32[1, 1, 1]"], body, [], where)
+    assert ROWS["conv_int8_columns"].accepts(problem) == "what follows reads its input too, in whole vectors"
+    check(problem, fast(problem), parts=2)
+
+
 def test_rows_say_why_they_refuse() -> None:
     columns = ROWS["conv_int8_columns"]
     assert columns.accepts(DENSE[1].problem("x86")) == "needs one channel, and windows of neighbours in a row"
