@@ -134,28 +134,17 @@ class Drawing:
         return self.stored(build("Softmax", self.real(last), axis=-1)) if self.rng.random() < 0.5 else last
 
 
-LAYERS = (
-    "conv",
-    "conv",
-    "depthwise",
-    "residual",
-    "swish",
-    "evened",
-    "evened",
-    "squeeze",
-    "join",
-    "pool",
-    "part",
-    "larger",
-)
+LAYERS = ("conv", "conv", "depthwise", "residual", "swish", "squeeze", "join", "pool", "part", "larger")
+EVENED = 400  # the first seed of graphs with functions that no table says
 
 
 def quantized_graph(seed: int) -> Graph:
     """Up to six layers, sometimes with a head; the output is bytes or real."""
     drawing = Drawing(seed)
     x = drawing.x
+    layers = LAYERS if seed < EVENED else (*LAYERS, "evened", "evened", "evened")
     for _ in range(drawing.rng.randint(1, 6)):
-        layer = drawing.rng.choice(LAYERS)
+        layer = drawing.rng.choice(layers)
         if x.shape[1] * x.shape[2] * x.shape[3] < 40_000 or layer in ("pool", "part"):
             x = getattr(drawing, layer)(x)
     if drawing.rng.random() < 0.4:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from quantized_graphs import quantized_graph
+from quantized_graphs import EVENED, quantized_graph
 
 from edgec.compiler.compare_steps import beyond_a_step
 from edgec.compiler.driver import compile_graph, load_kernels
@@ -33,9 +33,10 @@ def inputs(graph: Graph, seed: int) -> Any:
 
 
 def cases() -> Iterator[Any]:
-    for seed in range(400):
+    for seed in range(600):
         for target in ("x86-amx", "x86-avx512", "x86"):
-            yield pytest.param(seed, target, marks=[pytest.mark.long] if seed >= 12 else [])
+            always = seed < 12 or EVENED <= seed < EVENED + 8
+            yield pytest.param(seed, target, marks=[] if always else [pytest.mark.long])
 
 
 @pytest.mark.parametrize(("seed", "target"), list(cases()))
