@@ -40,6 +40,13 @@ def divided(*args: Value, swish: bool = False, byte: int = -5) -> Value:
     return build("QuantizeLinear", y, const(np.float32(0.0473)), const(np.int8(byte)))
 
 
+def gated(*args: Value, byte: int = -5) -> Value:
+    """Bytes of x sigmoid(x) in steps, by a multiplier of each channel."""
+    x = real(*args[:4], zero=3)
+    limits = {"to": "i8", "zero": byte, "low": -128, "high": 127}
+    return build("Edgec.Rescale", build("Mul", x, build("Edgec.NearSigmoid", x)), args[4], zeros=(0,), **limits)
+
+
 def known(problem: Problem, arrays: Sequence[Any]) -> Problem:
     return replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
 
@@ -136,12 +143,30 @@ def test_bytes_of_real_numbers_are_limited_as_they_are_narrowed(byte: int, far: 
     np.testing.assert_array_equal(emulate(bounded, choice, arrays, tmp_path, "cortex-a76"), want)
 
 
-def test_bytes_of_gates_are_narrowed_in_few_instructions() -> None:
-    problem = chain([*KINDS, KINDS[3]], lambda *v: divided(*v, swish=True), (), "cortex-a78")
+@pytest.mark.parametrize("byte", [-5, 4])
+@pytest.mark.parametrize("far", [50.0, 500.0, 5000.0])
+def test_bytes_of_gates_are_the_interpreters(byte: int, far: float, tmp_path: Path) -> None:
+    """Within what an exponential takes, within 16 bits, and beyond both."""
+    problem = chain([*KINDS, KINDS[3]], lambda *v: gated(*v, byte=byte), (), "rpi5")
+    arrays = numbers([v.type for v in problem.body.inputs])
+    arrays[2][:] = np.linspace(-60000, 60000, 24)
+    arrays[3][:] = short(far / known(problem, arrays).reach.sums)
+    arrays[4][:] = np.linspace(7, 20, 24)[:, None, None]
+    bounded = known(problem, arrays)
+    assert bounded.reach.steps == pytest.approx(20 * far, rel=0.01) and narrows(bounded.reach) == (far < 1000)
+    choice = ROWS["conv_int8_sdot"].choices(bounded)[0]
+    want = run(problem.body, arrays)[0]
+    assert len(np.unique(want)) > (50 if far < 1000 else 10)
+    np.testing.assert_array_equal(emulate(bounded, choice, arrays, tmp_path, "cortex-a76"), want)
+
+
+@pytest.mark.parametrize("make", [lambda *v: divided(*v, swish=True), gated])
+def test_bytes_of_gates_are_narrowed_in_few_instructions(make: Any) -> None:
+    problem = chain([*KINDS, KINDS[3]], make, (), "cortex-a78")
     arrays = numbers([v.type for v in problem.body.inputs])
     arrays[3][:] = short(50 / known(problem, arrays).reach.sums)
-    arrays[4][:] = 2
+    arrays[4][:] = 2 if make is not gated else 2 / 0.0473
     bounded = known(problem, arrays)
-    assert bounded.reach.steps == pytest.approx(100 / 0.0473, rel=1e-6)
+    assert bounded.reach.steps == pytest.approx(100 / 0.0473, rel=1e-4)
     _, code = assembly(problem, "conv_int8_sdot", within=bounded.reach)
     assert "sqxtn" in code and not re.search(r"\bf(max|min|cmeq|cmge)\b", code)
