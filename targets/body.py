@@ -17,15 +17,16 @@ from tvm.ir import Range
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Value
-from edgec.compiler.op import const_array, full_attrs, is_const
+from edgec.compiler.op import const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
+from edgec.compiler.rescaled import PRODUCTS
 
 from .access import Place
 from .built_for import has_dsp, has_fpu, on_device
 from .casts import TYPED
 from .conversions import literal, narrow, widen
 from .fractions import swish
-from .integer import INTEGER, INTEGER_HALVES, UNPACKED
+from .integer import INTEGER, INTEGER_HALVES, UNPACKED, bias
 from .maps import MAPS, div, replaced
 from .mathlib import bind
 from .scalar import SCALAR
@@ -53,6 +54,7 @@ class Body:
         self.halves = False
         self.near: frozenset[Value] = frozenset()
         self._users = graph.users()
+        self._biases = {n.args[2]: int_attr(n, "shift") for n in graph.nodes() if n.op in PRODUCTS}
         self._shared = {v for v, n in graph.uses().items() if n > 1}
         self._lets: list[tuple[Expr, Expr]] | None = None
         self._known: dict[tuple[Value, tuple[int, ...]], tuple[Expr, Index]] = {}
@@ -98,7 +100,8 @@ class Body:
 
     def _at(self, value: Value, index: Index) -> Expr:
         if value in self.places:
-            return self.places[value].load(index)
+            element = self.places[value].load(index)
+            return bias(element, self._biases[value]) if value in self._biases else element
         if is_const(value):
             return _literal(value)
         if value not in self._shared:

@@ -10,9 +10,11 @@ from typing import Any
 from tvm import tirx
 
 from edgec.compiler.ir import Value
-from edgec.compiler.op import full_attrs
+from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
+from edgec.targets.conversions import widened
+from edgec.targets.integer import bias
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .bytes_tail import channel_operands, has_rounding
@@ -41,7 +43,7 @@ class Filters:
         self.problem, self.choice, self.w, self.taps, self.most = problem, choice, w, taps, most
         self.x, self.weight, self.bias = conv_operands(problem.anchor)
         self.anchor = problem.anchor.results[0]
-        self.zero: int = full_attrs(problem.anchor)["zero"]  # type: ignore[assignment]
+        self.zero, self.shift = int_attr(problem.anchor, "zero"), int_attr(problem.anchor, "shift")
         self.blocks = ceil_div(w.channels_out, 16)
         self.small = problem.target.small  # one code for all tiles of a row, at edges too
         self.groups = groups(self.blocks, most, dict(choice.config).get(ALIKE, 0))
@@ -91,14 +93,15 @@ class Filters:
         for k in range(4):
             start: Expr = tir.broadcast(tir.i32(0), lanes)
             if self.bias is not None:
-                start = dealt(self.flat[self.bias], g.block * 16, k, lanes)
+                start = bias(dealt(self.flat[self.bias], g.block * 16, k, lanes), self.shift)
             total, alloc = tir.local((lanes,), "int32", "start")
             parts += [alloc, put(total, start, lanes, 0)]
             parts.append(self.each_row(partial(self.row, frame, g, k=k, total=total)))
             parts.append(self.keep(frame, self.begins(vector(total, lanes, 0)), g.place + self.other(0, k)))
             for n, v in enumerate(self.operands):
                 there = g.place + self.other(n + 1, k)
-                parts.append(put(frame.scratch, dealt(self.flat[v], g.block * 16, k, lanes), lanes, there))
+                factors = widened(dealt(self.flat[v], g.block * 16, k, lanes), v.type.dtype)
+                parts.append(put(frame.scratch, factors, lanes, there))
         return tir.seq(parts)
 
     def each_row(self, make: Callable[[Any], Stmt]) -> Stmt:
