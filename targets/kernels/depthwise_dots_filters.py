@@ -18,12 +18,12 @@ from edgec.targets.integer import bias
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .bytes_tail import channel_operands, has_rounding
-from .bytes_vector import added_pairs, dealt, dot, joined
+from .bytes_vector import added_pairs, dealt, dot, joined, shuffled
 from .common import ceil_div
 from .common_emit import Frame, put, vector
 from .conv_places import tap_bounds
 from .conv_shape import Window, conv_operands
-from .depthwise_dots_rows import ALIKE, filter_vectors, groups, rolled, scratch_vectors, shifts
+from .depthwise_dots_rows import ALIKE, filter_vectors, groups, rolled, scratch_vectors, shifts, stored_taps
 
 
 @dataclass(frozen=True)
@@ -162,13 +162,22 @@ class Filters:
         return dot(total, x, w) if self.taps == 4 else total + added_pairs(x, w)
 
     def filter(self, block: Expr, kh: Expr | int, i: int, k: int, lanes: int) -> Expr:
-        """Vector k of group number i of row kh: the layout holds the groups of 16 channels side by side."""
-        parts = []
+        """Vector k of group number i of row kh: the layout holds the groups of 16 channels side by side. Short rows get
+        their zeros here; what is read of them ends where those of 16 channels do."""
+        parts, each = [], stored_taps(self.w.width, self.taps)
+        early = max(4 * k * each + 16 - 16 * each, 0) if each < self.taps else 0
         for lane in range(lanes // 4):
             first = (((block + lane) * self.w.height.kernel + kh) * self.taken + i) * 16 + 4 * k
-            part = tir.load(self.flat[self.weight], tir.ramp(first * self.taps, 4 * self.taps))
+            part = tir.load(self.flat[self.weight], tir.ramp(first * each - early, 4 * self.taps))
             parts.append(part if self.taps == 4 else tirx.Cast("int16x8", part))
-        return tirx.reinterpret(f"int32x{lanes}", joined(parts))
+        row = joined(parts)
+        if each < self.taps:
+            count = 4 * lanes
+            order = [
+                16 * (n // 16) + early + n % 16 // 4 * each + n % 4 if n % 4 < each else count for n in range(count)
+            ]
+            row = shuffled(row, tir.broadcast(tir.lit(0, "int8"), count), order)
+        return tirx.reinterpret(f"int32x{lanes}", row)
 
     def shifted(self, row: list[Expr], by: int, i: int, lanes: int) -> Expr:
         """Group number i of a row whose taps are moved by so many pixels."""
