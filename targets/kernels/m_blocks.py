@@ -126,20 +126,20 @@ def _multipliers(channels: int, plain: Plain) -> list[str]:
     return ["vmov {w0}, {factors}", *loads, "vmov {factors}, {w0}"]
 
 
-def _biases(channels: int, shift: int | None) -> list[str]:
+def _biases(channels: int, plain: Plain, soft: bool) -> list[str]:
     """Those of a block, as sums of the first pixel."""
+    shift, unit = plain.shift, plain.unit
     if shift is None:
         return [f"ldrd {{a{c}}}, {{a{c + 1}}}, [{{w0}}], #8" for c in range(0, channels, 2)]
-    once = 0 < shift < 15  # a product extends a half's sign and moves it up
-    text = [f"movw {{h0}}, #{1 << shift}"] if once else []
+    text = ["vmov {h0}, {unit}" if soft else f"movw {{h0}}, #{unit}"] if unit else []
     for c in range(0, channels, 2):
         low, high = f"{{a{c}}}", f"{{a{c + 1}}}"
         text.append(f"ldr {high}, [{{w0}}], #4")
-        if once:
+        if unit:
             text += [f"smulbb {low}, {high}, {{h0}}", f"smultb {high}, {high}, {{h0}}"]
         else:
             text += [f"sxth {low}, {high}", f"asr {high}, {high}, #16"]
-            text += [f"lsl {a}, {a}, #{shift}" for a in (low, high) if shift]
+            text += [f"lsl {a}, {a}, #{shift}" for a in (low, high)]
     return text
 
 
@@ -181,6 +181,8 @@ def _added(pixels: int, channels: int, residual: Residual, apart: int, short: bo
 def given_numbers(plain: Plain) -> dict[str, int]:
     """Numbers of what follows the sums, in which layers differ: by the names that they have in the assembly."""
     found = {"zero": plain.limits.zero} if plain.limits.adds else {}
+    if plain.unit is not None:
+        found["unit"] = plain.unit
     if plain.factors is None:
         found["factors"] = plain.factor
     if plain.residual:
@@ -201,7 +203,7 @@ def blocks(
 
     `soft`: then come those of `given_numbers`, which are constants else.
     """
-    start = _biases(channels, plain.shift)
+    start = _biases(channels, plain, soft)
     others = [f"mov {{a{p * channels + c}}}, {{a{c}}}" for p in range(1, pixels) for c in range(channels)]
     whole = [
         *(f"vmov.f32 {s}, {{offset{p}}}" for p, s in enumerate(OFFSETS[: pixels - 1], 1) if short),

@@ -81,6 +81,11 @@ class Plain:
     shift: int | None = None
 
     @property
+    def unit(self) -> int | None:
+        """What a bias of 16 bits counts, where a product of halves makes 32 bits of it."""
+        return 1 << self.shift if self.shift is not None and self.shift < 15 else None
+
+    @property
     def short(self) -> bool:
         """Whether multipliers have 16 bits."""
         return self.factors is not None and self.factors.type.dtype == "bf16"
@@ -90,7 +95,8 @@ class Plain:
         """Equal where code is, up to numbers that it may be given."""
         r = self.residual
         added = (r.bytes, r.own_zero, r.own_factor) if r else None
-        return f"{self.factors is None} {self.short} {self.shift} {self.limits.form} {added}"
+        unit = self.shift if self.unit is None else "given"
+        return f"{self.factors is None} {self.short} {unit} {self.limits.form} {added}"
 
 
 def plain_rescale(problem: Problem, residuals: bool = False) -> Plain | None:

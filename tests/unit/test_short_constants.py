@@ -26,6 +26,7 @@ from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.registry import ROWS, choices
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
+from edgec.targets.build_jobs import Job, build_job
 from edgec.targets.codegen_llvm import object_bytes
 from edgec.targets.measure import Measured, with_layouts
 
@@ -168,6 +169,14 @@ M_DENSE = ["pointwise", "pointwise, whole tiles", "padded", "first layer", "resi
 @pytest.mark.parametrize("case", M_DENSE)
 def test_convolutions_on_cortex_m(case: str, shift: int, tmp_path: Path) -> None:
     cortex.same_bits(shortened(cortex.conv("dsp", **cortex.DENSE[case]), shift), "conv_int8_dsp", tmp_path)
+
+
+def test_layers_share_code_however_far_biases_are_moved() -> None:
+    made = []
+    for shift in (0, 2, 4, 16):
+        p = replace(shortened(cortex.conv("dsp", **cortex.DENSE["pointwise, whole tiles"]), shift), shared=True)
+        made.append(build_job(Job("k", p, ROWS["conv_int8_dsp"].choices(p)[0]), p.target).code)
+    assert made[0] == made[1] == made[2] != made[3]
 
 
 @pytest.mark.arm
