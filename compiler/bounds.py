@@ -13,7 +13,7 @@ import numpy.typing as npt
 from .ir import Array, Data, Graph, Node, Value
 from .op import full_attrs, is_const
 from .ops.common import limits
-from .ops.integer import BYTES
+from .ops.integer import BYTES, biases
 
 ZEROS = {"Edgec.ConvInteger": "zero", "Edgec.MatMulInteger": "a_zero"}
 Numbers: TypeAlias = npt.NDArray[np.float64]
@@ -110,7 +110,7 @@ def sum_limits(anchor: Node, known: Mapping[Value, Array]) -> tuple[Whole, Whole
     attrs: Any = full_attrs(anchor)
     if weight not in known or bias not in known or attrs.get("b_zero", 0):
         return None
-    w, b = known[weight].astype(np.int64), known[bias].astype(np.int64)
+    w, b = known[weight].astype(np.int64), biases(known[bias], attrs["shift"]).astype(np.int64)
     conv = anchor.op == "Edgec.ConvInteger"
     axes = tuple(range(1, w.ndim)) if conv else (w.ndim - 2,)
     above = np.maximum(w, 0).sum(axes)

@@ -129,7 +129,10 @@ class Target:
     emulator: tuple[str, ...] = ()
     machine: Machine | None = None
     stack_bytes: int = 0
-    pipeline: str = "canonicalize, fold, widen, integers, attention, phases, channels, rescale-once, fuse, layout, plan"
+    pipeline: str = (
+        "canonicalize, fold, widen, integers, attention, phases, channels, rescale-once, short-constants, fuse, "
+        "layout, plan"
+    )
     memory: tuple[Region, ...] = ()  # regions that models may use; none: not known
     small: bool = False  # kernels are made small rather than fast
     levels: tuple[Target, ...] = ()  # a bundle holds one program for each of them, and opens the last that fits
@@ -155,6 +158,11 @@ class Target:
         if self.gpu is not None:
             return True
         return self.cpu.fpu and ("FMA" in self.cpu.isa or not self.triple.startswith(("x86", "arm", "i386")))
+
+    @property
+    def widens(self) -> bool:
+        """Whether kernels take multipliers and biases of quantized layers in 16 bits (passes/short_constants.py)."""
+        return not self.gpu and bool({"F16C", "FPU"} & self.cpu.isa) and not self.rounds_once
 
     @property
     def spacing(self) -> int:

@@ -10,16 +10,19 @@ from edgec.compiler.bounds import short
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Graph, Node, QParams, Value
 from edgec.compiler.op import build, const, const_array, evaluate, is_const
+from edgec.compiler.rescaled import PRODUCTS
+from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
-from .integer_forms import BYTES, Forms, Stored
+from .integer_forms import BYTES, Forms, Stored, Term, real_constant, with_bias
 
 UNMOVED = ("Transpose", "Reshape", "MaxPool")  # what is behind them has the same scale
 
 
 def sums(g: Graph, session: Session) -> Graph:
     """Products of quantized tensors whose results stay real are sums of integers all the same. Their multipliers have
-    22 bits, with which a core makes real numbers of the bits of sums in one multiply-add, rounded once."""
+    22 bits, with which a core makes real numbers of the bits of sums in one multiply-add, rounded once. Constants that
+    are added join the bias."""
     forms = Forms(g.uses(), lying)
 
     def summed(node: Node) -> Value | None:
@@ -30,7 +33,30 @@ def sums(g: Graph, session: Session) -> Graph:
         real = build("Cast", term.value, to="f32")
         return build("Mul", real, multiplier_of(short(term.multiplier)), origin=node.origin, label=node.name)
 
-    return g.map(summed)
+    return rewrite(g.map(summed), [bias_of_sums], session)
+
+
+@python_rule("Add")
+def bias_of_sums(value: Value, sweep: Sweep) -> Value | str | None:
+    """A constant that is added to sums times a number, or one per channel: in steps of the sums."""
+    for real, other in (value.node.args, value.node.args[::-1]):
+        product = real.node
+        if product.op != "Mul":
+            continue
+        cast = product.args[0].node
+        if cast.op != "Cast" or cast.args[0].node.op not in PRODUCTS or not is_const(product.args[1]):
+            continue
+        total, factor, added = cast.args[0], product.args[1], real_constant(other)
+        if added is None or not all(map(is_const, total.node.args[1:])) or real.shape != value.shape:
+            return "what is added, weights or bias are not constant"
+        if any(sweep.uses(v) != 1 for v in (real, Value(cast), total)):
+            return "something else reads the sums"
+        more = with_bias(Term(total, 0, const_array(factor).astype(np.float64), sums=True), added)
+        if more is None:
+            return "what is added is no number per channel, or too large for 32 bits"
+        origin, whole = value.node.origin, build("Cast", more.value, to="f32")
+        return build("Mul", whole, factor, origin=origin, label=value.node.name)
+    return None
 
 
 def lying(node: Node) -> Stored | None:

@@ -119,10 +119,10 @@ class Forms:
 
     def _sum(self, node: Node, sign: float) -> Linear | None:
         left, right = node.args
-        known = _known(right)
+        known = real_constant(right)
         if known is not None:
             return self._shifted(node, left, sign * known)
-        if (known := _known(left)) is not None and sign > 0:
+        if (known := real_constant(left)) is not None and sign > 0:
             return self._shifted(node, right, known)
         a, b = (self.of(arg) for arg in node.args)
         if a is None or b is None or a.bounded or b.bounded or len(a.terms) + len(b.terms) > MOST_TERMS:
@@ -136,13 +136,13 @@ class Forms:
         if form is None or form.bounded or real.shape != node.types[0].shape:
             return None
         for place, term in enumerate(form.terms):
-            if term.sums and (moved := _with_bias(term, by)) is not None:
+            if term.sums and (moved := with_bias(term, by)) is not None:
                 return replace(form, terms=(*form.terms[:place], moved, *form.terms[place + 1 :]))
         return None
 
     def mul(self, node: Node) -> Linear | None:
         left, right = node.args
-        for real, factor in ((left, _known(right)), (right, _known(left))):
+        for real, factor in ((left, real_constant(right)), (right, real_constant(left))):
             if factor is not None:
                 return self._scaled(node, real, factor)
         a, b = (self.stored(arg.node) if arg.node.op == "DequantizeLinear" else None for arg in node.args)
@@ -160,7 +160,7 @@ class Forms:
     def conv(self, node: Node) -> Linear | None:
         x = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
         weights = filters(node.args[1], 0)
-        bias = _known(node.args[2])
+        bias = real_constant(node.args[2])
         if x is None or weights is None or bias is None:
             return None
         w, scale = weights
@@ -262,7 +262,7 @@ def filters(value: Value, axis: int) -> tuple[Tensor, Tensor] | None:
     return np.ascontiguousarray(shifted.astype(np.int8)), scale
 
 
-def _known(value: Value) -> Tensor | None:
+def real_constant(value: Value) -> Tensor | None:
     """A constant, quantized or not, in f64."""
     if is_const(value):
         return np.asarray(const_array(value), np.float64) if value.type.dtype == "f32" else None
@@ -299,7 +299,7 @@ def _whole(bias: Tensor, unit: Any) -> Tensor | None:
     return steps.astype(np.int32) if np.all(np.abs(steps) <= LARGEST_SUM) else None
 
 
-def _with_bias(term: Term, by: Tensor) -> Term | None:
+def with_bias(term: Term, by: Tensor) -> Term | None:
     """Sums of products with more bias, where it is one number per channel (column of a matrix product)."""
     node, rank = term.value.node, len(term.value.shape)
     place = 1 if node.op == "Edgec.ConvInteger" else rank - 1

@@ -17,15 +17,16 @@ from tvm.ir import Range
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Value
-from edgec.compiler.op import const_array, full_attrs, is_const
+from edgec.compiler.op import const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
+from edgec.compiler.rescaled import PRODUCTS
 
 from .access import Place
 from .built_for import has_dsp, has_fpu, on_device
 from .casts import TYPED
 from .conversions import literal, narrow, widen
 from .fractions import swish
-from .integer import INTEGER, INTEGER_HALVES, UNPACKED
+from .integer import INTEGER, INTEGER_HALVES, UNPACKED, bias
 from .maps import MAPS, div, replaced
 from .mathlib import bind, fenced
 from .near import NEAR
@@ -35,7 +36,7 @@ from .tir import Expr, Index
 # operators whose result jumps where an argument crosses a number: what they read is rounded before
 JUMPS = frozenset("Floor Ceil Round Sign Mod".split())
 BYTES = ("u8", "i8")
-SUMS, PRODUCTS = ("Add", "Sub"), ("Mul", "DequantizeLinear")
+SUMS, ROUNDED = ("Add", "Sub"), ("Mul", "DequantizeLinear")
 
 
 class Body:
@@ -57,6 +58,7 @@ class Body:
         self.near: frozenset[Value] = frozenset()
         self._users = graph.users()
         self._between_bytes = all(v.type.dtype in BYTES for v in graph.outputs)
+        self._biases = {n.args[2]: int_attr(n, "shift") for n in graph.nodes() if n.op in PRODUCTS}
         self._shared = {v for v, n in graph.uses().items() if n > 1}
         self._lets: list[tuple[Expr, Expr]] | None = None
         self._known: dict[tuple[Value, tuple[int, ...]], tuple[Expr, Index]] = {}
@@ -102,7 +104,8 @@ class Body:
 
     def _at(self, value: Value, index: Index) -> Expr:
         if value in self.places:
-            return self.places[value].load(index)
+            element = self.places[value].load(index)
+            return bias(element, self._biases[value]) if value in self._biases else element
         if is_const(value):
             return _literal(value)
         if value not in self._shared:
@@ -150,7 +153,7 @@ class Body:
         """A product between bytes is rounded before something is added to it, on every target."""
         x = self._at(value, index)
         apart = value in self.places or value in self.bound or is_const(value)
-        product = not apart and node.op in SUMS and value.node.op in PRODUCTS
+        product = not apart and node.op in SUMS and value.node.op in ROUNDED
         return fenced(x) if product and self._between_bytes else x
 
     def _gate(self, node: Node) -> Value | None:

@@ -30,6 +30,15 @@ def difference(x: Expr, zero: int) -> Expr:
     return wide - lit(zero, "int32") if zero else wide
 
 
+def bias(stored: Expr, shift: int) -> Expr:
+    """A bias in 32 bits, or a vector of such, from how it is stored."""
+    lanes = stored.ty.dtype.lanes
+    if lanes == 1:
+        return tirx.Cast("int32", stored) << lit(shift, "int32") if shift else tirx.Cast("int32", stored)
+    wide = tirx.Cast(f"int32x{lanes}", stored)
+    return wide << tirx.Broadcast(lit(shift, "int32"), lanes) if shift else wide
+
+
 def number(x: Expr, zero: int, *, lifted: bool = False) -> Expr:
     """x - zero as f32; bytes that a rescaling left as such are whole numbers already. `lifted`: bytes by a sum of
     integers and a difference of floats, where a conversion takes longer."""

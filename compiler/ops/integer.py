@@ -23,6 +23,26 @@ SUMS = frozenset({"Edgec.ConvInteger", "Edgec.MatMulInteger", "Edgec.MulInteger"
 ON_BYTES = SUMS | {"Edgec.Rescale", "Edgec.RescaleOnce", "Edgec.Table", "Edgec.SoftmaxInteger"}
 TERMS = frozenset({"u8", "i8", "i16", "u16", "i32", "f32"})
 SUFFIX = "_sums"  # behind a layer's name where integers compute it
+USUAL_SHIFT, MOST_SHIFT = 2, 16  # by which biases of 16 bits are moved
+BIASES, MULTIPLIERS = frozenset({"i32", "i16"}), frozenset({"f32", "bf16"})
+
+
+def biases(stored: Tensor, shift: int) -> Tensor:
+    """A bias in 32 bits: what is stored, moved up by `shift` bits."""
+    return np.asarray(stored.astype(np.int32) << np.int32(shift))
+
+
+def shift_of(whole: Tensor) -> int:
+    """By how many bits a bias is moved at least so that 16 bits hold it: one of few numbers, so that layers share
+    code."""
+    most = int(np.maximum(whole.astype(np.int64), -1 - whole.astype(np.int64)).max(initial=0))
+    bits = max(most.bit_length() - 15, 0)
+    return bits + bits % 2
+
+
+def _shift(bias: Type, shift: int) -> None:
+    if not 0 <= shift <= (MOST_SHIFT if bias.dtype == "i16" else 0):
+        raise IRError(f"a bias {bias} is not moved by {shift} bits")
 
 
 def _point(name: str, zero: int, what: str) -> None:
@@ -32,28 +52,31 @@ def _point(name: str, zero: int, what: str) -> None:
 
 
 def _conv(
-    x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int, zero: int
+    x: Type, w: Type, b: Type, strides: Ints, pads: Ints, dilations: Ints, group: int, zero: int, shift: int
 ) -> tuple[Type, ...]:
     require(x, BYTES, "input")
     require(w, frozenset({"i8"}), "weights")
-    require(b, frozenset({"i32"}), "bias")
+    require(b, BIASES, "bias")
     _point(x.dtype, zero, "input")
-    return conv_type(x, w, b, strides, pads, dilations, group)
+    _shift(b, shift)
+    return conv_type(x, w, Type("i32", b.shape), strides, pads, dilations, group)
 
 
 def conv_integer(
-    x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: Ints, group: int, zero: int
+    x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: Ints, group: int, zero: int, shift: int
 ) -> Tensor:
-    """Sums of (x - zero) * w, + b, in 32 bits that wrap; padding stands for the zero point and adds nothing."""
-    return conv(x.astype(np.int16) - np.int16(zero), w, b, strides, pads, dilations, group)
+    """Sums of (x - zero) * w, + b << shift, in 32 bits that wrap; padding stands for the zero point and adds
+    nothing."""
+    return conv(x.astype(np.int16) - np.int16(zero), w, biases(b, shift), strides, pads, dilations, group)
 
 
-def _matmul(a: Type, b: Type, bias: Type, a_zero: int, b_zero: int) -> tuple[Type, ...]:
+def _matmul(a: Type, b: Type, bias: Type, a_zero: int, b_zero: int, shift: int) -> tuple[Type, ...]:
     require(a, BYTES, "first argument")
     require(b, BYTES, "second argument")
-    require(bias, frozenset({"i32"}), "bias")
+    require(bias, BIASES, "bias")
     _point(a.dtype, a_zero, "first argument")
     _point(b.dtype, b_zero, "second argument")
+    _shift(bias, shift)
     if len(a.shape) < 2 or len(b.shape) < 2 or a.shape[-1] != b.shape[-2]:
         raise IRError(f"{a} and {b} do not multiply; expected [..., m, k] and [..., k, n]")
     if bias.shape not in ((1,), (b.shape[-1],)):
@@ -61,10 +84,10 @@ def _matmul(a: Type, b: Type, bias: Type, a_zero: int, b_zero: int) -> tuple[Typ
     return (Type("i32", (*broadcast(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1])),)
 
 
-def matmul_integer(a: Tensor, b: Tensor, bias: Tensor, a_zero: int, b_zero: int) -> Tensor:
-    """Sums of (a - a_zero) * (b - b_zero), + bias of the column, in 32 bits that wrap."""
+def matmul_integer(a: Tensor, b: Tensor, bias: Tensor, a_zero: int, b_zero: int, shift: int) -> Tensor:
+    """Sums of (a - a_zero) * (b - b_zero), + bias of the column << shift, in 32 bits that wrap."""
     left, right = (x.astype(np.float64) - z for x, z in ((a, a_zero), (b, b_zero)))  # exact below 2**53
-    return np.asarray((left @ right).astype(np.int64) + bias.astype(np.int64)).astype(np.int32)
+    return np.asarray((left @ right).astype(np.int64) + biases(bias, shift).astype(np.int64)).astype(np.int32)
 
 
 def _product(a: Type, b: Type, a_zero: int, b_zero: int) -> tuple[Type, ...]:
@@ -96,7 +119,7 @@ def _rescaled(*types: Type, zeros: Ints, to: str, zero: int, low: int, high: int
         elif z:
             raise IRError(f"zero point {z} of a real term; expected 0")
     for multiplier in multipliers:
-        require(multiplier, frozenset({"f32"}), "multiplier")
+        require(multiplier, MULTIPLIERS, "multiplier")
     shape = broadcast(*(t.shape for t in terms))
     if broadcast(shape, *(m.shape for m in multipliers)) != shape:
         raise IRError(f"multipliers {', '.join(map(str, multipliers))} are larger than the result {list(shape)}")
@@ -114,7 +137,7 @@ def rescale(*args: Tensor, zeros: Ints, to: str, zero: int, low: int, high: int)
     total: Any = None
     for term, multiplier, z in zip(args[:count], args[count:], zeros, strict=True):
         real = term if term.dtype == np.float32 else (term.astype(np.int32) - np.int32(z)).astype(np.float32)
-        part = real * multiplier
+        part = real * multiplier.astype(np.float32)
         total = part if total is None else total + part
     bounded = np.clip(total, np.float32(low - zero), np.float32(high - zero))
     return np.asarray(np.rint(bounded).astype(np.int32) + zero).astype({"u8": np.uint8, "i8": np.int8}[to])
@@ -194,9 +217,9 @@ op(
     _conv,
     conv_integer,
     kind="contract",
-    attrs={"strides": (), "pads": (), "dilations": (), "group": 1, "zero": 0},
+    attrs={"strides": (), "pads": (), "dilations": (), "group": 1, "zero": 0, "shift": 0},
 )
-op("Edgec.MatMulInteger", 3, _matmul, matmul_integer, kind="contract", attrs={"a_zero": 0, "b_zero": 0})
+op("Edgec.MatMulInteger", 3, _matmul, matmul_integer, kind="contract", attrs={"a_zero": 0, "b_zero": 0, "shift": 0})
 op("Edgec.MulInteger", 2, _product, mul_integer, kind="elementwise", attrs={"a_zero": 0, "b_zero": 0})
 op(
     "Edgec.Rescale",

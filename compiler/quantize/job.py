@@ -29,6 +29,7 @@ from .placement import Placement, place
 from .ranges import Method, Scale
 from .reconstruct import OUTPUTS, Outcome, reconstruct
 from .settings import Wanted
+from .shorten import ends, reachable
 from .weights import Weights, nearest_weights
 
 SAMPLES = 32  # that layers are reconstructed on at least, where there are so many
@@ -90,6 +91,12 @@ class Job:
             ranges = widened(plan, ranges, self.samples(probes(plan)), self.tell, threads)
         return State(plan, ranges)
 
+    @property
+    def short(self) -> bool:
+        """Whether multipliers and biases are to fit 16 bits: all that the model is compiled for takes them so."""
+        target = self.session.target
+        return target is not None and all(program.widens for program in target.programs)
+
     def harmful(self, state: State) -> tuple[Tensor, Tensor, float]:
         """The layers' numbers, the worst first, what each alone does to the outputs, its weights rounded to nearest:
         rounded with regard to each other, they make up for the noise of all layers. And what the inputs alone do."""
@@ -123,9 +130,11 @@ class Job:
         """The state with integers for its weights."""
         feeds = self.samples(self.enough(state.plan.graph))
         learn, correct = self.options.learn, self.options.correct
-        weights, outcomes = reconstruct(state.plan, state.scales, feeds, self.tell, learn, correct)
+        scales = reachable(state.plan, state.scales) if self.short else state.scales
+        after = {node: scales[v].scale for node, v in ends(state.plan, scales).items()} if self.short else {}
+        weights, outcomes = reconstruct(state.plan, scales, feeds, self.tell, learn, correct, after)
         whole = outcomes[OUTPUTS]
-        return replace(state, weights=weights, outcomes=outcomes, sqnr=whole.sqnr, weakest=whole.weakest)
+        return replace(state, scales=scales, weights=weights, outcomes=outcomes, sqnr=whole.sqnr, weakest=whole.weakest)
 
     def known(self, state: State) -> Mapping[Value, Scale]:
         """The scales of the values that are in 8 bits now; those of new ones are measured."""

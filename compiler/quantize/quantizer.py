@@ -21,6 +21,7 @@ from .qdq import quantized_graph
 from .reconstruct import OUTPUTS
 from .report import Record, Report
 from .settings import Wanted
+from .shorten import short_biases
 from .straight import straightened
 from .tables import narrow_tables
 
@@ -58,6 +59,9 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there{none}")
     if session.target is None or any(program.rounds_once for program in session.target.programs):
         state = replace(state, weights=straightened(state.plan, state.scales, state.weights))
+    elif job.short:
+        shorter = short_biases(state.plan, state.scales, state.weights, session.target.programs[0])
+        state = replace(state, weights=shorter)
     made = quantized_graph(state.plan, state.scales, state.weights) if state.plan.layers else graph
     made, tables = narrow_tables(made) if state.plan.layers else (made, 0)
     if tables:

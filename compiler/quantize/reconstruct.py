@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 
@@ -45,6 +46,7 @@ class Walk:
     """Values of all samples, in float and as the quantized layers make them; samples are shared out over `cores`."""
 
     cores: Cores
+    ends: Mapping[Node, float]
     real: dict[Value, list[Tensor]] = field(default_factory=dict)
     rough: dict[Value, list[Tensor]] = field(default_factory=dict)
 
@@ -56,10 +58,12 @@ def reconstruct(
     tell: Progress,
     learn: bool = True,
     correct: bool = True,
+    ends: Mapping[Node, float] = MappingProxyType({}),
 ) -> tuple[dict[Node, Weights], dict[str, Outcome]]:
-    """Weights of every layer. `learn`: rounded with regard to each other; `correct`: biases make up for the mean."""
+    """Weights of every layer. `learn`: rounded with regard to each other; `correct`: biases make up for the mean;
+    `ends`: scales of what sums become, for layers whose multipliers are to be short (shorten.py)."""
     with shared_out() as cores:
-        return _walked(plan, scales, feeds, tell, (learn, correct), Walk(cores))
+        return _walked(plan, scales, feeds, tell, (learn, correct), Walk(cores, ends))
 
 
 def _walked(
@@ -258,9 +262,10 @@ def _store(walk: Walk, value: Value, real: list[Tensor], rough: list[Tensor], sc
 def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
     """The weights' integers."""
     rows = rows_of(layer.node, layer.weights) if learn and layer.node.op != "ConvTranspose" else None
+    end = walk.ends.get(layer.node)
     if rows is None:
-        return nearest_weights(layer, x.scale)
-    scale = weight_scales(layer, x.scale)
+        return nearest_weights(layer, x.scale, end)
+    scale = weight_scales(layer, x.scale, end)
     step = scale.astype(np.float64).reshape(len(rows), -1)
     steps = rounded_weights(rows.astype(np.float64), step, _covariance(layer, walk))
     made = weights_of(layer.node, steps, np.empty(layer.weights.shape, steps.dtype))

@@ -9,8 +9,10 @@ from __future__ import annotations
 from tvm import tirx
 
 from edgec.compiler.ir import Type, Value
+from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.integer import bias
 from edgec.targets.tir import Expr, Stmt
 
 from . import amx_tiles as amx
@@ -69,9 +71,11 @@ class Kernel:
 
     def starting(self, frame: Frame, tile: Expr) -> Stmt:
         """What the sums of 16 output channels start from: the bias, less the zero point times all weights."""
-        bias, declared = tir.flat(frame.places[self.bias].buffer)
+        biases, declared = tir.flat(frame.places[self.bias].buffer)
         lanes = tir.ramp(tile * LANES, LANES)
-        value = tir.load(bias, lanes) if self.bias.type.size > 1 else tir.broadcast(tir.load(bias, 0), LANES)
+        every, shift = self.bias.type.size == 1, int_attr(self.problem.anchor, "shift")
+        value = bias(tir.load(biases, 0 if every else lanes), shift)
+        value = tir.broadcast(value, LANES) if every else value
         if not self.zero:
             return tir.seq(declared, tir.store(frame.parts[1], value, lanes))
         groups = self.left.groups

@@ -159,7 +159,8 @@ def scratch(problem: Problem, left: Left, t: Tiling) -> Scratch:
 
 def prepared(problem: Problem) -> bool:
     """Whether sums start from more than the bias as it lies."""
-    return zero_of(problem.anchor) != 0 or problem.anchor.args[2].type.size == 1
+    bias = problem.anchor.args[2].type
+    return zero_of(problem.anchor) != 0 or bias.size == 1 or bias.dtype != "i32"
 
 
 def zero_of(node: Node) -> int:

@@ -17,7 +17,7 @@ from tvm import tirx
 
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import physical_shape
-from edgec.compiler.op import full_attrs
+from edgec.compiler.op import full_attrs, int_attr
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
@@ -33,6 +33,7 @@ from .conv_units import extent, pixels, place
 from .edge_taps import Inside, at_edge, both
 from .int8_ahead import Ahead
 from .int8_dot import Step
+from .int8_multipliers import widened as widened_multipliers
 from .int8_starts import Starts
 from .int8_store import Pack, at_once, packs, part, stretches
 from .int8_tiles import BLOCK, QUAD, dot_of, steps, stored, widened
@@ -56,7 +57,7 @@ class Conv:
         self.anchor = problem.anchor.results[0]
         self.x, self.weight, bias = operands
         assert bias is not None
-        self.bias = bias
+        self.bias, self.shift = bias, int_attr(problem.anchor, "shift")
         self.rank = len(self.anchor.shape)
         self.zero = self.zero_of(full_attrs(problem.anchor))
         self.pixel, self.pixel_out = (self.pixel_bytes(t) for t in (self.x.type, problem.body.outputs[0].type))
@@ -133,7 +134,8 @@ class Conv:
                 )
                 return self.tile(frame, t, starts)
 
-            return tir.seq(starts.prepare(frame), pixels(self, self.plan, space, one))
+            factors = widened_multipliers(frame, tile * wide, widths, self.lanes)
+            return tir.seq(starts.prepare(frame), factors, pixels(self, self.plan, space, one))
 
         return full_or_rest(tile, outputs, wide, make)
 

@@ -10,18 +10,20 @@ from typing import Any
 from tvm import tirx
 
 from edgec.compiler.ir import Value
-from edgec.compiler.op import full_attrs
+from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
+from edgec.targets.conversions import widened
+from edgec.targets.integer import bias
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .bytes_tail import channel_operands, has_rounding
-from .bytes_vector import added_pairs, dealt, dot, joined
+from .bytes_vector import added_pairs, dealt, dot, joined, shuffled
 from .common import ceil_div
 from .common_emit import Frame, put, vector
 from .conv_places import tap_bounds
 from .conv_shape import Window, conv_operands
-from .depthwise_dots_rows import ALIKE, filter_vectors, groups, rolled, scratch_vectors, shifts
+from .depthwise_dots_rows import ALIKE, filter_vectors, groups, rolled, scratch_vectors, shifts, stored_taps
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Filters:
         self.problem, self.choice, self.w, self.taps, self.most = problem, choice, w, taps, most
         self.x, self.weight, self.bias = conv_operands(problem.anchor)
         self.anchor = problem.anchor.results[0]
-        self.zero: int = full_attrs(problem.anchor)["zero"]  # type: ignore[assignment]
+        self.zero, self.shift = int_attr(problem.anchor, "zero"), int_attr(problem.anchor, "shift")
         self.blocks = ceil_div(w.channels_out, 16)
         self.small = problem.target.small  # one code for all tiles of a row, at edges too
         self.groups = groups(self.blocks, most, dict(choice.config).get(ALIKE, 0))
@@ -91,14 +93,15 @@ class Filters:
         for k in range(4):
             start: Expr = tir.broadcast(tir.i32(0), lanes)
             if self.bias is not None:
-                start = dealt(self.flat[self.bias], g.block * 16, k, lanes)
+                start = bias(dealt(self.flat[self.bias], g.block * 16, k, lanes), self.shift)
             total, alloc = tir.local((lanes,), "int32", "start")
             parts += [alloc, put(total, start, lanes, 0)]
             parts.append(self.each_row(partial(self.row, frame, g, k=k, total=total)))
             parts.append(self.keep(frame, self.begins(vector(total, lanes, 0)), g.place + self.other(0, k)))
             for n, v in enumerate(self.operands):
                 there = g.place + self.other(n + 1, k)
-                parts.append(put(frame.scratch, dealt(self.flat[v], g.block * 16, k, lanes), lanes, there))
+                factors = widened(dealt(self.flat[v], g.block * 16, k, lanes), v.type.dtype)
+                parts.append(put(frame.scratch, factors, lanes, there))
         return tir.seq(parts)
 
     def each_row(self, make: Callable[[Any], Stmt]) -> Stmt:
@@ -159,13 +162,22 @@ class Filters:
         return dot(total, x, w) if self.taps == 4 else total + added_pairs(x, w)
 
     def filter(self, block: Expr, kh: Expr | int, i: int, k: int, lanes: int) -> Expr:
-        """Vector k of group number i of row kh: the layout holds the groups of 16 channels side by side."""
-        parts = []
+        """Vector k of group number i of row kh: the layout holds the groups of 16 channels side by side. Short rows get
+        their zeros here; what is read of them ends where those of 16 channels do."""
+        parts, each = [], stored_taps(self.w.width, self.taps)
+        early = max(4 * k * each + 16 - 16 * each, 0) if each < self.taps else 0
         for lane in range(lanes // 4):
             first = (((block + lane) * self.w.height.kernel + kh) * self.taken + i) * 16 + 4 * k
-            part = tir.load(self.flat[self.weight], tir.ramp(first * self.taps, 4 * self.taps))
+            part = tir.load(self.flat[self.weight], tir.ramp(first * each - early, 4 * self.taps))
             parts.append(part if self.taps == 4 else tirx.Cast("int16x8", part))
-        return tirx.reinterpret(f"int32x{lanes}", joined(parts))
+        row = joined(parts)
+        if each < self.taps:
+            count = 4 * lanes
+            order = [
+                16 * (n // 16) + early + n % 16 // 4 * each + n % 4 if n % 4 < each else count for n in range(count)
+            ]
+            row = shuffled(row, tir.broadcast(tir.lit(0, "int8"), count), order)
+        return tirx.reinterpret(f"int32x{lanes}", row)
 
     def shifted(self, row: list[Expr], by: int, i: int, lanes: int) -> Expr:
         """Group number i of a row whose taps are moved by so many pixels."""

@@ -93,6 +93,11 @@ def groups(blocks: int, most: int, alike: int = 0) -> list[tuple[int, int, int]]
     return found
 
 
+def stored_taps(w: Axis, taps: int) -> int:
+    """Of a dot product, that are in memory: those of a short row without zeros behind them."""
+    return w.kernel if w.kernel < taps == QUADS.taps else taps
+
+
 def filter_vectors(w: Window, taps: int) -> int:
     """Vectors of the filters, in fours, for each shift."""
     return 4 * w.height.kernel * sum(s.count for s in shifts(w.width, taps).values())
@@ -113,7 +118,8 @@ def rolled(w: Window, small: bool = False) -> bool:
 def layouts(problem: Problem, taps: int) -> tuple[str, ...]:
     x, weight, bias = conv_operands(problem.anchor)
     data = byte_layout(x.shape)
-    fixed = {x: data, weight: f"{'OIHW' if len(x.shape) == 4 else 'OIW'}16o{taps}w"}
+    each = stored_taps(geometry(problem).width, taps)
+    fixed = {x: data, weight: f"{'OIHW' if len(x.shape) == 4 else 'OIW'}16o{each}w"}
     fixed |= {} if bias is None else {bias: operand_layout(bias)}
     shape = problem.anchor.types[0].shape
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tvm import tirx
 
 from edgec.targets import tir
+from edgec.targets.integer import bias
 from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
@@ -29,6 +30,7 @@ class Starts:
     def __init__(self, conv: Conv, tile: Expr, widths: Sequence[int]) -> None:
         """`widths`: of each vector, the channels whose biases are in memory at least."""
         self.conv, self.tile, self.widths, self.vectors = conv, tile, widths, len(widths)
+        self.short = conv.bias.type.dtype != "i32"  # widened once, before the tiles
         size = self.vectors * conv.lanes
         self.full, self.alloc = tir.local((size,), I32, "start")
         self.rows, self.alloc_rows = tir.local((conv.w.height.kernel * size,), I32, "row")
@@ -36,8 +38,9 @@ class Starts:
     def prepare(self, frame: Frame) -> Stmt:
         """Statements before the tiles of a unit."""
         conv, lanes = self.conv, self.conv.lanes
+        start = [put(self.full, self.bias(v), lanes, v * lanes) for v in range(self.vectors)]
         if not conv.zero:
-            return tir.seq()
+            return tir.seq(self.alloc, start) if self.short else tir.seq()
         acc, alloc = tir.local((self.vectors * lanes,), I32)
         slots = [v * lanes for v in range(self.vectors)]
 
@@ -53,17 +56,16 @@ class Starts:
             zeros = [put(acc, tir.broadcast(tir.i32(0), lanes), lanes, slot) for slot in slots]
             return tir.seq(zeros, conv.each_line(frame, self.tile, kh, step), done)
 
-        start = [put(self.full, self.bias(v), lanes, v * lanes) for v in range(self.vectors)]
         rows = tir.loop(conv.w.height.kernel, row, "kh")
         return tir.seq(self.alloc, self.alloc_rows, alloc, start, rows)
 
     def bias(self, v: int) -> Expr:
         conv = self.conv
         if conv.bias.type.size == 1:
-            return tir.broadcast(tir.load(conv.biases, 0), conv.lanes)
+            return tir.broadcast(bias(tir.load(conv.biases, 0), conv.shift), conv.lanes)
         first = (self.tile * conv.vectors + v) * conv.lanes
         there = self.widths[v]
-        found = vector(conv.biases, there, first)
+        found = bias(vector(conv.biases, there, first), conv.shift)
         if there == conv.lanes:
             return found
         if there == 1:
@@ -81,7 +83,8 @@ class Starts:
             if conv.zero:
                 value, bind = self.without_rows(t, v)
             else:
-                value, bind = tir.let(self.bias(v), "bias")
+                there = vector(self.full, lanes, v * lanes) if self.short else self.bias(v)
+                value, bind = tir.let(there, "bias")
             parts.append(bind)
             for p, more in enumerate(addends):
                 total = value if more is None else value + tir.broadcast(more, lanes)

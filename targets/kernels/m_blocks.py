@@ -78,9 +78,7 @@ def finish(pixels: int, channels: int, plain: Plain, apart: int, short: bool, so
     `soft`: limits and zero points are given too.
     """
     pairs, limits = channels // 2, plain.limits
-    text = ["vmov {w0}, {factors}", f"vldmia {{w0}}!, {{{{s0-s{channels - 1}}}}}", "vmov {factors}, {w0}"]
-    if plain.factors is None:
-        text = []
+    text = _multipliers(channels, plain)
     pair = [
         (f"s{4 + 2 * k}, s{5 + 2 * k}", f"{{a{p * channels + 2 * j}}}, {{a{p * channels + 2 * j + 1}}}")
         for p in range(pixels)
@@ -113,6 +111,36 @@ def finish(pixels: int, channels: int, plain: Plain, apart: int, short: bool, so
             where = f"[{{w0}}, {{{'w1' if p == 1 else 'h1'}}}]"
         text.append(f"{'strh' if channels == 2 else 'str'} {{a{first}}}, {where}")
     return [*text, f"add {{w0}}, {{w0}}, #{channels}", "vmov {out}, {w0}"]
+
+
+def _multipliers(channels: int, plain: Plain) -> list[str]:
+    """Those of a block in s0 and on, where channels differ."""
+    if plain.factors is None:
+        return []
+    loads = [f"vldmia {{w0}}!, {{{{s0-s{channels - 1}}}}}"]
+    if plain.short:
+        loads = []
+        for c in range(0, channels, 2):
+            loads += ["ldr {w1}, [{w0}], #4", "lsl {h0}, {w1}, #16", "bfc {w1}, #0, #16"]
+            loads.append(f"vmov s{c}, s{c + 1}, {{h0}}, {{w1}}")
+    return ["vmov {w0}, {factors}", *loads, "vmov {factors}, {w0}"]
+
+
+def _biases(channels: int, plain: Plain, soft: bool) -> list[str]:
+    """Those of a block, as sums of the first pixel."""
+    shift, unit = plain.shift, plain.unit
+    if shift is None:
+        return [f"ldrd {{a{c}}}, {{a{c + 1}}}, [{{w0}}], #8" for c in range(0, channels, 2)]
+    text = ["vmov {h0}, {unit}" if soft else f"movw {{h0}}, #{unit}"] if unit else []
+    for c in range(0, channels, 2):
+        low, high = f"{{a{c}}}", f"{{a{c + 1}}}"
+        text.append(f"ldr {high}, [{{w0}}], #4")
+        if unit:
+            text += [f"smulbb {low}, {high}, {{h0}}", f"smultb {high}, {high}, {{h0}}"]
+        else:
+            text += [f"sxth {low}, {high}", f"asr {high}, {high}, #16"]
+            text += [f"lsl {a}, {a}, #{shift}" for a in (low, high)]
+    return text
 
 
 def _limited(limits: Limits, count: int, soft: bool = False) -> list[str]:
@@ -153,6 +181,8 @@ def _added(pixels: int, channels: int, residual: Residual, apart: int, short: bo
 def given_numbers(plain: Plain) -> dict[str, int]:
     """Numbers of what follows the sums, in which layers differ: by the names that they have in the assembly."""
     found = {"zero": plain.limits.zero} if plain.limits.adds else {}
+    if plain.unit is not None:
+        found["unit"] = plain.unit
     if plain.factors is None:
         found["factors"] = plain.factor
     if plain.residual:
@@ -173,7 +203,7 @@ def blocks(
 
     `soft`: then come those of `given_numbers`, which are constants else.
     """
-    start = [f"ldrd {{a{c}}}, {{a{c + 1}}}, [{{w0}}], #8" for c in range(0, channels, 2)]
+    start = _biases(channels, plain, soft)
     others = [f"mov {{a{p * channels + c}}}, {{a{c}}}" for p in range(1, pixels) for c in range(channels)]
     whole = [
         *(f"vmov.f32 {s}, {{offset{p}}}" for p, s in enumerate(OFFSETS[: pixels - 1], 1) if short),

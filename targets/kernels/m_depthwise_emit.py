@@ -12,6 +12,7 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.conversions import fetched
 from edgec.targets.cortex import limited, nearest
 from edgec.targets.mathlib import fenced
 from edgec.targets.tir import Buffer, Expr, Stmt
@@ -163,7 +164,7 @@ class Depthwise:
         if not self.plain.factors:
             return tirx.reinterpret("float32", self.numbers("factor", self.plain.factor)), []
         factors, declared = tir.flat(frame.places[self.plain.factors].buffer)
-        factor, bind = tir.let(tir.load(factors, c), "factor")
+        factor, bind = tir.let(fetched(tir.load(factors, c), self.plain.factors.type.dtype), "factor")
         zero, low, high = self.plain.limits.zero, self.plain.limits.low, self.plain.limits.high
 
         def value(index: tir.Index) -> Expr:

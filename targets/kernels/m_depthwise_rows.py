@@ -177,7 +177,8 @@ def form(problem: Problem) -> str:
     odd, rest, turns = plan.along.out % 2, plan.along.size % GATHERED, plan.results // 2 % 2
     bias = problem.anchor.args[2].shape[0] > 1
     zero = bool(full_attrs(problem.anchor)["zero"])
-    return f"{len(problem.anchor.args[0].shape)} {plan.swapped} {shape} {odd} {rest} {turns} {bias} {zero} {plain.form}"
+    code = f"{plan.swapped} {shape} {odd} {rest} {turns} {bias} {zero} {plain.shift} {plain.form}"
+    return f"{len(problem.anchor.args[0].shape)} {code}"
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

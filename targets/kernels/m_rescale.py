@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from edgec.compiler.ir import Node, Value
-from edgec.compiler.op import const_array, full_attrs, is_const
+from edgec.compiler.op import const_array, full_attrs, int_attr, is_const
 from edgec.compiler.registry import Problem
 
 from .common import input_index
@@ -69,19 +69,34 @@ class Residual:
 
 @dataclass(frozen=True)
 class Plain:
-    """A Rescale to i8 that is all that follows: multipliers are a body input, one for each channel, or one number."""
+    """A Rescale to i8 that is all that follows: multipliers are a body input, one for each channel, or one number.
+
+    `shift`: by how much biases of 16 bits are moved up; None: they have 32.
+    """
 
     factors: Value | None
     factor: int  # bits of the number
     limits: Limits
     residual: Residual | None = None
+    shift: int | None = None
+
+    @property
+    def unit(self) -> int | None:
+        """What a bias of 16 bits counts, where a product of halves makes 32 bits of it."""
+        return 1 << self.shift if self.shift is not None and self.shift < 15 else None
+
+    @property
+    def short(self) -> bool:
+        """Whether multipliers have 16 bits."""
+        return self.factors is not None and self.factors.type.dtype == "bf16"
 
     @property
     def form(self) -> str:
         """Equal where code is, up to numbers that it may be given."""
         r = self.residual
         added = (r.bytes, r.own_zero, r.own_factor) if r else None
-        return f"{self.factors is None} {self.limits.form} {added}"
+        unit = self.shift if self.unit is None else "given"
+        return f"{self.factors is None} {self.short} {unit} {self.limits.form} {added}"
 
 
 def plain_rescale(problem: Problem, residuals: bool = False) -> Plain | None:
@@ -107,13 +122,14 @@ def plain_rescale(problem: Problem, residuals: bool = False) -> Plain | None:
     if (others and not added) or bias is None or bias.shape != (channels,) or input_index(problem.body, bias) < 0:
         return None
     limits, factors = Limits(attrs["zero"], attrs["low"], attrs["high"]), own[1]
+    shift = int_attr(anchor, "shift") if bias.type.dtype == "i16" else None
     if (number := _number(factors)) is not None:
-        return Plain(None, number, limits, added)
+        return Plain(None, number, limits, added, shift)
     whole = (channels,) if product else (channels, *(1,) * (len(shape) - 2))
     here = factors.shape if not product else factors.shape[-1:]
     if input_index(problem.body, factors) < 0 or channels == 1 or here != whole or factors.type.size != channels:
         return None
-    return Plain(factors, 0, limits, added)
+    return Plain(factors, 0, limits, added, shift)
 
 
 def _number(value: Value) -> int | None:

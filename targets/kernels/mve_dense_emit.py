@@ -10,8 +10,10 @@ from itertools import groupby
 
 from tvm import tirx
 
+from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.integer import bias
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
@@ -40,6 +42,7 @@ class Dense:
         self.apart = stored_channels(self.x.type)  # bytes from a pixel to the next
         self.reach = reach(w, self.apart if w.group == 1 else w.channels_in)
         self.pixels, self.zero = choice.get("mt"), zero_of(problem)
+        self.last = self.zero == 0 and w.group == 1 and self.bias.shape[0] > 1  # biases are added four at a time
         self.wide = ceil_div(w.channels_out, QUAD) * QUAD
 
     def emit(self, symbol: str) -> Emitted:
@@ -55,17 +58,15 @@ class Dense:
         self.sums, starts, patch = frame.parts
         x, declared_x = tir.flat(frame.places[self.x].buffer)
         self.weights, declared_w = tir.flat(frame.places[self.weight].buffer)
-        bias, declared_b = tir.flat(frame.places[self.bias].buffer)
-        self.data = x
-        self.starts = starts if self.zero else bias
-        self.every = 1 if self.zero or self.bias.shape[0] > 1 else 0
+        self.biases, declared_b = tir.flat(frame.places[self.bias].buffer)
+        self.data, self.starts = x, starts
         total = self.w.batch * self.w.pixels
 
         def group(number: Expr) -> Stmt:
             self.before, self.read = number * self.w.channels_out, number * self.w.channels_in
             self.patch = Patch(self.w, self.reach, self.zero, x, patch, frame.zero, self.apart, self.read)
             tiles = tir.loop(ceil_div(total, self.pixels) + frame.zero, lambda t: self.tile(t, total), "tile")
-            return tir.seq(self.begin(bias) if self.zero else None, tiles)
+            return tir.seq(self.begin() if self.zero else None, tiles)
 
         groups = tir.loop(self.w.group + frame.zero, group, "group") if self.w.group > 1 else group(tir.i32(0))
         return tir.seq(declared_x, declared_w, declared_b, groups)
@@ -74,9 +75,18 @@ class Dense:
         """Sixteen bytes of the weights of a channel."""
         return vector(self.weights, BYTES, (channel + self.before) * self.reach.length + at)
 
-    def begin(self, bias: Buffer) -> Stmt:
+    def start(self, channel: Expr) -> Expr:
+        if self.last:
+            return tir.i32(0)
+        return tir.load(self.starts, channel) if self.zero else self.stored_bias(channel)
+
+    def stored_bias(self, channel: Expr) -> Expr:
+        place = channel + self.before if self.bias.shape[0] > 1 else tir.i32(0)
+        return bias(tir.load(self.biases, place), int_attr(self.problem.anchor, "shift"))
+
+    def begin(self) -> Stmt:
         """What sums start from: the bias, less zero * (the sum of a channel's weights)."""
-        r, each = self.reach, 1 if self.bias.shape[0] > 1 else 0
+        r = self.reach
 
         def channel(c: Expr) -> Stmt:
             cell = tir.Cell("int32", "total")
@@ -88,7 +98,7 @@ class Dense:
             last = masked(ones(), BYTES - rest)
             tail = dot(cell.now, last, self.line(c, r.length - BYTES))
             turns = tir.loop(full + self.frame.zero if full > 1 else full, step, "k")
-            start = tir.load(bias, (c + self.before) * each) - cell.now * self.zero
+            start = self.stored_bias(c) - cell.now * self.zero
             ends = [cell.set(tail) if rest else None, tir.store(self.starts, start, c)]
             return tir.seq(cell.made, cell.set(0), turns, ends)
 
@@ -182,9 +192,7 @@ class Dense:
                     line, made = tir.let(self.line(c, at), "w")
                     lines.append(line)
                     binds_here.append(made)
-                start, made = tir.let(
-                    tir.load(self.starts, c * self.every if self.zero else (c + self.before) * self.every), "start"
-                )
+                start, made = tir.let(self.start(c), "start")
                 binds_here.append(made if fresh else None)
                 begun = [start if fresh else tir.load(self.sums, c + p * self.wide) for p in range(len(held))]
                 totals.append([self.products(t, acts, lines) for t, acts in zip(begun, held, strict=True)])
@@ -229,4 +237,6 @@ class Dense:
                 return image, channel, column
             return (image, channel, column, row) if self.turned else (image, channel, row, column)
 
-        return store_channels(self.frame, self.anchor, self.sums, p * self.wide, self.w.channels_out, index)
+        body, bias = self.frame.body, self.bias
+        more = (lambda channel: body.at(bias, (channel,))) if self.last else None
+        return store_channels(self.frame, self.anchor, self.sums, p * self.wide, self.w.channels_out, index, more)

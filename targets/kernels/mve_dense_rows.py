@@ -52,14 +52,14 @@ def match_matmul(problem: Problem) -> Literal[True] | str:
 
 def choices_conv(problem: Problem) -> Sequence[Choice]:
     """The input's channels padded to fours, or as the model gives them, where those differ."""
-    w, (x, weight, _) = conv_window_of(problem), problem.anchor.args
+    w, (x, weight, bias) = conv_window_of(problem), problem.anchor.args
     rank = len(x.shape)
     found: list[Choice] = []
     for padded in (True, False) if w.channels_in % QUAD else (True,):
         r = reach(w, ceil_div(w.channels_in, QUAD) * QUAD if padded else w.channels_in)
         packed = ("OHWI" if rank == 4 else "OWI") + (f"{r.pitch}i" if r.pitch != w.channels_in else "")
-        fixed = {x: channels_last(rank, padded), weight: packed}
-        layouts = tuple(fixed.get(v) or beside(problem, v) for v in problem.body.inputs)
+        fixed = {x: channels_last(rank, padded), weight: packed, bias: f"A{QUAD}a" if bias.type.size > 1 else ""}
+        layouts = tuple(fixed[v] if v in fixed else beside(problem, v) for v in problem.body.inputs)
         found += _offers("conv_int8_mve", problem, w, r, layouts, beside(problem, problem.body.outputs[0]))
     return found
 

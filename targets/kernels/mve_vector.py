@@ -115,11 +115,22 @@ def store_four(frame: Frame, anchor: Value, sums: Buffer, first: Expr, channels:
     return tir.seq(tir.when(first + lane < channels, one(tir.i32(lane))) for lane in range(QUAD))
 
 
-def store_channels(frame: Frame, anchor: Value, sums: Buffer, at: Expr | int, channels: int, index: Index) -> Stmt:
-    """What follows the anchor, for the channels of one pixel whose sums lie side by side."""
+def store_channels(
+    frame: Frame,
+    anchor: Value,
+    sums: Buffer,
+    at: Expr | int,
+    channels: int,
+    index: Index,
+    more: Callable[[Expr], Expr] | None = None,
+) -> Stmt:
+    """What follows the anchor, for the channels of one pixel whose sums lie side by side. `more` is added to each."""
 
     def known(lane: Expr) -> None:
-        frame.body.bind(anchor, lambda _: tir.load(sums, at + lane))
+        def total(_: tir.Index) -> Expr:
+            return tir.load(sums, at + lane) + more(lane) if more else tir.load(sums, at + lane)
+
+        frame.body.bind(anchor, total)
 
     def four(first: Expr) -> Stmt:
         return store_lanes(frame, lambda lane: known(first + lane), lambda lane: index(first + lane))

@@ -23,8 +23,8 @@ def numbers(kinds: Sequence[Type], seed: int = 0) -> list[Any]:
     rng = np.random.default_rng(seed)
 
     def of(t: Type) -> Any:
-        if t.dtype == "f32":
-            return (rng.random(t.shape) / 300 + 1e-3).astype(np.float32)
+        if t.dtype in ("f32", "bf16"):
+            return (rng.random(t.shape) / 300 + 1e-3).astype(dtype(t.dtype).numpy)
         info: Any = np.iinfo(dtype(t.dtype).numpy.type)  # type: ignore[type-var]
         limit = 1 << 17
         return rng.integers(max(info.min, -limit), min(info.max, limit), t.shape, endpoint=True).astype(info.dtype)

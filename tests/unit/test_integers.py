@@ -74,3 +74,30 @@ def test_products_with_one_output_channel_have_fast_kernels(target: str, kind: s
     found = problems(whole, find_target(target), threads=1)
     rows = [choices(p)[0].row for p in found.values() if p.anchor.op in ("Edgec.ConvInteger", "Edgec.MatMulInteger")]
     assert len(rows) == 2 and all(kind in row for row in rows)
+
+
+def _added(by: Any, *, read_twice: bool = False) -> tuple[Graph, Graph]:
+    """A product of quantized tensors, to which a constant is added in floats; and what the pass makes of it."""
+    rng = np.random.default_rng(5)
+    x = Value(Node("Input", (), (Type("u8", (7, 40)),), {}, "x"))
+    real = build("DequantizeLinear", x, const(np.float32(0.02)), const(np.uint8(9)))
+    w = const(rng.integers(-127, 128, (40, 24)).astype(np.int8))
+    scale = const(rng.uniform(0.001, 0.01, 24).astype(np.float32))
+    product = build("MatMul", real, build("DequantizeLinear", w, scale, const(np.zeros(24, np.int8)), axis=1))
+    y = build("Add", product, const(np.asarray(by, np.float32)))
+    graph = Graph("g", (x,), (y, product) if read_twice else (y,), ("y", "z")[: 1 + read_twice])
+    return graph, run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), Session(verify=2))
+
+
+@pytest.mark.parametrize("by", [np.linspace(-3, 5, 24), np.linspace(-3, 5, 24).reshape(1, 24), 0.7])
+def test_a_constant_that_is_added_to_sums_joins_their_bias(by: Any) -> None:
+    graph, whole = _added(by)
+    assert [n.op for n in whole.nodes() if n.op not in ("Const", "Input")] == ["Edgec.MatMulInteger", "Cast", "Mul"]
+    feeds = inputs(graph, 1)
+    step = 0.02 * 0.01  # of the sums, at most
+    np.testing.assert_allclose(interpret(whole, feeds)["y"], interpret(graph, feeds)["y"], rtol=1e-6, atol=0.51 * step)
+
+
+@pytest.mark.parametrize(("by", "twice"), [(np.ones((7, 1)), False), (1.0, True), (1e9, False)])
+def test_it_is_added_in_floats_where_it_is_no_bias(by: Any, twice: bool) -> None:
+    assert any(n.op == "Add" for n in _added(by, read_twice=twice)[1].nodes())

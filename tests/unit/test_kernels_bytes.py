@@ -13,6 +13,7 @@ from test_integer import FULL, numbers
 
 from edgec.compiler.bounds import ROUNDED, reach
 from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.layout import storage_bytes
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.targets.build_jobs import Job, build_job
@@ -73,6 +74,7 @@ def depthwise(
         ((1, 33, 6, 5), 5, {"pads": (2, 2, 2, 2), "zero": 7}),
         ((1, 48, 9, 8), 4, {"strides": (1, 3), "zero": 255}),
         ((1, 16, 3, 3), 1, {}),
+        ((1, 52, 6, 7), 2, {"pads": (1, 0, 0, 1), "zero": 3}),
         ((1, 100, 9, 9), 7, {"pads": (3, 3, 3, 3), "zero": 131}),
         ((1, 20, 5, 6), 7, {"pads": (3, 3, 3, 3)}),
         ((2, 36, 3, 7), 7, {"pads": (6, 3, 4, 3), "zero": 9}),
@@ -86,6 +88,14 @@ def test_depthwise_by_dots(
 ) -> None:
     p = depthwise(shape, kernel, where, **attrs)
     same(for_size(p) if small else p, DOTS[where], tmp_path, most=3 if kernel == 3 else 1)
+
+
+@pytest.mark.parametrize("kernel", [1, 2, 3, 4])
+def test_filters_of_short_rows_have_no_zeros_in_memory(kernel: int) -> None:
+    p = depthwise((1, 112, 7, 9), kernel, "x86-avx512")
+    choice = ROWS[DOTS["x86-avx512"]].choices(p)[0]
+    filters = p.body.inputs[1].type
+    assert storage_bytes(replace(filters, layout=choice.layouts_in[1] or "")) == filters.size
 
 
 @pytest.mark.parametrize("where", TARGETS)

@@ -343,7 +343,8 @@ def test_compiled_answers_are_those_of_the_graph(tmp_path: Path) -> None:
     assert any(step["dtype"] == "u8" for step in bundle.steps)
     with edgec.load(bundle.folder) as model:
         got = np.concatenate([model.run(feed)["y"] for feed in feeds()])
-    assert beyond_a_step(got, answers(made("residual")[0])) <= 0.01
+    same, _, _ = quantized(MODELS["residual"](), data(), target="host")  # whose scales are for kernels of this CPU
+    assert beyond_a_step(got, answers(same)) <= 0.01
 
 
 def test_what_never_leaves_a_channel_moves_to_its_readers() -> None:

@@ -1,0 +1,73 @@
+"""Stores multipliers and biases of quantized layers in 16 bits where that holds the same numbers.
+
+The quantizer chooses scales of weights and rounds biases so that it does, where a target is given
+(compiler/quantize/shorten.py). Kernels widen them in registers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from edgec.compiler.ir import Array, Graph, Node, Value
+from edgec.compiler.op import const, const_array, is_const
+from edgec.compiler.ops.integer import MOST_SHIFT, USUAL_SHIFT, shift_of
+from edgec.compiler.pipeline import exact, graph_pass
+from edgec.compiler.rescaled import PRODUCTS
+from edgec.compiler.session import Session
+
+STEPS = {
+    "integers": "it makes sums of integers",
+    "zero-points": "it changes biases",
+    "rescale-once": "it takes multipliers of 32 bits",
+}
+
+
+@graph_pass("short-constants", promise=exact, after=STEPS)
+def short_constants(graph: Graph, *, session: Session) -> Graph:
+    """Multipliers of `Edgec.Rescale` as bf16, biases of sums as i16, where nothing is lost and kernels widen them."""
+    if session.target is not None and not session.target.widens:
+        return graph
+
+    def short(node: Node) -> Value | tuple[Value, ...] | None:
+        if node.op == "Edgec.Rescale":
+            first = len(node.args) // 2
+            made = replace(node, args=(*node.args[:first], *map(_multiplier, node.args[first:])))
+        elif node.op in PRODUCTS and (bias := _bias(node.args[2])) is not None:
+            made = replace(node, args=(*node.args[:2], bias[0]), attrs={**node.attrs, "shift": bias[1]})
+        else:
+            return None
+        if made.args == node.args or not session.step("short-constants", node):
+            return None
+        return made.results
+
+    return graph.map(short)
+
+
+def _several(value: Value, kind: str) -> bool:
+    return is_const(value) and value.type.size > 1 and value.type.dtype == kind
+
+
+def _multiplier(value: Value) -> Value:
+    if not _several(value, "f32"):
+        return value
+    numbers: Array = const_array(value)
+    short = numbers.astype(ml_dtypes.bfloat16)
+    same = np.array_equal(short.astype(np.float32), numbers)
+    return const(short, value.node.name, value.node.origin) if same else value
+
+
+def _bias(value: Value) -> tuple[Value, int] | None:
+    """A bias in 16 bits, and by how many it is moved up."""
+    if not _several(value, "i32"):
+        return None
+    whole: Any = const_array(value)
+    shift = max(shift_of(whole), USUAL_SHIFT)
+    if (whole & ((1 << shift) - 1)).any():
+        shift = shift_of(whole)
+    if (whole & ((1 << shift) - 1)).any() or shift > MOST_SHIFT:
+        return None
+    return const((whole >> shift).astype(np.int16), value.node.name, value.node.origin), shift
