@@ -17,7 +17,7 @@ from .budget import budget
 from .bundle.manifest import Bundle
 from .bundle.names import check_name, identifier
 from .bundle.place import check_output
-from .calibration.data import Source
+from .calibration.data import Feed, Source
 from .calibration.request import SETTING, requested
 from .constants import Weights
 from .dtypes import dtype
@@ -30,7 +30,7 @@ from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .pipeline_options import fitting, pipeline_for
 from .placement import placed
 from .plugins import load_plugins
-from .ports import Port
+from .ports import Port, random_inputs
 from .program import Program, chained
 from .quantize.settings import Score, wanted
 from .session import BRIEF, MAX_RAM, Session
@@ -101,20 +101,25 @@ def compile_model(
     with import_module("edgec.targets.builder").Builder(ahead=tune is None) as builder:
         tell("import", 0, 1)
         graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
-        if not isinstance(self_test, bool):
-            sample(self_test, [Port(v.name, dtype(v.type.dtype).numpy.name, v.type.shape) for v in graph.inputs])
+        feed = self_test_inputs(self_test, graph) if self_test else None
         program = compile_graph(replace(graph, name=label), session, builder, spec, tell)
     if database is not None and session.tunings is not None:
         session.tunings.write(database)
     program = _explained(program, session, chosen, digest(model))
     tell("link", 0, 1)
-    if self_test:
+    if feed is not None:
         as_stated = not (request or program.compression or program.quantization or weights or precision)
         reference = graph if as_stated else None  # nothing is rounded on purpose
-        program = import_module("edgec.compiler.golden").tested(program, chosen, self_test, reference)
+        program = import_module("edgec.compiler.golden").tested(program, chosen, feed, reference)
     bundle = write_bundle(program, chosen, folder, limits)
     tell("link", 1, 1)
     return replace(bundle, compile_seconds=time.perf_counter() - started)
+
+
+def self_test_inputs(asked: bool | str | Path, graph: Graph) -> Feed:
+    """What a self-test runs on: the one sample of a .npz file, or seeded numbers."""
+    ports = [Port(v.name, dtype(v.type.dtype).numpy.name, v.type.shape) for v in graph.inputs]
+    return random_inputs(ports) if asked is True else sample(str(asked), ports)
 
 
 def _explained(program: Program, session: Session, target: Target, sha256: str) -> Program:

@@ -22,12 +22,11 @@ from .bundle.manifest import Bundle
 from .bundle.write import write_bundle
 from .errors import EdgecError
 from .executor import executor
-from .given import sample
 from .interpret import interpret
 from .ir import Graph
 from .layout import layout
 from .pipeline import parse_pipeline, run_pipeline
-from .ports import Port, named_dtype, random_inputs
+from .ports import named_dtype
 from .program import Digest, Golden, Program, Ref
 from .runtime import Model
 from .session import Session
@@ -39,35 +38,30 @@ _BASIS, _PRIME = 2166136261, 16777619  # of FNV-1a in 32 bits
 Arrays = Mapping[str, npt.NDArray[Any]]
 
 
-def tested(program: Program, target: Target, asked: bool | str | Path, graph: Graph | None) -> Program:
-    """The program with what its self-test compares with: it runs once, as a bundle that nobody sees.
+def tested(program: Program, target: Target, feed: Arrays, graph: Graph | None) -> Program:
+    """The program with what its self-test compares with: it runs once on `feed`, as a bundle that nobody sees.
 
-    `asked`: a .npz file of inputs, or True; `graph`: the model, where its outputs are what they are in numpy.
+    `graph`: the model, where its outputs are what they are in numpy.
     """
     judge = graph
     if graph is not None:
         judge = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), Session(target=target))
     with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
         bundle = write_bundle(program, target, Path(temporary) / "once")
-        return replace(program, golden=golden(bundle, judge, None if asked is True else Path(str(asked))))
+        return replace(program, golden=golden(bundle, judge, feed))
 
 
-def golden(bundle: Bundle, graph: Graph | None, inputs: Path | None) -> Golden:
-    """Run a bundle on inputs from a file, or seeded ones.
-
-    `graph`: what its outputs must be, where nothing was rounded on purpose.
-    """
+def golden(bundle: Bundle, graph: Graph | None, feed: Arrays) -> Golden:
+    """Run a bundle on inputs. `graph`: what its outputs must be, where nothing was rounded on purpose."""
     whole = [
         {**port, "count": None} for port in bundle.manifest["outputs"]
     ]  # what lies behind the entries that count too
     bundle = replace(bundle, manifest={**bundle.manifest, "outputs": whole})
-    ports = [Port(p["name"], p["dtype"], tuple(p["shape"])) for p in bundle.manifest["inputs"]]
-    feed = random_inputs(ports) if inputs is None else sample(inputs, ports)
     places = _places(bundle)
     outputs, found = _ran(executor(bundle), feed, places)
     if graph is not None:
         _compare(interpret(graph, feed), outputs)
-    held = [np.ascontiguousarray(feed[port.name]) for port in ports]
+    held = [np.ascontiguousarray(feed[port["name"]]) for port in bundle.manifest["inputs"]]
     digests = [
         Digest(step, Ref("arena", at), size, fnv1a(what)) for (step, at, size), what in zip(places, found, strict=True)
     ]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import tomllib
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from .errors import EdgecError, nearest
-from .isa import isa_bits
 from .regions import Region, holding, regions_of
-from .units import read_bytes
+from .target_fields import fields_of, record
 
 LONG = 4  # cycles of a product beyond which a shorter chain pays for loads beside it
 
@@ -200,7 +198,7 @@ def read_target(text: str, where: str) -> Target:
         raise EdgecError(f"{where}: not valid TOML: {error}") from error
     if names := table.pop("levels", None):
         return _with_levels(table, names, where)
-    target: Target = _record(Target, table, where)
+    target: Target = record(Target, table, where, _PARTS)
     if target.small and target.gpu:
         raise EdgecError(f"{where}: small: kernels made for size are for CPUs")
     return target
@@ -220,84 +218,28 @@ def _with_levels(table: dict[str, Any], names: Any, where: str) -> Target:
     given = {"name", "summary"} & table.keys()
     if len(given) < 2 or len(table) > 2:
         raise EdgecError(f"{where}: a target of several levels has a name, a summary and levels, no more and no less")
-    return dataclasses.replace(least, **table, levels=levels)
+    return dataclasses.replace(least, **fields_of(Target, table, where, {}), levels=levels)
 
 
-def _record(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
-    values = _values(kind, table, where)
-    fields = dataclasses.fields(kind)
-    if missing := [f.name for f in fields if f.name not in table and f.default is dataclasses.MISSING]:
-        raise EdgecError(f"{where}: missing {', '.join(missing)}")
-    return kind(**values)
-
-
-def _values(kind: type[Any], table: Mapping[str, Any], where: str) -> dict[str, Any]:
-    fields = {f.name: f for f in dataclasses.fields(kind)}
-    for key in table:
-        if key not in fields:
-            raise EdgecError(f"{where}: unknown key {key!r}{nearest(key, fields)}")
-    return {key: _field(fields[key], value, where) for key, value in table.items()}
-
-
-def _field(field: dataclasses.Field[Any], value: Any, where: str) -> Any:
-    name = field.name
-    if name == "cpu":
-        return _record(Cpu, value, f"{where}: [cpu]")
-    if name == "machine":
-        return _record(Machine, value, f"{where}: [machine]")
-    if name == "gpu":
-        return _gpu(value, f"{where}: [gpu]")
-    if name == "memory":
-        return regions_of(value, where)
-    if name == "stack_bytes":
-        return read_bytes(f"{where}: {name}", value)
-    expected, fits = _FORMS[str(field.type)]
-    if not fits(value):
-        raise EdgecError(f"{where}: {name} = {value!r}: expected {expected}")
-    if name == "vector_bits" and (value < 32 or value & (value - 1)):
-        raise EdgecError(f"{where}: vector_bits = {value}: expected 32, 64, 128, 256 ...")
-    if name == "isa":
-        return _features(value, where)
-    return tuple(value) if isinstance(value, list) else value
-
-
-def _features(names: list[str], where: str) -> frozenset[str]:
-    """Features as edgec.h knows them; CUDA is what no CPU has."""
-    for name in names:
-        if name not in (known := [*isa_bits(), "CUDA"]):
-            raise EdgecError(f"{where}: isa: unknown feature {name!r}{nearest(name, known)}")
-    return frozenset(names)
-
-
-def _is_count(value: Any) -> bool:
-    return type(value) is int and value >= 0
-
-
-def _is_list_of(kind: type[Any], value: Any) -> bool:
-    return isinstance(value, list) and all(type(one) is kind for one in value)
-
-
-_LIST = ("a list of texts", lambda value: _is_list_of(str, value))
-_FORMS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # by the annotation of a field
-    "str": ("a text", lambda value: isinstance(value, str)),
-    "bool": ("true or false", lambda value: isinstance(value, bool)),
-    "int": ("a whole number that is not negative", _is_count),
-    "float": ("a number above zero", lambda value: type(value) in (int, float) and value > 0),
-    "tuple[int, int]": ("two whole numbers", lambda value: _is_list_of(int, value) and len(value) == 2),
-    "tuple[str, ...]": _LIST,
-    "frozenset[str]": _LIST,
-}
-
-
-def _gpu(table: Mapping[str, Any], where: str) -> Gpu:
+def _gpu(table: Any, where: str) -> Gpu:
     """A device; a table [gpu.sm_90] in its own says how one of another architecture differs."""
-    others = {key: value for key, value in table.items() if isinstance(value, dict)}
-    first: Gpu = _record(Gpu, {key: value for key, value in table.items() if key not in others}, where)
+    where = f"{where}: [gpu]"
+    given = table.items() if isinstance(table, dict) else ()
+    others = {key: value for key, value in given if isinstance(value, dict)}
+    first: Gpu = record(Gpu, {key: value for key, value in given if key not in others} if others else table, where)
     found = []
     for arch, changes in others.items():
-        values = _values(Gpu, {**changes, "archs": [arch]}, f"{where[:-1]}.{arch}]")
+        values = fields_of(Gpu, {**changes, "archs": [arch]}, f"{where[:-1]}.{arch}]", {})
         found.append((arch, dataclasses.replace(first, **values)))
     return dataclasses.replace(first, others=tuple(found))
+
+
+_PARTS = {  # fields of a target that are tables of their own
+    "cpu": lambda table, where: record(Cpu, table, f"{where}: [cpu]"),
+    "machine": lambda table, where: record(Machine, table, f"{where}: [machine]"),
+    "gpu": _gpu,
+    "memory": regions_of,
+}
 
 
 FOLDER = Path(__file__).resolve().parent.parent / "targets"
@@ -321,6 +263,8 @@ def find_target(name: str | Path) -> Target:
         return read_target(path.read_text(encoding="utf-8"), str(path))
     except OSError as error:
         raise EdgecError(f"target {path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise EdgecError(f"{path}: not valid TOML: {error.reason} at byte {error.start}") from error
 
 
 def target_files() -> dict[str, Path]:

@@ -19,6 +19,7 @@ from edgec.compiler.session import Session
 from .fold import constants_inside
 
 MOST_INPUTS = 24  # of a kernel that is fused: outputs and scratch need room among the runtime's arguments too
+MOST_NODES = 64  # of a kernel that grows: its code is one expression, whose depth is the compiler's stack
 # maps that read an element more than once, or leave some unread: what comes before them is not worth repeating
 _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", "GatherND"})
 # maps that the planner can often place without a copy: kept apart, so that it may
@@ -119,8 +120,13 @@ def _joins(group: _Group, region: list[Node], out: Value, groups: dict[Node, _Gr
     for node in region:
         if _kind(node) != "elementwise" or node in groups or len(node.types) != 1 or node.types[0].shape != out.shape:
             return False
-    external = {a for n in (*group.nodes, *region) for a in n.args if a.node not in (*group.nodes, *region)}
-    return len(external) <= MOST_INPUTS
+    return _fits([*group.nodes, *region])
+
+
+def _fits(nodes: list[Node]) -> bool:
+    """Whether so many nodes, which read so many values, may be one kernel."""
+    inside = set(nodes)
+    return len(nodes) <= MOST_NODES and len({a for n in nodes for a in n.args if a.node not in inside}) <= MOST_INPUTS
 
 
 def _post_dominators(g: Graph) -> dict[Node, Node]:
@@ -183,8 +189,7 @@ def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[
         return False
     if group.anchor is not None and not (reader is group.anchor and reader.op.startswith("Reduce")):
         return False
-    nodes = {*maker.nodes, *group.nodes}
-    return len({a for n in nodes for a in n.args if a.node not in nodes}) <= MOST_INPUTS
+    return _fits([*maker.nodes, *group.nodes])
 
 
 def placeable(node: Node) -> bool:

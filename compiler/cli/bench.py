@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import EdgecError
 from ..files import check_file, replaced
 from ..units import counted
-from .common import show_json, table
+from .common import show_json, show_notes, table
 
 if TYPE_CHECKING:
     from ..benchmark import Benchmark
@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         result = model.benchmark(args.runs, layers=wanted)
         name, steps, threads, level = model.bundle.name, model.bundle.steps, model.threads, model.level
     if (args.threads or 0) > threads:
-        print(f"note: --threads {args.threads}: compiled for {counted(threads, 'thread')}", file=sys.stderr)
+        show_notes([f"--threads {args.threads}: compiled for {counted(threads, 'thread')}"])
     layers = _layers(result, steps)
     if args.roofline is not None and not result.peak_gflops:
         raise EdgecError(f"{args.bundle}: runs on a GPU, whose peak is not measured: no roofline")

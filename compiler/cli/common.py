@@ -210,6 +210,12 @@ def show_json(value: object) -> None:
     print(json.dumps(value, indent=1))
 
 
+def show_notes(notes: Iterable[str]) -> None:
+    """What else a user should know, a line each, beside the result on stdout."""
+    for note in notes:
+        print(f"edgec: note: {note}", file=sys.stderr)
+
+
 def size(count: int) -> str:
     """Bytes for people: `1,234` stays exact, with KiB or MiB beside it where that helps."""
     if count < 10_000:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 
 from ..bundle.manifest import Bundle
@@ -19,6 +18,7 @@ from .common import (
     progress_bar,
     shapes_of,
     show_json,
+    show_notes,
     size,
     table,
 )
@@ -88,8 +88,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     bundle = _compile(args)
     seconds = time.perf_counter() - started
-    for note in bundle.manifest.get("notes", []):
-        print(f"edgec: note: {note}", file=sys.stderr)
+    show_notes(bundle.manifest.get("notes", []))
     if args.json:
         show_json({**bundle.manifest, "folder": str(bundle.folder), "compile_seconds": round(seconds, 3)})
     else:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..bundle.names import identifier
 from ..errors import EdgecError
-from .common import add_model_options, binds_of, dims_of, shapes_of, show_json, table
+from .common import add_model_options, binds_of, dims_of, shapes_of, show_json, show_notes, table
 
 if TYPE_CHECKING:
     from ..compress.compressor import Compressed
@@ -85,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
             raise EdgecError(f"{label}: {number} results would go to this folder; compress them one after the other")
     with workers(args.jobs, args.scheduler) as pool:
         made = _all(args, pairs, pool)
+    for one in made:
+        label = f"{one.bundle.folder.name}: " if len(made) > 1 else ""
+        show_notes(label + note for note in one.table["notes"])
     if args.json:
         tables = [one.table | {"folder": str(one.bundle.folder), "onnx": str(one.model)} for one in made]
         show_json(tables if len(pairs) > 1 else tables[0])
@@ -196,6 +199,6 @@ def _show(made: Compressed, layers: bool) -> None:
         print()
     print(table(HEAD, rows(found)))
     print()
-    for line in [*(f"note: {note}" for note in found["notes"]), *lines(found)]:
+    for line in lines(found):
         print(line)
     print(f"{made.bundle.folder}: bundle and {made.model.name}, {found['seconds']:.0f} s")

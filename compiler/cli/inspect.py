@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import EdgecError, UnsupportedModel
 from ..units import counted
-from .common import add_model_options, binds_of, dims_of, footprint_lines, shapes_of, show_json, size, table
+from .common import add_model_options, binds_of, dims_of, footprint_lines, shapes_of, show_json, show_notes, size, table
 
 EXAMPLES = """examples:
   edgec inspect model.onnx --dim batch=1
@@ -178,6 +178,7 @@ def _show_model(args: argparse.Namespace) -> int:
         "inputs": [_port(v.name, v.type) for v in graph.inputs],
         "outputs": [_port(name, v.type) | _count_of(v) for name, v in graph.results],
     }
+    show_notes(notes)
     if args.json:
         show_json({"name": graph.name, **ports, **facts, "notes": notes, "steps": steps})
         return 0
@@ -186,8 +187,6 @@ def _show_model(args: argparse.Namespace) -> int:
     print(f"\narithmetic  {facts['macs']:,} MACs")
     print(f"parameters  {facts['parameters']:,} ({size(facts['weights_bytes'])})")
     print(f"memory      {size(facts['peak_live_bytes'])} of values alive at once before fusion")
-    for note in notes:
-        print(f"note: {note}")
     return 0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from .common import binds_of, dims_of, progress_bar, shapes_of, shorten, show_json, size, table
+from .common import binds_of, dims_of, progress_bar, shapes_of, shorten, show_json, show_notes, size, table
 
 if TYPE_CHECKING:
     from ..driver import Costs
@@ -37,12 +37,11 @@ def show(args: argparse.Namespace) -> int:
         "weights_bytes": costs.weights,
         "arena_bytes": costs.arena,
     }
+    show_notes(notes)
     if args.json:
         show_json({"name": graph.name, **facts, "notes": notes, "steps": steps})
         return 0
     _print(steps, facts, target)
-    for note in notes:
-        print(f"note: {note}")
     return 0
 
 

@@ -13,7 +13,7 @@ from ..ir import Graph
 from ..pipeline import PASSES, parse_pipeline, run_pipeline
 from ..session import Session
 from ..text import show
-from .common import progress_bar, show_json
+from .common import progress_bar, show_json, show_notes
 from .graphs import add_graph_options, dump_folder, faults_shown, find_target, read_graph
 
 EXAMPLES = """examples:
@@ -109,5 +109,4 @@ def _report(args: argparse.Namespace, session: Session) -> None:
         print(f"{step.number:5} {step}", file=sys.stderr)
     for name, seconds in session.times if args.time else []:
         print(f"{1000 * seconds:9.2f} ms  {PASSES[name].name}", file=sys.stderr)
-    for note in session.notes:
-        print(f"note: {note}", file=sys.stderr)
+    show_notes(session.notes)

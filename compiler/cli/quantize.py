@@ -16,6 +16,7 @@ from .common import (
     progress_bar,
     shapes_of,
     show_json,
+    show_notes,
     table,
 )
 
@@ -70,13 +71,14 @@ def run(args: argparse.Namespace) -> int:
             progress=progress,
         )
     found = report.table()
+    show_notes(report.notes)
     if args.json:
         show_json({**found, "notes": report.notes})
         return 0
     if args.layers:
         print(table(HEAD, rows(found["layers"])))
         print()
-    for line in [*(f"note: {note}" for note in report.notes), *lines(found)]:
+    for line in lines(found):
         print(line)
     print(f"{out}: written in {time.perf_counter() - started:.1f} s")
     return 0

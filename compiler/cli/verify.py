@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from .common import add_inputs, binds_of, progress_bar, show_json, table
+from .common import add_inputs, binds_of, progress_bar, show_json, show_notes, table
 
 if TYPE_CHECKING:
     from ..difference import Difference
@@ -64,5 +64,5 @@ def run(args: argparse.Namespace) -> int:
         first = next((d for d in result.differences if not d.ok), None)
         print(f"first to differ: {first.where} {first.value}" if first else "all within tolerance")
         if first and result.note:
-            print(f"note: {result.note}")
+            show_notes([result.note])
     return 0 if result.ok else 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -24,7 +25,8 @@ CONFLICT = 2.0  # times as many where rows of all channels fall into one cache s
 OVER_CYCLES = 1.5  # of a multiply-add whose vector is a stretch of a row: measured, AVX-512
 ROW_CYCLES = 12.0  # to make one number of a vector of sums
 STEP_US = 8e-3  # of a thread of a GPU, which waits for its loads
-BYTE_CYCLES = 2.0  # of a product of bytes: they are widened one by one
+BYTE_CYCLES = 2.0  # more of a product of bytes that are widened one by one
+BLOCK = 16  # channels of bytes that lie side by side
 MATMULS = ("MatMul", "Edgec.MatMulInteger")
 
 
@@ -42,10 +44,23 @@ def steps(problem: Problem) -> int:
 def offers(problem: Problem) -> Sequence[Choice]:
     each, cpu = steps(problem), problem.target.cpu
     alone = STEP_US * each if problem.target.gpu else 0.0
-    if problem.anchor.op.startswith("Edgec.") and problem.target.triple.startswith("x86_64"):
-        alone += problem.anchor.types[0].size * each * BYTE_CYCLES / (cpu.ghz * 1e3)
     found = choices("generic_contract", problem, 2 * fold_us(problem, 2 * problem.anchor.types[0].size * each) + alone)
+    if problem.anchor.op.startswith("Edgec.") and problem.target.triple.startswith("x86_64"):
+        apart = problem.anchor.types[0].size * each * BYTE_CYCLES / (cpu.ghz * 1e3)
+        found = [replace(c, cost_us=c.cost_us + apart) if _one_by_one(problem, c) else c for c in found]
     return [*found, *_in_rows(problem)]
+
+
+def _one_by_one(problem: Problem, choice: Choice) -> bool:
+    """Whether bytes are widened one by one: at edges of rows, and where groups end within blocks of channels."""
+    node = problem.anchor
+    if node.op in MATMULS:
+        return False
+    attrs: Any = full_attrs(node)
+    if choice.layouts_out[0]:
+        return bool(node.types[0].shape[1] // attrs["group"] % BLOCK)
+    pads = attrs["pads"] or (0, 0)
+    return bool(pads[len(pads) // 2 - 1] or pads[-1])
 
 
 def _in_rows(problem: Problem) -> list[Choice]:

@@ -91,7 +91,7 @@ class Dots(Filters):
         return tir.seq(begins, whole, make([turns * size + c for c in range(rest)], True) if rest else None)
 
     def tile(self, frame: Frame, g: Group, down: tuple[list[Any], bool], across: tuple[list[Any], bool]) -> Stmt:
-        (rows, _), (columns, edge_column) = down, across
+        (rows, edge_row), (columns, edge_column) = down, across
         lanes, count = 4 * g.size, len(columns)
         acc, alloc = tir.local((len(rows) * count * 4 * lanes,), "int32")
         parts: list[Stmt] = [alloc]
@@ -107,12 +107,27 @@ class Dots(Filters):
         if rescales(self.problem) is not True:
             stage = Stage(self.problem, frame, self.flat)
             return tir.seq(parts, stage.finish(sums, rows, columns, g.image, g.block))
+        if self.long and len(rows) > 1 and (edge_row or edge_column):
+            return tir.seq(parts, self.in_turns(frame, g, sums, rows, columns))
         parts += [
             self.finish(frame, g, sums[r * count + c], row, column)
             for r, row in enumerate(rows)
             for c, column in enumerate(columns)
         ]
         return tir.seq(parts)
+
+    def in_turns(self, frame: Frame, g: Group, sums: list[list[Expr]], rows: list[Any], columns: list[Any]) -> Stmt:
+        """One code for all rows of a tile, whose sums wait in memory: tiles at edges are few, their codes many."""
+        lanes, count = 4 * g.size, len(columns)
+        waiting, alloc = tir.local((len(sums) * 4 * lanes,), "int32", "waiting")
+        parts = [put(waiting, x, lanes, n * lanes) for n, x in enumerate(x for four in sums for x in four)]
+
+        def row(r: Expr) -> Stmt:
+            sums = [[vector(waiting, lanes, ((r * count + c) * 4 + k) * lanes) for k in range(4)] for c in range(count)]
+            at = tir.expr(rows[0]) + r
+            return tir.seq(self.finish(frame, g, four, at, column) for four, column in zip(sums, columns, strict=True))
+
+        return tir.seq(alloc, parts, tir.loop(len(rows) + frame.zero, row, "r"))
 
     def rows(self, frame: Frame, g: Group, acc: Buffer, row: Any, across: tuple[list[Any], bool]) -> Stmt:
         """The window's rows inside the image, one after the other, into the sums of a row of pixels."""

@@ -19,11 +19,13 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .bytes_tail import channel_operands, has_rounding
 from .bytes_vector import added_pairs, dealt, dot, joined, shuffled
-from .common import ceil_div
+from .common import after_anchor, ceil_div
 from .common_emit import Frame, put, vector
 from .conv_places import tap_bounds
 from .conv_shape import Window, conv_operands
 from .depthwise_dots_rows import ALIKE, filter_vectors, groups, rolled, scratch_vectors, shifts, stored_taps
+
+LONG = 2  # nodes after the anchor that are written out at edges as well
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,7 @@ class Filters:
         self.rolled = rolled(w, self.small)
         h = w.height
         self.leaves = not (h.inside(0, 0) and h.inside(h.out - 1, h.kernel - 1))  # windows reach above or below
+        self.long = len(after_anchor(problem)) > LONG
         self.flat: dict[Value, Buffer] = {}
 
     def flatten(self, frame: Frame) -> list[Stmt]:

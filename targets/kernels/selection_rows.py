@@ -14,6 +14,7 @@ from edgec.compiler.target import Cpu
 
 from .cost import streamed
 from .plain import Part, Tensors, plain
+from .sort_rows import DIGIT, PASS, bits_of
 
 if TYPE_CHECKING:
     from ..tir import Expr, Stmt
@@ -68,18 +69,41 @@ def _select_cycles(node: Node, cpu: Cpu) -> float:
 
 
 def _unique_scratch(node: Node, cpu: Cpu) -> Sequence[Part]:
-    """Sorted numbers; the first slice of each one's kind; the number of each kind; elements, where slices have one."""
+    """The first slice of each one's kind; the number of each kind; then what sorting needs: entries and counts, or
+    numbers and, where slices have one element, these."""
     outer, n, inner = sizes(node)
+    kinds: list[Part] = [("int32", n), ("int32", n)]
+    if by_digits(node, cpu):
+        wide: list[Part] = [("int32", 2 * n)] if bits_of(node) == 64 else []
+        return [*kinds, ("int64", 2 * n), *wide, ("int32", DIGIT * bits_of(node) // 8)]
     keys = [(compared_as(node), 2 * n)] if outer * inner == 1 else []
-    return [("int32", 2 * n), ("int32", n), ("int32", n), *keys]
+    return [*kinds, ("int32", 2 * n), *keys]
+
+
+def by_digits(node: Node, cpu: Cpu) -> bool:
+    """Whether slices are sorted digit by digit: those of one element, where that is faster and there is room."""
+    outer, _, inner = sizes(node)
+    if outer * inner > 1 or cpu.lanes(32) == 1 or "MVE" in cpu.isa:
+        return False
+    return _digits_cycles(node) < _merge_cycles(node)
+
+
+def _digits_cycles(node: Node) -> float:
+    digits = bits_of(node) // 8
+    return 6.0 * sizes(node)[1] + digits * (PASS * sizes(node)[1] + 1.1 * DIGIT)
+
+
+def _merge_cycles(node: Node) -> float:
+    outer, n, inner = sizes(node)
+    return n * levels(n) * (19.0 if outer * inner == 1 else 40.0 + 4.0 * min(outer * inner, 8))
 
 
 def _unique_cycles(node: Node, cpu: Cpu) -> float:
     outer, n, inner = sizes(node)
-    each = 30.0 if outer * inner == 1 else 40.0 + 4.0 * min(outer * inner, 8)
-    return n * levels(n) * each + 20.0 * n + 2.0 * outer * n * inner
+    sorting = _digits_cycles(node) if by_digits(node, cpu) else _merge_cycles(node)
+    return sorting + 20.0 * n + 2.0 * outer * n * inner
 
 
 plain("plain_nonzero", ["Edgec.NonZero"], _nonzero, _select_cycles, "positions of what is not zero", _places)
 plain("plain_compress", ["Edgec.Compress"], _compress, _select_cycles, "slices whose condition is true", _places)
-plain("plain_unique", ["Edgec.Unique"], _unique, _unique_cycles, "slices that differ, by a merge sort", _unique_scratch)
+plain("plain_unique", ["Edgec.Unique"], _unique, _unique_cycles, "slices that differ, by sorting them", _unique_scratch)

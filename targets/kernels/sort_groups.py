@@ -27,6 +27,7 @@ class Groups:
         self.keys, self.held, self.bins, self.best = keys, held, bins, best
         self.lanes = t.line(0).lanes(t.problem.target.cpu)
         self.count, self.turns = groups_of(t.node, t.problem.target.cpu)
+        self.least, self.shift = tir.Cell("int64", "least"), tir.Cell("uint64", "shift")
 
     def keep(self, base: Expr, kept: Buffer) -> Stmt:
         """Entries of the row that begins at `base` which may be among the best; `kept` is how many there are."""
@@ -88,6 +89,7 @@ class Groups:
             made_rank,
             made_second,
             self._vectors(filled),
+            None if self.keys.packed else self._measured(),
             zero(self.bins, BINS),
             over(first),
             tir.store(rank, tir.i32(self.k), 0),
@@ -101,11 +103,34 @@ class Groups:
 
     def _prefix(self, i: Expr) -> Expr:
         """The leading bits of a group's key, from 0: of BINS and of DIGIT values."""
-        value = tir.load(self.held.buffers[0], i + self.n)
+        value = self._key(i)
+        if not self.keys.packed:
+            return tirx.Cast("int32", _apart(value, self.least.now) >> self.shift.now)
         width = (BINS * DIGIT).bit_length() - 1
-        bits = self.keys.bits if self.keys.packed else 64
-        prefix = tirx.Cast("int32", value >> tir.lit(bits - width, "int64"))
-        return prefix if self.keys.packed else prefix + BINS * DIGIT // 2
+        return tirx.Cast("int32", value >> tir.lit(self.keys.bits - width, "int64"))
+
+    def _key(self, i: Expr) -> Expr:
+        return tir.load(self.held.buffers[0], i + self.n)
+
+    def _measured(self) -> Stmt:
+        """Bits of 64 lead from where keys differ: numbers that are small for their type would share them all."""
+        greatest = tir.Cell("int64", "greatest")
+
+        def meet(i: Expr) -> Stmt:
+            return tir.seq(
+                self.least.set(tirx.min(self.least.now, self._key(i))),
+                greatest.set(tirx.max(greatest.now, self._key(i))),
+            )
+
+        wide = _apart(greatest.now, self.least.now) >> self.shift.now >= tir.lit(BINS * DIGIT, "uint64")
+        return tir.seq(
+            (self.least.made, self.shift.made, greatest.made),
+            self.least.set(self._key(tir.i32(0))),
+            greatest.set(self.least.now),
+            tir.loop(self.count, meet, "i"),
+            self.shift.set(tir.lit(0, "uint64")),
+            tir.repeat(wide, self.shift.add(tir.lit(1, "uint64"))),
+        )
 
     def _within(self, base: Expr, bound: Buffer, kept: Buffer) -> Stmt:
         """Of elements that equal the bound the first k are kept."""
@@ -140,6 +165,11 @@ class Groups:
             tir.loop(whole, chunk, "chunk"),
             tir.loop(self.n - whole * self.lanes, lambda i: consider(i + whole * self.lanes), "rest"),
         )
+
+
+def _apart(key: Expr, least: Expr) -> Expr:
+    """How far a key lies above the least."""
+    return tirx.Cast("uint64", key) - tirx.Cast("uint64", least)
 
 
 def _descend(bins: Buffer, count: int, bound: Buffer, rank: Buffer) -> Stmt:

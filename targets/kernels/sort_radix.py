@@ -27,7 +27,6 @@ def sorted_rows(t: Tensors, grouped: bool = False) -> Task:
     _, n, k = size_of(t.node)
     keys = keys_of(t)
     held, counts = Entries(t.scratch[: keys.parts]), t.scratch[keys.parts]
-    digits = keys.bits // 8
 
     def task(row: Expr) -> Stmt:
         kept, alloc = tir.local((1,), "int32", "kept")
@@ -35,31 +34,43 @@ def sorted_rows(t: Tensors, grouped: bool = False) -> Task:
         count, here = tir.load(kept, 0), tir.load(half, 0)
         if k == n:
             lanes = max(1, t.problem.target.cpu.lanes(64))
-            first = tir.seq(_all(keys, held, row * n, n, lanes), tir.store(kept, tir.i32(n), 0))
+            first = tir.seq(entered(keys, held, row * n, n, lanes), tir.store(kept, tir.i32(n), 0))
         elif grouped:
             first = Groups(t, keys, held, counts, t.scratch[-1]).keep(row * n, kept)
         else:
             first = _bounded(keys, held, counts, row * n, n, k, kept)
 
-        def one_pass(d: int) -> Stmt:
-            shared = tir.load(counts, _digit(keys, held.load(here), d) + d * DIGIT)
-            moves = tir.seq(_distribute(keys, held, counts, d, count, here, n), tir.store(half, n - here, 0))
-            return tir.when(shared < count, moves)
-
         return tir.seq(
             alloc,
             alloc_half,
             first,
-            tir.store(half, tir.i32(0), 0),
-            _counts(keys, held, counts, digits, count),
-            [one_pass(d) for d in range(digits)],
+            passes(keys, held, counts, count, n, half),
             tir.loop(k, lambda j: write(t, row, j, keys.index(held.load(here + j))), "result"),
         )
 
     return task
 
 
-def _all(keys: Keys, to: Entries, base: Expr, n: int, lanes: int) -> Stmt:
+def passes(keys: Keys, held: Entries, counts: Buffer, count: Expr, n: int, half: Buffer) -> Stmt:
+    """Sort the first `count` entries of arrays of 2 n, the best first, equal ones as they stand; then `half` says
+    where they begin."""
+    here, digits = tir.load(half, 0), keys.bits // 8
+
+    def one_pass(d: int) -> Stmt:
+        shared = tir.load(counts, _digit(keys, held.load(here), d) + d * DIGIT)
+        moves = tir.seq(_distribute(keys, held, counts, d, count, here, n), tir.store(half, n - here, 0))
+        return tir.when(shared < count, moves)
+
+    return tir.seq(
+        tir.store(half, tir.i32(0), 0),
+        _counts(keys, held, counts, digits, count),
+        [one_pass(d) for d in range(digits)],
+    )
+
+
+def entered(keys: Keys, to: Entries, base: Expr, n: int, lanes: int) -> Stmt:
+    """Entries of all elements of a row."""
+
     def fill(j: Expr) -> Stmt:
         return to.store(keys.entry(base, j), j)
 

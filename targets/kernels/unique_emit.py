@@ -1,4 +1,4 @@
-"""Slices that differ, through a stable sort of the numbers of all of them."""
+"""Slices that differ, through a stable sort of all of them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from ..mathlib import is_nan
 from ..tir import Expr, Stmt, load, store
 from .merge_sort import merge_sort, sorted_at
 from .plain import Tensors
-from .selection_rows import compared_as, sizes
+from .plain_lines import Line
+from .selection_rows import by_digits, compared_as, sizes
+from .sort_keys import Entries, Entry, Keys
+from .sort_radix import entered, passes
+from .sort_rows import bits_of
 
 
 class Slices:
@@ -51,6 +55,61 @@ class Slices:
         return tir.seq(self.at.set(0), self.order.set(0), tir.repeat(more, turn))
 
 
+class Merged:
+    """Slices in order, by a merge sort of their numbers; where slices are elements, these beside them."""
+
+    def __init__(self, s: Slices) -> None:
+        self.slices, self.places = s, s.t.scratch[2]
+        fill = tir.loop(s.n, lambda i: store(self.places, i, i), "i")
+        if not s.single:
+
+            def smaller(i: Expr, j: Expr) -> tuple[Stmt, Expr]:
+                return s.compare(load(self.places, i), load(self.places, j)), s.order.now.equal(tir.i32(1))
+
+            self.made = tir.seq(fill, merge_sort(s.n, [self.places], smaller))
+            return
+        keys = s.t.scratch[3]
+        copy = tir.loop(s.n, lambda i: store(keys, s.element(i, tir.i32(0)), i), "i")
+        less = lambda i, j: (tir.seq(), before(load(keys, i), load(keys, j)))  # noqa: E731
+        self.made = tir.seq(fill, copy, merge_sort(s.n, [self.places, keys], less))
+
+    def place(self, k: Expr) -> Expr:
+        """The number of the slice that is number `k` in order."""
+        return load(self.places, sorted_at(self.slices.n) + k)
+
+    def differs(self, k: Expr, other: Expr) -> tuple[Stmt, Expr]:
+        """(statements, whether slices number `k` and `other` in order differ)."""
+        compared = self.slices.compare(self.place(other), self.place(k))
+        return compared, tirx.Not(self.slices.order.now.equal(tir.i32(0)))
+
+
+class Digits:
+    """Slices of one element in order, by a radix sort of keys."""
+
+    def __init__(self, s: Slices) -> None:
+        node, n = s.t.node, s.n
+        self.keys = Keys(Line(s.x, node.args[0].type.dtype), bits_of(node), largest=False)
+        self.held = Entries(s.t.scratch[2 : 2 + self.keys.parts])
+        self.half, alloc = tir.local((1,), "int32", "half")
+        lanes = max(1, s.t.problem.target.cpu.lanes(64))
+        self.made = tir.seq(
+            alloc,
+            entered(self.keys, self.held, tir.i32(0), n, lanes),
+            passes(self.keys, self.held, s.t.scratch[-1], tir.i32(n), n, self.half),
+        )
+
+    def _entry(self, k: Expr) -> Entry:
+        return self.held.load(load(self.half, 0) + k)
+
+    def place(self, k: Expr) -> Expr:
+        """The number of the slice that is number `k` in order."""
+        return self.keys.index(self._entry(k))
+
+    def differs(self, k: Expr, other: Expr) -> tuple[Stmt, Expr]:
+        """(statements, whether slices number `k` and `other` in order differ)."""
+        return tir.seq(), tirx.NE(self.keys.key_of(self._entry(k)), self.keys.key_of(self._entry(other)))
+
+
 def before(x: Expr, y: Expr) -> Expr:
     return tirx.Or(x < y, tirx.And(is_nan(y), tirx.Not(is_nan(x)))) if is_float(x) else x < y
 
@@ -59,6 +118,7 @@ def unique(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
     (x, x_made), (y, y_made) = tir.flat(t.args[0]), tir.flat(t.results[0])
     slices, lanes = Slices(t, x), t.problem.target.cpu.lanes(32)
     n, count = slices.n, tir.Cell("int32", "count")
+    order = Digits(slices) if by_digits(t.node, t.problem.target.cpu) else Merged(slices)
     clear = [
         tir.ranged(0, n, lanes, lambda i, k=k: t.write(k, tir.lit(0, "int64"), i))  # type: ignore[misc]
         for k in (1, 3)
@@ -68,8 +128,8 @@ def unique(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
         return tir.seq(
             (x_made, y_made, slices.made, count.made, count.set(0)),
             clear,
-            _sorted(slices),
-            _kinds(slices, count),
+            order.made,
+            _kinds(slices, order, count),
             _counts(slices),
             _values(slices, x, y, count, lanes),
             t.write(4, tirx.Cast("int64", count.now)),
@@ -78,26 +138,10 @@ def unique(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
     return 1, task
 
 
-def _sorted(s: Slices) -> Stmt:
-    """The numbers of the slices in order, in the first scratch buffer; where slices are elements, these beside them."""
-    places = s.t.scratch[0]
-    fill = tir.loop(s.n, lambda i: store(places, i, i), "i")
-    if s.single:
-        keys = s.t.scratch[3]
-        copy = tir.loop(s.n, lambda i: store(keys, s.element(i, tir.i32(0)), i), "i")
-        less = lambda i, j: (tir.seq(), before(load(keys, i), load(keys, j)))  # noqa: E731
-        return tir.seq(fill, copy, merge_sort(s.n, [places, keys], less))
-
-    def smaller(i: Expr, j: Expr) -> tuple[Stmt, Expr]:
-        return s.compare(load(places, i), load(places, j)), s.order.now.equal(tir.i32(1))
-
-    return tir.seq(fill, merge_sort(s.n, [places], smaller))
-
-
-def _kinds(s: Slices, count: Any) -> Stmt:
+def _kinds(s: Slices, order: Merged | Digits, count: Any) -> Stmt:
     """The first slice of each kind, and the kinds numbered in the order that is wanted."""
-    places, first, kind = s.t.scratch[:3]
-    start, in_order = sorted_at(s.n), bool(full_attrs(s.t.node)["sorted"])
+    first, kind = s.t.scratch[:2]
+    in_order = bool(full_attrs(s.t.node)["sorted"])
     leader = tir.Cell("int32", "leader")
 
     def number(slice: Expr) -> Stmt:
@@ -105,10 +149,11 @@ def _kinds(s: Slices, count: Any) -> Stmt:
         return tir.seq(store(kind, count.now, slice), position, count.add(1))
 
     def visit(k: Expr) -> Stmt:
-        here, last = load(places, start + k), load(places, start + tirx.max(k - 1, 0))
+        here, bind = tir.let(order.place(k), "here")
         fresh = tir.seq(leader.set(here), number(here) if in_order else None)
-        new = tirx.Or(k.equal(tir.i32(0)), tirx.Not(s.order.now.equal(tir.i32(0))))
-        return tir.seq(s.compare(last, here), tir.when(new, fresh), store(first, leader.now, here))
+        compared, differs = order.differs(k, tirx.max(k - 1, 0))
+        new = tirx.Or(k.equal(tir.i32(0)), differs)
+        return tir.seq(bind, compared, tir.when(new, fresh), store(first, leader.now, here))
 
     walk = tir.seq(leader.made, leader.set(0), tir.loop(s.n, visit, "k"))
     by_place = tir.loop(s.n, lambda i: tir.when(load(first, i).equal(i), number(i)), "i")
@@ -117,7 +162,7 @@ def _kinds(s: Slices, count: Any) -> Stmt:
 
 def _counts(s: Slices) -> Stmt:
     """Of which kind each slice is, and how many there are of each."""
-    _, first, kind = s.t.scratch[:3]
+    first, kind = s.t.scratch[:2]
     which = tir.Cell("int32", "which")
 
     def visit(i: Expr) -> Stmt:

@@ -175,9 +175,23 @@ def test_inspect_a_bundle(folder: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 def test_inspect_a_model(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert edgec("inspect", folder / "tiny.onnx", "--dim", "n=2", "--json") == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["inputs"] == [{"name": "x", "dtype": "float32", "shape": [2, 4]}]
+    out, said = capsys.readouterr()
+    shown = json.loads(out)
+    assert not said and shown["inputs"] == [{"name": "x", "dtype": "float32", "shape": [2, 4]}]
     assert shown["parameters"] == 8 and [s["op"] for s in shown["steps"]] == ["Mul", "Tanh", "Add"]
+
+
+@pytest.mark.parametrize("more", [(), ("--target", "x86")])
+def test_notes_stand_beside_what_is_printed(
+    folder: Path, more: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    note = "input 'x': first dimension 'n' is taken as 1; --shape or --dim changes it"
+    assert edgec("inspect", folder / "tiny.onnx", *more) == 0
+    out, said = capsys.readouterr()
+    assert said == f"edgec: note: {note}\n" and "note" not in out
+    assert edgec("inspect", folder / "tiny.onnx", *more, "--json") == 0
+    out, said = capsys.readouterr()
+    assert said == f"edgec: note: {note}\n" and json.loads(out)["notes"] == [note]
 
 
 # ---- verify

@@ -41,7 +41,7 @@ def test_verify(folder: Path, bundle: Path) -> None:
 def test_bench_says_where_it_uses_fewer_threads(bundle: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", str(bundle), "--runs", "1", "--threads", "9", "--json"]) == 0
     out, said = capsys.readouterr()
-    assert json.loads(out)["threads"] == 2 and said == "note: --threads 9: compiled for 2 threads\n"
+    assert json.loads(out)["threads"] == 2 and said == "edgec: note: --threads 9: compiled for 2 threads\n"
 
 
 def test_two_compiles_give_the_same_bytes(folder: Path, bundle: Path, tmp_path: Path) -> None:

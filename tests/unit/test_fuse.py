@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 import edgec.compiler.ops  # noqa: F401
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target, find_target
 from edgec.compiler.text import parse
+from edgec.passes.fuse import MOST_NODES
 
 CONV = "{dilations=[1, 1], group=1, pads=[0, 0, 0, 0], strides=[1, 1]} : f32[1, 8, 4, 4]"
 HEAD = """graph @g(%x: f32[1, 8, 4, 4]) {
@@ -84,3 +87,17 @@ def test_small_maps_around_a_reshape_are_one_kernel_where_launches_count() -> No
     assert kernels(body, target=find_target("x86")) == kernels(body) == ["Relu", "Transpose Neg"]
     read_twice = body.replace("return %n", "%a = Abs(%s) : f32[8, 16]\n return %n, %a")
     assert kernels(read_twice, target=find_target("cuda")) == ["Relu", "Transpose Neg", "Abs"]
+
+
+def long_chain(first: str) -> str:
+    """The operator, then three hundred functions of its result, one after the other."""
+    lines = [f"%f0 = {first}"] + [f"%f{k} = {'Sin' if k % 2 else 'Abs'}(%f{k - 1}) : {T}" for k in range(1, 301)]
+    return "\n".join([*lines, "return %f300\n"])
+
+
+@pytest.mark.parametrize("first", [f"Relu(%x) : {T}", f"Conv(%x, %w, %b) {CONV}"])
+def test_a_long_chain_is_several_kernels(first: str) -> None:
+    made = [ops.split() for ops in kernels(long_chain(first))]
+    assert sum(map(len, made)) == 301
+    assert len(made) == 5
+    assert max(map(len, made)) == MOST_NODES

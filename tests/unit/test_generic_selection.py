@@ -13,6 +13,8 @@ from edgec.compiler.dtypes import DTYPES
 from edgec.compiler.op import build
 from edgec.compiler.ops.common import ORDERED
 from edgec.compiler.ops.suppression import corners
+from edgec.compiler.target import find_target
+from edgec.targets.kernels.selection_rows import by_digits
 
 RNG = np.random.default_rng(5)
 
@@ -75,6 +77,21 @@ def test_slices_that_differ(kind: str, in_order: int, tmp_path: Path) -> None:
     for shape, axis in shapes:
         p = one("Edgec.Unique", f"{kind}[{shape}]", axis=axis, sorted=in_order)
         check(p, "plain_unique", tmp_path, [few_values(sample(RNG, p.body.inputs[0].type))])
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "where", "digits"),
+    [
+        ("i64", "2000", "x86-avx512", True),
+        ("f32", "100", "rpi4", True),
+        ("i64", "20", "x86-avx512", False),  # counts of digits would cost more than they save
+        ("i64", "2000,2", "x86-avx512", False),
+        ("i64", "2000", "cortex-m55", False),  # entries would take twice the memory
+    ],
+)
+def test_how_slices_are_sorted(kind: str, shape: str, where: str, digits: bool) -> None:
+    node = one("Edgec.Unique", f"{kind}[{shape}]", axis=0, sorted=1).anchor
+    assert by_digits(node, find_target(where).cpu) == digits
 
 
 def boxes(batches: int, count: int, kind: Any) -> Any:

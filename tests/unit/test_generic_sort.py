@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper
-from test_generic_harness import check, one, sample
+from test_generic_harness import check, emitted, one, sample
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ops.common import NUMBERS
+from edgec.compiler.registry import ROWS
 from edgec.targets.kernels import sort_rows
 
 RNG = np.random.default_rng(11)
@@ -95,6 +97,33 @@ def test_groups_of_rows_in_order(forced: Any, order: str, largest: int, tmp_path
     rows = {"up": x, "down": x[::-1], "equal": x * 0 + 7, "nan": x * np.nan, "infinite": np.copysign(np.inf, x)}
     rows["ties"] = np.maximum(x - 0.95, 0)  # fewer than k above many equal ones
     top(tmp_path, rows[order].reshape(1, -1), "f32", 40, largest)
+
+
+@pytest.mark.parametrize("kind", ["i64", "u64", "f64"])
+@pytest.mark.parametrize("largest", [1, 0])
+def test_groups_of_64_bits_whatever_their_range(forced: Any, kind: str, largest: int, tmp_path: Path) -> None:
+    forced("groups")
+    x = RNG.integers(0, 1000, (6, 500)).astype(dtype(kind).numpy)
+    x[1] = 7
+    if kind == "f64":
+        x[2], x[3, ::3], x[4, ::2] = x[2] * 1e-310, np.inf, -1e308
+    else:
+        limits = np.iinfo(x.dtype)
+        x[2, ::2], x[3, ::3], x[4, ::50] = limits.max, limits.min, limits.min
+    top(tmp_path, x, kind, 40, largest)
+
+
+def test_small_numbers_of_64_bits_have_a_bound(tmp_path: Path) -> None:
+    """All but few of them are not sorted."""
+    n, k = 10000, 300
+    p = one("TopK", f"i64[1, {n}]", k=k)
+    (choice, *_) = ROWS["top_k"].choices(p)
+    assert sort_rows.way(p.anchor, p.target.cpu) == "groups"
+    kernel, tasks = emitted(p, "top_k", tmp_path)
+    scratch = np.zeros(choice.scratch_bytes // 8, np.int64)
+    arrays = [RNG.integers(1, 100000, n), np.zeros(k, np.int64), np.zeros(k, np.int64), scratch]
+    kernel((ctypes.c_void_p * 4)(*(array.ctypes.data for array in arrays)), 0, tasks)
+    assert k <= np.count_nonzero(scratch[:n]) < 4 * k  # what is within the bound comes first
 
 
 @pytest.mark.parametrize(("n", "k", "way"), [(300000, 50, "heap"), (300000, 300, "heap"), (300000, 3000, "groups")])

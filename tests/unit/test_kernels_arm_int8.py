@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,70 +9,23 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from byte_convolutions import convolution
-from emulated import emulate, needs_emulator
+from arm_bits import CORES, FULL, conv, same_bits
+from emulated import needs_emulator
 from onnx import TensorProto, helper
 from test_generic_harness import chain, for_size, target
-from test_integer import numbers
 
 import edgec
-from edgec.compiler.bounds import reach
 from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.interpret import run
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import storage_bytes
-from edgec.compiler.once import CENTER, POWER_BITS
-from edgec.compiler.op import build, const
-from edgec.compiler.problems import signature
-from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.compiler.op import build
+from edgec.compiler.registry import ROWS, choices
 from edgec.targets.kernels.arm_bytes import METHODS, plans
 from edgec.targets.kernels.arm_conv_rows import window_of
-from edgec.targets.kernels.arm_tail import table_parts
-from edgec.targets.reciprocal import exact
 
 pytestmark = pytest.mark.arm
-CORES = {"sdot": ("rpi5", "cortex-a76"), "smmla": ("arm-i8mm", "max"), "smull": ("arm", "cortex-a53")}
-FULL = {"to": "i8", "zero": -7, "low": -128, "high": 127}
-
-
-def conv(method: str, x: str, w: str, then: str = "rescale", **given: Any) -> Problem:
-    """With what follows, which may be `rectified` before it: limited to real numbers of 0 and more."""
-    if then.startswith("rectified"):
-        then = then.removeprefix("rectified").strip() or "rescale"
-        given["limits"] = (FULL["zero"], FULL["zero"], FULL["high"])
-    return convolution(CORES[method][0], x, w, then, **given)
-
-
-def arrays_of(problem: Problem) -> Sequence[Any]:
-    arrays = numbers([v.type for v in problem.body.inputs])
-    for a in arrays:
-        if a.dtype == np.int8 and a.ndim > 1:  # runs of the extremes, of which sums of 16 bits would not hold two
-            a.reshape(-1)[: a.size // 3] = -128
-    if any(n.op == "Edgec.RescaleOnce" for n in problem.body.nodes()):
-        begin_as_floats(*arrays[2:5])
-    return arrays
-
-
-def begin_as_floats(bias: Any, factor: Any, addend: Any) -> None:
-    """Sums start in the middle of the floats whose lowest bits hold integers, and so do their results."""
-    bias[:] = POWER_BITS + (1 << 22) + bias % 1000
-    factor[:] = np.float32(0.0037) * (1 + abs(factor) % 1)
-    addend[:] = CENTER + 3 - np.rint(3.0 * (1 << 22) * factor.astype(np.float64))
-
-
-def same_bits(problem: Problem, row: str, method: str, folder: Path, kept: int = 1) -> None:
-    accepted = ROWS[row].accepts(problem)
-    assert accepted is True, accepted
-    arrays = arrays_of(problem)
-    want = run(problem.body, arrays)[0]
-    known = replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
-    offered = [*ROWS[row].choices(problem)[:kept], *ROWS[row].choices(known)[:1]]
-    for choice in dict.fromkeys(replace(c, cost_us=0.0) for c in offered):
-        np.testing.assert_array_equal(emulate(problem, choice, arrays, folder, CORES[method][1]), want, str(choice))
-
-
 DENSE: dict[str, dict[str, Any]] = {
     "pointwise": {"x": "1, 32, 9, 9", "w": "40, 32, 1, 1"},
     "channels left over": {"x": "2, 23, 7, 5", "w": "21, 23, 1, 1"},
@@ -206,12 +158,6 @@ def test_a_depthwise_convolution_that_slides_gives_the_bits(case: str, tmp_path:
     same_bits(conv("sdot", **SLIDE[case]), "depthwise_int8_slide", "sdot", tmp_path)
 
 
-@pytest.mark.parametrize("then", ["rectified", "rectified table"])
-@pytest.mark.parametrize("method", CORES)
-def test_rectified_sums_give_the_bits(method: str, then: str, tmp_path: Path) -> None:
-    same_bits(conv(method, "1, 16, 8, 9", "20, 16, 3, 3", then), f"conv_int8_{method}", method, tmp_path)
-
-
 @pytest.mark.parametrize("kind", ["i8", "u8"])
 @pytest.mark.parametrize("size", [3, 13])
 def test_maxima_of_bytes(size: int, kind: str, tmp_path: Path) -> None:
@@ -220,106 +166,6 @@ def test_maxima_of_bytes(size: int, kind: str, tmp_path: Path) -> None:
         return build("MaxPool", x, **attrs)
 
     same_bits(chain([f"{kind}[2, 37, 14, 15]"], body, (), "rpi5"), "pool_int8_greatest", "sdot", tmp_path)
-
-
-ENDS = {(0, 0): (0, 0), (16, 0): (1, 0), (82, 0): (5, 0), (66, 35): (4, 2), (15, 130): (0, 8), (201, 15): (12, 0),
-        (255, 0): (15, 0)}  # fmt: skip
-
-
-@pytest.mark.parametrize("ends", ENDS)
-def test_ends_of_a_table_that_are_all_one_are_not_read(ends: tuple[int, int], tmp_path: Path) -> None:
-    """(entries that equal the one after them, those that equal the one before them): sixteenths left out."""
-    below, above = ends
-    problem = conv("sdot", "1, 16, 8, 9", "20, 16, 1, 1", "table")
-    arrays = arrays_of(problem)
-    table = np.arange(256, dtype=np.uint8).view(np.int8) * np.int8(3)
-    table[:below], table[256 - above :] = table[below], table[255 - above]
-    arrays[-1][:] = table
-    arrays[0][:] = numbers([problem.body.inputs[0].type])[0]
-    known = replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
-    assert known.reach.ends == ENDS[ends]
-    assert ("sixteenths" in signature(known)) == any(ENDS[ends])
-    choice = ROWS["conv_int8_sdot"].choices(known)[0]
-    want = run(problem.body, arrays)[0]
-    assert len(np.unique(want)) > 99 or max(ends) > 99
-    np.testing.assert_array_equal(emulate(problem, choice, arrays, tmp_path, CORES["sdot"][1]), want)
-
-
-@pytest.mark.parametrize("ends", [(0, 0), (3, 0), (0, 9), (9, 0), (15, 0), (5, 2)])
-@pytest.mark.parametrize("signed", [True, False])
-def test_parts_of_a_table(signed: bool, ends: tuple[int, int]) -> None:
-    zero = 8 if signed else 0
-    parts = table_parts(ends, zero)
-    covered = [block for first, blocks in parts for block in range(first, first + blocks)]
-    assert covered == list(range(ends[0], 16 - ends[1]))
-    assert all(0 < blocks <= 4 and not first < zero < first + blocks for first, blocks in parts)
-
-
-ONCE = ["once", "once wide", "once table", "once add"]
-
-
-@pytest.mark.parametrize("then", ONCE)
-@pytest.mark.parametrize("method", CORES)
-def test_sums_that_are_rescaled_once_give_the_bits(method: str, then: str, tmp_path: Path) -> None:
-    case = {"pads": (1, 1, 1, 1), "limits": (0, -128, 99)}
-    problem = conv(method, "1, 16, 8, 9", "21, 16, 3, 3", then, **case)
-    same_bits(problem, f"conv_int8_{method}", method, tmp_path)
-    assert ROWS[f"conv_int8_{method}"].choices(problem)[0].get("fl") == 4
-
-
-@pytest.mark.parametrize("then", ONCE)
-@pytest.mark.parametrize("row", ["depthwise_int8_slide", "depthwise_int8_sdot", "depthwise_int8_smlal"])
-def test_so_do_those_of_depthwise_windows(row: str, then: str, tmp_path: Path) -> None:
-    core = "smull" if row.endswith("smlal") else "sdot"
-    case = {"pads": (1, 1, 1, 1), "limits": (0, -90, 127), "group": 22}
-    same_bits(conv(core, "1, 22, 9, 12", "22, 1, 3, 3", then, **case), row, core, tmp_path)
-
-
-@pytest.mark.parametrize("method", CORES)
-def test_so_do_those_of_products(method: str, tmp_path: Path) -> None:
-    def body(a: Value, b: Value, bias: Value, m: Value, c: Value) -> Value:
-        sums = build("Edgec.MatMulInteger", a, b, bias, a_zero=-5)
-        return build("Edgec.RescaleOnce", sums, m, c, to="i8", low=-128, high=127, bits=16)
-
-    problem = chain(["i8[9, 48]", "i8[48, 40]", "i32[40]", "f32[40]", "f32[40]"], body, (), CORES[method][0])
-    same_bits(problem, f"matmul_int8_{method}", method, tmp_path)
-
-
-FAR: dict[str, dict[str, Any]] = {
-    "floats hold the sums": {"inner": 128, "bias": 10_000, "multiplier": 0.4, "fl": 1},
-    "16 bits hold the results": {"inner": 128, "bias": 10_000, "multiplier": 1 / 130, "fl": 2},
-    "ties, odd zero point": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": 3},
-    "ties, even zero point": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 3, "zero": -128},
-    "limits": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 3, "zero": -100, "low": -100, "high": 99},
-    "unsigned": {"inner": 7, "bias": 1, "multiplier": 0.125, "fl": 2, "zero": 3, "low": 0, "high": 255, "to": "u8"},
-    "too far": {"inner": 130, "bias": 10_000, "multiplier": 0.4, "fl": 0},
-}
-
-
-@pytest.mark.parametrize("case", FAR)
-def test_sums_in_the_bits_of_floats_reach_their_bounds(case: str, tmp_path: Path) -> None:
-    """Pixels of extreme bytes, by extreme weights: the largest sums of both signs that constants allow."""
-    inner, bias, multiplier, fl, *_ = FAR[case].values()
-    attrs = {**FULL, **{k: v for k, v in FAR[case].items() if k in FULL}}
-
-    def body(a: Value, b: Value, c: Value, m: Value) -> Value:
-        return build("Edgec.Rescale", build("Edgec.ConvInteger", a, b, c, zero=127), m, zeros=(0,), **attrs)
-
-    kinds = [f"i8[1, {inner}, 4, 9]", f"i8[32, {inner}, 1, 1]", "i32[32]", "f32[32, 1, 1]"]
-    problem = chain(kinds, body, (), "rpi5")
-    arrays = numbers([v.type for v in problem.body.inputs])
-    arrays[0][..., :2, :] = -128
-    arrays[1][::2] = 127
-    arrays[1][1::4] = -128
-    arrays[2][:] = np.where(np.arange(32) % 2, bias, -bias)
-    arrays[3][:] = multiplier
-    known = replace(problem, reach=reach(problem.body, [const(a) for a in arrays]))
-    sums = [n.results[0] for n in problem.body.nodes() if n.op == "Edgec.ConvInteger"]
-    assert known.reach.sums == np.abs(run(replace(problem.body, outputs=tuple(sums)), arrays)[0]).max()
-    choice = ROWS["conv_int8_sdot"].choices(known)[0]
-    assert choice.get("fl") == fl
-    want = run(problem.body, arrays)[0]
-    np.testing.assert_array_equal(emulate(problem, choice, arrays, tmp_path, "cortex-a76"), want)
 
 
 def test_rows_say_why_they_refuse() -> None:
@@ -364,31 +210,6 @@ def test_a_core_without_dot_products_is_refused(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("QEMU_CPU", "cortex-a53")
     with pytest.raises(EdgecError, match="instruction set"):
         run_it.trace(given, [])
-
-
-@pytest.mark.parametrize("where", ["rpi5", "armv7"])
-@pytest.mark.parametrize("kind", ["i8", "u8"])
-@pytest.mark.parametrize("scale", [0.0078431377, 1 / 3, 0.25, 3.7])
-def test_bytes_by_a_reciprocal_are_those_of_a_division(scale: float, kind: str, where: str, tmp_path: Path) -> None:
-    step = np.float32(scale)
-    halves = ((np.arange(-300, 300) + 0.5) * step).astype(np.float32)
-    near = [np.nextafter(halves, np.float32(s), dtype=np.float32) for s in (-np.inf, np.inf)]
-    odd = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, -0.0, 1e-30], np.float32)
-    x = np.concatenate([halves, *near, odd])
-    zero = const(np.int8(-5) if kind == "i8" else np.uint8(114))
-
-    def body(a: Value) -> Value:
-        return build("QuantizeLinear", a, const(step), zero)
-
-    problem = chain([f"f32[1, {x.size}]"], body, (), where)
-    want = run(problem.body, [x[None]])[0]
-    choice = choices(problem)[0]
-    np.testing.assert_array_equal(emulate(problem, choice, [x[None]], tmp_path), want)
-
-
-def test_a_scale_whose_quotients_might_differ_is_divided_by() -> None:
-    assert all(map(exact, (0.0078431377, 0.25)))
-    assert not any(map(exact, (0.0, -1.0, 1e-30, 1e30, float("inf"), float("nan"))))
 
 
 @pytest.mark.parametrize("method", CORES)

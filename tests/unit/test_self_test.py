@@ -97,6 +97,14 @@ def test_inputs_may_be_given(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "x.npz: input 'x' has shape [3]; expected N samples of [2, 4]" in capsys.readouterr().err
 
 
+def test_inputs_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    np.savez(tmp_path / "x.npz", x=np.full((2, 4), 0.25, np.float32))
+    opened, load = [], np.load
+    monkeypatch.setattr(np, "load", lambda path, *rest, **more: opened.append(path) or load(path, *rest, **more))
+    compiled(tmp_path, self_test=tmp_path / "x.npz")
+    assert len(opened) == 1
+
+
 def test_inputs_that_are_missing_are_known_before_the_work(tmp_path: Path) -> None:
     stages: list[str] = []
     with pytest.raises(EdgecError, match=r"none\.npz: no such file"):
