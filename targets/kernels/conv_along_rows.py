@@ -14,7 +14,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .common import ceil_div, in_memory, layouts_in, operations, spread
+from .common import ceil_div, computed_lanes, in_memory, layouts_in, operations, spread
 from .conv_rows import flattens
 from .conv_rows import match as dense_match
 from .conv_shape import Window, conv_operands, geometry, segments
@@ -62,10 +62,9 @@ def planes(problem: Problem) -> Window:
 
 
 def vector_widths(pixels: int, lanes: int) -> tuple[int, ...]:
-    """Lanes with which the vectors over some pixels are computed: half, where a core has them and they will do."""
+    """Lanes with which the vectors over some pixels are computed."""
     full, rest = divmod(pixels, lanes)
-    half = lanes // 2 if lanes == 16 and rest <= lanes // 2 else lanes
-    return (lanes,) * full + ((half,) if rest else ())
+    return (lanes,) * full + ((computed_lanes(rest, lanes),) if rest else ())
 
 
 def tiles(problem: Problem, w: Window) -> Iterator[Along]:

@@ -320,6 +320,20 @@ def test_few_channels_at_the_end_take_half_vectors_of_512_bits(channels: int, ha
     assert (re.search(r"Broadcast\(x\w*, 8\)", code) is not None) is halves
 
 
+@pytest.mark.parametrize("channels", [8, 24])
+def test_half_vectors_stay_in_registers_before_long_code(channels: int) -> None:
+    """Sums are copied for it as wide as they were computed: none is put together with what lies behind it."""
+    from edgec.targets import built_for
+    from edgec.targets.codegen_llvm import build
+
+    problem = Case((1, 3, 57, 57), channels, (3, 3), (2, 2), then="+").problem(target("x86-avx512"))
+    choice = next(c for c in fast_choices(problem) if c.row == "conv_f32_tile")
+    with built_for.core(problem.target.cpu):
+        made = ROWS[choice.row].emit(with_layouts(problem, choice), choice, "kern")
+    code = build([("kern", made.function)], problem.target).inspect_source("asm")
+    assert re.search(r"vfmadd\d+ps.*ymm", code) and "vinsertf64x4" not in code
+
+
 def test_choices_do_not_depend_on_the_run() -> None:
     problem = DENSE[5].problem(target("x86-avx512"))
     assert fast_choices(problem) == fast_choices(DENSE[5].problem(target("x86-avx512")))
