@@ -16,7 +16,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import LIGHT
 from .cost import by_lane
-from .generic_choice import choices, phases_us, repeated_us, traffic_us, vector_lanes
+from .generic_choice import choices, phases_us, placed, repeated_us, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
     from .generic_nest import Region
@@ -37,6 +37,7 @@ def match(problem: Problem) -> Literal[True] | str:
 
 def offers(problem: Problem) -> Sequence[Choice]:
     found, us = choices("generic_map", problem, traffic_us(problem)), repeated_us(problem) + phases_us(problem)
+    found += [offer] if (offer := placed(problem)) else []
     if not us or any(v.type.layout for v in problem.body.outputs):
         return found
     inputs, outputs = len(problem.body.inputs), len(problem.body.outputs)
