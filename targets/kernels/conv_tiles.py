@@ -187,15 +187,19 @@ def cost(
         if wide and many:
             for pixels, count in shapes:
                 one = tile_cycles(cpu, pixels, wide, steps, t.inner, epilogue, widening, quads)
-                cycles += many * count * (one + _waiting(cpu, pixels * wide, t.passes))
+                cycles += many * count * (one + _waiting(cpu, pixels * wide, t))
     cycles *= w.batch * w.group
     tiles = sum(count for _, count in shapes) * w.batch
     return microseconds(cpu, cycles, _traffic(w, cpu, t, tiles, stored, cold, weight))
 
 
-def _waiting(cpu: Cpu, vectors: int, passes: int) -> float:
-    """Cycles to keep the sums of a tile in scratch between passes, and to write and read them before and after."""
-    return (passes + 1.0) * vectors * 2 / cpu.load_per_cycle + (passes - 1) * 8.0 if passes > 1 else 0.0
+def _waiting(cpu: Cpu, vectors: int, t: TileChoice) -> float:
+    """Cycles to keep the sums of a tile in scratch between passes, and to write and read them before and after: through
+    the L2 cache, since a slice of the weights and the input go by in between."""
+    if t.passes == 1:
+        return 0.0
+    each = 2 / cpu.load_per_cycle + 2 * F32 * t.lanes / cpu.l2_bytes_per_cycle
+    return (t.passes + 1.0) * vectors * each + (t.passes - 1) * 8.0
 
 
 def _touched(w: Window) -> float:

@@ -96,7 +96,7 @@ POINTWISE = [
 SPLIT = [  # reductions too long for one slice of weights in the L1 cache
     Case((1, 300, 9, 13), 40, (3, 3), (2, 2), (1, 1, 1, 1), then="Add"),
     Case((2, 512, 7, 7), 72, (1, 1), then="Relu"),
-    Case((1, 640, 5, 30), 24, (1, 1), then="Mul"),
+    Case((1, 1536, 5, 30), 24, (1, 1), then="Mul"),
     Case((1, 288, 7, 7), 20, (3, 3), pads=(1, 1, 1, 1), then="Clip"),
     Case((1, 512, 14, 14), 33, (1, 1), (2, 2)),
 ]
