@@ -66,11 +66,11 @@ def _cpuinfo() -> str:
 def _measured(cpu: Cpu) -> Cpu:
     """Core count and caches as the system states them, and vectors as its CPU's family computes them."""
     cpu = replace(cpu, cores=os.cpu_count() or cpu.cores, l1d=_cache("l1d") or cpu.l1d, l2=_cache("l2") or cpu.l2)
-    halves = cpu.vector_bits == 512 and in_halves(_cpuinfo())
+    halves = cpu.vector_bits == 512 and multiplies_halves(_cpuinfo())
     return replace(cpu, fma_per_cycle=cpu.fma_per_cycle / 2) if halves else cpu
 
 
-def in_halves(cpuinfo: str) -> bool:
+def multiplies_halves(cpuinfo: str) -> bool:
     """Whether this core multiplies 512 bits in two steps, as AMD's family 25 (Zen 4) does."""
     fields = dict(re.findall(r"^(vendor_id|cpu family)\s*:\s*(\S+)$", cpuinfo, re.MULTILINE))
     return fields == {"vendor_id": "AuthenticAMD", "cpu family": "25"}

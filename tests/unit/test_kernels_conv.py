@@ -334,6 +334,18 @@ def test_half_vectors_stay_in_registers_before_long_code(channels: int) -> None:
     assert re.search(r"vfmadd\d+ps.*ymm", code) and "vinsertf64x4" not in code
 
 
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_half_vector_costs_less_where_it_is_one_step_of_two(steps: int) -> None:
+    """Where 512 bits are multiplied in two steps; elsewhere a half takes as long as a whole."""
+    on = target("x86-avx512")
+    on = replace(on, cpu=replace(on.cpu, fma_per_cycle=2.0 / steps))
+    us = {}
+    for outputs in (8, 16):
+        problem = Case((1, 64, 40, 40), outputs, (1, 1)).problem(on)
+        us[outputs] = min(c.cost_us for c in ROWS["conv_f32_pointwise"].choices(problem))
+    assert (us[8] < 0.8 * us[16]) is (steps == 2)
+
+
 def test_choices_do_not_depend_on_the_run() -> None:
     problem = DENSE[5].problem(target("x86-avx512"))
     assert fast_choices(problem) == fast_choices(DENSE[5].problem(target("x86-avx512")))

@@ -67,7 +67,7 @@ def test_the_file_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
 )
 def test_a_core_may_multiply_512_bits_in_two_steps(vendor: str, family: int, halves: bool) -> None:
     """Zen 4 does; Zen 5 and Intel's cores do not."""
-    from edgec.targets.host import in_halves
+    from edgec.targets.host import multiplies_halves
 
     one = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\nmodel name\t: some CPU\n"
-    assert in_halves(one + "\n" + one) is halves
+    assert multiplies_halves(one + "\n" + one) is halves
