@@ -56,6 +56,11 @@ class Cpu:
         return self.load_per_cycle > self.fma_per_cycle or (self.load_per_cycle == self.fma_per_cycle and long)
 
     @property
+    def multiplies_halves(self) -> bool:
+        """Whether vectors of 512 bits are multiplied in two steps, and half of one in one."""
+        return self.vector_bits == 512 and self.fma_per_cycle <= 1
+
+    @property
     def peak_gflops(self) -> float:
         """fp32 peak of one core, in 1e9 operations per second (a multiply-add counts two)."""
         return 2 * self.lanes() * self.fma_per_cycle * self.ghz

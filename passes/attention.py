@@ -7,6 +7,8 @@ merges the result's heads becomes strides of the node (`compiler/strides.py`): n
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from itertools import dropwhile
+from typing import Any
 
 import numpy as np
 
@@ -117,7 +119,7 @@ class _Finder:
 
     def scores(self, value: Value) -> _Scores | str:
         """What leads from a product Q K' to a softmax."""
-        scale, cap, mask, between = 1.0, 0.0, None, list[Node]()
+        scale, cap, mask, between, rank = 1.0, 0.0, None, list[Node](), len(value.shape)
         while value.node.op != "MatMul":
             node = value.node
             if self.uses[value] != 1:
@@ -130,12 +132,16 @@ class _Finder:
                 parts = self.masked(node)
                 if parts is None:
                     return f"{node} adds no mask to the scores"
-                value, mask = parts[0], _sum(mask, _times(parts[1], scale))
+                value, mask = parts[0], _sum(mask, _times(_of_rank(parts[1], rank), scale))
+            elif node.op == "Reshape" and _but_ones(value) == _but_ones(node.args[0]):
+                value = node.args[0]
             else:
                 return f"{node} stands between the scores and their softmax"
             between.append(node)
         if self.uses[value] != 1:
             return f"{value.node} has {self.uses[value]} uses"
+        if len(value.shape) != rank:
+            return f"{value.node} has another rank than its softmax"
         return _Scores(value.node, scale, cap, mask, between[::-1])
 
     def masked(self, node: Node) -> tuple[Value, Value] | None:
@@ -184,10 +190,12 @@ class _Finder:
 
 def _scores_like(value: Value) -> bool:
     """Whether masks and factors lead back to a product; of two such arguments the first counts as the scores."""
-    while value.node.op in ("Mul", "Tanh", "Add", "Where"):
+    while value.node.op in ("Mul", "Tanh", "Add", "Where", "Reshape"):
         node, below = value.node, None
         if node.op == "Mul":
             below = (factor_of(node) or (None,))[0]
+        elif node.op == "Reshape":
+            below = node.args[0] if _but_ones(value) == _but_ones(node.args[0]) else None
         elif node.op == "Tanh":
             below = node.args[0]
         elif node.op == "Where":
@@ -200,6 +208,16 @@ def _scores_like(value: Value) -> bool:
     return value.node.op == "MatMul"
 
 
+def _but_ones(value: Value) -> tuple[int, ...]:
+    """The shape without ones in front: windows may come as the only image's, or by themselves."""
+    return tuple(dropwhile(lambda n: n == 1, value.shape))
+
+
+def _of_rank(mask: Value, rank: int) -> Value:
+    """The mask with at most so many axes; those that it then lacks are ones in front."""
+    return mask if len(mask.shape) <= rank else _emitted("Reshape", mask, shape=mask.shape[-rank:])
+
+
 def _times(mask: Value, scale: float) -> Value:
     """The mask of scores that are scaled after it is added."""
     return mask if scale == 1.0 else _emitted("Mul", mask, const(np.asarray(scale, np.float32)))
@@ -209,9 +227,10 @@ def _sum(mask: Value | None, more: Value) -> Value:
     return more if mask is None else _emitted("Add", mask, more)
 
 
-def _emitted(op: str, *args: Value) -> Value:
+def _emitted(op: str, *args: Value, shape: tuple[int, ...] | None = None) -> Value:
     """A new node, or the constant that it computes."""
-    made = build(op, *args, origin=args[0].node.origin)
+    attrs: dict[str, Any] = {} if shape is None else {"shape": shape}
+    made = build(op, *args, origin=args[0].node.origin, **attrs)
     return fold(made.node) or made
 
 

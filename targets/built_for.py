@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from edgec.compiler.target import Cpu
 
-from .lets import ESTIMATES, Lanes
+from .lets import ESTIMATES, TABLE, Lanes
 
 _lanes: list[Lanes] = []  # the vectorized loops that are being built, innermost last
 _device = [False]  # whether a kernel for an accelerator is being built
@@ -90,6 +90,13 @@ def fuses() -> bool:
 def scales() -> bool:
     """Whether an instruction multiplies vectors by powers of two, to any number that f32 has."""
     return bool(_cores) and "AVX512F" in _cores[-1].isa and bool(_lanes) and _lanes[-1].count > 1
+
+
+def picks() -> bool:
+    """Whether each lane may pick an element of a vector of sixteen in one instruction, on the vectors around."""
+    if not _cores or "AVX512F" not in _cores[-1].isa or not _lanes:
+        return False
+    return _lanes[-1].count % TABLE == 0 or 2 * _lanes[-1].count == TABLE
 
 
 def estimates() -> tuple[str, str] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -50,17 +51,29 @@ def host() -> Target:
 
 def features() -> frozenset[str]:
     """ISA features of this machine, as edgec.h names them."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError as error:
-        raise EdgecError(f"target host: cannot read this machine's CPU features: {error}") from error
+    text = _cpuinfo()
     words = {w for line in text.splitlines() if line.lower().startswith(("flags", "features")) for w in line.split()}
     return frozenset(name for flag, name in _FLAGS.items() if flag in words)
 
 
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError as error:
+        raise EdgecError(f"target host: cannot read this machine's CPU features: {error}") from error
+
+
 def _measured(cpu: Cpu) -> Cpu:
-    """Core count and caches as the system states them."""
-    return replace(cpu, cores=os.cpu_count() or cpu.cores, l1d=_cache("l1d") or cpu.l1d, l2=_cache("l2") or cpu.l2)
+    """Core count and caches as the system states them, and vectors as its CPU's family computes them."""
+    cpu = replace(cpu, cores=os.cpu_count() or cpu.cores, l1d=_cache("l1d") or cpu.l1d, l2=_cache("l2") or cpu.l2)
+    halves = cpu.vector_bits == 512 and multiplies_halves(_cpuinfo())
+    return replace(cpu, fma_per_cycle=cpu.fma_per_cycle / 2) if halves else cpu
+
+
+def multiplies_halves(cpuinfo: str) -> bool:
+    """Whether this core multiplies 512 bits in two steps, as AMD's family 25 (Zen 4) does."""
+    fields = dict(re.findall(r"^(vendor_id|cpu family)\s*:\s*(\S+)$", cpuinfo, re.MULTILINE))
+    return fields == {"vendor_id": "AuthenticAMD", "cpu family": "25"}
 
 
 def _cache(level: str) -> int:

@@ -28,6 +28,8 @@ ESTIMATES = {  # by the number of registers
     16: ("llvm.arm.neon.vrecpe", "llvm.arm.neon.vrecps"),
 }
 NEAREST = "llvm.aarch64.neon.fcvtns"
+PICKED = "llvm.x86.avx512.permvar.sf.512"  # elements of a vector, the first argument, by the lowest bits of the second
+TABLE = 16  # elements of that vector, and of what is picked
 FARTHEST = 4  # elements apart that are still picked from vectors, and most vectors: of so many, two instructions each
 REGISTER = 4  # lanes that these take, at most
 _PARTS: dict[type, tuple[tuple[str, ...], Callable[..., Expr]]] = {
@@ -83,6 +85,15 @@ def _of_a_register(e: Expr) -> bool:
     return bool(e.op.name == "tirx.call_llvm_pure_intrin" and int(e.args[0]) in _estimates())
 
 
+def _picks(e: Expr) -> bool:
+    return bool(e.op.name == "tirx.call_llvm_pure_intrin" and int(e.args[0]) == _picked())
+
+
+@cache
+def _picked() -> int:
+    return int(llvm_lookup_intrinsic_id(PICKED))
+
+
 @cache
 def _estimates() -> frozenset[int]:
     names = [name for pair in ESTIMATES.values() for name in pair]
@@ -129,6 +140,8 @@ class _Hoist:
         if kind is tvm.ir.Call:
             if self.lanes.count > 1 and _of_a_register(e):
                 return self._in_parts(e)
+            if _picks(e):
+                return self._from_table(e)
             return tvm.ir.Call(e.op, [self(a) for a in e.args], e.attrs, e.ty_args, e.span, e.ty)
         return e
 
@@ -150,6 +163,23 @@ class _Hoist:
             given = [e.args[0], *(tirx.BufferLoad(a, [place]) for a in args)]
             value = tvm.ir.Call(e.op, given, e.attrs, e.ty_args, e.span, PrimType(f"{kind}x{step}"))
             self.stores.append(tirx.BufferStore(result, value, [place]))
+        return tirx.BufferLoad(result, [self.lanes.var])
+
+    def _from_table(self, e: Expr) -> Expr:
+        """Elements that each lane picks from one vector: by half a vector's lanes twice, which costs no more."""
+        lanes, one = self.lanes.count, tirx.IntImm("int32", 1)
+        every = max(lanes, TABLE)
+        whole = tirx.Ramp(tirx.IntImm("int32", 0), one, TABLE)
+        table, places = self._register("float32", "table", TABLE), self._register("int32", "place", every)
+        result = self._register("float32", "picked", every)
+        self.lanes.registers.append(tirx.BufferStore(table, e.args[1], [whole]))
+        place = self(e.args[2])
+        self.stores += [tirx.BufferStore(places, place, [self.lanes.var + at]) for at in range(0, every, lanes)]
+        for at in range(0, every, TABLE):
+            there = tirx.Ramp(tirx.IntImm("int32", at), one, TABLE)
+            given = [e.args[0], tirx.BufferLoad(table, [whole]), tirx.BufferLoad(places, [there])]
+            value = tvm.ir.Call(e.op, given, e.attrs, e.ty_args, e.span, PrimType(f"float32x{TABLE}"))
+            self.stores.append(tirx.BufferStore(result, value, [there]))
         return tirx.BufferLoad(result, [self.lanes.var])
 
     def _apart(self, buffer: Any, index: list[Expr]) -> Expr | None:
@@ -202,8 +232,8 @@ class _Hoist:
         variables = tirx.analysis.undefined_vars(start)  # buffers are such too
         return all(type(v.ty) is PrimType and not any(v.same_as(x) for x in self.lanes.inside) for v in variables)
 
-    def _register(self, kind: str, name: str) -> Any:
-        register = tirx.decl_buffer((self.lanes.count,), kind, name, scope="local")
+    def _register(self, kind: str, name: str, lanes: int = 0) -> Any:
+        register = tirx.decl_buffer((lanes or self.lanes.count,), kind, name, scope="local")
         self.lanes.registers.append(tirx.AllocBuffer(register))
         return register
 

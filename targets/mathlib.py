@@ -3,7 +3,7 @@
 Polynomials are those of Cephes (Moshier, 1992), erf's of Juffa (2019). Greatest errors, in ulp of f32 against
 f64, over all normal results: exp 2, exp_within 2, log 2, expm1 3, erf 2, atan 3, asin 3, acos 2, sin and cos 2 (|x| <
 2**17; beyond, the argument's reduction loses accuracy and the result stays within -1 .. 1); gelu is off by at most
-2.5e-7 |x|.
+2.5e-7 |x| (on AVX-512 piecewise.py has another).
 Functions that end in a division: fractions.py.
 NaN gives NaN; infinities and denormal results are exact limits or correctly scaled, unless the CPU flushes denormals.
 Comparisons are arranged so that NaN takes the branch that keeps it. Nothing here relies on fused multiply-adds.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -57,9 +58,10 @@ class _Code:
         if self.within and (low, high) == (-GENTLE, GENTLE):
             return x
         if not has_limits():
-            return self.named(at_most(at_least(x, f32(low)), f32(high)))
+            return self.named(at_most(at_least(x, f32(low)) if low > -inf else x, f32(high)))
         for name, number in (("maximum", low), ("minimum", high)):
-            x = self.named(tirx.call_llvm_pure_intrin("float32", f"llvm.{name}", x, self.number(number)))
+            if abs(number) < inf:
+                x = self.named(tirx.call_llvm_pure_intrin("float32", f"llvm.{name}", x, self.number(number)))
         return x
 
     def exponent(self, x: Expr) -> Expr:

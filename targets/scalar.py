@@ -13,8 +13,8 @@ from tvm import tirx
 from . import fractions as f
 from . import hyperbolic as h
 from . import mathlib as m
-from . import whole
-from .built_for import has_doubles
+from . import piecewise, whole
+from .built_for import has_doubles, picks
 from .conversions import c, is_float, is_unsigned
 from .division import divide, modulo
 from .mathlib import at_least, at_most, bind, kind
@@ -91,6 +91,8 @@ def mish(x: Expr) -> Expr:
 
 def gelu(x: Expr, *, approximate: str) -> Expr:
     if kind(x) == "float32":
+        if picks():
+            return piecewise.gelu(x, approximate=approximate)
         return f.gelu_tanh(x) if approximate == "tanh" else m.gelu(x)
     if approximate == "tanh":
         inner = tanh(c(x, sqrt(0.6366197723675814)) * (x + c(x, 0.044715) * x * x * x))

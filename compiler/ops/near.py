@@ -7,6 +7,7 @@ with an addition where it says `fma`, and nowhere else. The interpreter runs the
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import inf
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -42,7 +43,7 @@ class Steps(Protocol[N]):
     def difference(self, a: float, b: N) -> N: ...
 
     def limited(self, x: N, low: float, high: float) -> N:
-        """Within low .. high."""
+        """Within low .. high, of which low may be infinite."""
 
     def exponent(self, x: N) -> N:
         """The number whose bits are those of x, moved up to where an exponent stands."""
@@ -69,7 +70,7 @@ def sigmoid_steps(s: Steps[N], x: N) -> N:
 
 def gelu_steps(s: Steps[N], x: N) -> N:
     """x P(X <= x). Off by 3e-5 |x| at most."""
-    t = s.limited(s.fma(s.product(x, x), s.number(REACH), -1.0), -1.0, 1.0)
+    t = s.limited(s.fma(s.product(x, x), s.number(REACH), -1.0), -inf, 1.0)
     total = s.fma(t, s.number(NORMAL[0]), NORMAL[1])
     for c in NORMAL[2:]:
         total = s.fma(total, t, c)

@@ -37,6 +37,12 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
+def computed_lanes(kept: int, lanes: int) -> int:
+    """Lanes with which a vector is computed of whose `lanes` the first are kept: half of 512 bits where that will do,
+    since a core may take two of these in the time of one."""
+    return lanes // 2 if lanes == 16 and kept <= lanes // 2 else lanes
+
+
 def input_index(body: Graph, value: Value) -> int:
     """Position of a body input; -1 where the value is computed in the body or a literal."""
     return body.inputs.index(value) if value in body.inputs else -1

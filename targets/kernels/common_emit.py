@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 from tvm import tirx
@@ -17,7 +18,7 @@ from edgec.targets.body import Body
 from edgec.targets.maps import regroup
 from edgec.targets.tir import Buffer, Expr, Index, Stmt
 
-from .common import heavy
+from .common import computed_lanes, heavy
 
 F32 = "float32"
 ABREAST = 4  # vectors of long code in turn: enough chains for two pipes of four cycles
@@ -183,7 +184,8 @@ def store_tile(
         )
     total = len(rows) * len(columns) * many * lanes
     stage, alloc = tir.local((total,), str(acc.dtype), "stage")
-    copy = [put(stage, vector(acc, lanes, at), lanes, at) for at in range(0, total, lanes)]
+    sums = zip(range(0, total, lanes), cycle(computed_lanes(width, lanes) for width in widths), strict=False)
+    copy = [put(stage, vector(acc, n, at), n, at) for at, n in sums]  # more than was computed would spill them
     first, left = tir.expr(rows[0]), tir.expr(columns[0])
     some = _abreast(len(columns), many)
     turns = len(columns) // some

@@ -14,7 +14,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .common import ceil_div, in_memory, layouts_in, operations, spread
+from .common import ceil_div, computed_lanes, in_memory, layouts_in, operations, spread
 from .conv_rows import flattens
 from .conv_rows import match as dense_match
 from .conv_shape import Window, conv_operands, geometry, segments
@@ -24,7 +24,7 @@ NAME = "conv_f32_along"
 WIDE = 256  # bits of a vector: where multiply-adds take factors by lane, other rows have vectors of pixels already
 MOST_VECTORS = 4
 MOST_TAPS = 15  # of a row of the window, which are written out
-HALVES = 1.35  # times as long where 512 bits are multiplied in two steps: other kernels are bound by more than that
+HALVES = 1.35  # times as long where 512 bits may be multiplied in two steps: others are bound by more than that
 CROSSED = 2.0  # loads of a vector that lies across two cache lines
 KEPT = 2
 STEPS = 16384  # of a sum, at most: a slice of weights stays near
@@ -62,10 +62,9 @@ def planes(problem: Problem) -> Window:
 
 
 def vector_widths(pixels: int, lanes: int) -> tuple[int, ...]:
-    """Lanes with which the vectors over some pixels are computed: half, where a core has them and they will do."""
+    """Lanes with which the vectors over some pixels are computed."""
     full, rest = divmod(pixels, lanes)
-    half = lanes // 2 if lanes == 16 and rest <= lanes // 2 else lanes
-    return (lanes,) * full + ((half,) if rest else ())
+    return (lanes,) * full + ((computed_lanes(rest, lanes),) if rest else ())
 
 
 def tiles(problem: Problem, w: Window) -> Iterator[Along]:
@@ -83,6 +82,7 @@ def cost(problem: Problem, w: Window, t: Along) -> float:
     cpu, lanes = problem.target.cpu, problem.target.cpu.lanes(32)
     steps, after = w.channels_in * w.taps, operations(problem)
     full, rest = divmod(w.channels_out, t.channels)
+    halves = HALVES if lanes == 16 and not cpu.multiplies_halves else 1.0  # which the cycles of a tile then hold
     cycles = 0.0
     for s in segments(w.width, t.vectors * lanes):
         vectors = sum(vector_widths(s.length, lanes)) / lanes
@@ -90,7 +90,7 @@ def cost(problem: Problem, w: Window, t: Along) -> float:
             if channels and many:
                 one = tile_cycles(cpu, channels, ceil_div(s.length, lanes), steps, w.width.kernel, after)
                 one = max(one * vectors / ceil_div(s.length, lanes), steps * _loads(cpu, channels, vectors))
-                cycles += w.batch * w.height.out * s.count * many * one * (HALVES if lanes == 16 else 1.0)
+                cycles += w.batch * w.height.out * s.count * many * one * halves
     data, out = 4.0 * w.batch * w.channels_in * w.height.size * w.width.size, 4.0 * w.batch * w.channels_out * w.pixels
     weights = 4.0 * steps * w.channels_out
     moved = Traffic()

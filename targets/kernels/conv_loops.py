@@ -19,7 +19,7 @@ from edgec.targets.access import Place
 from edgec.targets.conversions import widened
 from edgec.targets.tir import Expr, Stmt
 
-from .common import ceil_div
+from .common import ceil_div, computed_lanes
 from .common_emit import Frame, put, vector
 from .conv_places import Tile, source
 from .conv_rows import tile_of
@@ -87,14 +87,11 @@ class Loops:
         self.rank = len(problem.anchor.types[0].shape)
         self.stored = dtype(self.weight.type.dtype)
         self.by_lane = by_lane(problem.target.cpu)
-        self.halves = 32 * self.lanes == 512
         self.ahead = Ahead(w, tile_of(choice), self.block_in, self.lanes * self.stored.bytes, problem.target.cpu.l1d)
 
     def width_of(self, t: Tile, v: int) -> int:
-        """Lanes with which a vector of the tile is computed; more than its true ones where padding may be read. Of
-        vectors of 512 bits half are computed where that will do: a core may take two of these in the time of one."""
-        half = self.lanes // 2
-        return half if self.halves and t.widths[v] <= half else self.lanes
+        """Lanes with which a vector of the tile is computed; more than its true ones where padding may be read."""
+        return computed_lanes(t.widths[v], self.lanes)
 
     def index(self, n: Expr, c: Expr, h: Expr | int, w: Expr | int) -> tuple[Expr, ...]:
         return (n, c, h, w) if self.rank == 4 else (n, c, w)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from edgec.compiler.target import Cpu, Target
 
-from .common import WIDENING, ceil_div, power_of_two
+from .common import WIDENING, ceil_div, computed_lanes, power_of_two
 from .conv_shape import Axis, Window, segments
 from .cost import Traffic, fits_registers, level_of, microseconds, most_pixels, smallest, tile_cycles
 
@@ -182,20 +182,31 @@ def cost(
     cycles, widening = 0.0, WIDENING if weight < F32 else 0.0
     row_tiles = [(s.length, s.count) for s in segments(w.height, t.rows)] if t.rows > 1 else [(1, w.height.out)]
     shapes = [(h * s.length, n * s.count) for h, n in row_tiles for s in segments(w.width, t.columns)]
-    full, rest = divmod(ceil_div(outputs, t.lanes), t.vectors)
-    for wide, many in ((t.vectors, full), (rest, 1)):
+    for wide, many in _across(cpu, outputs, t):
         if wide and many:
             for pixels, count in shapes:
                 one = tile_cycles(cpu, pixels, wide, steps, t.inner, epilogue, widening, quads)
-                cycles += many * count * (one + _waiting(cpu, pixels * wide, t.passes))
+                cycles += many * count * (one + _waiting(cpu, pixels * wide, t))
     cycles *= w.batch * w.group
     tiles = sum(count for _, count in shapes) * w.batch
     return microseconds(cpu, cycles, _traffic(w, cpu, t, tiles, stored, cold, weight))
 
 
-def _waiting(cpu: Cpu, vectors: int, passes: int) -> float:
-    """Cycles to keep the sums of a tile in scratch between passes, and to write and read them before and after."""
-    return (passes + 1.0) * vectors * 2 / cpu.load_per_cycle + (passes - 1) * 8.0 if passes > 1 else 0.0
+def _across(cpu: Cpu, outputs: int, t: TileChoice) -> list[tuple[float, int]]:
+    """Vectors of each tile of channels, and how many such tiles there are; a half counts so where it is one step."""
+    full, rest = divmod(ceil_div(outputs, t.lanes), t.vectors)
+    if not cpu.multiplies_halves or computed_lanes(outputs % t.lanes or t.lanes, t.lanes) == t.lanes:
+        return [(t.vectors, full), (rest, 1)]
+    return [(t.vectors, full), (rest - 0.5, 1)] if rest else [(t.vectors, full - 1), (t.vectors - 0.5, 1)]
+
+
+def _waiting(cpu: Cpu, vectors: float, t: TileChoice) -> float:
+    """Cycles to keep the sums of a tile in scratch between passes, and to write and read them before and after: through
+    the L2 cache, since a slice of the weights and the input go by in between."""
+    if t.passes == 1:
+        return 0.0
+    each = 2 / cpu.load_per_cycle + 2 * F32 * t.lanes / cpu.l2_bytes_per_cycle
+    return (t.passes + 1.0) * vectors * each + (t.passes - 1) * 8.0
 
 
 def _touched(w: Window) -> float:

@@ -51,7 +51,7 @@ def most_pixels(cpu: Cpu, vectors: int, quads: bool = False) -> int:
     return max((pixels for pixels in range(1, 64) if fits_registers(cpu, pixels, vectors, quads)), default=1)
 
 
-def step_cycles(cpu: Cpu, pixels: int, vectors: int, widening: float = 0.0, quads: bool = False) -> float:
+def step_cycles(cpu: Cpu, pixels: int, vectors: float, widening: float = 0.0, quads: bool = False) -> float:
     """One step of the reduction over a tile: the slowest of multiply-adds, loads, latency and issue.
 
     `widening` counts instructions that make f32 of a vector of weights, on the ports of multiply-adds.
@@ -70,7 +70,7 @@ def step_cycles(cpu: Cpu, pixels: int, vectors: int, widening: float = 0.0, quad
 def tile_cycles(
     cpu: Cpu,
     pixels: int,
-    vectors: int,
+    vectors: float,
     steps: int,
     inner: int,
     epilogue: float = 2.0,

@@ -33,8 +33,7 @@ RESIZE_CYCLES = {
     "linear": 130.0,
     "cubic": 440.0,
 }  # per vector: positions are computed for each element
-# ... of bytes whose channels lie side by side: positions are those of a pixel. Measured, AVX2 and AVX-512
-RESIZE_BESIDE_CYCLES = {"nearest": 2.0, "linear": 16.0, "cubic": 60.0}
+PLACED_CYCLES = {"nearest": 5.0, "linear": 16.0, "cubic": 45.0}  # ... and where lanes are channels once for all of them
 REPEAT_CYCLES = 2.0  # per vector, where a resize repeats each element a few times
 PHASE_CYCLES = 1.5  # per element of channels that become pixels, whose neighbours lie in other blocks
 TABLE_CYCLES = 1.5  # per element that is looked up by itself
@@ -139,7 +138,7 @@ def arithmetic_cycles(problem: Problem) -> float:
         if OPS[node.op].kind in ("map", "elementwise"):
             whole = dtype(node.types[0].dtype).bytes == 1
             total += _phases_cycles(node, problem)
-            if node.op == "Resize" and not (whole and full_attrs(node)["mode"] == "nearest"):
+            if node.op == "Resize" and _resizes_slowly(node):
                 total += RESIZE_CYCLES[str(full_attrs(node)["mode"])] * node.types[0].size / lanes
             if node.op == "Edgec.Layout" and whole:
                 total += TURN_CYCLES * node.types[0].size
@@ -179,17 +178,33 @@ def repeated_us(problem: Problem) -> float:
     return vectors * (RESIZE_CYCLES["nearest"] - REPEAT_CYCLES) / (cpu.ghz * 1e3)
 
 
-def beside_us(problem: Problem) -> float:
-    """What it saves a body of bytes that resizes images, where their channels lie side by side."""
-    target, saved = problem.target, 0.0
-    if target.gpu or target.microcontroller or any(dtype(v.type.dtype).bytes > 1 for v in problem.body.outputs):
-        return 0.0
-    for node in problem.body.nodes():
-        if node.op == "Resize" and node.types[0].shape[:2] == node.args[0].shape[:2]:
-            mode, whole = str(full_attrs(node)["mode"]), dtype(node.types[0].dtype).bytes == 1
-            if not (whole and mode == "nearest"):
-                saved += (RESIZE_CYCLES[mode] - RESIZE_BESIDE_CYCLES[mode]) * node.types[0].size
-    return saved / max(1, target.cpu.lanes(32)) / (target.cpu.ghz * 1e3)
+def placed(problem: Problem) -> Choice | None:
+    """The offer of a body that resizes images whose channels lie in lanes: all of them have the same neighbours."""
+    target, body = problem.target, problem.body
+    nodes = [n for n in body.nodes() if n.op == "Resize" and _resizes_slowly(n)]
+    out = [v.type for v in body.outputs]
+    if not nodes or target.gpu or target.microcontroller or target.cpu.lanes(32) < 2:
+        return None
+    if any(t.layout or not _can_block(t) for t in out) or any(n.types[0].shape[:2] != out[0].shape[:2] for n in nodes):
+        return None
+    if any(n.args[0].shape[:2] != n.types[0].shape[:2] for n in nodes):
+        return None
+    images = [v.type if len(v.shape) == len(out[0].shape) else None for v in body.inputs]
+    if not all(t is None or _can_block(t) for t in images):
+        return None
+    saved = sum(
+        (RESIZE_CYCLES[mode] - PLACED_CYCLES[mode]) * n.types[0].size / target.cpu.lanes(32)
+        for n in nodes
+        for mode in [str(full_attrs(n)["mode"])]
+    )
+    layouts = tuple(_blocked(t, problem) for t in out)
+    us = (traffic_us(problem) - saved / (target.cpu.ghz * 1e3)) * _padding(problem, layouts)
+    return Choice("generic_map", tuple(_blocked(t, problem) if t else None for t in images), layouts, cost_us=us)
+
+
+def _resizes_slowly(node: Node) -> bool:
+    """Whether a resize takes longer than moving its bytes."""
+    return not (dtype(node.types[0].dtype).bytes == 1 and full_attrs(node)["mode"] == "nearest")
 
 
 def phases_us(problem: Problem) -> float:

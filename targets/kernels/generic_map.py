@@ -16,7 +16,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from .common import LIGHT
 from .cost import by_lane
-from .generic_choice import beside_us, choices, phases_us, repeated_us, traffic_us, vector_lanes
+from .generic_choice import choices, phases_us, placed, repeated_us, traffic_us, vector_lanes
 
 if TYPE_CHECKING:
     from .generic_nest import Region
@@ -36,19 +36,12 @@ def match(problem: Problem) -> Literal[True] | str:
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
-    whole, us = traffic_us(problem), repeated_us(problem) + phases_us(problem)
-    found = choices("generic_map", problem, whole)
-    if saved := beside_us(problem):
-        share = 1 - saved / whole
-        found = [replace(c, cost_us=c.cost_us * share) if _has_blocks(c.layouts_out) else c for c in found]
+    found, us = choices("generic_map", problem, traffic_us(problem)), repeated_us(problem) + phases_us(problem)
+    found += [offer] if (offer := placed(problem)) else []
     if not us or any(v.type.layout for v in problem.body.outputs):
         return found
     inputs, outputs = len(problem.body.inputs), len(problem.body.outputs)
-    return [*found, Choice("generic_map", ("",) * inputs, ("",) * outputs, cost_us=whole - us)]
-
-
-def _has_blocks(layouts: Sequence[str | None]) -> bool:
-    return all(text and text.endswith("c") for text in layouts)
+    return [*found, Choice("generic_map", ("",) * inputs, ("",) * outputs, cost_us=traffic_us(problem) - us)]
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

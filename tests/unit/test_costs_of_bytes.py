@@ -48,4 +48,4 @@ def test_resizes_of_bytes_side_by_side_cost_what_they_take(mode: str, us: float)
         return build("QuantizeLinear", large, SCALE, const(np.uint8(9)))
 
     offers = ROWS["generic_map"].choices(chain(["u8[1, 64, 32, 32]"], body, [], "x86-avx512"))
-    assert us / 1.5 < next(c.cost_us for c in offers if c.layouts_out == ("NHWC16c",)) < 1.5 * us
+    assert us / 1.5 < min(c.cost_us for c in offers if c.layouts_out == ("NHWC16c",)) < 1.5 * us

@@ -96,7 +96,7 @@ POINTWISE = [
 SPLIT = [  # reductions too long for one slice of weights in the L1 cache
     Case((1, 300, 9, 13), 40, (3, 3), (2, 2), (1, 1, 1, 1), then="Add"),
     Case((2, 512, 7, 7), 72, (1, 1), then="Relu"),
-    Case((1, 640, 5, 30), 24, (1, 1), then="Mul"),
+    Case((1, 1536, 5, 30), 24, (1, 1), then="Mul"),
     Case((1, 288, 7, 7), 20, (3, 3), pads=(1, 1, 1, 1), then="Clip"),
     Case((1, 512, 14, 14), 33, (1, 1), (2, 2)),
 ]
@@ -318,6 +318,32 @@ def test_few_channels_at_the_end_take_half_vectors_of_512_bits(channels: int, ha
     with built_for.core(problem.target.cpu):
         code = str(ROWS[choice.row].emit(with_layouts(problem, choice), choice, "kern").function)
     assert (re.search(r"Broadcast\(x\w*, 8\)", code) is not None) is halves
+
+
+@pytest.mark.parametrize("channels", [8, 24])
+def test_half_vectors_stay_in_registers_before_long_code(channels: int) -> None:
+    """Sums are copied for it as wide as they were computed: none is put together with what lies behind it."""
+    from edgec.targets import built_for
+    from edgec.targets.codegen_llvm import build
+
+    problem = Case((1, 3, 57, 57), channels, (3, 3), (2, 2), then="+").problem(target("x86-avx512"))
+    choice = next(c for c in fast_choices(problem) if c.row == "conv_f32_tile")
+    with built_for.core(problem.target.cpu):
+        made = ROWS[choice.row].emit(with_layouts(problem, choice), choice, "kern")
+    code = build([("kern", made.function)], problem.target).inspect_source("asm")
+    assert re.search(r"vfmadd\d+ps.*ymm", code) and "vinsertf64x4" not in code
+
+
+@pytest.mark.parametrize("steps", [1, 2])
+def test_a_half_vector_costs_less_where_it_is_one_step_of_two(steps: int) -> None:
+    """Where 512 bits are multiplied in two steps; elsewhere a half takes as long as a whole."""
+    on = target("x86-avx512")
+    on = replace(on, cpu=replace(on.cpu, fma_per_cycle=2.0 / steps))
+    us = {}
+    for outputs in (8, 16):
+        problem = Case((1, 64, 40, 40), outputs, (1, 1)).problem(on)
+        us[outputs] = min(c.cost_us for c in ROWS["conv_f32_pointwise"].choices(problem))
+    assert (us[8] < 0.8 * us[16]) is (steps == 2)
 
 
 def test_choices_do_not_depend_on_the_run() -> None:

@@ -115,3 +115,19 @@ def test_threads_share_rows_of_few_columns() -> None:
     choice = next(c for c in choices(problem) if c.row == "matmul_f32_dots")
     built = Measured(problem, choice, arrays)
     np.testing.assert_allclose(built.run(parts=3), run(problem.body, arrays)[0], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rows", "inner", "columns", "split"),
+    [(784, 768, 192, False), (128, 384, 1536, False), (196, 1536, 384, False), (49, 768, 3072, False)]
+    + [(512, 12288, 768, True)],
+)
+def test_sums_are_split_where_their_weights_leave_the_l2_cache(
+    rows: int, inner: int, columns: int, split: bool
+) -> None:
+    """On a core that multiplies 512 bits in two steps weights from L2 cost less than sums that wait there."""
+    problem = problem_of((1, rows, inner), (inner, columns), "bias")
+    cpu = replace(problem.target.cpu, fma_per_cycle=1.0, l1d=32 << 10, l2=1 << 20)
+    problem = replace(problem, target=replace(problem.target, cpu=cpu), constants=frozenset({1}))
+    best = min(ROWS["matmul_f32_packed"].choices(problem), key=lambda c: c.cost_us)
+    assert (best.get("kp") > 1) is split

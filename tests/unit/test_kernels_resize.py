@@ -63,3 +63,29 @@ def check(problem: Problem) -> None:
     np.testing.assert_allclose(
         Measured(problem, choice, arrays).run(parts=2), run(problem.body, arrays)[0], rtol=1e-5, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("mode", ["linear", "cubic"])
+def test_bytes_are_resized_where_channels_lie_in_lanes(mode: str, on: str) -> None:
+    """There a position serves a whole vector, and what the row offers says so: int8 is not given up for it."""
+    from edgec.targets.measure import Measured
+
+    x = Value(Node("Input", (), (Type("f32", (1, 20, 9, 7)),), {}, "x"))
+    y = ops.build("Resize", x, sizes=(1, 20, 18, 14), scales=(1.0, 1.0, 2.0, 2.0), mode=mode)
+    y = ops.build("QuantizeLinear", y, ops.const(np.asarray(0.02, np.float32)), ops.const(np.asarray(120, np.uint8)))
+    problem = Problem(Graph("body", (x,), (y,)), read_target(target_files()[on].read_text(), on), 1)
+    offers = {c.layouts_out: c for c in ROWS["generic_map"].choices(problem) if c.layouts_in[0] or not c.layouts_out[0]}
+    blocks, rows = offers[("NHWC16c",)], offers[("",)]
+    assert blocks.layouts_in == ((f"NCHW{problem.target.cpu.lanes(32)}c"),)
+    assert blocks.cost_us < rows.cost_us / 2
+    values = np.random.default_rng(2).standard_normal((1, 20, 9, 7)).astype(np.float32)
+    got = Measured(problem, blocks, [values]).run().astype(int)
+    np.testing.assert_allclose(got, run(problem.body, [values])[0].astype(int), atol=1)
+
+
+def test_a_resize_of_channels_has_no_such_offer() -> None:
+    x = Value(Node("Input", (), (Type("f32", (1, 16, 6, 6)),), {}, "x"))
+    y = ops.build("Resize", x, sizes=(1, 32, 6, 6), scales=(1.0, 2.0, 1.0, 1.0), mode="linear")
+    problem = Problem(Graph("body", (x,), (y,)), read_target(target_files()["x86"].read_text(), "x86"), 1)
+    assert all(c.layouts_in == (None,) for c in ROWS["generic_map"].choices(problem))

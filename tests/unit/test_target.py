@@ -110,3 +110,15 @@ def test_another_device_differs_in_what_its_table_says() -> None:
 def test_the_file_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["targets", "cortex-m4"]) == 0
     assert str(FOLDER / "cortex-m4.toml") in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("vendor", "family", "halves"),
+    [("AuthenticAMD", 25, True), ("AuthenticAMD", 26, False), ("GenuineIntel", 6, False)],
+)
+def test_a_core_may_multiply_512_bits_in_two_steps(vendor: str, family: int, halves: bool) -> None:
+    """Zen 4 does; Zen 5 and Intel's cores do not."""
+    from edgec.targets.host import multiplies_halves
+
+    one = f"processor\t: 0\nvendor_id\t: {vendor}\ncpu family\t: {family}\nmodel\t\t: 17\nmodel name\t: some CPU\n"
+    assert multiplies_halves(one + "\n" + one) is halves
