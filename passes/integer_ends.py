@@ -14,7 +14,8 @@ from edgec.compiler.rescaled import PRODUCTS
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
-from .integer_forms import BYTES, Forms, Stored, Term, real_constant, with_bias
+from .integer_constants import real_constant
+from .integer_forms import BYTES, Forms, Stored, Term, with_bias
 
 UNMOVED = ("Transpose", "Reshape", "MaxPool")  # what is behind them has the same scale
 

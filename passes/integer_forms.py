@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.ir import Node, Value
-from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, ints_attr, is_const
+from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, ints_attr
 from edgec.compiler.ops.common import Tensor, limits
 from edgec.compiler.ops.integer import SUFFIX
 from edgec.compiler.ops.pooling import covered
 
-LARGEST_SUM = 2**31 - 1
+from .integer_constants import LARGEST_SUM, filters, reach, real_constant, whole_steps
+
 BYTES = ("u8", "i8")
 MOST_TERMS = 2  # of one kernel: an accumulator and a residual
 
@@ -190,8 +191,8 @@ class Forms:
         """Weights with their outputs along `axis`; multipliers get a shape that broadcasts over the result."""
         unit = x.scale * np.asarray(scale, np.float64)
         least, most = limits(x.value.type.dtype)
-        whole = _whole(bias, unit)
-        if whole is None or np.any(_reach(w, axis) * max(x.zero - least, most - x.zero) + np.abs(whole) > LARGEST_SUM):
+        whole = whole_steps(bias, unit)
+        if whole is None or np.any(reach(w, axis) * max(x.zero - least, most - x.zero) + np.abs(whole) > LARGEST_SUM):
             return None
         attrs: dict[str, Any] = dict(node.attrs) if op == "Edgec.ConvInteger" else {}
         whole, point = _shifted(whole, w, axis, x) if not any(attrs.get("pads") or ()) else (whole, x.zero)
@@ -239,64 +240,13 @@ _FORMS: dict[str, Callable[[Forms, Node], Linear | None]] = {
 }
 
 
-def filters(value: Value, axis: int) -> tuple[Tensor, Tensor] | None:
-    """Quantized constant weights as (i8, scale per tensor or per slice of `axis`); zero points are taken off."""
-    node = value.node
-    perm = ints_attr(node, "perm") if node.op == "Transpose" else tuple(range(len(value.shape)))
-    node = node.args[0].node if node.op == "Transpose" else node
-    if node.op != "DequantizeLinear" or not all(map(is_const, node.args)) or int_attr(node, "block"):
-        return None
-    w, scale, zero = (np.asarray(const_array(a)) for a in node.args)
-    if w.dtype not in (np.int8, np.uint8) or w.size == 0:
-        return None
-    w = w.transpose(perm)
-    if scale.size > 1:
-        if perm.index(int_attr(node, "axis") % w.ndim) != axis % w.ndim:
-            return None
-        zero = zero.reshape([-1 if k == axis % w.ndim else 1 for k in range(w.ndim)])
-    else:
-        scale, zero = scale.reshape(()), zero.reshape(())
-    shifted = w.astype(np.int32) - zero.astype(np.int32)
-    if shifted.min() < -128 or shifted.max() > 127:
-        return None
-    return np.ascontiguousarray(shifted.astype(np.int8)), scale
-
-
-def real_constant(value: Value) -> Tensor | None:
-    """A constant, quantized or not, in f64."""
-    if is_const(value):
-        return np.asarray(const_array(value), np.float64) if value.type.dtype == "f32" else None
-    node = value.node
-    if node.op != "DequantizeLinear" or not all(map(is_const, node.args)) or int_attr(node, "block"):
-        return None
-    stored, scale, zero = (np.asarray(const_array(a), np.float64) for a in node.args)
-    if scale.size > 1:
-        place = [-1 if k == int_attr(node, "axis") % stored.ndim else 1 for k in range(stored.ndim)]
-        scale, zero = scale.reshape(place), zero.reshape(place)
-    else:
-        scale, zero = scale.reshape(()), zero.reshape(())
-    return (stored - zero) * scale
-
-
-def _reach(w: Tensor, axis: int) -> Tensor:
-    """The sum of the magnitudes of each output's weights."""
-    return np.asarray(np.abs(w.astype(np.float64)).sum(tuple(a for a in range(w.ndim) if a != axis)))
-
-
 def _shifted(bias: Tensor, w: Tensor, axis: int, x: Stored) -> tuple[Tensor, int]:
     """A bias that has taken in the zero point of the input, and 0; or both as they are, where sums might not fit."""
     moved = bias - x.zero * w.astype(np.int64).sum(tuple(a for a in range(w.ndim) if a != axis))
     least, most = limits(x.value.type.dtype)
-    if np.any(_reach(w, axis) * max(-least, most) + np.abs(moved) > LARGEST_SUM):
+    if np.any(reach(w, axis) * max(-least, most) + np.abs(moved) > LARGEST_SUM):
         return bias, x.zero
     return moved.astype(np.int32), 0
-
-
-def _whole(bias: Tensor, unit: Any) -> Tensor | None:
-    """A bias in units of its sums; None where it does not fit."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        steps = np.rint(np.where(np.asarray(bias) == 0, 0, bias / unit))
-    return steps.astype(np.int32) if np.all(np.abs(steps) <= LARGEST_SUM) else None
 
 
 def with_bias(term: Term, by: Tensor) -> Term | None:
@@ -308,7 +258,7 @@ def with_bias(term: Term, by: Tensor) -> Term | None:
         return None
     each = np.broadcast_to(full.reshape(-1), (term.value.shape[place],))
     old: Tensor = const_array(node.args[2])
-    more = _whole(each, np.asarray(term.multiplier).reshape(-1))
+    more = whole_steps(each, np.asarray(term.multiplier).reshape(-1))
     if more is None:
         return None
     total = old.astype(np.int64) + more

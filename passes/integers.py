@@ -20,9 +20,10 @@ from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.rewrite import rewrite
 from edgec.compiler.session import Session
 
+from .integer_constants import LARGEST_SUM
 from .integer_convolutions import convolutions_of_bytes
 from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
-from .integer_forms import BYTES, LARGEST_SUM, Forms, Linear, Stored, Term
+from .integer_forms import BYTES, Forms, Linear, Stored, Term
 from .integer_functions import has_steps, is_near, near_functions
 from .integer_products import products_of_bytes
 from .integer_tables import function_of_one, tabulated
