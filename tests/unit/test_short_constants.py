@@ -146,19 +146,14 @@ def test_products_with_many_zeros(case: sparse.Case, where: str) -> None:
         np.testing.assert_array_equal(Measured(problem, choice, arrays).run(parts=2), want, err_msg=str(choice))
 
 
+@pytest.mark.parametrize("problem", [int8.Case((1, 64, 9, 11), 48, (1, 1)), int8.Product((40, 64), 48)], ids=str)
 @pytest.mark.parametrize("zero", [0, 7])
-def test_tiles_of_amx_are_built(zero: int) -> None:
+def test_tiles_of_amx_are_built(problem: int8.Case | int8.Product, zero: int) -> None:
     """This may be no CPU that runs them."""
-
-    def body(x: Value, w: Value, b: Value, m: Value) -> Value:
-        sums = build("Edgec.ConvInteger", x, w, b, zero=zero)
-        return build("Edgec.Rescale", sums, m, zeros=(0,), to="u8", zero=3, low=3, high=250)
-
-    kinds = ["u8[1, 64, 9, 11]", "i8[48, 64, 1, 1]", "i32[48]", "f32[48, 1, 1]"]
-    problem = shortened(chain(kinds, body, where="x86-amx"))
-    choice = next(c for c in choices(problem) if "amx" in c.row)
-    made = ROWS[choice.row].emit(with_layouts(problem, choice), choice, "kern")
-    assert object_bytes([("kern", made.function)], problem.target)
+    short = shortened(replace(problem, zero=zero).problem("x86-amx"))
+    choice = next(c for c in choices(short) if "amx" in c.row)
+    made = ROWS[choice.row].emit(with_layouts(short, choice), choice, "kern")
+    assert object_bytes([("kern", made.function)], short.target)
 
 
 M_DENSE = ["pointwise", "pointwise, whole tiles", "padded", "first layer", "residual, whole tiles", "residual of bytes"]
