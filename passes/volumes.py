@@ -89,6 +89,25 @@ def _along_depth(strides: Sequence[int], dilations: Sequence[int], pads: Sequenc
     return {"strides": (strides[0], 1), "dilations": (dilations[0], 1), "pads": (pads[0], 0, pads[3], 0)}
 
 
+@python_rule("Edgec.ConvInteger")
+def rows_without_edges(value: Value, sweep: Sweep) -> Value | str | None:
+    """On x86: generic code widens bytes one by one where rows have edges, and by vectors over a padded copy."""
+    node = value.node
+    x, w, b = node.args
+    attrs: Any = full_attrs(node)
+    pads = attrs["pads"] or (0,) * 6
+    if len(x.shape) != 5 or not (pads[2] or pads[5]):
+        return None
+    target = sweep.session.target
+    if target is None or not target.triple.startswith("x86_64") or target.gpu:
+        return "the target is no CPU of x86"
+    made: dict[str, Any] = {"origin": node.origin}
+    around = (0, 0, 0, 0, pads[2], 0, 0, 0, 0, pads[5])
+    copy = build("Pad", x, pads=around, value=float(attrs["zero"]), label=f"{node.name}_padded", **made)
+    rest = dict(attrs, pads=(*pads[:2], 0, *pads[3:5], 0))
+    return build("Edgec.ConvInteger", copy, w, b, label=node.name, **rest, **made)
+
+
 @python_rule("MaxPool", "AveragePool")
 def pooled_planes(value: Value, sweep: Sweep) -> Value | str | None:
     """In f32: first each plane for itself, then along depth. Both the greatest and the average of boxes are such."""

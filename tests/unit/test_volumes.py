@@ -13,6 +13,7 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.session import Session
+from edgec.compiler.target import find_target
 
 
 def volumes(x: tuple[int, ...], outputs: int, kernel: tuple[int, ...], **attrs: Any) -> Graph:
@@ -46,6 +47,18 @@ def test_images_give_the_same_numbers(g: Graph) -> None:
     new = split(g)
     assert all(len(node.types[0].shape) == 4 for node in new.nodes() if node.op == "Conv")
     np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("where", "copied"), [("x86-avx512", True), ("x86", True), ("rpi5", False)])
+def test_volumes_of_bytes_have_no_edges_along_rows(where: str, copied: bool) -> None:
+    rng = np.random.default_rng(5)
+    source = Value(Node("Input", (), (Type("u8", (1, 4, 3, 5, 20)),), {}, "x"))
+    w, b = ops.const(rng.integers(-9, 9, (6, 4, 3, 3, 3), np.int8), "w"), ops.const(np.arange(6, dtype=np.int32), "b")
+    g = Graph("g", (source,), (ops.build("Edgec.ConvInteger", source, w, b, zero=7, pads=(1, 1, 2, 1, 0, 1)),))
+    new = run_pipeline(g, parse_pipeline("phases"), Session(verify=2, target=find_target(where)))
+    assert [n.op for n in new.nodes() if n.args] == [*(["Pad"] if copied else []), "Edgec.ConvInteger"]
+    x = rng.integers(0, 256, source.shape, np.uint8)
+    np.testing.assert_array_equal(run(new, [x])[0], run(g, [x])[0])
 
 
 def test_pointwise_volumes_are_only_seen_otherwise() -> None:
