@@ -16,7 +16,16 @@ from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, input_index, layouts_in, operations, spread
 from .conv_shape import Window, geometry, segments
 from .cost import TILE, microseconds, smallest, streamed
-from .depthwise_dots_rows import MOST_TAPS, QUADS, asking, columns_of_code, scratch_vectors, tile_work, tiles
+from .depthwise_dots_rows import (
+    MOST_TAPS,
+    QUADS,
+    asking,
+    columns_of_code,
+    scratch_vectors,
+    stored_taps,
+    tile_work,
+    tiles,
+)
 from .depthwise_rows import bands
 
 NAME = "depthwise_int8_sdot"
@@ -41,7 +50,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     w, cpu = geometry(problem), problem.target.cpu
     x, weight, bias = problem.anchor.args
     out = result_layout(problem.body.outputs[0].type, cpu.lanes(32))
-    packed = f"{'OIHW' if len(x.shape) == 4 else 'OIW'}{BLOCK}o4w"
+    packed = f"{'OIHW' if len(x.shape) == 4 else 'OIW'}{BLOCK}o{stored_taps(w.width, QUADS.taps)}w"
     fixed = {x: byte_layout(x.shape), weight: packed, bias: operand_layout(bias)}
     kept = held(problem)
     if kept != ONCE:
