@@ -57,8 +57,9 @@ def step_cycles(cpu: Cpu, dot: Dot, pixels: int, vectors: int) -> float:
     """One step over a tile: the slowest of arithmetic, loads, latency and issue."""
     work = pixels * vectors
     extra = vectors * dot.line
+    rate = dot.rate / 2 if cpu.multiplies_halves else dot.rate
     return max(
-        (dot.work * work + extra) / dot.rate,
+        (dot.work * work + extra) / rate,
         (pixels + vectors) / (LOADS * cpu.load_per_cycle),
         1.25 * dot.latency,
         (dot.work * work + extra + pixels + vectors + 2) / dot.issue,
