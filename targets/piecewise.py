@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import cache
-from math import cos, erf, exp, pi, sqrt
+from math import erf, exp, pi, sqrt
 
+import numpy as np
+from numpy.polynomial import chebyshev
 from tvm import tirx
 
 from .lets import PICKED
@@ -69,14 +71,5 @@ def _tables(tanh_form: bool) -> tuple[tuple[float, ...], ...]:
 
 def _interpolated(fn: Callable[[float], float]) -> list[float]:
     """The polynomial through Chebyshev's points of -0.5 .. 0.5, highest power first: nearly the best one."""
-    points = [0.5 * cos(pi * (k + 0.5) / (DEGREE + 1)) for k in range(DEGREE + 1)]
-    differences = [fn(p) for p in points]
-    for order in range(1, DEGREE + 1):
-        for k in range(DEGREE, order - 1, -1):
-            differences[k] = (differences[k] - differences[k - 1]) / (points[k] - points[k - order])
-    powers = [differences[DEGREE]]
-    for k in range(DEGREE - 1, -1, -1):  # times (r - points[k]), plus the next difference
-        shifted = [*powers, 0.0]
-        powers = [a - points[k] * b for a, b in zip(shifted, [0.0, *powers], strict=True)]
-        powers[-1] += differences[k]
-    return powers
+    powers = chebyshev.cheb2poly(chebyshev.chebinterpolate(np.vectorize(lambda x: fn(x / 2)), DEGREE))
+    return [float(c * 2.0**k) for k, c in enumerate(powers)][::-1]
