@@ -93,11 +93,14 @@ def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[Sta
         number = fewest(order, dropped, allowed, job.tell)
         while True:
             made, verdict = keep_fast(job, graph, without(job, state, harm, with_skipped(order, number), why))
+            if number == count:  # the float model itself
+                found = 0.0
+                break
             integers = quantized_graph(made.plan, made.scales, made.weights)
             with running(integers, integers.outputs, threads=job.session.threads, like=job.session.target) as run:
                 found = drop(run)
             job.tell("confirm", number, count)
-            if found <= allowed or number == count:
+            if found <= allowed:
                 break
             number = more(order, number, dropped, allowed, job.tell)
     if number == count:

@@ -110,9 +110,9 @@ def test_a_position_of_large_elements_counts_for_little() -> None:
     (other,) = (a for a in add.args if a != layer.value)
     made, residual = samples(2), samples(2, 5, first=10.0)
     with shared_out() as cores:
-        walk = Walk(cores, {layer.value: list(made[:, None]), other: list(residual[:, None])})
+        walk = Walk(cores, {}, {layer.value: list(made[:, None]), other: list(residual[:, None])})
         weigh = normalizes(plan, walk, layer.value)
-        assert normalizes(plan, Walk(cores), plan.layers[0].value) is None
+        assert normalizes(plan, Walk(cores, {}), plan.layers[0].value) is None
     assert weigh is not None
     variance = np.var(made[1] + residual[1], axis=-1)
     np.testing.assert_allclose(weigh(1)[0, :, 0], 1 / variance, rtol=1e-4)
