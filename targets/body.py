@@ -19,6 +19,7 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
+from edgec.compiler.ops.integer import BYTES
 from edgec.compiler.rescaled import PRODUCTS
 
 from .access import Place
@@ -35,7 +36,6 @@ from .tir import Expr, Index
 
 # operators whose result jumps where an argument crosses a number: what they read is rounded before
 JUMPS = frozenset("Floor Ceil Round Sign Mod".split())
-BYTES = ("u8", "i8")
 SUMS, ROUNDED = ("Add", "Sub"), ("Mul", "DequantizeLinear")
 
 

@@ -86,7 +86,6 @@ def short_biases(
         if layer is None or named[node.name] > 1 or (bias := made[layer].bias) is None:
             continue
         whole = const_array(node.args[2]).astype(np.int64)
-        whole = const_array(node.args[2]).astype(np.int64)
         least = shift_of(whole)
         for shift, most in ((max(least, USUAL_SHIFT), SEEN), (least, OFF)):
             change = _rounded(whole, shift) - whole
