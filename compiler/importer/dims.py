@@ -17,6 +17,7 @@ from .context import check_size
 from .table import Refused
 
 Dim = int | str | None
+UNKNOWN = frozenset(["", "?", "-1", "None"])  # no names: exporters write them for every size that they do not know
 
 
 def declared(info: onnx.ValueInfoProto) -> tuple[str, list[Dim] | None]:
@@ -45,7 +46,7 @@ _NUMBERS = frozenset(onnx.TensorProto.DataType.values())
 def _dim(d: onnx.TensorShapeProto.Dimension) -> Dim:
     if d.HasField("dim_value") and d.dim_value >= 0:
         return int(d.dim_value)
-    return d.dim_param or None
+    return None if d.dim_param in UNKNOWN else d.dim_param
 
 
 def input_types(

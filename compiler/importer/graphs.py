@@ -31,13 +31,13 @@ def plain(value: Any, where: str) -> Any:
     return constant_array(value, where) if isinstance(value, gs.Constant) else value
 
 
-def _reads(node: gs.Node) -> Iterator[str]:
+def reads(node: gs.Node) -> Iterator[str]:
     """Names of outer values that a node reads; those that its own graphs define hide outer ones."""
     for tensor in node.inputs:
         yield tensor.name
     for graph in (value for value in node.attrs.values() if isinstance(value, gs.Graph)):
         own = {t.name for t in graph.inputs} | {t.name for inner in graph.nodes for t in inner.outputs}
-        read = [name for inner in graph.nodes for name in _reads(inner)] + [t.name for t in graph.outputs]
+        read = [name for inner in graph.nodes for name in reads(inner)] + [t.name for t in graph.outputs]
         yield from (name for name in read if name not in own)
 
 
@@ -45,7 +45,7 @@ def ordered(graph: gs.Graph) -> list[gs.Node]:
     """The nodes, producers first: in the file's order where that will do. Raises `EdgecError` on a cycle."""
     producer = {t.name: k for k, node in enumerate(graph.nodes) for t in node.outputs if t.name}
     needs: Mapping[int, set[int]] = {
-        k: {producer[name] for name in _reads(node) if name in producer} for k, node in enumerate(graph.nodes)
+        k: {producer[name] for name in reads(node) if name in producer} for k, node in enumerate(graph.nodes)
     }
     if all(k > p for k, producers in needs.items() for p in producers):
         return list(graph.nodes)

@@ -1,4 +1,4 @@
-"""Loop and Scan: a few turns are written out one after the other; many, or a number that is computed, make a Loop.
+"""Loop, and what a Scan becomes: a few turns are written out one by one; many, or a computed number, make a Loop.
 
 Writing out needs a constant number of turns, and a condition that is constant in each; it is the only way for loops
 that carry sequences or values whose shape changes. What does not depend on the turn stands before the loop.
@@ -7,14 +7,13 @@ that carry sequences or values whose shape changes. What does not depend on the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 import onnx_graphsurgeon as gs
 
 from ..dtypes import dtype
-from ..errors import EdgecError
 from ..ir import Value
 from ..op import const_array, is_const
 from ..ops.control import INDEX
@@ -24,6 +23,7 @@ from .convert import Walk
 from .selection import source
 from .sizes import most
 from .table import CONTROL, Count, Refused
+from .turns import counted_turns
 
 ENDLESS = 2**62  # turns of a loop that only its condition ends
 WRITTEN_OUT = 512  # nodes of all turns together
@@ -42,7 +42,8 @@ class Sliced:
 
 @dataclass(frozen=True)
 class Form:
-    """A loop, whichever operator it was. `counted`: its body takes number and condition, and gives a condition."""
+    """A loop, whichever operator it was. `counted`: its body takes number and condition, and gives a condition, which
+    is nothing new where the number of turns was found from it: `settled`."""
 
     walk: Walk
     node: gs.Node
@@ -53,6 +54,7 @@ class Form:
     sliced: Sequence[Sliced]
     stacks: Sequence[tuple[int, bool]]  # axis and direction of each stacked result
     counted: bool
+    settled: bool = False
 
     @property
     def body(self) -> gs.Graph:
@@ -81,11 +83,20 @@ class Form:
         names = [t.name for t in self.body.inputs]
         values = dict(zip(names, [*head, *carried, *tensors(taken)], strict=True))
         results = walk.branch(self.body, values)
-        condition = results.pop(0) if self.counted else self.condition
+        ended = results.pop(0) if self.counted else self.condition
+        condition = self.condition if self.settled else ended
         for value in results[len(carried) :]:
             if isinstance(value, Value):
                 walk.must_be_fixed(value, "a result that it stacks")
         return condition, results[: len(carried)], results[len(carried) :]
+
+    def counting(self) -> Form:
+        """The loop with the number of its turns, where only a condition ends it, and that counts."""
+        starts = is_const(self.condition) and is_const(self.turns)
+        if self.exact is not None or not starts or not self.counted:
+            return self
+        turns = counted_turns(self.walk, self.body, self.carried, self.constant)
+        return self if turns is None else replace(self, turns=self.constant(np.int64(turns)), settled=True)
 
     def constant(self, value: npt.ArrayLike) -> Value:
         made = self.context.const(value)
@@ -130,77 +141,12 @@ def loop(walk: Walk, node: gs.Node, context: Context) -> Results:
     turns, condition = tensors(walk.publish(context, [turns, condition]))
     carried = [context.any(k) for k in range(2, len(context.args))]
     stacks = [(0, False)] * (len(node.attrs["body"].outputs) - 1 - len(carried))
-    return _converted(Form(walk, node, context, turns, condition, carried, (), stacks, counted=True))
+    return converted(Form(walk, node, context, turns, condition, carried, (), stacks, counted=True))
 
 
-def scan(walk: Walk, node: gs.Node, context: Context) -> Results:
-    """Before opset 9 it runs over a batch as well, and takes lengths first."""
-    body, count = node.attrs["body"], int(context.attr("num_scan_inputs"))
-    args = [context.any(k) for k in range(context.opset < 9, len(context.args))]
-    if context.opset < 9:
-        return _batched(walk, node, context, args, count)
-    carried, read = args[: len(args) - count], [context.arg(k) for k in range(len(args) - count, len(args))]
-    stacked = len(body.outputs) - len(carried)
-    axes, ways = (_each(context, f"scan_input_{key}", count) for key in ("axes", "directions"))
-    for value in read:
-        walk.must_be_fixed(value, f"{value.name!r}, of which it reads slices,")
-    sliced = [
-        Sliced(v, context.in_rank(axis, len(v.shape)), bool(back))
-        for v, axis, back in zip(read, axes, ways, strict=True)
-    ]
-    out_axes, out_ways = (_each(context, f"scan_output_{key}", stacked) for key in ("axes", "directions"))
-    return _converted(
-        _scan_form(walk, node, context, carried, sliced, list(zip(out_axes, map(bool, out_ways), strict=True)))
-    )
-
-
-def _each(context: Context, key: str, count: int) -> tuple[int, ...]:
-    given = tuple(context.attr(key) or (0,) * count)
-    if len(given) != count:
-        raise EdgecError(f"{context.where}: {key} has {len(given)} entries; expected {count}")
-    return given
-
-
-def _scan_form(
-    walk: Walk,
-    node: gs.Node,
-    context: Context,
-    carried: Sequence[Held],
-    sliced: Sequence[Sliced],
-    stacks: Sequence[tuple[int, bool]],
-) -> Form:
-    lengths = {s.value.shape[s.axis] for s in sliced}
-    if len(lengths) != 1:
-        raise EdgecError(f"{context.where}: its inputs have {sorted(lengths)} slices; expected one number")
-    made = [context.const(np.int64(lengths.pop())), context.const(np.bool_(True))]
-    turns, always = tensors(walk.publish(context, made))
-    return Form(walk, node, context, turns, always, carried, sliced, stacks, counted=False)
-
-
-def _batched(walk: Walk, node: gs.Node, context: Context, args: Sequence[Held], count: int) -> Results:
-    """Opset 8: every argument has the batch first, then the slices; each element of the batch is a scan of its own."""
-    if context.has(0):
-        raise Refused("its sequences have lengths of their own", "expected no sequence_lens, or opset 9")
-    values = tensors(args)
-    for value in values:
-        walk.must_be_fixed(value, f"{value.name!r}, of which it reads slices,")
-    if any(context.attr("directions") or ()):
-        raise Refused("it runs backwards", "expected opset 9")
-    rows = []
-    for b in range(values[0].shape[0]):
-        own = [context.reshape(context.slice(v, 0, b, b + 1), v.shape[1:]) for v in values]
-        own = tensors(walk.publish(context, own))
-        carried, read = own[: len(own) - count], own[len(own) - count :]
-        stacks = [(0, False)] * (len(node.attrs["body"].outputs) - len(carried))
-        sliced = [Sliced(v, 0, False) for v in read]
-        rows.append(_converted(_scan_form(walk, node, context, carried, sliced, stacks)))
-    columns = [tensors(column) for column in zip(*rows, strict=True)]
-    stacked = [[context.reshape(v, (1, *v.shape)) for v in column] for column in columns]
-    return [rows[0] if len(rows) == 1 else context.emit("Concat", *rows, axis=0) for rows in stacked]
-
-
-def _converted(form: Form) -> Results:
+def converted(form: Form) -> Results:
     """Few turns are written out; else a Loop, and where that cannot be, written out after all."""
+    form = form.counting()
     limit, refused = form.exact, len(form.walk.refusals)
     few = limit is not None and limit * len(form.body.nodes) <= WRITTEN_OUT
     if few and (done := _written_out(form, limit or 0)) is not None:
@@ -250,8 +196,12 @@ def _as_loop(form: Form) -> Results:
     for value in first:
         walk.must_be_fixed(value, f"{value.name!r}, which it carries,")
     index = walk.input(INDEX, f"{c.name}.turn")
-    state = [walk.input(v.type, v.name) for v in first]
+    state, refused = [walk.input(v.type, v.name) for v in first], len(walk.refusals)
     after, kept, stacked = form.turn(index, state)
+    same = {k for k, v in enumerate(kept) if v == state[k]}  # such values stand before the loop
+    if same:
+        del walk.refusals[refused:]
+        after, kept, stacked = form.turn(index, [first[k] if k in same else v for k, v in enumerate(state)])
     known = [v for v in (after, *kept, *stacked) if isinstance(v, Value)]
     if len(known) < 1 + len(kept) + len(stacked):
         return [Unknown()] * len(form.node.outputs)
@@ -260,20 +210,23 @@ def _as_loop(form: Form) -> Results:
         if str(before.type) != str(value.type):
             why = f"{before.name!r} is {before.type} at first and {value.type} after a turn"
             raise Refused(why, "expected the same type and shape in each turn")
-    flag, *rest = known
+    flag, rest = known[0], [v for k, v in enumerate(known[1:]) if k not in same]
     (flag,) = tensors(walk.publish(c, [c.reshape(flag, ())]))
-    inputs, outputs = (index, *state), (flag, *rest)
+    moving = [k for k in range(len(first)) if k not in same]
+    inputs, outputs = (index, *(state[k] for k in moving)), (flag, *rest)
     outer = outer_values(outputs, dependents(inputs, outputs).__contains__)
     body = closed("body", inputs, outer, outputs, walk.copy)
     limit = -1 if form.limit is None else form.limit
+    began = [first[k] for k in moving]
     turned, *results = c.emit_all(
-        "Loop", form.turns, form.condition, *first, *outer, body=body, carried=len(first), limit=limit
+        "Loop", form.turns, form.condition, *began, *outer, body=body, carried=len(began), limit=limit
     )
-    ends = [form.placed(v, k) for k, v in enumerate(results[len(first) :])]
+    last = dict(zip(moving, results, strict=False))
+    ends = [form.placed(v, k) for k, v in enumerate(results[len(began) :])]
     if not all(map(is_const, (form.turns, form.condition, flag))):
         axes = (c.in_rank(axis, len(v.shape)) for v, (axis, _) in zip(ends, form.stacks, strict=True))
         ends = [c.sized(v, Count(axis, turned, source(c), zeros=True)) for v, axis in zip(ends, axes, strict=True)]
-    return [*results[: len(first)], *ends]
+    return [*(last.get(k, v) for k, v in enumerate(first)), *ends]
 
 
 def tensors(values: Sequence[Held | Unknown | None]) -> list[Value]:
@@ -285,4 +238,3 @@ def tensors(values: Sequence[Held | Unknown | None]) -> list[Value]:
 
 
 CONTROL["Loop"] = loop
-CONTROL["Scan"] = scan

@@ -136,6 +136,36 @@ def test_what_does_not_depend_on_the_turn_is_computed_once(tmp_path: Path) -> No
     assert steps.index("m") < next(k for k, name in enumerate(steps) if "turn" in name)
 
 
+@pytest.mark.parametrize("turns", [3, 300])
+def test_a_condition_that_counts_bounds_a_loop(turns: int, tmp_path: Path) -> None:
+    """As TensorFlow's `while` becomes: no number of turns, weights and limit are carried from turn to turn as well."""
+    body = graph(
+        "body",
+        [
+            node("Add", ["t", "one"], ["t2"]),
+            node("Less", ["t2", "end"], ["go"]),
+            node("MatMul", ["v", "kernel"], ["p"]),
+            node("Tanh", ["p"], ["v2"]),
+            node("Identity", ["kernel"], ["kernel2"]),
+            node("Identity", ["end"], ["end2"]),
+            node("Neg", ["v2"], ["each"]),
+        ],
+        {"i": (I64, []), "c": (B, []), "t": (I64, []), "v": (F, [3, 4]), "kernel": (F, [4, 4]), "end": (I64, [])},
+        {"go": (B, []), "t2": (I64, []), "v2": (F, [3, 4]), "kernel2": (F, [4, 4]), "end2": (I64, []),
+         "each": (F, [3, 4])},
+    )  # fmt: skip
+    loop = node("Loop", ["", "go0", "t0", "x", "calm", "end0"], ["t_", "v_", "w_", "end_", "all"], body=body)
+    weights = [numpy_helper.from_array(numpy_helper.to_array(W) / 4, "calm")]
+    weights += [numpy_helper.from_array(np.int64(n), name) for n, name in ((0, "t0"), (1, "one"), (turns, "end0"))]
+    outputs = {"v_": (F, [3, 4]), "t_": (I64, []), "w_": (F, [4, 4]), "all": (F, ["?", 3, 4])}
+    proto = model([node("Less", ["t0", "end0"], ["go0"]), loop], {"x": (F, [3, 4])}, outputs, weights)
+    steps = check(proto, tmp_path, {"x": f32(3, 4)})
+    assert any("back" in name for name in steps) == (turns == 300)
+    if turns == 300:
+        (made,) = (n for n in import_model(proto).nodes() if n.op == "Loop")
+        assert made.attrs["carried"] == 2 and made.attrs["limit"] == 300  # the counter and v
+
+
 def test_carried_sequences_need_a_number_of_turns() -> None:
     body = graph(
         "body",

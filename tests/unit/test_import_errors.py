@@ -111,6 +111,7 @@ FLAGS: list[tuple[Any, dict[str, Any], str]] = [
     (("n", "height"), {"dims": {"height": 0}}, "a size is at least 1"),
     (("n", "h"), {}, "input 'x': dimension 'h' is open; give it with --shape x=NxN or --dim h=N"),
     (("n", None), {}, "input 'x': dimension 1 is open; give it with --shape x=NxN"),
+    (("n", "?"), {}, "input 'x': dimension 1 is open; give it with --shape x=NxN"),
     (("n", "h", "w"), {}, "dimensions 'h', 'w' are open; give them with --shape x=NxNxN or --dim h=N --dim w=N"),
     (("n", 3, "h", None, None), {}, "dimensions 'h', 3, 4 are open; give them with --shape x=Nx3xNxNxN"),
     (("n", "h"), {"dims": {"h": 3}, "shapes": {"x": (1, 4)}}, "dimension 'h' is 4 here and 3 elsewhere"),
@@ -133,6 +134,12 @@ def test_all_open_inputs_are_named_at_once() -> None:
         " | input 'state': dimension 1 is open; give it with --shape state=2xNx128"
         " | input 'any': has no shape in the model; give it with --shape any=1x3x224x224, say"
     )
+
+
+def test_sizes_that_are_not_known_may_differ() -> None:
+    """Some exporters write a question mark for every size that they do not know."""
+    graph = import_model(model([RELU], inputs=[("x", ("?", 3, "?", "?"))]), shapes={"x": (1, 3, 48, 192)})
+    assert graph.inputs[0].shape == (1, 3, 48, 192)
 
 
 def test_a_symbolic_batch_is_one_with_a_notice() -> None:
