@@ -61,6 +61,16 @@ def test_maps_chain_into_their_only_reader() -> None:
     assert kernels(body) == ["Relu Transpose"]
 
 
+@pytest.mark.parametrize(("mode", "expected"), [("nearest", ["Resize Transpose"]), ("linear", ["Resize", "Transpose"])])
+def test_what_blends_keeps_its_own_kernel(mode: str, expected: list[str]) -> None:
+    attrs = (
+        f'mode="{mode}", coordinate_transformation_mode="asymmetric", scales=[1.0, 1.0, 3.0, 3.0], sizes=[1, 8, 12, 12]'
+    )
+    body = f"%r = Resize(%x) {{{attrs}}} : f32[1, 8, 12, 12]\n"
+    body += " %t = Transpose(%r) {perm=[0, 2, 3, 1]} : f32[1, 12, 12, 8]\n return %t\n"
+    assert kernels(body) == expected
+
+
 def test_a_reshape_is_a_view_and_no_kernel() -> None:
     assert kernels("%r = Reshape(%x) {shape=[1, 128]} : f32[1, 128]\n return %r\n") == []
 
