@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import narrow
 from .bundle.emulate import Emulated
 from .bundle.firmware import Firmware
 from .bundle.manifest import Bundle, read_bundle
@@ -26,8 +25,7 @@ from .compare_exact import Arbiter
 from .compare_noise import expected, in_noise
 from .compare_remarks import said_of_constants, said_of_ties
 from .compare_steps import in_steps
-from .difference import Difference, relative_error
-from .dtypes import dtype
+from .difference import Difference, relative_error, tolerance
 from .errors import EdgecError, nearest
 from .executor import executor
 from .given import samples
@@ -35,14 +33,6 @@ from .layout import layout, unpack
 from .ports import Port, named_dtype, random_inputs
 from .reference import Arrays, Reference
 from .runtime import Model
-
-TOLERANCE = 1e-4
-# ten units in the last place: every layer rounds to half precision; of 8 bits and less one, which two numbers that are
-# nearly equal may be rounded apart
-_LOOSER = {"float16": 1e-2, "bfloat16": 8e-2} | {
-    dtype(name).numpy.name: 2.0**-f.mantissa for name, f in narrow.FORMATS.items()
-}
-
 
 # relative errors of a layer whose weights are stored in fewer bits add up over all layers
 _STORED = {"f16": 1e-2, "int8": 1e-1}
@@ -167,11 +157,6 @@ def _settled(
     if not reference.quantized:
         return row
     return in_steps(row, got, want, partial(reference.second, feed, row.value))
-
-
-def tolerance(kind: np.dtype[Any]) -> float:
-    """Allowed relative error of an element type."""
-    return _LOOSER.get(kind.name, TOLERANCE)
 
 
 def _in_halves(bundle: Bundle) -> bool:

@@ -9,6 +9,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from . import narrow
+from .dtypes import dtype
+
+TOLERANCE = 1e-4
+# ten units in the last place: every layer rounds to half precision; of 8 bits and less one, which two numbers that are
+# nearly equal may be rounded apart
+_LOOSER = {"float16": 1e-2, "bfloat16": 8e-2} | {
+    dtype(name).numpy.name: 2.0**-f.mantissa for name, f in narrow.FORMATS.items()
+}
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -23,6 +33,11 @@ class Difference:
     @property
     def ok(self) -> bool:
         return self.error <= self.tolerance
+
+
+def tolerance(kind: np.dtype[Any]) -> float:
+    """Allowed relative error of an element type."""
+    return _LOOSER.get(kind.name, TOLERANCE)
 
 
 def relative_error(got: npt.NDArray[Any], want: npt.NDArray[Any]) -> float:

@@ -22,7 +22,8 @@ from .reference_types import foreign, run, show_as_floats
 
 Arrays = dict[str, npt.NDArray[Any]]
 _QUANTIZED = ("QuantizeLinear", "QLinearConv", "QLinearMatMul", "DynamicQuantizeLinear")
-_NARROW = ("f32", "f16", "bf16")
+_HALVES = ("bf16", "f16")  # coarsest first
+_NARROW = ("f32", *_HALVES)
 
 
 class Reference:
@@ -161,7 +162,9 @@ class Exact:
         self, model: str | Path, ports: list[Port], binds: Mapping[str, Any], rounded: Rounding | None = None
     ) -> None:
         shapes = {port.name: port.shape for port in ports}
-        graph = in_float64(import_model(model, shapes=shapes, binds=binds, notice=lambda text: None))
+        stated = import_model(model, shapes=shapes, binds=binds, notice=lambda text: None)
+        self.halves = halves_before(stated)
+        graph = in_float64(stated)
         self.graph = graph.map(rounded) if rounded else graph
 
     def run(self, feed: Mapping[str, npt.NDArray[Any]]) -> Arrays:
@@ -171,6 +174,18 @@ class Exact:
         values = {value.name: array for value, array in trace(self.graph, wide).items()}
         found: Arrays = {**values, **{name: values[value.name] for name, value in self.graph.results}}
         return found
+
+
+def halves_before(graph: Graph) -> dict[str, str]:
+    """Values, by ONNX name, that come of computed ones in half precision, and the coarsest type of these."""
+    found: dict[Node, str] = {}
+    for node in graph.nodes():
+        own = {t.dtype for t in node.types} if node.op != "Const" else set()
+        kinds = own | {found[a.node] for a in node.args if a.node in found}
+        if kind := next((k for k in _HALVES if k in kinds), None):
+            found[node] = kind
+    named = [*((v.name, v) for node in found for v in node.results), *graph.results]
+    return {name: found[v.node] for name, v in named if v.node in found}
 
 
 def in_float64(graph: Graph) -> Graph:

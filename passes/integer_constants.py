@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.compiler.op import const_array, int_attr, ints_attr, is_const
 from edgec.compiler.ops.common import Tensor
@@ -21,7 +22,8 @@ def filters(value: Value, axis: int) -> tuple[Tensor, Tensor] | None:
     if node.op != "DequantizeLinear" or not all(map(is_const, node.args)) or int_attr(node, "block"):
         return None
     w, scale, zero = (np.asarray(const_array(a)) for a in node.args)
-    if w.dtype not in (np.int8, np.uint8) or w.size == 0:
+    kind = dtype(node.args[0].type.dtype)
+    if not kind.is_whole or kind.bits > 8 or w.size == 0:
         return None
     w = w.transpose(perm)
     if scale.size > 1:

@@ -26,7 +26,7 @@ from .merged_groups import groups_that_fill_vectors
 from .narrow_groups import several_filters_per_channel
 from .phases_apart import apart, reaches, worth_it
 from .pixel_folds import convolution_over_patches
-from .volumes import pooled_planes, rows_without_edges, volumes_into_images
+from .volumes import pooled_planes, rows_without_edges, volumes_into_images, volumes_of_bytes_into_images
 from .wide_windows import padding_before_wide_windows
 
 
@@ -152,6 +152,7 @@ RULES = [
     transposed_into_phases,
     convolution_over_patches,
     volumes_into_images,
+    volumes_of_bytes_into_images,
     rows_without_edges,
     pooled_planes,
     several_filters_per_channel,

@@ -2,8 +2,8 @@
 
 A pointwise one needs no more than another view of its volumes, and so does a window along depth alone. Otherwise each
 output plane is the convolution of an image whose channels are the input's planes that its window reaches. Which they
-are is a selection of channels (`Edgec.Select`; on a GPU, and for many, an ordinary Gather), with one plane of zeros in
-place of those outside.
+are is a selection of channels (`Edgec.Select`; for bytes, on a GPU, and for many, an ordinary Gather), with one plane
+of zeros in place of those outside.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const, const_array, full_attrs, is_const
 from edgec.compiler.rewrite import Sweep, python_rule
@@ -23,14 +24,25 @@ MOST_SELECTED = 128  # planes: a selection has code for each, and so many take l
 @python_rule("Conv")
 def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
     """With constant weights, in f32."""
+    return _images(value, sweep, "f32")
+
+
+@python_rule("Edgec.ConvInteger")
+def volumes_of_bytes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
+    """With constant weights; planes outside hold the zero point."""
+    return _images(value, sweep, "i32")
+
+
+def _images(value: Value, sweep: Sweep, kind: str) -> Value | str | None:
     node = value.node
     x, w, b = node.args
     if len(x.shape) != 5:
         return None
-    if not is_const(w) or value.type.dtype != "f32":
-        return "the weights are not constant, or the result is not f32"
+    if not is_const(w) or value.type.dtype != kind:
+        return f"the weights are not constant, or the result is not {kind}"
     attrs: Any = full_attrs(node)
     made: dict[str, Any] = {"origin": node.origin, "label": node.name}
+    same: dict[str, Any] = {k: v for k, v in attrs.items() if k not in ("strides", "dilations", "pads")}
     batch, channels, depth, *image = x.shape
     outputs, planes, *out_image = value.shape[1:]
     taps = w.shape[2]
@@ -38,20 +50,16 @@ def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
     if {*w.shape[2:], *strides} == {1} and not any(pads):
         flat = build("Reshape", x, shape=(batch, channels, depth * image[0], image[1]), **made)
         filters = const(const_array(w).reshape(*w.shape[:2], 1, 1), w.node.name, w.node.origin)
-        return build(
-            "Reshape", build("Conv", flat, filters, b, group=attrs["group"], **made), shape=value.shape, **made
-        )
+        return build("Reshape", build(node.op, flat, filters, b, **same, **made), shape=value.shape, **made)
     if {*w.shape[3:], *strides[1:]} == {1} and not any((*pads[1:3], *pads[4:])):
         flat = build("Reshape", x, shape=(batch, channels, depth, image[0] * image[1]), **made)
         filters = const(const_array(w).reshape(*w.shape[:3], 1), w.node.name, w.node.origin)
         along = _along_depth(strides, dilations, pads)
-        return build(
-            "Reshape", build("Conv", flat, filters, b, group=attrs["group"], **along, **made), shape=value.shape, **made
-        )
+        return build("Reshape", build(node.op, flat, filters, b, **same, **along, **made), shape=value.shape, **made)
     if w.shape[1] == 1:
         return "each output channel reads one input channel: copying its planes would cost more than the products"
     reached = [[d * strides[0] - pads[0] + t * dilations[0] for t in range(taps)] for d in range(planes)]
-    seen = _seen(x, reached, sweep, made)
+    seen = _seen(x, reached, sweep, made, attrs.get("zero", 0))
     images = build("Reshape", seen, shape=(batch * planes, channels * taps, *image), **made)
     filters = const(const_array(w).reshape(outputs, -1, *w.shape[3:]), w.node.name, w.node.origin)
     window: dict[str, Any] = {
@@ -59,15 +67,15 @@ def volumes_into_images(value: Value, sweep: Sweep) -> Value | str | None:
         "dilations": tuple(dilations[1:]),
         "pads": (*pads[1:3], *pads[4:6]),
     }
-    y = build("Conv", images, filters, b, group=attrs["group"], **window, **made)
+    y = build(node.op, images, filters, b, **same, **window, **made)
     if batch == 1:
         return build("Reshape", build("Transpose", y, perm=(1, 0, 2, 3), **made), shape=value.shape, **made)
     y = build("Reshape", y, shape=(batch, planes, outputs, *out_image), **made)
     return build("Transpose", y, perm=(0, 2, 1, 3, 4), **made)
 
 
-def _seen(x: Value, reached: Sequence[Sequence[int]], sweep: Sweep, made: dict[str, Any]) -> Value:
-    """The planes that each window reads, window by window, channel by channel; zeros for those outside the volume."""
+def _seen(x: Value, reached: Sequence[Sequence[int]], sweep: Sweep, made: dict[str, Any], zero: int) -> Value:
+    """The planes that each window reads, window by window, channel by channel; `zero` for those outside the volume."""
     batch, channels, depth, *image = x.shape
     outside = channels * depth
     index = [
@@ -75,10 +83,11 @@ def _seen(x: Value, reached: Sequence[Sequence[int]], sweep: Sweep, made: dict[s
     ]
     sources = [build("Reshape", x, shape=(batch, channels * depth, *image), **made)]
     if outside in index:
-        zeros = np.zeros((batch, 1, *image), np.float32)
-        sources.append(const(zeros, f"{made['label']}_outside", made["origin"]))
+        outer = np.full((batch, 1, *image), zero, dtype(x.type.dtype).numpy)
+        sources.append(const(outer, f"{made['label']}_outside", made["origin"]))
     target = sweep.session.target
-    if len(index) > MOST_SELECTED or (target is not None and target.gpu):  # where planes are copied by any thread
+    on_gpu = target is not None and target.gpu  # where planes are copied by any thread
+    if len(index) > MOST_SELECTED or on_gpu or x.type.dtype != "f32":
         whole = build("Concat", *sources, axis=1, **made) if len(sources) > 1 else sources[0]
         return build("Gather", whole, const(np.array(index)), axis=1, **made)
     return build("Edgec.Select", *sources, index=tuple(index), **made)

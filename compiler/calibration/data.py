@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +17,7 @@ from ..ir import Graph, Type
 from ..ops.common import Tensor
 from ..ports import read_arrays
 from .images import IMAGES, images, preparation
+from .rows import Rows, rows_read
 
 Source: TypeAlias = "str | Path | Mapping[str, Any] | Iterable[Any] | Callable[[], Iterable[Any]]"
 Feed = dict[str, Tensor]
@@ -27,7 +28,8 @@ class Calibration:
     """`feeds()` may be asked for several times, and yields a feed per sample; then `count`, `pictures`
     and `left`, rows that fill no batch, are known.
 
-    `option`, `called`: the user's words for the data; `finite`: whether NaN and infinity are refused."""
+    `option`, `called`: the user's words for the data; `finite`: whether NaN and infinity are refused; `rows`: of inputs
+    that name rows of tables, which rows there are."""
 
     source: Source
     inputs: Mapping[str, Type]
@@ -36,6 +38,7 @@ class Calibration:
     option: str = "calib"
     called: str = "calibration data"
     finite: bool = True
+    rows: Mapping[str, Rows] = field(default_factory=dict)
     file: Path | None = None  # that is being read
     count: int = 0
     pictures: bool = False
@@ -170,12 +173,20 @@ class Calibration:
             raise EdgecError(f"{self._where}: input {name!r} holds numbers that are no {self.inputs[name].dtype}")
         if self.finite and made.dtype.kind == "f" and not np.isfinite(made).all():
             raise EdgecError(f"{self._where}: sample {number} of input {name!r} holds NaN or infinity")
+        if (rows := self.rows.get(name)) and made.size:
+            odd = next((n for n in (made.min(), made.max()) if not -rows.count <= n < rows.count), None)
+            if odd is not None:
+                raise EdgecError(
+                    f"{self._where}: sample {number} of input {name!r} holds {odd}; it names rows of a table of "
+                    f"{rows.count} ({rows.node})"
+                )
         return made
 
 
 def calibration(source: Source, graph: Graph, prepare: str = "", most: int | None = None) -> Calibration:
     """Calibration data for the inputs of a graph."""
-    return Calibration(source, {v.name: v.type for v in graph.inputs}, prepare, most)
+    inputs = {v.name: v.type for v in graph.inputs}
+    return Calibration(source, inputs, prepare, most, rows=rows_read(graph))
 
 
 def load_function(text: str, flag: str) -> Callable[..., Any]:

@@ -21,7 +21,7 @@ from ..errors import EdgecError, IRError
 from ..ir import Attr, Node, Type, Value
 from ..op import OPS, const, const_array, evaluate, is_const, row
 from ..op import infer as infer_types
-from .table import Count, Refused
+from .table import CONVERTERS, Count, Refused
 
 FOLD_BYTES = 64 << 20  # constants computed by folding stay below, unless their arguments are as large
 VALUE_BYTES = 1 << 31  # no value is larger: offsets in generated code are 32 bits wide
@@ -217,6 +217,14 @@ class Context:
             return evaluate(node, [const_array(a) for a in node.args])
         except (IndexError, ValueError, TypeError, ArithmeticError) as error:
             raise EdgecError(f"{self.where}: cannot be computed: {error}") from None
+
+    def of(self, op: str, opset: int, *args: Value, **attrs: Any) -> Value:
+        """The result of another operator of ONNX, in an operator set version, by that one's own converter."""
+        other = Context(op, self.name, opset, args, attrs, [self.label])
+        other.fresh = self.fresh
+        result = CONVERTERS[op](other)
+        assert isinstance(result, Value)
+        return result
 
     def sized(self, x: Value, count: Count) -> Value:
         """A result whose size depends on data, and this is noted; where its count is a constant, it is cut at once."""

@@ -13,11 +13,11 @@ from .table import Refused, Result, converts
 from .windows import _window
 
 
-def _zero(c: Context, scale: Value, element: str) -> Value:
+def _zero(c: Context, index: int, scale: Value, element: str) -> Value:
     """The zero point in the shape of the scale, of which it may differ where both are one number."""
-    if not c.has(2):
+    if not c.has(index):
         return c.const(np.zeros(scale.shape), like=element)
-    zero = c.arg(2)
+    zero = c.arg(index)
     return c.reshape(zero, scale.shape) if {zero.shape, scale.shape} <= {(), (1,)} else zero
 
 
@@ -39,7 +39,7 @@ def _element(c: Context, key: str) -> str | None:
     return of_onnx(number) if number else None
 
 
-@converts("QuantizeLinear")
+@converts("QuantizeLinear", "com.microsoft.QuantizeLinear")
 def quantize(c: Context) -> Result:
     """The division is done in the type of the scale, or as `precision` says; for whole scales in f64, where it is exact
     enough for any rounding, for powers of two in f32."""
@@ -52,13 +52,13 @@ def quantize(c: Context) -> Result:
         x = c.cast(x, kind)
     scale = c.cast(scale, kind)
     attrs: dict[str, int] = _place(c, scale)
-    zero = _zero(c, scale, element or "u8")
+    zero = _zero(c, 2, scale, element or "u8")
     if is_narrow(zero.type.dtype) and not c.attr("saturate", 1):
         attrs["saturate"] = 0
     return c.emit("QuantizeLinear", x, scale, zero, **attrs)
 
 
-@converts("DequantizeLinear")
+@converts("DequantizeLinear", "com.microsoft.DequantizeLinear")
 def dequantize(c: Context) -> Result:
     x, scale = c.arg(0), c.arg(1)
     to = _element(c, "output_dtype")
@@ -67,28 +67,36 @@ def dequantize(c: Context) -> Result:
             raise Refused(f"its scale is {POWERS}, which the result cannot be", "attribute output_dtype names its type")
         scale = c.cast(scale, "f32")
     attrs: dict[str, Attr] = {**_place(c, scale), **({"to": to} if to and to != scale.type.dtype else {})}
-    return c.emit("DequantizeLinear", x, scale, _zero(c, scale, x.type.dtype), **attrs)
+    return c.emit("DequantizeLinear", x, scale, _zero(c, 2, scale, x.type.dtype), **attrs)
 
 
-def _real(c: Context, index: int, axis: int) -> Value:
-    """Arguments index, index + 1 and index + 2 as one real tensor."""
-    x, scale, zero = c.arg(index), c.arg(index + 1), c.arg(index + 2)
+def real(c: Context, index: int, axis: int = 0, factor: float = 1.0) -> Value:
+    """Arguments index, index + 1 and index + 2 (bytes, scale, zero point) as one real tensor, times a factor."""
+    x, scale = c.arg(index), c.arg(index + 1)
     whole = scale.shape in ((), (1,))
     if len(scale.shape) > 1 or (not whole and scale.shape[0] != x.shape[axis]):
         raise Refused("its scales fit no axis", "expected one scale per tensor or per slice of one axis")
+    zero = _zero(c, index + 2, scale, x.type.dtype)
+    scale = scale if factor == 1 else c.emit("Mul", scale, c.const(factor, like=scale))
     return c.emit("DequantizeLinear", x, scale, zero, axis=0 if whole else axis % len(x.shape))
+
+
+def integer(c: Context, y: Value, index: int, element: str) -> Value:
+    """A real tensor by the scale and the zero point that arguments index and index + 1 are."""
+    scale = c.arg(index)
+    return c.emit("QuantizeLinear", y, c.cast(scale, y.type.dtype), _zero(c, index + 1, scale, element), axis=0)
 
 
 @converts("QLinearMatMul")
 def qlinear_matmul(c: Context) -> Result:
-    y = product(c, _real(c, 0, -2 if len(c.arg(0).shape) > 1 else -1), _real(c, 3, -1))
-    return c.emit("QuantizeLinear", y, c.cast(c.arg(6), y.type.dtype), c.arg(7), axis=0)
+    y = product(c, real(c, 0, -2 if len(c.arg(0).shape) > 1 else -1), real(c, 3, -1))
+    return integer(c, y, 6, c.dtype)
 
 
 @converts("QLinearConv")
 def qlinear_conv(c: Context) -> Result:
     """The bias is integer with scale x_scale * w_scale and zero point 0."""
-    x, w = _real(c, 0, 1), _real(c, 3, 0)
+    x, w = real(c, 0, 1), real(c, 3, 0)
     strides, dilations, pads = _window(c, w.shape[2:])
     if c.has(8):
         scale = c.emit("Mul", c.arg(1), c.arg(4))
@@ -99,4 +107,4 @@ def qlinear_conv(c: Context) -> Result:
         bias = c.const(np.zeros(w.shape[0]), like=x)
     group = int(c.attr("group", 1))
     y = c.emit("Conv", x, w, bias, strides=strides, pads=pads, dilations=dilations, group=group)
-    return c.emit("QuantizeLinear", y, c.arg(6), c.arg(7), axis=0)
+    return integer(c, y, 6, c.dtype)

@@ -8,19 +8,21 @@ import numpy as np
 import pytest
 
 from edgec.compiler import interpret
-from edgec.compiler.compare import TOLERANCE
 from edgec.compiler.compare_exact import Arbiter
 from edgec.compiler.compare_remarks import said_of_constants, said_of_ties
 from edgec.compiler.compare_steps import ALLOWED, beyond_a_step, in_steps
-from edgec.compiler.difference import Difference, relative_error
+from edgec.compiler.difference import TOLERANCE, Difference, relative_error
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
-from edgec.compiler.reference import halved_operands, single_results
+from edgec.compiler.reference import halved_operands, halves_before, single_results
 
 EXACT = np.asarray([1.0, -0.5, 0.25])
 
 
 class Known:
+    def __init__(self, halves: dict[str, str] | None = None) -> None:
+        self.halves = halves or {}
+
     def run(self, feed: Any) -> dict[str, Any]:
         return {"y": EXACT}
 
@@ -45,6 +47,26 @@ def test_a_value_must_be_within_the_allowance_of_the_true_one(
     judged = arbiter.judge(row, got, want, {"x": EXACT})
     assert judged.ok == ok and judged.error == pytest.approx(error, abs=2e-7)
     assert ("against float64" in judged.note) == (not row.ok and ours < max(abs(theirs), TOLERANCE))
+
+
+@pytest.mark.parametrize(("error", "ok"), [(5e-3, True), (2e-2, False)])
+def test_an_f32_that_comes_of_f16_is_no_more_exact(error: float, ok: bool) -> None:
+    arbiter = Arbiter("", [], {}, in_halves=False)
+    arbiter.graphs = {None: Known({"y": "f16"}), single_results: Moved(1e-7)}  # type: ignore[dict-item]
+    got, want = (EXACT + error).astype(np.float32), EXACT.astype(np.float32)
+    row = arbiter.judge(Difference("output", "y", error, TOLERANCE), got, want, {"x": EXACT})
+    assert row.ok == ok and "from f16" in row.note
+
+
+def test_what_comes_of_values_in_half_precision() -> None:
+    """Weights that are stored so do not count."""
+    x = Value(Node("Input", (), (Type("f32", (2, 2)),), {}, "x"))
+    stored = const(np.ones((2, 2), np.float16), "w")
+    plain = build("MatMul", x, build("Cast", stored, to="f32", label="c"), label="plain")
+    half = build("Relu", build("Cast", plain, to="f16", label="h"), label="r")
+    y = build("Add", build("Cast", half, to="f32", label="back"), plain, label="y")
+    found = halves_before(Graph("g", (x,), (plain, y)))
+    assert found == {"h": "f16", "r": "f16", "back": "f16", "y": "f16"}
 
 
 class Moved:

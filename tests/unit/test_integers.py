@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 import pytest
 from quantized_graphs import EVENED, quantized_graph
@@ -52,6 +53,22 @@ def test_a_quantized_graph(seed: int, target: str) -> None:
     assert beyond_a_step(want, exact) < 0.02
     program = compile_graph(graph, Session(target=described, verify=2), Builder(ahead=False, workers=1))
     np.testing.assert_array_equal(play(program, feeds)["y"], want)
+
+
+@pytest.mark.parametrize(("kind", "zero"), [("int4", 0), ("uint4", 9)])
+def test_weights_of_four_bits_are_multiplied_as_bytes(kind: str, zero: int) -> None:
+    stored = np.random.default_rng(3).integers(0, 7, (4, 3, 1, 1)).astype(getattr(ml_dtypes, kind))
+    x = Value(Node("Input", (), (Type("u8", (1, 3, 5, 5)),), {}, "x"))
+    real = build("DequantizeLinear", x, const(np.float32(0.02)), const(np.uint8(7)))
+    scale, zeros = np.linspace(0.1, 0.2, 4, dtype=np.float32), np.full(4, zero).astype(stored.dtype)
+    w = build("DequantizeLinear", const(stored), const(scale), const(zeros), axis=0)
+    y = build("Conv", real, w, const(np.zeros(4, np.float32)))
+    graph = Graph("g", (x,), (build("QuantizeLinear", y, const(np.float32(0.05)), const(np.uint8(99))),))
+    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), Session())
+    assert [n.op for n in whole.nodes() if n.op not in ("Const", "Input")] == ["Edgec.ConvInteger", "Edgec.Rescale"]
+    feeds = inputs(graph, 1)
+    got, want = (interpret(g, feeds)[g.outputs[0].name] for g in (whole, graph))
+    assert beyond_a_step(got, want) == 0
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,12 @@ import onnx
 import pytest
 
 import edgec
-from edgec.compiler.calibration.data import Calibration
+from edgec.compiler.calibration.data import Calibration, calibration
 from edgec.compiler.calibration.images import images, preparation
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.ir import Type
+from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.op import build, const
 from edgec.compiler.quantize.model import quantize_model
 from tests.unit.float_models import SHAPE, Array, Net, data, depthwise, quantized
 
@@ -335,3 +336,17 @@ def test_open_sizes_are_settled_first(folder: Path, tmp_path: Path, capsys: pyte
     assert json.loads(capsys.readouterr().out)["samples"] == 4
     sizes = onnx.load(tmp_path / "q.onnx").graph.input[0].type.tensor_type.shape.dim
     assert [d.dim_value for d in sizes] == [2, 8, 12, 12]
+
+
+def test_numbers_that_name_no_row_of_a_table() -> None:
+    """Of the smallest table that is read at them; counted from its end too."""
+    ids = Value(Node("Input", (), (Type("i32", (1, 3)),), {}, "ids"))
+    near, far = (const(np.ones((n, 4), np.float32)) for n in (9, 5))
+    there = build("Reshape", build("Cast", ids, to="i64"), shape=(3,))
+    rows = build("Add", build("Gather", near, there), build("Gather", far, there, label="words"))
+    graph = Graph("g", (ids,), (rows,))
+    assert len(list(calibration({"ids": np.asarray([[0, 4, -5]])}, graph).feeds())) == 1
+    for odd in (5, -6):
+        message = rf"sample 1 of input 'ids' holds {odd}; it names rows of a table of 5 \(words\)"
+        with pytest.raises(EdgecError, match=message):
+            list(calibration({"ids": np.asarray([[0, 1, 2], [0, odd, 1]])}, graph).feeds())

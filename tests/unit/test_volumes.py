@@ -49,12 +49,40 @@ def test_images_give_the_same_numbers(g: Graph) -> None:
     np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["u8", "i8"])
+@pytest.mark.parametrize(
+    ("shape", "filters", "attrs"),
+    [
+        ((1, 3, 4, 5, 6), (2, 3, 3, 3, 3), {"pads": (1, 1, 1, 1, 1, 1), "zero": 7}),
+        ((2, 3, 5, 4, 6), (4, 3, 3, 1, 2), {"strides": (2, 1, 2), "pads": (0, 0, 1, 2, 0, 0), "zero": -3}),
+        ((1, 4, 6, 5, 5), (6, 2, 2, 3, 3), {"dilations": (3, 1, 2), "pads": (2, 1, 0, 1, 2, 0), "group": 2}),
+        ((2, 4, 3, 2, 5), (3, 4, 1, 1, 1), {"zero": 9}),
+        ((1, 4, 7, 2, 5), (3, 4, 3, 1, 1), {"pads": (1, 0, 0, 2, 0, 0), "zero": 100}),
+    ],
+)
+@pytest.mark.parametrize("where", ["host", "cortex-m4"])
+def test_images_of_bytes_give_the_same_sums(shape: Any, filters: Any, attrs: Any, kind: str, where: str) -> None:
+    rng = np.random.default_rng(5)
+    low, high = (0, 256) if kind == "u8" else (-128, 128)
+    source = Value(Node("Input", (), (Type(kind, shape),), {}, "x"))
+    w = ops.const(rng.integers(-128, 128, filters, np.int8), "w")
+    b = ops.const(rng.integers(-999, 999, filters[0]).astype(np.int32), "b")
+    if kind == "u8" and attrs.get("zero", 0) < 0:
+        attrs = {**attrs, "zero": 0}
+    g = Graph("g", (source,), (ops.build("Edgec.ConvInteger", source, w, b, **attrs),))
+    new = run_pipeline(g, parse_pipeline("phases"), Session(verify=2, target=find_target(where)))
+    assert all(len(node.types[0].shape) == 4 for node in new.nodes() if node.op == "Edgec.ConvInteger")
+    x = rng.integers(low, high, shape).astype(f"{kind[0]}1")
+    np.testing.assert_array_equal(run(new, [x])[0], run(g, [x])[0])
+
+
 @pytest.mark.parametrize(("where", "copied"), [("x86-avx512", True), ("x86", True), ("rpi5", False)])
-def test_volumes_of_bytes_have_no_edges_along_rows(where: str, copied: bool) -> None:
+def test_depthwise_volumes_of_bytes_have_no_edges_along_rows(where: str, copied: bool) -> None:
     rng = np.random.default_rng(5)
     source = Value(Node("Input", (), (Type("u8", (1, 4, 3, 5, 20)),), {}, "x"))
-    w, b = ops.const(rng.integers(-9, 9, (6, 4, 3, 3, 3), np.int8), "w"), ops.const(np.arange(6, dtype=np.int32), "b")
-    g = Graph("g", (source,), (ops.build("Edgec.ConvInteger", source, w, b, zero=7, pads=(1, 1, 2, 1, 0, 1)),))
+    w, b = ops.const(rng.integers(-9, 9, (4, 1, 3, 3, 3), np.int8), "w"), ops.const(np.arange(4, dtype=np.int32), "b")
+    attrs: Any = {"group": 4, "zero": 7, "pads": (1, 1, 2, 1, 0, 1)}
+    g = Graph("g", (source,), (ops.build("Edgec.ConvInteger", source, w, b, **attrs),))
     new = run_pipeline(g, parse_pipeline("phases"), Session(verify=2, target=find_target(where)))
     assert [n.op for n in new.nodes() if n.args] == [*(["Pad"] if copied else []), "Edgec.ConvInteger"]
     x = rng.integers(0, 256, source.shape, np.uint8)
