@@ -1,0 +1,245 @@
+"""Converters of what ONNX Runtime's optimizers fuse, domain com.microsoft: each becomes the operators that it was.
+
+They are as that project's ContribOperators.md states them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ..ir import Value
+from .context import Context, Held
+from .linear import product
+from .table import CONVERTERS, Refused, Result, converts
+
+OPSET = 17  # in whose terms ONNX's operators are asked for
+
+
+def _as(c: Context, op: str, args: list[Held | None], outputs: int = 1, /, **attrs: Any) -> tuple[Value, ...]:
+    """The results of an operator of ONNX."""
+    other = Context(op, c.name, OPSET, args, attrs, [f"{c.label}.{k}" for k in range(outputs)], outputs)
+    other.fresh = c.fresh
+    made = CONVERTERS[op](other)
+    if isinstance(made, Value):
+        return (made,)
+    assert isinstance(made, Sequence)
+    return tuple(v for v in made if isinstance(v, Value))
+
+
+@converts("com.microsoft.FusedMatMul")
+def matmul(c: Context) -> Result:
+    """alpha A' B', the last two axes of either turned where it says so."""
+    if c.attr("transBatchA", 0) or c.attr("transBatchB", 0):
+        raise Refused("it turns axes of the batch", "expected transBatchA and transBatchB of 0")
+    a, b = (_turned(c, c.arg(k)) if c.attr(key, 0) else c.arg(k) for k, key in ((0, "transA"), (1, "transB")))
+    y, alpha = product(c, a, b), float(c.attr("alpha", 1.0))
+    return y if alpha == 1 else c.emit("Mul", y, c.const(alpha, like=y))
+
+
+def _turned(c: Context, x: Value) -> Value:
+    rank = len(x.shape)
+    return c.transpose(x, (*range(rank - 2), rank - 1, rank - 2)) if rank > 1 else x
+
+
+@converts("com.microsoft.Gelu", "com.microsoft.BiasGelu", "com.microsoft.FastGelu")
+def gelu(c: Context) -> Result:
+    """Of X and a bias, which may be missing; FastGelu takes the form with tanh."""
+    x = c.emit("Add", c.arg(0), c.arg(1)) if c.has(1) else c.arg(0)
+    return c.emit("Gelu", x, approximate="tanh" if c.op.endswith("FastGelu") else "none")
+
+
+@converts("com.microsoft.QuickGelu")
+def quick_gelu(c: Context) -> Result:
+    x = c.arg()
+    scaled = c.emit("Mul", x, c.const(float(c.attr("alpha", 1.702)), like=x))
+    return c.emit("Mul", x, c.emit("Sigmoid", scaled))
+
+
+@converts("com.microsoft.SkipLayerNormalization")
+def skip_layer_normalization(c: Context) -> Result:
+    """LayerNormalization of X + skip + bias: input, skip, gamma, beta and bias, the last two of which may be missing.
+    The fourth result is the sum."""
+    total = _sum_of(c, c.emit("Add", c.arg(0), c.arg(1)), 4)
+    beta = c.arg(3) if c.has(3) else c.const(np.zeros(c.arg(2).shape), like=c.arg(2))
+    y = c.emit("LayerNormalization", total, c.arg(2), beta, axis=c.rank - 1, epsilon=_epsilon(c))
+    return _with_sum(c, y, total)
+
+
+@converts("com.microsoft.SkipSimplifiedLayerNormalization")
+def skip_rms_normalization(c: Context) -> Result:
+    """The same without mean and beta: input, skip, gamma and bias, which may be missing."""
+    total = _sum_of(c, c.emit("Add", c.arg(0), c.arg(1)), 3)
+    square = c.emit("ReduceMean", c.emit("Mul", total, total), axes=(c.rank - 1,), keepdims=1)
+    size = c.emit("Sqrt", c.emit("Add", square, c.const(_epsilon(c), like=total)))
+    return _with_sum(c, c.emit("Mul", c.emit("Div", total, size), c.arg(2)), total)
+
+
+def _epsilon(c: Context) -> float:
+    return float(c.attr("epsilon", 1e-12))
+
+
+def _sum_of(c: Context, total: Value, bias: int) -> Value:
+    return c.emit("Add", total, c.arg(bias)) if c.has(bias) else total
+
+
+def _with_sum(c: Context, y: Value, total: Value) -> Result:
+    if c.wants(1) or c.wants(2):
+        raise Refused("its mean or deviation is read", "expected a reader of the result or the sum")
+    return y, None, None, total
+
+
+@converts("com.microsoft.EmbedLayerNormalization")
+def embed(c: Context) -> Result:
+    """Rows of word, position and segment embeddings added, then LayerNormalization: input_ids, segment_ids,
+    word_embedding, position_embedding, segment_embedding, gamma, beta, mask, position_ids."""
+    ids = c.arg(0)
+    total = c.emit("Gather", c.arg(2), ids, axis=0)
+    if c.has(8):
+        total = c.emit("Add", total, c.emit("Gather", c.arg(3), c.arg(8), axis=0))
+    else:
+        total = c.emit("Add", total, c.slice(c.arg(3), 0, 0, ids.shape[1]))
+    if c.has(1) and c.has(4):
+        total = c.emit("Add", total, c.emit("Gather", c.arg(4), c.arg(1), axis=0))
+    y = c.emit("LayerNormalization", total, c.arg(5), c.arg(6), axis=2, epsilon=_epsilon(c))
+    if c.has(7):
+        lengths = c.emit("ReduceSum", c.cast(c.arg(7), "i32"), axes=(1,), keepdims=0)
+    else:
+        lengths = c.const(np.zeros(ids.shape[:1], np.int32))
+    return y, lengths, total
+
+
+@converts("com.microsoft.Attention")
+def attention(c: Context) -> Result:
+    """Q, K and V as one product of X [batch, steps, width] and weights [width, 3 * heads * size]; then attention.
+    Further arguments: bias, mask, past, attention_bias."""
+    if c.has(4) or c.wants(1) or c.attr("do_rotary", 0):
+        raise Refused("it carries a past, or turns positions", "expected X, weights, bias, mask and attention_bias")
+    wide = c.emit("MatMul", c.arg(0), c.arg(1))
+    wide = c.emit("Add", wide, c.arg(2)) if c.has(2) else wide
+    third = wide.shape[2] // 3
+    sizes = [int(n) for n in c.attr("qkv_hidden_sizes") or (third, third, third)]
+    ends = [sum(sizes[: k + 1]) for k in range(3)]
+    q, k, v = (c.slice(wide, 2, end - size, end) for size, end in zip(sizes, ends, strict=True))
+    return _attended(c, (q, k, v), _masked(c, 3, 5, (wide.shape[0], wide.shape[1], wide.shape[1])))
+
+
+@converts("com.microsoft.MultiHeadAttention")
+def multi_head_attention(c: Context) -> Result:
+    """Query, key and value [batch, steps, heads * size]; further arguments: bias of all three, key_padding_mask,
+    attention_bias."""
+    if any(map(c.has, range(6, len(c.args)))) or c.wants(1) or not (c.has(1) and c.has(2)):
+        raise Refused("it carries a past, or packs its arguments", "expected query, key and value of three axes each")
+    parts = [c.arg(k) for k in range(3)]
+    if any(len(v.shape) != 3 for v in parts):
+        raise Refused(f"its arguments are {', '.join(str(v.type) for v in parts)}", "expected three axes each")
+    if c.has(3):
+        ends = np.cumsum([v.shape[2] for v in parts])
+        parts = [
+            c.emit("Add", v, c.slice(c.arg(3), 0, int(end) - v.shape[2], int(end)))
+            for v, end in zip(parts, ends, strict=True)
+        ]
+    q, k, v = parts
+    return _attended(c, (q, k, v), _masked(c, 4, 5, (q.shape[0], q.shape[1], k.shape[1])))
+
+
+def _attended(c: Context, parts: tuple[Value, Value, Value], added: list[Value]) -> Value:
+    """softmax(scale Q K' + what masks add) V, heads side by side again."""
+    heads = int(c.attr("num_heads"))
+    q, k, v = (c.transpose(c.reshape(x, (*x.shape[:2], heads, x.shape[2] // heads)), (0, 2, 1, 3)) for x in parts)
+    scale = float(c.attr("scale", 0.0)) or 1 / sqrt(q.shape[3])
+    scores = c.emit("MatMul", q, c.transpose(k, (0, 1, 3, 2)))
+    scores = c.emit("Mul", scores, c.const(scale, like=scores))
+    for term in added:
+        scores = c.emit("Add", scores, term)
+    y = c.transpose(c.emit("MatMul", c.emit("Softmax", scores, axis=3), v), (0, 2, 1, 3))
+    return c.reshape(y, (*y.shape[:2], y.shape[2] * y.shape[3]))
+
+
+def _masked(c: Context, mask: int, bias: int, shape: tuple[int, int, int]) -> list[Value]:
+    """What is added to scores of four axes: for keys that the mask leaves out, for later ones, the bias."""
+    batch, steps, keys = shape
+    least = float(c.attr("mask_filter_value", -10000.0))
+    added: list[Value] = []
+    if c.has(mask):
+        given = c.arg(mask)
+        if given.shape == (batch,):  # how many keys count
+            place = c.const(np.arange(keys, dtype=np.int32).reshape(1, keys))
+            kept = c.emit("Less", place, c.cast(c.reshape(given, (batch, 1)), "i32"))
+        elif given.shape in ((batch, keys), (batch, steps, keys)):
+            kept = c.cast(given, "bool")
+        else:
+            raise Refused(f"its mask is {given.type}", f"expected [{batch}], [{batch}, {keys}] or one per step")
+        kept = c.reshape(kept, (batch, 1, *((1, keys) if len(kept.shape) == 2 else (steps, keys))))
+        added.append(c.emit("Where", kept, c.const(0.0, like=c.dtype), c.const(least, like=c.dtype)))
+    if c.attr("unidirectional", 0):
+        later = np.where(np.tri(steps, keys, keys - steps) > 0, 0.0, np.finfo(np.float32).min / 2)
+        added.append(c.const(later, like=c.dtype))
+    return [*added, c.arg(bias)] if c.has(bias) else added
+
+
+@converts("com.microsoft.FusedConv")
+def convolution(c: Context) -> Result:
+    """Conv, plus a fourth argument, then an activation."""
+    own = ("activation", "activation_params")
+    (y,) = _as(c, "Conv", list(c.args[:3]), **{k: v for k, v in c.attrs.items() if k not in own})
+    y = c.emit("Add", y, c.arg(3)) if c.has(3) else y
+    kind, given = str(c.attr("activation", "")), [float(p) for p in c.attr("activation_params") or ()]
+    if kind in ("Relu", "Tanh", "Sigmoid"):
+        return c.emit(kind, y)
+    if kind == "Clip":
+        return c.emit("Clip", y, min=given[0], max=given[1])
+    names = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "HardSwish": ()}.get(kind)
+    if names is None:
+        raise Refused(f"its activation is {kind!r}", "expected Relu, Tanh, Sigmoid, LeakyRelu, Clip or HardSigmoid")
+    return _as(c, kind, [y], **dict[str, Any](zip(names, given, strict=False)))
+
+
+@converts("com.microsoft.MatMulIntegerToFloat")
+def matmul_integer(c: Context) -> Result:
+    """A and B in bytes, a_scale, b_scale, a_zero_point, b_zero_point, bias: the product in real numbers."""
+    (total,) = _as(c, "MatMulInteger", [c.arg(0), c.arg(1), *(c.arg(k) if c.has(k) else None for k in (4, 5))])
+    return _scaled(c, total, c.emit("Mul", c.arg(2), c.arg(3)), 6)
+
+
+@converts("com.microsoft.DynamicQuantizeMatMul")
+def dynamic_matmul(c: Context) -> Result:
+    """A, which becomes bytes of its own range; B in bytes, b_scale, b_zero_point, bias."""
+    a, scale, zero = _bytes(c, c.arg(0))
+    (total,) = _as(c, "MatMulInteger", [a, c.arg(1), zero, c.arg(3) if c.has(3) else None])
+    return _scaled(c, total, c.emit("Mul", scale, c.arg(2)), 4)
+
+
+def _bytes(c: Context, x: Value) -> tuple[Value, Value, Value]:
+    """Bytes of a tensor, their scale and zero point, from its least and greatest element, as DynamicQuantizeLinear."""
+    none, most, axes = c.const(np.float32(0)), c.const(np.float32(255)), tuple(range(len(x.shape)))
+    low = c.emit("Min", c.emit("ReduceMin", x, axes=axes, keepdims=0), none)
+    high = c.emit("Max", c.emit("ReduceMax", x, axes=axes, keepdims=0), none)
+    scale = c.emit("Div", c.emit("Sub", high, low), most)
+    zero = c.emit("Clip", c.emit("Sub", none, c.emit("Div", low, scale)), min=0.0, max=255.0)
+    zero = c.cast(c.emit("Round", zero), "u8")
+    return c.emit("QuantizeLinear", x, scale, zero, axis=0), scale, zero
+
+
+def _scaled(c: Context, total: Value, scale: Value, bias: int) -> Value:
+    y = c.emit("Mul", c.cast(total, "f32"), scale)
+    return c.emit("Add", y, c.arg(bias)) if c.has(bias) else y
+
+
+@converts("com.microsoft.DynamicQuantizeLSTM")
+def lstm(c: Context) -> Result:
+    """An LSTM whose W [directions, inputs, 4 * size] and R are bytes with scales; the sums are computed in f32.
+    Arguments: X, W, R, B, sequence_lens, initial_h, initial_c, P, then scale and zero point of W, and of R."""
+
+    def weights(index: int, at: int) -> Value:
+        w = c.arg(index)
+        each = (w.shape[0], 1, -1 if len(c.arg(at).shape) > 1 else 1)
+        scale, zero = (c.reshape(c.arg(k), (*each[:2], c.arg(k).type.size // each[0])) for k in (at, at + 1))
+        steps = c.emit("Sub", c.cast(w, "f32"), c.cast(zero, "f32"))
+        return c.transpose(c.emit("Mul", steps, scale), (0, 2, 1))
+
+    others = [c.args[k] if c.has(k) else None for k in range(3, 8)]
+    return _as(c, "LSTM", [c.arg(0), weights(1, 8), weights(2, 10), *others], 3, **c.attrs)
