@@ -14,7 +14,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, HELD, LANES, added, ends_of
+from .arm_bytes import BLOCK, HELD, LANES, added
 from .arm_dots import dot, shuffled, splat
 from .arm_slide_rows import HALF, ROWS, halves, new_columns, pairs, parts, scratch_bytes, whole
 from .arm_tail import Sums, Tail, at_once, lifted, offset
@@ -144,7 +144,7 @@ class Slide:
 
     def across(self, frame: Frame, image: Expr, group: Expr, row: Expr, place: Expr, last: bool) -> Stmt:
         """All columns; the `last` channels may be fewer than eight."""
-        w, tail = self.w.width, Tail(self.problem, self.held, ends_of(self.choice))
+        w, tail = self.w.width, Tail(self.problem, self.choice)
         columns, alloc = tir.local((w.kernel * self.parts * VECTORS * BLOCK,), "int8", "columns")
         starts, alloc_starts = tir.local((ROWS * VECTORS * LANES,), "int32", "starts")
         offsets, alloc_offsets = tir.local((HALF,), "float32", "offsets")

@@ -127,6 +127,18 @@ def test_swish_behind_sums_is_limited_where_it_must_be(far: float) -> None:
     assert bool(re.search(r"\bfmax\b", code)) == (far > 86)
 
 
+def test_numbers_that_stay_whole_are_loaded_once_for_all_vectors() -> None:
+    """Of a turn that computes 24 functions; what products overwrite is loaded for each four."""
+    problem = chain([*KINDS, KINDS[3]], gated, (), "cortex-a78")
+    _, code = assembly(problem, "conv_int8_sdot", within=Reach(1e6, 1e4, real=500.0))
+    loops = [block for block in re.split(r"^\.LBB\w+:", code, flags=re.M) if block.count("\tfmax\t") > 4]
+    assert loops
+    for block in loops:
+        for limit in ("fmax", "fmin"):
+            numbers = set(re.findall(rf"\t{limit}\tv\d+\.4s, v\d+\.4s, (v\d+)\.4s", block))
+            assert len(numbers) == 1, numbers
+
+
 @pytest.mark.parametrize("byte", [-5, -128, 4])
 @pytest.mark.parametrize("far", [700.0, 2000.0])
 def test_bytes_of_real_numbers_are_limited_as_they_are_narrowed(byte: int, far: float, tmp_path: Path) -> None:
