@@ -14,6 +14,7 @@ from .ir import Array, Data, Graph, Node, Value
 from .op import full_attrs, is_const
 from .ops.common import limits
 from .ops.integer import BYTES, biases
+from .ops.near import GENTLE
 
 ZEROS = {"Edgec.ConvInteger": "zero", "Edgec.MatMulInteger": "a_zero"}
 Numbers: TypeAlias = npt.NDArray[np.float64]
@@ -58,6 +59,11 @@ def near(far: Reach) -> list[int]:
 def narrows(far: Reach) -> bool:
     """Whether 16 bits hold the steps that real numbers are rounded to, zero point included."""
     return far.steps < HALF
+
+
+def gentle(far: Reach) -> bool:
+    """Whether e to the power of sums as real numbers needs no limits."""
+    return far.real <= GENTLE
 
 
 def rounds(far: Reach) -> bool:

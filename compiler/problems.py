@@ -7,7 +7,7 @@ from math import isfinite
 
 import numpy as np
 
-from .bounds import narrows, near, reach, rounds
+from .bounds import gentle, narrows, near, reach, rounds
 from .ir import Attr, Data, Graph, Node, Type, Value
 from .layout import storage_bytes
 from .op import OPS, body_of, is_const
@@ -77,6 +77,7 @@ def signature(problem: Problem) -> str:
     text += "".join(f" within {bits} bits" for bits in near(problem.reach))
     text += " rounds" if rounds(problem.reach) else ""
     text += " real" if isfinite(problem.reach.real) else ""
+    text += " gentle" if gentle(problem.reach) else ""
     text += " narrow" if narrows(problem.reach) else ""
     text += " table without {} and {} sixteenths".format(*problem.reach.ends) if any(problem.reach.ends) else ""
     text += " cold" if problem.cold and problem.constants else ""

@@ -15,19 +15,19 @@ from tvm import tirx
 from . import tir
 from .built_for import innermost, reads_addends, unscaled_loads
 from .mathlib import f32
-from .tir import Expr, Stmt
+from .tir import Buffer, Expr, Stmt
 
 ROOM, WIDE = 16, 16  # numbers, and places of each
 NEAR = 4  # numbers with an address of their own, from which offsets are short
-REGISTER = 4
+REGISTER = 4  # places of a register
 
 
 class Addends:
     """Those of a kernel. They are known when its code has been made: `filled` comes before it."""
 
     def __init__(self) -> None:
-        self.buffer, self._alloc = tir.local((ROOM * WIDE,), "float32", "addends")
-        self._numbers: dict[tuple[float, int], int] = {}
+        self._overwritten = _Numbers(WIDE, NEAR if unscaled_loads() else ROOM)
+        self._same = _Numbers(REGISTER, ROOM)
         self._turn: Expr | None = None
         self._next = 0
 
@@ -52,21 +52,57 @@ class Addends:
     def load(self, number: float, at: int, use: int = 0) -> Expr:
         """A number, for the vector that is being made. What is read twice would be copied: a second `use` of a number
         has memory of its own."""
-        slot = self._numbers.setdefault((number, use), len(self._numbers))
-        lanes = innermost()
-        if slot >= ROOM or lanes is None or self._turn is None:
+        lanes, place = innermost(), self._overwritten.place(number, use)
+        if place is None or lanes is None or self._turn is None:
             return f32(number)
-        turn = self._turn * (1 + slot // NEAR) if unscaled_loads() else self._turn
-        return tirx.BufferLoad(self.buffer, [turn + (slot * WIDE + at) + lanes.var])
+        buffer, start = place
+        return tirx.BufferLoad(buffer, [self._turn + (start + at) + lanes.var])
+
+    def same(self, number: float) -> Expr:
+        """A number that is not overwritten: one register of it serves the whole vector that is being made."""
+        lanes, place = innermost(), self._same.place(number, 0)
+        if place is None or lanes is None or self._turn is None:
+            return f32(number)
+        buffer, start = place
+        if lanes.count == REGISTER:
+            return tirx.BufferLoad(buffer, [self._turn + start + lanes.var])
+        register, alloc = tir.local((lanes.count,), "float32", "same")
+        one = tirx.BufferLoad(buffer, [tir.ramp(self._turn + start, REGISTER)])
+        places = range(0, lanes.count, REGISTER)
+        lanes.registers += [alloc, *(tirx.BufferStore(register, one, [tir.ramp(at, REGISTER)]) for at in places)]
+        return tirx.BufferLoad(register, [lanes.var])
 
     def filled(self, code: Stmt) -> Stmt:
         """`code` with the numbers that it reads."""
-        known = list(self._numbers.items())[:ROOM]
-        stores = [
-            tir.store(self.buffer, tir.broadcast(f32(x), WIDE), tir.ramp(tir.i32(slot * WIDE), WIDE))
-            for (x, _), slot in known
-        ]
-        return tir.seq(self._alloc, stores, code) if known else code
+        return tir.seq(self._overwritten.filled(), self._same.filled(), code)
+
+
+class _Numbers:
+    """Memory that holds each number `wide` times. Of `near` numbers each part has an address of its own, from which
+    offsets are short."""
+
+    def __init__(self, wide: int, near: int) -> None:
+        self.wide, self.near = wide, near
+        self._slots: dict[tuple[float, int], int] = {}
+        self._parts: list[tuple[Buffer, Stmt]] = []
+
+    def place(self, number: float, use: int) -> tuple[Buffer, int] | None:
+        """The buffer of a number, and where it begins there; None where there is no room."""
+        slot = self._slots.setdefault((number, use), len(self._slots))
+        if slot >= ROOM:
+            return None
+        if slot // self.near == len(self._parts):
+            self._parts.append(tir.local((self.near * self.wide,), "float32", "addends"))
+        return self._parts[slot // self.near][0], slot % self.near * self.wide
+
+    def filled(self) -> list[Stmt]:
+        made = [alloc for _, alloc in self._parts]
+        for (number, use), _ in list(self._slots.items())[:ROOM]:
+            place = self.place(number, use)
+            assert place is not None
+            buffer, start = place
+            made.append(tir.store(buffer, tir.broadcast(f32(number), self.wide), tir.ramp(start, self.wide)))
+        return made
 
 
 _kernels: list[Addends] = []

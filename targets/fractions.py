@@ -110,7 +110,7 @@ def swish(x: Expr, *, near: bool = False) -> Expr | None:
 
     def number(number: float) -> Expr:
         """One that is kept for all vectors of a turn, which would else be made of a scalar in each."""
-        return table.load(number, 0)
+        return table.same(number)
 
     def limit(name: str, x: Expr, to: float) -> Expr:
         return tirx.call_llvm_pure_intrin("float32", f"llvm.{name}", x, number(to))

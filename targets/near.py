@@ -35,7 +35,7 @@ class _Code:
 
     def number(self, x: float) -> Expr:
         """One that is kept for all vectors of a turn, where numbers are read from memory."""
-        return f32(x) if self.found is None else self.found[0].load(x, 0)
+        return f32(x) if self.found is None else self.found[0].same(x)
 
     def _added(self, x: float) -> Expr:
         """One that is overwritten: read anew for each vector."""

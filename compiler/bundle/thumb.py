@@ -88,7 +88,7 @@ class Code:
             return _branch(at, a, b)
         if a & 0xFFF0 == 0xE8D0 and b & 0xFFE0 == 0xF000:  # tbb, tbh
             return Effect(4, jumps=tuple(self.table(at)), ends=True)
-        if a & 0xFE00 in (0xE800, 0xEC00) and a & 15 == _SP and a & 0x20:
+        if a & 0xFE00 in (0xE800, 0xEC00) and a & 15 == _SP and a & 0x20 and not _widens(a, b):
             return _stored(a, b)
         if a & 0xFF80 == 0xF800 or a & 0xFF00 in (0xF800, 0xF900):
             return _single(a, b)
@@ -152,6 +152,12 @@ def _branch(at: int, a: int, b: int) -> Effect:
     if a & 0xFFE0 == 0xF380 and b & 0xFFFE == 0x8808:
         raise Unclear("msr of a stack pointer")
     return Effect(4)
+
+
+def _widens(a: int, b: int) -> bool:
+    """Whether a vector is loaded or stored whose elements are narrower in memory: Helium gives the register of its
+    address three bits, and the fourth to their size."""
+    return a & 0xFE00 == 0xEC00 and b & 0x1E00 == 0x0E00 and b & 0x0180 != 0x0180
 
 
 def _stored(a: int, b: int) -> Effect:

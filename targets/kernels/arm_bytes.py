@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from math import isfinite, prod
 from typing import Any, Literal
 
-from edgec.compiler.bounds import made_real, near
+from edgec.compiler.bounds import gentle, made_real, narrows, near
 from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
@@ -31,6 +31,7 @@ BLOCK = 16  # channels of a block of the layout, bytes of a register
 FEW = 4  # input channels up to which blocks are of four
 HELD, RISING, ONCE, REAL = "fl", 3, 4, 5
 ENDS = "tl", "th"
+GENTLY, NARROW = "ge", "nw"
 LANES = 4  # sums in a register
 STAYING = 2  # pixels of a tile whose weights stay in registers
 PARTED = 3.0  # instructions more where a pixel's bytes are no whole vectors
@@ -265,17 +266,22 @@ def rising(problem: Problem) -> Node | None:
 
 
 def config(plan: Plan, problem: Problem) -> tuple[tuple[str, int], ...]:
-    return (("mt", plan.columns), ("nv", plan.vectors), ("sp", plan.spaces), (HELD, held(problem)), *ends(problem))
+    return (("mt", plan.columns), ("nv", plan.vectors), ("sp", plan.spaces), *said(problem, held(problem)))
 
 
-def ends(problem: Problem) -> list[tuple[str, int]]:
-    """How many sixteenths of a table at either end are not read (`tl`, `th` of a choice)."""
-    return [(name, many) for name, many in zip(ENDS, problem.reach.ends, strict=True) if many]
+def said(problem: Problem, kept: int) -> list[tuple[str, int]]:
+    """What constants say of sums and of what follows them, for the code, which is made without them: how sums are kept,
+    how many sixteenths of a table at either end are not read (`tl`, `th`); of sums as real numbers, that exponentials
+    of them need no limits (`ge`), and that 16 bits hold what they are rounded to (`nw`)."""
+    found = [(HELD, kept), *zip(ENDS, problem.reach.ends, strict=True)]
+    if kept == REAL:
+        found += [(GENTLY, int(gentle(problem.reach))), (NARROW, int(narrows(problem.reach)))]
+    return [(name, value) for name, value in found if value or name == HELD]
 
 
-def ends_of(choice: Choice) -> tuple[int, int]:
-    low, high = (dict(choice.config).get(name, 0) for name in ENDS)
-    return low, high
+def says(choice: Choice, name: str) -> int:
+    """What a choice says under a name, if it does."""
+    return dict(choice.config).get(name, 0)
 
 
 def tasks(w: Window, plan: Plan) -> int:

@@ -10,7 +10,7 @@ from edgec.targets import tir
 from edgec.targets.addends import turning
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, LANES, Method, ends_of, row_blocks, tasks
+from .arm_bytes import BLOCK, LANES, Method, row_blocks, tasks
 from .arm_dots import Dots
 from .arm_tail import HALF, Tail, at_once, dense, short
 from .arm_tail import Sums as Ended
@@ -145,7 +145,7 @@ class Sums(Tiles):
 
             return [one(low, width) for low, width in pieces(part.channels, at_once(self.problem, BLOCK))]
 
-        tail = Tail(self.problem, self.held, ends_of(self.choice))
+        tail = Tail(self.problem, self.choice)
         if self.short or len(columns) < 2:
             parts: list[Stmt] = []
             every: list[Ended] = []

@@ -13,7 +13,7 @@ from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
-from .arm_bytes import BLOCK, HELD, LANES, added, ends_of
+from .arm_bytes import BLOCK, HELD, LANES, added
 from .arm_dots import dot, splat
 from .arm_quads_rows import groups
 from .arm_tail import Sums, Tail, lifted, offset
@@ -63,4 +63,4 @@ class Quads(Dots):
             return offset(frame, rescaling, g.block * BLOCK + lane)
 
         sums_of = Sums(stage, 0, rest if last else BLOCK, index, own)
-        return tir.seq(alloc, copy, Tail(self.problem, self.held, ends_of(self.choice)).store(frame, [sums_of]))
+        return tir.seq(alloc, copy, Tail(self.problem, self.choice).store(frame, [sums_of]))

@@ -11,7 +11,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, HELD, METHODS, ONCE, added, channel_window, ends, held, result_layout
+from .arm_bytes import BLOCK, METHODS, ONCE, added, channel_window, held, result_layout, said
 from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, input_index, layouts_in, operations, spread
 from .conv_shape import Window, geometry, segments
@@ -64,7 +64,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     for rows, columns in tiles(w, QUADS, small):
         us = cost(w, cpu, rows, columns, after, small)
         cut = bands(w, units, rows, us, problem)
-        config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), (HELD, kept), *ends(problem))
+        config = (("mt", columns), ("rt", rows), ("hb", cut), ("ro", 0), *said(problem, kept))
         us *= spread(units * cut, problem.threads)
         found.append(Choice(NAME, layouts, (out,), config, us, scratch))
     if small:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import reduce
 from typing import Any
 
@@ -14,10 +13,11 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, HELD, LANES, added, ends_of
+from .arm_bytes import BLOCK, HELD, LANES, added
 from .arm_dots import dot, shuffled, splat
+from .arm_slide_ends import Ends, Output, other
 from .arm_slide_rows import HALF, ROWS, halves, new_columns, pairs, parts, scratch_bytes, whole
-from .arm_tail import Sums, Tail, at_once, lifted, offset
+from .arm_tail import Tail, lifted, offset
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, put, stretch, vector
 from .conv_shape import Window
@@ -144,7 +144,7 @@ class Slide:
 
     def across(self, frame: Frame, image: Expr, group: Expr, row: Expr, place: Expr, last: bool) -> Stmt:
         """All columns; the `last` channels may be fewer than eight."""
-        w, tail = self.w.width, Tail(self.problem, self.held, ends_of(self.choice))
+        w, tail = self.w.width, Tail(self.problem, self.choice)
         columns, alloc = tir.local((w.kernel * self.parts * VECTORS * BLOCK,), "int8", "columns")
         starts, alloc_starts = tir.local((ROWS * VECTORS * LANES,), "int32", "starts")
         offsets, alloc_offsets = tir.local((HALF,), "float32", "offsets")
@@ -164,31 +164,29 @@ class Slide:
         for c in range(w.kernel - self.new):
             done.append(self.column(columns, bases, c - w.pad if c >= w.pad else None, c))
 
-        def output(number: Any, turn: int, edge: bool = False, weights: Expr = place) -> tuple[Stmt, list[Sums]]:
+        def output(number: Any, turn: int, edge: bool = False, weights: Expr = place) -> Output:
             """`number` is that of an output of a row, modulo the window's columns `turn`."""
             loads = []
             for c in range(w.kernel - self.new, w.kernel):
                 source = number * w.stride + c - w.pad
                 read = source if not edge or source < w.size else None
                 loads.append(self.column(columns, bases, read, turn * w.stride + c))
-            made, sums = self.sums(frame, image, group, row, weights, columns, (starts, offsets), number, turn, last)
-            return tir.seq(loads, made), sums
+            made, stages = self.sums(frame, weights, columns, starts, number, turn)
+            return Output(number, tir.seq(loads, made), stages)
 
         full = whole(self.w)
         many, rest = divmod(full, w.kernel)
-
-        def ended(outputs: Sequence[tuple[Stmt, list[Sums]]]) -> Stmt:
-            return tir.seq((made for made, _ in outputs), tail.store(frame, [s for _, sums in outputs for s in sums]))
+        ends = Ends(self.problem, tail, frame, image, group, row, offsets, last)
 
         def turn(k: Expr) -> Stmt:
             # LLVM must not know that turns read the same: it would keep weights on the stack, where offsets are long
             weights = place + frame.zero * k
-            return ended([output(k * w.kernel + i, i, weights=weights) for i in range(w.kernel)])
+            return ends.stored([output(k * w.kernel + i, i, weights=weights) for i in range(w.kernel)])
 
         done.append(tir.loop(many + frame.zero, turn, "turn"))
         after = [output(many * w.kernel + i, i) for i in range(rest)]
         after += [output(number, number % w.kernel, True) for number in range(full, w.out)]
-        return tir.seq(done, ended(after) if after else None)
+        return tir.seq(done, ends.stored(after) if after else None)
 
     def slot(self, column: int, part: int, v: int) -> int:
         return ((column % self.w.width.kernel * self.parts + part) * VECTORS + v) * BLOCK
@@ -219,26 +217,16 @@ class Slide:
         return tir.seq(done)
 
     def sums(
-        self,
-        frame: Frame,
-        image: Expr,
-        group: Expr,
-        row: Expr,
-        place: Expr,
-        columns: Buffer,
-        kept: tuple[Buffer, Buffer],
-        number: Any,
-        turn: int,
-        last: bool,
-    ) -> tuple[Stmt, list[Sums]]:
-        """Both rows of an output column."""
-        w, (starts, offsets) = self.w.width, kept
+        self, frame: Frame, place: Expr, columns: Buffer, starts: Buffer, number: Any, turn: int
+    ) -> tuple[Stmt, list[Buffer]]:
+        """Of both rows of an output column."""
+        w = self.w.width
         done: list[Stmt] = []
-        every = []
+        stages = []
         for r in range(ROWS):
-            # LLVM must not know that it reads the same again: moves cost more than loads
-            other = frame.zero * (number * ROWS + r)
+            zero = other(frame, number, r)
             stage, alloc = tir.local((HALF,), "int32", "stage")
+            stages.append(stage)
             done.append(alloc)
             for v in range(VECTORS):
 
@@ -247,18 +235,6 @@ class Slide:
                     taps = tirx.reinterpret("int8x16", self.kept(frame, place + self.place(r, kw, v)))
                     return dot(total, vector(columns, BLOCK, slot), taps)
 
-                start = vector(starts, LANES, other + (r * VECTORS + v) * LANES)
+                start = vector(starts, LANES, zero + (r * VECTORS + v) * LANES)
                 done.append(put(stage, reduce(tap, range(w.kernel), start), LANES, v * LANES))
-
-            width = self.w.channels_out % HALF if last else HALF
-            run = at_once(self.problem, HALF)
-            for at in range(0, width, run):
-
-                def index(lane: Expr, r: int = r, at: int = at) -> tuple[Expr, ...]:
-                    return (image, group * HALF + at + lane, row + r, tir.expr(number))
-
-                def own(lane: Expr, at: int = at, other: Expr = other) -> Expr:
-                    return tir.load(offsets, other + at + lane)
-
-                every.append(Sums(stage, at, min(run, width - at), index, own))
-        return tir.seq(done), every
+        return tir.seq(done), stages

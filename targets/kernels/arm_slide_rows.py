@@ -12,7 +12,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, HELD, METHODS, ONCE, REAL, channel_window, ends, held, result_layout
+from .arm_bytes import BLOCK, METHODS, ONCE, REAL, channel_window, held, result_layout, said
 from .bytes_tail import operand_layout, rescales
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, geometry
@@ -81,7 +81,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     units = w.batch * (1 if rows_first else halves(w))
     us = cost(w, cpu, after)
     cut = bands(w, units, problem.threads)
-    config = (("hb", cut), ("ro", rows_first), (HELD, kept), *ends(problem))
+    config = (("hb", cut), ("ro", rows_first), *said(problem, kept))
     us *= spread(units * cut, problem.threads)
     scratch = scratch_bytes(w) * (halves(w) if rows_first else 1)
     return [Choice(NAME, layouts, (out,), config, us, scratch)]

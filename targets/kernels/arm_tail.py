@@ -8,20 +8,18 @@ from typing import Any
 
 from tvm import tirx
 
-from edgec.compiler.bounds import narrows
 from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.layout import layout
 from edgec.compiler.op import const_array, full_attrs, is_const
 from edgec.compiler.ops.common import limits
-from edgec.compiler.ops.near import GENTLE
-from edgec.compiler.registry import Problem
+from edgec.compiler.registry import Choice, Problem
 from edgec.targets import reciprocal, tir
 from edgec.targets.body import Body, align
 from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halved, rescale_once, unpacked_once
 from edgec.targets.mathlib import fused
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, LANES, ONCE, REAL, RISING, added
+from .arm_bytes import BLOCK, ENDS, GENTLY, HELD, LANES, NARROW, ONCE, REAL, RISING, added, says
 from .common import LIGHT, after_anchor, ceil_div
 from .common_emit import Frame, put, vector
 
@@ -82,21 +80,22 @@ def offset(frame: Frame, rescaling: Node, channel: Expr) -> Expr:
 
 
 class Tail:
-    """Code behind sums. `held`: how they are kept (see arm_bytes.held); `ends`: how much of a table is not read."""
+    """Code behind sums, by what a choice says of them (see arm_bytes.said)."""
 
-    def __init__(self, problem: Problem, held: int, ends: tuple[int, int]) -> None:
+    def __init__(self, problem: Problem, choice: Choice) -> None:
+        held, (low, high) = choice.get(HELD), (says(choice, name) for name in ENDS)
         self.anchor, self.out, self.held = problem.anchor.results[0], problem.body.outputs[0], held
-        self.table, self.ends = looked_up(problem), ends
+        self.table, self.ends = looked_up(problem), (low, high)
         self.before = self.out if self.table is None else self.table.args[0]
         self.added = added(problem, held)
         users = [n for n in problem.body.nodes() if self.added is not None and self.added.results[0] in n.args]
         self.unpacked = bool(users) and all(n.op == "Edgec.Rescale" for n in users)
-        narrow = held == REAL and narrows(problem.reach)
+        narrow = bool(says(choice, NARROW))
         self.quantized = narrow and self._divided()
         rescalings = [n for n in after_anchor(problem) if n.op == "Edgec.Rescale"]
         self.halves = held in (2, RISING) or (narrow and rescalings == [self.out.node])
-        near = self.added is not None and held == REAL and problem.reach.real <= GENTLE
-        self.near = frozenset(self.added.results if self.added is not None and near else ())
+        gentle = self.added is not None and says(choice, GENTLY)
+        self.near = frozenset(self.added.results if self.added is not None and gentle else ())
 
     def _divided(self) -> bool:
         """Whether results are bytes by a scale for which a product does."""

@@ -48,6 +48,13 @@ def pixels_of(problem: Problem) -> Value:
     return x
 
 
+def at_once(problem: Problem) -> int:
+    """Pixels of a vector: on 64-bit ARM as many of planes as a register holds bytes, so that whole ones are narrowed
+    and dealt."""
+    planes = pixels_of(problem) in problem.body.inputs
+    return 16 if planes and problem.target.triple.startswith("aarch64") else problem.target.cpu.lanes(32)
+
+
 def choices(problem: Problem) -> Sequence[Choice]:
     x, cpu = pixels_of(problem), problem.target.cpu
     lanes = cpu.lanes(32)
@@ -56,7 +63,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     pixels = x.shape[0] * prod(x.shape[2:])
     moved = storage_bytes(x.type) + 4.0 * pixels
     us = microseconds(cpu, ceil_div(pixels, lanes) * x.shape[1] * each, streamed(cpu, moved))
-    units = ceil_div(prod(x.shape[2:]), lanes)
+    units = ceil_div(prod(x.shape[2:]), at_once(problem))
     config = (("chunk", task_split(units, us / units, problem.threads)),)
     return [Choice(NAME, ("",), (byte_layout(x.shape),), config, us)]
 

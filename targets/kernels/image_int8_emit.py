@@ -21,7 +21,7 @@ from ..mathlib import kind
 from ..tir import Buffer, Expr, Stmt
 from .common import ceil_div
 from .common_emit import stretch
-from .image_int8 import MOST_CHANNELS
+from .image_int8 import MOST_CHANNELS, at_once
 
 
 class Image:
@@ -32,7 +32,8 @@ class Image:
         self.out = problem.body.outputs[0]
         self.planes = x in problem.body.inputs
         self.images, self.channels, self.pixels = x.shape[0], x.shape[1], prod(x.shape[2:])
-        self.lanes = problem.target.cpu.lanes(32)
+        self.lanes = at_once(problem)
+        self.woven = self.planes and self.lanes > problem.target.cpu.lanes(32)
         self.whole = self.pixels // self.lanes
         self.parts = max(1, ceil_div(self.whole, chunk))
 
@@ -49,6 +50,8 @@ class Image:
         body, lanes, done = Body(self.problem.body, {}), self.lanes, self.whole * self.lanes
 
         def vector(k: Expr) -> Stmt:
+            if self.woven:
+                return self.planes_dealt(buffers, body, image, (first + k) * lanes)
             if not self.planes:
                 return self.dealt(buffers, body, image * self.pixels + (first + k) * lanes)
             return tir.vectorized(lanes, lambda v: self.pixel(buffers, body, image, (first + k) * lanes + v))
@@ -75,8 +78,8 @@ class Image:
 
     def dealt(self, buffers: list[Buffer], body: Body, first: Expr) -> Stmt:
         """Bytes of a vector of pixels as they lie, then each pixel's in its place."""
-        lanes, channels, room = self.lanes, self.channels, self.lanes * MOST_CHANNELS
-        stage, alloc = tir.local((room,), dtype(self.out.type.dtype).tvm, "stage")
+        lanes, channels = self.lanes, self.channels
+        stage, alloc = self.stage()
 
         def byte(v: Expr) -> Stmt:
             body.bind(self.x, lambda _: tir.load(buffers[0], first * channels + v))
@@ -86,6 +89,29 @@ class Image:
             return tir.vectorized(lanes, lambda v: byte(n * lanes + v))
 
         order = [p * channels + min(c, channels - 1) for p in range(lanes) for c in range(MOST_CHANNELS)]
-        dealt = tirx.Shuffle([tir.load(stage, tir.ramp(0, room))], [tir.i32(n) for n in order])
-        word = tirx.reinterpret(f"int32x{lanes}", dealt)
-        return tir.seq(alloc, [part(n) for n in range(channels)], tir.store(buffers[1], word, tir.ramp(first, lanes)))
+        return tir.seq(alloc, [part(n) for n in range(channels)], self.words(buffers, stage, order, first))
+
+    def planes_dealt(self, buffers: list[Buffer], body: Body, image: Expr, at: Expr) -> Stmt:
+        """Bytes of a vector of pixels of each plane, then each pixel's in its place."""
+        lanes = self.lanes
+        stage, alloc = self.stage()
+
+        def plane(c: int) -> Stmt:
+            def byte(v: Expr) -> Stmt:
+                body.bind(self.x, lambda _: tir.load(buffers[0], (image * self.channels + c) * self.pixels + at + v))
+                return tir.store(stage, body.at(self.out, (image, c, *[0] * (len(self.x.shape) - 2))), c * lanes + v)
+
+            return tir.vectorized(lanes, byte)
+
+        order = [min(c, self.channels - 1) * lanes + p for p in range(lanes) for c in range(MOST_CHANNELS)]
+        done = [plane(c) for c in range(self.channels)]
+        return tir.seq(alloc, done, self.words(buffers, stage, order, image * self.pixels + at))
+
+    def stage(self) -> tuple[Buffer, Stmt]:
+        return tir.local((self.lanes * MOST_CHANNELS,), dtype(self.out.type.dtype).tvm, "stage")
+
+    def words(self, buffers: list[Buffer], stage: Buffer, order: list[int], first: Expr) -> Stmt:
+        """Store a vector of pixels, whose bytes are elements of a stage."""
+        dealt = tirx.Shuffle([tir.load(stage, tir.ramp(0, len(order)))], [tir.i32(n) for n in order])
+        word = tirx.reinterpret(f"int32x{self.lanes}", dealt)
+        return tir.store(buffers[1], word, tir.ramp(first, self.lanes))

@@ -91,42 +91,61 @@ class Pixels:
 
             return tir.seq(self.flatten(frame), runs(w.height, 1, line, (band, bands)))
 
-        return emit_kernel(self.problem, self.choice, symbol, w.batch * bands, task)
+        bytes_of = self.choice.scratch_bytes
+        parts = [("lines", "int8" if self.signed else "uint8", bytes_of, 0)] if bytes_of else []
+        return emit_kernel(self.problem, self.choice, symbol, w.batch * bands, task, parts=parts)
 
     def greatest(self, frame: Frame, w: Window, image: Expr, band: Expr) -> Stmt:
-        """Maxima over loops of taps, for large windows."""
+        """Maxima over large windows: of each input row's columns, in scratch memory, then of these over rows."""
         kind = {True: "int8", False: "uint8"}[self.signed]
         first, count = stretch(band, ceil_div(w.height.out, self.choice.get("hb")), w.height.out)
+        begin = tirx.max(source(w.height, first, 0), 0)
+        end = tirx.min(source(w.height, first + count - 1, w.height.kernel - 1) + 1, w.height.size)
+        (lines,) = frame.parts
 
-        def pixel(row: Expr, column: Expr) -> Stmt:
-            (top, bottom), (left, right) = tap_bounds(w.height, row), tap_bounds(w.width, column)
+        def one(block: Expr, size: int) -> Stmt:
+            lanes = 16 * size
+            least = tir.broadcast(tir.lit(int(limits(self.x.type.dtype)[0]), kind), lanes)
 
-            def one(block: Expr, size: int) -> Stmt:
-                acc, alloc = tir.local((16 * size,), kind, "greatest")
-                start = tir.broadcast(tir.lit(int(limits(self.x.type.dtype)[0]), kind), 16 * size)
+            def most(low: Expr, high: Expr, read: Callable[[Expr], Expr], write: Callable[[Expr], Stmt]) -> Stmt:
+                acc, alloc = tir.local((lanes,), kind, "greatest")
 
-                def tap(kh: Expr, kw: Expr) -> Stmt:
-                    place = (image * w.height.size + source(w.height, row, kh)) * w.width.size
-                    at = ((place + source(w.width, column, kw)) * self.blocks + block) * 16
-                    x = tir.load(self.flat[self.x], tir.ramp(at, 16 * size))
-                    return put(acc, tirx.max(vector(acc, 16 * size, 0), x), 16 * size, 0)
+                def tap(k: Expr) -> Stmt:
+                    return put(acc, tirx.max(vector(acc, lanes, 0), read(k)), lanes, 0)
 
-                def line(kh: Expr) -> Stmt:
-                    return tir.loop(right - left, lambda kw: tap(kh, kw), "kw", start=left)
-
-                out = ((image * w.height.out + row) * w.width.out + column) * self.blocks + block
                 return tir.seq(
                     alloc,
-                    put(acc, start, 16 * size, 0),
-                    tir.loop(bottom - top, line, "kh", start=top),
-                    tir.store(self.flat[frame.out], vector(acc, 16 * size, 0), tir.ramp(out * 16, 16 * size)),
+                    put(acc, least, lanes, 0),
+                    tir.loop(high - low, tap, "k", start=low),
+                    write(vector(acc, lanes, 0)),
                 )
 
-            return self.vectors(one)
+            def kept(line: Expr, column: Expr) -> Expr:
+                return ((line - begin) * w.width.out + column) * lanes
 
-        return tir.loop(
-            count, lambda row: tir.loop(w.width.out, lambda column: pixel(row, column), "column"), "row", start=first
-        )
+            def across(line: Expr, column: Expr) -> Stmt:
+                def read(kw: Expr) -> Expr:
+                    place = (image * w.height.size + line) * w.width.size + source(w.width, column, kw)
+                    return vector(self.flat[self.x], lanes, (place * self.blocks + block) * 16)
+
+                return most(*tap_bounds(w.width, column), read, lambda x: put(lines, x, lanes, kept(line, column)))
+
+            def down(row: Expr, column: Expr) -> Stmt:
+                out = ((image * w.height.out + row) * w.width.out + column) * self.blocks + block
+                return most(
+                    *tap_bounds(w.height, row),
+                    lambda kh: vector(lines, lanes, kept(source(w.height, row, kh), column)),
+                    lambda x: put(self.flat[frame.out], x, lanes, out * 16),
+                )
+
+            def every(make: Callable[[Expr, Expr], Stmt], start: Expr, many: Expr) -> Stmt:
+                return tir.loop(
+                    many, lambda row: tir.loop(w.width.out, lambda c: make(row, c), "column"), "row", start=start
+                )
+
+            return tir.seq(every(across, begin, end - begin), every(down, first, count))
+
+        return self.vectors(one)
 
     def window(self, frame: Frame, places: list[Expr], out: Expr, block: Expr, size: int) -> Stmt:
         """One output pixel, whose window has these blocks of 16 channels as the first of each of its pixels."""

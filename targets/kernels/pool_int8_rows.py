@@ -76,13 +76,18 @@ def choices(name: str, problem: Problem) -> Sequence[Choice]:
     w, cpu = geometry(problem), problem.target.cpu
     blocks = ceil_div(w.channels_out, 16)
     pixels = w.batch * w.pixels * ceil_div(blocks, most_blocks(cpu))
-    each = w.taps / cpu.load_per_cycle if problem.anchor.op == "MaxPool" else 2.0 * w.taps + 15
+    taps, scratch = float(w.taps), 0
+    if not written_out(w):  # columns of each row first, then rows
+        taps = w.width.kernel * w.height.size / w.height.out + w.height.kernel
+        scratch = w.height.size * w.width.out * most_blocks(cpu) * 16
+    each = taps / cpu.load_per_cycle if problem.anchor.op == "MaxPool" else 2.0 * taps + 15
     moved = 16.0 * w.batch * blocks * (w.height.size * w.width.size + w.pixels)
     us = microseconds(cpu, pixels * (each + 4.0), streamed(cpu, moved))
     rows = max((s.count for s in segments(w.height, 1)), default=1) if written_out(w) else w.height.out
     bands = max(1, min(rows, ceil_div(w.height.out, task_split(w.height.out, us / w.height.out, problem.threads))))
     bands = bands if problem.threads > 1 else 1
-    return [Choice(name, layouts(problem), (byte_layout(problem.anchor.args[0].shape),), (("hb", bands),), us)]
+    out = (byte_layout(problem.anchor.args[0].shape),)
+    return [Choice(name, layouts(problem), out, (("hb", bands),), us, scratch)]
 
 
 def geometry(problem: Problem) -> Window:

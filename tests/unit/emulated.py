@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 import edgec.targets.kernels  # noqa: F401  (registers the rows)
+from edgec.compiler.bounds import UNKNOWN
 from edgec.compiler.interpret import run
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
@@ -91,7 +92,7 @@ def emulate(
 
     narrow = problem.target.triple.startswith(("thumb", "armv7"))
     compiler, emulator = needs_emulator("thumb" if narrow else "aarch64")
-    p = laid(problem, choice)
+    p = replace(laid(problem, choice), reach=UNKNOWN)  # as code generation has it: what bounds it knows, a choice says
     # without an FPU rescaling calls the runtime, which is not linked here (test_integer_without_fpu.py)
     with built_for.core(p.target.cpu) if p.target.cpu.fpu else nullcontext():
         made = ROWS[choice.row].emit(p, choice, "kern")

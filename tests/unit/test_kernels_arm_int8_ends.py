@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from arm_bits import CORES, FULL, arrays_of, conv, same_bits
 from emulated import emulate
 from test_generic_harness import chain
 from test_integer import numbers
+from test_kernels_arm_code import assembly
 
 from edgec.compiler.bounds import reach
 from edgec.compiler.interpret import run
@@ -154,3 +156,30 @@ def test_bytes_by_a_reciprocal_are_those_of_a_division(scale: float, kind: str, 
 def test_a_scale_whose_quotients_might_differ_is_divided_by() -> None:
     assert all(map(exact, (0.0078431377, 0.25)))
     assert not any(map(exact, (0.0, -1.0, 1e-30, 1e30, float("inf"), float("nan"))))
+
+
+@pytest.mark.parametrize("where", ["rpi5", "rpi4"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("planes", [True, False])
+def test_images_become_bytes(planes: bool, channels: int, where: str, tmp_path: Path) -> None:
+    """Whole registers of pixels, and those that are left over."""
+
+    def body(x: Value) -> Value:
+        y = x if planes else build("Transpose", x, perm=(0, 3, 1, 2))
+        return build("QuantizeLinear", y, const(np.float32(0.02)), const(np.int8(-5)))
+
+    shape = (2, channels, 9, 11) if planes else (2, 9, 11, channels)
+    problem = chain([f"f32{list(shape)}"], body, (), where)
+    x = (np.random.default_rng(0).standard_normal(shape) * 3).astype(np.float32)
+    x.flat[:4] = [np.nan, np.inf, -np.inf, 1e30]
+    choice = ROWS["image_int8"].choices(problem)[0]
+    want = run(problem.body, [x])[0]
+    np.testing.assert_array_equal(emulate(problem, choice, [x], tmp_path, CORES["sdot"][1]), want)
+
+
+def test_pixels_of_planes_are_dealt_sixteen_at_a_time() -> None:
+    def body(x: Value) -> Value:
+        return build("QuantizeLinear", x, const(np.float32(0.02)), const(np.int8(-5)))
+
+    _, code = assembly(chain(["f32[1, 3, 64, 64]"], body, (), "cortex-a78"), "image_int8")
+    assert re.search(r"\bst4\s+{ v\d+\.16b", code)

@@ -127,6 +127,18 @@ def test_swish_behind_sums_is_limited_where_it_must_be(far: float) -> None:
     assert bool(re.search(r"\bfmax\b", code)) == (far > 86)
 
 
+def test_numbers_that_stay_whole_are_loaded_once_for_all_vectors() -> None:
+    """Of a turn that computes 24 functions; what products overwrite is loaded for each four."""
+    problem = chain([*KINDS, KINDS[3]], gated, (), "cortex-a78")
+    _, code = assembly(problem, "conv_int8_sdot", within=Reach(1e6, 1e4, real=500.0))
+    loops = [block for block in re.split(r"^\.LBB\w+:", code, flags=re.M) if block.count("\tfmax\t") > 4]
+    assert loops
+    for block in loops:
+        for limit in ("fmax", "fmin"):
+            numbers = set(re.findall(rf"\t{limit}\tv\d+\.4s, v\d+\.4s, (v\d+)\.4s", block))
+            assert len(numbers) == 1, numbers
+
+
 @pytest.mark.parametrize("byte", [-5, -128, 4])
 @pytest.mark.parametrize("far", [700.0, 2000.0])
 def test_bytes_of_real_numbers_are_limited_as_they_are_narrowed(byte: int, far: float, tmp_path: Path) -> None:
@@ -170,3 +182,40 @@ def test_bytes_of_gates_are_narrowed_in_few_instructions(make: Any) -> None:
     assert bounded.reach.steps == pytest.approx(100 / 0.0473, rel=1e-4)
     _, code = assembly(problem, "conv_int8_sdot", within=bounded.reach)
     assert "sqxtn" in code and not re.search(r"\bf(max|min|cmeq|cmge)\b", code)
+
+
+def slid(*args: Value, stride: int = 1) -> Value:
+    """Bytes of x sigmoid(x) in steps, behind a depthwise window."""
+    attrs = {"zero": -5, "group": args[1].shape[0], "pads": (1, 1, 1, 1), "strides": (stride, stride)}
+    x = real(*args[:4], **attrs)
+    limits = {"to": "i8", "zero": 3, "low": -128, "high": 127}
+    return build("Edgec.Rescale", build("Mul", x, build("Edgec.NearSigmoid", x)), args[4], zeros=(0,), **limits)
+
+
+def sliding(channels: int) -> list[str]:
+    each = f"f32[{channels}, 1, 1]"
+    return [f"i8[1, {channels}, 9, 11]", f"i8[{channels}, 1, 3, 3]", f"i32[{channels}]", each, each]
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("where", ["rpi5", "cortex-a55"])
+def test_gates_behind_sliding_windows_are_the_interpreters(where: str, stride: int, tmp_path: Path) -> None:
+    """Also of the last four channels of twenty, and of columns that are left over."""
+    problem = chain(sliding(20), lambda *v: slid(*v, stride=stride), (), where)
+    arrays = numbers([v.type for v in problem.body.inputs])
+    arrays[2][:] = np.linspace(-6000, 6000, 20)
+    arrays[3][:] = short(50 / known(problem, arrays).reach.sums)
+    arrays[4][:] = np.linspace(7, 20, 20)[:, None, None]
+    bounded, want = known(problem, arrays), run(problem.body, arrays)[0]
+    choice = ROWS["depthwise_int8_slide"].choices(bounded)[0]
+    assert len(np.unique(want)) > 50
+    np.testing.assert_array_equal(emulate(bounded, choice, arrays, tmp_path, "cortex-a76"), want)
+
+
+def test_long_code_behind_sliding_windows_stands_once() -> None:
+    """For the three columns of a turn, and for those that are left over: written out for each, it filled registers."""
+    _, code = assembly(
+        chain(sliding(24), slid, (), "cortex-a78"), "depthwise_int8_slide", within=Reach(1e4, 1e4, real=50.0)
+    )
+    vectors = 2 * 2  # rows, and four of eight channels
+    assert len(re.findall(r"\bfcvtns\b", code)) == 2 * vectors

@@ -218,9 +218,21 @@ def test_pooling(kind: str, where: str, tmp_path: Path) -> None:
     same(pooled("Edgec.Sum", kind, where, axes=(2, 3), zero=9), "sum_int8_spatial", tmp_path)
 
 
+LARGE: dict[str, dict[str, Any]] = {
+    "padded": {"kernel_shape": (9, 13), "pads": (4, 6, 4, 6)},
+    "strides and gaps": {"kernel_shape": (9, 7), "pads": (8, 6, 8, 6), "strides": (3, 2), "dilations": (2, 2)},
+}
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("window", LARGE)
 @pytest.mark.parametrize("kind", ["u8", "i8"])
-def test_large_windows_are_loops(kind: str, tmp_path: Path) -> None:
-    p = chain([f"{kind}[2, 52, 9, 10]"], lambda x: build("MaxPool", x, kernel_shape=(9, 13), pads=(4, 6, 4, 6)))
+def test_large_windows_are_loops(kind: str, window: str, threads: int, tmp_path: Path) -> None:
+    """Each task keeps the maxima of the rows that its own outputs read."""
+    p = chain([f"{kind}[2, 52, 40, 20]"], lambda x: build("MaxPool", x, **LARGE[window]))
+    p = replace(p, threads=threads)
+    (choice,) = ROWS["pool_int8_pixels"].choices(p)
+    assert choice.scratch_bytes and (choice.get("hb") > 1) == (threads > 1)
     same(p, "pool_int8_pixels", tmp_path)
 
 

@@ -120,6 +120,15 @@ def test_a_return_in_the_middle_ends_no_function(tmp_path: Path) -> None:
     assert linked(text, "cortex-m4", tmp_path).stack(["start"], [], []) == 264
 
 
+@pytest.mark.parametrize("moves", ["vldrh.s32 q4, [r5], #8", "vstrh.32 q1, [r5], #-8", "vstrh.32 q0, [r5, #4]!"])
+def test_vectors_of_narrow_elements_do_not_move_the_stack_pointer(moves: str, tmp_path: Path) -> None:
+    """Three bits name the register of their address, next to one of their size: r5 looks like the stack pointer."""
+    needs_board()
+    code = f"sub sp, #64\\n {moves}\\n add sp, #64\\n bx lr"
+    text = f'__attribute__((naked)) void start(void) {{ __asm__ volatile("{code}"); }}'
+    assert linked(text, "cortex-m55", tmp_path).stack(["start"], [], []) == 64
+
+
 def test_objdump_agrees_on_lengths(tmp_path: Path) -> None:
     needs_board()
     bundle = made(tmp_path, "cortex-m55", USES["switches"])
