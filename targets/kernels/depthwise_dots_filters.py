@@ -17,7 +17,7 @@ from edgec.targets.conversions import widened
 from edgec.targets.integer import bias
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .bytes_tail import channel_operands, has_rounding
+from .bytes_tail import channel_operands, has_rounding, rescales
 from .bytes_vector import added_pairs, dealt, dot, joined, shuffled
 from .common import after_anchor, ceil_div
 from .common_emit import Frame, put, vector
@@ -50,7 +50,7 @@ class Filters:
         self.small = problem.target.small  # one code for all tiles of a row, at edges too
         self.groups = groups(self.blocks, most, dict(choice.config).get(ALIKE, 0))
         self.operands = channel_operands(problem)
-        self.rounds = has_rounding(choice)
+        self.rounds, self.staged = has_rounding(choice), rescales(problem) is not True
         self.taken = ceil_div(w.width.kernel, taps)  # groups of taps of a row of the filter
         self.shifts = shifts(w.width, taps)
         self.each_scratch = 4 * most * scratch_vectors(w, taps, len(self.operands), self.small)  # floats of one group
