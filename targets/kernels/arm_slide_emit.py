@@ -111,9 +111,8 @@ class Slide:
             for v in range(VECTORS):
                 total: Expr = tir.broadcast(tir.i32(0), LANES)
                 for kw in range(w.width.kernel):
-                    at = ((block * w.width.kernel + kw) * 4 + half * VECTORS + v) * BLOCK
-                    taps = tirx.reinterpret(WORDS, vector(self.flat[self.weight], BLOCK, at))
-                    taps, bind = tir.let(tirx.bitwise_and(taps, tir.broadcast(mask, LANES)), "w")
+                    at = (block * w.width.kernel + kw) * BLOCK + half * HALF + v * LANES
+                    taps, bind = tir.let(tirx.bitwise_and(self.fours(at), tir.broadcast(mask, LANES)), "w")
                     done.append(bind)
                     if self.zero:
                         total = dot(total, tirx.reinterpret("int8x16", taps), splat(self.zero))
@@ -130,6 +129,17 @@ class Slide:
         for n, value in enumerate(self.factors):
             done.append(self.each(frame, group, place, 1 + n, partial(number_of, frame, value)))
         return tir.seq(done)
+
+    def fours(self, at: Expr) -> Expr:
+        """A column of four filters from number `at` on, with any bytes behind the rows of a window."""
+        each = self.w.height.kernel
+        stored = vector(self.flat[self.weight], LANES * each, at * each)
+        return shuffled(
+            [stored, stored],
+            f"int8x{LANES * each}",
+            [n // 4 * each + min(n % 4, each - 1) for n in range(BLOCK)],
+            WORDS,
+        )
 
     def each(self, frame: Frame, group: Expr, place: Expr, n: int, number: Callable[[Expr], Expr]) -> Stmt:
         """Keep a number of each channel, as number `n` of those behind the weights."""

@@ -74,7 +74,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     w, cpu = geometry(problem), problem.target.cpu
     x, weight, bias = problem.anchor.args
     out = result_layout(problem.body.outputs[0].type, cpu.lanes(32))
-    fixed = {x: byte_layout(x.shape), weight: f"OIHW{BLOCK}o4h", bias: operand_layout(bias)}
+    fixed = {x: byte_layout(x.shape), weight: f"OIHW{BLOCK}o{w.height.kernel}h", bias: operand_layout(bias)}
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     kept = held(problem)
     kept = kept if kept in (ONCE, DIRECT, REAL) or rescales(problem) is True else 0  # other code reads integers
