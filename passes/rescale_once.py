@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from edgec.compiler import direct
 from edgec.compiler.bounds import RESCALED
 from edgec.compiler.ir import Graph, Value
 from edgec.compiler.once import farthest, line
@@ -37,15 +38,19 @@ def rescaled_once(value: Value, sweep: Sweep) -> Value | str | None:
     wanted = asked(node)
     if isinstance(wanted, str):
         return wanted
+    attrs: Any = full_attrs(node)
+    limits = {name: attrs[name] for name in ("to", "low", "high")}
+    if direct.straight(wanted).all():
+        bits = 16 if direct.farthest(wanted) < 2**RESCALED - 1 else 32
+        given = {**limits, "zero": attrs["zero"], "bits": bits}
+        return build("Edgec.RescaleOnce", *node.args, origin=node.origin, label=node.name, **given)
     made = line(wanted)
     if isinstance(made, str):
         return made
-    attrs: Any = full_attrs(node)
     bias = const_array(sums.args[2]).astype(np.int64) + made.start  # in 32 bits that wrap
     start = const(bias.astype(np.uint64).astype(np.uint32).view(np.int32), sums.args[2].name, sums.args[2].node.origin)
     again = Value(replace(sums, args=(*sums.args[:2], start)))
     shape = (-1, *[1] * (len(value.shape) - 2)) if sums.op == "Edgec.ConvInteger" else (-1,)
     numbers = (const(x.reshape(shape)) for x in (made.factor, made.addend))
     bits = 16 if farthest(wanted, made) < 2**RESCALED - 1 else 32
-    limits = {name: attrs[name] for name in ("to", "low", "high")} | {"bits": bits}
-    return build("Edgec.RescaleOnce", again, *numbers, origin=node.origin, label=node.name, **limits)
+    return build("Edgec.RescaleOnce", again, *numbers, origin=node.origin, label=node.name, bits=bits, **limits)

@@ -22,18 +22,18 @@ from edgec.compiler.session import Session
 STEPS = {
     "integers": "it makes sums of integers",
     "zero-points": "it changes biases",
-    "rescale-once": "it takes multipliers of 32 bits",
+    "rescale-once": "it looks at multipliers of 32 bits",
 }
 
 
 @graph_pass("short-constants", promise=exact, after=STEPS)
 def short_constants(graph: Graph, *, session: Session) -> Graph:
-    """Multipliers of `Edgec.Rescale` as bf16, biases of sums as i16, where nothing is lost and kernels widen them."""
+    """Multipliers of rescalings as bf16, biases of sums as i16, where nothing is lost and kernels widen them."""
     if session.target is not None and not session.target.widens:
         return graph
 
     def short(node: Node) -> Value | tuple[Value, ...] | None:
-        if node.op == "Edgec.Rescale":
+        if node.op == "Edgec.Rescale" or (node.op == "Edgec.RescaleOnce" and len(node.args) == 2):
             first = len(node.args) // 2
             made = replace(node, args=(*node.args[:first], *map(_multiplier, node.args[first:])))
         elif node.op in PRODUCTS and (bias := _bias(node.args[2])) is not None:

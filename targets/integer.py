@@ -102,20 +102,26 @@ def _saturated(nearest: Expr, to: str, low: int, high: int) -> Expr:
     return tirx.min(x, lit(high, BYTE[to])) if high < most else x
 
 
-def rescale_once(t: Expr, factor: Expr, addend: Expr, *, to: str, low: int, high: int, bits: int) -> Expr:
+def rescale_once(t: Expr, *numbers: Expr, to: str, zero: int, low: int, high: int, bits: int) -> Expr:
     """The lowest bits of a float that a multiply-add makes. Those of the rounder are 0 where bytes and 16 bits lie."""
-    total = tirx.reinterpret("int32", fused(tirx.reinterpret("float32", t), factor, addend))
+    total = tirx.reinterpret("int32", _once(t, *numbers, zero=zero))
     if bits == 16:
         return _saturated(tirx.Cast("int16", total), to, low, high)
     least, most = (lit(ROUNDER_BITS + limit, "int32") for limit in (low, high))
     return tirx.Cast(BYTE[to], tirx.min(tirx.max(total, least), most))
 
 
-def unpacked_once(t: Expr, factor: Expr, addend: Expr, *, to: str, low: int, high: int, bits: int) -> Expr:
+def unpacked_once(t: Expr, *numbers: Expr, to: str, zero: int, low: int, high: int, bits: int) -> Expr:
     """Its bytes as whole numbers of f32, as another rescaling reads them."""
-    total = fused(tirx.reinterpret("float32", t), factor, addend)
     least, most = (lit(ROUNDER + limit, "float32") for limit in (low, high))
-    return at_most(at_least(total, least), most) - lit(ROUNDER, "float32")
+    return at_most(at_least(_once(t, *numbers, zero=zero), least), most) - lit(ROUNDER, "float32")
+
+
+def _once(t: Expr, factor: Expr, addend: Expr | None = None, *, zero: int) -> Expr:
+    """With an addend, t are the bits of a float."""
+    if addend is not None:
+        return fused(tirx.reinterpret("float32", t), factor, addend)
+    return fused(converted(tirx.Cast("float32", t)), factor, lit(ROUNDER + zero, "float32"))
 
 
 def _nearest(*args: Expr, zeros: tuple[int, ...]) -> Expr:

@@ -106,6 +106,9 @@ def _quantized(node: Node, args: list[str], outputs: list[str], attrs: dict[str,
         extra["axis"] = attrs["axis"]
     if node.op == "DequantizeLinear" and attrs["to"] not in ("", node.args[1].type.dtype):
         raise NoForm(f"DequantizeLinear to {attrs['to']}")
+    zero = node.args[2]
+    if node.op == "DequantizeLinear" and zero.type.size > 1 and is_const(zero) and not const_array(zero).any():
+        args = args[:2]  # zeros are what ONNX takes where there are none
     w.node(node.op, args, outputs, **extra)
 
 

@@ -29,7 +29,7 @@ from .placement import Placement, place
 from .ranges import Method, Scale
 from .reconstruct import OUTPUTS, Outcome, reconstruct
 from .settings import Wanted
-from .shorten import ends, reachable
+from .shorten import ends_of, reachable
 from .weights import Weights, nearest_weights
 
 SAMPLES = 32  # that layers are reconstructed on at least, where there are so many
@@ -93,9 +93,16 @@ class Job:
 
     @property
     def short(self) -> bool:
-        """Whether multipliers and biases are to fit 16 bits: all that the model is compiled for takes them so."""
+        """Whether multipliers and biases are to fit 16 bits: all that the model is compiled for takes them so, or it is
+        not known."""
         target = self.session.target
-        return target is not None and all(program.widens for program in target.programs)
+        return target is None or all(program.widens for program in target.programs)
+
+    @property
+    def once(self) -> bool:
+        """Whether some core makes bytes of sums by one multiply-add."""
+        target = self.session.target
+        return target is None or any(program.rounds_once for program in target.programs)
 
     def harmful(self, state: State) -> tuple[Tensor, Tensor, float]:
         """The layers' numbers, the worst first, what each alone does to the outputs, its weights rounded to nearest:
@@ -130,8 +137,8 @@ class Job:
         """The state with integers for its weights."""
         feeds = self.samples(self.enough(state.plan.graph))
         learn, correct = self.options.learn, self.options.correct
-        scales = reachable(state.plan, state.scales) if self.short else state.scales
-        after = {node: scales[v].scale for node, v in ends(state.plan, scales).items()} if self.short else {}
+        scales = reachable(state.plan, state.scales, self.once) if self.short else state.scales
+        after = ends_of(state.plan, scales, self.once) if self.short else {}
         weights, outcomes = reconstruct(state.plan, scales, feeds, self.tell, learn, correct, after)
         whole = outcomes[OUTPUTS]
         return replace(state, scales=scales, weights=weights, outcomes=outcomes, sqnr=whole.sqnr, weakest=whole.weakest)

@@ -57,11 +57,11 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     if verdict is not None and verdict.slower:
         none = "" if state.plan.layers else "; none is left in int8"
         session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there{none}")
-    if session.target is None or any(program.rounds_once for program in session.target.programs):
+    if job.short:
+        first = session.target.programs[0] if session.target is not None else None
+        state = replace(state, weights=short_biases(state.plan, state.scales, state.weights, first))
+    if job.once:
         state = replace(state, weights=straightened(state.plan, state.scales, state.weights))
-    elif job.short:
-        shorter = short_biases(state.plan, state.scales, state.weights, session.target.programs[0])
-        state = replace(state, weights=shorter)
     made = quantized_graph(state.plan, state.scales, state.weights) if state.plan.layers else graph
     made, tables = narrow_tables(made) if state.plan.layers else (made, 0)
     if tables:

@@ -24,6 +24,7 @@ from .noise import Weakest, weakest, worst_sqnr
 from .placement import FOLDED, Placement
 from .ranges import Scale, rounded
 from .rounding import rounded_weights
+from .short_scales import End
 from .weights import Weights, nearest_weights, weight_scales, with_bias
 
 Progress = Callable[[str, int, int], None]
@@ -46,7 +47,7 @@ class Walk:
     """Values of all samples, in float and as the quantized layers make them; samples are shared out over `cores`."""
 
     cores: Cores
-    ends: Mapping[Node, float]
+    ends: Mapping[Node, End]
     real: dict[Value, list[Tensor]] = field(default_factory=dict)
     rough: dict[Value, list[Tensor]] = field(default_factory=dict)
 
@@ -58,7 +59,7 @@ def reconstruct(
     tell: Progress,
     learn: bool = True,
     correct: bool = True,
-    ends: Mapping[Node, float] = MappingProxyType({}),
+    ends: Mapping[Node, End] = MappingProxyType({}),
 ) -> tuple[dict[Node, Weights], dict[str, Outcome]]:
     """Weights of every layer. `learn`: rounded with regard to each other; `correct`: biases make up for the mean;
     `ends`: scales of what sums become, for layers whose multipliers are to be short (shorten.py)."""

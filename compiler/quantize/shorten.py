@@ -24,8 +24,9 @@ from ..session import Session
 from ..target import Target
 from .placement import Placement
 from .qdq import quantized_graph
-from .ranges import Scale
-from .weights import LOW, Weights, multipliers, weight_scales
+from .ranges import LEVELS, Scale
+from .short_scales import LOW, End, multipliers
+from .weights import Weights, weight_scales
 
 ROUNDS, NUDGE = 8, 3 * 2.0**-20
 OFF, MOST = 1 / 16, 1 / 4  # of a step of the result, that biases may be off by: in all, and one
@@ -45,15 +46,35 @@ def ends(plan: Placement, scales: Mapping[Value, Scale]) -> dict[Node, Value]:
     return found
 
 
-def reachable(plan: Placement, scales: Mapping[Value, Scale]) -> dict[Value, Scale]:
+def ends_of(plan: Placement, scales: Mapping[Value, Scale], once: bool) -> dict[Node, End]:
+    """Their scales and zero points."""
+    return {node: End(scales[v].scale, scales[v].zero, once) for node, v in ends(plan, scales).items()}
+
+
+def evened(scale: Scale) -> Scale:
+    """Of at least the same range, with an even zero point: halves go the same way before and after it is added."""
+    if scale.zero % 2 == 0:
+        return scale
+    up = scale.zero < LEVELS / 2
+    wider = (LEVELS - scale.zero) / (LEVELS - scale.zero - 1) if up else scale.zero / (scale.zero - 1)
+    return replace(scale, scale=float(np.float32(scale.scale * wider)), zero=scale.zero + (1 if up else -1))
+
+
+def reachable(plan: Placement, scales: Mapping[Value, Scale], once: bool = False) -> dict[Value, Scale]:
     """Scales of activations with which all multipliers can be short: with some, scales of weights, which are f32 as
-    well, are too far apart. Then a change by a few millionths helps."""
+    well, are too far apart. Then a change by a few millionths helps. Where bytes are to be made `once`, their zero
+    points are even."""
     made, after = dict(scales), ends(plan, scales)
+    if once:
+        for group in plan.groups:
+            if any(v in after.values() for v in group.values):
+                made |= {v: evened(made[v]) for v in group.values if v in made}
     for _ in range(ROUNDS):
         missed = [
             after[layer.node]
             for layer in plan.layers
-            if layer.node in after and not all_short(layer, made[layer.input].scale, made[after[layer.node]].scale)
+            if layer.node in after
+            and not all_short(layer, made[layer.input].scale, ends_of(plan, made, once)[layer.node])
         ]
         for group in plan.groups:
             if any(v in group.values for v in missed):
@@ -64,13 +85,13 @@ def reachable(plan: Placement, scales: Mapping[Value, Scale]) -> dict[Value, Sca
     return made
 
 
-def all_short(layer: Layer, before: float, after: float) -> bool:
-    numbers = multipliers(weight_scales(layer, before, after), before, after)
+def all_short(layer: Layer, before: float, end: End) -> bool:
+    numbers = multipliers(weight_scales(layer, before, end), before, end.scale)
     return not (numbers.view(np.uint32) & LOW).any()
 
 
 def short_biases(
-    plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights], target: Target
+    plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights], target: Target | None
 ) -> dict[Node, Weights]:
     """The weights of a plan with biases that, zero points taken in, 16 bits hold where that changes next to nothing."""
     made = dict(weights)

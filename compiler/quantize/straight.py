@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..direct import straight
 from ..ir import Graph, Node, Value
 from ..once import Asked, channels
 from ..ops.integer import SUFFIX
@@ -54,6 +55,8 @@ def _changes(graph: Graph, layers: Collection[str]) -> dict[str, np.ndarray]:
 
 
 def _change(wanted: Asked) -> np.ndarray | None:
+    if straight(wanted).all():
+        return None
     lines = channels(wanted)
     if isinstance(lines, str) or None not in lines:
         return None

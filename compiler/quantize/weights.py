@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from ..bounds import SUMS
 from ..layers import Layer
 from ..ops.common import Tensor
+from .short_scales import End, short_scales
 
 MOST, BYTE = 127, 255
-LOW, TRIES = 0xFFFF, 16  # bits of an f32 that a bf16 lacks; numbers that are tried
 ROOM = 2.0**30  # a bias takes at most half of the range of the sums
 SHORT = 0.95 * 2.0**17  # ... and less where 16 bits are to hold it, together with the others of its layer
 DEAD, QUICK = 2.0**20, 2.0 ** (SUMS - 1)  # ... and of what kernels convert quickly (bounds.near), if it is all there is
@@ -43,46 +42,28 @@ def _along(values: Tensor, like: Tensor, axis: int) -> Tensor:
     return values.reshape([-1 if k == axis else 1 for k in range(like.ndim)])
 
 
-def weight_scales(layer: Layer, input_scale: float, end: float | None = None) -> Tensor:
+def weight_scales(layer: Layer, input_scale: float, end: End | None = None) -> Tensor:
     """The largest magnitude of each channel stands for 127; never so small that the bias leaves its range, which is
-    a smaller one where all products of a channel together are nothing beside its bias. With `end`, the scale of the
-    bytes that sums become, multipliers and biases fit 16 bits (shorten.py)."""
+    a smaller one where all products of a channel together are nothing beside its bias. With `end`, multipliers
+    and biases fit 16 bits (shorten.py)."""
     others = tuple(k for k in range(layer.weights.ndim) if k != layer.axis)
     sizes = np.abs(layer.weights.astype(np.float64))
     scale = sizes.max(axis=others, initial=0.0) / MOST
+    bias = np.zeros(len(scale))
     if layer.bias is not None:
         bias = np.abs(layer.bias.astype(np.float64)).reshape(-1, len(scale)).max(axis=0)
         products = sizes.sum(axis=others) * BYTE * input_scale
         room = SHORT if end is not None else np.where(products * DEAD < bias, QUICK, ROOM)
         scale = np.maximum(scale, bias / (room * input_scale))
     made = np.asarray(np.maximum(scale, 1e-30), np.float32)
-    return made if end is None else short_scales(made, input_scale, end)
+    if end is None:
+        return made
+    each = layer.weights.size // max(len(scale), 1)  # rounding may move any by a step
+    sums = (sizes.sum(axis=others) / made + each) * BYTE + bias / (made * input_scale) + 1
+    return short_scales(made, input_scale, end, sums)
 
 
-def multipliers(scale: Tensor, before: float, after: float) -> Any:
-    """What sums are multiplied by, from scales of weights, of the input and of the result (passes/integers.py)."""
-    x, y = float(np.float32(before)), float(np.float32(after))
-    return (x * scale.astype(np.float64) / y).astype(np.float32)
-
-
-def short_scales(scale: Tensor, before: float, after: float) -> Tensor:
-    """Scales of weights, no smaller than these, with which multipliers are bf16; `before` and `after` the sums."""
-    made = np.array(scale, np.float32)
-    bits = multipliers(made, before, after).view(np.uint32)
-    per = float(np.float32(after)) / float(np.float32(before))
-    aim = ((bits + LOW) & ~np.uint32(LOW)).view(np.float32)
-    left = np.isfinite(aim) & (aim >= np.finfo(np.float32).tiny)
-    for _ in range(TRIES):
-        near = (aim.astype(np.float64) * per).astype(np.float32)
-        for tried in (near, np.nextafter(near, np.float32(np.inf)), np.nextafter(near, np.float32(0))):
-            fits = left & (multipliers(tried, before, after) == aim) & (tried >= scale)
-            made[fits] = tried[fits]
-            left &= ~fits
-        aim = np.where(left, (aim.view(np.uint32) + np.uint32(LOW + 1)).view(np.float32), aim)
-    return made
-
-
-def nearest_weights(layer: Layer, input_scale: float, end: float | None = None) -> Weights:
+def nearest_weights(layer: Layer, input_scale: float, end: End | None = None) -> Weights:
     """Every weight rounded to the nearest step."""
     scale = weight_scales(layer, input_scale, end)
     stored = np.rint(layer.weights / _along(scale, layer.weights, layer.axis))

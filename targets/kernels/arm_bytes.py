@@ -29,7 +29,7 @@ from .depthwise_int8_rows import depthwise
 
 BLOCK = 16  # channels of a block of the layout, bytes of a register
 FEW = 4  # input channels up to which blocks are of four
-HELD, RISING, ONCE, REAL = "fl", 3, 4, 5
+HELD, RISING, ONCE, REAL, DIRECT = "fl", 3, 4, 5, 6
 ENDS = "tl", "th"
 GENTLY, NARROW = "ge", "nw"
 LANES = 4  # sums in a register
@@ -232,11 +232,11 @@ def held(problem: Problem) -> int:
     """How sums may be kept (`fl` of a choice): 0: as integers; 1: in the lowest bits of floats, where only rescalings
     read them and constants say that they fit; 2: as 1, and 16 bits hold what rescalings round to; 3: as 2, and sums
     below 0 may be any number below 0; 4: as bits of floats, which their bias makes of them; 5: as 1, where a product
-    makes them real numbers."""
+    makes them real numbers; 6: as 1, for a multiply-add that rounds once."""
     total = problem.anchor.results[0]
     users = [n for n in problem.body.nodes() if total in n.args]
     if [n.op for n in users] == ["Edgec.RescaleOnce"]:
-        return ONCE
+        return ONCE if len(users[0].args) > 2 else DIRECT
     if isfinite(problem.reach.real) and near(problem.reach) and problem.target.cpu.loads_pay:
         return REAL
     if not users or {n.op for n in users} != {"Edgec.Rescale"}:
@@ -247,7 +247,7 @@ def held(problem: Problem) -> int:
 
 def added(problem: Problem, held: int) -> Node | None:
     """What multiplies sums, where it adds a number of each channel to their products."""
-    if held == ONCE:
+    if held in (ONCE, DIRECT):
         total = problem.anchor.results[0]
         return next(n for n in problem.body.nodes() if total in n.args)
     if held == REAL:

@@ -19,6 +19,7 @@ from .common import ceil_div
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
 from .conv_places import flat_type, runs, source, tap_bounds
 from .conv_shape import WRITTEN, Window
+from .int8_multipliers import widened
 
 
 class Sums(Tiles):
@@ -58,8 +59,9 @@ class Sums(Tiles):
 
         def make(channels: int) -> Stmt:
             part = Part(frame, image, tile, channels, x, weights, first, sums, offsets)
+            factors = widened(frame, tile * wide, [width for _, width in pieces(channels, LANES)], LANES)
             body = self.flat_row(part, space, each) if self.flat else self.rows(part, space, each)
-            return tir.seq(self.sum_weights(part), body)
+            return tir.seq(self.sum_weights(part), factors, body)
 
         heads = [
             declared_x,

@@ -10,18 +10,24 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
-from edgec.targets.tir import Expr
+from edgec.targets.body import align
+from edgec.targets.integer import rescale_once, unpacked_once
+from edgec.targets.tir import Buffer, Expr, Stmt
 
+from .arm_bytes import DIRECT, added, held
 from .arm_depthwise_rows import LANES
-from .arm_tail import dense
+from .arm_tail import dense, lifted, offset, unpacked
 from .common import ceil_div
 from .common_emit import Frame, vector
 from .conv_planes import Planes, Spot
 from .conv_shape import Window
+from .int8_multipliers import widened
 
 
 class Depthwise(Planes):
     kind = "int32"
+    starts: Buffer
+    offsets: Buffer
 
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
         x, self.weight, self.bias = problem.anchor.args
@@ -29,6 +35,9 @@ class Depthwise(Planes):
         self.lanes, self.blocks = LANES, ceil_div(w.channels_out, LANES)
         attrs: Any = full_attrs(problem.anchor)
         self.zero = int(attrs["zero"])
+        kept = held(problem)
+        self.added = added(problem, kept) if kept == DIRECT else None
+        self.lifted = lifted(kept) if self.added else 0
 
     def view(self, value: Value) -> Type:
         return dense(value.type)
@@ -51,5 +60,34 @@ class Depthwise(Planes):
     def join(self, old: Expr, x: Expr, operand: Expr | None) -> Expr:
         return old + tirx.Cast("int32x8", x) * tirx.Cast("int32x8", operand)
 
+    def plane(self, frame: Frame, image: Expr, block: Expr, band: Expr, width: int) -> Stmt:
+        """Biases, short multipliers and what products are reduced by are made ready for all pixels."""
+        first, rescaling = block * LANES, self.added
+        self.starts, alloc = tir.local((LANES,), "int32", "starts")
+        self.offsets, alloc_offsets = tir.local((LANES,), "float32", "offsets")
+
+        def start(lane: Expr) -> Stmt:
+            channel = first + lane if self.bias.shape[0] > 1 else tir.i32(0)
+            return tir.store(self.starts, frame.body.at(self.bias, (channel,)) + self.lifted, lane)
+
+        parts: list[Stmt] = [alloc, tir.vectorized(width, start), *widened(frame, first, [width], LANES)]
+        if rescaling is not None:
+
+            def one(lane: Expr) -> Stmt:
+                return tir.store(self.offsets, offset(frame, rescaling, first + lane), lane)
+
+            parts += [alloc_offsets, tir.vectorized(width, one)]
+        return tir.seq(parts, super().plane(frame, image, block, band, width))
+
     def result(self, frame: Frame, s: Spot, value: Expr, channel: Expr, row: Any, column: Any) -> Expr:
-        return value + frame.body.at(self.bias, (channel if self.bias.shape[0] > 1 else tir.i32(0),))
+        lane = channel - s.block * LANES
+        total = value + tir.load(self.starts, lane)
+        node = self.added
+        if node is not None:
+            attrs: Any = full_attrs(node)
+            index = (s.image, channel, row, column) if self.rank == 4 else (s.image, channel, column)
+            factor = frame.body.at(node.args[1], align(index, node.args[1].shape))
+            once = unpacked_once if unpacked(self.problem, node) else rescale_once
+            made = once(total, factor, tir.load(self.offsets, lane), **attrs)
+            frame.body.bind(node.results[0], lambda _: made)
+        return total

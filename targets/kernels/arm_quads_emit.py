@@ -5,15 +5,17 @@ A vector of 16 bytes is one block of channels, and what is dealt comes to lie in
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from tvm import tirx
 
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
-from edgec.targets.tir import Expr, Stmt
+from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, HELD, LANES, added
+from .arm_bytes import BLOCK, DIRECT, HELD, LANES, added
+from .arm_conv_emit import pieces
 from .arm_dots import dot, splat
 from .arm_quads_rows import groups
 from .arm_tail import Sums, Tail, lifted, offset
@@ -22,13 +24,43 @@ from .conv_shape import Window
 from .depthwise_dots_emit import Dots
 from .depthwise_dots_filters import Group
 from .depthwise_dots_rows import QUADS
+from .int8_multipliers import widened
 
 
 class Quads(Dots):
+    offsets: Buffer
+
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
         super().__init__(problem, choice, w, QUADS.taps, 1)
         self.groups, self.held = groups(w), choice.get(HELD)
+        self.staged = self.staged and self.held != DIRECT
         self.operands = []  # what follows reads them where they lie
+
+    def _plane(self, frame: Frame, g: Group, band: Expr) -> Callable[[], Stmt]:
+        whole = super()._plane(frame, g, band)
+        return lambda: tir.seq(self.ready(frame, g), whole())
+
+    def ready(self, frame: Frame, g: Group) -> list[Stmt]:
+        """What products are reduced by, and short multipliers."""
+        first, every = g.block * BLOCK, pieces(BLOCK if self.staged else self.width(g), LANES)
+        parts = widened(frame, first, [width for _, width in every], LANES)
+        rescaling = added(self.problem, self.held)
+        if rescaling is None:
+            return parts
+        offsets, alloc = tir.local((BLOCK,), "float32", "offsets")
+        for at, width in every:
+
+            def one(lane: Expr, at: int = at) -> Stmt:
+                return tir.store(offsets, offset(frame, rescaling, first + at + lane), at + lane)
+
+            parts += [tir.vectorized(width, one)]
+        self.offsets = offsets
+        return [alloc, *parts]
+
+    def width(self, g: Group) -> int:
+        """Channels of a group."""
+        whole, rest = divmod(self.w.channels_out, BLOCK)
+        return rest if isinstance(g.block, tirx.IntImm) and int(g.block) == whole else BLOCK
 
     def begins(self, start: Expr) -> Expr:
         return start + tir.broadcast(tir.i32(lifted(self.held)), LANES)
@@ -47,8 +79,6 @@ class Quads(Dots):
         return splat(self.zero)
 
     def finish(self, frame: Frame, g: Group, sums: list[Expr], row: Any, column: Any) -> Stmt:
-        whole, rest = divmod(self.w.channels_out, BLOCK)
-        last = isinstance(g.block, tirx.IntImm) and int(g.block) == whole
         stage, alloc = tir.local((BLOCK,), "int32", "stage")
         copy = [put(stage, x, LANES, LANES * k) for k, x in enumerate(sums)]
         place = (row, column) if len(self.anchor.shape) == 4 else (column,)
@@ -56,11 +86,8 @@ class Quads(Dots):
         def index(lane: Expr) -> tuple[Expr, ...]:
             return (g.image, g.block * BLOCK + lane, *place)
 
-        rescaling = added(self.problem, self.held)
-
         def own(lane: Expr) -> Expr:
-            assert rescaling is not None
-            return offset(frame, rescaling, g.block * BLOCK + lane)
+            return tir.load(self.offsets, lane)
 
-        sums_of = Sums(stage, 0, rest if last else BLOCK, index, own)
+        sums_of = Sums(stage, 0, self.width(g), index, own)
         return tir.seq(alloc, copy, Tail(self.problem, self.choice).store(frame, [sums_of]))

@@ -11,9 +11,9 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, METHODS, ONCE, added, channel_window, held, result_layout, said
-from .bytes_tail import operand_layout, rescales
-from .common import byte_layout, ceil_div, input_index, layouts_in, operations, spread
+from .arm_bytes import BLOCK, DIRECT, METHODS, ONCE, channel_window, held, result_layout, said
+from .bytes_tail import of_channels, operand_layout, rescales
+from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, geometry, segments
 from .cost import TILE, microseconds, smallest, streamed
 from .depthwise_dots_rows import (
@@ -53,10 +53,12 @@ def choices(problem: Problem) -> Sequence[Choice]:
     packed = f"{'OIHW' if len(x.shape) == 4 else 'OIW'}{BLOCK}o{stored_taps(w.width, QUADS.taps)}w"
     fixed = {x: byte_layout(x.shape), weight: packed, bias: operand_layout(bias)}
     kept = held(problem)
-    if kept != ONCE:
-        kept = min(kept, 2) if rescales(problem) is True else 0  # other code reads integers
-    elif (rescaling := added(problem, kept)) is not None:
-        fixed |= {v: operand_layout(v) for v in rescaling.args[1:] if input_index(problem.body, v) >= 0 and v.shape}
+    ended = rescales(problem) is True
+    if kept not in (ONCE, DIRECT):
+        kept = min(kept, 2) if ended else 0  # other code reads integers
+    if not ended and kept != DIRECT:  # reads whole vectors
+        shape = problem.anchor.types[0].shape
+        fixed |= {v: operand_layout(v) for v in problem.body.inputs if v not in fixed and of_channels(v, shape)}
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     units = w.batch * ceil_div(w.channels_out, BLOCK)
     found, small = [], problem.target.small

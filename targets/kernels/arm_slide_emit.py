@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from functools import reduce
+from collections.abc import Callable
+from functools import partial, reduce
 from typing import Any
 
 from tvm import tirx
@@ -11,6 +12,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.integer import bias
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, HELD, LANES, added
@@ -18,9 +20,11 @@ from .arm_dots import dot, shuffled, splat
 from .arm_slide_ends import Ends, Output, other
 from .arm_slide_rows import HALF, ROWS, halves, new_columns, pairs, parts, scratch_bytes, whole
 from .arm_tail import Tail, lifted, offset
+from .bytes_tail import short_multipliers
 from .common import ceil_div
 from .common_emit import Frame, emit_kernel, put, stretch, vector
 from .conv_shape import Window
+from .int8_multipliers import local, number_of
 
 VECTORS = HALF // LANES  # of sums
 WORDS = "int32x4"
@@ -34,7 +38,8 @@ class Slide:
         self.x, self.weight, self.bias = problem.anchor.args
         self.anchor = problem.anchor.results[0]
         attrs: Any = full_attrs(problem.anchor)
-        self.zero, self.held = int(attrs["zero"]), choice.get(HELD)
+        self.zero, self.shift, self.held = int(attrs["zero"]), int(attrs["shift"]), choice.get(HELD)
+        self.factors = short_multipliers(problem.body)
         self.added = added(problem, self.held)
         self.pixel = ceil_div(w.channels_out, BLOCK) * BLOCK  # bytes
         self.parts, self.new = parts(w), new_columns(w)
@@ -67,7 +72,7 @@ class Slide:
                                               for i in range(self.lines)))  # fmt: skip
 
         def group(k: Expr) -> Stmt:
-            place = k * (scratch_bytes(self.w) // 4) if self.choice.get("ro") else tir.i32(0)
+            place = k * (scratch_bytes(self.problem, self.w) // 4) if self.choice.get("ro") else tir.i32(0)
             rows = self.across(frame, image, k, row, place, False)
             if self.w.channels_out % HALF:
                 last = k.equal(self.w.channels_out // HALF)
@@ -107,9 +112,8 @@ class Slide:
             for v in range(VECTORS):
                 total: Expr = tir.broadcast(tir.i32(0), LANES)
                 for kw in range(w.width.kernel):
-                    at = ((block * w.width.kernel + kw) * 4 + half * VECTORS + v) * BLOCK
-                    taps = tirx.reinterpret(WORDS, vector(self.flat[self.weight], BLOCK, at))
-                    taps, bind = tir.let(tirx.bitwise_and(taps, tir.broadcast(mask, LANES)), "w")
+                    at = (block * w.width.kernel + kw) * BLOCK + half * HALF + v * LANES
+                    taps, bind = tir.let(tirx.bitwise_and(self.fours(at), tir.broadcast(mask, LANES)), "w")
                     done.append(bind)
                     if self.zero:
                         total = dot(total, tirx.reinterpret("int8x16", taps), splat(self.zero))
@@ -117,22 +121,41 @@ class Slide:
                         taps = tirx.shift_left(taps, tir.broadcast(tir.i32(8), LANES))
                     done.append(self.keep(frame, taps, place + self.place(r, kw, v)))
                 channel = group * HALF + v * LANES
-                start = vector(self.flat[self.bias], LANES, channel) - total
+                start = bias(vector(self.flat[self.bias], LANES, channel), self.shift) - total
                 start = start + tir.broadcast(tir.i32(lifted(self.held)), LANES)
                 done.append(self.keep(frame, start, place + self.place(r, w.width.kernel, v)))
-        if self.added is not None:
-            rescaling = self.added
-            last = w.channels_out - 1
-
-            def one(lane: Expr) -> Stmt:
-                channel = group * HALF + lane
-                channel = tirx.min(channel, last) if w.channels_out % HALF else channel
-                return tir.store(
-                    frame.scratch, offset(frame, rescaling, channel), place + self.place(ROWS, 0, 0) + lane
-                )
-
-            done.append(tir.vectorized(HALF, one))
+        rescaling = self.added
+        if rescaling is not None:
+            done.append(self.each(frame, group, place, 0, lambda channel: offset(frame, rescaling, channel)))
+        for n, value in enumerate(self.factors):
+            done.append(self.each(frame, group, place, 1 + n, partial(number_of, frame, value)))
         return tir.seq(done)
+
+    def fours(self, at: Expr) -> Expr:
+        """A column of four filters from number `at` on, with any bytes behind the rows of a window."""
+        each = self.w.height.kernel
+        stored = vector(self.flat[self.weight], LANES * each, at * each)
+        return shuffled(
+            [stored, stored],
+            f"int8x{LANES * each}",
+            [n // 4 * each + min(n % 4, each - 1) for n in range(BLOCK)],
+            WORDS,
+        )
+
+    def each(self, frame: Frame, group: Expr, place: Expr, n: int, number: Callable[[Expr], Expr]) -> Stmt:
+        """Keep a number of each channel, as number `n` of those behind the weights."""
+        last = self.w.channels_out - 1
+
+        def one(lane: Expr) -> Stmt:
+            channel = group * HALF + lane
+            channel = tirx.min(channel, last) if self.w.channels_out % HALF else channel
+            return tir.store(frame.scratch, number(channel), place + self.numbers(n) + lane)
+
+        return tir.vectorized(HALF, one)
+
+    def numbers(self, n: int) -> int:
+        """Where scratch memory holds them."""
+        return self.place(ROWS, 0, 0) + n * HALF
 
     def keep(self, frame: Frame, x: Expr, at: Expr) -> Stmt:
         return put(frame.scratch, tirx.reinterpret("float32x4", x), LANES, at)
@@ -150,7 +173,11 @@ class Slide:
         offsets, alloc_offsets = tir.local((HALF,), "float32", "offsets")
         done: list[Stmt] = [alloc, alloc_starts]
         if self.added is not None:
-            done += [alloc_offsets, put(offsets, vector(frame.scratch, HALF, place + self.place(ROWS, 0, 0)), HALF, 0)]
+            done += [alloc_offsets, put(offsets, vector(frame.scratch, HALF, place + self.numbers(0)), HALF, 0)]
+        for n, value in enumerate(self.factors):
+            factors, alloc = tir.local((HALF,), "float32", "factors")
+            done += [alloc, put(factors, vector(frame.scratch, HALF, place + self.numbers(1 + n)), HALF, 0)]
+            frame.body.places[value] = local(value, factors, group * HALF)
         bases = []
         for line in range(self.lines):
             source = tirx.max(tirx.min(self.source(row, line), self.w.height.size - 1), 0)

@@ -12,8 +12,8 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
-from .arm_bytes import BLOCK, METHODS, ONCE, REAL, channel_window, held, result_layout, said
-from .bytes_tail import operand_layout, rescales
+from .arm_bytes import BLOCK, DIRECT, METHODS, ONCE, REAL, channel_window, held, result_layout, said
+from .bytes_tail import operand_layout, rescales, short_multipliers
 from .common import byte_layout, ceil_div, layouts_in, operations, spread
 from .conv_shape import Window, geometry
 from .cost import LOOP, TILE, microseconds, streamed
@@ -64,26 +64,27 @@ def pairs(w: Window) -> int:
     return ceil_div(w.height.out, ROWS)
 
 
-def scratch_bytes(w: Window) -> int:
-    """Weights of both output rows, what their sums start from, and offsets of products, for eight channels."""
-    return 2 * BLOCK * (ROWS * (w.width.kernel + 1) + 1)
+def scratch_bytes(problem: Problem, w: Window) -> int:
+    """Weights of both output rows, what their sums start from, offsets of products and short multipliers, for eight
+    channels."""
+    return 2 * BLOCK * (ROWS * (w.width.kernel + 1) + 1 + len(short_multipliers(problem.body)))
 
 
 def choices(problem: Problem) -> Sequence[Choice]:
     w, cpu = geometry(problem), problem.target.cpu
     x, weight, bias = problem.anchor.args
     out = result_layout(problem.body.outputs[0].type, cpu.lanes(32))
-    fixed = {x: byte_layout(x.shape), weight: f"OIHW{BLOCK}o4h", bias: operand_layout(bias)}
+    fixed = {x: byte_layout(x.shape), weight: f"OIHW{BLOCK}o{w.height.kernel}h", bias: operand_layout(bias)}
     layouts, after = layouts_in(problem, fixed, out), operations(problem)
     kept = held(problem)
-    kept = kept if kept in (ONCE, REAL) or rescales(problem) is True else 0  # other code reads integers
+    kept = kept if kept in (ONCE, DIRECT, REAL) or rescales(problem) is True else 0  # other code reads integers
     rows_first = int(BLOCK * ceil_div(w.channels_out, BLOCK) * w.height.size * w.width.size > NEAR)
     units = w.batch * (1 if rows_first else halves(w))
     us = cost(w, cpu, after)
     cut = bands(w, units, problem.threads)
     config = (("hb", cut), ("ro", rows_first), *said(problem, kept))
     us *= spread(units * cut, problem.threads)
-    scratch = scratch_bytes(w) * (halves(w) if rows_first else 1)
+    scratch = scratch_bytes(problem, w) * (halves(w) if rows_first else 1)
     return [Choice(NAME, layouts, (out,), config, us, scratch)]
 
 

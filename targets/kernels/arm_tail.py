@@ -10,7 +10,7 @@ from tvm import tirx
 
 from edgec.compiler.ir import Node, Type, Value
 from edgec.compiler.layout import layout
-from edgec.compiler.op import const_array, full_attrs, is_const
+from edgec.compiler.op import const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import reciprocal, tir
@@ -19,7 +19,7 @@ from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halv
 from edgec.targets.mathlib import fused
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .arm_bytes import BLOCK, ENDS, GENTLY, HELD, LANES, NARROW, ONCE, REAL, RISING, added, says
+from .arm_bytes import BLOCK, DIRECT, ENDS, GENTLY, HELD, LANES, NARROW, ONCE, REAL, RISING, added, says
 from .common import LIGHT, after_anchor, ceil_div
 from .common_emit import Frame, put, vector
 
@@ -67,16 +67,27 @@ def lifted(held: int) -> int:
 
 
 def offset(frame: Frame, rescaling: Node, channel: Expr) -> Expr:
-    """What is added to the product of a sum and its multiplier: its own addend, or the product of what sums start
-    from."""
-    once = rescaling.op == "Edgec.RescaleOnce"
-    operand = rescaling.args[2 if once else 1]
+    """What is added to the product of a sum and its multiplier: its own addend, or less the product of what sums start
+    from. All of it is exact."""
+    own = rescaling.args[2:] if rescaling.op == "Edgec.RescaleOnce" else ()
+    operand = own[0] if own else rescaling.args[1]
     sums = rescaling.args[0].node
     sums = sums.args[0].node if sums.op == "Cast" else sums
     rank, inner = len(rescaling.results[0].shape), sums.op == "Edgec.MatMulInteger"
     index = (*[0] * (rank - 1), channel) if inner else (0, channel, *[0] * (rank - 2))
-    number = frame.body.at(operand, align(index, operand.shape))
-    return number if once else number * tir.lit(-ROUNDER if rescaling.op == "Mul" else -POWER, "float32")
+    place, at = frame.places.get(operand), align(index, operand.shape)
+    number = frame.body.at(operand, at) if place is None else place.load(at)  # as stored: the body may read copies
+    if own:
+        return number
+    if rescaling.op == "Edgec.RescaleOnce":
+        return tir.lit(ROUNDER + int_attr(rescaling, "zero"), "float32") - number * tir.lit(ROUNDER, "float32")
+    return number * tir.lit(-ROUNDER if rescaling.op == "Mul" else -POWER, "float32")
+
+
+def unpacked(problem: Problem, node: Node) -> bool:
+    """Whether nothing but other rescalings read the bytes of one: they need not leave f32."""
+    users = [n for n in problem.body.nodes() if node.results[0] in n.args]
+    return bool(users) and all(n.op == "Edgec.Rescale" for n in users)
 
 
 class Tail:
@@ -88,8 +99,7 @@ class Tail:
         self.table, self.ends = looked_up(problem), (low, high)
         self.before = self.out if self.table is None else self.table.args[0]
         self.added = added(problem, held)
-        users = [n for n in problem.body.nodes() if self.added is not None and self.added.results[0] in n.args]
-        self.unpacked = bool(users) and all(n.op == "Edgec.Rescale" for n in users)
+        self.unpacked = self.added is not None and unpacked(problem, self.added)
         narrow = bool(says(choice, NARROW))
         self.quantized = narrow and self._divided()
         rescalings = [n for n in after_anchor(problem) if n.op == "Edgec.Rescale"]
@@ -112,7 +122,7 @@ class Tail:
             attrs: Any = full_attrs(self.added)
             multiplier = self.added.args[1]
             factor = body.at(multiplier, align(sums.index(lane), multiplier.shape))
-            if self.held == ONCE:
+            if self.held in (ONCE, DIRECT):
                 once = unpacked_once if self.unpacked else rescale_once
                 made = once(total, factor, sums.offset(lane), **attrs)
             elif self.held == REAL:

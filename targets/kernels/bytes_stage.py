@@ -55,7 +55,7 @@ class Stage:
         beside = {
             v: Beside(v.type, flat[v], self.channels)
             for v in problem.body.inputs
-            if v.shape == shape or of_channels(v, shape)
+            if (v.shape == shape or of_channels(v, shape)) and frame.body.places[v] is frame.places[v]
         }
         self.body = Body(problem.body, {**frame.body.places, **beside})
         self.out = Beside(frame.out.type, flat[frame.out], self.channels)

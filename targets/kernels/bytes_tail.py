@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from edgec.compiler.bounds import rounds
-from edgec.compiler.ir import Value
+from edgec.compiler.ir import Graph, Value
 from edgec.compiler.op import const_array
 from edgec.compiler.registry import Choice, Problem
 
@@ -88,6 +88,13 @@ def channel_operands(problem: Problem) -> list[Value]:
         if node.op == "Edgec.Rescale" and rescales(problem) is True:
             found |= dict.fromkeys(m for m in node.args[len(node.args) // 2 :] if literal(m) is None)
     return list(found)
+
+
+def short_multipliers(body: Graph) -> list[Value]:
+    """Those of channels that are stored in 16 bits."""
+    rescalings = [n for n in body.nodes() if n.op in ("Edgec.Rescale", "Edgec.RescaleOnce")]
+    found = {m for n in rescalings for m in n.args[len(n.args) // 2 :]}
+    return [v for v in body.inputs if v in found and v.type.size > 1 and v.type.dtype == "bf16"]
 
 
 def tables(problem: Problem) -> list[Value]:

@@ -13,7 +13,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .bytes_stage import Stage
-from .bytes_tail import literal, rescales
+from .bytes_tail import literal
 from .bytes_tail_emit import Tail
 from .bytes_vector import pair, quad
 from .common import ceil_div
@@ -104,7 +104,7 @@ class Dots(Filters):
         else:
             parts += self.written(frame, g, acc, down, across)
         sums = [[vector(acc, lanes, (p * 4 + k) * lanes) for k in range(4)] for p in range(len(rows) * count)]
-        if rescales(self.problem) is not True:
+        if self.staged:
             stage = Stage(self.problem, frame, self.flat)
             return tir.seq(parts, stage.finish(sums, rows, columns, g.image, g.block))
         if self.long and len(rows) > 1 and (edge_row or edge_column):

@@ -17,7 +17,7 @@ from edgec.targets.conversions import widened
 from edgec.targets.integer import bias
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .bytes_tail import channel_operands, has_rounding
+from .bytes_tail import channel_operands, has_rounding, rescales
 from .bytes_vector import added_pairs, dealt, dot, joined, shuffled
 from .common import after_anchor, ceil_div
 from .common_emit import Frame, put, vector
@@ -50,7 +50,7 @@ class Filters:
         self.small = problem.target.small  # one code for all tiles of a row, at edges too
         self.groups = groups(self.blocks, most, dict(choice.config).get(ALIKE, 0))
         self.operands = channel_operands(problem)
-        self.rounds = has_rounding(choice)
+        self.rounds, self.staged = has_rounding(choice), rescales(problem) is not True
         self.taken = ceil_div(w.width.kernel, taps)  # groups of taps of a row of the filter
         self.shifts = shifts(w.width, taps)
         self.each_scratch = 4 * most * scratch_vectors(w, taps, len(self.operands), self.small)  # floats of one group
@@ -167,20 +167,27 @@ class Filters:
     def filter(self, block: Expr, kh: Expr | int, i: int, k: int, lanes: int) -> Expr:
         """Vector k of group number i of row kh: the layout holds the groups of 16 channels side by side. Short rows get
         their zeros here; what is read of them ends where those of 16 channels do."""
-        parts, each = [], stored_taps(self.w.width, self.taps)
-        early = max(4 * k * each + 16 - 16 * each, 0) if each < self.taps else 0
-        for lane in range(lanes // 4):
-            first = (((block + lane) * self.w.height.kernel + kh) * self.taken + i) * 16 + 4 * k
-            part = tir.load(self.flat[self.weight], tir.ramp(first * each - early, 4 * self.taps))
-            parts.append(part if self.taps == 4 else tirx.Cast("int16x8", part))
-        row = joined(parts)
-        if each < self.taps:
-            count = 4 * lanes
-            order = [
-                16 * (n // 16) + early + n % 16 // 4 * each + n % 4 if n % 4 < each else count for n in range(count)
-            ]
-            row = shuffled(row, tir.broadcast(tir.lit(0, "int8"), count), order)
-        return tirx.reinterpret(f"int32x{lanes}", row)
+        each, count = stored_taps(self.w.width, self.taps), 4 * lanes
+        rows = [(block + lane) * self.w.height.kernel + kh for lane in range(lanes // 4)]
+        flat = self.flat[self.weight]
+        if each % self.taps == 0:
+            firsts = [((row * self.taken + i) * 16 + 4 * k) * each for row in rows]
+            parts = [tir.load(flat, tir.ramp(first, 4 * self.taps)) for first in firsts]
+            return self.words(joined(parts), lanes)
+        early = max(4 * k * each + 16 - 16 * each, 0)
+        row = joined([tir.load(flat, tir.ramp((row * 16 + 4 * k) * each - early, 16)) for row in rows])
+
+        def place(n: int) -> int:
+            channel, tap = n // self.taps, i * self.taps + n % self.taps
+            return 16 * (channel // 4) + early + channel % 4 * each + tap if tap < each else count
+
+        order = [place(n) for n in range(self.taps * lanes)]
+        return self.words(shuffled(row, tir.broadcast(tir.lit(0, "int8"), count), order), lanes)
+
+    def words(self, taps: Expr, lanes: int) -> Expr:
+        """The taps of a vector of sums, as they are multiplied."""
+        wide = tirx.Cast(f"int16x{2 * lanes}", taps) if self.taps == 2 else taps
+        return tirx.reinterpret(f"int32x{lanes}", wide)
 
     def shifted(self, row: list[Expr], by: int, i: int, lanes: int) -> Expr:
         """Group number i of a row whose taps are moved by so many pixels."""

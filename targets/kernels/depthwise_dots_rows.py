@@ -94,8 +94,8 @@ def groups(blocks: int, most: int, alike: int = 0) -> list[tuple[int, int, int]]
 
 
 def stored_taps(w: Axis, taps: int) -> int:
-    """Of a dot product, that are in memory: those of a short row without zeros behind them."""
-    return w.kernel if w.kernel < taps == QUADS.taps else taps
+    """Of a dot product, that are in memory: those of a short row without zeros behind them, of all its products."""
+    return w.kernel if w.kernel < QUADS.taps and w.kernel % taps else taps
 
 
 def filter_vectors(w: Window, taps: int) -> int:

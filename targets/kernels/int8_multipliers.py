@@ -10,6 +10,7 @@ from edgec.targets import tir
 from edgec.targets.access import Place
 from edgec.targets.tir import Expr, Index, Stmt
 
+from .bytes_tail import short_multipliers
 from .common_emit import F32, Frame
 
 
@@ -24,28 +25,33 @@ class Local(Place):
         return tir.load(self.buffer, tir.expr(index[self.axis]) - self.first)
 
 
-def short(frame: Frame) -> list[Value]:
-    """Multipliers of channels that have 16 bits."""
-    rescalings = [n for n in frame.body.graph.nodes() if n.op == "Edgec.Rescale"]
-    found = {m for n in rescalings for m in n.args[len(n.args) // 2 :] if m in frame.places and m.type.size > 1}
-    return [v for v in frame.body.graph.inputs if v in found and v.type.dtype == "bf16"]
+def local(value: Value, numbers: tir.Buffer, first: Expr) -> Local:
+    """Where the body reads multipliers, those of the channels from `first` on, that were widened."""
+    return Local(replace(value.type, dtype="f32", layout=""), numbers, _axis(value), first)
+
+
+def number_of(frame: Frame, value: Value, channel: Expr) -> Expr:
+    """A multiplier as it is stored, widened."""
+    at: list[Expr | int] = [0] * len(value.shape)
+    at[_axis(value)] = channel
+    return frame.places[value].load(tuple(at))
+
+
+def _axis(value: Value) -> int:
+    return value.shape.index(value.type.size)
 
 
 def widened(frame: Frame, first: Expr, widths: Sequence[int], lanes: int) -> list[Stmt]:
     """Statements that widen those of the unit's channels from `first` on; from now on the body reads them there."""
     done: list[Stmt] = []
-    for value in short(frame):
-        stored, axis = frame.places[value], value.shape.index(value.type.size)
+    for value in short_multipliers(frame.body.graph):
         numbers, alloc = tir.local((len(widths) * lanes,), F32, "factors")
         done.append(alloc)
         for k, width in enumerate(widths):
 
-            def one(lane: Expr, k: int = k, stored: Place = stored, axis: int = axis, to: tir.Buffer = numbers) -> Stmt:
-                at: list[Expr | int] = [0] * len(stored.type.shape)
-                at[axis] = first + k * lanes + lane
-                return tir.store(to, stored.load(tuple(at)), k * lanes + lane)
+            def one(lane: Expr, k: int = k, value: Value = value, to: tir.Buffer = numbers) -> Stmt:
+                return tir.store(to, number_of(frame, value, first + k * lanes + lane), k * lanes + lane)
 
             done.append(tir.vectorized(width, one))
-        kind = replace(value.type, dtype="f32", layout="")
-        frame.body.places[value] = Local(kind, numbers, axis, first)
+        frame.body.places[value] = local(value, numbers, first)
     return done

@@ -35,8 +35,11 @@ def arrays_of(problem: Problem) -> Sequence[Any]:
     for a in arrays:
         if a.dtype == np.int8 and a.ndim > 1:  # runs of the extremes, of which sums of 16 bits would not hold two
             a.reshape(-1)[: a.size // 3] = -128
-    if any(n.op == "Edgec.RescaleOnce" for n in problem.body.nodes()):
-        begin_as_floats(*arrays[2:5])
+    for node in problem.body.nodes():
+        if node.op == "Edgec.RescaleOnce" and len(node.args) > 2:
+            begin_as_floats(*arrays[2:5])
+        elif node.op == "Edgec.RescaleOnce":
+            arrays[3][:] = (0.0037 * (1 + abs(arrays[3].astype(np.float32)) % 1)).astype(arrays[3].dtype)
     return arrays
 
 

@@ -20,8 +20,8 @@ def convolution(
     **attrs: Any,
 ) -> Problem:  # fmt: skip
     """For a target. What follows: a Rescale (`one`: by one number), a residual tensor (`add`; `add to it`: times
-    a number; `add bytes`: to bytes), a Table, real numbers; `once`: a RescaleOnce, which a table, or a residual tensor
-    that is added to its bytes, may follow."""
+    a number; `add bytes`: to bytes), a Table, real numbers; `once`: a RescaleOnce (`direct`: without an
+    addend), which a table, or a residual tensor that is added to its bytes, may follow."""
     outputs = int(w.partition(",")[0])
     to = {"to": "i8", "zero": limits[0], "low": limits[1], "high": limits[2]}
 
@@ -39,12 +39,14 @@ def convolution(
         if then == "add":
             return build("Edgec.Rescale", sums, more[0], m, more[1], zeros=(0, 5), to="i8", zero=9, low=-100, high=90)
         if then.startswith("once"):
-            bits = 32 if "wide" in then else 16
-            y = build("Edgec.RescaleOnce", sums, m, more[0], to="i8", low=limits[1], high=limits[2], bits=bits)
+            bits, point = (32 if "wide" in then else 16), (limits[0] if "direct" in then else 0)
+            own = more[:0] if "direct" in then else more[:1]
+            y = build("Edgec.RescaleOnce", sums, m, *own, to="i8", zero=point, low=limits[1], high=limits[2], bits=bits)
+            more = more[len(own) :]
             if "add" in then:
                 numbers = const(np.float32(0.83)), const(np.float32(0.31))
-                return build("Edgec.Rescale", y, more[1], *numbers, zeros=(-7, 5), to="i8", zero=9, low=-100, high=90)
-            return build("Edgec.Table", y, more[1]) if "table" in then else y
+                return build("Edgec.Rescale", y, more[0], *numbers, zeros=(-7, 5), to="i8", zero=9, low=-100, high=90)
+            return build("Edgec.Table", y, more[0]) if "table" in then else y
         factor = const(np.float32(0.0021)) if then == "one" else m
         y = build("Edgec.Rescale", sums, factor, zeros=(0,), **to)
         if then == "real":
@@ -53,7 +55,7 @@ def convolution(
 
     rank = x.count(",") + 1
     kinds = [f"i8[{x}]", f"i8[{w}]", f"i32[{outputs}]", f"f32[{outputs}{', 1' * (rank - 2)}]"]
-    if then.startswith("once"):
+    if then.startswith("once") and "direct" not in then:
         kinds.append(kinds[3])
     if "add" in then:
         sums = chain(kinds[:3], lambda *v: build("Edgec.ConvInteger", *v, **attrs), (), where).body.outputs[0]

@@ -17,7 +17,7 @@ def shortened(problem: Problem, shift: int = SHIFT) -> Problem:
     for node in problem.body.nodes():
         if node.op in PRODUCTS:
             kinds[node.args[2]] = "i16"
-        if node.op == "Edgec.Rescale":
+        if node.op == "Edgec.Rescale" or (node.op == "Edgec.RescaleOnce" and len(node.args) == 2):
             kinds |= {m: "bf16" for m in node.args[len(node.args) // 2 :] if m.node.op == "Input" and m.type.size > 1}
     names = {value.name: kind for value, kind in kinds.items()}
     assert "i16" in names.values()

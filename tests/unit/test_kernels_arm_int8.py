@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from arm_bits import CORES, FULL, conv, same_bits
+from byte_convolutions import convolution
 from emulated import needs_emulator
 from onnx import TensorProto, helper
 from test_generic_harness import chain, for_size, target
@@ -19,11 +21,12 @@ from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Type, Value
-from edgec.compiler.layout import storage_bytes
+from edgec.compiler.layout import physical_shape, storage_bytes
 from edgec.compiler.op import build
 from edgec.compiler.registry import ROWS, choices
 from edgec.targets.kernels.arm_bytes import METHODS, plans
 from edgec.targets.kernels.arm_conv_rows import window_of
+from edgec.targets.measure import with_layouts
 
 pytestmark = pytest.mark.arm
 DENSE: dict[str, dict[str, Any]] = {
@@ -235,3 +238,11 @@ def test_weights_of_one_channel_are_those_of_its_columns(method: str) -> None:
     problem = conv(method, **ONE_CHANNEL["keywords"])
     (choice, *_) = ROWS[f"conv_int8_columns_{method}"].choices(problem)
     assert storage_bytes(Type("i8", (64, 1, 10, 4), choice.layouts_in[1] or "")) == 64 * 40
+
+
+@pytest.mark.parametrize(("where", "bytes_of"), [("rpi5", 9), ("x86-avx512", 9)])
+def test_filters_of_depthwise_windows_are_not_padded(where: str, bytes_of: int) -> None:
+    problem = convolution(where, "1, 32, 9, 9", "32, 1, 3, 3", pads=(1, 1, 1, 1), group=32)
+    choice = choices(problem)[0]
+    weight = with_layouts(problem, choice).body.inputs[1].type
+    assert prod(physical_shape(weight)) == bytes_of * 32, choice

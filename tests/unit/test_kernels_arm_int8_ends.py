@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from arm_bits import CORES, FULL, arrays_of, conv, same_bits
 from emulated import emulate
+from short import shortened
 from test_generic_harness import chain
 from test_integer import numbers
 from test_kernels_arm_code import assembly
@@ -94,6 +95,42 @@ def test_so_do_those_of_products(method: str, tmp_path: Path) -> None:
 
     problem = chain(["i8[9, 48]", "i8[48, 40]", "i32[40]", "f32[40]", "f32[40]"], body, (), CORES[method][0])
     same_bits(problem, f"matmul_int8_{method}", method, tmp_path)
+
+
+DIRECT = ["once direct", "once direct wide", "once direct table", "once direct add"]
+
+
+@pytest.mark.parametrize("then", [*DIRECT, "rescale", "add"])
+@pytest.mark.parametrize("method", CORES)
+def test_short_constants_give_the_bits(method: str, then: str, tmp_path: Path) -> None:
+    case = {"pads": (1, 1, 1, 1), "limits": (6, -128, 99)}
+    problem = shortened(conv(method, "1, 16, 8, 9", "21, 16, 3, 3", then, **case))
+    same_bits(problem, f"conv_int8_{method}", method, tmp_path)
+    direct = {6} if then in DIRECT else {0, 2}
+    assert ROWS[f"conv_int8_{method}"].choices(problem)[0].get("fl") in direct
+
+
+@pytest.mark.parametrize("then", [*DIRECT, "rescale", "add"])
+@pytest.mark.parametrize("row", ["depthwise_int8_slide", "depthwise_int8_sdot", "depthwise_int8_smlal"])
+def test_so_do_those_of_depthwise_windows_with_short_constants(row: str, then: str, tmp_path: Path) -> None:
+    core = "smull" if row.endswith("smlal") else "sdot"
+    case = {"pads": (1, 1, 1, 1), "limits": (6, -90, 127), "group": 22}
+    same_bits(shortened(conv(core, "1, 22, 9, 12", "22, 1, 3, 3", then, **case)), row, core, tmp_path)
+
+
+@pytest.mark.parametrize("method", CORES)
+def test_so_do_those_of_products_with_short_constants(method: str, tmp_path: Path) -> None:
+    def body(a: Value, b: Value, bias: Value, m: Value) -> Value:
+        sums = build("Edgec.MatMulInteger", a, b, bias, a_zero=-5)
+        return build("Edgec.RescaleOnce", sums, m, to="i8", zero=4, low=-128, high=127, bits=16)
+
+    problem = shortened(chain(["i8[9, 48]", "i8[48, 42]", "i32[42]", "f32[42]"], body, (), CORES[method][0]))
+    same_bits(problem, f"matmul_int8_{method}", method, tmp_path)
+
+
+def test_code_for_any_layer_rescales_once(tmp_path: Path) -> None:
+    problem = shortened(conv("sdot", "1, 3, 8, 9", "21, 3, 3, 3", "once direct", limits=(6, -128, 99)))
+    same_bits(problem, "generic_contract", "sdot", tmp_path)
 
 
 FAR: dict[str, dict[str, Any]] = {

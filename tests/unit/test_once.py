@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import edgec.compiler.ops  # noqa: F401
 from edgec.compiler import op as ops
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.once import Asked, channels, first_within, line
+from edgec.compiler.once import Asked, Line, channels, first_within, line
 from edgec.compiler.ops.integer import rescale
 from edgec.compiler.ops.once import rescale_once
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
@@ -26,6 +27,10 @@ def each(multiplier: float, zero: int, low: int, high: int, sums: int) -> Asked:
     return Asked(np.array([multiplier], np.float32), -limit, limit, zero, low, high)
 
 
+def once_more(t: Any, made: Line, to: str, low: int, high: int) -> Any:
+    return rescale_once(t, made.factor, made.addend, to=to, zero=0, low=low, high=high, bits=32)
+
+
 @pytest.mark.parametrize("size", [0.9, 0.031, 0.0077, 0.0019])
 @pytest.mark.parametrize(("zero", "low"), [(-128, -128), (-7, -128), (9, 9)])
 def test_every_sum_becomes_the_same_byte(size: float, zero: int, low: int) -> None:
@@ -38,7 +43,7 @@ def test_every_sum_becomes_the_same_byte(size: float, zero: int, low: int) -> No
         found += 1
         t = np.arange(wanted.least[0], wanted.most[0] + 1, dtype=np.int32)
         same = rescale(t, wanted.multiplier, zeros=(0,), to="i8", zero=zero, low=low, high=127)
-        np.testing.assert_array_equal(rescale_once(t + made.start, made.factor, made.addend, "i8", low, 127, 32), same)
+        np.testing.assert_array_equal(once_more(t + made.start, made, "i8", low, 127), same)
     assert found > 20
 
 
@@ -56,7 +61,7 @@ def test_sums_that_lie_to_one_side_of_zero(size: float) -> None:
             t = np.arange(begin, begin + width + 1, dtype=np.int32)
             same = rescale(t, wanted.multiplier, zeros=(0,), to="u8", zero=0, low=0, high=255)
             wrapped = (t.astype(np.int64) + made.start).astype(np.uint64).astype(np.uint32).view(np.int32)
-            np.testing.assert_array_equal(rescale_once(wrapped, made.factor, made.addend, "u8", 0, 255, 32), same)
+            np.testing.assert_array_equal(once_more(wrapped, made, "u8", 0, 255), same)
     assert found > 100
 
 
@@ -95,14 +100,16 @@ def straight(size: float, *shape: int) -> Value:
     )
 
 
-def product(op: str, x: tuple[int, ...], w: tuple[int, ...], multiplier: Value, constant: bool = True) -> Graph:
+def product(
+    op: str, x: tuple[int, ...], w: tuple[int, ...], multiplier: Value, constant: bool = True, zero: int = -3
+) -> Graph:
     a = Value(Node("Input", (), (Type("i8", x),), {}, "x"))
     outputs = w[0] if op.endswith("ConvInteger") else w[-1]
     b = ops.const(RNG.integers(-128, 128, w).astype(np.int8), "w")
     bias = ops.const(RNG.integers(-3000, 3000, outputs).astype(np.int32), "bias")
     given = Value(Node("Input", (), (bias.type,), {}, "bias"))
     sums = ops.build(op, a, b, bias if constant else given, label="y_sums")
-    y = ops.build("Edgec.Rescale", sums, multiplier, zeros=(0,), to="i8", zero=-3, low=-128, high=120, label="y")
+    y = ops.build("Edgec.Rescale", sums, multiplier, zeros=(0,), to="i8", zero=zero, low=-128, high=120, label="y")
     return Graph("g", (a,) if constant else (a, given), (y,))
 
 

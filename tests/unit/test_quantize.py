@@ -15,21 +15,26 @@ import edgec
 from edgec.compiler.bounds import SUMS
 from edgec.compiler.calibration.request import SETTING, requested
 from edgec.compiler.compare_steps import beyond_a_step
+from edgec.compiler.direct import straight
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model, save_model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layers import LAYERS
-from edgec.compiler.once import channels
+from edgec.compiler.once import Asked, channels
 from edgec.compiler.op import const_array
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.quantize import job
 from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.placement import Placement, place
+from edgec.compiler.quantize.qdq import quantized_graph
+from edgec.compiler.quantize.ranges import Scale
 from edgec.compiler.quantize.reconstruct import reconstruct
 from edgec.compiler.quantize.report import Report
 from edgec.compiler.quantize.settings import quantizing
+from edgec.compiler.quantize.straight import straightened
+from edgec.compiler.quantize.weights import nearest_weights
 from edgec.compiler.rescaled import asked
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
@@ -85,23 +90,38 @@ def stored(value: Value) -> tuple[Array, Array, Array]:
     return whole, scale, zero
 
 
-def without_line(name: str, target: str | None) -> int:
-    """How many channels of sums have no line that makes bytes of them."""
-    graph, _, _ = quantized(MODELS[name](), data(), PASSES + "{slower=true}", target=target)
+def rescalings(graph: Graph) -> list[Asked]:
     nodes = run_pipeline(graph, "integers", Session()).nodes()
-    wanted = [asked(n) for n in nodes if n.op == "Edgec.Rescale"]
-    lines = [channels(w) for w in wanted if not isinstance(w, str)]
-    assert lines
+    return [w for w in (asked(n) for n in nodes if n.op == "Edgec.Rescale") if not isinstance(w, str)]
+
+
+def without_line(graph: Graph) -> int:
+    """How many channels of sums have no line that makes bytes of them, where multipliers alone are none."""
+    wanted = rescalings(graph)
+    assert wanted
+    lines = [channels(w) for w in wanted if not straight(w).all()]
     return sum(one is None for each in lines if not isinstance(each, str) for one in each)
 
 
+def made_for(name: str, target: str | None) -> Graph:
+    return quantized(MODELS[name](), data(), PASSES + "{slower=true}", target=target)[0]
+
+
+@pytest.mark.parametrize("target", [None, "rpi5"])
 @pytest.mark.parametrize("name", ["residual", "depthwise"])
-def test_sums_of_every_channel_become_bytes_by_one_line(name: str) -> None:
-    assert without_line(name, None) == without_line(name, "rpi5") == 0
+def test_sums_of_every_channel_become_bytes_by_one_multiply_add(name: str, target: str | None) -> None:
+    graph = made_for(name, target)
+    assert all(straight(w).all() for w in rescalings(graph)) and without_line(graph) == 0
 
 
-def test_scales_are_left_where_nothing_uses_such_lines() -> None:
-    assert without_line("residual", "x86") > 0
+def test_scales_move_where_a_channel_has_no_line() -> None:
+    plan = placed("residual")
+    scales = {v: Scale(0.0371, 0) for v in plan.points}
+    weights = {layer.node: nearest_weights(layer, scales[layer.input].scale) for layer in plan.layers}
+    moved = straightened(plan, scales, weights)
+    before, after = (without_line(quantized_graph(plan, scales, w)) for w in (weights, moved))
+    assert before > 0 and after == 0
+    assert all(np.allclose(moved[n].scale, weights[n].scale, rtol=1e-4, atol=0) for n in weights)
 
 
 def test_what_a_kernel_adds_up_or_cuts_off_has_no_scale() -> None:

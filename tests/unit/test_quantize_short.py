@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from edgec.compiler.direct import straight
+from edgec.compiler.once import Asked
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.placement import place
 from edgec.compiler.quantize.ranges import Scale
-from edgec.compiler.quantize.shorten import all_short, ends, reachable
-from edgec.compiler.quantize.weights import LOW, multipliers, short_scales
+from edgec.compiler.quantize.short_scales import LOW, End, multipliers, short_scales
+from edgec.compiler.quantize.shorten import all_short, ends, evened, reachable
 from edgec.compiler.rescaled import PRODUCTS
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
@@ -41,8 +43,18 @@ def test_16_bits_hold_multipliers_and_biases(name: str, target: str) -> None:
     assert set(constants(MODELS[name](), target)[0]) == {"bf16", "i16"}
 
 
-def test_a_model_for_any_target_keeps_its_scales() -> None:
-    assert "f32" in constants(MODELS["residual"](), None)[0]
+@pytest.mark.parametrize("target", [None, "rpi5"])
+@pytest.mark.parametrize("name", ["residual", "depthwise", "head"])
+def test_so_they_do_where_one_multiply_add_rescales(name: str, target: str | None) -> None:
+    """All layers whose sums nothing is added to."""
+    graph, _, _ = quantized(MODELS[name](), data(), PASSES + "{slower=true}", target=target)
+    made = run_pipeline(graph, "integers, rescale-once, short-constants", Session(target=find_target("rpi5")))
+    nodes = [n for n in made.nodes() if n.args and n.args[0].node.op in PRODUCTS and n.op.startswith("Edgec.Resc")]
+    kinds = {(n.op, len(n.args), n.args[len(n.args) // 2].type.dtype) for n in nodes}
+    alone, added = ("Edgec.RescaleOnce", 2, "bf16"), ("Edgec.Rescale", 4, "bf16")
+    assert alone in kinds and kinds <= {alone, added}
+    if target is not None:
+        assert {n.args[0].node.args[2].type.dtype for n in nodes} == {"i16"}
 
 
 def test_a_channel_that_is_nothing_but_its_bias_has_one_of_16_bits() -> None:
@@ -56,9 +68,26 @@ def test_a_channel_that_is_nothing_but_its_bias_has_one_of_16_bits() -> None:
 
 def test_scales_are_a_little_larger() -> None:
     before = np.random.default_rng(0).uniform(1e-4, 1e-2, 2000).astype(np.float32)
-    made = short_scales(before, 0.0171, 0.0315)
+    made = short_scales(before, 0.0171, End(0.0315), np.full(2000, 1e5))
     assert not (multipliers(made, 0.0171, 0.0315).view(np.uint32) & LOW).any()
     assert ((made >= before) & (made <= before * (1 + 2.0**-4))).all() and np.median(made / before) < 1 + 2.0**-8
+
+
+def test_few_are_much_larger_where_bytes_are_made_by_one_multiply_add() -> None:
+    before = np.exp(np.random.default_rng(0).uniform(np.log(1e-3), np.log(1e-1), 2000)).astype(np.float32)
+    reach = np.full(2000, 1 << 20)
+    made = short_scales(before, 0.0171, End(0.0315, 118, once=True), reach)
+    numbers = multipliers(made, 0.0171, 0.0315)
+    assert not (numbers.view(np.uint32) & LOW).any()
+    assert straight(Asked(numbers, -reach, reach, 118, 0, 255)).all()
+    assert (made >= before).all() and np.mean(made / before) < 1.02
+
+
+@pytest.mark.parametrize(("zero", "even"), [(0, 0), (1, 2), (97, 98), (127, 128), (128, 128), (129, 128), (255, 254)])
+def test_zero_points_are_made_even_and_ranges_no_smaller(zero: int, even: int) -> None:
+    was, now = Scale(0.031, zero), evened(Scale(0.031, zero))
+    assert now.zero == even and now.scale <= was.scale * (1 + 1 / 120)
+    assert now.low <= was.low * (1 - 1e-6) and now.high >= was.high * (1 - 1e-6)
 
 
 def test_a_scale_of_activations_moves_where_some_multipliers_cannot_be_reached() -> None:
@@ -70,7 +99,7 @@ def test_a_scale_of_activations_moves_where_some_multipliers_cannot_be_reached()
     (layer, end), *_ = ends(plan, {v: Scale(1.0, 0) for v in plan.points}).items()
     (conv,) = [one for one in plan.layers if one.node == layer]
     scales = {v: Scale(float(np.float32(FAR[v == end])), 0) for v in plan.points}
-    assert not all_short(conv, *FAR)
+    assert not all_short(conv, FAR[0], End(FAR[1]))
     moved = reachable(plan, scales)
-    assert all_short(conv, moved[conv.input].scale, moved[end].scale)
+    assert all_short(conv, moved[conv.input].scale, End(moved[end].scale))
     assert all(abs(moved[v].scale / scales[v].scale - 1) < 1e-4 for v in scales)
