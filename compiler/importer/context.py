@@ -220,11 +220,20 @@ class Context:
 
     def of(self, op: str, opset: int, *args: Value, **attrs: Any) -> Value:
         """The result of another operator of ONNX, in an operator set version, by that one's own converter."""
-        other = Context(op, self.name, opset, args, attrs, [self.label])
+        return self.all_of(op, opset, args, **attrs)[0]
+
+    def all_of(
+        self, op: str, opset: int, args: Sequence[Held | None], outputs: int = 1, /, **attrs: Any
+    ) -> tuple[Value, ...]:
+        """All results, as many as `outputs`."""
+        labels = [self.label] if outputs == 1 else [f"{self.label}.{k}" for k in range(outputs)]
+        other = Context(op, self.name, opset, args, attrs, labels, outputs)
         other.fresh = self.fresh
-        result = CONVERTERS[op](other)
-        assert isinstance(result, Value)
-        return result
+        made = CONVERTERS[op](other)
+        if isinstance(made, Value):
+            return (made,)
+        assert isinstance(made, Sequence)
+        return tuple(v for v in made if isinstance(v, Value))
 
     def sized(self, x: Value, count: Count) -> Value:
         """A result whose size depends on data, and this is noted; where its count is a constant, it is cut at once."""

@@ -5,29 +5,16 @@ They are as that project's ContribOperators.md states them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from ..ir import Value
-from .context import Context, Held
+from .context import Context
 from .linear import product
-from .table import CONVERTERS, Refused, Result, converts
-
-OPSET = 17  # in whose terms ONNX's operators are asked for
-
-
-def _as(c: Context, op: str, args: list[Held | None], outputs: int = 1, /, **attrs: Any) -> tuple[Value, ...]:
-    """The results of an operator of ONNX."""
-    other = Context(op, c.name, OPSET, args, attrs, [f"{c.label}.{k}" for k in range(outputs)], outputs)
-    other.fresh = c.fresh
-    made = CONVERTERS[op](other)
-    if isinstance(made, Value):
-        return (made,)
-    assert isinstance(made, Sequence)
-    return tuple(v for v in made if isinstance(v, Value))
+from .microsoft import OPSET
+from .table import Refused, Result, converts
 
 
 @converts("com.microsoft.FusedMatMul")
@@ -185,7 +172,7 @@ def _masked(c: Context, mask: int, bias: int, shape: tuple[int, int, int]) -> li
 def convolution(c: Context) -> Result:
     """Conv, plus a fourth argument, then an activation."""
     own = ("activation", "activation_params")
-    (y,) = _as(c, "Conv", list(c.args[:3]), **{k: v for k, v in c.attrs.items() if k not in own})
+    (y,) = c.all_of("Conv", OPSET, list(c.args[:3]), **{k: v for k, v in c.attrs.items() if k not in own})
     y = c.emit("Add", y, c.arg(3)) if c.has(3) else y
     kind, given = str(c.attr("activation", "")), [float(p) for p in c.attr("activation_params") or ()]
     if kind in ("Relu", "Tanh", "Sigmoid"):
@@ -195,13 +182,13 @@ def convolution(c: Context) -> Result:
     names = {"LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "HardSwish": ()}.get(kind)
     if names is None:
         raise Refused(f"its activation is {kind!r}", "expected Relu, Tanh, Sigmoid, LeakyRelu, Clip or HardSigmoid")
-    return _as(c, kind, [y], **dict[str, Any](zip(names, given, strict=False)))
+    return c.all_of(kind, OPSET, [y], **dict[str, Any](zip(names, given, strict=False)))
 
 
 @converts("com.microsoft.MatMulIntegerToFloat")
 def matmul_integer(c: Context) -> Result:
     """A and B in bytes, a_scale, b_scale, a_zero_point, b_zero_point, bias: the product in real numbers."""
-    (total,) = _as(c, "MatMulInteger", [c.arg(0), c.arg(1), *(c.arg(k) if c.has(k) else None for k in (4, 5))])
+    (total,) = c.all_of("MatMulInteger", OPSET, [c.arg(0), c.arg(1), *(c.arg(k) if c.has(k) else None for k in (4, 5))])
     return _scaled(c, total, c.emit("Mul", c.arg(2), c.arg(3)), 6)
 
 
@@ -209,7 +196,7 @@ def matmul_integer(c: Context) -> Result:
 def dynamic_matmul(c: Context) -> Result:
     """A, which becomes bytes of its own range; B in bytes, b_scale, b_zero_point, bias."""
     a, scale, zero = _bytes(c, c.arg(0))
-    (total,) = _as(c, "MatMulInteger", [a, c.arg(1), zero, c.arg(3) if c.has(3) else None])
+    (total,) = c.all_of("MatMulInteger", OPSET, [a, c.arg(1), zero, c.arg(3) if c.has(3) else None])
     return _scaled(c, total, c.emit("Mul", scale, c.arg(2)), 4)
 
 
@@ -242,4 +229,4 @@ def lstm(c: Context) -> Result:
         return c.transpose(c.emit("Mul", steps, scale), (0, 2, 1))
 
     others = [c.args[k] if c.has(k) else None for k in range(3, 8)]
-    return _as(c, "LSTM", [c.arg(0), weights(1, 8), weights(2, 10), *others], 3, **c.attrs)
+    return c.all_of("LSTM", OPSET, [c.arg(0), weights(1, 8), weights(2, 10), *others], 3, **c.attrs)
