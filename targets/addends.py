@@ -14,7 +14,7 @@ from tvm import tirx
 
 from . import tir
 from .built_for import innermost, reads_addends, unscaled_loads
-from .mathlib import f32
+from .floats import f32
 from .tir import Buffer, Expr, Stmt
 
 ROOM, WIDE = 16, 16  # numbers, and places of each

@@ -26,10 +26,10 @@ from .access import Place
 from .built_for import has_dsp, has_fpu, on_device
 from .casts import TYPED
 from .conversions import literal, narrow, widen
+from .floats import bind, fenced
 from .fractions import swish
 from .integer import INTEGER, INTEGER_HALVES, UNPACKED, bias
 from .maps import MAPS, div, replaced
-from .mathlib import bind, fenced
 from .near import NEAR
 from .scalar import SCALAR
 from .tir import Expr, Index

@@ -11,11 +11,10 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.narrow import POWERS, is_narrow
 from edgec.compiler.ops.common import limits
 
-from . import cortex, integer, reciprocal
-from . import mathlib as m
+from . import cortex, floats, integer, reciprocal
 from .built_for import has_dsp
 from .conversions import c, from_bfloat, is_float, lowest, narrow, nearly, nearly_double, put, widen
-from .mathlib import at_least, at_most, bind, kind
+from .floats import at_least, at_most, bind, kind
 from .narrow_floats import decoded, encoded, encoded_power
 from .tir import Expr, lit
 from .whole import as_float, wrapped
@@ -37,8 +36,8 @@ def cast(x: Expr, *, types: Sequence[str], result: str, saturate: int, round_mod
     if name == "bool":
         return truth(x)
     if dtype(result).is_whole:
-        return _whole(m.converted(x) if is_float(x) else x, result)
-    return narrow(x, name) if is_float(x) else m.converted(narrow(x, name))
+        return _whole(floats.converted(x) if is_float(x) else x, result)
+    return narrow(x, name) if is_float(x) else floats.converted(narrow(x, name))
 
 
 def truth(x: Expr) -> Expr:
@@ -46,7 +45,7 @@ def truth(x: Expr) -> Expr:
         return x
     if not is_float(x):
         return tirx.NE(x, c(x, 0))
-    return bind(x, lambda x: tirx.Or(tirx.NE(x, c(x, 0)), m.is_nan(x)))
+    return bind(x, lambda x: tirx.Or(tirx.NE(x, c(x, 0)), floats.is_nan(x)))
 
 
 def _whole(x: Expr, result: str) -> Expr:
@@ -86,7 +85,7 @@ def quantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result: 
     if types[1] == "f32" and integer.by_steps(x, scale, result):
         whole = integer.steps(x, float(scale.value), tirx.Cast("int32", zero), *map(int, limits(result)))
         return tirx.Cast(dtype(result).tvm, whole)
-    quotient = widen(narrow(m.quotient(x, scale), dtype(types[1]).tvm))
+    quotient = widen(narrow(floats.quotient(x, scale), dtype(types[1]).tvm))
     if is_narrow(result):
         return bind(quotient, lambda q: _quantized_float(q, zero, result, bool(saturate)))
     return bind(tirx.Cast("int32", zero), lambda z: _quantized_whole(quotient, z, result))
@@ -104,7 +103,7 @@ def _quantized_whole(quotient: Expr, zero: Expr, result: str) -> Expr:
     if has_dsp() and result in cortex.BYTE and kind(quotient) == "float32":
         return tirx.Cast(dtype(result).tvm, cortex.byte(cortex.added(cortex.nearest(quotient), zero), result))
     real = tirx.Cast(kind(quotient), zero)
-    steps = bind(m.rint(quotient), lambda y: tirx.Select(m.is_nan(y), c(y, 0), y))
+    steps = bind(floats.rint(quotient), lambda y: tirx.Select(floats.is_nan(y), c(y, 0), y))
     inside = at_most(at_least(steps, c(steps, low) - real), c(steps, high) - real)
     return tirx.Cast(dtype(result).tvm, tirx.Cast("int32", inside) + zero)
 
@@ -116,7 +115,7 @@ def dequantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result
         x, zero = (tirx.Cast(kind(scale), decoded(v, types[0])) for v in (x, zero))
     else:
         x, zero = (tirx.Cast("int64" if types[0] == "i32" else "int32", v) for v in (x, zero))
-    steps = m.converted(tirx.Cast(kind(scale), x - zero))
+    steps = floats.converted(tirx.Cast(kind(scale), x - zero))
     return narrow(steps * scale, dtype(result).tvm)
 
 

@@ -11,7 +11,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.ops.casts import cast
 
 from .built_for import on_device
-from .mathlib import bind, kind
+from .floats import bind, kind
 from .tir import Expr, lit
 from .whole import as_float, width, wrapped
 

@@ -7,11 +7,11 @@ from math import inf
 
 from tvm import tirx
 
+from . import floats, whole
 from . import mathlib as m
-from . import whole
 from .built_for import divides_vectors, has_doubles
 from .conversions import c, is_float, is_unsigned
-from .mathlib import bind, kind
+from .floats import bind, kind
 from .tir import Expr, lit
 
 SHORT = 2.0**28  # of quotients: with a divisor of 24 bits within the 53 of f64
@@ -53,7 +53,7 @@ def _left(a: Expr, b: Expr) -> Expr:
 
 def divide(a: Expr, b: Expr) -> Expr:
     if is_float(a):
-        return m.quotient(a, b)
+        return floats.quotient(a, b)
     return bind(a, lambda a: bind(b, lambda b: _divided(a, b, _truncated, -1)))
 
 
@@ -66,7 +66,7 @@ def remainder(a: Expr, b: Expr) -> Expr:
     def of(x: Expr, y: Expr) -> Expr:
         short = tirx.And(tirx.abs(x) < tirx.abs(y) * lit(SHORT, "float64"), tirx.abs(y) < lit(inf, "float64"))
         exact = tirx.Cast("float32", tirx.abs(x - tirx.trunc(x / y) * y))
-        return tirx.if_then_else(short, m.with_sign(exact, a), m.libm("fmod", a, b))
+        return tirx.if_then_else(short, floats.with_sign(exact, a), m.libm("fmod", a, b))
 
     return bind(tirx.Cast("float64", a), lambda x: bind(tirx.Cast("float64", b), lambda y: of(x, y)))
 

@@ -18,21 +18,8 @@ from edgec.compiler.ops.near import GENTLE
 
 from .addends import addends
 from .built_for import estimates, fuses
-from .mathlib import (
-    EXPM1,
-    at_least,
-    at_most,
-    bind,
-    bits,
-    exp_within,
-    expm1,
-    f32,
-    fused,
-    horner,
-    of_bits,
-    quotient,
-    with_sign,
-)
+from .floats import at_least, at_most, bind, bits, f32, fused, of_bits, quotient, with_sign
+from .mathlib import EXPM1, exp_within, expm1, horner
 from .tir import Expr
 
 _LN2 = 0.693147180559945309

@@ -10,7 +10,7 @@ from math import e, log, nan
 from tvm import tirx
 
 from . import fractions, mathlib
-from .mathlib import at_most, bind, f32, with_sign
+from .floats import at_most, bind, f32, with_sign
 from .tir import Expr
 
 FAR = 2.0**30  # from where on the square of a number swallows 1

@@ -13,8 +13,8 @@ from edgec.compiler.ops.common import limits
 
 from . import cortex
 from .built_for import has_dsp, has_fpu, to_nearest
+from .floats import at_least, at_most, bits, converted, fenced, fused, kind
 from .lets import NEAREST
-from .mathlib import at_least, at_most, bits, converted, fenced, fused, kind
 from .tir import Expr, lit
 
 # Added to a float below 2**22 it leaves the nearest integer, halves to even, in the lowest bits of the sum.

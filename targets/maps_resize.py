@@ -19,7 +19,7 @@ from edgec.compiler.ops.common import reach
 from edgec.compiler.ops.resize import axis_taps, resized_length
 
 from .conversions import narrow, widen
-from .mathlib import at_least, at_most, rint
+from .floats import at_least, at_most, rint
 from .tir import Expr, Index, lit
 
 Taps = list[tuple[Expr, Expr | None]]  # (source position, weight in f64; None: one)

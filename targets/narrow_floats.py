@@ -7,7 +7,7 @@ from tvm import tirx
 
 from edgec.compiler.narrow import FORMATS, POWERS, Format
 
-from .mathlib import bind
+from .floats import bind
 from .tir import Expr, lit
 from .whole import as_float
 

@@ -15,7 +15,7 @@ from edgec.compiler.ops.near import NEAR as NAMES
 
 from .addends import addends
 from .built_for import has_limits
-from .mathlib import at_least, at_most, bits, f32, fenced, fused, of_bits
+from .floats import at_least, at_most, bits, f32, fenced, fused, of_bits
 from .tir import Expr
 
 

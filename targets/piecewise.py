@@ -14,8 +14,8 @@ import numpy as np
 from numpy.polynomial import chebyshev
 from tvm import tirx
 
+from .floats import at_most, bind, bits, f32, fused
 from .lets import PICKED
-from .mathlib import at_most, bind, bits, f32, fused
 from .tir import Expr
 
 COUNT = 16  # intervals, and elements of a table

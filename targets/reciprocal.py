@@ -12,9 +12,9 @@ import numpy as np
 from tvm import tirx
 
 from .built_for import has_limits, to_nearest
+from .floats import at_least, at_most, bind, fused
 from .integer import halves
 from .lets import NEAREST
-from .mathlib import at_least, at_most, bind, fused
 from .tir import Expr, lit
 
 FAR = 1024  # steps from zero beyond which every byte is saturated

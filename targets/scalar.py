@@ -10,14 +10,14 @@ from math import inf, sqrt
 
 from tvm import tirx
 
+from . import floats, piecewise, whole
 from . import fractions as f
 from . import hyperbolic as h
 from . import mathlib as m
-from . import piecewise, whole
 from .built_for import has_doubles, picks
 from .conversions import c, is_float, is_unsigned
 from .division import divide, modulo
-from .mathlib import at_least, at_most, bind, kind
+from .floats import at_least, at_most, bind, kind
 from .tir import Expr, lit
 
 
@@ -68,7 +68,8 @@ def elu(x: Expr, alpha: float, gamma: float = 1.0) -> Expr:
 
 
 def celu(x: Expr, *, alpha: float) -> Expr:
-    return at_least(x, c(x, 0)) + at_most(expm1(at_most(m.quotient(x, c(x, alpha)), c(x, 0))) * c(x, alpha), c(x, 0))
+    below = expm1(at_most(floats.quotient(x, c(x, alpha)), c(x, 0))) * c(x, alpha)
+    return at_least(x, c(x, 0)) + at_most(below, c(x, 0))
 
 
 def sigmoid(x: Expr) -> Expr:
@@ -85,7 +86,7 @@ def mish(x: Expr) -> Expr:
     def ratio(e: Expr) -> Expr:
         return bind(e * (e + c(x, 2)), lambda n: fraction(n, n + c(x, 2)))
 
-    fraction = f.over if kind(x) == "float32" else m.quotient
+    fraction = f.over if kind(x) == "float32" else floats.quotient
     return x * bind(exp(at_most(x, c(x, 20))), ratio)
 
 
@@ -127,7 +128,7 @@ def power(a: Expr, b: Expr) -> Expr:
     if exponent in (1.0, 2.0, 3.0):
         return bind(a, lambda a: a if exponent == 1 else a * a if exponent == 2 else a * a * a)
     if exponent == -1.0:
-        return m.quotient(c(a, 1), a)
+        return floats.quotient(c(a, 1), a)
     return m.libm("pow", a, b)
 
 
@@ -174,15 +175,15 @@ def logical(fn: Callable[..., Expr]) -> Callable[..., Expr]:
 def equal(a: Expr, b: Expr) -> Expr:
     if kind(a) == "bool":
         a, b = tirx.Cast("int8", a), tirx.Cast("int8", b)
-    return m.apart(a, b, tirx.EQ) if is_float(a) else tirx.EQ(a, b)
+    return floats.apart(a, b, tirx.EQ) if is_float(a) else tirx.EQ(a, b)
 
 
 def difference(a: Expr, b: Expr) -> Expr:
-    return m.apart(a, b, lambda a, b: a - b) if is_float(a) else whole.subtract(a, b)
+    return floats.apart(a, b, lambda a, b: a - b) if is_float(a) else whole.subtract(a, b)
 
 
 def product(a: Expr, b: Expr) -> Expr:
-    return m.product(a, b) if is_float(a) else whole.multiply(a, b)
+    return floats.product(a, b) if is_float(a) else whole.multiply(a, b)
 
 
 def _hyperbolic(name: str, vector: Callable[[Expr], Expr]) -> Callable[..., Expr]:
@@ -196,12 +197,12 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Neg": lambda x: c(x, -0.0) - x if is_float(x) else whole.negative(x),
     "Ceil": tirx.ceil,
     "Floor": tirx.floor,
-    "Round": m.rint,
+    "Round": floats.rint,
     "Sign": sign,
     "Sqrt": tirx.sqrt,
     "Exp": exp,
     "Log": log,
-    "Reciprocal": lambda x: m.quotient(c(x, 1), x),
+    "Reciprocal": lambda x: floats.quotient(c(x, 1), x),
     "Sin": _float("sin", m.sin),
     "Cos": _float("cos", m.cos),
     "Atan": _float("atan", m.atan),
@@ -218,13 +219,13 @@ SCALAR: dict[str, Callable[..., Expr]] = {
     "Softsign": lambda x: x / (c(x, 1) + tirx.abs(x)),
     "Mish": mish,
     "Not": lambda x: tirx.EQ(tirx.Cast("int8", x), lit(0, "int8")),
-    "IsNaN": m.is_nan,
+    "IsNaN": floats.is_nan,
     "IsInf": is_infinite,
-    "LeakyRelu": lambda x, *, alpha: tirx.Select(x < c(x, 0), m.product(x, c(x, alpha)), x),
+    "LeakyRelu": lambda x, *, alpha: tirx.Select(x < c(x, 0), floats.product(x, c(x, alpha)), x),
     "Elu": elu,
     "Selu": elu,
     "Celu": celu,
-    "HardSigmoid": lambda x, *, alpha, beta: clamp01(m.product(x, c(x, alpha)) + c(x, beta)),
+    "HardSigmoid": lambda x, *, alpha, beta: clamp01(floats.product(x, c(x, alpha)) + c(x, beta)),
     "ThresholdedRelu": lambda x, *, alpha: tirx.Select(c(x, alpha) < x, x, c(x, 0)),
     "Gelu": gelu,
     "Clip": clip,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from tvm import tirx
 
 from .built_for import on_device
-from .mathlib import bind, kind
+from .floats import bind, kind
 from .tir import Expr, lit
 
 _SIGN, _REST, _LOW = 1 << 63, (1 << 63) - 1, (1 << 32) - 1

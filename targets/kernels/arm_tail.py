@@ -15,8 +15,8 @@ from edgec.compiler.ops.common import limits
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import reciprocal, tir
 from edgec.targets.body import Body, align
+from edgec.targets.floats import fused
 from edgec.targets.integer import POWER, POWER_BITS, ROUNDER, ROUNDER_BITS, halved, rescale_once, unpacked_once
-from edgec.targets.mathlib import fused
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, DIRECT, ENDS, GENTLY, HELD, LANES, NARROW, ONCE, REAL, RISING, added, says

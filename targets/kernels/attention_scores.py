@@ -11,7 +11,7 @@ from tvm import tirx
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
-from edgec.targets import fractions, mathlib, tir
+from edgec.targets import floats, fractions, mathlib, tir
 from edgec.targets.tir import Expr, Stmt
 
 from .attention_dots import dot_scores
@@ -175,7 +175,7 @@ class Scores:
             top = tir.load(scratch, at + i)
             for key in range(keys):
                 score = tir.load(scratch, self.start + (first + key) * self.width + v * self.lanes + i)
-                top = mathlib.bind(top, partial(mathlib.at_least, score))
+                top = floats.bind(top, partial(floats.at_least, score))
             return tir.store(scratch, top, at + i)
 
         return tir.vectorized(self.lanes, lane)
@@ -232,7 +232,7 @@ class Scores:
         at = self.sums
 
         def lane(i: Expr) -> Stmt:
-            lost = tir.load(scratch, self.open + i) < mathlib.f32(1)
-            return tir.store(scratch, tirx.Select(lost, mathlib.f32(0), tir.load(scratch, at + i)), at + i)
+            lost = tir.load(scratch, self.open + i) < floats.f32(1)
+            return tir.store(scratch, tirx.Select(lost, floats.f32(0), tir.load(scratch, at + i)), at + i)
 
         return tir.vectorized(total, lane)

@@ -77,7 +77,7 @@ def positions(tensors: Tensors, sampler: Sampler, image: Expr, block: Expr, lane
     """Work out the points of a block: the grid holds x, y, z, the last axis of the data first."""
     from .. import tir
     from ..conversions import fetched, widen
-    from ..mathlib import kind
+    from ..floats import kind
     from ..tir import lit
 
     node, grid, rank = tensors.node, tensors.args[1], len(sampler.sizes)
@@ -103,7 +103,7 @@ def returned(value: Expr, name: str) -> Expr:
     from tvm import tirx
 
     from ..conversions import narrow
-    from ..mathlib import at_least, at_most, kind
+    from ..floats import at_least, at_most, kind
     from ..tir import lit
 
     if dtype(name).is_int:

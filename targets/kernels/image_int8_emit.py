@@ -17,7 +17,7 @@ from edgec.compiler.registry import Emitted, Problem
 
 from .. import tir
 from ..body import Body
-from ..mathlib import kind
+from ..floats import kind
 from ..tir import Buffer, Expr, Stmt
 from .common import ceil_div
 from .common_emit import stretch

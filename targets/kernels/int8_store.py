@@ -18,8 +18,8 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.ops.common import limits
 from edgec.compiler.target import Cpu
 from edgec.targets import tir
+from edgec.targets.floats import at_most
 from edgec.targets.integer import total
-from edgec.targets.mathlib import at_most
 from edgec.targets.tir import Expr, Stmt
 
 from .common_emit import F32, Frame, put, vector

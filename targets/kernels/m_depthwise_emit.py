@@ -14,7 +14,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.conversions import fetched
 from edgec.targets.cortex import limited, nearest
-from edgec.targets.mathlib import fenced
+from edgec.targets.floats import fenced
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div

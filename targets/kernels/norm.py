@@ -55,7 +55,7 @@ def _lp(node: Node, context: Context) -> Any:
 
     from .. import scalar as s
     from ..conversions import widen
-    from ..mathlib import bind
+    from ..floats import bind
     from ..tir import lit
     from .reduce_stages import add, computed_in, simple
 
@@ -80,7 +80,7 @@ def _normal(node: Node, context: Context) -> Any:
 
     from ..body import align
     from ..conversions import widen
-    from ..mathlib import bind
+    from ..floats import bind
     from ..tir import lit
     from .reduce_stages import add, computed_in, simple
 

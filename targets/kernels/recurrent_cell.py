@@ -12,9 +12,9 @@ from typing import Any
 
 from tvm import tirx
 
-from edgec.targets import built_for, fractions, mathlib, tir
+from edgec.targets import built_for, floats, fractions, tir
 from edgec.targets.conversions import c
-from edgec.targets.mathlib import at_least, at_most
+from edgec.targets.floats import at_least, at_most
 from edgec.targets.scalar import SCALAR
 from edgec.targets.tir import Expr, Stmt
 
@@ -36,7 +36,7 @@ ACTIVATIONS: dict[str, Callable[[Expr, float, float], Expr]] = {
 
 def _tanh_fraction(keep: Callable[[Expr], Expr], x: Expr) -> tuple[Expr, Expr]:
     part = keep(fractions.tanh_part(x))
-    return mathlib.with_sign(part, x), part + c(x, 2)
+    return floats.with_sign(part, x), part + c(x, 2)
 
 
 # what is above and below the line, in f32; `keep` names a value

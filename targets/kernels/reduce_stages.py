@@ -16,7 +16,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Node
 from edgec.compiler.op import full_attrs, int_attr
 
-from .. import mathlib as m
+from .. import floats
 from .. import scalar as s
 from ..conversions import c, narrow, widen
 from ..tir import Expr, lit
@@ -93,7 +93,7 @@ class Reduction:
     def _summed(self, kind: str) -> Expr:
         x = tirx.Cast(kind, self.value())
         if self.node.op in ("ReduceSumSquare", "ReduceL2"):
-            return m.bind(x, lambda x: s.multiply(x, x))
+            return floats.bind(x, lambda x: s.multiply(x, x))
         if self.node.op == "Edgec.Sum":
             return x - lit(int_attr(self.node, "zero"), kind)
         return s.absolute(x) if self.node.op == "ReduceL1" else x
@@ -136,8 +136,8 @@ def best_of(a: Parts, b: Parts, greatest: bool, last: bool) -> Parts:
     better = a[1] < b[1] if greatest else b[1] < a[1]
     nearer = a[0] < b[0] if last else b[0] < a[0]
     equal = tirx.EQ(a[1], b[1])
-    if m.kind(a[1]).startswith("float"):
-        was, now = m.is_nan(a[1]), m.is_nan(b[1])
+    if floats.kind(a[1]).startswith("float"):
+        was, now = floats.is_nan(a[1]), floats.is_nan(b[1])
         better = tirx.Or(better, tirx.And(now, tirx.Not(was)))
         equal = tirx.Or(equal, tirx.And(now, was))
     take = tirx.Or(better, tirx.And(equal, nearer))
@@ -154,5 +154,5 @@ def log_sum_exp(kind: str, value: Callable[[], Expr], guarded: Binary) -> list[S
 
 
 def finite(x: Expr) -> Expr:
-    off = tirx.Or(m.is_nan(x), s.is_infinite(x, detect_negative=1, detect_positive=1))
+    off = tirx.Or(floats.is_nan(x), s.is_infinite(x, detect_negative=1, detect_positive=1))
     return tirx.Select(off, c(x, 0), x)

@@ -148,7 +148,7 @@ def maximum_of_parts(regions: Regions, tensors: Tensors, lanes: int, load: Load,
     from tvm import tirx
 
     from .. import tir
-    from ..mathlib import bind
+    from ..floats import bind
 
     tables, scratch = regions.tables, tensors.scratch
 

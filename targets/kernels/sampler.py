@@ -55,7 +55,7 @@ class Sampler:
         from tvm import tirx
 
         from .. import tir
-        from ..mathlib import kind
+        from ..floats import kind
 
         strides = [unit * prod(self.sizes[k + 1 :]) for k in range(len(self.sizes))]
         held = [tir.local((lanes,), kind(at(k, tir.i32(0))), "at") for k in range(len(self.sizes))]
@@ -106,7 +106,7 @@ class Sampler:
 
     def place(self, x: Expr, size: int) -> Expr:
         """A position in elements, where padding has put it, within reach of the axis."""
-        from ..mathlib import rint
+        from ..floats import rint
 
         x = rint(x) if self.mode == "nearest" else x
         if self.padding == "reflection":
@@ -127,7 +127,7 @@ class Sampler:
         return result
 
     def weights(self, t: Expr) -> list[tuple[int, Expr]]:
-        from ..mathlib import kind
+        from ..floats import kind
         from ..tir import lit
 
         one = lit(1.0, kind(t))
@@ -168,7 +168,7 @@ def within(x: Expr, low: float, high: float) -> Expr:
     """Clamped; not a number counts as too low."""
     from tvm import tirx
 
-    from ..mathlib import bind, kind
+    from ..floats import bind, kind
     from ..tir import lit
 
     least, most = lit(float(low), kind(x)), lit(float(high), kind(x))
@@ -179,7 +179,7 @@ def reflected(x: Expr, low: float, high: float) -> Expr:
     """Folded into [low, high]."""
     from tvm import tirx
 
-    from ..mathlib import bind, kind
+    from ..floats import bind, kind
     from ..tir import lit
 
     def number(value: float) -> Expr:
@@ -215,7 +215,7 @@ def mirrored(at: Expr, size: int, corners: bool) -> Expr:
 
 def cubic(t: Expr) -> list[Expr]:
     """Weights of the four neighbours of a position that lies `t` behind the second (Keys, 1981)."""
-    from ..mathlib import kind
+    from ..floats import kind
     from ..tir import lit
 
     def number(value: float) -> Expr:

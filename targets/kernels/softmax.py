@@ -34,7 +34,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 def _stages(context: Context, axis: int) -> Any:
-    from .. import mathlib
+    from .. import floats, mathlib
     from .. import scalar as s
     from ..conversions import narrow, widen
     from ..tir import lit
@@ -58,7 +58,7 @@ def _stages(context: Context, axis: int) -> Any:
 
     # a NaN may be lost from the maximum: the sum of exponentials finds it again
     low, zero = extreme(kind, True), lit(0, kind)
-    top = simple(kind, low, lambda old, x: mathlib.at_least(x, old), lambda prior: context.guard(value(), low))
+    top = simple(kind, low, lambda old, x: floats.at_least(x, old), lambda prior: context.guard(value(), low))
     total = simple(kind, zero, add, lambda prior: context.guard(power(prior[0]), zero))
     if anchor.op == "LogSoftmax":
         total.result = lambda parts: s.log(parts[0])

@@ -13,7 +13,7 @@ from tvm import tirx
 
 from .. import tir
 from ..conversions import is_float
-from ..mathlib import bind, kind
+from ..floats import bind, kind
 from ..tir import Expr, Stmt, lit
 from .plain_lines import Line
 

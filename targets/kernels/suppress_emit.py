@@ -16,7 +16,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.op import int_attr
 
 from .. import tir
-from ..mathlib import is_nan
+from ..floats import is_nan
 from ..tir import Cell, Expr, Stmt, lit, load, store
 from .plain import Tensors
 from .suppression_rows import SIDES

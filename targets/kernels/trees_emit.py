@@ -8,7 +8,7 @@ from tvm import tirx
 
 from edgec.compiler.op import full_attrs
 
-from .. import mathlib, tir
+from .. import floats, tir
 from ..scalar import SCALAR
 from ..tir import Expr, Stmt
 from .plain import Tensors
@@ -27,10 +27,10 @@ def walked(t: Tensors, row: Expr, first: Expr, width: int) -> Stmt:
         value = x.load(row * t.node.args[0].shape[1] + (tirx.max(feature, -1 - feature) if missing else feature))
         first_way = value <= splits.load(node)
         if missing:
-            first_way = tirx.Or(first_way, tirx.And(mathlib.is_nan(value), feature < 0))
+            first_way = tirx.Or(first_way, tirx.And(floats.is_nan(value), feature < 0))
         child = children.load(node * 2 + tirx.Select(first_way, tir.i32(0), tir.i32(1)))
         # named, so that it is read before the selection: inside, TVM would simplify away what keeps the node in range
-        return tir.store(at, mathlib.bind(child, lambda child: tirx.Select(here < 0, here, child)), v)
+        return tir.store(at, floats.bind(child, lambda child: tirx.Select(here < 0, here, child)), v)
 
     return tir.seq(
         alloc,

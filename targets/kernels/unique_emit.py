@@ -11,7 +11,7 @@ from edgec.compiler.op import full_attrs
 
 from .. import tir
 from ..conversions import fetched, is_float
-from ..mathlib import is_nan
+from ..floats import is_nan
 from ..tir import Expr, Stmt, load, store
 from .merge_sort import merge_sort, sorted_at
 from .plain import Tensors

@@ -45,7 +45,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 def _stages(line: Line, held: bool) -> Any:
     """All in f32, also of f16: one rounding. A NaN may be lost from the maximum; the sum finds it again."""
-    from ... import mathlib
+    from ... import floats, mathlib
     from ... import scalar as s
     from ...conversions import widen
     from ...tir import lit
@@ -59,7 +59,7 @@ def _stages(line: Line, held: bool) -> Any:
     def power(top: Expr) -> Expr:
         return mathlib.exp_below(value() - top)
 
-    top = simple("float32", extreme("float32", True), lambda old, x: mathlib.at_least(x, old), lambda prior: value())
+    top = simple("float32", extreme("float32", True), lambda old, x: floats.at_least(x, old), lambda prior: value())
     total = simple("float32", lit(0, "float32"), add, lambda prior: power(prior[0]))
     if anchor.op == "LogSoftmax":
         total.result = lambda parts: s.log(parts[0])
