@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,16 +36,12 @@ def fences(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> I
 def narrower(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """For the tests that run kernels in their own process."""
     if request.module.__name__.rpartition(".")[2].startswith(("test_kernels_", "test_generic_", "test_scalar")):
+        from amx_here import possible
+
         from edgec.targets import codegen_llvm
-        from edgec.targets.host import features
 
         original = codegen_llvm.tvm_target
-
-        def possible(target: Any) -> Any:
-            lacks = not target.cpu.isa <= features() and target.triple.startswith("x86_64")
-            return original(replace(target, cpu=replace(target.cpu, mcpu="haswell")) if lacks else target)
-
-        monkeypatch.setattr(codegen_llvm, "tvm_target", possible)
+        monkeypatch.setattr(codegen_llvm, "tvm_target", lambda target: original(possible(target)))
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import pytest
+from amx_here import runs
 from test_generic_harness import chain, for_size
 from test_integer import FULL, numbers, same_bits
 
@@ -16,10 +17,12 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build
 from edgec.compiler.registry import ROWS, Problem
-from edgec.targets.host import claim_tiles
+from edgec.compiler.target import find_target
 from edgec.targets.measure import Measured
 
-pytestmark = pytest.mark.skipif(not claim_tiles(), reason="this CPU has no AMX")
+pytestmark = pytest.mark.skipif(
+    not runs(find_target("x86-amx").cpu.isa), reason="this CPU has neither AMX nor the AVX-512 beside it"
+)
 
 
 def conv(
