@@ -14,6 +14,7 @@ from edgec.compiler.target import Cpu, Target
 from edgec.targets.host import claim_tiles, features
 
 TILES = {"AMXTILE", "AMXINT8"}
+BESIDE = ("-avx512fp16", "-avxvnni")  # what CPUs with AMX have, and others need not
 
 
 def runs(isa: Set[str]) -> bool:
@@ -41,5 +42,4 @@ def possible(target: Target) -> Target:
 def _possible(cpu: Cpu) -> Cpu:
     if not runs(cpu.isa):
         return replace(cpu, mcpu="haswell")
-    # CPUs with AMX move numbers of 16 bits by instructions of their own.
-    return cpu if cpu.isa <= features() else replace(cpu, mattr=(*cpu.mattr, "-avx512fp16"))
+    return cpu if cpu.isa <= features() else replace(cpu, mattr=(*cpu.mattr, *BESIDE))
