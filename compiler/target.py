@@ -173,6 +173,11 @@ class Target:
         return max(self.align, 16) if self.microcontroller else 64
 
     @property
+    def grain(self) -> int:
+        """Bytes to whose multiples small constants begin: a word, and a vector of what a GPU reads at once."""
+        return 16 if self.gpu else 4
+
+    @property
     def soft_floats(self) -> bool:
         """Whether functions of the compiler's library compute in f32."""
         return not self.cpu.fpu
