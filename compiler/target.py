@@ -165,7 +165,7 @@ class Target:
     @property
     def widens(self) -> bool:
         """Whether kernels take multipliers and biases of quantized layers in 16 bits (passes/short_constants.py)."""
-        return not self.gpu and (self.rounds_once or bool({"F16C", "FPU"} & self.cpu.isa))
+        return not self.gpu and (self.rounds_once or bool({"F16C", "FPU", "NEON"} & self.cpu.isa))
 
     @property
     def spacing(self) -> int:
