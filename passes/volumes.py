@@ -2,8 +2,8 @@
 
 A pointwise one needs no more than another view of its volumes, and so does a window along depth alone; windows side by
 side, as those of video transformers, are rows of a product. Otherwise each output plane is the convolution of an image
-whose channels are the input's planes that its window reaches. Which they are is a selection of channels (`Edgec.Select`;
-for bytes, on a GPU, and for many, an ordinary Gather), with one plane of zeros in place of those outside.
+whose channels are the input's planes that its window reaches. Which they are is a selection of channels
+(`Edgec.Select`; for bytes, on a GPU, and for many, an ordinary Gather), with one plane of zeros for those outside.
 """
 
 from __future__ import annotations
