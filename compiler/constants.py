@@ -7,41 +7,48 @@ import struct
 from collections.abc import Sequence
 
 from .ir import Value
-from .layout import pack
+from .layout import layout, pack
 from .op import const_array
 from .placement import Constant
 from .program import Ref
 
 LINE = 64
-GRAIN = 16  # bytes to whose multiples constants begin, at least
+SMALL = 1024  # bytes from which on it does not matter what lies free before a constant
+GRAIN = 16  # bytes to whose multiples constants of that size begin, at least
 
 
 class Weights:
     """Packed constants, each once.
 
     One begins at a multiple of the power of two that divides its size, so that vectors which it consists of lie each in
-    one line of `line` bytes. What stays free between two is for smaller ones.
+    one line of `line` bytes; a small one at a multiple of `grain` at least. What stays free between two is for smaller
+    ones. What a kernel may read behind a constant is the next one, or zeros at the end.
     """
 
-    def __init__(self, line: int = LINE) -> None:
-        self.line = line
+    def __init__(self, line: int = LINE, grain: int = GRAIN) -> None:
+        self.line, self.grain = line, grain
         self.data = bytearray()
         self.at: dict[bytes, int] = {}
         self.parts: list[Constant] = []
         self.gaps: list[tuple[int, int]] = []  # from .. to
+        self.read = 0  # what kernels read ends here at the latest
 
     def place(self, value: Value) -> Ref:
-        packed = pack(const_array(value), value.type.layout).tobytes()
+        array = const_array(value)
+        beyond = layout(value.type.layout, array.ndim).beyond * array.itemsize
+        packed = pack(array, value.type.layout).tobytes()
+        packed = packed[: len(packed) - beyond]
         key = hashlib.sha256(packed).digest()
         if key not in self.at:
             self.at[key] = begin = self._room(len(packed))
-            self.parts.append(Constant(value.node.name, begin, len(packed)))
+            self.parts.append(Constant(value.node.name, begin, len(packed) + beyond))
             self.data[begin : begin + len(packed)] = packed
+        self.read = max(self.read, self.at[key] + len(packed) + beyond)
         return Ref("weights", self.at[key])
 
     def _room(self, size: int) -> int:
         """Where so many bytes may begin, which are there then: in the first gap that holds them, or at the end."""
-        step = min(self.line, max(GRAIN, size & -size))
+        step = min(self.line, max(self.grain if size < SMALL else GRAIN, size & -size))
         for k, (start, stop) in enumerate(self.gaps):
             begin = start + -start % step
             if begin + size <= stop:
@@ -67,4 +74,4 @@ class Weights:
         return Ref("weights", self.at[key])
 
     def bytes(self) -> bytes:
-        return bytes(self.data)
+        return bytes(self.data).ljust(self.read, b"\0")

@@ -147,7 +147,7 @@ def compile_graph(
     load_kernels()
     progress("optimize", 0, 1)
     stages = parse_pipeline(spec or target.pipeline, target.pipeline)
-    weights = Weights(target.spacing)
+    weights = Weights(target.spacing, target.grain)
     graph, rest = _calibrated(graph, session, stages)
     programs = []
     for level in target.programs:
@@ -199,7 +199,7 @@ def costs_of(graph: Graph, target: Target, threads: int, max_ram: float | None =
     load_kernels()
     session = Session(target=target.programs[0], settings={"threads": threads, MAX_RAM: max_ram}, verify=0)
     planned = run_pipeline(graph, parse_pipeline(_within("", target, max_ram) or target.pipeline), session)
-    weights = Weights(target.spacing)
+    weights = Weights(target.spacing, target.grain)
     kernels = [node for node in planned.nodes() if node.op == "Edgec.Kernel"]
     for arg in {arg for node in kernels for arg in node.args}:
         if is_const(viewed(arg)):

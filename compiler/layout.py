@@ -5,7 +5,7 @@ innermost: `NCHW16c` stores [N, C/16, H, W, 16]. The last block is padded: with 
 packed constants. "" is row-major. A constant filter may also lie in Winograd's domain: in `F4:OHWI16o` the axes of its
 taps are transformed from 3 to 4 + 2 elements before it is laid out. The axis letters of a layout, in logical order, are
 those of the first alphabet that holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else
-ABEFGMPQ. Constants with many zeros may be stored without them (sparse.py).
+ABEFGMPQ. Constants with many zeros may be stored without them (sparse.py), others without padding (unpadded.py).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from math import prod
 
 import numpy as np
 
+from . import unpadded
 from .dtypes import dtype
 from .errors import IRError
 from .ir import Array, Type
@@ -32,13 +33,19 @@ class Layout:
     """`order`: logical axis of each outer dimension; `blocks`: (logical axis, size) of each inner one, in order.
 
     `tile`: output tile of Winograd's transform of the two last axes; 0 where there is none. `sparse`: how a constant
-    lies without its zeros.
+    lies without its zeros. `unit`: what the innermost axis is padded to multiples of where nothing else is padded.
     """
 
     order: tuple[int, ...]
     blocks: tuple[tuple[int, int], ...]
     tile: int = 0
     sparse: SparseForm | None = None
+    unit: int = 0
+
+    @property
+    def beyond(self) -> int:
+        """Elements at the end that may be anything."""
+        return unpadded.BEYOND if self.unit else 0
 
     def block(self, axis: int) -> int:
         """Product of the block sizes of an axis (1 where it is not split)."""
@@ -52,6 +59,8 @@ class Layout:
         """Dimensions in memory, outermost first, padding included."""
         if self.sparse:
             return (self.sparse.elements(shape),)
+        if self.unit:
+            return (unpadded.elements(shape, self.order[-1], self.unit),)
         if self.tile:
             shape = (*shape[:-2], self.tile + TAPS - 1, self.tile + TAPS - 1)
         outer = tuple(-(-shape[a] // self.block(a)) for a in self.order)
@@ -65,18 +74,21 @@ def layout(text: str, rank: int) -> Layout:
         return Layout(tuple(range(rank)), ())
     if (sparse := named_form(text)) and len(sparse.letters) == rank:
         return Layout(sparse.order, (), sparse=sparse)
-    match = re.fullmatch(r"(?:F(\d):)?([A-Z]+)((?:\d+[a-z])*)", text)
-    tile = int(match[1] or 0) if match else 0
-    letters = match[2] if match else ""
+    match = re.fullmatch(r"(?:F(\d):|U(\d):)?([A-Z]+)((?:\d+[a-z])*)", text)
+    tile, unit = (int(match[k] or 0) if match else 0 for k in (1, 2))
+    letters = match[3] if match else ""
     alphabet = next((a for a in ALPHABETS if set(letters) <= set(a)), "")
     axes = [c for c in alphabet if c in letters]
-    blocks = re.findall(r"(\d+)([a-z])", match[3]) if match else []
+    blocks = re.findall(r"(\d+)([a-z])", match[4]) if match else []
     if not match or len(axes) != rank or len(set(letters)) != rank or any(c.upper() not in letters for _, c in blocks):
         raise IRError(f"layout {text!r} does not fit a tensor of {rank} axes")
     if tile and (tile not in POINTS or axes != list("OIHW")):
         raise IRError(f"layout {text!r}: Winograd's transform is for filters OIHW, with tiles of 2 or 4")
     order = tuple(axes.index(c) for c in letters)
-    return Layout(order, tuple((axes.index(c.upper()), int(n)) for n, c in blocks), tile)
+    sizes = tuple((axes.index(c.upper()), int(n)) for n, c in blocks)
+    if match[2] and not unpadded.fits(order, sizes, unit):
+        raise IRError(f"layout {text!r}: only blocks of the outermost and the innermost axis need no padding")
+    return Layout(order, sizes, tile, unit=unit)
 
 
 def physical_shape(t: Type) -> tuple[int, ...]:
@@ -94,6 +106,8 @@ def pack(array: Array, text: str) -> Array:
     lay = layout(text, array.ndim)
     if lay.sparse:
         return lay.sparse.pack(array)
+    if lay.unit:
+        return unpadded.pack(array, lay.order, lay.blocks, lay.unit)
     if lay.tile:
         array = transform_filters(array, lay.tile)
     if not lay.blocks:
@@ -117,7 +131,7 @@ def pack(array: Array, text: str) -> Array:
 def unpack(array: Array, text: str, shape: tuple[int, ...]) -> Array:
     """The inverse of `pack`; `shape` is the logical shape."""
     lay = layout(text, len(shape))
-    if lay.tile or lay.sparse:
+    if lay.tile or lay.sparse or lay.unit:
         raise IRError(f"layout {text!r}: constants do not come back from it")
     indices = np.indices(lay.physical(shape), sparse=True)
     outer = len(lay.order)
@@ -150,7 +164,7 @@ def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...] |
     """The physical dimensions longer than one as (logical axis, its elements per step), merged where adjacent."""
     lay = layout(text, len(shape))
     dims = [(a, lay.block(a), -(-shape[a] // lay.block(a))) for a in lay.order]
-    if lay.tile or lay.sparse or any(shape[a] % lay.block(a) for a in lay.order):
+    if lay.tile or lay.sparse or lay.unit or any(shape[a] % lay.block(a) for a in lay.order):
         return text  # padded or transformed: equal to itself only
     left = {a: lay.block(a) for a in lay.order}
     for axis, size in lay.blocks:
@@ -171,7 +185,7 @@ def contiguous(t: Type, axis: int, start: int, size: int) -> bool:
     """Whether elements start..start+size-1 of `axis` are one stretch of the value's memory, padding apart."""
     lay = layout(t.layout, len(t.shape))
     block = lay.block(axis)
-    if start % block or (size % block and start + size != t.shape[axis]):
+    if lay.unit or start % block or (size % block and start + size != t.shape[axis]):
         return False
     before = lay.order[: lay.order.index(axis)]
     return all(-(-t.shape[a] // lay.block(a)) == 1 for a in before)

@@ -165,12 +165,17 @@ class Target:
     @property
     def widens(self) -> bool:
         """Whether kernels take multipliers and biases of quantized layers in 16 bits (passes/short_constants.py)."""
-        return not self.gpu and (self.rounds_once or bool({"F16C", "FPU"} & self.cpu.isa))
+        return not self.gpu and (self.rounds_once or bool({"F16C", "FPU", "NEON"} & self.cpu.isa))
 
     @property
     def spacing(self) -> int:
         """Bytes to whose multiples buffers and constants begin: a cache line, and less where memory is scarce."""
         return max(self.align, 16) if self.microcontroller else 64
+
+    @property
+    def grain(self) -> int:
+        """Bytes to whose multiples small constants begin: a word, and a vector of what a GPU reads at once."""
+        return 16 if self.gpu else 4
 
     @property
     def soft_floats(self) -> bool:

@@ -19,7 +19,8 @@ from edgec.compiler.rule_match import fold
 from edgec.compiler.session import Session
 from edgec.compiler.strides import Axis, View, moved, refined, whole
 
-from .attention_views import as_it_lies, chosen, factor_of, readable, shares_cuts, swapped, views_of, written, zeroed
+from .attention_views import as_it_lies, chosen, factor_of, readable, shares_cuts, swapped, views_of, written
+from .attention_zeros import hides_rows, zeroed
 
 NEVER = -1e30  # a score filled with less than this weighs nothing, whatever it was before
 
@@ -85,7 +86,7 @@ class _Finder:
         """The attention that ends in this product; None where there is none, text where it cannot be fused."""
         weights = product.args[0]
         guard = zeroed(weights.node)
-        softmax = (weights if guard is None else guard[0]).node
+        softmax = (weights if guard is None else guard.weights).node
         if (
             softmax.op != "Softmax"
             or int_attr(softmax, "axis") % len(softmax.types[0].shape) != len(softmax.types[0].shape) - 1
@@ -93,12 +94,12 @@ class _Finder:
             return None
         if product.types[0].dtype != "f32":
             return f"computes {product.types[0].dtype}, not f32"
-        if self.uses[weights] != 1 or self.uses[Value(softmax)] != 1:
+        if self.uses[weights] != 1 or self.uses[Value(softmax)] != (1 if guard is None else guard.reads):
             return "the weights are read elsewhere"
         scores = self.scores(softmax.args[0])
         if isinstance(scores, str):
             return scores
-        if guard is not None and guard[1] != scores.mask:
+        if guard is not None and guard.mask not in (None, scores.mask):
             return "other rows are made zero than those that the mask leaves nothing of"
         batch = product.types[0].shape[:-2]
         options = {
@@ -113,9 +114,10 @@ class _Finder:
         if not shares_cuts(views, out):
             (views, factor), end = chosen(options, batch, -1), Value(product)
             out = as_it_lies(product.types[0].shape)
-        between = [*scores.between, softmax, *([] if guard is None else [weights.node])]
+        between = [*scores.between, softmax, *([] if guard is None else guard.nodes)]
         scores = replace(scores, scale=scores.scale * factor, between=between)
-        return _Found(views, scores, guard is not None, end, out, product)
+        hidden = guard is not None and scores.mask is not None and hides_rows(scores.mask)
+        return _Found(views, scores, hidden, end, out, product)
 
     def scores(self, value: Value) -> _Scores | str:
         """What leads from a product Q K' to a softmax."""

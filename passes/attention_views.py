@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from math import inf, prod
-
-import numpy as np
+from math import prod
 
 from edgec.compiler.ir import Node, Value
-from edgec.compiler.op import const_array, int_attr, ints_attr, is_const
+from edgec.compiler.op import const_array, is_const
 from edgec.compiler.strides import Axis, View, moved, refined, whole
 
 VIEWS = frozenset({"Transpose", "Reshape", "Expand", "Split", "Slice"})
@@ -113,22 +111,3 @@ def written(view: View, shape: tuple[int, ...]) -> tuple[Axis, ...] | None:
 def as_it_lies(shape: tuple[int, ...]) -> tuple[Axis, ...]:
     """The axes of a row-major value."""
     return tuple(((n, prod(shape[k + 1 :])),) if n > 1 else () for k, n in enumerate(shape))
-
-
-def zeroed(node: Node) -> tuple[Value, Value] | None:
-    """What a node makes zero where a mask is -inf along its last axis, and that mask."""
-    if node.op != "Where" or not _all(node.args[1], 0) or node.args[2].shape != node.types[0].shape:
-        return None
-    compared = node.args[0].node
-    if compared.op != "Equal":
-        return None
-    for top, lowest in (compared.args, compared.args[::-1]):
-        if top.node.op == "ReduceMax" and _all(lowest, -inf):
-            mask = top.node.args[0]
-            if ints_attr(top.node, "axes") == (len(mask.shape) - 1,) and int_attr(top.node, "keepdims"):
-                return node.args[2], mask
-    return None
-
-
-def _all(value: Value, number: float) -> bool:
-    return is_const(value) and bool(np.all(np.equal(const_array(value), number)))

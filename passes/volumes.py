@@ -1,14 +1,15 @@
 """Convolutions and poolings of volumes become those of images, whose kernels are fast: depth is batch or rows.
 
-A pointwise one needs no more than another view of its volumes, and so does a window along depth alone. Otherwise each
-output plane is the convolution of an image whose channels are the input's planes that its window reaches. Which they
-are is a selection of channels (`Edgec.Select`; for bytes, on a GPU, and for many, an ordinary Gather), with one plane
-of zeros in place of those outside.
+A pointwise one needs no more than another view of its volumes, and so does a window along depth alone; windows side by
+side, as those of video transformers, are rows of a product. Otherwise each output plane is the convolution of an image
+whose channels are the input's planes that its window reaches. Which they are is a selection of channels
+(`Edgec.Select`; for bytes, on a GPU, and for many, an ordinary Gather), with one plane of zeros for those outside.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const, const_array, full_attrs, is_const
 from edgec.compiler.rewrite import Sweep, python_rule
 
+Ints = tuple[int, ...]
 MOST_SELECTED = 128  # planes: a selection has code for each, and so many take long to compile
 
 
@@ -56,6 +58,8 @@ def _images(value: Value, sweep: Sweep, kind: str) -> Value | str | None:
         filters = const(const_array(w).reshape(*w.shape[:3], 1), w.node.name, w.node.origin)
         along = _along_depth(strides, dilations, pads)
         return build("Reshape", build(node.op, flat, filters, b, **same, **along, **made), shape=value.shape, **made)
+    if kind == "f32" and not any(pads) and _side_by_side(x.shape[2:], w.shape[2:], strides, dilations, attrs["group"]):
+        return _patches(value, made)
     if w.shape[1] == 1:
         return "each output channel reads one input channel: copying its planes would cost more than the products"
     reached = [[d * strides[0] - pads[0] + t * dilations[0] for t in range(taps)] for d in range(planes)]
@@ -72,6 +76,26 @@ def _images(value: Value, sweep: Sweep, kind: str) -> Value | str | None:
         return build("Reshape", build("Transpose", y, perm=(1, 0, 2, 3), **made), shape=value.shape, **made)
     y = build("Reshape", y, shape=(batch, planes, outputs, *out_image), **made)
     return build("Transpose", y, perm=(0, 2, 1, 3, 4), **made)
+
+
+def _side_by_side(size: Ints, kernel: Ints, strides: Ints, dilations: Ints, group: int) -> bool:
+    """Whether each element of the volume lies in exactly one window."""
+    whole = all(n % k == 0 and s == k for n, k, s in zip(size, kernel, strides, strict=True))
+    return whole and group == 1 and {*dilations} == {1}
+
+
+def _patches(value: Value, made: dict[str, Any]) -> Value:
+    """A product of patches, each a row, with the filters: images of a patch per few pixels have too short rows."""
+    x, w, b = value.node.args
+    (batch, channels, *size), (outputs, _, *kernel) = x.shape, w.shape
+    cut = [n for whole, k in zip(size, kernel, strict=True) for n in (whole // k, k)]
+    apart = build("Reshape", x, shape=(batch, channels, *cut), **made)
+    rows = build("Transpose", apart, perm=(0, 2, 4, 6, 1, 3, 5, 7), **made)
+    rows = build("Reshape", rows, shape=(batch * prod(cut[::2]), channels * prod(kernel)), **made)
+    filters = const(np.ascontiguousarray(const_array(w).reshape(outputs, -1).T), w.node.name, w.node.origin)
+    y = build("Add", build("MatMul", rows, filters, **made), b, **made)
+    y = build("Reshape", y, shape=(batch, *cut[::2], outputs), **made)
+    return build("Transpose", y, perm=(0, 4, 1, 2, 3), **made)
 
 
 def _seen(x: Value, reached: Sequence[Sequence[int]], sweep: Sweep, made: dict[str, Any], zero: int) -> Value:

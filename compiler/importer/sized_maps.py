@@ -154,18 +154,25 @@ def gather(c: Context) -> Result:
         refuse(c, "and so do the indices: two axes of the result would")
     if indices is not None and not c.shape[axis]:
         refuse(c, "and there is nothing to gather", 1)
-    if data is not None and data.axis == axis and not _from_front(c.arg(1)):
-        places = c.cast(c.arg(1), "i64")
-        below = c.emit("Less", places, c.const(np.int64(0)))
-        c.args[1] = c.emit("Where", below, c.emit("Add", places, data.value), places)
-        if indices is not None:
-            c.counts[1] = indices = replace(indices, zeros=False)
+    if data is not None and data.axis == axis:
+        _from_true_end(c, data.value)
     padded(c, 1, 0)
     if indices is not None:
         return keep(c, indices, axis + indices.axis)
     if data is not None and data.axis != axis:
         return keep(c, data, data.axis + (rank - 1 if data.axis > axis else 0), zeros=True)
     return CONVERTERS[c.op](c)
+
+
+def _from_true_end(c: Context, count: Value) -> None:
+    """Positions, the second argument, that are negative become those from the front of so many entries."""
+    if _from_front(c.arg(1)):
+        return
+    places = c.cast(c.arg(1), "i64")
+    below = c.emit("Less", places, c.const(np.int64(0)))
+    c.args[1] = c.emit("Where", below, c.emit("Add", places, count), places)
+    if 1 in c.counts:
+        c.counts[1] = replace(c.counts[1], zeros=False)
 
 
 def _from_front(indices: Value) -> bool:
@@ -194,7 +201,10 @@ def gather_nd(c: Context) -> Result:
         refuse(c, index=1)
     if data is not None and data.axis < batch:
         alike(c, range(2))
-    elif data is not None and (indices is not None or data.axis < batch + depth):
+    elif data is not None and data.axis < batch + depth:
+        chosen = np.arange(depth) == data.axis - batch
+        _from_true_end(c, c.emit("Mul", data.value, c.const(chosen.astype(np.int64))))
+    elif data is not None and indices is not None:
         refuse(c)
     elif indices is not None and indices.axis < batch:
         refuse(c, index=1)
@@ -202,6 +212,8 @@ def gather_nd(c: Context) -> Result:
     if indices is not None:
         return keep(c, indices)
     assert data is not None
+    if batch <= data.axis < batch + depth:
+        return CONVERTERS[c.op](c)
     return keep(c, data, data.axis - batch - depth + rank - 1, zeros=True)
 
 

@@ -9,13 +9,18 @@ import numpy as np
 
 from ..ir import Value
 from .context import Context
-from .sized import alike, keeps, mask, refuse
+from .sized import alike, keep, keeps, mask, padded, refuse
 from .table import CONVERTERS, Count, Result
 
 
 @keeps("ScatterElements", "Scatter")
 def scatter_elements(c: Context) -> Result:
-    axis, count = c.axis(0), _both(c)
+    axis = c.axis(0)
+    if 0 in c.counts and c.counts[0].axis != axis:  # each entry is written into itself: those of the padding, too
+        alike(c, range(3))
+        padded(c, 1, 0)
+        return keep(c, c.counts[0])
+    count = _both(c)
     size, longest = c.shape[axis], c.arg(1).shape[count.axis]
     if count.axis != axis and c.shape[count.axis] < longest:
         refuse(c, f"and {c.arg().name!r} has {c.shape[count.axis]} entries there", 1)

@@ -111,6 +111,7 @@ def pool(c: Context) -> Result:
     strides, dilations, pads = _window(c, kernel)
     rank, ceil_mode = len(kernel), 0
     if c.attr("ceil_mode", 0) and c.attr("auto_pad", "NOTSET") in ("", "NOTSET"):
+        kernel, strides = _ends_with_input(c.shape[2:], kernel, strides, pads, dilations)
         windows = [(n, kernel[k], strides[k], pads[k], pads[k + rank], dilations[k]) for k, n in enumerate(c.shape[2:])]
         ceil_mode = int(any(pooled_size(*w, 0) != pooled_size(*w, 1) for w in windows))
     attrs: dict[str, Attr] = {"kernel_shape": kernel, "strides": strides, "pads": pads, "dilations": dilations}
@@ -122,6 +123,17 @@ def pool(c: Context) -> Result:
         return y
     order = int(c.attr("storage_order", 0))
     return y, c.emit("Edgec.MaxPoolPlace", c.arg(), **attrs, storage_order=order)
+
+
+def _ends_with_input(sizes: Ints, kernel: Ints, strides: Ints, pads: Ints, dilations: Ints) -> tuple[Ints, Ints]:
+    """Kernel and strides of windows that end with the padded input, past which ceil_mode lets a lone one reach."""
+    taps, steps = list(kernel), list(strides)
+    for k, n in enumerate(sizes):
+        begin, end = pads[k], pads[k + len(sizes)]
+        alone = pooled_size(n, kernel[k], strides[k], begin, end, dilations[k], 1) == 1
+        if alone and dilations[k] == 1 and kernel[k] > begin + n + end:
+            taps[k] = steps[k] = begin + n + end
+    return tuple(taps), tuple(steps)
 
 
 @converts("LpPool")

@@ -8,6 +8,7 @@ from . import (  # noqa: F401
     arm_matmul_rows,
     arm_quads_rows,
     arm_slide_rows,
+    attention_few_rows,
     attention_rows,
     blend,
     channels_int8,

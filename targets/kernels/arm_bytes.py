@@ -126,12 +126,30 @@ def result_layout(t: Type, lanes: int) -> str:
     return f"{'NCHW' if len(t.shape) == 4 else 'NCW'}{lanes}c" if t.dtype == "f32" else ""
 
 
-def weight_layout(method: Method, rank: int, w: Window, plan: Plan) -> str:
+def weight_layout(problem: Problem, method: Method, w: Window, plan: Plan) -> str:
     """[O/T][kh][kw][groups of inputs][T outputs][inputs of a group]: the order in which the loops read them. By columns
-    [O/T][kh][groups of columns][T outputs][columns of a group]."""
-    if w.by_columns:
-        return f"{'OHIW' if rank == 4 else 'OIW'}{plan.channels}o{method.each}w"
-    return f"{'OHWI' if rank == 4 else 'OWI'}{plan.channels}o{method.each}i"
+    [O/T][kh][groups of columns][T outputs][columns of a group]. The last tile of a constant has the outputs that are
+    left: vectors of it are read to their ends, whatever stands there."""
+    weight = problem.anchor.args[1]
+    if weight.type.dtype == "i8" and len(weight.shape) == 2:
+        text = f"JK{plan.channels}j{method.each}k"
+    elif w.by_columns:
+        text = f"{'OHIW' if len(weight.shape) == 4 else 'OIW'}{plan.channels}o{method.each}w"
+    else:
+        text = f"{'OHWI' if len(weight.shape) == 4 else 'OWI'}{plan.channels}o{method.each}i"
+    unit = _unit(problem, method, w, plan)
+    return f"U{unit}:{text}" if unit else text
+
+
+def _unit(problem: Problem, method: Method, w: Window, plan: Plan) -> int:
+    """What inputs of a constant are padded to multiples of, where its outputs are not padded; 0 where all are. The last
+    group of inputs is widened in registers where each is read once."""
+    if input_index(problem.body, problem.anchor.args[1]) not in problem.constants:
+        return 0
+    rest = w.channels_in % method.each
+    once = rest and w.taps == 1 and w.pixels * w.batch <= plan.columns
+    unit = 1 << (rest - 1).bit_length() if once else method.each
+    return unit if unit < method.each or w.channels_out % plan.channels else 0
 
 
 def plans(problem: Problem, method: Method, w: Window) -> Iterator[Plan]:
@@ -216,7 +234,7 @@ def _traffic(w: Window, cpu: Cpu, method: Method, plan: Plan) -> Traffic:
     """Weights once for each space; activations once for each tile of channels."""
     stored = 1 if w.by_columns else FEW if w.channels_in <= FEW else ceil_div(w.channels_in, BLOCK) * BLOCK
     inner = w.taps if w.by_columns else ceil_div(w.channels_in, method.each) * method.each * w.taps
-    weights = float(ceil_div(w.channels_out, plan.channels) * plan.channels * inner)
+    weights = float(w.channels_out * inner)
     data = float(w.batch * stored * w.height.size * w.width.size)
     out = float(w.batch * w.channels_out * w.pixels)
     tiles = ceil_div(w.channels_out, plan.channels)

@@ -43,8 +43,9 @@ class Columns(Sums):
 
     def blocks(self, part: Part, dots: Dots, kh: Expr | int, kw: Expr | int, acts: Callable[[Expr, int], Acts]) -> Stmt:
         """Four columns, number `kw` of a row of the window."""
-        groups, wide = FEW // self.method.each, self.plan.channels * self.method.each
-        base = ((part.tile * self.w.height.kernel + kh) * self.live + tir.expr(kw) * groups) * wide
+        groups, wide = FEW // self.method.each, self.wide(part) * self.method.each
+        before = part.tile * (self.w.height.kernel * self.live * self.method.each * self.plan.channels)
+        base = before + (tir.expr(kh) * self.live + tir.expr(kw) * groups) * wide
         many = min(groups, self.live - kw * groups) if isinstance(kw, int) else groups
         binds, found = acts(tir.i32(0), many)
         return tir.seq(binds, dots.step(found, many, lambda k, at: vector(part.weights, BLOCK, base + (k * wide + at))))

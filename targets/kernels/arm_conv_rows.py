@@ -42,13 +42,12 @@ def choices(method: Method, problem: Problem) -> Sequence[Choice]:
 def choices_of(row: str, method: Method, problem: Problem, w: Window) -> Sequence[Choice]:
     """Those of a row whose window is `w`."""
     x, weight, _ = problem.anchor.args
-    rank = len(x.shape)
     out = result_layout(problem.body.outputs[0].type, problem.target.cpu.lanes(32))
     found = []
     every = sorted(plans(problem, method, w), key=lambda p: p.cost_us)
     for plan in shortest(w, every, problem.target) if problem.target.small else every[:KEPT]:
         pixels = "" if w.by_columns else byte_layout(x.shape)
-        fixed = {x: pixels, weight: weight_layout(method, rank, w, plan)}
+        fixed = {x: pixels, weight: weight_layout(problem, method, w, plan)}
         layouts = layouts_in(problem, fixed, out)
         found.append(Choice(row, layouts, (out,), config(plan, problem), plan.cost_us))
     return found

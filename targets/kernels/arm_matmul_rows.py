@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .arm_bytes import BLOCK, METHODS, Method, config, fits, plans, shortest
+from .arm_bytes import BLOCK, METHODS, Method, config, fits, plans, shortest, weight_layout
 from .conv_shape import rows_as_pixels
 
 KEPT = 3
@@ -30,7 +30,7 @@ def choices(method: Method, problem: Problem) -> Sequence[Choice]:
     found = []
     every = sorted(plans(problem, method, w), key=lambda p: p.cost_us)
     for plan in shortest(w, every, problem.target) if problem.target.small else every[:KEPT]:
-        packed = f"JK{plan.channels}j{method.each}k"
+        packed = weight_layout(problem, method, w, plan)
         layouts = tuple(packed if v == right else "" for v in problem.body.inputs)
         found.append(Choice(f"matmul_int8_{method.name}", layouts, ("",), config(plan, problem), plan.cost_us))
     return found

@@ -14,13 +14,14 @@ from typing import Any
 
 from tvm import tirx
 
+from edgec.compiler.layout import layout
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, FEW, HELD, LANES, Method, Plan, added
-from .arm_dots import Act, Dots, alive, splat
+from .arm_dots import Act, Dots, alive, shuffled, splat
 from .arm_tail import lifted, offset
 from .common import ceil_div
 from .common_emit import Frame, put, vector
@@ -71,6 +72,7 @@ class Tiles:
         self.few = w.channels_in <= FEW
         self.inputs = FEW if self.few else BLOCK  # channels of a block
         self.stored = ceil_div(w.channels_in, self.inputs) * self.inputs  # bytes of a pixel
+        self.unit = layout(self.weight.type.layout, len(self.weight.shape)).unit
         self.padded = any(s.edge for s in segments(w.height, 1))
 
     def pixel(self, part: Part, row: Expr | int, column: Expr | int) -> Expr:
@@ -219,20 +221,24 @@ class Tiles:
         """All blocks of input channels of one tap. One of them stands before the loop over the others where no more
         taps come, so that sums are loaded beside its products. LLVM sees a loop of a turn at least, and of too many to
         write them out: that would mix them with what follows, and copy registers from one to the other."""
-        method, wide = self.method, self.plan.channels * self.method.each
+        method, unit, wide = self.method, self.unit or self.method.each, self.wide(part)
         full, rest = divmod(self.w.channels_in, self.inputs)
         groups, count = self.inputs // method.each, ceil_div(self.w.channels_in, self.inputs)
-        line = ceil_div(self.w.channels_in, method.each)  # groups of a pixel
-        tap = (part.tile * self.w.height.kernel + kh) * self.w.width.kernel + kw
+        line = ceil_div(self.w.channels_in, unit) * unit  # weights of a pixel and an output
+        tap = tir.expr(kh) * self.w.width.kernel + kw
+        first = part.tile * (self.w.taps * line * self.plan.channels)
 
-        def step(cb: Expr, live: int) -> Stmt:
-            base = (tap * line + cb * groups) * wide
+        def step(cb: Expr, live: int, short: bool = False) -> Stmt:
+            base = first + (tap * line + cb * self.inputs) * wide
             binds, found = acts(cb, live)
-            return tir.seq(
-                binds, dots.step(found, live, lambda k, at: vector(part.weights, BLOCK, base + (k * wide + at)))
-            )
 
-        last = step(tir.i32(full), ceil_div(rest, method.each)) if rest else None
+            def weights(k: int, at: int) -> Expr:
+                size = unit if short and k == live - 1 else method.each
+                return grouped(part.weights, base + k * method.each * wide, at, size, method.each)
+
+            return tir.seq(binds, dots.step(found, live, weights))
+
+        last = step(tir.i32(full), ceil_div(rest, method.each), rest % method.each > 0) if rest else None
         if self.w.taps == 1 and count > 1 and not self.problem.target.small:
             begin = 0 if rest else 1
             loop = tir.loop(full - begin - MANY * part.frame.zero, lambda cb: step(cb, groups), "cb", start=begin)
@@ -240,9 +246,25 @@ class Tiles:
         every = tir.loop(full + part.frame.zero, lambda cb: step(cb, groups), "cb") if full > 1 else None
         return tir.seq(step(tir.i32(0), groups) if full == 1 else every, last)
 
+    def wide(self, part: Part) -> int:
+        """Outputs of a tile in memory."""
+        return part.channels if self.unit else self.plan.channels
+
     def block(self, part: Part, at: Expr, cb: Expr, groups: int) -> Expr:
         """Block `cb` of a pixel's channels, of which `groups` groups count."""
         return repeated(part.x, at) if self.few else vector(part.x, BLOCK, at + cb * BLOCK)
+
+
+def grouped(weights: Buffer, begin: Expr, at: int, size: int, each: int) -> Expr:
+    """16 bytes, from `at` on, of weights in groups of `each`; from `begin` on lie groups of `size`: zeros fill them."""
+    if size == each:
+        return vector(weights, BLOCK, begin + at)
+    times, count = each // size, BLOCK // size
+    line, part = divmod(at // BLOCK, times)
+    first = part * count // times
+    order = [count if i % times else first + i // times for i in range(count)]
+    found = vector(weights, BLOCK, begin + line * BLOCK)
+    return shuffled([found, splat(0)], f"int{8 * size}x{count}", order, "int8x16")
 
 
 def repeated(x: Buffer, at: Expr) -> Expr:

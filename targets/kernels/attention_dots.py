@@ -1,7 +1,6 @@
 """Scores of a single query: products with keys along their numbers, where lanes of queries would all but one be empty.
 
-A tile is as many keys as a vector has lanes. Their sums become one vector, whose lanes are dealt to the rows of scores
-as if all queries of the block were the same.
+A tile is as many keys as a vector has lanes. Their sums become one vector.
 """
 
 from __future__ import annotations
@@ -17,9 +16,9 @@ from .lane_sums import lane_sums
 
 def dot_scores(
     q: tuple[Buffer, Expr], k: tuple[Buffer, list[Expr]], numbers: int, scale: float, lanes: int
-) -> tuple[Stmt, list[Expr]]:
-    """Statements, and after them the score of each key: `q` and `k` are buffers with the places of the query's and the
-    keys' first of `numbers`, at least a vector of them."""
+) -> tuple[Stmt, Buffer]:
+    """Statements, and what then holds the vector of scores of all keys: `q` and `k` are buffers with the places of
+    the query's and the keys' first of `numbers`, at least a vector of them."""
     keys = k[1]
     acc, alloc = tir.local((len(keys) * lanes,), F32, "dots")
     whole, rest = divmod(numbers, lanes)
@@ -45,4 +44,4 @@ def dot_scores(
     (total,), binds = lane_sums([vector(acc, lanes, i * lanes) for i in range(len(keys))], lanes)
     held, alloc_held = tir.local((lanes,), F32, "held")
     scaled = total * tir.broadcast(tir.lit(scale, F32), lanes)
-    return tir.seq(parts, binds, alloc_held, put(held, scaled, lanes, 0)), [tir.load(held, i) for i in range(len(keys))]
+    return tir.seq(parts, binds, alloc_held, put(held, scaled, lanes, 0)), held

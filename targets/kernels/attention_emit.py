@@ -30,6 +30,32 @@ def flat(value: Value) -> Type:
     return replace(value.type, shape=(value.type.size,))
 
 
+def operands_of(problem: Problem, shape: Shape, frame: Frame, head: Expr) -> tuple[dict[str, Operand], list[Stmt]]:
+    """What a head reads and writes, by name, and the statements that find it."""
+    attrs: Any = full_attrs(problem.anchor)
+    binds: list[Stmt] = []
+
+    def named(value: Expr) -> Expr:
+        var, bind = tir.let(value, "n")
+        binds.append(bind)
+        return var
+
+    digits = [named(x) for x in tir.split(named(head), *shape.batch)] if shape.batch else []
+
+    def operand(buffer: Any, offset: int, strides: list[int]) -> Operand:
+        base = tir.i32(offset)
+        for digit, stride in zip(digits, strides, strict=False):
+            base = base + digit * stride
+        return Operand(buffer, named(base), strides[-2], strides[-1])
+
+    operands = {}
+    for name, argument in zip(("q", "k", "v", "mask"), problem.anchor.args, strict=False):
+        offset, *strides = attrs[name]
+        operands[name] = operand(frame.places[argument].buffer, offset, strides)
+    operands["out"] = operand(frame.place.buffer, 0, attrs["out"])
+    return operands, binds
+
+
 def _nth(make: Callable[[Expr, int], Stmt], size: int, start: int, k: Expr) -> Stmt:
     return make(k * size + start, size)
 
@@ -39,7 +65,6 @@ class Attention:
         self.problem, self.choice, self.shape = problem, choice, shape
         self.scores = Scores(problem, choice, shape)
         self.lanes, self.width = self.scores.lanes, self.scores.width
-        self.attrs: Any = full_attrs(problem.anchor)
 
     def emitted(self, symbol: str) -> Emitted:
         each = blocks(self.shape.s, self.width, self.lanes)
@@ -55,20 +80,9 @@ class Attention:
     def unit(self, frame: Frame, number: Expr, each: list[tuple[int, int]]) -> Stmt:
         """A block of queries of one head; the last one of a head may be smaller."""
         head, block = tir.split(number, self.shape.heads, len(each))
-        binds: list[Stmt] = []
-
-        def named(value: Expr) -> Expr:
-            var, bind = tir.let(value, "n")
-            binds.append(bind)
-            return var
-
-        digits = [named(x) for x in tir.split(named(head), *self.shape.batch)] if self.shape.batch else []
-        operands = {}
-        for name, argument in zip(("q", "k", "v", "mask"), self.problem.anchor.args, strict=False):
-            offset, *strides = self.attrs[name]
-            operands[name] = self.operand(frame.places[argument].buffer, offset, strides, digits, named)
-        operands["out"] = self.operand(frame.place.buffer, 0, self.attrs["out"], digits, named)
-        first = named(block * self.width)
+        operands, binds = operands_of(self.problem, self.shape, frame, head)
+        first, bind = tir.let(block * self.width, "n")
+        binds.append(bind)
 
         def run(queries: int, vectors: int) -> Stmt:
             return self.block(frame, operands, Block(first, queries, vectors))
@@ -76,14 +90,6 @@ class Attention:
         if len(set(each)) == 1:
             return tir.seq(binds, run(*each[0]))
         return tir.seq(binds, tir.when(block < len(each) - 1, run(*each[0]), run(*each[-1])))
-
-    def operand(
-        self, buffer: Any, offset: int, strides: list[int], digits: list[Expr], named: Callable[[Expr], Expr]
-    ) -> Operand:
-        base = tir.i32(offset)
-        for digit, stride in zip(digits, strides, strict=False):
-            base = base + digit * stride
-        return Operand(buffer, named(base), strides[-2], strides[-1])
 
     def block(self, frame: Frame, operands: dict[str, Operand], b: Block) -> Stmt:
         scratch = frame.scratch

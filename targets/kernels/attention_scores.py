@@ -104,10 +104,10 @@ class Scores:
         k, lanes = operands["k"], self.lanes
         if self.dots(operands, b):
             q, places = operands["q"], [k.at(first + i, 0) for i in range(keys)]
-            work, scores = dot_scores(
+            work, held = dot_scores(
                 (q.buffer, q.at(b.first, 0)), (k.buffer, places), self.shape.d, self.attrs["scale"], lanes
             )
-            each = [(tir.broadcast(score, lanes), i, 0) for i, score in enumerate(scores)]
+            each = [(tir.broadcast(tir.load(held, i), lanes), i, 0) for i in range(keys)]
             return self.kept(scratch, operands, b, first, work, each)
         tile = Tile(keys, (lanes,) * b.vectors, lanes)
         if self.tiles and fits(4 * self.width, 4 * k.inner):

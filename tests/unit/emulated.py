@@ -17,6 +17,7 @@ import pytest
 import edgec.targets.kernels  # noqa: F401  (registers the rows)
 from edgec.compiler.bounds import UNKNOWN
 from edgec.compiler.interpret import run
+from edgec.compiler.layout import layout as parsed
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
 
@@ -129,8 +130,10 @@ def emulate(
 
 
 def _filled(array: Any, layout: str) -> Any:
-    """Packed as activations lie: what pads blocks of channels is anything."""
+    """Packed as activations lie: what pads blocks of channels is anything, and so is what lies behind a constant."""
     packed = pack(array, layout)
+    if beyond := parsed(layout, array.ndim).beyond:
+        packed[-beyond:] = 77
     if array.dtype == np.int8 and layout in ("NHWC16c", "NWC16c", "NHWC4c", "NWC4c"):
         holes = pack(np.ones_like(array), layout) == 0
         packed[holes] = 93

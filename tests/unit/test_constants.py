@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from edgec.compiler.constants import LINE, Weights
+from edgec.compiler.constants import GRAIN, LINE, Weights
+from edgec.compiler.layout import pack
 from edgec.compiler.op import const
+from edgec.compiler.target import find_target
+from edgec.compiler.unpadded import BEYOND
 
 
-def placed(sizes: list[int], line: int = LINE) -> tuple[Weights, list[int]]:
-    weights = Weights(line)
+def placed(sizes: list[int], line: int = LINE, grain: int = GRAIN) -> tuple[Weights, list[int]]:
+    weights = Weights(line, grain)
     arrays = [np.full(size, k + 1, np.uint8) for k, size in enumerate(sizes)]
     places = [weights.place(const(a)).offset for a in arrays]
     for a, at in zip(arrays, places, strict=True):
@@ -32,6 +37,34 @@ def test_vectors_lie_in_one_line(line: int) -> None:
     assert all(stop <= start for (_, stop), (start, _) in zip(ends, ends[1:], strict=False))
     for at, size in zip(places, sizes, strict=True):
         assert at % min(line, max(16, size & -size)) == 0
+
+
+def test_small_constants_lie_close_together_where_words_will_do() -> None:
+    weights, places = placed([836, 30, 6, 12, 40], grain=4)
+    assert places == [0, 836, 868, 876, 888] and len(weights.bytes()) == 928
+    assert placed([1500, 1500], grain=4)[1] == [0, 1504]
+
+
+def test_gpus_read_vectors_of_small_constants() -> None:
+    assert {name: find_target(name).grain for name in ("rpi5", "cortex-m4", "cuda")} == {
+        "rpi5": 4,
+        "cortex-m4": 4,
+        "cuda": 16,
+    }
+
+
+def test_what_is_read_behind_a_constant_is_there() -> None:
+    matrix = np.arange(1, 31, dtype=np.int8).reshape(3, 10)
+    unpadded = replace(const(matrix).type, layout="U4:JK16j4k")
+    value = const(matrix)
+    laid = replace(value.node, types=(unpadded,)).results[0]
+    weights = Weights(grain=4)
+    assert weights.place(laid).offset == 0
+    assert len(weights.bytes()) == 40 + BEYOND and weights.bytes()[:40] == pack(matrix, "U4:JK16j4k")[:40].tobytes()
+    assert weights.place(const(np.ones(8, np.int8))).offset == 40
+    assert len(weights.bytes()) == 40 + BEYOND
+    weights.place(const(np.full(70, 7, np.int8)))
+    assert len(weights.bytes()) == 48 + 70
 
 
 def test_equal_constants_lie_there_once() -> None:

@@ -66,6 +66,10 @@ t = Unsqueeze(r, [1]) ; y = GatherND(x, p)
 t = Transpose(r) ; y = GatherND(t, [[1], [3]])
 q = Slice(p, [0], [1], [1]) ; y = GatherND(x, q)
 e = Slice(p, [1], [2], [1]) ; y = GatherND(r, e) batch_dims=1
+i = NonZero(r) ; j = Transpose(i) perm=1,0 ; y = GatherND(r, j)
+i = NonZero(r) ; j = Transpose(i) perm=1,0 ; k = Sub(j, 1) ; y = GatherND(r, k)
+a = Mul(p, 0) ; b = Sub(a, 1) ; t = Transpose(r) ; y = GatherND(t, b)
+y = ScatterElements(r, rr, r) axis=1
 y = OneHot(rows, 4, [0, 1]f)
 y = OneHot(rows, 4, [0, 1]f) axis=0
 i = NonZero(r) ; y = Transpose(i)

@@ -114,6 +114,15 @@ def test_canonical_form(nodes: Sequence[onnx.NodeProto], opset: int, form: list[
     assert ops(imported(nodes, x=(1, 2, 4, 4), opset=opset)) == form
 
 
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_a_window_larger_than_the_padded_input_ends_with_it(op: str) -> None:
+    attrs = {"kernel_shape": [640, 3], "strides": [640, 2], "pads": [1, 0, 2, 0], "ceil_mode": 1}
+    pool = imported([node(op, "x", **attrs)], x=(1, 2, 4, 6), opset=19).outputs[0]
+    kept = {key: pool.node.attrs[key] for key in ("kernel_shape", "strides", "pads", "ceil_mode")}
+    assert kept == {"kernel_shape": (7, 3), "strides": (7, 2), "pads": (1, 0, 2, 0), "ceil_mode": 1}
+    assert pool.shape == (1, 2, 1, 3)
+
+
 def test_arithmetic_on_shapes_disappears() -> None:
     constants = {"i": np.int64(0), "tail": np.asarray([-1], np.int64), "axes": np.asarray([0], np.int64)}
     nodes = [

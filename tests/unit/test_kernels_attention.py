@@ -102,7 +102,11 @@ CASES = [
     Case((37, 21, 8, 12), cap=1.5),
     Case((19, 50, 16, 40), batch=2, heads=6, groups=3, mask=(2, 1, 1, 50), cap=0.7, zero_masked=1),
     Case((37, 9, 20, 20), mask=(1, 2, 37, 9), zero_masked=1),
+    Case((3, 50, 40, 70), batch=2, heads=4, groups=2, mask=(2, 1, 3, 50), cap=0.7, zero_masked=1),
+    Case((2, 32, 16, 8)),
+    Case((2, 7, 64, 33), mask=(1, 1, 1, 7)),
 ]
+FEW = "attention_f32_few"
 
 
 def arrays_for(problem: Problem) -> list[Array]:
@@ -140,8 +144,17 @@ def test_attention(case: Case, bits: int) -> None:
 def test_a_single_query_is_multiplied_along_its_numbers(case: Case, dots: bool) -> None:
     """A lane per query would leave all others of a vector empty."""
     problem = case.problem(target(256))
-    choice = choices(problem)[0]
+    choice = next(c for c in choices(problem) if c.row == ROW)
     assert ("dots" in str(ROWS[ROW].emit(problem, choice, "kern").function)) is dots
+
+
+@pytest.mark.parametrize(
+    ("case", "row"),
+    [(Case((1, 100, 64, 64)), FEW), (Case((2, 100, 64, 64)), FEW), (Case((16, 100, 64, 64)), ROW)],
+    ids=str,
+)
+def test_keys_lie_along_lanes_where_queries_are_few(case: Case, row: str) -> None:
+    assert choices(case.problem(target(512)))[0].row == row
 
 
 def test_every_row_of_weights_is_masked_or_not_a_number() -> None:
@@ -158,18 +171,28 @@ def test_every_row_of_weights_is_masked_or_not_a_number() -> None:
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("mask", [(1, 1, 21, 6), (1, 2, 21, 6), (2, 1, 1, 6)], ids=str)
-def test_queries_without_a_key_give_zeros(mask: tuple[int, ...]) -> None:
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((21, 6, 8, 8), batch=2, mask=(1, 1, 21, 6), zero_masked=1),
+        Case((21, 6, 8, 8), batch=2, mask=(1, 2, 21, 6), zero_masked=1),
+        Case((21, 6, 8, 8), batch=2, mask=(2, 1, 1, 6), zero_masked=1),
+        Case((4, 19, 16, 8), batch=2, mask=(2, 1, 4, 19), zero_masked=1),
+    ],
+    ids=str,
+)
+def test_queries_without_a_key_give_zeros(case: Case) -> None:
     """Where that is asked for: whatever their scores, and only where the mask is -inf throughout."""
     from edgec.targets.measure import Measured
 
-    problem = Case((21, 6, 8, 8), batch=2, mask=mask, zero_masked=1).problem(target(256))
+    problem = case.problem(target(256))
+    choice = next(c for c in choices(problem) if c.row == (FEW if case.sizes[0] == 4 else ROW))
     arrays = arrays_for(problem)
     arrays[3][-1, ..., -1, :] = -np.inf  # nothing is left
     arrays[0][-1, -1] = np.nan
     arrays[0][0, 3] = np.nan  # keys are left: not a number
     arrays[3][0, ..., 0, 2] = np.nan
-    got = Measured(problem, choices(problem)[0], arrays).run()
+    got = Measured(problem, choice, arrays).run()
     want = run(problem.body, arrays)[0]
     assert (got[-1, -1] == 0).all() and np.isnan(got[0, 3]).all()
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)

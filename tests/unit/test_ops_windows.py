@@ -61,6 +61,7 @@ POOLS: list[dict[str, Any]] = [
     {"kernel_shape": [2, 2], "auto_pad": "SAME_UPPER"},
     {"kernel_shape": [3, 3], "strides": [3, 3], "pads": [1, 1, 1, 1], "ceil_mode": 1},
     {"kernel_shape": [2, 2], "dilations": [2, 2]},
+    {"kernel_shape": [12, 3], "strides": [12, 2], "pads": [1, 0, 2, 0], "ceil_mode": 1},
 ]
 
 

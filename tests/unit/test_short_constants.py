@@ -13,7 +13,9 @@ import test_kernels_cortex as cortex
 import test_kernels_int8 as int8
 import test_kernels_mve as mve
 import test_kernels_sparse as sparse
+from arm_bits import arrays_of
 from byte_convolutions import convolution
+from emulated import emulate
 from short import shortened
 from test_generic_harness import TARGETS, chain
 from test_integer import numbers, same_bits
@@ -81,7 +83,7 @@ def test_others_are_left_as_they_are(multiplier: Any, bias: Any, kinds: list[str
 @pytest.mark.parametrize(
     ("target", "short"),
     [("x86", True), ("x86-avx512", True), ("x86-amx", True), ("cortex-m4", True), ("cortex-m55", True)]
-    + [("rpi5", True), ("cortex-m0plus", False), ("armv7", False), ("cuda", False)],
+    + [("rpi5", True), ("armv7", True), ("cortex-m0plus", False), ("cuda", False)],
 )
 def test_targets_whose_kernels_widen_them(target: str, short: bool) -> None:
     kinds = shorter(layer("Edgec.MatMulInteger", SHORT, BIAS), target)[1]
@@ -199,3 +201,33 @@ def test_depthwise_and_products_on_helium(tmp_path: Path) -> None:
     problem = shortened(convolution("cortex-m55", "1, 10, 6, 5", "10, 1, 3, 3", group=10, pads=(1, 1, 1, 1)))
     mve.same_bits(problem, choices(problem)[0].row, tmp_path)
     mve.same_bits(shortened(mve.product("3", 40, 18, zero=0)), "matmul_int8_mve", tmp_path)
+
+
+ARMV7: dict[str, dict[str, Any]] = {
+    "pointwise": {"x": "1, 20, 6, 5", "w": "24, 20, 1, 1"},
+    "padded": {"x": "1, 9, 7, 8", "w": "13, 9, 3, 3", "pads": (1, 1, 1, 1)},
+    "depthwise": {"x": "1, 19, 6, 5", "w": "19, 1, 3, 3", "pads": (1, 1, 1, 1), "group": 19},
+    "residual": {"x": "1, 16, 6, 5", "w": "16, 16, 1, 1", "then": "add"},
+    "table": {"x": "1, 16, 6, 5", "w": "20, 16, 1, 1", "then": "table"},
+    "one axis": {"x": "1, 12, 30", "w": "10, 12, 5", "pads": (2, 2)},
+}
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("case", ARMV7)
+def test_convolutions_on_32_bit_arm(case: str, tmp_path: Path) -> None:
+    problem = shortened(convolution("armv7", **ARMV7[case]))
+    arrays = arrays_of(problem)
+    for choice in choices(problem)[:2]:
+        got = emulate(problem, choice, arrays, tmp_path, "cortex-a7")
+        np.testing.assert_array_equal(got, run(problem.body, arrays)[0], str(choice))
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("rows", [1, 7])
+def test_products_on_32_bit_arm(rows: int, tmp_path: Path) -> None:
+    problem = shortened(int8.Product((rows, 40), 10).problem("armv7"))
+    arrays = arrays_of(problem)
+    for choice in choices(problem)[:2]:
+        got = emulate(problem, choice, arrays, tmp_path, "cortex-a7")
+        np.testing.assert_array_equal(got, run(problem.body, arrays)[0], str(choice))

@@ -97,6 +97,17 @@ def test_pointwise_volumes_are_only_seen_otherwise() -> None:
     ]
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+def test_windows_side_by_side_are_rows_of_a_product(batch: int) -> None:
+    g = volumes((batch, 3, 4, 6, 4), 5, (2, 3, 2), strides=(2, 3, 2))
+    x = np.random.default_rng(4).standard_normal(g.inputs[0].shape).astype(np.float32)
+    new = split(g)
+    assert {node.op for node in new.nodes()} >= {"MatMul"} and "Conv" not in {node.op for node in new.nodes()}
+    np.testing.assert_allclose(run(new, [x])[0], run(g, [x])[0], rtol=1e-4, atol=1e-5)
+    cut = volumes((batch, 3, 5, 6, 4), 5, (2, 3, 2), strides=(2, 3, 2))  # a plane that no window reads
+    assert "Conv" in {node.op for node in split(cut).nodes()}
+
+
 def test_depthwise_volumes_stay() -> None:
     g = volumes((1, 4, 3, 4, 4), 4, (3, 3, 3), group=4)
     assert [n.op for n in split(g).nodes() if n.args] == ["Conv"]
