@@ -26,6 +26,7 @@ _REPEATING = frozenset({"Resize", "Expand", "Tile", "Gather", "GatherElements", 
 _PLACEABLE = frozenset({"Concat", "Slice", "Split"})
 # products of bytes, whose kernels read all operands from memory: one number for all channels as well
 _STORED = frozenset({"Edgec.ConvInteger", "Edgec.MatMulInteger"})
+TABLE_APART = 1 << 11  # bytes that are looked up by vectors in a kernel of their own, by a map one by one
 LAUNCH_BOUND = 1 << 16  # elements up to which a GPU takes as long to start a map as to run it
 _HEAVY = frozenset({"contract", "window", "reduce", "other"})
 
@@ -89,20 +90,28 @@ def _anchored(g: Graph, session: Session | None) -> dict[Node, _Group]:
         if session is not None and (widened := _widened(node, users, outputs)) and session.step("widened", node):
             group.nodes.insert(0, widened)
             groups[widened] = group
-        if OPS[node.op].alone or (node.op in _PLACEABLE and placeable(node)):
+        if OPS[node.op].alone or (node.op in _PLACEABLE and placeable(node)) or _looks_up(group, [node], session):
             continue
         while session is not None and (out := group.out) is not None and out not in outputs:
             last = after.get(out.node)
             if last is None:
                 break
             region = _between(out, last, users)
-            if not _joins(group, region, out, groups) or not session.step("region", last):
+            joined = _joins(group, region, out, groups) and not _looks_up(group, region, session)
+            if not joined or not session.step("region", last):
                 break
             region.sort(key=place.__getitem__)
             group.nodes += region
             group.results = last.results
             groups.update(dict.fromkeys(region, group))
     return groups
+
+
+def _looks_up(group: _Group, nodes: list[Node], session: Session | None) -> bool:
+    """Whether a map would look up many bytes, where a kernel does so by vectors, and nothing else."""
+    if group.anchor is not None or session is None or session.target is None or "AVX2" not in session.target.cpu.isa:
+        return False
+    return any(n.op == "Edgec.Table" and n.types[0].size >= TABLE_APART for n in nodes)
 
 
 def _widened(node: Node, users: dict[Value, list[Node]], outputs: set[Value]) -> Node | None:
@@ -162,6 +171,8 @@ def _merge_maps(g: Graph, groups: dict[Node, _Group], session: Session) -> None:
             source = views[0].args[0] if views else arg
             maker = groups.get(source.node)
             if maker is None or maker is group or not _inlines(maker, source, node, group, uses):
+                continue
+            if _looks_up(maker, [*maker.nodes, *group.nodes], session):
                 continue
             if not session.step("chain", node):
                 return

@@ -26,7 +26,9 @@ from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_consta
 from .integer_forms import BYTES, Forms, Linear, Stored, Term
 from .integer_functions import has_steps, is_near, near_functions
 from .integer_products import products_of_bytes
+from .integer_splits import splits_of_bytes
 from .integer_tables import function_of_one, tabulated
+from .integer_transposed import limits_before_weaving, transposed_of_bytes
 
 # maps that move elements and know nothing of their values
 MOVES = frozenset(
@@ -51,6 +53,7 @@ def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
     if not any(n.op in ("QuantizeLinear", "DequantizeLinear") for n in g.nodes()):
         return g
     session.scales.update(scales_of_ports(g))
+    g = rewrite(splits_of_bytes(g), [transposed_of_bytes, limits_before_weaving], session)
     return near_functions(real_constants(sums(_Integers(g, session, held).graph(), session)), session)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.compiler.ir import Array, Graph, Value
+from edgec.compiler.ir import Array, Graph, Node, Value
 from edgec.compiler.op import build, const, const_array, full_attrs, is_const
 from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
@@ -79,27 +79,41 @@ def transposed_into_phases(value: Value, sweep: Sweep) -> Value | str | None:
     node = value.node
     x, w, b = node.args
     attrs: Any = full_attrs(node)
-    rank = len(x.shape) - 2
     if not is_const(w) or not is_const(b) or value.type.dtype != "f32":
         return "weights or bias are not constant, or the result is not f32"
-    if any(d != 1 for d in attrs["dilations"]):
-        return "the window is dilated"
-    strides, pads = attrs["strides"] or (1,) * rank, attrs["pads"] or (0,) * (2 * rank)
-    axes = [axis(strides[k], w.shape[2 + k], pads[k], value.shape[2 + k]) for k in range(rank)]
-    if any(a.before < 0 for a in axes):
-        return "the padding cuts off whole strides"
+    axes = axes_of(node)
+    if isinstance(axes, str):
+        return axes
     made: dict[str, Any] = {"origin": node.origin, "label": node.name}
-    grouped, many = attrs["group"] > 1, prod(strides)
-    weights = _weights(const_array(w), attrs["group"], axes, grouped)
+    grouped, many = attrs["group"] > 1, prod(a.stride for a in axes)
+    weights = filters_of_phases(const_array(w), attrs["group"], axes)
     bias = np.repeat(const_array(b), many) if grouped else np.tile(const_array(b), many)
     taken = reaches(axes, x.shape[2:])
     if not grouped and worth_it(axes, taken, w.shape[1], x.shape[-1], sweep.session.target):
         y = apart(x, weights, bias, axes, taken, made)
     else:
         y = _side_by_side(x, (w, weights), (b, bias), axes, attrs["group"], made)
-    size = tuple(a.positions(n) for a, n in zip(axes, x.shape[2:], strict=True))
-    y = y if many == 1 else _woven(y, strides, size, grouped, made)
-    cut = [k for k in range(rank) if axes[k].shift or y.shape[2 + k] != value.shape[2 + k]]
+    return image_of_phases(y, node, axes, made)
+
+
+def axes_of(node: Node) -> list[Axis] | str:
+    """Of a transposed convolution; text where it has no phases."""
+    x, w, _ = node.args
+    attrs: Any = full_attrs(node)
+    rank = len(x.shape) - 2
+    if any(d != 1 for d in attrs["dilations"]):
+        return "the window is dilated"
+    strides, pads = attrs["strides"] or (1,) * rank, attrs["pads"] or (0,) * (2 * rank)
+    axes = [axis(strides[k], w.shape[2 + k], pads[k], node.types[0].shape[2 + k]) for k in range(rank)]
+    return "the padding cuts off whole strides" if any(a.before < 0 for a in axes) else axes
+
+
+def image_of_phases(y: Value, node: Node, axes: list[Axis], made: dict[str, Any]) -> Value:
+    """The result of a transposed convolution, whose phases are channels of `y`."""
+    value, grouped, strides = Value(node), full_attrs(node)["group"] != 1, tuple(a.stride for a in axes)
+    size = tuple(a.positions(n) for a, n in zip(axes, node.args[0].shape[2:], strict=True))
+    y = y if prod(strides) == 1 else _woven(y, strides, size, grouped, made)
+    cut = [k for k in range(len(axes)) if axes[k].shift or y.shape[2 + k] != value.shape[2 + k]]
     if not cut:
         return y
     starts = tuple(axes[k].shift for k in cut)
@@ -112,12 +126,17 @@ def _side_by_side(
     x: Value, w: tuple[Value, Array], b: tuple[Value, Array], axes: list[Axis], group: int, made: dict[str, Any]
 ) -> Value:
     """One convolution of all phases; `w` and `b` are the old constants and the new ones."""
-    margins = (*(a.before for a in axes), *(a.after(n) for a, n in zip(axes, x.shape[2:], strict=True)))
+    margins = margins_of(axes, x)
     filters, bias = (const(new, old.node.name, old.node.origin) for old, new in (w, b))
     return build("Conv", x, filters, bias, pads=margins, group=group, **made)
 
 
-def _weights(w: Array, group: int, axes: list[Axis], grouped: bool) -> Array:
+def margins_of(axes: list[Axis], x: Value) -> tuple[int, ...]:
+    """Padding of the convolution of all phases."""
+    return (*(a.before for a in axes), *(a.after(n) for a, n in zip(axes, x.shape[2:], strict=True)))
+
+
+def filters_of_phases(w: Array, group: int, axes: list[Axis]) -> Array:
     """Filters [outputs and phases, inputs of a group, taps]; phases are the slow digit, or the fast one in groups."""
     inputs, outputs = w.shape[0] // group, w.shape[1]
     each = w.reshape(group, inputs, outputs, *w.shape[2:])
@@ -127,7 +146,7 @@ def _weights(w: Array, group: int, axes: list[Axis], grouped: bool) -> Array:
         taps = tuple(to for _, to in entry)
         new[(slice(None), slice(None), *phase, slice(None), *taps)] = each[(..., *old)].swapaxes(1, 2)
     rank = len(axes)
-    if not grouped:
+    if group == 1:
         new = np.moveaxis(new, 1, 1 + rank)
     return np.ascontiguousarray(new.reshape(-1, inputs, *(a.kernel for a in axes)))
 

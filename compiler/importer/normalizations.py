@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 
 from ..ir import Value
-from ..op import is_const
+from ..op import const, const_array, evaluate, is_const
 from .context import Context
 from .table import Refused, Result, converts
 
@@ -24,12 +24,21 @@ def batch_normalization(c: Context) -> Result:
         return _trained(c, axes)
     if c.wants(1) or c.wants(2):
         raise Refused("its running statistics are read, which it has in training mode only")
-    wide = "f64" if all(is_const(c.arg(k)) for k in range(1, 5)) or x.type.dtype == "f64" else "f32"
-    scale, bias, mean, variance = (c.cast(c.arg(k), wide) for k in range(1, 5))
+    given = [_known(c.arg(k)) for k in range(1, 5)]
+    wide = "f64" if all(map(is_const, given)) or x.type.dtype == "f64" else "f32"
+    scale, bias, mean, variance = (c.cast(v, wide) for v in given)
     factor = c.emit("Div", scale, _deviation(c, variance))
     shift = c.emit("Sub", bias, c.emit("Mul", mean, factor))
     factor, shift = (_along(c, c.cast(v, x.type.dtype), axes) for v in (factor, shift))
     return c.emit("Add", c.emit("Mul", x, factor), shift)
+
+
+def _known(value: Value) -> Value:
+    """A quantized constant as the real numbers that it stands for."""
+    node = value.node
+    if node.op != "DequantizeLinear" or not all(map(is_const, node.args)):
+        return value
+    return const(evaluate(node, [const_array(a) for a in node.args])[0], node.name, node.origin)
 
 
 def _trained(c: Context, axes: tuple[int, ...]) -> Result:

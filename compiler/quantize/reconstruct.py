@@ -29,6 +29,7 @@ from .weights import Weights, nearest_weights, weight_scales, with_bias
 
 Progress = Callable[[str, int, int], None]
 POSITIONS = 2048  # of one sample, that a layer's moments are taken over
+TOGETHER = 6144  # inputs of an output, of which products of all pairs are held at once: 0.3 GB, a few times
 OUTPUTS = ""  # the name under which the outcome of the whole model stands
 
 
@@ -268,17 +269,20 @@ def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
         return nearest_weights(layer, x.scale, end)
     scale = weight_scales(layer, x.scale, end)
     step = scale.astype(np.float64).reshape(len(rows), -1)
-    steps = rounded_weights(rows.astype(np.float64), step, _covariance(layer, walk))
+    parts = np.array_split(np.arange(rows.shape[-1]), -(-rows.shape[-1] // TOGETHER))
+    solved = [rounded_weights(rows[..., p].astype(np.float64), step, _covariance(layer, walk, p)) for p in parts]
+    steps = np.concatenate(solved, axis=-1)
     made = weights_of(layer.node, steps, np.empty(layer.weights.shape, steps.dtype))
     return with_bias(layer, made, scale, layer.bias, x.scale)
 
 
-def _covariance(layer: Layer, walk: Walk) -> Covariance:
-    """Of what the quantized layers before give."""
+def _covariance(layer: Layer, walk: Walk, part: Tensor) -> Covariance:
+    """Of what the quantized layers before give to some inputs of each output."""
     places = _thinned(layer)
 
     def of_sample(rough: Tensor) -> Covariance:
-        return Covariance.of(columns(layer.node, rough, layer.value.shape, places))
+        whole = columns(layer.node, rough, layer.value.shape, places)
+        return Covariance.of(whole if len(part) == whole.shape[1] else whole[:, part])
 
     return Covariance.over(walk.cores.each(of_sample, walk.rough[layer.input]))
 

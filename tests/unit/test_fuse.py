@@ -99,6 +99,25 @@ def test_small_maps_around_a_reshape_are_one_kernel_where_launches_count() -> No
     assert kernels(read_twice, target=find_target("cuda")) == ["Relu", "Transpose Neg", "Abs"]
 
 
+@pytest.mark.parametrize(("side", "apart"), [(16, True), (4, False)])
+def test_many_bytes_are_looked_up_in_a_kernel_of_their_own(side: int, apart: bool) -> None:
+    t = f"[1, 8, {side}, {side}]"
+    whole = 'zeros=[0], to="u8", zero=3, low=0, high=255'
+    body = f"""%s = Const() {{data="randn:3"}} : f32[]
+ %t = Const() {{data="zeros"}} : u8[256]
+ %i = Resize(%x) {{mode="nearest", sizes=[1, 8, {side}, {side}], scales=[1.0, 1.0, {side / 4}, {side / 4}]}} : f32{t}
+ %r = Abs(%i) : f32{t}
+ %q = Edgec.Rescale(%r, %s) {{{whole}}} : u8{t}
+ %f = Edgec.Table(%q, %t) : u8{t}
+ %m = Transpose(%f) {{perm=[0, 2, 3, 1]}} : u8[1, {side}, {side}, 8]
+ return %m
+"""
+    together = ["Resize Abs Edgec.Rescale Edgec.Table Transpose"]
+    assert kernels(body) == kernels(body, target=find_target("rpi5")) == together
+    in_parts = ["Resize Abs Edgec.Rescale", "Edgec.Table", "Transpose"]
+    assert kernels(body, target=find_target("x86")) == (in_parts if apart else together)
+
+
 def long_chain(first: str) -> str:
     """The operator, then three hundred functions of its result, one after the other."""
     lines = [f"%f0 = {first}"] + [f"%f{k} = {'Sin' if k % 2 else 'Abs'}(%f{k - 1}) : {T}" for k in range(1, 301)]

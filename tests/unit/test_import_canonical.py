@@ -82,6 +82,16 @@ def test_batch_normalization_becomes_mul_and_add() -> None:
     np.testing.assert_array_equal(const_array(add.args[1]).ravel(), [-2, 1])
 
 
+def test_batch_normalization_by_quantized_constants_is_one_too() -> None:
+    w = {k: np.asarray(v, np.float32) for k, v in {"f": 0.5, "b": [1, 1], "m": [3, 0], "v": [3, 0]}.items()}
+    w |= {"q": np.array([4, 4], np.int8), "z": np.int8(0)}
+    nodes = [node("DequantizeLinear", "q f z", "s"), node("BatchNormalization", "x s b m v", epsilon=1.0)]
+    graph = imported(nodes, x=(1, 2, 3, 3), constants=w)
+    assert ops(graph) == ["Mul", "Add"]
+    mul = next(n for n in graph.nodes() if n.op == "Mul")
+    np.testing.assert_array_equal(const_array(mul.args[1]).ravel(), [1, 2])
+
+
 def test_convolution_always_has_a_bias_and_explicit_pads() -> None:
     w = {"w": np.ones((4, 2, 3, 3), np.float32)}
     graph = imported([node("Conv", "x w", auto_pad="SAME_UPPER", strides=[2, 2])], x=(1, 2, 8, 8), constants=w)

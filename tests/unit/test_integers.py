@@ -118,3 +118,66 @@ def test_a_constant_that_is_added_to_sums_joins_their_bias(by: Any) -> None:
 @pytest.mark.parametrize(("by", "twice"), [(np.ones((7, 1)), False), (1.0, True), (1e9, False)])
 def test_it_is_added_in_floats_where_it_is_no_bias(by: Any, twice: bool) -> None:
     assert any(n.op == "Add" for n in _added(by, read_twice=twice)[1].nodes())
+
+
+def cut(weights: bool) -> Graph:
+    """A residual sum whose parts are multiplied: as bytes of the same scale, or right behind the Split."""
+    pair = (const(np.float32(0.02)), const(np.uint8(7)))
+    x = Value(Node("Input", (), (Type("u8", (1, 8, 6, 6)),), {}, "x"))
+    real = build("DequantizeLinear", x, *pair)
+    parts = build("Split", real, axis=1, split=(3, 5)).node.results
+    w = np.random.default_rng(3).integers(-7, 7, (4, 5, 1, 1)).astype(np.int8)
+    quantized = build("DequantizeLinear", const(w), const(np.float32(0.1)), const(np.int8(0)))
+    if not weights:
+        parts = tuple(build("DequantizeLinear", build("QuantizeLinear", p, *pair), *pair) for p in parts)
+    y = build("Conv", parts[1], quantized, const(np.zeros(4, np.float32)))
+    made = [build("QuantizeLinear", v, const(np.float32(0.05)), const(np.uint8(9))) for v in (y, real)]
+    return Graph("g", (x,), (*made, build("Relu", parts[0])), ("product", "whole", "part"))
+
+
+@pytest.mark.parametrize("weights", [False, True])
+def test_parts_of_a_quantized_tensor_are_bytes(weights: bool) -> None:
+    graph = cut(weights)
+    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), Session(verify=2))
+    (split,) = (n for n in whole.nodes() if n.op == "Split")
+    assert [t.dtype for t in split.types] == ["u8", "u8"]
+    (product,) = (n for n in whole.nodes() if n.op == "Edgec.ConvInteger")
+    assert product.args[0] == split.results[1]
+    feeds = inputs(graph, 1)
+    got, want = interpret(whole, feeds), interpret(graph, feeds)
+    for name in graph.output_names:
+        np.testing.assert_array_equal(got[name], want[name])
+
+
+def test_parts_that_are_read_as_real_numbers_stay_real() -> None:
+    pair = (const(np.float32(0.02)), const(np.uint8(7)))
+    x = Value(Node("Input", (), (Type("u8", (1, 8, 6, 6)),), {}, "x"))
+    one, other = build("Split", build("DequantizeLinear", x, *pair), axis=1, split=(4, 4)).node.results
+    graph = Graph("g", (x,), (build("Mul", one, build("Tanh", other)),))
+    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), Session())
+    assert [n.types[0].dtype for n in whole.nodes() if n.op == "Split"] == ["f32"]
+
+
+TRANSPOSED = [(7, 1, 0, 0), (2, 2, 0, 0), (3, 2, 1, 1), (4, 2, 1, 0), (3, 3, 0, 0)]  # kernel, stride, padding, more
+
+
+@pytest.mark.parametrize(("size", "stride", "pad", "more"), TRANSPOSED)
+def test_transposed_convolutions_are_sums_of_integers(size: int, stride: int, pad: int, more: int) -> None:
+    rng = np.random.default_rng(3)
+    x = Value(Node("Input", (), (Type("u8", (1, 8, 6, 6)),), {}, "x"))
+    real = build("DequantizeLinear", x, const(np.float32(0.02)), const(np.uint8(7)))
+    scale, zeros = np.linspace(0.1, 0.2, 4, dtype=np.float32), np.zeros(4, np.int8)
+    stored = rng.integers(-90, 90, (8, 4, size, size)).astype(np.int8)
+    w = build("DequantizeLinear", const(stored), const(scale), const(zeros), axis=1)
+    window = {"strides": (stride,) * 2, "pads": (pad,) * 4, "output_padding": (more,) * 2}
+    y = build("ConvTranspose", real, w, const(np.array([1, 2, -1, 0], np.float32)), **window)
+    y = build("QuantizeLinear", build("Relu", y), const(np.float32(0.3)), const(np.uint8(0)))
+    graph, target = Graph("g", (x,), (y,), ("y",)), find_target("x86")
+    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), Session(target=target, verify=2))
+    assert not any("f32" in {t.dtype for t in n.types} for n in whole.nodes() if n.op not in ("Const", "Input"))
+    feeds = inputs(graph, 1)
+    got, want = interpret(whole, feeds)["y"], interpret(graph, feeds)["y"]
+    assert got.shape == want.shape and beyond_a_step(got, want) == 0
+    assert (got != want).mean() < 0.01
+    program = compile_graph(graph, Session(target=target, verify=2), Builder(ahead=False, workers=1))
+    np.testing.assert_array_equal(play(program, feeds)["y"], got)
