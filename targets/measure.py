@@ -49,33 +49,34 @@ class Built:
         with built_for.core(laid.target.cpu):
             emitted = ROWS[choice.row].emit(laid, choice, "edgec_kernel")
         self.tasks, self.target = emitted.tasks, laid.target
-        self.out_type = laid.body.outputs[0].type
+        self.out_types = [v.type for v in laid.body.outputs]
         self.arrays = [
             _aligned(pack(np.asarray(a), v.type.layout)) for a, v in zip(inputs, laid.body.inputs, strict=True)
         ]
-        self.out = _aligned(np.full(physical_shape(self.out_type), 77, dtype(self.out_type.dtype).numpy))
-        self.out_at = len(self.arrays)
-        self.arrays.append(self.out)
+        self.outs = [_aligned(np.full(physical_shape(t), 77, dtype(t.dtype).numpy)) for t in self.out_types]
+        self.outs_at = len(self.arrays)
+        self.arrays += self.outs
         if choice.scratch_bytes:
             self.arrays.append(_aligned(np.zeros(choice.scratch_bytes, np.uint8)))
         self.object = object_bytes([("edgec_kernel", emitted.function)], laid.target)
 
-    def result(self, out: Array) -> Array:
-        """The logical output of physical bytes."""
-        return unpack(out, self.out_type.layout, self.out_type.shape)
+    def results(self, outs: Sequence[Array]) -> list[Array]:
+        """The logical outputs of physical ones."""
+        return [unpack(out, t.layout, t.shape) for out, t in zip(outs, self.out_types, strict=True)]
 
     def emulate(self, compiler: str, emulator: str) -> Array:
-        """Run all tasks in a program of the kernel's target, and return the logical output."""
+        """Run all tasks in a program of the kernel's target, and return the logical output, which is the only one."""
         with tempfile.TemporaryDirectory() as folder:
             here = Path(folder)
             (here / "k.o").write_bytes(self.object)
-            (here / "main.c").write_text(_driver([a.nbytes for a in self.arrays], self.out_at, self.tasks))
+            (here / "main.c").write_text(_driver([a.nbytes for a in self.arrays], self.outs_at, self.tasks))
             _shell([compiler, "-O1", "-static", "-o", "k", "main.c", "k.o", "-lm"], here)
             data = b"".join(a.tobytes() for a in self.arrays)
             done = subprocess.run([emulator, "./k"], cwd=here, input=data, capture_output=True, check=False)
             if done.returncode:
                 raise EdgecError(f"the kernel failed under {emulator}: {done.stderr.decode().strip()}")
-        return self.result(np.frombuffer(done.stdout, self.out.dtype).reshape(self.out.shape))
+        (out,) = self.outs
+        return self.results([np.frombuffer(done.stdout, out.dtype).reshape(out.shape)])[0]
 
 
 def _driver(sizes: Sequence[int], out: int, tasks: int) -> str:
@@ -104,11 +105,16 @@ class Measured(Built):
         self.args = (ctypes.c_void_p * len(self.arrays))(*[a.ctypes.data for a in self.arrays])
 
     def run(self, parts: int = 1) -> Array:
-        """Run all tasks, in `parts` calls, and return the logical output."""
+        """Run all tasks, in `parts` calls, and return the logical output, which is the only one."""
+        (out,) = self.run_all(parts)
+        return out
+
+    def run_all(self, parts: int = 1) -> list[Array]:
+        """Run all tasks, in `parts` calls, and return the logical outputs."""
         cuts = [self.tasks * i // parts for i in range(parts + 1)]
         for begin, end in zip(cuts, cuts[1:], strict=False):
             self.library.edgec_kernel(self.args, begin, end)
-        return self.result(self.out)
+        return self.results(self.outs)
 
 
 def _aligned(array: Array, to: int = 64) -> Array:

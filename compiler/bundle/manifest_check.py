@@ -19,6 +19,7 @@ _QUANTIZATION: dict[str, type] = {"samples": int, "layers_int8": int, "layers_f3
 _QUANTIZATION |= {"macs_int8": float}
 _SUMS = ("output_sqnr_db", "drop", "cost_us_f32", "cost_us")
 _LATER = ("sample_sqnr_db",)  # not in all manifests
+_INPUT: dict[str, type] = {"name": str, "least": float, "largest": float, "mean": float, "deviation": float}
 _LAYER: dict[str, type] = {"name": str, "op": str, "macs": int, "precision": str, "reason": str}
 _NUMBERS = ("scale", "zero_point", "sqnr_db", "saturated", "cost_us_f32", "cost_us")
 _SMALLER: dict[str, type] = {"layer": str, "method": str, "shape_before": list, "shape": list, "reason": str}
@@ -84,7 +85,11 @@ def _fault_of_quantization(table: Any) -> str:
         return ""
     if fault := _misfit(table, _QUANTIZATION, "quantization"):
         return fault
+    inputs = table.get("inputs", [])  # not in all manifests
+    if not isinstance(inputs, list):
+        return "quantization.inputs is not a list"
     for at, row, kinds, numbers in (
+        *((f"quantization.inputs[{i}]", row, _INPUT, ()) for i, row in enumerate(inputs)),
         ("quantization", table, {}, (*_SUMS, *(key for key in _LATER if key in table))),
         *((f"quantization.layers[{i}]", row, _LAYER, _NUMBERS) for i, row in enumerate(table["layers"])),
     ):

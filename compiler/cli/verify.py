@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--layers", action="store_true", help="compare every value that is stored; name the first that differs"
     )
-    add_inputs(parser, "--inputs", "samples, instead of seeded random ones")
+    add_inputs(parser, "--inputs", "samples, instead of seeded random ones (in int8: like the calibration data)")
     parser.add_argument("--runs", type=int, default=1, metavar="N", help="how many random inputs to try (default: 1)")
     parser.add_argument(
         "--bind", action="append", default=[], metavar="INPUT=VALUE", help="inputs that were fixed by compile --bind"

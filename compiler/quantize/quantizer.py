@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from ..calibration.data import Calibration
+from ..calibration.likeness import Likeness
 from ..calibration.request import Progress, needed_calibration, progress_of
 from ..cores import products_alone
 from ..ir import Graph
@@ -41,7 +43,8 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         session.note("nothing is quantized: the model has no convolution or matrix product of f32 by constant weights")
         return graph
     data = needed_calibration(session, graph, "quantize")
-    for note in _looked_at(data, tell):
+    inputs, remarks = _looked_at(data, tell)
+    for note in remarks:
         session.note(note)
     job = Job(data, wanted, options, session, tell)
     state = job.begun(graph)
@@ -69,7 +72,7 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     kept = {layer.name for layer in state.plan.layers}
     if tables or any(name not in kept for name in state.outcomes if name != OUTPUTS):
         state = job.measured(state, graph, made)
-    session.quantization = report = Report([], data.count, drop=state.drop)
+    session.quantization = report = Report([], data.count, drop=state.drop, inputs=inputs)
     if state.plan.layers:
         _told(job, state, graph, report)
     if verdict is not None:
@@ -90,11 +93,13 @@ def _told(job: Job, state: State, graph: Graph, report: Report) -> None:
         job.session.note(note)
 
 
-def _looked_at(data: Calibration, tell: Progress) -> list[str]:
-    """Read all samples once: each is checked; what looks odd is said."""
-    zero = True
+def _looked_at(data: Calibration, tell: Progress) -> tuple[list[dict[str, Any]], list[str]]:
+    """Read all samples once: each is checked. Numbers of each input, and remarks on what looks odd."""
+    zero, seen = True, {name: Likeness() for name in data.inputs}
     for number, feed in enumerate(data.feeds()):
         zero = zero and not any(a.any() for a in feed.values())
+        for name, likeness in seen.items():
+            likeness.see(feed[name])
         tell("read", number + 1, 0)
     notes = []
     if data.prepare and not data.pictures:
@@ -107,7 +112,7 @@ def _looked_at(data: Calibration, tell: Progress) -> list[str]:
         notes.append("one calibration sample: ranges are those of it alone; some dozens give better ones")
     elif data.count < FEW:
         notes.append(f"{data.count} calibration samples: some dozens give better ranges")
-    return notes
+    return [likeness.row(name) for name, likeness in seen.items() if likeness.count], notes
 
 
 def _record(layer: Layer, state: State, verdict: Verdict | None) -> Record:

@@ -68,6 +68,7 @@ class Report:
 
     sample_sqnr  of the worst output of any sample
     drop         what --max-drop is held against, where it was asked for
+    inputs       of each input, numbers of its elements over the calibration data
     """
 
     layers: list[Record] = field(default_factory=list)
@@ -78,6 +79,7 @@ class Report:
     cost_f32: float | None = None
     cost_int8: float | None = None
     notes: list[str] = field(default_factory=list)
+    inputs: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def macs_share(self) -> float:
@@ -90,6 +92,7 @@ class Report:
         count = sum(r.precision == "int8" for r in self.layers)
         return {
             "samples": self.samples,
+            "inputs": self.inputs,
             "layers_int8": count,
             "layers_f32": len(self.layers) - count,
             "macs_int8": round(self.macs_share, 4),

@@ -34,7 +34,8 @@ KEPT = 1024  # terms of a row that a kernel keeps on its stack, at most
 class Stage:
     """One fold. `term` is built at the current positions; components are stored in order, each from the old ones.
 
-    `keep`: where they can be kept, a row's terms follow the stages' results, for `write`.
+    `keep`: where they can be kept, a row's terms follow the stages' results, for `write`. `in_order`: identity and
+    combination that are simpler where terms come in the order of their positions.
     """
 
     dtypes: tuple[str, ...]
@@ -43,6 +44,12 @@ class Stage:
     combine: Callable[[Parts, Parts], Parts]
     result: Callable[[Parts], Expr] = lambda parts: parts[-1]
     keep: bool = False
+    in_order: tuple[Parts, Callable[[Parts, Parts], Parts]] | None = None
+
+    @property
+    def sequential(self) -> tuple[Parts, Callable[[Parts, Parts], Parts]]:
+        """Identity and combination where each lane sees its terms in order."""
+        return self.in_order or (self.identity, self.combine)
 
 
 @dataclass(frozen=True)
@@ -122,6 +129,7 @@ class Fold:
             return [tir.load(b, at[k] + v) for b in results]
 
         for stage in self.stages:
+            identity, combine = stage.sequential
             accumulators = [tir.local((total,), d) for d in stage.dtypes]
             buffers = [b for b, _ in accumulators]
             statements += [s for _, s in accumulators]
@@ -130,14 +138,14 @@ class Fold:
                 return [p(partial(fn, k)) for k, p in enumerate(points)]
 
             def start(k: int, v: Expr) -> Stmt:
-                return tir.seq(tir.store(b, x, at[k] + v) for b, x in zip(buffers, stage.identity, strict=True))
+                return tir.seq(tir.store(b, x, at[k] + v) for b, x in zip(buffers, identity, strict=True))
 
             def step(k: int, v: Expr) -> Stmt:
                 old = tuple(tir.load(b, at[k] + v) for b in buffers)
                 term, keep = stage.term(prior(k, v)), None
                 if stage.keep and beside:
                     keep, term = beside.put(term[0]), (beside.get(),)
-                new = stage.combine(old, term)
+                new = combine(old, term)
                 return tir.seq(keep, [tir.store(b, x, at[k] + v) for b, x in zip(buffers, new, strict=True)])
 
             statements += every(start)

@@ -125,7 +125,18 @@ class Reduction:
             self.context.body.pin(at)
             return self.guarded(at, nowhere), self.guarded(self.value(), worst)
 
-        return Stage(("int32", self.own), (nowhere, worst), term, combine, lambda parts: tirx.Cast("int64", parts[0]))
+        stage = Stage(("int32", self.own), (nowhere, worst), term, combine, lambda parts: tirx.Cast("int64", parts[0]))
+        if not last and self.context.folds[0][1] == 1:
+            stage.in_order = (lit(0, "int32"), worst), lambda a, b: later_if_better(a, b, greatest)
+        return stage
+
+
+def later_if_better(a: Parts, b: Parts, greatest: bool) -> Parts:
+    """As `best_of` where b's position is beyond a's and the first of equals wins; all equal to the worst: the first."""
+    better = a[1] < b[1] if greatest else b[1] < a[1]
+    if m.kind(a[1]).startswith("float"):
+        better = tirx.And(tirx.Or(better, m.is_nan(b[1])), tirx.Not(m.is_nan(a[1])))
+    return tirx.Select(better, b[0], a[0]), tirx.Select(better, b[1], a[1])
 
 
 def best_of(a: Parts, b: Parts, greatest: bool, last: bool) -> Parts:

@@ -47,6 +47,18 @@ def test_positions_of_nan(op: str, kind: str, axis: int, last: int, tmp_path: Pa
     check(p, "generic_reduce", tmp_path, [x])
 
 
+@pytest.mark.parametrize("op", ["ArgMax", "ArgMin"])
+@pytest.mark.parametrize("kind", ["f32[3, 7, 40]", "i32[3, 7, 40]", "f32[3, 7, 40]@NCW16c"])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_positions_among_equals_and_the_worst_of_all(op: str, kind: str, axis: int, tmp_path: Path) -> None:
+    """The first of equals, also where all are what a search starts from."""
+    p, real = one(op, kind, axis=axis, keepdims=1), kind.startswith("f")
+    x = np.random.default_rng(0).integers(0, 2, (3, 7, 40)).astype(np.float32 if real else np.int32)
+    edge = (np.inf if real else np.iinfo(np.int32).max) * (-1 if op == "ArgMax" else 1)
+    x[:, :, 5] = x[:, 2, :] = x[1, :, :] = edge if real or op == "ArgMin" else np.iinfo(np.int32).min
+    check(p, "generic_reduce", tmp_path, [x])
+
+
 def test_maps_before_and_after_a_reduction(tmp_path: Path) -> None:
     def body(x: Any) -> Any:
         y = build("ReduceMean", build("Relu", build("Mul", x, scalar(2.0))), axes=(2, 3), keepdims=1)

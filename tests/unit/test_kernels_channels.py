@@ -51,6 +51,18 @@ def test_channels_move(op: str, shapes: list[tuple[int, ...]], attrs: dict[str, 
         )
 
 
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+def test_several_results_of_one_kernel(on: str) -> None:
+    from edgec.targets.measure import Measured
+
+    problem = problem_of("Split", [(1, 40, 4, 5)], on, axis=1, split=(7, 33))
+    (x,) = (np.random.default_rng(2).standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs)
+    for choice in ROWS["channels_f32"].choices(problem):
+        got = Measured(problem, choice, [x]).run_all(parts=2)
+        for ours, theirs in zip(got, np.split(x, [7], axis=1), strict=True):
+            np.testing.assert_array_equal(ours, theirs, str(choice))
+
+
 def test_other_work_is_refused() -> None:
     row = ROWS["channels_f32"]
     assert row.accepts(problem_of("Concat", [(1, 4, 4, 4)] * 2, "x86", axis=2)) == (

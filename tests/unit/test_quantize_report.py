@@ -12,10 +12,12 @@ import pytest
 
 import edgec
 from edgec.compiler.bundle.manifest import read_bundle
+from edgec.compiler.calibration.likeness import inputs_like
 from edgec.compiler.cli import main
 from edgec.compiler.compare_noise import LEAST, SLACK, expected, in_noise
 from edgec.compiler.difference import Difference, relative_error
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.ports import Port, random_inputs
 from edgec.compiler.quantize.report import Record, Report, lines, rows
 from tests.unit.float_models import data, residual
 
@@ -118,6 +120,8 @@ def test_what_is_not_known_is_left_open() -> None:
         (("layers",), {}, "quantization.layers is not a list"),
         (("macs_int8",), None, "quantization.macs_int8 is not a number"),
         (("drop",), "little", "quantization.drop is no number"),
+        (("inputs",), {}, r"quantization.inputs is not a list"),
+        (("inputs", 0, "mean"), None, r"quantization.inputs\[0\].mean is not a number"),
         (("layers", 1), 3, r"quantization.layers\[1\] is not a table"),
         (("layers", 1, "reason"), None, r"quantization.layers\[1\].reason is not text"),
         (("layers", 2, "scale"), "x", r"quantization.layers\[2\].scale is no number"),
@@ -147,6 +151,31 @@ def test_a_bundle_in_int8_is_held_against_what_quantization_cost(
     assert ("to compare exactly, compile what `edgec quantize` writes" in said.err) is bool(code)
     assert main([*words, "--layers"]) == 1
     assert "--layers: the bundle computes in int8 by calibration data" in capsys.readouterr().err
+
+
+def test_random_inputs_are_like_the_calibration_data(
+    folder: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Others leave the ranges that 8 bits stand for, or use little of them."""
+    pytest.importorskip("onnxruntime")
+    x = data()
+    (row,) = read_bundle(bundle).manifest["quantization"]["inputs"]
+    assert row["name"] == "x" and (row["least"], row["largest"]) == (x.min(), x.max())
+    np.testing.assert_allclose([row["mean"], row["deviation"]], [x.mean(), x.std()], rtol=1e-3, atol=1e-5)
+    np.savez(tmp_path / "soft.npz", x=0.02 * x)
+    soft = edgec.compile(folder / "net.onnx", out=tmp_path / "soft", quantize="int8", calib=tmp_path / "soft.npz")
+    for made in (bundle, soft.folder):
+        assert main(["verify", str(folder / "net.onnx"), "--bundle", str(made), "--runs", "3"]) == 0
+    assert "dB signal to noise; " in capsys.readouterr().out
+
+
+def test_inputs_without_numbers_and_in_bytes() -> None:
+    ports = [Port("ids", "int64", (50,)), Port("b", "uint8", (50,)), Port("x", "float32", (50,))]
+    rows = [{"name": name, "least": 100.0, "largest": 102.5, "mean": 101.0, "deviation": 9.0} for name in ("ids", "b")]
+    made = inputs_like(ports, rows, 3)
+    assert set(made["ids"]) == {100, 101, 102} and made["ids"].dtype == np.int64
+    plain = random_inputs(ports, 3)
+    assert all(np.array_equal(made[name], plain[name]) for name in ("b", "x"))
 
 
 def test_what_a_bundle_in_int8_is_held_against() -> None:
