@@ -134,8 +134,8 @@ class Reduction:
 def later_if_better(a: Parts, b: Parts, greatest: bool) -> Parts:
     """As `best_of` where b's position is beyond a's and the first of equals wins; all equal to the worst: the first."""
     better = a[1] < b[1] if greatest else b[1] < a[1]
-    if m.kind(a[1]).startswith("float"):
-        better = tirx.And(tirx.Or(better, m.is_nan(b[1])), tirx.Not(m.is_nan(a[1])))
+    if floats.kind(a[1]).startswith("float"):
+        better = tirx.And(tirx.Or(better, floats.is_nan(b[1])), tirx.Not(floats.is_nan(a[1])))
     return tirx.Select(better, b[0], a[0]), tirx.Select(better, b[1], a[1])
 
 
