@@ -22,6 +22,7 @@ from edgec.compiler.rules import Rule, load_rules
 from edgec.compiler.session import Session
 
 from .branches import sum_of_convolutions
+from .joined_channels import channels_before_concat
 
 __all__ = ["canonicalize"]
 
@@ -282,5 +283,6 @@ PYTHON_RULES: tuple[AnyRule, ...] = (
     gather_range,
     reduce_of_transpose,
     sum_of_convolutions,
+    channels_before_concat,
     transpose_sinks,
 )

@@ -95,3 +95,22 @@ def test_what_stays() -> None:
     assert joined(x, build("Add", three, one), one).count("Conv") == 2  # which is read elsewhere too
     halved = conv(x, 3, 3, 3, **PAD)
     assert joined(x, build("Add", halved, conv(x, 1, 1, 1)))[-1] == "Add"  # one channel, to each of the others
+
+
+@pytest.mark.parametrize("scaled", ["constants per channel", "one number"])
+def test_a_normalization_behind_joined_convolutions_goes_into_them(scaled: str) -> None:
+    x = source(1, 6, 5, 5)
+    one, other = conv(x, 4, 1, 1), conv(x, 6, 3, 3, group=2, **PAD)
+    whole = build("Concat", one, other, axis=1)
+    y = normalized(whole) if scaled != "one number" else build("Add", build("Mul", whole, data()), data())
+    assert joined(x, build("Relu", y)) == ["Conv", "Conv", "Concat", "Relu"]
+
+
+@pytest.mark.parametrize("why", ["another reader", "no convolution", "per pixel"])
+def test_a_normalization_stays_behind_joined_values(why: str) -> None:
+    x = source(1, 6, 5, 5)
+    one, other = conv(x, 4, 1, 1), build("Tanh", x) if why == "no convolution" else conv(x, 6, 1, 1)
+    whole = build("Concat", one, other, axis=1)
+    scaled = build("Mul", whole, data(1, 5) if why == "per pixel" else data(10, 1, 1))
+    more = (build("Tanh", other),) if why == "another reader" else ()
+    assert "Mul" in joined(x, scaled, *more)
