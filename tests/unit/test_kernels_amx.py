@@ -148,8 +148,9 @@ def test_the_result_may_lie_over_the_tensor_that_is_added(pixels: str, small: bo
     (want,) = run(p.body, given)
     for choice in ROWS["conv_int8_amx"].choices(p):
         kernel = Measured(p, choice, given)
-        kernel.out[...] = kernel.arrays[3]
-        kernel.args[3] = kernel.out.ctypes.data
+        (out,) = kernel.outs
+        out[...] = kernel.arrays[3]
+        kernel.args[3] = out.ctypes.data
         np.testing.assert_array_equal(kernel.run(), want)
 
 
