@@ -91,7 +91,7 @@ def choices(row: str, problem: Problem, w: Window) -> Sequence[Choice]:
         lines = by_lane(cpu) and in_lines(w.width, layout)
         quads = lines or (by_lane(cpu) and layout == blocked and inner % QUAD == 0)
         each, taps = dtype(weight.type.dtype).bytes, w.width.kernel if lines else 0
-        return tile_choices(w, cpu, after, stored, lambda vectors: inner, problem.cold, each, quads, taps)
+        return tile_choices(w, cpu, after, stored, lambda vectors: inner, problem.cold, each, quads, taps, cut=True)
 
     for layout in [blocked] + ([] if w.group > 1 else ["", "NHWC"] if rank == 4 else [""]):
         inner = input_block(w.channels_in // w.group, lanes, w.group, plain=layout != blocked)
@@ -135,6 +135,8 @@ def config(problem: Problem, w: Window, t: TileChoice) -> tuple[tuple[tuple[str,
         "kp": t.passes,
         "cf": int(t.channels_first),
     }
+    if t.bands > 1:
+        settings["bn"] = t.bands
     return tuple(settings.items()), 4 * unit_pixels(w, t) * t.vectors * t.lanes if t.passes > 1 else 0
 
 
@@ -143,7 +145,8 @@ def tile_of(choice: Choice) -> TileChoice:
     rows, columns, vectors, lanes, inner, block, passes = (
         choice.get(key) for key in ("rt", "mt", "nv", "vl", "ib", "pb", "kp")
     )
-    return TileChoice(rows, columns, vectors, lanes, inner, block, passes, bool(choice.get("cf")))
+    bands = dict(choice.config).get("bn", 1)
+    return TileChoice(rows, columns, vectors, lanes, inner, block, passes, bool(choice.get("cf")), bands=bands)
 
 
 def emit_tile(problem: Problem, choice: Choice, symbol: str) -> Emitted:

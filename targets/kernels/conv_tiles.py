@@ -40,6 +40,7 @@ class TileChoice:
     passes: int
     channels_first: bool  # all channel tiles of some pixels before the next pixels
     cost_us: float = 0.0
+    bands: int = 1  # of a single row of pixels, into which it is cut
 
 
 def shortest(w: Window, tiles: Iterable[TileChoice], target: Target) -> TileChoice:
@@ -92,12 +93,13 @@ def tile_choices(
     quads: bool = False,
     taps: int = 0,
     held: int = 0,
+    cut: bool = False,
 ) -> Iterator[TileChoice]:
     """Every sensible tile of a window; `stored` counts the input channels in memory, padding included; `inner` gives
     those of the innermost loop for a number of vectors; `cold`: weights come from memory each time; `weight`: bytes of
     one in memory; `quads`: input channels are read four at a time, or `taps` of a row, whose weights stay in
     registers, from four pixels; `held`: tiles of at most so many pixels are offered too, whose inputs lie in the L1
-    cache at once."""
+    cache at once; `cut`: a long single row may be cut into bands."""
     outputs = w.channels_out // w.group
     lanes = vector_lanes(w, cpu)
     most_vectors = MAX_VECTORS if w.pixels > 3 else 8
@@ -114,7 +116,7 @@ def tile_choices(
             rows = min(most // columns, w.height.out) if columns == w.width.out else 1
             for height in sorted({1, rows}):
                 for tile in _orders(
-                    w, cpu, TileChoice(height, columns, vectors, lanes, inner(vectors), 1, 1, False), weight
+                    w, cpu, TileChoice(height, columns, vectors, lanes, inner(vectors), 1, 1, False), weight, cut
                 ):
                     yield replace(tile, cost_us=cost(w, cpu, tile, epilogue, stored, cold, weight, quads))
 
@@ -135,17 +137,17 @@ def units(w: Window, t: TileChoice) -> tuple[int, int, int]:
     tiles = ceil_div(w.channels_out // w.group, t.vectors * t.lanes) * w.group
     if flat(w):
         return w.batch, tiles, ceil_div(w.width.out, t.columns * t.block)
-    return w.batch, tiles, 1 if t.rows > 1 else ceil_div(w.height.out, t.block)
+    return w.batch, tiles, 1 if t.rows > 1 else ceil_div(w.height.out, t.block) * t.bands
 
 
 def unit_pixels(w: Window, t: TileChoice) -> int:
     """Pixels of the largest unit."""
     if flat(w):
         return min(w.width.out, t.columns * t.block)
-    return w.width.out * (w.height.out if t.rows > 1 else min(t.block, w.height.out))
+    return ceil_div(w.width.out, t.bands) * (w.height.out if t.rows > 1 else min(t.block, w.height.out))
 
 
-def _orders(w: Window, cpu: Cpu, t: TileChoice, weight: int) -> Iterator[TileChoice]:
+def _orders(w: Window, cpu: Cpu, t: TileChoice, weight: int, cut: bool) -> Iterator[TileChoice]:
     """The tile with every sensible blocking and order of its loops."""
     inputs = w.channels_in // w.group
     slice_bytes = weight * t.inner * w.taps * t.vectors * t.lanes
@@ -163,6 +165,22 @@ def _orders(w: Window, cpu: Cpu, t: TileChoice, weight: int) -> Iterator[TileCho
         for block in sorted(sizes):
             for channels_first in (False, True):
                 yield replace(t, block=block, passes=count, channels_first=channels_first)
+    if cut and not flat(w) and w.height.out == 1:
+        for bands in sorted({_bands(w, t, share) for share in (cpu.l2 // 4, cpu.l2 // 2)} - {1}):
+            yield replace(t, channels_first=True, bands=bands)
+
+
+def _bands(w: Window, t: TileChoice, held: int) -> int:
+    """Parts of a long row whose inputs and the weights of a tile of channels take `held` bytes: what each tile of
+    channels reads again. 1 where the row is short, or nothing is left beside the weights."""
+    inputs = w.channels_in // w.group
+    left = held - F32 * inputs * w.taps * t.vectors * t.lanes
+    pixel = F32 * inputs * w.height.kernel * w.width.stride
+    each = left // (pixel * t.columns)
+    count = max(s.count for s in segments(w.width, t.columns))
+    if each < 1 or each >= count:
+        return 1
+    return ceil_div(count, ceil_div(count, ceil_div(count, each)))
 
 
 def _blocks(total: int, pixels: int, fit: int) -> set[int]:

@@ -137,9 +137,11 @@ def pixels(conv: Windowed, plan: TileChoice, space: Expr, make: Make) -> Stmt:
     if flat(w):
         return _flat(w, columns, plan.block, space, make)
 
-    def line(r: list[Expr | int], edge_row: bool) -> Stmt:
-        return tir.seq(runs(w.width, columns, lambda c, edge: make(r, edge_row, c, edge)))
+    def line(r: list[Expr | int], edge_row: bool, band: tuple[Expr, int] | None = None) -> Stmt:
+        return tir.seq(runs(w.width, columns, lambda c, edge: make(r, edge_row, c, edge), band))
 
+    if plan.bands > 1:
+        return line([tir.i32(0)], False, (space, plan.bands))
     if rows == 1:
         first, count = extent(w, plan, space)
         return (
