@@ -128,8 +128,8 @@ def result_layout(t: Type, lanes: int) -> str:
 
 def weight_layout(problem: Problem, method: Method, w: Window, plan: Plan) -> str:
     """[O/T][kh][kw][groups of inputs][T outputs][inputs of a group]: the order in which the loops read them. By columns
-    [O/T][kh][groups of columns][T outputs][columns of a group]. The last tile of a constant has the outputs that are
-    left: vectors of it are read to their ends, whatever stands there."""
+    [O/T][kh][groups of columns][T outputs][columns of a group]. The last tile of a constant may have the outputs that
+    are left alone: vectors of it are read to their ends, whatever stands there."""
     weight = problem.anchor.args[1]
     if weight.type.dtype == "i8" and len(weight.shape) == 2:
         text = f"JK{plan.channels}j{method.each}k"
@@ -143,12 +143,15 @@ def weight_layout(problem: Problem, method: Method, w: Window, plan: Plan) -> st
 
 def _unit(problem: Problem, method: Method, w: Window, plan: Plan) -> int:
     """What inputs of a constant are padded to multiples of, where its outputs are not padded; 0 where all are. The last
-    group of inputs is widened in registers where each is read once."""
+    group of inputs is widened in registers where each is read once. Where `smull` reads weights again and again, rows
+    of whole vectors pay: they are loaded in pairs."""
     if input_index(problem.body, problem.anchor.args[1]) not in problem.constants:
         return 0
+    once = w.taps == 1 and w.pixels * w.batch <= plan.columns
+    if method.name == "smull" and not once:
+        return 0
     rest = w.channels_in % method.each
-    once = rest and w.taps == 1 and w.pixels * w.batch <= plan.columns
-    unit = 1 << (rest - 1).bit_length() if once else method.each
+    unit = 1 << (rest - 1).bit_length() if once and rest else method.each
     return unit if unit < method.each or w.channels_out % plan.channels else 0
 
 
