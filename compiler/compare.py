@@ -10,7 +10,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import accumulate
 from math import inf, prod
+from operator import mul
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +191,12 @@ def _alike(theirs: np.dtype[Any], ours: np.dtype[Any]) -> bool:
     return theirs == ours or (theirs.kind == "f" and ours == np.float16) or (_is_half(theirs) and ours == np.float32)
 
 
+def _in_order(theirs: npt.NDArray[Any], ours: npt.NDArray[Any]) -> bool:
+    """Whether elements lie in the same order: axes of the one are axes of the other, some of them joined."""
+    ends = [set(accumulate(shape, mul)) for shape in (theirs.shape, ours.shape)]
+    return theirs.size == ours.size and (ends[0] | {1} <= ends[1] | {1} or ends[1] | {1} <= ends[0] | {1})
+
+
 def _unpacked(result: Mapping[str, Any], data: bytes) -> npt.NDArray[Any]:
     return unpack(np.frombuffer(data, named_dtype(result["dtype"])), result["layout"], tuple(result["shape"]))
 
@@ -206,7 +214,7 @@ def _closest(
     Which of them a fused step ends with is not recorded: passes may have reordered them.
     """
     candidates = dict.fromkeys(n for o in (value, *reversed(step["origin"])) for n in names.get(o, []))
-    same = [n for n in candidates if n in wanted and wanted[n].size == got.size and _alike(wanted[n].dtype, got.dtype)]
+    same = [n for n in candidates if n in wanted and _alike(wanted[n].dtype, got.dtype) and _in_order(wanted[n], got)]
     errors = [(relative_error(got.reshape(wanted[n].shape), wanted[n]), i) for i, n in enumerate(same)]
     if not errors:
         return None

@@ -43,3 +43,16 @@ def test_a_value_is_also_what_it_is_when_quantized() -> None:
     assert _names_by_node(proto) == {
         "t": ["t", "t8"], "turn": ["t"], "t8": ["t8"], "bytes": ["t8"], "x": ["x", "x8"], "x8": ["x8"],
     }  # fmt: skip
+
+
+def test_phases_of_a_transposed_convolution_are_not_taken_for_its_image(tmp_path: Path) -> None:
+    net = Net((1, 16, 16, 16))
+    net.constants.append(
+        numpy_helper.from_array(np.random.default_rng(0).normal(size=(16, 16, 2, 2)).astype("f4"), "w")
+    )
+    image = net.node("Relu", net.node("ConvTranspose", "x", "w", strides=[2, 2]))
+    onnx.save(net.model(net.gemm(net.node("Flatten", image), 16 * 32 * 32, 2)), tmp_path / "up.onnx")
+    bundle = edgec.compile(tmp_path / "up.onnx", out=tmp_path / "up")
+    found = verify(tmp_path / "up.onnx", bundle.folder, layers=True)
+    assert found.ok and found.skipped == ("ConvTranspose_0",)
+    assert [d.value for d in found.differences][0] == "Relu_1"
