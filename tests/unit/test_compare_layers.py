@@ -55,4 +55,4 @@ def test_phases_of_a_transposed_convolution_are_not_taken_for_its_image(tmp_path
     bundle = edgec.compile(tmp_path / "up.onnx", out=tmp_path / "up")
     found = verify(tmp_path / "up.onnx", bundle.folder, layers=True)
     assert found.ok and found.skipped == ("ConvTranspose_0",)
-    assert [d.value for d in found.differences][0] == "Relu_1"
+    assert found.differences[0].value == "Relu_1"
