@@ -53,7 +53,8 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
         from .reduce_stages import Reduction
 
-        reduction = Reduction(anchor, count, element, context)
+        in_order = all(block == 1 for _, block in context.folds)
+        reduction = Reduction(anchor, count, element, context, in_order)
         return reduction.stages(), reduction.finish
 
     folds = [(argument.shape[a], block_of(problem, argument, a)) for a in axes]

@@ -49,12 +49,14 @@ def add(a: Expr, b: Expr) -> Expr:
 
 @dataclass
 class Reduction:
-    """A node, the number of folded elements, the element at the current position."""
+    """A node, the number of folded elements, the element at the current position; `in_order`: whether each lane sees
+    its elements in the order of their positions."""
 
     node: Node
     count: int
     element: Callable[[], Expr]
     context: Any  # .guard, .positions
+    in_order: bool = False
 
     def __post_init__(self) -> None:
         name = self.node.args[0].type.dtype
@@ -126,7 +128,7 @@ class Reduction:
             return self.guarded(at, nowhere), self.guarded(self.value(), worst)
 
         stage = Stage(("int32", self.own), (nowhere, worst), term, combine, lambda parts: tirx.Cast("int64", parts[0]))
-        if not last and self.context.folds[0][1] == 1:
+        if self.in_order and not last:
             stage.in_order = (lit(0, "int32"), worst), lambda a, b: later_if_better(a, b, greatest)
         return stage
 
