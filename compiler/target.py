@@ -174,8 +174,8 @@ class Target:
 
     @property
     def grain(self) -> int:
-        """Bytes to whose multiples small constants begin: a word, and a vector of what a GPU reads at once."""
-        return 16 if self.gpu else 4
+        """Bytes to whose multiples small constants begin: a word, or a vector where one across two lines takes longer."""
+        return 16 if self.gpu or self.bytes_held == "u8" else 4
 
     @property
     def soft_floats(self) -> bool:
