@@ -174,7 +174,7 @@ class Target:
 
     @property
     def grain(self) -> int:
-        """Bytes to whose multiples small constants begin: a word, or a vector where one across two lines takes longer."""
+        """Bytes to whose multiples small constants begin: a word, or a vector where it is dear across two lines."""
         return 16 if self.gpu or self.bytes_held == "u8" else 4
 
     @property
