@@ -100,11 +100,6 @@ SPLIT = [  # reductions too long for one slice of weights in the L1 cache
     Case((1, 288, 7, 7), 20, (3, 3), pads=(1, 1, 1, 1), then="Clip"),
     Case((1, 512, 14, 14), 33, (1, 1), (2, 2)),
 ]
-ONE_LONG_ROW = [  # longer than the caches: its parts go by all channels of the output one after the other
-    Case((1, 128, 2101), 40, (3,), (2,), (1, 1), then="Add"),
-    Case((2, 96, 1200), 32, (8,), (4,), (2, 2), then="Relu"),
-    Case((1, 120, 1500), 33, (7,), dilations=(9,), pads=(40, 14)),
-]
 WINOGRAD = [
     Case((1, 16, 12, 12), 16, (3, 3), pads=(1, 1, 1, 1), then="Relu"),
     Case((2, 20, 13, 9), 40, (3, 3), pads=(1, 1, 1, 1), then="Add"),
@@ -148,16 +143,6 @@ def check(problem: Problem, offers: list[Choice], parts: int = 2) -> None:
         np.testing.assert_allclose(
             got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=f"{choice} {choice.layouts_in}"
         )
-
-
-@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
-@pytest.mark.parametrize("case", ONE_LONG_ROW, ids=str)
-def test_a_long_row_goes_by_in_bands(case: Case, on: str) -> None:
-    problem = case.problem(target(on), threads=2)
-    every = [c for c in ROWS["conv_f32_tile"].choices(problem) if dict(c.config).get("bn", 1) > 1]
-    first = {c.layouts_in[0]: c for c in reversed(every)}
-    assert set(first) >= {"NCW16c" if on == "x86-avx512" else "NCW8c"}
-    check(problem, list(first.values()), parts=3)
 
 
 @pytest.mark.parametrize("case", DENSE + POINTWISE + DEPTHWISE, ids=str)

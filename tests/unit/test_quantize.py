@@ -25,15 +25,13 @@ from edgec.compiler.layers import LAYERS
 from edgec.compiler.once import Asked, channels
 from edgec.compiler.op import const_array
 from edgec.compiler.pipeline import run_pipeline
-from edgec.compiler.quantize import job, rounding
-from edgec.compiler.quantize import reconstruct as reconstruction
+from edgec.compiler.quantize import job
 from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.placement import Placement, place
 from edgec.compiler.quantize.qdq import quantized_graph
 from edgec.compiler.quantize.ranges import Scale
 from edgec.compiler.quantize.reconstruct import reconstruct
 from edgec.compiler.quantize.report import Report
-from edgec.compiler.quantize.rounding import damped
 from edgec.compiler.quantize.settings import quantizing
 from edgec.compiler.quantize.straight import straightened
 from edgec.compiler.quantize.weights import nearest_weights
@@ -273,23 +271,6 @@ def test_learned_rounding_beats_the_nearest_integers() -> None:
     model, plain = MODELS["residual"](), "canonicalize, fold, quantize{learn=false, correct=false}"
     _, nearest, _ = quantized(model, data(), plain)
     assert made("residual")[1].output_sqnr > (nearest.output_sqnr or 0) + 0.3  # type: ignore[operator]
-
-
-def test_layers_of_very_many_inputs_are_rounded_part_by_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-
-    def counted(found: Any) -> Any:
-        sizes.append(found.products.shape[-1])
-        return damped(found)
-
-    monkeypatch.setattr(rounding, "damped", counted)
-    monkeypatch.setattr(reconstruction, "TOGETHER", 40)
-    plain = "canonicalize, fold, quantize{learn=false, correct=false}"
-    model = MODELS["residual"]()
-    _, nearest, _ = quantized(model, data(), plain)
-    _, learned, _ = quantized(model, data())
-    assert max(sizes) <= 40 and 36 in sizes
-    assert (learned.output_sqnr or 0) > (nearest.output_sqnr or 0) + 0.3
 
 
 @pytest.mark.parametrize(("asked", "work", "used"), [("", 1e9, 64), ("{samples=8}", 1e9, 8), ("", 1.0, 32)])
