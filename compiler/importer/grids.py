@@ -109,6 +109,14 @@ def roi_align(c: Context) -> Result:
     )
 
 
+@converts("MaxRoiPool")
+def max_roi_pool(c: Context) -> Result:
+    size = tuple(int(n) for n in c.attr("pooled_shape", ()))
+    return c.emit(
+        "MaxRoiPool", c.arg(0), c.arg(1), pooled_shape=size, spatial_scale=float(c.attr("spatial_scale", 1.0))
+    )
+
+
 def _even(n: int, corners: bool) -> Tensor:
     """Positions from -1 to 1: of the first and last pixel's centres, or of their outer edges.
 

@@ -38,6 +38,7 @@ from . import (  # noqa: F401
     matmul_dots_rows,
     matmul_int8_rows,
     matmul_rows,
+    max_roi_pool,
     mve_bytes,
     mve_dense_rows,
     mve_depthwise_rows,

@@ -54,6 +54,7 @@ SMALL: dict[str, tuple[list[str], dict[str, Any]]] = {
     "ReverseSequence": ([X, "i64[6]"], {}),
     "GridSample": ([X, "f32[2, 3, 7, 2]"], {}),
     "RoiAlign": ([X, "f32[3, 4]", "i64[3]"], {"output_height": 2, "output_width": 3}),
+    "MaxRoiPool": ([X, "f32[3, 5]"], {"pooled_shape": (2, 3)}),
 }
 NAMES = sorted(n for n, row in OPS.items() if row.kind not in ("source", "control") and not n.startswith("Edgec."))
 

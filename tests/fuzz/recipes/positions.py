@@ -134,6 +134,21 @@ def regions(d: Draw, op: str) -> None:
     d.emit(op, x, d.hold(rois.astype(dtype(x.type.dtype).numpy), 0.4), images, spatial_scale=scale, **attrs)
 
 
+@recipe("MaxRoiPool")
+def parts_of_regions(d: Draw, op: str) -> None:
+    """Corners at quarters, of which halves are rounded; some regions reach out of the image."""
+    x = d.pick(
+        lambda t: len(t.shape) == 4 and t.dtype in FLOATS and 0 not in t.shape,
+        lambda: Type(float_type(d), d.shape(4, 1000)),
+    )
+    count, (height, width) = d.integer(1, 4), x.shape[2:]
+    corners = (d.arrays.uniform(-2, [width + 2, height + 2] * 2, (count, 4)) * 4).round() / 4
+    rois = np.concatenate([d.arrays.integers(0, x.shape[0], (count, 1)), corners], 1)
+    size, scale = (d.integer(1, 4), d.integer(1, 4)), d.choice((1.0, 0.5))
+    held = d.hold(rois.astype(dtype(x.type.dtype).numpy), 0.4)
+    d.emit(op, x, held, pooled_shape=size, spatial_scale=scale)
+
+
 @recipe("TfIdfVectorizer", weight=0.5)
 def grams(d: Draw, op: str) -> None:
     """Runs of one, two and three tokens out of a few."""
