@@ -13,6 +13,7 @@ import numpy.typing as npt
 from .dtypes import dtype
 from .errors import EdgecError, nearest
 from .importer import import_model
+from .importer.drawn import draw_outside
 from .importer.read import model_file
 from .interpret import trace
 from .ir import Graph, Node, Value
@@ -49,6 +50,7 @@ class Reference:
         model_file(model)
         try:
             proto = onnx.load(str(model))
+            draw_outside(proto, {*(port.name for port in ports), *binds})
             self.names = _names_by_node(proto)
             self.quantized = any(node.op_type in _QUANTIZED for node in proto.graph.node)
             _fix_shapes(proto, ports)

@@ -26,7 +26,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="INPUT=1x3x224x224",
-        help="shape of an input that the model leaves open",
+        help="shape of an input that the model leaves open, or of what a random operator draws, which becomes one",
     )
     parser.add_argument("--dim", action="append", default=[], metavar="NAME=N", help="size of a symbolic dimension")
     parser.add_argument(

@@ -17,6 +17,7 @@ from . import families  # noqa: F401  (fills the table of converters)
 from .context import Absent, Items, Unknown
 from .convert import Walk, no_elements
 from .dims import input_types
+from .drawn import draw_outside
 from .functions import plain_domain
 from .read import cleaned, opset_of, read_model
 from .spread import spread
@@ -38,7 +39,8 @@ def import_model(
 ) -> Graph:
     """The canonical graph of a model.
 
-    shapes   input name -> sizes; of a sequence, a list of the sizes of each member
+    shapes   input name -> sizes; of a sequence, a list of the sizes of each member. The name of what a random operator
+             draws makes that an input
     dims     name of a symbolic dimension -> size
     binds    input name -> value, which makes the input a constant; None: an optional that holds nothing
     notice   told, in one line, what was assumed
@@ -50,6 +52,7 @@ def import_model(
         if not isinstance(given, Mapping | None):
             raise EdgecError(f"{what}: {given!r}; expected a table by name")
     model, where = read_model(source)
+    draw_outside(model, {*(shapes or {}), *(binds or {})})
     initialized = {t.name for t in model.graph.initializer}
     declared = [i for i in model.graph.input if i.name not in initialized]
     tensors = spread(declared, shapes or {}, binds or {})

@@ -17,6 +17,7 @@ from ..errors import EdgecError, IRError, Unsupported, nearest
 from ..ir import Node, Type, Value
 from ..op import build, const
 from .context import Absent, Context, Held, Items, Unknown
+from .drawn import DRAWN
 from .functions import Body, Definition, Functions, Versions, body, definition, outside, plain_domain, type_proto
 from .graphs import constant_array, ordered, plain
 from .read import ONNX_DOMAINS
@@ -126,7 +127,7 @@ class Walk:
                 raise EdgecError(f"node {name!r} ({node.op}): reads {tensor.name!r}, which nothing computes")
         unknown = [a for a in args if isinstance(a, Unknown)]
         if defined is None and op not in CONVERTERS and op not in CONTROL:
-            return self._refuse(node, name, *self._why_not(op))
+            return self._refuse(node, name, *self._why_not(op, node))
         if unknown:
             if reasons := [u.why for u in unknown if u.why]:
                 return self._refuse(node, name, reasons[0])
@@ -186,11 +187,13 @@ class Walk:
             labels=names,
         )
 
-    def _why_not(self, op: str) -> tuple[str, str]:
+    def _why_not(self, op: str, node: gs.Node) -> tuple[str, str]:
         if not onnx.defs.has(op, self.opset, ""):
             close = nearest(op, CONVERTERS).removeprefix("; ")
             return "is not an operator of ONNX", close if close.startswith("did") else ""
-        return NEVER.get(op, ("this operator is not supported", ""))
+        why, help = NEVER.get(op, ("this operator is not supported", ""))
+        inner = self.depth or len(self.values.maps) > 1
+        return why, "" if op in DRAWN and inner else help.replace("RESULT", node.outputs[0].name)
 
     def context(self, node: gs.Node, name: str, args: Sequence[Held | None]) -> Context:
         """What a converter sees of a node."""

@@ -67,19 +67,19 @@ def _without_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     """The model with large weights empty: the checker, which takes a copy, looks at no element. Weights whose bytes do
     not fit their shape are left to it."""
     light = onnx.ModelProto()
-    _copy(model, light, "graph")
-    _copy(model.graph, light.graph, "initializer")
+    copy_besides(model, light, "graph")
+    copy_besides(model.graph, light.graph, "initializer")
     for tensor in model.graph.initializer:
         made, size = light.graph.initializer.add(), prod(tensor.dims) * _BYTES.get(tensor.data_type, 0)
         if size > _SMALL and len(tensor.raw_data) == size and min(tensor.dims) > 0:
-            _copy(tensor, made, "raw_data")
+            copy_besides(tensor, made, "raw_data")
             made.dims[:], made.raw_data = [0], b""
         else:
             made.CopyFrom(tensor)
     return light
 
 
-def _copy(source: Any, to: Any, besides: str) -> None:
+def copy_besides(source: Any, to: Any, besides: str) -> None:
     """All fields of a message but one."""
     for field, value in source.ListFields():
         if field.name == besides:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from ..ir import Value
+from .drawn import DRAWN
 
 if TYPE_CHECKING:
     import onnx_graphsurgeon as gs
@@ -25,11 +26,10 @@ CONTROL: dict[str, Callable[[Walk, gs.Node, Context], Sequence[Held | Unknown | 
 
 # Operators that are never compiled: why, and what would help.
 _STRINGS = ("it works on strings", "prepare text in your program, and give the model numbers")
-_RANDOM = ("it draws random numbers, and ONNX does not say which", "make them an input of the model")
+_RANDOM = ("it draws random numbers, and ONNX does not say which", "--shape RESULT=SIZES makes them an input")
 NEVER: dict[str, tuple[str, str]] = {
     **dict.fromkeys(("RegexFullMatch", "StringConcat", "StringNormalizer", "StringSplit"), _STRINGS),
-    **dict.fromkeys(("RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"), _RANDOM),
-    **dict.fromkeys(("Bernoulli", "Multinomial"), _RANDOM),
+    **dict.fromkeys(DRAWN, _RANDOM),
     "ImageDecoder": ("it decodes images", "decode in your program, and give the model pixels"),
 }
 
