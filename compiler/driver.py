@@ -19,16 +19,16 @@ from .bundle.names import check_name, identifier
 from .bundle.place import check_output
 from .calibration.data import Feed, Source
 from .calibration.request import SETTING, requested
-from .constants import Weights
 from .dtypes import dtype
 from .errors import EdgecError
 from .given import sample
 from .importer import import_model
 from .ir import Graph, Node
+from .memory.constants import Weights
+from .memory.placement import placed
 from .op import is_const, viewed
 from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .pipeline_options import fitting, pipeline_for
-from .placement import placed
 from .plugins import load_plugins
 from .ports import Port, random_inputs
 from .program import Program, chained

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgec.compiler.bundle import Bundle
     from edgec.compiler.compress.compressor import BudgetError, Compressed
-    from edgec.compiler.runtime import Model, load
+    from edgec.compiler.execution.model import Model, load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,9 +35,9 @@ __all__ = [
     "load",
 ]
 
-_COMPRESSOR = "edgec.compiler.compress.compressor"
+_COMPRESSOR, _MODEL = "edgec.compiler.compress.compressor", "edgec.compiler.execution.model"
 _LAZY = {"BudgetError": _COMPRESSOR, "Compressed": _COMPRESSOR}
-_LAZY |= {"Bundle": "edgec.compiler.bundle", "Model": "edgec.compiler.runtime", "load": "edgec.compiler.runtime"}
+_LAZY |= {"Bundle": "edgec.compiler.bundle", "Model": _MODEL, "load": _MODEL}
 
 
 def compile(

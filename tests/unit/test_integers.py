@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from quantized_graphs import EVENED, quantized_graph
 
-from edgec.compiler.compare_steps import beyond_a_step
+from edgec.compiler.compare.steps import beyond_a_step
 from edgec.compiler.driver import compile_graph, load_kernels
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import interpret

@@ -10,7 +10,7 @@ A number matches a constant that holds nothing else. `{axis=1, perm=p}` asks for
 Add, Sub, Mul, Div. Guards answer True or why not; `==` and its kin compare attributes (`c.group`), `x.shape`, `x.rank`
 and `x.dtype`. In a replacement `{axis=1, **c}` copies attributes, explicit ones first; helpers compute on constants and
 attributes when the rule is applied, and operators on nothing but constants are computed at once. Guards and helpers are
-functions registered in `rule_helpers.py`, or by plugins.
+functions registered in `helpers.py`, or by plugins.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from typing import NoReturn
 from lark import Lark, Token, Tree
 from lark.exceptions import UnexpectedEOF, UnexpectedInput
 
-from .errors import EdgecError, nearest
-from .ir import Attr
-from .op import OPS
-from .rule_helpers import GUARDS, HELPERS
-from .text_parse import GRAMMARS, describe
+from ..errors import EdgecError, nearest
+from ..ir import Attr
+from ..op import OPS
+from ..text_parse import GRAMMARS, describe
+from .helpers import GUARDS, HELPERS
 
 INFIX = {"add": "Add", "sub": "Sub", "mul": "Mul", "div": "Div"}
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from . import runtime_abi as abi
-from .errors import EdgecError
-from .ports import random_inputs
+from ..errors import EdgecError
+from ..ports import random_inputs
+from . import abi as abi
 
 if TYPE_CHECKING:
-    from .runtime import Model
+    from .model import Model
 
 _MEMORY = 128 << 20  # bytes: more than caches hold
 _MOST_RUNS = 1_000_000

@@ -1,6 +1,6 @@
 """Which RAM region each buffer of the arena lies in: those that are read most per byte in the cheapest that has room.
 
-The buffers of one region are packed by memory.py. Offsets of all regions are counted on from one to the next, as if
+The buffers of one region are packed by arena.py. Offsets of all regions are counted on from one to the next, as if
 they were one arena, so that a plan can be checked as a whole; `banks` says where each region begins in that.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .memory import EFFORT, Buffer, Layout, lower_bound, plan
+from .arena import EFFORT, Buffer, Layout, lower_bound, plan
 from .regions import Region
 
 
@@ -43,7 +43,7 @@ def spread(
     effort: int = EFFORT,
 ) -> Spread:
     """Place all buffers; `reads`: how many bytes of each are read and written in one inference. `rooms`: the cheapest
-    first; none: one of any size. `effort`: see memory.py."""
+    first; none: one of any size. `effort`: see arena.py."""
     bound = lower_bound(buffers, align)
     if len(rooms) < 2:
         whole = plan(buffers, align, effort)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from . import toolchain as tools
-from .bundle.emulate import Emulated
-from .bundle.firmware import Firmware, bare
-from .bundle.manifest import Bundle
-from .runtime import Model
+from .. import toolchain as tools
+from ..bundle.emulate import Emulated
+from ..bundle.firmware import Firmware, bare
+from ..bundle.manifest import Bundle
+from .model import Model
 
 
 def executor(bundle: Bundle, level: str | None = None) -> Model | Emulated | Firmware:

@@ -6,11 +6,11 @@ import hashlib
 import struct
 from collections.abc import Sequence
 
-from .ir import Value
-from .layout import layout, pack
-from .op import const_array
+from ..ir import Value
+from ..layout import layout, pack
+from ..op import const_array
+from ..program import Ref
 from .placement import Constant
-from .program import Ref
 
 LINE = 64
 SMALL = 1024  # bytes from which on it does not matter what lies free before a constant

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .dtypes import dtype
-from .errors import EdgecError, nearest
-from .importer import import_model
-from .importer.read import model_file
-from .interpret import trace
-from .ir import Graph, Node, Value
-from .op import OPS, build, const, const_array, rebuild
-from .ports import Port
+from ..dtypes import dtype
+from ..errors import EdgecError, nearest
+from ..importer import import_model
+from ..importer.read import model_file
+from ..interpret import trace
+from ..ir import Graph, Node, Value
+from ..op import OPS, build, const, const_array, rebuild
+from ..ports import Port
 from .reference_types import foreign, run, show_as_floats
 
 Arrays = dict[str, npt.NDArray[Any]]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from .dtypes import DTYPES, dtype, of_numpy
+from ..dtypes import DTYPES, dtype, of_numpy
 
 Arrays = dict[str, npt.NDArray[Any]]
 _SUFFIX = " as float"

@@ -1,7 +1,7 @@
 """Compares a compiled bundle with ONNX Runtime on the same inputs: what "correct" means, measured.
 
 The error of a value is its largest absolute difference, relative to the reference's largest magnitude. Where the two
-differ by more than is allowed, the model in float64 decides (compare_exact.py).
+differ by more than is allowed, the model in float64 decides (exact.py).
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .bundle.emulate import Emulated
-from .bundle.firmware import Firmware
-from .bundle.manifest import Bundle, read_bundle
-from .calibration.data import Source
-from .calibration.likeness import inputs_like
-from .compare_exact import Arbiter
-from .compare_noise import expected, in_noise
-from .compare_remarks import said_of_constants, said_of_ties
-from .compare_steps import in_steps
+from ..bundle.emulate import Emulated
+from ..bundle.firmware import Firmware
+from ..bundle.manifest import Bundle, read_bundle
+from ..calibration.data import Source
+from ..calibration.likeness import inputs_like
+from ..errors import EdgecError, nearest
+from ..execution.executor import executor
+from ..execution.model import Model
+from ..given import samples
+from ..layout import layout, unpack
+from ..ports import Port, named_dtype
 from .difference import Difference, relative_error, tolerance
-from .errors import EdgecError, nearest
-from .executor import executor
-from .given import samples
-from .layout import layout, unpack
-from .ports import Port, named_dtype
+from .exact import Arbiter
+from .noise import expected, in_noise
 from .reference import Arrays, Reference
-from .runtime import Model
+from .remarks import said_of_constants, said_of_ties
+from .steps import in_steps
 
 # relative errors of a layer whose weights are stored in fewer bits add up over all layers
 _STORED = {"f16": 1e-2, "int8": 1e-1}

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from .bundle import elf
-from .bundle.names import middle_out
-from .errors import EdgecError
-from .program import Memory, Placement, Port, Program, Ref, Step
+from ..bundle import elf
+from ..bundle.names import middle_out
+from ..errors import EdgecError
+from ..program import Memory, Placement, Port, Program, Ref, Step
+from ..target import Target
+from ..traffic import TILE
+from ..unfit import flash_help
+from ..units import show_bytes
 from .regions import Region
 from .spread import Bank
-from .target import Target
-from .traffic import TILE
-from .unfit import flash_help
-from .units import show_bytes
 
 REST = 6144, 96  # bytes of the runtime and of tables that are kept free: of any model, and of each step
 FETCH = 2.0  # bytes of code that a core reads per cycle

@@ -13,9 +13,9 @@ from typing import Any, Literal, Protocol, TypeAlias, TypeVar
 
 import numpy as np
 
-from .dtypes import dtype
-from .ir import Array, Attr, Value
-from .op import const_array, is_const
+from ..dtypes import dtype
+from ..ir import Array, Attr, Value
+from ..op import const_array, is_const
 
 Answer: TypeAlias = "Literal[True] | str"
 

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import runtime_abi as abi
+from ..bundle.cuda_emulation import driver_for
+from ..bundle.manifest import Bundle, read_bundle
+from ..dtypes import DTYPES, known_as
+from ..errors import EdgecError
+from ..isa import isa_names
+from ..ports import Port, check_names, cut
+from . import abi as abi
 from .benchmark import Benchmark, benchmark
-from .bundle.cuda_emulation import driver_for
-from .bundle.manifest import Bundle, read_bundle
-from .dtypes import DTYPES, known_as
-from .errors import EdgecError
-from .isa import isa_names
 from .opened import description, opened
-from .ports import Port, check_names, cut
 
 # EC_F32 and so on: the rows of dtypes.py stand in the order of the enum in edgec.h
 _NUMPY = {number: row.numpy for number, row in enumerate(DTYPES.values(), 1)}

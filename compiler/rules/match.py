@@ -8,13 +8,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from .dtypes import dtype
-from .errors import EdgecError, IRError
-from .ir import Array, Attr, Data, Node, Value
-from .op import OPS, build, const, const_array, evaluate, full_attrs, is_const
-from .rule_helpers import GUARDS, HELPERS, Context
-from .rules import Apply, Bind, Call, Expr, Guard, Listing, Literal, Member, Rule, Variable
-from .text import show_type
+from ..dtypes import dtype
+from ..errors import EdgecError, IRError
+from ..ir import Array, Attr, Data, Node, Value
+from ..op import OPS, build, const, const_array, evaluate, full_attrs, is_const
+from ..text import show_type
+from .helpers import GUARDS, HELPERS, Context
+from .language import Apply, Bind, Call, Expr, Guard, Listing, Literal, Member, Rule, Variable
 
 Bound = Mapping[str, "Value | Attr"]
 COMPARE: dict[str, Callable[[object, object], bool]] = {

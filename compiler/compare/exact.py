@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..dtypes import dtype
+from ..ports import Port
 from .difference import Difference, relative_error, tolerance
-from .dtypes import dtype
-from .ports import Port
 from .reference import Arrays, Exact, Rounding, halved_operands, single_results
 
 SPREADS = 2.0  # two answers in a type may err to either side

@@ -11,10 +11,10 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import toolchain as tools
-from .errors import EdgecError
+from .. import toolchain as tools
+from ..errors import EdgecError
 
-ROOT = Path(__file__).resolve().parents[1] / "runtime"
+ROOT = Path(__file__).resolve().parents[2] / "runtime"
 
 
 class Ref(c.Structure):

@@ -10,8 +10,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from .errors import EdgecError, nearest
-from .units import read_bytes
+from ..errors import EdgecError, nearest
+from ..units import read_bytes
 
 KINDS = ("ram", "flash")
 CONTENTS = ("arena", "weights", "code")

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import narrow
-from .dtypes import dtype
+from .. import narrow
+from ..dtypes import dtype
 
 TOLERANCE = 1e-4
 # ten units in the last place: every layer rounds to half precision; of 8 bits and less one, which two numbers that are

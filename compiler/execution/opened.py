@@ -9,12 +9,12 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import runtime_abi as abi
-from . import toolchain as tools
-from .bundle import elf
-from .bundle.manifest import ABI, Bundle
-from .errors import EdgecError
-from .isa import isa_names
+from .. import toolchain as tools
+from ..bundle import elf
+from ..bundle.manifest import ABI, Bundle
+from ..errors import EdgecError
+from ..isa import isa_names
+from . import abi as abi
 
 
 def opened(bundle: Bundle) -> tuple[int, Any]:
