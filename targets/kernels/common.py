@@ -11,8 +11,8 @@ from edgec.compiler.op import OPS
 from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
-from .generic_choice import DEAR, DEAR_CYCLES, DIVISION, divides
-from .generic_choice import byte_layout as byte_layout
+from .generic.choice import DEAR, DEAR_CYCLES, DIVISION, divides
+from .generic.choice import byte_layout as byte_layout
 
 # elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
 LIGHT = frozenset(
