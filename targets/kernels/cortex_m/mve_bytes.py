@@ -43,7 +43,7 @@ def choices_table(problem: Problem) -> Sequence[Choice]:
 def emit_table(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from tvm import tirx
 
-    from ... import tir
+    from ... import abi, tir
     from ...conversions import stored
     from ..common_emit import put, vector
     from .mve_vector import looked_up
@@ -71,7 +71,7 @@ def emit_table(problem: Problem, choice: Choice, symbol: str) -> Emitted:
         ]
         return tir.tasks(begin, end, lambda _: tir.seq(loops), 1)
 
-    return Emitted(tir.function(symbol, params, body, pointer_bits=problem.target.pointer_bits), 1)
+    return Emitted(abi.kernel(symbol, params, body, pointer_bits=problem.target.pointer_bits), 1)
 
 
 def match_concat(problem: Problem) -> Literal[True] | str:
@@ -96,7 +96,7 @@ def choices_concat(problem: Problem) -> Sequence[Choice]:
 
 
 def emit_concat(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from ... import tir
+    from ... import abi, tir
     from ...access import parameter
 
     out, inputs = problem.body.outputs[0].type, problem.body.inputs
@@ -120,7 +120,7 @@ def emit_concat(problem: Problem, choice: Choice, symbol: str) -> Emitted:
         loop = tir.tasks(begin, end, lambda _: tir.loop(pixels, pixel, "p"), 1)
         return tir.seq([declared for _, declared in flat], loop)
 
-    return Emitted(tir.function(symbol, params, body, pointer_bits=problem.target.pointer_bits), 1)
+    return Emitted(abi.kernel(symbol, params, body, pointer_bits=problem.target.pointer_bits), 1)
 
 
 kernel(

@@ -9,7 +9,7 @@ from edgec.compiler.ir import Type, Value
 from edgec.compiler.layout import layout, physical_shape, storage_bytes
 from edgec.compiler.registry import Emitted, Problem
 
-from ... import tir
+from ... import abi, tir
 from ...body import Body
 from ...conversions import stored
 from ...tir import Buffer, Expr, Index, Stmt
@@ -86,7 +86,7 @@ def kernel_function(problem: Problem, symbol: str, regions: Callable[[Kernel], R
         count, task = regions(Kernel(problem, buffers))
         return tir.tasks(begin, end, task)
 
-    function = tir.function(symbol, params, body, pointer_bits=problem.target.pointer_bits)
+    function = abi.kernel(symbol, params, body, pointer_bits=problem.target.pointer_bits)
     return Emitted(function, max(1, count))
 
 
