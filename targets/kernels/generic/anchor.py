@@ -16,10 +16,11 @@ from ...conversions import held, narrow
 from ...tir import Expr, Index, Stmt
 from .breaks import boxes, breaks
 from .choice import vector_lanes
-from .fold import KEPT, SLOTS, Fold, Kept, Prior, Stage
+from .fold import KEPT, SLOTS, Fold
 from .kernel import Kernel, kernel_function, logical
 from .nest import Region, joined
 from .space import Flat, Space
+from .stage import Kept, Prior, Stage
 
 
 @dataclass

@@ -15,7 +15,7 @@ from .window import match, tap
 if TYPE_CHECKING:
     from ...tir import Expr
     from .anchor import Context
-    from .fold import Parts, Prior
+    from .stage import Parts, Prior
 
 
 def offers(problem: Problem) -> Sequence[Choice]:
@@ -38,7 +38,7 @@ def _stages(context: Context) -> Any:
     from ... import tir
     from ...conversions import narrow, widen
     from ..reduce_stages import best_of, computed_in, extreme
-    from .fold import Stage
+    from .stage import Stage
 
     node = context.problem.anchor
     kind = computed_in(node.args[0].type.dtype)
