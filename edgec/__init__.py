@@ -99,14 +99,15 @@ def compile(
     Raises EdgecError for whatever is wrong with model or options; UnsupportedModel lists every node that edgec refuses.
     """
     from edgec.compiler.driver import compile_model
+    from edgec.compiler.request import Request
 
-    return compile_model(
-        model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
+    asked = Request(
+        target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
         weights=weights, precision=precision, arch=arch, tune=tune, tune_db=tune_db, quantize=quantize,
-        calib=calib, calib_prep=calib_prep,
-        max_drop=max_drop, score=score, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
-        memory=memory, optimize=optimize, self_test=self_test, progress=progress,
+        calib=calib, calib_prep=calib_prep, max_drop=max_drop, score=score, max_latency=max_latency,
+        max_flash=max_flash, max_ram=max_ram, memory=memory, optimize=optimize, self_test=self_test,
     )  # fmt: skip
+    return compile_model(model, asked, progress)
 
 
 def compress(
