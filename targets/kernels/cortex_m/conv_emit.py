@@ -15,7 +15,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from ..common import ceil_div
+from ..common import ceil_div, unblocked
 from ..common_emit import Frame, Numbers, emit_kernel
 from ..conv_places import flat_type
 from ..conv_shape import Window, conv_operands
@@ -25,7 +25,6 @@ from .bytes import STEP, Tile
 from .conv_rows import FEW, steps_of, words_at_once
 from .move_asm import few_widened, filled, widened, window
 from .rescale import plain_rescale
-from .tail import dense
 from .windows import PAIR, Windows
 
 MOST = 4095  # of an offset in an instruction
@@ -41,6 +40,7 @@ class Conv(Windows):
         self.problem, self.choice, self.w, self.tile, self.zero = problem, choice, w, tile, zero
         self.x, self.weight, self.bias = conv_operands(problem.anchor)
         self.anchor = problem.anchor.results[0]
+        self.product = problem.anchor.op in ("MatMul", "Edgec.MatMulInteger")  # whose rows are pixels
         self.rank, self.small = len(self.anchor.shape), problem.target.small
         self.steps, self.most = steps_of(w), words_at_once(self.small)
         self.few = w.channels_in == 1 or (w.channels_in <= FEW and not self.x.type.layout.endswith("c"))
@@ -109,11 +109,13 @@ class Conv(Windows):
 
     def view(self, value: Value) -> Type:
         t = value.type
-        if value in (self.x, self.weight):
+        if self.product or value in (self.x, self.weight):
             return t
-        return flat_type(dense(t), self.w) if self.rank == 4 and self.w.width.out > 1 else dense(t)
+        return flat_type(unblocked(t), self.w) if self.rank == 4 and self.w.width.out > 1 else unblocked(t)
 
     def index(self, image: Expr, channel: Expr, pixel: Expr) -> tuple[Expr, ...]:
+        if self.product:
+            return (*tir.split(pixel, *self.anchor.shape[:-1]), channel)
         if self.rank == 3:
             return (image, channel, pixel)
         if self.w.width.out == 1:

@@ -17,7 +17,7 @@ from edgec.targets.cortex import limited, nearest
 from edgec.targets.floats import fenced
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from ..common import ceil_div
+from ..common import ceil_div, unblocked
 from ..common_emit import Frame, Numbers, emit_kernel
 from ..conv_shape import Window
 from .asm import OPAQUE, STAY, at, called, imported, opaque, stay, twice
@@ -25,7 +25,6 @@ from .depthwise_rows import GATHERED, Chunk, plan_of
 from .move_asm import gathered, gathered_by_table
 from .rescale import plain_rescale
 from .sums_asm import Ending, lines
-from .tail import dense
 
 STEP = 4
 MOST = 4095  # of an offset in an instruction
@@ -51,7 +50,7 @@ class Depthwise:
         )
 
     def view(self, value: Value) -> Type:
-        return value.type if value in (self.x, self.weight) else dense(value.type)
+        return value.type if value in (self.x, self.weight) else unblocked(value.type)
 
     @property
     def passes(self) -> list[tuple[Chunk, int, int]]:

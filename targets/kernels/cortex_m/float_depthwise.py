@@ -11,13 +11,13 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
+from ..common import unblocked
 from ..common_emit import Frame, Numbers, emit_kernel
 from ..conv_places import source, tap_bounds
 from ..conv_shape import conv_operands, geometry
 from .asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .float_depthwise_asm import ABREAST, SIZE, inside, one, pair
 from .float_rows import long_code
-from .tail import dense
 
 
 class FloatDepthwise:
@@ -39,7 +39,7 @@ class FloatDepthwise:
         )
 
     def view(self, value: Value) -> Type:
-        return value.type if value == self.weight else dense(value.type)
+        return value.type if value == self.weight else unblocked(value.type)
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         text = [OPAQUE, STAY, one("m_one"), pair("m_pair", self.w.width) if self.pairs else ""]

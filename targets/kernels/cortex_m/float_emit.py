@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from tvm import tirx
 
-from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
@@ -26,7 +25,7 @@ class Floats(Conv):
     def __init__(self, problem: Problem, choice: Choice) -> None:
         w = window_of(problem)
         super().__init__(problem, choice, w, tile_of(w, problem.target.small), 0)
-        self.product, self.direct = problem.anchor.op == "MatMul", direct(problem)
+        self.direct = direct(problem)
         self.steps, self.plain, self.strided, self.few = w.taps * w.channels_in, None, self.tile.pixels, False
         self.words, self.stored = w.channels_in, w.channels_in * w.group  # of f32
 
@@ -42,14 +41,6 @@ class Floats(Conv):
             words = w.channels_in * (1 if skipped else w.width.kernel)
             text.append(copied("m_window", self.strided, words, w.height.kernel, pitch, self.most, taps, skipped * 4))
         return imported("".join(text), tasks)
-
-    def view(self, value: Value) -> Type:
-        return value.type if self.product else super().view(value)
-
-    def index(self, image: Expr, channel: Expr, pixel: Expr) -> tuple[Expr, ...]:
-        if self.product:
-            return (*tir.split(pixel, *self.anchor.shape[:-1]), channel)
-        return super().index(image, channel, pixel)
 
     @property
     def block_size(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
@@ -26,12 +25,6 @@ class MatMul(Conv):
     @property
     def out_pixel(self) -> int:
         return self.w.channels_out
-
-    def view(self, value: Value) -> Type:
-        return value.type
-
-    def index(self, image: Expr, channel: Expr, pixel: Expr) -> tuple[Expr, ...]:
-        return (*tir.split(pixel, *self.anchor.shape[:-1]), channel)
 
     def all_channels(self, frame: Frame, image: Expr, t: Expr, data: Buffer, size: int) -> Stmt:
         if not self.direct:

@@ -13,13 +13,13 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
+from ..common import unblocked
 from ..common_emit import Frame, emit_kernel
 from ..conv_shape import conv_operands, geometry
 from .asm import OPAQUE, STAY, imported, opaque, stay
 from .depthwise_rows import lines_of
 from .float_rows import long_code
 from .plain_rows import line_of, ring_of
-from .tail import dense
 
 ABREAST = 2  # results at a time, of f32
 MOST_TAPS = 16  # of a window that is so
@@ -45,7 +45,7 @@ class PlainDepthwise:
         return emit_kernel(self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around)
 
     def view(self, value: Value) -> Type:
-        return value.type if value == self.weight else dense(value.type)
+        return value.type if value == self.weight else unblocked(value.type)
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         return imported(OPAQUE + STAY, tasks)

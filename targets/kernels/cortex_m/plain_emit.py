@@ -6,7 +6,6 @@ from typing import Any
 
 from tvm import tirx
 
-from edgec.compiler.ir import Type, Value
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
 from edgec.targets import tir
@@ -29,7 +28,6 @@ class Plain(Conv):
         super().__init__(
             problem, choice, w, tile_of(w, problem.target.small), int(attrs.get("zero", attrs.get("a_zero", 0)))
         )
-        self.product = problem.anchor.op == "Edgec.MatMulInteger"
         self.steps, self.plain, self.strided = steps_of(w), None, self.tile.pixels
 
     @property
@@ -39,14 +37,6 @@ class Plain(Conv):
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         text = [OPAQUE, STAY, raw_sums("m_sums", self.tile.pixels, self.tile.unroll)]
         return imported("".join(text), tasks)
-
-    def view(self, value: Value) -> Type:
-        return value.type if self.product else super().view(value)
-
-    def index(self, image: Expr, channel: Expr, pixel: Expr) -> tuple[Expr, ...]:
-        if self.product:
-            return (*tir.split(pixel, *self.anchor.shape[:-1]), channel)
-        return super().index(image, channel, pixel)
 
     def gather(self, frame: Frame, image: Expr, row: Expr, column: Expr, p: Expr) -> Stmt:
         w, place, scratch = self.w, frame.places[self.x], frame.parts[0]

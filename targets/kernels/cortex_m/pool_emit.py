@@ -10,13 +10,13 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
+from ..common import unblocked
 from ..common_emit import Frame, emit_kernel
 from ..conv_shape import Axis
 from .asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .bytes import STEP
 from .pool_asm import covered, inside
 from .pool_rows import geometry, stored, written_out
-from .tail import dense
 
 
 class Pool:
@@ -35,7 +35,7 @@ class Pool:
         return emit_kernel(self.problem, self.choice, symbol, self.w.batch, self.task, self.view, scratch, self.around)
 
     def view(self, value: Value) -> Type:
-        return dense(value.type)
+        return unblocked(value.type)
 
     def around(self, frame: Frame, tasks: Stmt) -> Stmt:
         w, kind = self.w, self.x.type.dtype
