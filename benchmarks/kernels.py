@@ -27,7 +27,7 @@ from benchmarks.layers import SETS, Layer, of_model
 from edgec.compiler.macs import macs
 from edgec.compiler.registry import Choice, Problem, choices
 from edgec.compiler.target import Target, find_target
-from edgec.targets import tir
+from edgec.targets import abi, tir
 from edgec.targets.codegen_llvm import object_bytes
 from edgec.targets.race import Race, build_candidates, figures
 
@@ -56,7 +56,7 @@ def peak_kernel(target: Target) -> tuple[bytes, str, list[Any]]:
         end_ = [tir.store(buffers[0], tir.load(acc, a), a) for a in at]
         return tir.seq(alloc, bind, start, tir.loop(TURNS, lambda _: turn), end_)
 
-    function = tir.function("edgec_peak", [("x", "float32", (TILE * lanes,))], body)
+    function = abi.kernel("edgec_peak", [("x", "float32", (TILE * lanes,))], body)
     data = np.full(TILE * lanes + 16, 0.5, np.float32)
     return object_bytes([("edgec_peak", function)], target), "edgec_peak", [data]
 

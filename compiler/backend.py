@@ -20,8 +20,8 @@ from onnx.backend.base import BackendRep, namedtupledict
 from .bundle.cuda_emulation import has_driver
 from .dtypes import dtype, of_onnx
 from .errors import EdgecError, UnsupportedModel
+from .execution.model import Model, load
 from .ports import check_names
-from .runtime import Model, load
 
 _BINDABLE = 64  # elements: larger integer inputs are data, not shapes
 

@@ -17,28 +17,29 @@ from .budget import budget
 from .bundle.manifest import Bundle
 from .bundle.names import check_name, identifier
 from .bundle.place import check_output
-from .calibration.data import Feed, Source
+from .calibration.data import Feed
 from .calibration.request import SETTING, requested
-from .constants import Weights
 from .dtypes import dtype
 from .errors import EdgecError
 from .given import sample
 from .importer import import_model
 from .ir import Graph, Node
+from .memory.constants import Weights
+from .memory.placement import placed
 from .op import is_const, viewed
 from .pipeline import Stage, parse_pipeline, run_pipeline, show_pipeline
 from .pipeline_options import fitting, pipeline_for
-from .placement import placed
 from .plugins import load_plugins
 from .ports import Port, random_inputs
 from .program import Program, chained
-from .quantize.settings import Score, wanted
+from .quantize.settings import wanted
+from .request import Request
 from .session import BRIEF, MAX_RAM, Session
 from .target import Target
 from .target_flags import check_self_test, target_for
 from .tunings import Tunings, default_path
 from .unfit import soft_floats
-from .units import Limit, counted
+from .units import counted
 
 Progress = Callable[[str, int, int], None]
 
@@ -47,69 +48,40 @@ def _silent(stage: str, done: int, total: int) -> None:
     pass
 
 
-def compile_model(
-    model: str | Path | onnx.ModelProto,
-    *,
-    target: str | Path | Target = "host",
-    out: str | Path | None = None,
-    name: str | None = None,
-    shapes: Mapping[str, Sequence[Any]] | None = None,
-    dims: Mapping[str, int] | None = None,
-    bind: Mapping[str, Any] | None = None,
-    threads: int = 1,
-    passes: str | None = None,
-    weights: str | None = None,
-    precision: str | None = None,
-    arch: str | None = None,
-    tune: float | None = None,
-    tune_db: str | Path | None = None,
-    quantize: str | None = None,
-    calib: Source | None = None,
-    calib_prep: str | None = None,
-    max_drop: float | None = None,
-    score: str | Score | None = None,
-    max_latency: Limit = None,
-    max_flash: Limit = None,
-    max_ram: Limit = None,
-    memory: str | Path | None = None,
-    optimize: str | None = None,
-    self_test: bool | str | Path = False,
-    progress: Progress | None = None,
-    session: Session | None = None,
-) -> Bundle:
-    """Compile and write a bundle. `session` receives notes, times and rewrites; see `edgec.compile` for the rest."""
+def compile_model(model: str | Path | onnx.ModelProto, asked: Request, progress: Progress | None = None) -> Bundle:
+    """Compile and write a bundle. `progress` as in `edgec.compile`, as are errors."""
     from .bundle.write import write_bundle
 
     started = time.perf_counter()
     tell = progress or _silent
-    chosen = target_for(target, arch, memory, optimize, threads)
+    chosen = target_for(asked.target, asked.arch, asked.memory, asked.optimize, asked.threads)
     load_plugins()  # before the import: a plugin may bring operators
-    label = check_name(name) if name is not None else identifier(stem(model))
-    if self_test:
+    label = check_name(asked.name) if asked.name is not None else identifier(stem(model))
+    if asked.self_test:
         check_self_test(chosen)
-    folder = check_output(out if out is not None else label)
-    limits = budget(max_latency, max_flash, max_ram).within(chosen)
-    request = wanted(quantize, max_drop, score)
-    data = requested(calib, calib_prep, "quantize" if request else None)
-    spec = pipeline_for(chosen, passes, weights, precision, request, limits.ram is not None, calib)
-    session = session or Session()
-    session.target = chosen
-    settings = {MAX_RAM: limits.ram, SETTING: data, "quantize": request, "progress": tell, "threads": threads}
-    session.settings = {**session.settings, **settings}
-    database = _use_tunings(session, tune, tune_db, tell)
+    folder = check_output(asked.out if asked.out is not None else label)
+    limits = budget(asked.max_latency, asked.max_flash, asked.max_ram).within(chosen)
+    request = wanted(asked.quantize, asked.max_drop, asked.score)
+    data = requested(asked.calib, asked.calib_prep, "quantize" if request else None)
+    small = limits.ram is not None
+    spec = pipeline_for(chosen, asked.passes, asked.weights, asked.precision, request, small, asked.calib)
+    settings = {MAX_RAM: limits.ram, SETTING: data, "quantize": request, "progress": tell, "threads": asked.threads}
+    session = Session(target=chosen, settings=settings)
+    database = _use_tunings(session, asked.tune, asked.tune_db, tell)
 
-    with import_module("edgec.targets.builder").Builder(ahead=tune is None) as builder:
+    with import_module("edgec.targets.builder").Builder(ahead=asked.tune is None) as builder:
         tell("import", 0, 1)
-        graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=session.note)
-        feed = self_test_inputs(self_test, graph) if self_test else None
+        shapes, dims, binds = asked.shapes or {}, asked.dims or {}, asked.bind or {}
+        graph = import_model(model, shapes=shapes, dims=dims, binds=binds, notice=session.note)
+        feed = self_test_inputs(asked.self_test, graph) if asked.self_test else None
         program = compile_graph(replace(graph, name=label), session, builder, spec, tell)
     if database is not None and session.tunings is not None:
         session.tunings.write(database)
     program = _explained(program, session, chosen, digest(model))
     tell("link", 0, 1)
     if feed is not None:
-        as_stated = not (request or program.compression or program.quantization or weights or precision)
-        reference = graph if as_stated else None  # nothing is rounded on purpose
+        rounded = request or program.compression or program.quantization or asked.weights or asked.precision
+        reference = None if rounded else graph
         program = import_module("edgec.compiler.golden").tested(program, chosen, feed, reference)
     bundle = write_bundle(program, chosen, folder, limits)
     tell("link", 1, 1)

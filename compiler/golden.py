@@ -21,14 +21,14 @@ from .bundle.firmware import Firmware
 from .bundle.manifest import Bundle
 from .bundle.write import write_bundle
 from .errors import EdgecError
-from .executor import executor
+from .execution.executor import executor
+from .execution.model import Model
 from .interpret import interpret
 from .ir import Graph
 from .layout import layout
 from .pipeline import parse_pipeline, run_pipeline
 from .ports import named_dtype
 from .program import Digest, Golden, Program, Ref
-from .runtime import Model
 from .session import Session
 from .target import Target
 from .verify import difference

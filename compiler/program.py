@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from .ir import QParams, Type
-from .spread import Bank
+from .memory.spread import Bank
 
 Region = Literal["arena", "weights", "scratch", "zeros", "bank"]
 

@@ -18,7 +18,7 @@ from .bounds import UNKNOWN, Reach
 from .chains import LONE_STEP_US, START_US, chain
 from .ir import Array, Data, Graph, Node, Value
 from .layout import storage_bytes
-from .memory import scratch_stride
+from .memory.arena import scratch_stride
 from .op import OPS
 from .program import Launch
 from .target import Gpu, Target

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from .errors import IRError
 from .ir import Graph, Node, Value
-from .rule_match import adopt, apply
-from .rules import Rule
+from .rules.language import Rule
+from .rules.match import adopt, apply
 from .session import Session
 
 

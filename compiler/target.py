@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import EdgecError, nearest
-from .regions import Region, holding, regions_of
+from .memory.regions import Region, holding, regions_of
 from .target_fields import fields_of, record
 
 LONG = 4  # cycles of a product beyond which a shorter chain pays for loads beside it

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from .errors import EdgecError, nearest
-from .regions import read_regions
+from .memory.regions import read_regions
 from .target import Target, find_target
 from .toolchain import has_os
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from edgec.compiler.bundle import Bundle
     from edgec.compiler.compress.compressor import BudgetError, Compressed
-    from edgec.compiler.runtime import Model, load
+    from edgec.compiler.execution.model import Model, load
 
 __version__ = "0.1.0"
 __all__ = [
@@ -35,9 +35,9 @@ __all__ = [
     "load",
 ]
 
-_COMPRESSOR = "edgec.compiler.compress.compressor"
+_COMPRESSOR, _MODEL = "edgec.compiler.compress.compressor", "edgec.compiler.execution.model"
 _LAZY = {"BudgetError": _COMPRESSOR, "Compressed": _COMPRESSOR}
-_LAZY |= {"Bundle": "edgec.compiler.bundle", "Model": "edgec.compiler.runtime", "load": "edgec.compiler.runtime"}
+_LAZY |= {"Bundle": "edgec.compiler.bundle", "Model": _MODEL, "load": _MODEL}
 
 
 def compile(
@@ -99,14 +99,15 @@ def compile(
     Raises EdgecError for whatever is wrong with model or options; UnsupportedModel lists every node that edgec refuses.
     """
     from edgec.compiler.driver import compile_model
+    from edgec.compiler.request import Request
 
-    return compile_model(
-        model, target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
+    asked = Request(
+        target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
         weights=weights, precision=precision, arch=arch, tune=tune, tune_db=tune_db, quantize=quantize,
-        calib=calib, calib_prep=calib_prep,
-        max_drop=max_drop, score=score, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
-        memory=memory, optimize=optimize, self_test=self_test, progress=progress,
+        calib=calib, calib_prep=calib_prep, max_drop=max_drop, score=score, max_latency=max_latency,
+        max_flash=max_flash, max_ram=max_ram, memory=memory, optimize=optimize, self_test=self_test,
     )  # fmt: skip
+    return compile_model(model, asked, progress)
 
 
 def compress(

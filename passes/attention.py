@@ -15,7 +15,7 @@ import numpy as np
 from edgec.compiler.ir import Attr, Graph, Node, Value
 from edgec.compiler.op import build, const, const_array, int_attr, is_const
 from edgec.compiler.pipeline import close, graph_pass
-from edgec.compiler.rule_match import fold
+from edgec.compiler.rules.match import fold
 from edgec.compiler.session import Session
 from edgec.compiler.strides import Axis, View, moved, refined, whole
 

@@ -15,7 +15,7 @@ from edgec.compiler.ir import Array, Graph, Node, Value
 from edgec.compiler.op import build, const, const_array, int_attr, ints_attr, is_const
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
-from edgec.compiler.rule_match import fold
+from edgec.compiler.rules.match import fold
 from edgec.compiler.session import Session
 
 CONTRACTIONS = frozenset({"Conv", "MatMul"})

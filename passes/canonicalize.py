@@ -18,7 +18,7 @@ from edgec.compiler.op import OPS, build, const, const_array, full_attrs, int_at
 from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.plugins import RULES, load_plugins
 from edgec.compiler.rewrite import AnyRule, Sweep, python_rule, rewrite
-from edgec.compiler.rules import Rule, load_rules
+from edgec.compiler.rules.language import Rule, load_rules
 from edgec.compiler.session import Session
 
 from .branches import sum_of_convolutions

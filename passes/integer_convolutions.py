@@ -14,9 +14,9 @@ import numpy as np
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const, const_array, full_attrs, is_const
 from edgec.compiler.ops.common import limits
+from edgec.compiler.ops.integer import BYTES
 from edgec.compiler.rewrite import PythonRule, Sweep, python_rule
 
-from .integer_forms import BYTES
 from .integer_products import bytes_less_zero, centred, held_as
 
 

@@ -10,12 +10,14 @@ from edgec.compiler.bounds import short
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Graph, Node, QParams, Value
 from edgec.compiler.op import build, const, const_array, evaluate, is_const
+from edgec.compiler.ops.integer import BYTES
 from edgec.compiler.rescaled import PRODUCTS
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
 from .integer_constants import real_constant
-from .integer_forms import BYTES, Forms, Stored, Term, with_bias
+from .integer_forms import Forms
+from .integer_sums import Stored, Term, with_bias
 
 UNMOVED = ("Transpose", "Reshape", "MaxPool")  # what is behind them has the same scale
 

@@ -14,25 +14,14 @@ from typing import Any
 import numpy as np
 
 from edgec.compiler.ir import Node, Value
-from edgec.compiler.op import build, const, const_array, full_attrs, int_attr, ints_attr
-from edgec.compiler.ops.common import Tensor, limits
-from edgec.compiler.ops.integer import SUFFIX
+from edgec.compiler.op import build, const, full_attrs, int_attr, ints_attr
+from edgec.compiler.ops.common import Tensor
 from edgec.compiler.ops.pooling import covered
 
-from .integer_constants import LARGEST_SUM, filters, reach, real_constant, whole_steps
+from .integer_constants import filters, real_constant
+from .integer_sums import Stored, Term, products, with_bias
 
-BYTES = ("u8", "i8")
 MOST_TERMS = 2  # of one kernel: an accumulator and a residual
-
-
-@dataclass(frozen=True)
-class Term:
-    """(value - zero) * multiplier; `sums` where the value is a contraction's, which a bias may join."""
-
-    value: Value
-    zero: int
-    multiplier: Any
-    sums: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,18 +48,9 @@ class Linear:
         return tuple(dict.fromkeys(o for n in self.nodes for o in n.origin))
 
 
-@dataclass(frozen=True)
-class Stored:
-    """A quantized tensor as it lies in the new graph: (value - zero) * scale; scale and zero per tensor."""
-
-    value: Value
-    scale: float
-    zero: int
-
-
 class Forms:
-    """Finds the forms of a graph's values. `stored` gives the new graph's tensor behind a DequantizeLinear, `function`
-    what a function makes of real numbers there."""
+    """Finds the forms of a graph's values. `stored` gives the new graph's tensor behind a DequantizeLinear (behind any
+    other node None), `function` what a function makes of real numbers there."""
 
     def __init__(
         self,
@@ -122,22 +102,22 @@ class Forms:
         left, right = node.args
         known = real_constant(right)
         if known is not None:
-            return self._shifted(node, left, sign * known)
+            return self._with_constant(node, left, sign * known)
         if (known := real_constant(left)) is not None and sign > 0:
-            return self._shifted(node, right, known)
+            return self._with_constant(node, right, known)
         a, b = (self.of(arg) for arg in node.args)
         if a is None or b is None or a.bounded or b.bounded or len(a.terms) + len(b.terms) > MOST_TERMS:
             return None
         more = tuple(replace(t, multiplier=sign * t.multiplier) for t in b.terms)
         return Linear((*a.terms, *more), nodes=(*a.nodes, *b.nodes))
 
-    def _shifted(self, node: Node, real: Value, by: Tensor) -> Linear | None:
-        """A constant joins the bias of a sum of products."""
+    def _with_constant(self, node: Node, real: Value, added: Tensor) -> Linear | None:
+        """A constant joins the bias of the first sum of products that takes it."""
         form = self.of(real)
         if form is None or form.bounded or real.shape != node.types[0].shape:
             return None
         for place, term in enumerate(form.terms):
-            if term.sums and (moved := with_bias(term, by)) is not None:
+            if term.sums and (moved := with_bias(term, added)) is not None:
                 return replace(form, terms=(*form.terms[:place], moved, *form.terms[place + 1 :]))
         return None
 
@@ -146,7 +126,7 @@ class Forms:
         for real, factor in ((left, real_constant(right)), (right, real_constant(left))):
             if factor is not None:
                 return self._scaled(node, real, factor)
-        a, b = (self.stored(arg.node) if arg.node.op == "DequantizeLinear" else None for arg in node.args)
+        a, b = (self.stored(arg.node) for arg in node.args)
         if a is None or b is None:
             return None
         made = build("Edgec.MulInteger", a.value, b.value, a_zero=a.zero, b_zero=b.zero)
@@ -159,55 +139,32 @@ class Forms:
         return replace(form, terms=tuple(replace(t, multiplier=t.multiplier * factor) for t in form.terms))
 
     def conv(self, node: Node) -> Linear | None:
-        x = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
+        x = self.stored(node.args[0].node)
         weights = filters(node.args[1], 0)
         bias = real_constant(node.args[2])
         if x is None or weights is None or bias is None:
             return None
-        w, scale = weights
-        return self._product(node, x, "Edgec.ConvInteger", w, scale, bias, 0, (-1, *(1,) * (w.ndim - 2)))
+        return _of_sums(node, products(node, x, weights, bias))
 
     def matmul(self, node: Node) -> Linear | None:
-        a = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
+        a = self.stored(node.args[0].node)
         weights = filters(node.args[1], -1)
         if a is None or weights is None or len(node.args[0].shape) < 2 or weights[0].ndim != 2:
             return self._of_two(node, a)
-        w, scale = weights
-        bias = np.zeros(w.shape[1])
-        return self._product(node, a, "Edgec.MatMulInteger", w, scale, bias, 1, (-1,))
+        return _of_sums(node, products(node, a, weights, np.zeros(weights[0].shape[1])))
 
     def _of_two(self, node: Node, a: Stored | None) -> Linear | None:
         """A product of two tensors that are both computed."""
-        b = self.stored(node.args[1].node) if node.args[1].node.op == "DequantizeLinear" else None
+        b = self.stored(node.args[1].node)
         if a is None or b is None or min(len(v.shape) for v in node.args) < 2:
             return None
         none = const(np.zeros(1, np.int32))
         made = build("Edgec.MatMulInteger", a.value, b.value, none, a_zero=a.zero, b_zero=b.zero)
         return Linear((Term(made, 0, np.float64(a.scale * b.scale)),), nodes=tuple(v.node for v in node.args))
 
-    def _product(
-        self, node: Node, x: Stored, op: str, w: Tensor, scale: Tensor, bias: Tensor, axis: int, shape: tuple[int, ...]
-    ) -> Linear | None:
-        """Weights with their outputs along `axis`; multipliers get a shape that broadcasts over the result."""
-        unit = x.scale * np.asarray(scale, np.float64)
-        least, most = limits(x.value.type.dtype)
-        whole = whole_steps(bias, unit)
-        if whole is None or np.any(reach(w, axis) * max(x.zero - least, most - x.zero) + np.abs(whole) > LARGEST_SUM):
-            return None
-        attrs: dict[str, Any] = dict(node.attrs) if op == "Edgec.ConvInteger" else {}
-        whole, point = _shifted(whole, w, axis, x) if not any(attrs.get("pads") or ()) else (whole, x.zero)
-        zero: dict[str, Any] = {"zero" if op == "Edgec.ConvInteger" else "a_zero": point}
-        weights = const(w, node.args[1].node.name, node.args[1].node.origin)
-        made = build(
-            op, x.value, weights, const(whole), label=f"{node.name}{SUFFIX}" if node.name else "", **attrs, **zero
-        )
-        multiplier = unit.reshape(shape) if unit.ndim else unit
-        nodes = tuple(a.node for a in node.args)
-        return Linear((Term(made, 0, multiplier, sums=True),), nodes=nodes)
-
     def average_pool(self, node: Node) -> Linear | None:
         attrs: Any = full_attrs(node)
-        x = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
+        x = self.stored(node.args[0].node)
         if x is None:
             return None
         window = {k: attrs[k] for k in ("kernel_shape", "strides", "pads", "dilations", "ceil_mode")}
@@ -217,7 +174,7 @@ class Forms:
         return Linear((Term(made, 0, x.scale / np.asarray(each, np.float64)),), nodes=(node.args[0].node,))
 
     def mean(self, node: Node) -> Linear | None:
-        x = self.stored(node.args[0].node) if node.args[0].node.op == "DequantizeLinear" else None
+        x = self.stored(node.args[0].node)
         axes = ints_attr(node, "axes")
         if x is None or prod(node.args[0].shape[a] for a in axes) == 0:
             return None
@@ -240,29 +197,5 @@ _FORMS: dict[str, Callable[[Forms, Node], Linear | None]] = {
 }
 
 
-def _shifted(bias: Tensor, w: Tensor, axis: int, x: Stored) -> tuple[Tensor, int]:
-    """A bias that has taken in the zero point of the input, and 0; or both as they are, where sums might not fit."""
-    moved = bias - x.zero * w.astype(np.int64).sum(tuple(a for a in range(w.ndim) if a != axis))
-    least, most = limits(x.value.type.dtype)
-    if np.any(reach(w, axis) * max(-least, most) + np.abs(moved) > LARGEST_SUM):
-        return bias, x.zero
-    return moved.astype(np.int32), 0
-
-
-def with_bias(term: Term, by: Tensor) -> Term | None:
-    """Sums of products with more bias, where it is one number per channel (column of a matrix product)."""
-    node, rank = term.value.node, len(term.value.shape)
-    place = 1 if node.op == "Edgec.ConvInteger" else rank - 1
-    full = np.broadcast_to(by, (1,) * (rank - by.ndim) + by.shape) if by.ndim <= rank else by
-    if full.ndim != rank or any(n != 1 for k, n in enumerate(full.shape) if k != place):
-        return None
-    each = np.broadcast_to(full.reshape(-1), (term.value.shape[place],))
-    old: Tensor = const_array(node.args[2])
-    more = whole_steps(each, np.asarray(term.multiplier).reshape(-1))
-    if more is None:
-        return None
-    total = old.astype(np.int64) + more
-    if np.abs(total).max(initial=0) >= LARGEST_SUM / 2:
-        return None
-    bias = const(np.broadcast_to(total, each.shape).astype(np.int32))
-    return replace(term, value=Value(replace(node, args=(*node.args[:2], bias))))
+def _of_sums(node: Node, term: Term | None) -> Linear | None:
+    return Linear((term,), nodes=tuple(a.node for a in node.args)) if term is not None else None

@@ -6,10 +6,9 @@ from collections.abc import Sequence
 
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import OPS, build
+from edgec.compiler.ops.integer import BYTES
 from edgec.compiler.ops.near import NEAR
 from edgec.compiler.session import Session
-
-from .integer_forms import BYTES
 
 # what gives no more digits than its arguments have, beside maps
 PLAIN = frozenset("Add Mul Relu Clip Min Max MaxPool AveragePool ReduceMean QuantizeLinear Edgec.Rescale".split())

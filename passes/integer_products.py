@@ -12,10 +12,9 @@ import numpy as np
 from edgec.compiler.ir import Array, Value
 from edgec.compiler.op import build, const, const_array, is_const
 from edgec.compiler.ops.common import limits
+from edgec.compiler.ops.integer import BYTES
 from edgec.compiler.rewrite import PythonRule, Sweep, python_rule
 from edgec.compiler.target import Target
-
-from .integer_forms import BYTES
 
 VNNI = frozenset({"AVX512VNNI"})
 

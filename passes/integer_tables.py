@@ -8,8 +8,7 @@ import numpy as np
 
 from edgec.compiler.ir import Array, Node, Value
 from edgec.compiler.op import OPS, const_array, evaluate, is_const
-
-from .integer_forms import BYTES
+from edgec.compiler.ops.integer import BYTES
 
 LONGEST = 24  # nodes of a function
 

@@ -16,6 +16,7 @@ import numpy as np
 from edgec.compiler.ir import Attr, Graph, Node, Value
 from edgec.compiler.op import OPS, build, const, const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
+from edgec.compiler.ops.integer import BYTES
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.rewrite import rewrite
 from edgec.compiler.session import Session
@@ -23,10 +24,11 @@ from edgec.compiler.session import Session
 from .integer_constants import LARGEST_SUM
 from .integer_convolutions import convolutions_of_bytes
 from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
-from .integer_forms import BYTES, Forms, Linear, Stored, Term
+from .integer_forms import Forms, Linear
 from .integer_functions import has_steps, is_near, near_functions
 from .integer_products import products_of_bytes
 from .integer_splits import splits_of_bytes
+from .integer_sums import Stored, Term
 from .integer_tables import function_of_one, tabulated
 from .integer_transposed import limits_before_weaving, transposed_of_bytes
 

@@ -9,7 +9,7 @@ from edgec.compiler.bundle.names import shortened
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import contiguous, storage_bytes, stretch_offset
 from edgec.compiler.macs import macs
-from edgec.compiler.memory import scratch_stride
+from edgec.compiler.memory.arena import scratch_stride
 from edgec.compiler.op import body_of, int_attr, is_const, viewed
 
 from .plan_overlay import Touch, shift

@@ -1,4 +1,4 @@
-"""Gives every value an offset in one arena: lifetimes over the schedule, sharing, then packing (compiler/memory.py).
+"""Gives every value an offset in one arena: lifetimes over the schedule, sharing, then packing (memory/arena.py).
 
 Values that share a buffer form one cluster: views and parts of their source, the members of a join, and an
 elementwise result that takes the place of an argument which nobody reads later.
@@ -16,14 +16,14 @@ from dataclasses import replace
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes, stretch_offset
-from edgec.compiler.memory import EFFORT, scratch_stride
+from edgec.compiler.memory.arena import EFFORT, scratch_stride
+from edgec.compiler.memory.regions import Region, holding
+from edgec.compiler.memory.spread import spread
 from edgec.compiler.op import OPS, int_attr, is_const, viewed
 from edgec.compiler.ops.control import FLAGS, graphs_of, inputs_of
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.program import Allocation, Arena
-from edgec.compiler.regions import Region, holding
 from edgec.compiler.session import BRIEF, Session
-from edgec.compiler.spread import spread
 from edgec.compiler.traffic import bytes_read
 from edgec.compiler.unfit import largest, ram_help
 from edgec.compiler.units import show_bytes

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes
-from edgec.compiler.memory import scratch_stride
+from edgec.compiler.memory.arena import scratch_stride
 from edgec.compiler.op import OPS, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.ops.control import FLAGS, graphs_of
 from edgec.compiler.verify import fault

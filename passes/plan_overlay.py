@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.layout import storage_bytes
-from edgec.compiler.memory import Buffer
+from edgec.compiler.memory.arena import Buffer
 
 ALIASES = frozenset({"Edgec.View", "Edgec.Turn", "Edgec.Part", "Edgec.Sized"})
 

@@ -48,5 +48,5 @@ def _exprs(index: Index) -> Index:
 
 
 def parameter(name: str, t: Type) -> tuple[str, str, tuple[int, ...]]:
-    """A kernel parameter for a value, as `tir.function` takes it. Booleans are stored as bytes."""
+    """A kernel parameter for a value, as `abi.kernel` takes it. Booleans are stored as bytes."""
     return name, stored(t.dtype), physical_shape(t)

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from hashlib import sha256
 from importlib import import_module
-from pkgutil import iter_modules
+from pkgutil import walk_packages
 from types import ModuleType
 from typing import IO
 
@@ -181,8 +181,9 @@ def _prepare() -> str:
     try:
         import_module("edgec.targets.codegen_llvm")
         rows = import_module("edgec.targets.kernels")
-        for row in iter_modules(rows.__path__):
-            import_module(f"{rows.__name__}.{row.name}")
+        for row in walk_packages(rows.__path__, f"{rows.__name__}."):
+            if ".cuda." not in row.name:
+                import_module(row.name)
         return ""
     except Exception as error:
         return f"{type(error).__name__}: {error}"

@@ -7,14 +7,14 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from edgec.compiler.bundle.names import shortened
-from edgec.compiler.constants import Weights
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.grain import grain
 from edgec.compiler.ir import Graph, Node, QParams, Value
 from edgec.compiler.layout import storage_bytes
 from edgec.compiler.macs import macs
-from edgec.compiler.memory import scratch_stride
+from edgec.compiler.memory.arena import scratch_stride
+from edgec.compiler.memory.constants import Weights
 from edgec.compiler.op import OPS, body_of, int_attr, ints_attr, is_const, viewed
 from edgec.compiler.ops.integer import ON_BYTES, SUMS
 from edgec.compiler.program import Arena, Port, Program, Ref, Step, Stored

@@ -32,7 +32,7 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import Pass, Stage, close, exact, parse_pipeline, run_pipeline
 from edgec.compiler.rewrite import rewrite
-from edgec.compiler.rules import parse_rules
+from edgec.compiler.rules.language import parse_rules
 from edgec.compiler.session import Session
 from edgec.compiler.target import read_target, target_files
 from edgec.compiler.text import constants, parse, parse_lines, show

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..memory.regions import Region
 from ..program import Program
-from ..regions import Region
 from ..target import Target
 from .tables import bank_symbol, section_of
 

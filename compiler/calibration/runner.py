@@ -16,7 +16,7 @@ from ..ops.common import Tensor
 from ..target import Target, find_target
 
 if TYPE_CHECKING:
-    from ..runtime import Model
+    from ..execution.model import Model
 
 Feed = Mapping[str, Tensor]
 Run = Callable[[Feed], list[Tensor]]
@@ -75,7 +75,7 @@ def _here(like: Target | None) -> Target:
 
 def _compiled(graph: Graph, folder: Path, threads: int, passes: str, target: Target) -> Model:
     from ..driver import compile_for
-    from ..runtime import load
+    from ..execution.model import load
 
     made = compile_for(target, replace(graph, name="calibrated"), folder, threads, passes, brief=True)
     return load(made.folder, threads)

@@ -13,7 +13,7 @@ from ..units import counted
 from .common import show_json, show_notes, table
 
 if TYPE_CHECKING:
-    from ..benchmark import Benchmark
+    from ..execution.benchmark import Benchmark
 
 EXAMPLES = """examples:
   edgec bench build/ --runs 200
@@ -57,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise EdgecError(f"--ghz {args.ghz:g}: goes with --model-cpu; here the clock is the machine's own")
     from ..bundle.firmware import bare
     from ..bundle.manifest import read_bundle
-    from ..runtime import load
+    from ..execution.model import load
 
     bundle = read_bundle(args.bundle)
     if bare(bundle):

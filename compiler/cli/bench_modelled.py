@@ -50,7 +50,7 @@ def _shares(args: argparse.Namespace, chosen: Core) -> list[Share]:
     path = Path(args.bundle)
     if path.suffix != ".onnx":
         return shares(read_bundle(path), chosen, args.level)
-    from ..driver import compile_model
+    from edgec import compile as compile_model
 
     with tempfile.TemporaryDirectory(prefix="edgec-") as folder:
         return shares(compile_model(path, target=chosen.target, out=Path(folder) / "bundle"), chosen, args.level)

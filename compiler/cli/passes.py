@@ -10,7 +10,7 @@ from ..errors import EdgecError, nearest
 from ..options import show_value
 from ..pipeline import Pass, all_passes
 from ..plugins import RULES
-from ..rules import load_rules
+from ..rules.language import load_rules
 from .common import show_json, table
 
 EXAMPLES = """examples:

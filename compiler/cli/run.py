@@ -31,8 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from ..bundle.firmware import bare
     from ..bundle.manifest import read_bundle
+    from ..execution.model import load
     from ..ports import write_arrays
-    from ..runtime import load
 
     bundle = read_bundle(args.bundle)
     if args.save is not None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .common import add_inputs, binds_of, progress_bar, show_json, show_notes, table
 
 if TYPE_CHECKING:
-    from ..difference import Difference
+    from ..compare.difference import Difference
 
 EXAMPLES = """examples:
   edgec verify model.onnx --bundle build/
@@ -38,7 +38,7 @@ def _state(d: Difference) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..compare import verify
+    from ..compare.bundle import verify
 
     with progress_bar("compare"):
         result = verify(

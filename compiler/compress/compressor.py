@@ -34,8 +34,9 @@ from ..units import Limit, long_time
 from .evaluate import Measures, Study, target_of
 from .limits import FLAGS, GRAIN, Figures, Limits, limits_of, missed
 from .methods import BEFORE, methods_of
+from .outcome import Outcome
 from .page import page
-from .search import Outcome, Search
+from .search import Search
 from .table import What, count, said, table
 from .workers import Workers, workers
 

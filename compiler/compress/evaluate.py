@@ -24,6 +24,7 @@ from ..calibration.data import load_function
 from ..calibration.request import SETTING, Request
 from ..driver import Costs, compile_for, costs_of
 from ..errors import EdgecError
+from ..execution.model import Model, load
 from ..exporter import NoForm, export_model
 from ..importer import import_model
 from ..ir import Graph
@@ -33,7 +34,6 @@ from ..pipeline import run_pipeline, show_ids
 from ..plugins import load_plugins
 from ..quantize.fallback import number
 from ..quantize.settings import Score, Wanted
-from ..runtime import Model, load
 from ..session import Session
 from ..target import Target, find_target
 from ..target_flags import with_aim

@@ -8,14 +8,14 @@ from math import inf, log10
 
 import numpy as np
 
-from .. import runtime_abi as abi
 from .. import toolchain as tools
-from ..benchmark import least
+from ..execution import abi as abi
+from ..execution.benchmark import least
+from ..execution.model import Model
 from ..isa import isa_names
 from ..ops.common import Tensor
 from ..ports import Port
 from ..quantize.fallback import disagreement
-from ..runtime import Model
 from ..target import Target
 
 SECONDS = 1.0  # that a pair of models is timed for

@@ -9,12 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ..errors import EdgecError
 from .evaluate import Job, Level, Measures
-from .limits import GRAIN, SMALL_DROP, Figures, Limits, binding, pareto
+from .limits import GRAIN, SMALL_DROP, Figures, Limits, binding
 from .methods import SMALL, Candidate, Method, grid, neighbours
+from .outcome import Outcome, Point
 from .predict import Known, Predictor, distance
 
 ALONE = 0.5  # share of the time that methods alone may take
@@ -30,44 +31,6 @@ LOOKED_AT = 3  # candidates per worker whose costs are looked at before one is m
 
 Submit = Callable[[Job], "Future[Measures]"]
 Tell = Callable[[Measures, Figures], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Point:
-    """A candidate that was made."""
-
-    measures: Measures
-    figures: Figures
-
-    @property
-    def candidate(self) -> Candidate:
-        return self.measures.job.candidate
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """All points, the float model's first. `best`: meets the limits, or where none does is the nearest.
-
-    binding  limits without which another point would be better, and that point (None: none was made)
-    left     methods that are no use here, and why
-    hurried  the time was over before everything of promise was tried
-    """
-
-    limits: Limits
-    points: Sequence[Point]
-    best: Point
-    binding: dict[str, Point | None]
-    left: dict[str, str]
-    seconds: float
-    hurried: bool = False
-
-    @property
-    def met(self) -> bool:
-        return not self.limits.excess(self.best.figures)
-
-    @property
-    def pareto(self) -> list[Point]:
-        return pareto((p, p.figures) for p in self.points)
 
 
 class Search:

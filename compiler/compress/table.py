@@ -27,7 +27,7 @@ from .evaluate import Measures, Study
 from .layers import merged
 from .limits import FLAGS, Figures, shown
 from .methods import BEFORE
-from .search import Outcome, Point
+from .outcome import Outcome, Point
 
 KEYS = {"latency": "latency_ms", "flash": "flash_bytes", "ram": "ram_bytes", "drop": "drop"}
 HURRIED = "the time was over before all that looked promising was tried; a longer --time may find better"

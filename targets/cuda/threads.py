@@ -11,7 +11,7 @@ from tvm import tirx
 from edgec.compiler.program import Launch
 from edgec.compiler.registry import Emitted
 
-from .. import tir
+from .. import abi, tir
 from ..tir import Buffer, Expr, Stmt
 
 BLOCK = 128  # threads of a block of a generic kernel
@@ -80,10 +80,10 @@ def _extent(var: Expr, tag: str, extent: int, body: Stmt) -> Stmt:
 
 
 def parameters(params: Sequence[tuple[str, str, Sequence[int]]]) -> tuple[list[Any], list[Buffer], list[Stmt]]:
-    """Pointers, buffers on them, and the statements that declare these; params as `tir.function` takes them."""
+    """Pointers, buffers on them, and the statements that declare these; params as `abi.kernel` takes them."""
     pointers, buffers, head = [], [], []
     for name, dtype, shape in params:
-        pointer, buffer = tir.pointed(name, dtype, shape)
+        pointer, buffer = abi.pointed(name, dtype, shape)
         pointers.append(pointer)
         buffers.append(buffer)
         head.append(tirx.DeclBuffer(buffer, data=pointer))

@@ -12,10 +12,10 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, LANES, Method, row_blocks, tasks
 from .arm_dots import Dots
-from .arm_tail import HALF, Tail, at_once, dense, short
+from .arm_tail import HALF, Tail, at_once, short
 from .arm_tail import Sums as Ended
 from .arm_tiles import Part, Tiles
-from .common import ceil_div
+from .common import ceil_div, unblocked
 from .common_emit import Frame, emit_kernel, full_or_rest, put, stretch
 from .conv_places import flat_type, runs, source, tap_bounds
 from .conv_shape import WRITTEN, Window
@@ -36,7 +36,7 @@ class Sums(Tiles):
 
     def view(self, value: Value) -> Type:
         """Blocks of channels innermost are one row of channels; pixels are one row where the window is flat."""
-        t = dense(value.type)
+        t = unblocked(value.type)
         return flat_type(t, self.w) if self.flat and len(t.shape) == 4 else t
 
     @property

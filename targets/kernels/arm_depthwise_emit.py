@@ -16,8 +16,8 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import DIRECT, added, held
 from .arm_depthwise_rows import LANES
-from .arm_tail import dense, lifted, offset, unpacked
-from .common import ceil_div
+from .arm_tail import lifted, offset, unpacked
+from .common import ceil_div, unblocked
 from .common_emit import Frame, vector
 from .conv_planes import Planes, Spot
 from .conv_shape import Window
@@ -40,7 +40,7 @@ class Depthwise(Planes):
         self.lifted = lifted(kept) if self.added else 0
 
     def view(self, value: Value) -> Type:
-        return dense(value.type)
+        return unblocked(value.type)
 
     def operand(self, frame: Frame, block: Expr, kh: Expr | int, kw: Expr | int) -> Expr | None:
         spatial = (kh, kw) if self.rank == 4 else (kw,)

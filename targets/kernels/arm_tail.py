@@ -8,8 +8,7 @@ from typing import Any
 
 from tvm import tirx
 
-from edgec.compiler.ir import Node, Type, Value
-from edgec.compiler.layout import layout
+from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.registry import Choice, Problem
@@ -253,13 +252,3 @@ def _cut(blocks: int) -> list[int]:
     fours, rest = divmod(max(blocks, 0), PART)
     sizes = [PART] * fours + [rest] * bool(rest)
     return [*sizes[:-2], PART - 1, 2] if fours and rest == 1 else sizes
-
-
-def dense(t: Type) -> Type:
-    """Channels in blocks that lie innermost are channels in a row, padding included."""
-    letters = t.layout.rstrip("c0123456789")
-    if letters not in ("NHWC", "NWC") or t.layout == letters:
-        return t
-    block = layout(t.layout, len(t.shape)).block(1)
-    shape = (t.shape[0], ceil_div(t.shape[1], block) * block, *t.shape[2:])
-    return Type(t.dtype, shape, letters, t.q)

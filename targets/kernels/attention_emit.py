@@ -20,9 +20,9 @@ from edgec.targets.tir import Expr, Stmt
 from .attention_rows import Shape, blocks, even_parts, tile_rows
 from .attention_scores import Block, Operand, Scores
 from .common_emit import F32, Frame, emit_kernel, put, vector
-from .m_asm import at
-from .m_tile_asm import Tile as Form
-from .m_tile_asm import fits
+from .cortex_m.asm import at
+from .cortex_m.tile_asm import Tile as Form
+from .cortex_m.tile_asm import fits
 from .register_tile import Tile
 
 

@@ -17,8 +17,8 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu, Target
 
 from .common import ceil_div, spread
+from .cortex_m.gates import SIZE, has_dots
 from .cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
-from .m_gates import SIZE, has_dots
 
 NAME = "attention_f32_blocked"
 KEPT = 3

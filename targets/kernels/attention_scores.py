@@ -17,10 +17,10 @@ from edgec.targets.tir import Expr, Stmt
 from .attention_dots import dot_scores
 from .attention_rows import Shape, along_keys, tile_rows
 from .common_emit import ABREAST, F32, put, vector
-from .m_asm import at
-from .m_gates import has_dots
-from .m_tile_asm import Tile as Form
-from .m_tile_asm import Tiles, fits
+from .cortex_m.asm import at
+from .cortex_m.gates import has_dots
+from .cortex_m.tile_asm import Tile as Form
+from .cortex_m.tile_asm import Tiles, fits
 from .register_tile import Tile
 
 

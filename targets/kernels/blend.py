@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .generic_choice import choices, fold_us, one_anchor
+from .generic.choice import choices, fold_us, one_anchor
 
 if TYPE_CHECKING:
     from ..tir import Expr
-    from .generic_anchor import Context
+    from .generic.anchor import Context
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -27,7 +27,7 @@ def offers(problem: Problem) -> Sequence[Choice]:
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from .generic_anchor import folded_kernel
+    from .generic.anchor import folded_kernel
 
     taps = problem.anchor.args[1].shape[0]
     return folded_kernel(problem, symbol, [(taps, 1)], _stages, unroll=4)

@@ -10,7 +10,7 @@ from tvm import tirx
 
 from edgec.compiler.layout import physical_shape
 from edgec.compiler.registry import Choice, Emitted, Problem
-from edgec.targets import tir
+from edgec.targets import abi, tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .channels_rows import Source, sources
@@ -39,7 +39,7 @@ def _kernel(
     def whole(buffers: list[Buffer], begin: Expr, end: Expr) -> Stmt:
         return tir.tasks(begin, end, lambda number: task(buffers, number))
 
-    return Emitted(tir.function(symbol, params, whole, pointer_bits=problem.target.pointer_bits), len(groups))
+    return Emitted(abi.kernel(symbol, params, whole, pointer_bits=problem.target.pointer_bits), len(groups))
 
 
 def blocks(problem: Problem, choice: Choice, symbol: str) -> Emitted:

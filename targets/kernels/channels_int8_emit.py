@@ -8,7 +8,7 @@ from tvm import tirx
 
 from edgec.compiler.layout import physical_shape
 from edgec.compiler.registry import Emitted, Problem
-from edgec.targets import tir
+from edgec.targets import abi, tir
 from edgec.targets.conversions import stored
 from edgec.targets.tir import Buffer, Expr, Stmt
 
@@ -37,7 +37,7 @@ class Channels:
 
             return tir.tasks(begin, end, lambda number: chunked(self.pixels, self.chunk, number, pixel))
 
-        function = tir.function(symbol, params, whole, pointer_bits=self.problem.target.pointer_bits)
+        function = abi.kernel(symbol, params, whole, pointer_bits=self.problem.target.pointer_bits)
         return Emitted(function, ceil_div(self.pixels, self.chunk))
 
     def one(self, buffers: list[Buffer], pixel: Expr, piece: Piece) -> Stmt:

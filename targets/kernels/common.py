@@ -7,12 +7,13 @@ from math import ceil
 from typing import Literal
 
 from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.layout import layout
 from edgec.compiler.op import OPS
 from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
-from .generic_choice import DEAR, DEAR_CYCLES, DIVISION, divides
-from .generic_choice import byte_layout as byte_layout
+from .generic.choice import DEAR, DEAR_CYCLES, DIVISION, divides
+from .generic.choice import byte_layout as byte_layout
 
 # elementwise operators of a few instructions; of any other, one copy per pixel of a tile would dwarf the kernel
 LIGHT = frozenset(
@@ -35,6 +36,16 @@ WIDENING = 2.0  # instructions that make f32 of a vector of them
 
 def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
+
+
+def unblocked(t: Type) -> Type:
+    """Channels in blocks that lie innermost are channels in a row, padding included."""
+    letters = t.layout.rstrip("c0123456789")
+    if letters not in ("NHWC", "NWC") or t.layout == letters:
+        return t
+    block = layout(t.layout, len(t.shape)).block(1)
+    shape = (t.shape[0], ceil_div(t.shape[1], block) * block, *t.shape[2:])
+    return Type(t.dtype, shape, letters, t.q)
 
 
 def computed_lanes(kept: int, lanes: int) -> int:

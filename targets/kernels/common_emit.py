@@ -11,7 +11,7 @@ from tvm import tirx
 
 from edgec.compiler.ir import Type, Value
 from edgec.compiler.registry import Choice, Emitted, Problem
-from edgec.targets import tir
+from edgec.targets import abi, tir
 from edgec.targets.access import Place, parameter
 from edgec.targets.addends import kernel_addends, turning
 from edgec.targets.body import Body
@@ -85,7 +85,7 @@ def emit_kernel(
     """A kernel whose task number t runs `make(frame, t)`.
 
     `view` may show an operand as another type; what follows the anchor still reads it by its own axes. `parts` are
-    those of scratch, as `tir.function` takes them; `around` may put statements before and after the tasks of a call.
+    those of scratch, as `abi.kernel` takes them; `around` may put statements before and after the tasks of a call.
     """
     graph, target = problem.body, problem.target
     types = [view(v) for v in graph.inputs]
@@ -113,7 +113,7 @@ def emit_kernel(
             code = around(frame, tir.tasks(begin, end, lambda task: make(frame, task), tasks))
         return tir.seq(bind, added.filled(code))
 
-    made = tir.function(symbol, params, whole, pointer_bits=target.pointer_bits, parts=parts)
+    made = abi.kernel(symbol, params, whole, pointer_bits=target.pointer_bits, parts=parts)
     return Emitted(made, tasks, numbers=tuple(numbers.values.values()) if numbers else ())
 
 

@@ -24,7 +24,8 @@ from edgec.targets.tir import Expr, Stmt
 
 from .bytes_tail import has_rounding
 from .common import ceil_div
-from .common_emit import Frame, full_or_rest, put, store_tile, vector
+from .common_emit import Frame, full_or_rest, put, vector
+from .conv_int8_finish import finish
 from .conv_places import Tile, flat_type, source, tap_bounds
 from .conv_rows import tile_of
 from .conv_shape import Window
@@ -35,7 +36,6 @@ from .int8_ahead import Ahead
 from .int8_dot import Step
 from .int8_multipliers import widened as widened_multipliers
 from .int8_starts import Starts
-from .int8_store import Pack, at_once, packs, part, stretches
 from .int8_tiles import BLOCK, QUAD, dot_of, steps, stored, widened
 
 I32 = "int32"
@@ -155,7 +155,7 @@ class Conv:
     def tile(self, frame: Frame, t: Tile, starts: Starts) -> Stmt:
         """Accumulate and store one tile."""
         acc, alloc = tir.local((len(t.pixels) * len(t.widths) * self.lanes,), I32)
-        return tir.seq(alloc, starts.fill(t, acc), self.taps(frame, t, acc), self.finish(frame, t, acc))
+        return tir.seq(alloc, starts.fill(t, acc), self.taps(frame, t, acc), finish(self, frame, t, acc))
 
     # -- reduction -----------------------------------------------------------------------------------------------
 
@@ -281,53 +281,6 @@ class Conv:
             return tirx.reinterpret(I32, tirx.shift_right(ended, tir.lit(8 * (QUAD - self.rest), "uint32")))
         parts = [tirx.Cast(I32, tir.load(self.data, offset + i)) << tir.i32(8 * i) for i in range(self.rest)]
         return reduce(tirx.bitwise_or, parts)
-
-    # -- epilogue ------------------------------------------------------------------------------------------------
-
-    def finish(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
-        """Store a tile with what follows the anchor."""
-        if packs(frame, self.lanes):
-            return self.finish_packed(frame, t, acc)
-
-        def write(buffer: tir.Buffer, slot: Expr | int, v: int, row: Any, column: Any) -> Callable[[Expr], Stmt]:
-            def lane(i: Expr) -> Stmt:
-                frame.body.bind(self.anchor, lambda _: tir.load(buffer, slot + i))
-                return frame.store(self.index(t, v, row, column, i))
-
-            return lane
-
-        return store_tile(frame, acc, t.rows, t.columns, t.widths, self.lanes, write)
-
-    def finish_packed(self, frame: Frame, t: Tile, acc: tir.Buffer) -> Stmt:
-        """The same, where four vectors of sums become one of bytes."""
-        vectors, lanes = len(t.widths), self.lanes
-        pixel = self.pixel_out
-        row = tir.expr(t.image) * self.w.height.out + t.rows[0]
-        base, bind = tir.let((row * self.w.width.out + t.columns[0]) * pixel + t.channel, "at")
-        slots = [(r, c, v) for r, c in t.pixels for v in range(vectors)]
-        places = [(r * self.w.width.out + c) * pixel + v * lanes for r, c, v in slots]
-        parts = [bind]
-
-        together = at_once(t.widths, lanes)
-
-        def one(first: int) -> None:
-            here = slots[first : first + together]
-
-            def index(k: int, i: Expr) -> tuple[Expr, ...]:
-                r, c, v = here[k]
-                frame.body.bind(self.anchor, lambda _: tir.load(acc, (first + k) * lanes + i))
-                return self.index(t, v, t.rows[r], t.columns[c], i)
-
-            pack = Pack(frame, self.cpu, lanes, [t.widths[v] for _, _, v in here], index, self.rounds)
-            result = pack.bytes_of(frame.out)
-            parts.extend(pack.parts)
-            for k, count in stretches(places[first : first + len(here)], lanes):
-                many = lanes * (count - 1) + t.widths[here[k + count - 1][2]]
-                parts.append(put(self.out, part(result, k * lanes, many), many, base + places[first + k]))
-
-        for first in range(0, len(slots), together):
-            one(first)
-        return tir.seq(parts)
 
     def index(self, t: Tile, v: int, row: Any, column: Any, lane: Expr) -> tuple[Expr, ...]:
         """Of the output, in vector v of a pixel."""

@@ -15,7 +15,7 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Value
 from edgec.compiler.registry import Emitted, Problem
 
-from .. import tir
+from .. import abi, tir
 from ..body import Body
 from ..floats import kind
 from ..tir import Buffer, Expr, Stmt
@@ -41,7 +41,7 @@ class Image:
         def tasks(buffers: list[Buffer], begin: Expr, end: Expr) -> Stmt:
             return tir.tasks(begin, end, lambda number: self.task(buffers, number))
 
-        function = tir.function(symbol, params, tasks, pointer_bits=self.problem.target.pointer_bits)
+        function = abi.kernel(symbol, params, tasks, pointer_bits=self.problem.target.pointer_bits)
         return Emitted(function, self.images * self.parts)
 
     def task(self, buffers: list[Buffer], number: Expr) -> Stmt:

@@ -10,11 +10,11 @@ from edgec.compiler.ir import Node
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .generic_choice import choices, fold_us, one_anchor
+from .generic.choice import choices, fold_us, one_anchor
 
 if TYPE_CHECKING:
     from ..tir import Expr
-    from .generic_anchor import Context
+    from .generic.anchor import Context
 
 OPERATORS = frozenset({"LayerNormalization", "InstanceNormalization", "LpNormalization"})
 
@@ -37,7 +37,7 @@ def axes_of(node: Node) -> tuple[int, ...]:
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from .generic_anchor import folded_kernel
+    from .generic.anchor import folded_kernel
 
     make = stages_of(problem.anchor)
     return folded_kernel(

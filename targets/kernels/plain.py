@@ -128,7 +128,7 @@ def _offsets(parts: Sequence[Part]) -> tuple[list[int], int]:
 
 def emit_plain(problem: Problem, symbol: str, code: Code, parts: Sequence[Part], flat: bool = False) -> Emitted:
     """The kernel of one node; an argument lies as its type in the body says."""
-    from .. import tir
+    from .. import abi, tir
     from ..access import parameter as shaped
 
     def parameter(name: str, t: Type) -> tuple[str, str, tuple[int, ...]]:
@@ -155,5 +155,5 @@ def emit_plain(problem: Problem, symbol: str, code: Code, parts: Sequence[Part],
         count, task = code(tensors)
         return tir.tasks(begin, end, task)
 
-    function = tir.function(symbol, inputs + outputs, statements, pointer_bits=problem.target.pointer_bits, parts=held)
+    function = abi.kernel(symbol, inputs + outputs, statements, pointer_bits=problem.target.pointer_bits, parts=held)
     return Emitted(function, max(1, count))

@@ -14,8 +14,8 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import ABREAST, full_or_rest, put, vector
-from .m_asm import OPAQUE, at, called, imported, opaque
-from .m_gates_asm import gate_dots
+from .cortex_m.asm import OPAQUE, at, called, imported, opaque
+from .cortex_m.gates_asm import gate_dots
 from .recurrent_cell import CELLS, Point
 from .recurrent_states import Rows, States
 from .register_tile import Tile

@@ -20,7 +20,7 @@ from .. import floats
 from .. import scalar as s
 from ..conversions import c, narrow, widen
 from ..tir import Expr, lit
-from .generic_fold import Parts, Prior, Stage
+from .generic.stage import Parts, Prior, Stage
 
 Binary = Callable[[Expr, Expr], Expr]
 

@@ -10,11 +10,11 @@ from edgec.compiler.op import int_attr
 from edgec.compiler.ops.normalization import sum_fits
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from .generic_choice import choices, fold_us, one_anchor
+from .generic.choice import choices, fold_us, one_anchor
 
 if TYPE_CHECKING:
     from ..tir import Expr
-    from .generic_anchor import Context
+    from .generic.anchor import Context
 
 
 def match(problem: Problem) -> Literal[True] | str:
@@ -26,7 +26,7 @@ def offers(problem: Problem) -> Sequence[Choice]:
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from .generic_anchor import folded_kernel
+    from .generic.anchor import folded_kernel
 
     anchor = problem.anchor
     axis = int_attr(anchor, "axis") % len(anchor.types[0].shape)

@@ -48,7 +48,7 @@ def _count(problem: Problem, layout: str) -> int:
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from tvm import tirx
 
-    from .. import tir
+    from .. import abi, tir
     from ..conversions import stored
     from .common_emit import stretch
     from .int8_table import looked_up
@@ -81,7 +81,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
         return tir.tasks(begin, end, task)
 
-    return Emitted(tir.function(symbol, params, body, pointer_bits=problem.target.pointer_bits), count_tasks)
+    return Emitted(abi.kernel(symbol, params, body, pointer_bits=problem.target.pointer_bits), count_tasks)
 
 
 kernel(

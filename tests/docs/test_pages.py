@@ -111,7 +111,7 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _rules(text: str) -> None:
-    from edgec.compiler.rules import parse_rules
+    from edgec.compiler.rules.language import parse_rules
 
     parse_rules(text)
 

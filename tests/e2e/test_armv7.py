@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from edgec.compiler.bundle import elf
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.modelled.counted import Counting
 

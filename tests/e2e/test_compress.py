@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import edgec
-from edgec.compiler.runtime import Model
+from edgec.compiler.execution.model import Model
 
 from .models import find
 

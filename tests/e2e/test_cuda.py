@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 import edgec
 from benchmarks import zoo
 from edgec.compiler.bundle.cuda_emulation import VARIABLE, emulated_driver, has_driver
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
 from edgec.compiler.ports import random_inputs
 from edgec.targets.cuda import emulation, nvrtc
 

@@ -15,7 +15,7 @@ import pytest
 
 import edgec
 from edgec.compiler.bundle import write
-from edgec.compiler.difference import relative_error
+from edgec.compiler.compare.difference import relative_error
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ports import random_inputs

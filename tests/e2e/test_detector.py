@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import edgec
 from edgec.compiler.bundle import Bundle
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
 from edgec.compiler.target import find_target
 
 from .models import needs

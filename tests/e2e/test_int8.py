@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from edgec.compiler.bundle.emulate import Emulated
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
 from edgec.compiler.dtypes import dtype
+from edgec.compiler.execution.model import Model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.ports import Port, random_inputs
-from edgec.compiler.runtime import Model
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 

@@ -12,13 +12,13 @@ import pytest
 import edgec
 from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.dtypes import dtype
+from edgec.compiler.execution.model import Model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Array, Graph
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.ports import Port, random_inputs
 from edgec.compiler.quantize.model import quantize_model
-from edgec.compiler.runtime import Model
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from edgec.compiler.toolchain import runs_here

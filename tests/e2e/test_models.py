@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import edgec
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
 from edgec.compiler.ports import random_inputs
 from edgec.compiler.target import find_target
 from edgec.targets.host import features

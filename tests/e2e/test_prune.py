@@ -10,7 +10,7 @@ import pytest
 
 import edgec
 from edgec.compiler.calibration.request import SETTING, Request
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
 from edgec.compiler.driver import compile_for
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.exporter import save_model

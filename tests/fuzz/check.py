@@ -15,13 +15,13 @@ from random import Random
 from edgec.compiler.bundle.emulate import Emulated
 from edgec.compiler.bundle.write import write_bundle
 from edgec.compiler.driver import compile_graph, load_kernels
+from edgec.compiler.execution.model import Model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Array, Graph
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.program import Program
 from edgec.compiler.registry import Choice, Problem
-from edgec.compiler.runtime import Model
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target, find_target
 from edgec.compiler.target_flags import with_aim

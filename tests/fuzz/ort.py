@@ -13,7 +13,7 @@ import onnxruntime as ort
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail, InvalidArgument, RuntimeException
 from onnxruntime.capi.onnxruntime_pybind11_state import NotImplemented as Lacking
 
-from edgec.compiler.difference import relative_error, tolerance
+from edgec.compiler.compare.difference import relative_error, tolerance
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import trace
 from edgec.compiler.ir import Array, Graph, Node, Value

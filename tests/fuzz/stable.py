@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from edgec.compiler.difference import tolerance
+from edgec.compiler.compare.difference import tolerance
 from edgec.compiler.dtypes import dtype, of_numpy
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Array, Graph, Node, Value

@@ -40,7 +40,7 @@ def within(module: str, package: str) -> bool:
 
 def test_relative_imports_are_read_right() -> None:
     assert "edgec.compiler.errors.IRError" in {m for _, m in imports(ROOT / "compiler/ops/internal.py")}
-    assert "edgec.targets.tir" in {m for _, m in imports(ROOT / "targets/kernels/generic_nest.py")}
+    assert "edgec.targets.tir" in {m for _, m in imports(ROOT / "targets/kernels/generic/nest.py")}
     assert "tvm.tirx" in {m for _, m in imports(ROOT / "targets/kernels/norm.py")}  # inside a function
 
 

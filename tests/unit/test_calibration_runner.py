@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.compiler import spread
 from edgec.compiler.calibration.runner import _here, running
 from edgec.compiler.driver import compile_for
-from edgec.compiler.regions import Region
+from edgec.compiler.memory import spread
+from edgec.compiler.memory.regions import Region
 from edgec.compiler.target import find_target
 from edgec.compiler.text import parse
 from edgec.targets import builder

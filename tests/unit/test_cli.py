@@ -13,11 +13,11 @@ import numpy as np
 import onnx
 import pytest
 
-from edgec.compiler import compare
 from edgec.compiler import toolchain as tools
 from edgec.compiler.bundle import write_bundle
 from edgec.compiler.cli import COMMANDS, common, main
-from edgec.compiler.difference import relative_error
+from edgec.compiler.compare.bundle import verify
+from edgec.compiler.compare.difference import relative_error
 from edgec.compiler.errors import EdgecError
 from tests.unit.handmade import onnx_model, program, target
 
@@ -231,9 +231,9 @@ def test_verify_on_given_inputs(folder: Path, tmp_path: Path, capsys: pytest.Cap
 
 def test_verify_looks_at_every_sample(folder: Path) -> None:
     inputs = np.full((3, 2, 4), 1e6, "f4")  # beside which an offset of 0.01 is nothing
-    assert compare.verify(folder / "tiny.onnx", folder / "bad", inputs={"x": inputs}).ok
+    assert verify(folder / "tiny.onnx", folder / "bad", inputs={"x": inputs}).ok
     inputs[2] = 1
-    assert not compare.verify(folder / "tiny.onnx", folder / "bad", inputs={"x": inputs}).ok
+    assert not verify(folder / "tiny.onnx", folder / "bad", inputs={"x": inputs}).ok
 
 
 def test_run_takes_one_sample(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -255,7 +255,7 @@ def test_run_takes_one_sample(folder: Path, tmp_path: Path, capsys: pytest.Captu
 def test_verify_refuses(folder: Path, change: dict[str, object], message: str) -> None:
     words = {"model": folder / "tiny.onnx", "bundle": folder / "good", **change}
     with pytest.raises(EdgecError, match=message):
-        compare.verify(**words)
+        verify(**words)
 
 
 def test_verify_needs_the_values_of_bound_inputs(folder: Path, tmp_path: Path) -> None:
@@ -264,20 +264,20 @@ def test_verify_needs_the_values_of_bound_inputs(folder: Path, tmp_path: Path) -
     del model.graph.initializer[:]
     onnx.save(model, tmp_path / "m.onnx")
     with pytest.raises(EdgecError, match="input 'w' was fixed at compile time: give its value with --bind w=VALUE"):
-        compare.verify(tmp_path / "m.onnx", folder / "good")
-    assert compare.verify(tmp_path / "m.onnx", folder / "good", binds={"w": list(range(8))}).ok
+        verify(tmp_path / "m.onnx", folder / "good")
+    assert verify(tmp_path / "m.onnx", folder / "good", binds={"w": list(range(8))}).ok
 
 
 def test_verify_refuses_what_onnx_runtime_refuses(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_text("not a model")
     with pytest.raises(EdgecError, match=r"m\.onnx: ONNX Runtime refuses it"):
-        compare.verify(tmp_path / "m.onnx", folder / "good")
+        verify(tmp_path / "m.onnx", folder / "good")
 
 
 def test_verify_without_onnx_runtime(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(EdgecError, match=r"verify needs ONNX Runtime: pip install edgec\[verify\]"):
-        compare.verify(folder / "tiny.onnx", folder / "good")
+        verify(folder / "tiny.onnx", folder / "good")
 
 
 def test_relative_error() -> None:
@@ -306,7 +306,7 @@ def test_verify_through_an_emulator(
         pytest.skip(f"no {compiler}")
     for name, offset, ok in (("good", 0.0, True), ("bad", 0.01, False)):
         write_bundle(program(tmp_path, arm, offset=offset), arm, tmp_path / name)
-        found = compare.verify(folder / "tiny.onnx", tmp_path / name, layers=True)
+        found = verify(folder / "tiny.onnx", tmp_path / name, layers=True)
         assert found.ok is ok and [d.where for d in found.differences] == ["mul", "act", "output"]
 
 
@@ -317,7 +317,7 @@ def test_no_emulator(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (tmp_path / "out" / "tiny.json").write_text(json.dumps({**table, "target": other, "triple": target(other).triple}))
     monkeypatch.setattr(tools, "emulator", lambda target: None)
     with pytest.raises(EdgecError, match="no emulator for it here .*install qemu-user-static, or verify on the device"):
-        compare.verify(folder / "tiny.onnx", tmp_path / "out")
+        verify(folder / "tiny.onnx", tmp_path / "out")
 
 
 def test_what_is_printed_beside_a_progress_bar_stays_on_stdout(

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from edgec.compiler import interpret
-from edgec.compiler.compare_exact import Arbiter
-from edgec.compiler.compare_remarks import said_of_constants, said_of_ties
-from edgec.compiler.compare_steps import ALLOWED, beyond_a_step, in_steps
-from edgec.compiler.difference import TOLERANCE, Difference, relative_error
+from edgec.compiler.compare.difference import TOLERANCE, Difference, relative_error
+from edgec.compiler.compare.exact import Arbiter
+from edgec.compiler.compare.reference import halved_operands, halves_before, single_results
+from edgec.compiler.compare.remarks import said_of_constants, said_of_ties
+from edgec.compiler.compare.steps import ALLOWED, beyond_a_step, in_steps
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
-from edgec.compiler.reference import halved_operands, halves_before, single_results
 
 EXACT = np.asarray([1.0, -0.5, 0.25])
 

@@ -10,8 +10,8 @@ import onnxruntime as ort
 import pytest
 from onnx import numpy_helper
 
-from edgec.compiler.compare_exact import Arbiter
-from edgec.compiler.difference import TOLERANCE, Difference, relative_error
+from edgec.compiler.compare.difference import TOLERANCE, Difference, relative_error
+from edgec.compiler.compare.exact import Arbiter
 from edgec.compiler.ports import Port
 from tests.unit.float_models import SHAPE, Net
 

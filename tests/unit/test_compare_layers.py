@@ -9,9 +9,9 @@ import onnx
 from onnx import helper, numpy_helper
 
 import edgec
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
+from edgec.compiler.compare.reference import _names_by_node
 from edgec.compiler.exporter import export_model
-from edgec.compiler.reference import _names_by_node
 from tests.unit.float_models import Net, quantized
 
 

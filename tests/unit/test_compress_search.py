@@ -13,8 +13,9 @@ import pytest
 from edgec.compiler.compress.evaluate import Job, Measures
 from edgec.compiler.compress.limits import Limits
 from edgec.compiler.compress.methods import METHODS, SMALL, Candidate, grid, methods_of, neighbours
+from edgec.compiler.compress.outcome import Outcome
 from edgec.compiler.compress.predict import Curve, Predictor, distance
-from edgec.compiler.compress.search import Outcome, Search
+from edgec.compiler.compress.search import Search
 from edgec.compiler.driver import Costs
 from edgec.compiler.errors import EdgecError
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from edgec.compiler.constants import GRAIN, LINE, Weights
 from edgec.compiler.layout import pack
+from edgec.compiler.memory.constants import GRAIN, LINE, Weights
 from edgec.compiler.op import const
 from edgec.compiler.target import find_target
 from edgec.compiler.unpadded import BEYOND

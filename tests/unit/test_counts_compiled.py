@@ -14,7 +14,7 @@ from counts import FOUND, X, answers, model
 import edgec
 from edgec.compiler.bundle import read_bundle
 from edgec.compiler.cli import main
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
 
 pytest.importorskip("onnxruntime")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.compiler.driver import compile_model
+import edgec
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
@@ -144,15 +144,15 @@ def test_integers_are_left_alone() -> None:
 )
 def test_a_precision_that_is_not_there(tmp_path: Any, target: str, precision: str, said: str) -> None:
     with pytest.raises(EdgecError, match=said):
-        compile_model("missing.onnx", target=target, out=tmp_path / "out", precision=precision)
+        edgec.compile("missing.onnx", target=target, out=tmp_path / "out", precision=precision)
 
 
 def test_architectures(tmp_path: Any) -> None:
     with pytest.raises(EdgecError, match="'sm_99' is unknown"):
-        compile_model("missing.onnx", target="cuda", out=tmp_path / "out", arch="sm_99")
+        edgec.compile("missing.onnx", target="cuda", out=tmp_path / "out", arch="sm_99")
     with pytest.raises(EdgecError, match="threads: 2 workers; a model for cuda runs on the GPU"):
-        compile_model("missing.onnx", target="cuda", out=tmp_path / "out", threads=2)
+        edgec.compile("missing.onnx", target="cuda", out=tmp_path / "out", threads=2)
     with pytest.raises(EdgecError, match="--tune: kernels for cuda run on a GPU"):
-        compile_model("missing.onnx", target="cuda", out=tmp_path / "out", tune=1.0, tune_db=tmp_path / "db.json")
+        edgec.compile("missing.onnx", target="cuda", out=tmp_path / "out", tune=1.0, tune_db=tmp_path / "db.json")
     with pytest.raises(EdgecError, match="has no GPU"):
-        compile_model("missing.onnx", target="x86", out=tmp_path / "out", arch="sm_90")
+        edgec.compile("missing.onnx", target="x86", out=tmp_path / "out", arch="sm_90")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from quantized_graphs import EVENED, quantized_graph
 
-from edgec.compiler.compare_steps import beyond_a_step
+from edgec.compiler.compare.steps import beyond_a_step
 from edgec.compiler.driver import compile_graph, load_kernels
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import interpret
@@ -118,6 +118,17 @@ def test_a_constant_that_is_added_to_sums_joins_their_bias(by: Any) -> None:
 @pytest.mark.parametrize(("by", "twice"), [(np.ones((7, 1)), False), (1.0, True), (1e9, False)])
 def test_it_is_added_in_floats_where_it_is_no_bias(by: Any, twice: bool) -> None:
     assert any(n.op == "Add" for n in _added(by, read_twice=twice)[1].nodes())
+
+
+def test_it_is_added_in_floats_where_32_bits_might_not_hold_the_sums() -> None:
+    """Each of the two fits; what the products and the constant come to together does not."""
+    x = Value(Node("Input", (), (Type("u8", (1, 40_000)),), {}, "x"))
+    w = build("DequantizeLinear", const(np.full((40_000, 1), 127, np.int8)), const(np.float32(1)), const(np.int8(0)))
+    product = build("MatMul", build("DequantizeLinear", x, const(np.float32(1)), const(np.uint8(0))), w)
+    graph = Graph("g", (x,), (build("Add", product, const(np.full(1, 1e9, np.float32))),), ("y",))
+    whole = run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), Session(verify=2))
+    feeds = {"x": np.full((1, 40_000), 255, np.uint8)}
+    np.testing.assert_allclose(interpret(whole, feeds)["y"], [[255 * 127 * 40_000 + 1e9]], rtol=1e-6)
 
 
 def cut(weights: bool) -> Graph:

@@ -13,9 +13,9 @@ import pytest
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401
 from edgec.compiler import op as ops
+from edgec.compiler.compare.reference import in_float64
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
-from edgec.compiler.reference import in_float64
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.target import Target, read_target, target_files
 from edgec.targets.build_jobs import Job, build_job

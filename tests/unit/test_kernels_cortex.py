@@ -22,8 +22,8 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Problem, choices
 from edgec.targets.build_jobs import Job, build_job
-from edgec.targets.kernels.m_conv_rows import tile_of
-from edgec.targets.kernels.m_depthwise_rows import plan_of
+from edgec.targets.kernels.cortex_m.conv_rows import tile_of
+from edgec.targets.kernels.cortex_m.depthwise_rows import plan_of
 
 pytestmark = pytest.mark.arm
 

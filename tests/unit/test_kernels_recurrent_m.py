@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from edgec import compile as compile_model
+import edgec
 from edgec.compiler.bundle import read_bundle
 from edgec.compiler.bundle.firmware import Firmware
 from edgec.compiler.importer import import_model
@@ -37,7 +37,7 @@ def test_a_recurrence_is_close(case: str, optimize: str, tmp_path: Path) -> None
     op, options = CASES[case]
     made = model(op, **options)
     onnx.save(made, tmp_path / "model.onnx")
-    compile_model(tmp_path / "model.onnx", target="cortex-m4", out=tmp_path / "out", optimize=optimize)
+    edgec.compile(tmp_path / "model.onnx", target="cortex-m4", out=tmp_path / "out", optimize=optimize)
     bundle = read_bundle(tmp_path / "out")
     (step,) = [s for s in bundle.steps if s["kernel"] == "recurrent"]
     assert "dots=1" in step["config"]

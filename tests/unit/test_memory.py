@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from edgec.compiler.memory import Buffer, Layout, lower_bound, plan
-from edgec.compiler.spread import spread
+from edgec.compiler.memory.arena import Buffer, Layout, lower_bound, plan
+from edgec.compiler.memory.spread import spread
 
 
 def overlaps(buffers: list[Buffer], layout: Layout) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ import pytest
 import edgec
 from edgec.compiler.bounds import SUMS
 from edgec.compiler.calibration.request import SETTING, requested
-from edgec.compiler.compare_steps import beyond_a_step
+from edgec.compiler.compare.steps import beyond_a_step
 from edgec.compiler.direct import straight
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model, save_model

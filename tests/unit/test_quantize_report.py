@@ -14,8 +14,8 @@ import edgec
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.calibration.likeness import inputs_like
 from edgec.compiler.cli import main
-from edgec.compiler.compare_noise import LEAST, SLACK, expected, in_noise
-from edgec.compiler.difference import Difference, relative_error
+from edgec.compiler.compare.difference import Difference, relative_error
+from edgec.compiler.compare.noise import LEAST, SLACK, expected, in_noise
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.ports import Port, random_inputs
 from edgec.compiler.quantize.report import Record, Report, lines, rows

@@ -12,14 +12,14 @@ from onnx import TensorProto as T
 from onnx import helper
 
 import edgec
-from edgec.compiler import compare
+from edgec.compiler.compare.bundle import verify
+from edgec.compiler.compare.reference import in_float64
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
 from edgec.compiler.ports import random_inputs, read_arrays, write_arrays
-from edgec.compiler.reference import in_float64
 
 pytest.importorskip("onnxruntime")
 PAIRS = [
@@ -46,13 +46,13 @@ def casting(pairs: list[tuple[int, int]], opset: int = 21) -> onnx.ModelProto:
 def test_types_that_numpy_lacks_are_compared(tmp_path: Path) -> None:
     onnx.save(casting(PAIRS), tmp_path / "m.onnx")
     edgec.compile(tmp_path / "m.onnx", target="host", out=tmp_path / "b")
-    found = compare.verify(tmp_path / "m.onnx", tmp_path / "b", layers=True)
+    found = verify(tmp_path / "m.onnx", tmp_path / "b", layers=True)
     assert found.ok and len(found.differences) >= len(PAIRS)
     with edgec.load(tmp_path / "b") as model:
         write_arrays(tmp_path / "x.npz", random_inputs(model.inputs, 7))
         given = model.run(read_arrays(tmp_path / "x.npz"))
         np.testing.assert_array_equal(given["y3"], model.run(random_inputs(model.inputs, 7))["y3"])
-    assert compare.verify(tmp_path / "m.onnx", tmp_path / "b", inputs=tmp_path / "x.npz").ok
+    assert verify(tmp_path / "m.onnx", tmp_path / "b", inputs=tmp_path / "x.npz").ok
 
 
 def test_a_wrong_answer_is_seen(tmp_path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_wrong_answer_is_seen(tmp_path: Path) -> None:
     wrong.graph.node[3].input[0] = "negative"
     wrong.graph.node.insert(3, helper.make_node("Neg", ["f1"], ["negative"]))
     edgec.compile(wrong, target="host", out=tmp_path / "b", name="m")
-    found = compare.verify(tmp_path / "m.onnx", tmp_path / "b")
+    found = verify(tmp_path / "m.onnx", tmp_path / "b")
     assert [d.value for d in found.differences if not d.ok] == ["y1"]
 
 
@@ -69,7 +69,7 @@ def test_what_onnx_runtime_lacks_too_is_said(tmp_path: Path) -> None:
     onnx.save(casting([(T.FLOAT4E2M1, T.UINT2)], 25), tmp_path / "m.onnx")
     edgec.compile(tmp_path / "m.onnx", target="host", out=tmp_path / "b")
     with pytest.raises(EdgecError, match="ONNX Runtime refuses it"):
-        compare.verify(tmp_path / "m.onnx", tmp_path / "b")
+        verify(tmp_path / "m.onnx", tmp_path / "b")
 
 
 def source(name: str, kind: str) -> Value:

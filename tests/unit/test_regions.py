@@ -13,9 +13,9 @@ from onnx import helper, numpy_helper
 import edgec
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
-from edgec.compiler.memory import Buffer
-from edgec.compiler.regions import Region, holding, read_regions
-from edgec.compiler.spread import spread
+from edgec.compiler.memory.arena import Buffer
+from edgec.compiler.memory.regions import Region, holding, read_regions
+from edgec.compiler.memory.spread import spread
 from edgec.compiler.target import FOLDER, find_target, read_target
 
 BOARD = """

@@ -12,8 +12,8 @@ import edgec.compiler.ops  # noqa: F401
 from edgec.compiler.errors import EdgecError, IRError
 from edgec.compiler.ir import Graph, QParams, Value
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
-from edgec.compiler.rule_helpers import GUARDS, HELPERS, guard, helper
-from edgec.compiler.rules import load_rules, parse_rules
+from edgec.compiler.rules.helpers import GUARDS, HELPERS, guard, helper
+from edgec.compiler.rules.language import load_rules, parse_rules
 from edgec.compiler.session import Session
 from edgec.compiler.text import parse, show
 from edgec.compiler.verify import verify

@@ -17,10 +17,12 @@ import numpy as np
 import pytest
 
 import edgec
-from edgec.compiler import ports, runtime, runtime_abi
+from edgec.compiler import ports
 from edgec.compiler.bundle import ABI, Bundle, write_bundle
 from edgec.compiler.dtypes import DTYPES
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.execution import abi
+from edgec.compiler.execution.model import Model
 from edgec.compiler.isa import isa_names
 from tests.unit.handmade import expected, program, target
 
@@ -183,8 +185,8 @@ def test_broken_files_of_arrays(tmp_path: Path) -> None:
 
 
 def test_arena_too_small(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = runtime.Model._open
-    monkeypatch.setattr(runtime.Model, "_open", lambda self, desc, arena_bytes: whole(self, desc, arena_bytes - 1))
+    whole = Model._open
+    monkeypatch.setattr(Model, "_open", lambda self, desc, arena_bytes: whole(self, desc, arena_bytes - 1))
     with pytest.raises(EdgecError, match="the arena is smaller than the model needs"):
         edgec.load(bundle.folder)
 
@@ -232,20 +234,20 @@ def test_another_architecture(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_element_types_are_those_of_the_header() -> None:
-    header = re.sub(r"/\*.*?\*/", "", (runtime_abi.ROOT / "include" / "edgec" / "edgec.h").read_text(), flags=re.S)
+    header = re.sub(r"/\*.*?\*/", "", (abi.ROOT / "include" / "edgec" / "edgec.h").read_text(), flags=re.S)
     text = re.search(r"enum \{\s*EC_F32 = 1,(.*?)\};", header, re.S)
     assert text is not None
     assert ["EC_F32", *(w.strip() for w in text[1].split(","))] == [row.c for row in DTYPES.values()]
 
 
 def test_records_are_those_of_the_header() -> None:
-    header = (runtime_abi.ROOT / "include" / "edgec" / "edgec.h").read_text()
+    header = (abi.ROOT / "include" / "edgec" / "edgec.h").read_text()
     assert f"#define EC_ABI {ABI} " in header
     for name, record in (
-        ("ref", runtime_abi.Ref),
-        ("step", runtime_abi.Step),
-        ("io", runtime_abi.Io),
-        ("desc", runtime_abi.Desc),
+        ("ref", abi.Ref),
+        ("step", abi.Step),
+        ("io", abi.Io),
+        ("desc", abi.Desc),
     ):
         text = re.search(rf"typedef struct ec_{name} {{(.*?)}} ec_{name};", header, re.S)
         assert text is not None
@@ -257,5 +259,5 @@ def test_records_are_those_of_the_header() -> None:
             if w.strip()
         ]
         assert fields == [f[0] for f in record._fields_]
-    assert ctypes.sizeof(runtime_abi.Ref) == 8
+    assert ctypes.sizeof(abi.Ref) == 8
     assert isa_names(0b11) == ["AVX2", "FMA"]

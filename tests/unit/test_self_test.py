@@ -14,7 +14,6 @@ import pytest
 import edgec
 from edgec.compiler.bundle import Bundle, elf, firmware
 from edgec.compiler.cli import main
-from edgec.compiler.driver import compile_model
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.golden import fnv1a
 from edgec.compiler.target import find_target
@@ -108,7 +107,7 @@ def test_inputs_are_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_inputs_that_are_missing_are_known_before_the_work(tmp_path: Path) -> None:
     stages: list[str] = []
     with pytest.raises(EdgecError, match=r"none\.npz: no such file"):
-        compile_model(
+        edgec.compile(
             onnx_model(),
             dims={"n": 2},
             out=tmp_path,

@@ -15,7 +15,7 @@ from test_generic_harness import TARGETS, chain, check, target
 
 import edgec
 from edgec.compiler.cli import main
-from edgec.compiler.compare import verify
+from edgec.compiler.compare.bundle import verify
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Value
 from edgec.compiler.op import build, const

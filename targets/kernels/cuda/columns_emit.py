@@ -14,7 +14,7 @@ from edgec.compiler.registry import Emitted, Problem
 from ... import tir
 from ...cuda.block import Block, barrier, emit_grid, pointer, result, shared
 from ...tir import Buffer, Expr, Index, Stmt
-from ..generic_fold import Prior, Stage
+from ..generic.stage import Prior, Stage
 from .columns import Columns
 from .lines_fold import stored
 from .streams import Held, fetch, needed, streamed

@@ -22,7 +22,6 @@ HELD = 32  # numbers of a row that a thread keeps
 MOST_WARPS = 16  # of one row
 BLOCK_WARPS = 4  # of a block, where rows are short
 FLOATS = frozenset({"f32", "f16"})
-BYTES = frozenset({"i8", "u8"})
 
 
 @dataclass(frozen=True)

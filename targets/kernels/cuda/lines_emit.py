@@ -20,7 +20,7 @@ from ... import tir
 from ...conversions import narrow, widen
 from ...cuda.block import Block, emit_grid
 from ...tir import Buffer, Expr, Stmt
-from ..generic_fold import Prior, Stage
+from ..generic.stage import Prior, Stage
 from .lines import Lines
 from .lines_fold import Exchange, stored
 from .lines_row import Row

@@ -9,7 +9,7 @@ from tvm import tirx
 from ... import tir
 from ...cuda.block import barrier, result, shared
 from ...tir import Buffer, Expr, Stmt
-from ..generic_fold import Parts, Stage
+from ..generic.stage import Parts, Stage
 from .lines import Lines
 
 MOST_EXCHANGES = 4  # two folds of two components

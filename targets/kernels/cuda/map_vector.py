@@ -12,7 +12,7 @@ from edgec.compiler.op import OPS
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div
-from ..generic_choice import CHANNELS_LAST, arithmetic_cycles
+from ..generic.choice import CHANNELS_LAST, arithmetic_cycles
 from .cost_simt import map_us
 
 if TYPE_CHECKING:

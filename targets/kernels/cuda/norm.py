@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from ..generic_choice import one_anchor
+from ..generic.choice import one_anchor
 from ..norm import OPERATORS, axes_of, stages_of
 from .lines import FLOATS, chosen, lines_of, offer
 

@@ -7,12 +7,13 @@ from math import prod
 from typing import TYPE_CHECKING, Any, Literal
 
 from edgec.compiler.layout import storage_bytes
+from edgec.compiler.ops.integer import BYTES
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from ..generic_choice import one_anchor
-from ..generic_reduce import ARG, OPERATORS, axes_of
+from ..generic.choice import one_anchor
+from ..generic.reduce import ARG, OPERATORS, axes_of
 from . import columns as by_columns
-from .lines import BYTES, FLOATS, chosen, lines_of, offer
+from .lines import FLOATS, chosen, lines_of, offer
 
 if TYPE_CHECKING:
     from ...tir import Expr

@@ -18,7 +18,7 @@ from edgec.compiler.op import OPS, full_attrs, int_attr, ints_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, power_of_two
-from ..generic_choice import CHANNELS_LAST, RESIZE_CYCLES
+from ..generic.choice import CHANNELS_LAST, RESIZE_CYCLES
 from .cost import LATENCY_US, memory_us
 from .vectors import KINDS
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from ..generic_choice import one_anchor
+from ..generic.choice import one_anchor
 from .lines import FLOATS, chosen, lines_of, offer
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.strides import Axis, View, moved
 
 from ..common import ceil_div, power_of_two
-from ..generic_choice import CHANNELS_LAST
+from ..generic.choice import CHANNELS_LAST
 from .cost import memory_us
 from .vectors import KINDS
 

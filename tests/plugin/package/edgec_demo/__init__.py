@@ -8,7 +8,7 @@ from edgec.compiler.ir import Array, Graph, Node, Value
 from edgec.compiler.op import build
 from edgec.compiler.pipeline import close, graph_pass
 from edgec.compiler.plugins import rules_file, target_file
-from edgec.compiler.rule_helpers import Answer, Context, guard, helper
+from edgec.compiler.rules.helpers import Answer, Context, guard, helper
 from edgec.compiler.session import Session
 
 HERE = Path(__file__).parent

@@ -1,0 +1,1 @@
+"""`edgec verify`: what a bundle answers beside ONNX Runtime, and what may differ."""

@@ -1,0 +1,1 @@
+"""Where data lie: offsets in the arena, constants, and the regions of boards that have several memories."""
