@@ -18,7 +18,7 @@ from edgec.compiler.op import build, const, full_attrs, int_attr, ints_attr
 from edgec.compiler.ops.common import Tensor
 from edgec.compiler.ops.pooling import covered
 
-from .integer_constants import filters, real_constant
+from .integer_constants import LARGEST_SUM, filters, real_constant
 from .integer_sums import Stored, Term, products, with_bias
 
 MOST_TERMS = 2  # of one kernel: an accumulator and a residual
@@ -158,6 +158,8 @@ class Forms:
         b = self.stored(node.args[1].node)
         if a is None or b is None or min(len(v.shape) for v in node.args) < 2:
             return None
+        if node.args[0].shape[-1] * a.farthest * b.farthest > LARGEST_SUM:
+            return None
         none = const(np.zeros(1, np.int32))
         made = build("Edgec.MatMulInteger", a.value, b.value, none, a_zero=a.zero, b_zero=b.zero)
         return Linear((Term(made, 0, np.float64(a.scale * b.scale)),), nodes=tuple(v.node for v in node.args))
@@ -165,7 +167,7 @@ class Forms:
     def average_pool(self, node: Node) -> Linear | None:
         attrs: Any = full_attrs(node)
         x = self.stored(node.args[0].node)
-        if x is None:
+        if x is None or prod(attrs["kernel_shape"]) * x.farthest > LARGEST_SUM:
             return None
         window = {k: attrs[k] for k in ("kernel_shape", "strides", "pads", "dilations", "ceil_mode")}
         made = build("Edgec.SumPool", x.value, zero=x.zero, **window)
@@ -176,10 +178,11 @@ class Forms:
     def mean(self, node: Node) -> Linear | None:
         x = self.stored(node.args[0].node)
         axes = ints_attr(node, "axes")
-        if x is None or prod(node.args[0].shape[a] for a in axes) == 0:
+        added = prod(node.args[0].shape[a] for a in axes)
+        if x is None or added == 0 or added * x.farthest > LARGEST_SUM:
             return None
         made = build("Edgec.Sum", x.value, axes=axes, keepdims=int_attr(node, "keepdims"), zero=x.zero)
-        count = prod(node.args[0].shape[a] for a in axes) if node.op == "ReduceMean" else 1
+        count = added if node.op == "ReduceMean" else 1
         return Linear((Term(made, 0, np.float64(x.scale / count)),), nodes=(node.args[0].node,))
 
 

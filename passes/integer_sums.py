@@ -24,6 +24,12 @@ class Stored:
     scale: float
     zero: int
 
+    @property
+    def farthest(self) -> int:
+        """The greatest magnitude of a number less the zero point."""
+        least, most = map(int, limits(self.value.type.dtype))
+        return max(self.zero - least, most - self.zero)
+
 
 @dataclass(frozen=True)
 class Term:
@@ -42,9 +48,8 @@ def products(node: Node, x: Stored, weights: tuple[Tensor, Tensor], bias: Tensor
     conv = node.op == "Conv"
     axis, shape = (0, (-1, *(1,) * (w.ndim - 2))) if conv else (1, (-1,))  # of the outputs: in weights, over the result
     unit = x.scale * np.asarray(scale, np.float64)
-    least, most = limits(x.value.type.dtype)
     whole = whole_steps(bias, unit)
-    if whole is None or np.any(reach(w, axis) * max(x.zero - least, most - x.zero) + np.abs(whole) > LARGEST_SUM):
+    if whole is None or np.any(reach(w, axis) * x.farthest + np.abs(whole) > LARGEST_SUM):
         return None
     attrs: dict[str, Any] = dict(node.attrs) if conv else {}
     whole, zero = _without_zero_point(whole, w, axis, x) if not any(attrs.get("pads") or ()) else (whole, x.zero)
@@ -63,8 +68,7 @@ def products(node: Node, x: Stored, weights: tuple[Tensor, Tensor], bias: Tensor
 def _without_zero_point(bias: Tensor, w: Tensor, axis: int, x: Stored) -> tuple[Tensor, int]:
     """A bias that has taken in the zero point of the input, and 0; or both as they are, where sums might not fit."""
     moved = bias - x.zero * w.astype(np.int64).sum(tuple(a for a in range(w.ndim) if a != axis))
-    least, most = limits(x.value.type.dtype)
-    if np.any(reach(w, axis) * max(-least, most) + np.abs(moved) > LARGEST_SUM):
+    if np.any(reach(w, axis) * replace(x, zero=0).farthest + np.abs(moved) > LARGEST_SUM):
         return bias, x.zero
     return moved.astype(np.int32), 0
 
