@@ -1,6 +1,6 @@
 """Convolutions of bytes that a model spells in 32 bits: ConvInteger, as models with dynamic quantization have it.
 
-As with products (integer_products.py), the zero point comes off the sums: times the sum of each filter. Padding stands
+As with products (products.py), the zero point comes off the sums: times the sum of each filter. Padding stands
 for zero, which is the zero point in bytes: where that is known only when the model runs, bytes of it are put around the
 image. What is taken off filters of u8 so that they fit i8 comes back times the sums of windows, by a filter of ones.
 """
@@ -17,7 +17,7 @@ from edgec.compiler.ops.common import limits
 from edgec.compiler.ops.integer import BYTES
 from edgec.compiler.rewrite import PythonRule, Sweep, python_rule
 
-from .integer_products import bytes_less_zero, centred, held_as
+from .products import bytes_less_zero, centred, held_as
 
 
 def convolutions_of_bytes(hold: str) -> PythonRule:

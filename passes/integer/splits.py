@@ -7,7 +7,7 @@ from dataclasses import replace
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import build, is_const
 
-from .integer_ends import lying
+from .ends import lying
 
 
 def splits_of_bytes(g: Graph) -> Graph:

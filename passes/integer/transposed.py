@@ -14,9 +14,9 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const, int_attr, rebuild
 from edgec.compiler.rewrite import Sweep, python_rule
 
-from .integer_constants import filters, real_constant
-from .integer_ends import lying
-from .phases import axes_of, filters_of_phases, image_of_phases, margins_of
+from ..phases import axes_of, filters_of_phases, image_of_phases, margins_of
+from .constants import filters, real_constant
+from .ends import lying
 
 WEAVES = ("DepthToSpace", "Reshape", "Transpose", "Slice")
 

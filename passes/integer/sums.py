@@ -13,7 +13,7 @@ from edgec.compiler.op import build, const, const_array
 from edgec.compiler.ops.common import Tensor, limits
 from edgec.compiler.ops.integer import SUFFIX
 
-from .integer_constants import LARGEST_SUM, reach, whole_steps
+from .constants import LARGEST_SUM, reach, whole_steps
 
 
 @dataclass(frozen=True)

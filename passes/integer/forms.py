@@ -18,8 +18,8 @@ from edgec.compiler.op import build, const, full_attrs, int_attr, ints_attr
 from edgec.compiler.ops.common import Tensor
 from edgec.compiler.ops.pooling import covered
 
-from .integer_constants import LARGEST_SUM, filters, real_constant
-from .integer_sums import Stored, Term, products, with_bias
+from .constants import LARGEST_SUM, filters, real_constant
+from .sums import Stored, Term, products, with_bias
 
 MOST_TERMS = 2  # of one kernel: an accumulator and a residual
 

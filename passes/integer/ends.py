@@ -15,9 +15,9 @@ from edgec.compiler.rescaled import PRODUCTS
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
-from .integer_constants import real_constant
-from .integer_forms import Forms
-from .integer_sums import Stored, Term, with_bias
+from .constants import real_constant
+from .forms import Forms
+from .sums import Stored, Term, with_bias
 
 UNMOVED = ("Transpose", "Reshape", "MaxPool")  # what is behind them has the same scale
 
