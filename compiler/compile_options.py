@@ -1,4 +1,4 @@
-"""What a compilation is asked for, as users say it and before it is checked; `edgec.compile` explains each field."""
+"""What a compilation is asked for, as users say it and before it is checked."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .units import Limit
 
 
 @dataclass(frozen=True, kw_only=True)
-class Request:
-    """None: not said."""
+class CompileOptions:
+    """None: not said. `edgec.compile` explains each field."""
 
     target: str | Path = "host"
     out: str | Path | None = None
