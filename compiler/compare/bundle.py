@@ -122,7 +122,7 @@ def _compare(
     layers: bool,
     noise: float | None,
 ) -> Comparison:
-    """`noise`: what a bundle in 8 bits is held against, in dB (see compare_noise.py)."""
+    """`noise`: what a bundle in 8 bits is held against, in dB (see noise.py)."""
     results = [(i, s, r) for i, s in enumerate(runner.bundle.steps) for r in s.get("results", [])] if layers else []
     stored = [row for row in results if row[2].get("bank") is None]
     probes = [(i, r["offset"], _stored_bytes(r)) for i, _, r in stored]
