@@ -22,7 +22,7 @@ from .calibration.request import SETTING, requested
 from .compile_options import CompileOptions
 from .dtypes import dtype
 from .errors import EdgecError
-from .given import sample
+from .execution.inputs import sample
 from .importer import import_model
 from .ir import Graph, Node
 from .memory.constants import Weights

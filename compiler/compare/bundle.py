@@ -26,8 +26,8 @@ from ..calibration.data import Source
 from ..calibration.likeness import inputs_like
 from ..errors import EdgecError, nearest
 from ..execution.executor import executor
+from ..execution.inputs import samples
 from ..execution.model import Model
-from ..given import samples
 from ..layout import layout, unpack
 from ..ports import Port, named_dtype
 from .difference import Difference, relative_error, tolerance

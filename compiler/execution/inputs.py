@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from .calibration.data import Calibration, Feed, Source
-from .calibration.images import preparation
-from .dtypes import of_numpy
-from .errors import EdgecError
-from .ir import Type
-from .ports import Port, named_dtype
+from ..calibration.data import Calibration, Feed, Source
+from ..calibration.images import preparation
+from ..dtypes import of_numpy
+from ..errors import EdgecError
+from ..ir import Type
+from ..ports import Port, named_dtype
 
 
 def samples(inputs: Source, ports: Sequence[Port], prepare: str = "") -> Iterator[Feed]:
