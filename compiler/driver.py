@@ -19,9 +19,10 @@ from .bundle.names import check_name, identifier
 from .bundle.place import check_output
 from .calibration.data import Feed
 from .calibration.request import SETTING, requested
+from .compile_options import CompileOptions
 from .dtypes import dtype
 from .errors import EdgecError
-from .given import sample
+from .execution.inputs import sample
 from .importer import import_model
 from .ir import Graph, Node
 from .memory.constants import Weights
@@ -33,7 +34,6 @@ from .plugins import load_plugins
 from .ports import Port, random_inputs
 from .program import Program, chained
 from .quantize.settings import wanted
-from .request import Request
 from .session import BRIEF, MAX_RAM, Session
 from .target import Target
 from .target_flags import check_self_test, target_for
@@ -48,7 +48,9 @@ def _silent(stage: str, done: int, total: int) -> None:
     pass
 
 
-def compile_model(model: str | Path | onnx.ModelProto, asked: Request, progress: Progress | None = None) -> Bundle:
+def compile_model(
+    model: str | Path | onnx.ModelProto, asked: CompileOptions, progress: Progress | None = None
+) -> Bundle:
     """Compile and write a bundle. `progress` as in `edgec.compile`, as are errors."""
     from .bundle.write import write_bundle
 

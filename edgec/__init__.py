@@ -98,10 +98,10 @@ def compile(
 
     Raises EdgecError for whatever is wrong with model or options; UnsupportedModel lists every node that edgec refuses.
     """
+    from edgec.compiler.compile_options import CompileOptions
     from edgec.compiler.driver import compile_model
-    from edgec.compiler.request import Request
 
-    asked = Request(
+    asked = CompileOptions(
         target=target, out=out, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, passes=passes,
         weights=weights, precision=precision, arch=arch, tune=tune, tune_db=tune_db, quantize=quantize,
         calib=calib, calib_prep=calib_prep, max_drop=max_drop, score=score, max_latency=max_latency,
@@ -150,12 +150,14 @@ def compress(
     The others are those of `compile`. Raises BudgetError, an EdgecError, where no candidate meets the limits.
     """
     from edgec.compiler.compress.compressor import compress_model
+    from edgec.compiler.compress.options import CompressOptions
 
-    return compress_model(
-        model, target=str(target), out=out, calib=calib, max_latency=max_latency, max_flash=max_flash, max_ram=max_ram,
-        max_drop=max_drop, score=score, methods=methods, seconds=time, jobs=jobs, scheduler=scheduler,
-        calib_prep=calib_prep, name=name, shapes=shapes, dims=dims, bind=bind, threads=threads, tell=progress,
+    asked = CompressOptions(
+        target=str(target), out=out, calib=calib, calib_prep=calib_prep, max_latency=max_latency, max_flash=max_flash,
+        max_ram=max_ram, max_drop=max_drop, score=score, methods=methods, time=time, jobs=jobs, scheduler=scheduler,
+        name=name, shapes=shapes, dims=dims, bind=bind, threads=threads,
     )  # fmt: skip
+    return compress_model(model, asked, progress)
 
 
 def __getattr__(name: str) -> Any:

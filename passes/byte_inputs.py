@@ -7,7 +7,7 @@ from edgec.compiler.op import build
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session
 
-from .integer_ends import UNMOVED, pair_of
+from .integer.ends import UNMOVED, pair_of
 
 
 @graph_pass(

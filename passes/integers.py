@@ -21,16 +21,16 @@ from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.rewrite import rewrite
 from edgec.compiler.session import Session
 
-from .integer_constants import LARGEST_SUM
-from .integer_convolutions import convolutions_of_bytes
-from .integer_ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
-from .integer_forms import Forms, Linear
-from .integer_functions import has_steps, is_near, near_functions
-from .integer_products import products_of_bytes
-from .integer_splits import splits_of_bytes
-from .integer_sums import Stored, Term
-from .integer_tables import function_of_one, tabulated
-from .integer_transposed import limits_before_weaving, transposed_of_bytes
+from .integer.constants import LARGEST_SUM
+from .integer.convolutions import convolutions_of_bytes
+from .integer.ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
+from .integer.forms import Forms, Linear
+from .integer.functions import has_steps, is_near, near_functions
+from .integer.products import products_of_bytes
+from .integer.splits import splits_of_bytes
+from .integer.sums import Stored, Term
+from .integer.tables import function_of_one, tabulated
+from .integer.transposed import limits_before_weaving, transposed_of_bytes
 
 # maps that move elements and know nothing of their values
 MOVES = frozenset(

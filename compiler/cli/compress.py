@@ -18,6 +18,7 @@ from .common import add_model_options, binds_of, dims_of, shapes_of, show_json, 
 
 if TYPE_CHECKING:
     from ..compress.compressor import Compressed
+    from ..compress.options import CompressOptions
     from ..compress.workers import Workers
 
 Pair = tuple[str, Any, str]  # model, calibration data, target
@@ -101,16 +102,35 @@ def run(args: argparse.Namespace) -> int:
 
 def _check(args: argparse.Namespace) -> None:
     """What can be said before workers are started."""
-    from ..compress.compressor import options_of
+    from ..compress.options import checked
     from ..compress.workers import checked_jobs
     from ..importer.read import model_file
 
     checked_jobs(args.jobs)
     for model in args.model:
         model_file(model)
-    methods = _methods(args)
-    options_of(
-        args.max_latency, args.max_flash, args.max_ram, args.max_drop, args.score, methods, args.threads, args.time
+    checked(_asked(args))
+
+
+def _asked(args: argparse.Namespace, **of_one: Any) -> CompressOptions:
+    """The options; `of_one`: those that differ from result to result."""
+    from ..compress.options import CompressOptions
+
+    return CompressOptions(
+        calib_prep=args.calib_prep,
+        max_latency=args.max_latency,
+        max_flash=args.max_flash,
+        max_ram=args.max_ram,
+        max_drop=args.max_drop,
+        score=args.score,
+        methods=_methods(args),
+        name=args.name,
+        shapes=shapes_of(args),
+        dims=dims_of(args),
+        bind=binds_of(args),
+        threads=args.threads,
+        time=args.time,
+        **of_one,
     )
 
 
@@ -166,27 +186,7 @@ def _one(args: argparse.Namespace, pair: Pair, pool: Workers, several: bool) -> 
         with _printing:
             print(f"edgec: {label}: {text}" if several else f"edgec: {text}", file=sys.stderr, flush=True)
 
-    return compress_model(
-        model,
-        target=target,
-        calib=calib,
-        calib_prep=args.calib_prep,
-        max_latency=args.max_latency,
-        max_flash=args.max_flash,
-        max_ram=args.max_ram,
-        max_drop=args.max_drop,
-        score=args.score,
-        methods=_methods(args),
-        out=out,
-        name=args.name,
-        shapes=shapes_of(args),
-        dims=dims_of(args),
-        bind=binds_of(args),
-        threads=args.threads,
-        seconds=args.time,
-        tell=tell,
-        pool=pool,
-    )
+    return compress_model(model, _asked(args, target=target, calib=calib, out=out), tell, pool)
 
 
 def _show(made: Compressed, layers: bool) -> None:

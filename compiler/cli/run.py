@@ -65,7 +65,7 @@ def _in_firmware(bundle: Bundle, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _feed(args: argparse.Namespace, ports: Sequence[Port]) -> dict[str, Any]:
-    from ..given import sample
+    from ..execution.inputs import sample
     from ..ports import random_inputs
 
     return random_inputs(ports) if args.inputs is None else sample(args.inputs, ports, args.calib_prep or "")

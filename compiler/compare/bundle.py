@@ -26,8 +26,8 @@ from ..calibration.data import Source
 from ..calibration.likeness import inputs_like
 from ..errors import EdgecError, nearest
 from ..execution.executor import executor
+from ..execution.inputs import samples
 from ..execution.model import Model
-from ..given import samples
 from ..layout import layout, unpack
 from ..ports import Port, named_dtype
 from .difference import Difference, relative_error, tolerance
@@ -122,7 +122,7 @@ def _compare(
     layers: bool,
     noise: float | None,
 ) -> Comparison:
-    """`noise`: what a bundle in 8 bits is held against, in dB (see compare_noise.py)."""
+    """`noise`: what a bundle in 8 bits is held against, in dB (see noise.py)."""
     results = [(i, s, r) for i, s in enumerate(runner.bundle.steps) for r in s.get("results", [])] if layers else []
     stored = [row for row in results if row[2].get("bank") is None]
     probes = [(i, r["offset"], _stored_bytes(r)) for i, _, r in stored]

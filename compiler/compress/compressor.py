@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ import onnx
 from ..bundle.manifest import Bundle
 from ..bundle.names import check_name, identifier
 from ..bundle.place import check_output, staged
-from ..calibration.data import Source, calibration
+from ..calibration.data import calibration
 from ..calibration.request import Request, requested
 from ..driver import compile_for, digest, stem
 from ..errors import EdgecError
@@ -26,21 +26,18 @@ from ..layers import layers_of
 from ..ops.common import Tensor
 from ..pipeline import run_pipeline
 from ..plugins import load_plugins
-from ..quantize.settings import Score, checked_score
 from ..session import Session
 from ..target import find_target
-from ..target_flags import check_threads
-from ..units import Limit, long_time
 from .evaluate import Measures, Study, target_of
-from .limits import FLAGS, GRAIN, Figures, Limits, limits_of, missed
+from .limits import FLAGS, GRAIN, Figures, missed
 from .methods import BEFORE, methods_of
+from .options import CompressOptions, Settings, checked
 from .outcome import Outcome
 from .page import page
 from .search import Search
 from .table import What, count, said, table
 from .workers import Workers, workers
 
-SECONDS = 600.0
 ENOUGH = 64  # samples from which on some are for judging only
 HELD_OUT = 4  # every fourth
 MOST_BYTES = 1 << 30  # of samples; later ones are left out
@@ -64,75 +61,24 @@ class Compressed:
     table: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Options:
-    """What is asked for, checked."""
-
-    limits: Limits
-    score: str | Score | None
-    methods: Sequence[str] | None
-    threads: int
-    seconds: float
-
-
-def options_of(
-    max_latency: Limit,
-    max_flash: Limit,
-    max_ram: Limit,
-    max_drop: float | None,
-    score: str | Score | None,
-    methods: Sequence[str] | None,
-    threads: int,
-    seconds: str | float,
-) -> Options:
-    """Options from what a user says."""
-    limits = limits_of(max_latency, max_flash, max_ram, max_drop)
-    checked_score(score)  # processes load it by its name
-    check_threads(threads)
-    methods_of(methods, list(limits.given()))
-    return Options(limits, score, methods, threads, long_time("time", seconds))
-
-
 def compress_model(
-    model: str | Path | onnx.ModelProto,
-    *,
-    target: str = "host",
-    calib: Source | None = None,
-    calib_prep: str | None = None,
-    max_latency: Limit = None,
-    max_flash: Limit = None,
-    max_ram: Limit = None,
-    max_drop: float | None = None,
-    score: str | Score | None = None,
-    methods: Sequence[str] | None = None,
-    out: str | Path | None = None,
-    name: str | None = None,
-    shapes: Mapping[str, Sequence[Any]] | None = None,
-    dims: Mapping[str, int] | None = None,
-    bind: Mapping[str, Any] | None = None,
-    threads: int = 1,
-    jobs: int | None = None,
-    scheduler: str | None = None,
-    seconds: str | float = SECONDS,
-    tell: Tell | None = None,
-    pool: Workers | None = None,
-    width: int | None = None,
+    model: str | Path | onnx.ModelProto, asked: CompressOptions, tell: Tell | None = None, pool: Workers | None = None
 ) -> Compressed:
-    """Search and write; `pool`: workers that are there already. See `edgec.compress` for the rest."""
+    """Search and write. `tell`: called with a line for each candidate; `pool`: workers that are there already."""
     load_plugins()
-    options = options_of(max_latency, max_flash, max_ram, max_drop, score, methods, threads, seconds)
-    request = requested(calib, calib_prep, "compress")
+    settings = checked(asked)
+    request = requested(asked.calib, asked.calib_prep, "compress")
     assert request is not None
-    label = check_name(name) if name else identifier(stem(model))
-    folder = check_output(out if out is not None else label)
+    label = check_name(asked.name) if asked.name else identifier(stem(model))
+    folder = check_output(asked.out if asked.out is not None else label)
     notes: list[str] = []
-    graph = import_model(model, shapes=shapes or {}, dims=dims or {}, binds=bind or {}, notice=notes.append)
+    shapes, dims, binds = asked.shapes or {}, asked.dims or {}, asked.bind or {}
+    graph = import_model(model, shapes=shapes, dims=dims, binds=binds, notice=notes.append)
     graph = replace(run_pipeline(graph, BEFORE, Session()), name=label)
     with tempfile.TemporaryDirectory(prefix="edgec-") as temporary:
-        study = _study(graph, request, options, label, target, temporary)
-        with nullcontext(pool) if pool is not None else workers(jobs, scheduler) as here:
-            search = _search(study, options, here, width or here.width, tell)
-            outcome = search.run()
+        study = _study(graph, request, settings, label, asked.target, temporary)
+        with nullcontext(pool) if pool is not None else workers(asked.jobs, asked.scheduler) as here:
+            outcome = _search(study, settings, here, tell).run()
     shapes_of = {layer.name: layer.weights.shape for layer in layers_of(graph)}
     what = What(label, str(model) if isinstance(model, (str, Path)) else stem(model), study, shapes_of, notes)
     if not outcome.met:
@@ -140,14 +86,14 @@ def compress_model(
     return _written(what, outcome, digest(model), folder)
 
 
-def _study(graph: Graph, request: Request, options: Options, name: str, target: str, folder: str) -> Study:
+def _study(graph: Graph, request: Request, settings: Settings, name: str, target: str, folder: str) -> Study:
     try:
         model = export_model(graph).SerializeToString(deterministic=True)
     except (NoForm, ValueError) as error:
         raise EdgecError(f"compress: the model cannot be written as ONNX: {error}") from error
-    fitted, judged = _samples(graph, request, options.score is None)
-    board, ram = find_target(target), options.limits.ram
-    return Study(model, name, board, options.threads, fitted, judged, options.score, folder, ram)
+    fitted, judged = _samples(graph, request, settings.score is None)
+    board, ram = find_target(target), settings.limits.ram
+    return Study(model, name, board, settings.threads, fitted, judged, settings.score, folder, ram)
 
 
 def _samples(graph: Graph, request: Request, label_free: bool) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -165,18 +111,18 @@ def _samples(graph: Graph, request: Request, label_free: bool) -> tuple[dict[str
     return tuple({v.name: np.stack([f[v.name] for f in some]) for v in graph.inputs} for some in (fitted, judged))  # type: ignore[return-value]
 
 
-def _search(study: Study, options: Options, pool: Workers, width: int, tell: Tell | None) -> Search:
+def _search(study: Study, settings: Settings, pool: Workers, tell: Tell | None) -> Search:
     def told(m: Measures, figures: Figures) -> None:
         if tell is not None:
             tell(said(m, figures, search.clock() - search.started))
 
     search = Search(
-        methods_of(options.methods, list(options.limits.given())),
-        options.limits,
+        methods_of(settings.methods, list(settings.limits.given())),
+        settings.limits,
         lambda job: pool.submit(study, job),
-        seconds=options.seconds,
+        seconds=settings.seconds,
         grain=max(GRAIN, 0.0 if study.score is not None else 1 / count(study.judged)),
-        width=width,
+        width=pool.width,
         tell=told,
     )
     return search

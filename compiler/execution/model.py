@@ -31,6 +31,8 @@ def load(path: str | Path | Bundle, threads: int | None = None, *, level: str | 
 
     `threads`: workers to use; default and most: as many as it was compiled for.
     `level`: of a bundle for several levels of the CPU, the one to open (default: the best that this CPU can run).
+
+    Raises EdgecError where there is no bundle, it is damaged, or this machine cannot run it: another CPU, no GPU.
     """
     return Model(path if isinstance(path, Bundle) else read_bundle(path), threads, level)
 

@@ -9,7 +9,7 @@ from tvm import tirx
 from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
-from .sparse_rows import PART
+from .sparse.rows import PART
 
 
 class Turning:

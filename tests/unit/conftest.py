@@ -46,7 +46,7 @@ def narrower(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with tiny.onnx and its bundle `good/`."""
+    """A folder with tiny.onnx, its bundle `good/`, and `bad/`, which answers wrongly."""
     import onnx
 
     from edgec.compiler.bundle import write_bundle
@@ -55,6 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     onnx.save(onnx_model(), folder / "tiny.onnx")
     write_bundle(program(folder), target(), folder / "good")
+    write_bundle(program(folder, offset=0.01), target(), folder / "bad")
     return folder
 
 

@@ -14,7 +14,7 @@ from edgec.compiler.op import build
 from edgec.compiler.ops.common import ORDERED
 from edgec.compiler.ops.suppression import corners
 from edgec.compiler.target import find_target
-from edgec.targets.kernels.selection_rows import by_digits
+from edgec.targets.kernels.selection.rows import by_digits
 
 RNG = np.random.default_rng(5)
 

@@ -18,7 +18,7 @@ from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ops.common import NUMBERS
 from edgec.compiler.registry import ROWS
-from edgec.targets.kernels import sort_rows
+from edgec.targets.kernels.selection import sort_rows
 
 RNG = np.random.default_rng(11)
 WAYS = ("count", "heap", "radix")

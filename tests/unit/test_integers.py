@@ -131,6 +131,33 @@ def test_it_is_added_in_floats_where_32_bits_might_not_hold_the_sums() -> None:
     np.testing.assert_allclose(interpret(whole, feeds)["y"], [[255 * 127 * 40_000 + 1e9]], rtol=1e-6)
 
 
+def _of_bytes(op: str, *shapes: tuple[int, ...], **attrs: Any) -> tuple[Graph, Graph]:
+    """An operator on quantized tensors whose result is quantized; and what the pass makes of it."""
+    pair = (const(np.float32(1)), const(np.uint8(0)))
+    inputs = [Value(Node("Input", (), (Type("u8", shape),), {}, f"x{k}")) for k, shape in enumerate(shapes)]
+    y = build(op, *(build("DequantizeLinear", v, *pair) for v in inputs), **attrs)
+    graph = Graph("g", tuple(inputs), (build("QuantizeLinear", y, const(np.float32(1e8)), pair[1]),), ("y",))
+    return graph, run_pipeline(graph, parse_pipeline("canonicalize, fold, integers"), Session(verify=2))
+
+
+LONG = [  # the largest sum that fits, and one more
+    ("MatMul", ((1, 33_025), (33_025, 1)), {}),
+    ("MatMul", ((1, 33_026), (33_026, 1)), {}),
+    ("ReduceSum", ((1, 8_421_504),), {"axes": (1,)}),
+    ("ReduceSum", ((1, 8_421_505),), {"axes": (1,)}),
+]
+
+
+@pytest.mark.parametrize(("op", "shapes", "attrs"), LONG)
+def test_sums_of_bytes_are_integers_while_32_bits_hold_them(op: str, shapes: Any, attrs: Any) -> None:
+    graph, whole = _of_bytes(op, *shapes, **attrs)
+    factor = 255 if op == "ReduceSum" else 255**2
+    fits = max(shapes[0]) * factor < 2**31
+    assert any(n.op in ("Edgec.MatMulInteger", "Edgec.Sum") for n in whole.nodes()) == fits
+    feeds = {v.name: np.full(v.shape, 255, np.uint8) for v in graph.inputs}
+    np.testing.assert_array_equal(interpret(whole, feeds)["y"], interpret(graph, feeds)["y"])
+
+
 def cut(weights: bool) -> Graph:
     """A residual sum whose parts are multiplied: as bytes of the same scale, or right behind the Split."""
     pair = (const(np.float32(0.02)), const(np.uint8(7)))

@@ -15,7 +15,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Gpu
 
-from ..attention_rows import Shape, reads_operands, shape_of
+from ..attention.rows import Shape, reads_operands, shape_of
 from ..common import ceil_div
 from .cost import LATENCY_US, memory_us
 

@@ -16,7 +16,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div
-from ..recurrent_rows import Shape, shape_of
+from ..recurrent.rows import Shape, shape_of
 from .cost import LATENCY_US, memory_us
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from ...conversions import widened
 from ...cuda.block import barrier, pure, shared
 from ...tir import Buffer, Expr, Stmt
 from ..common import ceil_div
-from ..recurrent_cell import CELLS, Point
-from ..recurrent_rows import Shape
+from ..recurrent.cell import CELLS, Point
+from ..recurrent.rows import Shape
 from .recurrent_block import AT_ONCE, Plan, tensors
 
 F32 = "float32"

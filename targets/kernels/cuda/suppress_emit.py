@@ -15,8 +15,8 @@ from ...tir import Expr, Stmt, load, store
 from ..common import ceil_div
 from ..plain import Tensors
 from ..plain_lines import Line
-from ..sort_keys import Keys
-from ..suppress_emit import allowed, most_of, overlap, sides_of
+from ..selection.sort_keys import Keys
+from ..selection.suppress_emit import allowed, most_of, overlap, sides_of
 
 
 class Suppression:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div
-from ..sort_rows import bits_of, size_of
+from ..selection.sort_rows import bits_of, size_of
 from .cost import LATENCY_US, memory_us
 
 if TYPE_CHECKING:

@@ -1,7 +1,7 @@
 """TensorIR of the best elements of a row: bitonic sorting of entries in shared memory by all threads of a block.
 
-An entry is a key with its place in the row (sort_keys.py); no two are alike, so ties need no care. Runs of 2, 4, 8 ...
-entries become sorted, in turn best first and best last, so that two neighbours together rise and fall once.
+An entry is a key with its place in the row (selection/sort_keys.py); none are alike, so ties need no care. Runs of
+2, 4, 8 ... entries become sorted, in turn best first and best last, so that two neighbours together rise and fall once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from ...cuda.block import barrier, shared
 from ...tir import Expr, Stmt
 from ..common import ceil_div
 from ..plain import Tensors
-from ..sort_emit import keys_of, write
-from ..sort_keys import Entries, Keys, with_named
-from ..sort_rows import size_of
+from ..selection.sort_emit import keys_of, write
+from ..selection.sort_keys import Entries, Keys, with_named
+from ..selection.sort_rows import size_of
 from .top_k_block import Plan
 
 

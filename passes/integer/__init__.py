@@ -1,0 +1,1 @@
+"""How quantized graphs become arithmetic on integers: what the pass `integers` (../integers.py) is made of."""

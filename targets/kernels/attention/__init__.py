@@ -1,0 +1,3 @@
+"""Rows of attention on CPUs. Importing this package registers them."""
+
+from . import few_rows, rows  # noqa: F401

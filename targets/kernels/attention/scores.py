@@ -1,0 +1,238 @@
+"""The scores of a block of queries, in scratch memory: products with the keys, cap, mask, weights of the softmax."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+from math import inf
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.op import full_attrs
+from edgec.compiler.registry import Choice, Problem
+from edgec.targets import floats, fractions, mathlib, tir
+from edgec.targets.tir import Expr, Stmt
+
+from ..common_emit import ABREAST, F32, put, vector
+from ..cortex_m.asm import at
+from ..cortex_m.gates import has_dots
+from ..cortex_m.tile_asm import Tile as Form
+from ..cortex_m.tile_asm import Tiles, fits
+from ..register_tile import Tile
+from .dots import dot_scores
+from .rows import Shape, along_keys, tile_rows
+
+
+@dataclass(frozen=True)
+class Operand:
+    """A flat buffer, the offset of this head's elements, and the strides of the two inner axes."""
+
+    buffer: Any
+    base: Expr
+    outer: int
+    inner: int
+
+    def at(self, outer: Expr | int, inner: Expr | int) -> Expr:
+        return self.base + tir.expr(outer) * self.outer + tir.expr(inner) * self.inner
+
+
+@dataclass(frozen=True)
+class Block:
+    """One block of queries: the first, how many, in how many vectors."""
+
+    first: Expr
+    queries: int
+    vectors: int
+
+
+class Scores:
+    """Where scratch memory holds what belongs to a block, and the steps up to its weights."""
+
+    def __init__(self, problem: Problem, choice: Choice, shape: Shape) -> None:
+        self.target, self.shape = problem.target, shape
+        self.lanes = max(1, self.target.cpu.lanes(32))
+        self.width = choice.get("nv") * self.lanes
+        self.attrs: Any = full_attrs(problem.anchor)
+        # scratch: transposed queries [D, W], scores and weights [T, W], greatest scores [W], inverse sums [W]; and
+        # where queries without any key give zeros, 1 for those that have one [W]
+        self.start = shape.d * self.width
+        self.top = self.start + shape.t * self.width
+        self.sums = self.top + self.width
+        self.open = self.sums + self.width if self.attrs["zero_masked"] else None
+        self.tiles = Tiles(problem.target.small) if has_dots(problem.target) else None
+
+    def lanes_of(self, b: Block, v: int) -> int:
+        return min(self.lanes, b.queries - v * self.lanes)
+
+    # -- Q -----------------------------------------------------------------------------------------------------------
+
+    def transpose(self, scratch: Any, q: Operand, b: Block) -> Stmt:
+        """scratch[d, w] = scale * Q[first + w, d]; lanes without a query hold zero."""
+
+        def step(d: Expr) -> Stmt:
+            parts = []
+            for v in range(b.vectors):
+                n, to = self.lanes_of(b, v), d * self.width + v * self.lanes
+                if n < self.lanes:
+                    parts.append(put(scratch, tir.broadcast(tir.lit(0.0, F32), self.lanes), self.lanes, to))
+                x = tir.load(q.buffer, tir.ramp(q.at(b.first + v * self.lanes, d), n, q.outer))
+                parts.append(put(scratch, x * tir.broadcast(tir.lit(self.attrs["scale"], F32), n), n, to))
+            return tir.seq(parts)
+
+        first = [(self.top, -inf)] + ([] if self.open is None else [(self.open, 0.0)])
+        start = [
+            put(scratch, tir.broadcast(tir.lit(x, F32), self.lanes), self.lanes, at + v * self.lanes)
+            for v in range(b.vectors)
+            for at, x in first
+        ]
+        return tir.seq(start, tir.loop(self.shape.d, step, "d"))
+
+    # -- Q K' --------------------------------------------------------------------------------------------------------
+
+    def all_scores(self, scratch: Any, operands: dict[str, Operand], b: Block) -> Stmt:
+        keys = self.lanes if self.dots(operands, b) else tile_rows(self.target, b.vectors)
+        whole, rest = divmod(self.shape.t, keys)
+        tiles = tir.loop(whole, lambda k: self.score_tile(scratch, operands, b, k * keys, keys), "t") if whole else None
+        last = self.score_tile(scratch, operands, b, tir.i32(whole * keys), rest) if rest else None
+        return tir.seq(tiles, last)
+
+    def dots(self, operands: dict[str, Operand], b: Block) -> bool:
+        return along_keys(self.target, b.queries, self.shape.d, (operands["q"].inner, operands["k"].inner))
+
+    def score_tile(self, scratch: Any, operands: dict[str, Operand], b: Block, first: Expr, keys: int) -> Stmt:
+        k, lanes = operands["k"], self.lanes
+        if self.dots(operands, b):
+            q, places = operands["q"], [k.at(first + i, 0) for i in range(keys)]
+            work, held = dot_scores(
+                (q.buffer, q.at(b.first, 0)), (k.buffer, places), self.shape.d, self.attrs["scale"], lanes
+            )
+            each = [(tir.broadcast(tir.load(held, i), lanes), i, 0) for i in range(keys)]
+            return self.kept(scratch, operands, b, first, work, each)
+        tile = Tile(keys, (lanes,) * b.vectors, lanes)
+        if self.tiles and fits(4 * self.width, 4 * k.inner):
+            form = Form(keys, b.vectors, self.shape.d, 4 * self.width, 4 * k.inner, apart=True)
+            numbers = [at(k.buffer, k.at(first + i, 0)) for i in range(keys)]
+            work = tir.seq(tile.alloc, self.tiles.sums(form, tile.acc, at(scratch, 0), numbers))
+        else:
+            work = tile.sums(
+                self.shape.d,
+                lambda d, v: vector(scratch, lanes, d * self.width + v * lanes),
+                lambda d, i: tir.load(k.buffer, k.at(first + i, d)),
+            )
+        return self.kept(scratch, operands, b, first, work, [(tile.sum(i, v), i, v) for i, v in tile.places])
+
+    def kept(
+        self,
+        scratch: Any,
+        operands: dict[str, Operand],
+        b: Block,
+        first: Expr,
+        work: Stmt,
+        each: list[tuple[Expr, int, int]],
+    ) -> Stmt:
+        """Scores that `work` has made go to scratch: (vector, key of the tile, vector of queries) of each."""
+        mask, keys = operands.get("mask"), 1 + max(i for _, i, _ in each)
+        where = [self.start + (first + i) * self.width + v * self.lanes for _, i, v in each]
+        finish = [put(scratch, x, self.lanes, to) for (x, _, _), to in zip(each, where, strict=True)]
+        caps = [self.capped(scratch, to) for to in where] if self.attrs["cap"] else []
+        masks = [
+            self.masked(scratch, mask, b, first + i, v, to)
+            for (_, i, v), to in zip(each, where, strict=True)
+            if mask is not None
+        ]
+        tops = [self.raise_top(scratch, first, keys, v) for v in range(b.vectors)]
+        return tir.seq(work, finish, tir.interleaved(caps) if caps else None, masks, tops)
+
+    def capped(self, scratch: Any, to: Expr) -> Stmt:
+        """A vector of scores becomes cap * tanh of it."""
+        cap = tir.lit(self.attrs["cap"], F32)
+        return tir.vectorized(
+            self.lanes, lambda i: tir.store(scratch, cap * fractions.tanh(tir.load(scratch, to + i)), to + i)
+        )
+
+    def masked(self, scratch: Any, mask: Operand, b: Block, key: Expr, v: int, to: Expr) -> Stmt:
+        """Add the mask to a vector of scores; one that tells queries apart is read for true queries only."""
+        if mask.outer == 0 or b.queries == 1:
+            n = self.lanes
+            number = tir.broadcast(tir.load(mask.buffer, mask.at(b.first, key)), n)
+        else:
+            n = self.lanes_of(b, v)
+            number = tir.load(mask.buffer, tir.ramp(mask.at(b.first + v * self.lanes, key), n, mask.outer))
+        add, bind = tir.let(number, "mask")
+        parts = [bind, put(scratch, vector(scratch, n, to) + add, n, to)]
+        if self.open is not None:
+            at = self.open + v * self.lanes
+            lowest, zero, one = (tir.broadcast(tir.lit(x, F32), n) for x in (-inf, 0.0, 1.0))
+            counts = tirx.Select(tirx.EQ(add, lowest), zero, one)
+            parts.append(put(scratch, tirx.max(vector(scratch, n, at), counts), n, at))
+        return tir.seq(parts)
+
+    def raise_top(self, scratch: Any, first: Expr, keys: int, v: int) -> Stmt:
+        at = self.top + v * self.lanes
+
+        def lane(i: Expr) -> Stmt:
+            top = tir.load(scratch, at + i)
+            for key in range(keys):
+                score = tir.load(scratch, self.start + (first + key) * self.width + v * self.lanes + i)
+                top = floats.bind(top, partial(floats.at_least, score))
+            return tir.store(scratch, top, at + i)
+
+        return tir.vectorized(self.lanes, lane)
+
+    # -- softmax -----------------------------------------------------------------------------------------------------
+
+    def weights(self, scratch: Any, b: Block) -> Stmt:
+        """Scores become exponentials of their distance to the greatest; the inverses of their sums are kept."""
+        lanes, total = self.lanes, b.vectors * self.lanes
+        top, alloc_top = tir.local((total,), F32, "top")
+        sums, alloc_sums = tir.local((total,), F32, "sum")
+        abreast = max(1, ABREAST // b.vectors)
+
+        def some(first: Expr, count: int) -> Stmt:
+            return tir.interleaved([one(first + k, v) for k in range(count) for v in range(b.vectors)])
+
+        def one(key: Expr, v: int) -> Stmt:
+            weight, alloc = tir.local((lanes,), F32, "weight")
+
+            def lane(i: Expr) -> Stmt:
+                at, mine = self.start + key * self.width + v * lanes + i, v * lanes + i
+                x = mathlib.exp_below(tir.load(scratch, at) - tir.load(top, mine))
+                return tir.seq(
+                    tir.store(weight, x, i),
+                    tir.store(scratch, tir.load(weight, i), at),
+                    tir.store(sums, tir.load(sums, mine) + tir.load(weight, i), mine),
+                )
+
+            return tir.seq(alloc, tir.vectorized(lanes, lane))
+
+        whole, rest = divmod(self.shape.t, abreast)
+        start = [
+            (
+                put(top, vector(scratch, lanes, self.top + at), lanes, at),
+                put(sums, tir.broadcast(tir.lit(0.0, F32), lanes), lanes, at),
+            )
+            for at in range(0, total, lanes)
+        ]
+        one_over = tir.broadcast(tir.lit(1.0, F32), lanes)
+        end = [put(scratch, one_over / vector(sums, lanes, at), lanes, self.sums + at) for at in range(0, total, lanes)]
+        if self.open is not None:
+            end.append(self.nothing_left(scratch, total))
+        return tir.seq(
+            alloc_top,
+            alloc_sums,
+            [s for pair in start for s in pair],
+            tir.loop(whole, lambda k: some(k * abreast, abreast), "t") if whole else None,
+            some(tir.i32(whole * abreast), rest) if rest else None,
+            end,
+        )
+
+    def nothing_left(self, scratch: Any, total: int) -> Stmt:
+        """An inverse of zero for queries whose mask leaves nothing: no sum of weights, each up to one, has it."""
+        at = self.sums
+
+        def lane(i: Expr) -> Stmt:
+            lost = tir.load(scratch, self.open + i) < floats.f32(1)
+            return tir.store(scratch, tirx.Select(lost, floats.f32(0), tir.load(scratch, at + i)), at + i)
+
+        return tir.vectorized(total, lane)

@@ -1,0 +1,93 @@
+"""The row of f32 resizing over blocked channels: rows are blended first, then columns, each by a table of taps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from edgec.compiler.ir import Node
+from edgec.compiler.op import OPS, full_attrs
+from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
+
+from ..common import blocked_layout, ceil_div, depends, f32, instructions, layouts_in, task_split
+from ..cost import microseconds, streamed
+
+NAME = "resize_f32_blocked"
+TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
+PLACE_CYCLES = 5.5  # to look up where a vector comes from, and to store it: measured, AVX-512
+TABLE_CYCLES = 30.0  # per entry of the table of columns, which every task makes
+
+
+def resize_of(problem: Problem) -> Node | None:
+    """The body's only map, a Resize."""
+    maps = [n for n in problem.body.nodes() if OPS[n.op].kind == "map"]
+    return maps[0] if len(maps) == 1 and maps[0].op == "Resize" else None
+
+
+def match(problem: Problem) -> Literal[True] | str:
+    node = resize_of(problem)
+    if node is None:
+        return "resizes and does nothing else but elementwise operators after it"
+    x, shape = node.args[0], node.types[0].shape
+    if not f32(x.type, node.types[0], problem.body.outputs[0].type):
+        return "computes f32"
+    if len(shape) not in (3, 4) or x not in problem.body.inputs or len(problem.body.outputs) != 1:
+        return "needs three or four axes, and an argument in memory"
+    attrs: Any = full_attrs(node)
+    if shape[:2] != x.shape[:2] or tuple(attrs["scales"][:2]) != (1, 1) or attrs["mode"] not in TAPS or 0 in shape:
+        return "resizes the spatial axes only"
+    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
+        return "needs vector registers"
+    for inner in problem.body.nodes():
+        if inner is node or OPS[inner.op].kind == "source":
+            continue
+        if OPS[inner.op].kind != "elementwise" or inner.types[0].shape != shape or not depends(inner, node):
+            return f"the body holds {inner.op} beside Resize"
+    return True
+
+
+def resized(node: Node) -> list[tuple[int, int, int, float]]:
+    """(axis, size, size of the result, scale) of every spatial axis that changes."""
+    attrs: Any = full_attrs(node)
+    axes = zip(node.args[0].shape, attrs["sizes"], attrs["scales"], strict=True)
+    return [(k, n, out, scale) for k, (n, out, scale) in enumerate(axes) if out != n or scale != 1]
+
+
+def scratch_floats(node: Node, lanes: int) -> tuple[int, int]:
+    """Floats of the table of columns (positions, then weights), and of a row of blended vectors."""
+    attrs: Any = full_attrs(node)
+    taps = TAPS[attrs["mode"]]
+    axes = [axis for axis, *_ in resized(node)]
+    last = len(node.types[0].shape) - 1
+    table = 2 * taps * node.types[0].shape[-1] if last in axes else 0
+    blended = node.args[0].shape[-1] * lanes if taps > 1 and any(a != last for a in axes) else 0
+    return ceil_div(table, 16) * 16, blended
+
+
+def choices(problem: Problem) -> Sequence[Choice]:
+    node, cpu = resize_of(problem), problem.target.cpu
+    assert node is not None
+    lanes, shape = cpu.lanes(32), node.types[0].shape
+    blocked = blocked_layout(len(shape), lanes)
+    taps = TAPS[str(full_attrs(node)["mode"])]
+    rows = shape[2] if len(shape) == 4 else 1
+    units = shape[0] * ceil_div(shape[1], lanes)
+    after = instructions(n for n in problem.body.nodes() if OPS[n.op].kind == "elementwise")
+    blend = node.args[0].shape[-1] * taps * 0.75 if taps > 1 else 0.0
+    cycles = units * rows * (blend + shape[-1] * (PLACE_CYCLES + 0.5 * taps + after)) + TABLE_CYCLES * shape[-1]
+    moved = 4.0 * (node.types[0].size + node.args[0].type.size)
+    us = microseconds(cpu, cycles, streamed(cpu, moved))
+    config = (("chunk", task_split(units, us / units, problem.threads)),)
+    layouts = layouts_in(problem, {node.args[0]: blocked}, blocked)
+    return [Choice(NAME, layouts, (blocked,), config, us, 4 * sum(scratch_floats(node, lanes)))]
+
+
+def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
+    from .resize_emit import Resize
+
+    node = resize_of(problem)
+    assert node is not None
+    return Resize(problem, choice, node).emit(symbol)
+
+
+kernel(Row(NAME, frozenset(), match, choices, emit, "resizing of blocked channels, whatever the mode"))
