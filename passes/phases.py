@@ -26,6 +26,7 @@ from .merged_groups import groups_that_fill_vectors
 from .narrow_groups import several_filters_per_channel
 from .phases_apart import apart, reaches, worth_it
 from .pixel_folds import convolution_over_patches
+from .strides_folded import strides_into_channels
 from .volumes import pooled_planes, rows_without_edges, volumes_into_images, volumes_of_bytes_into_images
 from .wide_windows import padding_before_wide_windows
 
@@ -177,5 +178,6 @@ RULES = [
     several_filters_per_channel,
     padding_before_narrow_groups,
     groups_that_fill_vectors,
+    strides_into_channels,
     padding_before_wide_windows,
 ]

@@ -125,21 +125,39 @@ class AlongRows:
         return parts
 
     def read(self, frame: Frame, s: Spot, n: int, ci: Expr, row: Expr, ahead: int, kw: int) -> Expr | None:
-        """`n` elements of the input under the pixels from `ahead` of the tile on; None where all are outside."""
+        """The elements of the input under `n` pixels from `ahead` of the tile on; None where all are outside."""
         w, buffer = self.w.width, frame.places[self.x].buffer
-        shift = ahead - w.pad + kw * w.dilation
+        shift, span = ahead * w.stride - w.pad + kw * w.dilation, (n - 1) * w.stride + 1
+
+        def load(start: Expr | int) -> Expr:
+            return vector(buffer, n, *self.index(s.image, ci, row, start))
+
+        def picked(start: Expr | int, offsets: list[int]) -> Expr:
+            """Of two vectors, which begin and end with the elements under the pixels."""
+            last = span - n
+            order = [o if o < n else n + o - last for o in offsets]
+            return tirx.Shuffle([load(start), load(start + last)], [tir.i32(k) for k in order])
+
         if not isinstance(s.first, int):
-            return vector(buffer, n, *self.index(s.image, ci, row, s.first + shift))
-        at = s.first + shift
-        if at <= -n or at >= w.size:
+            start = s.first * w.stride + shift
+            return load(start) if w.stride == 1 else picked(start, list(range(0, span, w.stride)))
+        at = s.first * w.stride + shift
+        if at <= -span or at >= w.size:
             return None
-        start = min(max(at, 0), w.size - n)
-        inside = vector(buffer, n, *self.index(s.image, ci, row, start))
-        if start == at:
-            return inside
+        start = min(max(at, 0), w.size - span)
+        offsets = [at + j * w.stride - start for j in range(n)]
+        true = [0 <= at + j * w.stride < w.size for j in range(n)]
+        if all(true):
+            return load(start) if w.stride == 1 else picked(start, offsets)
         zeros = tir.broadcast(tir.lit(0.0, F32), n)
-        order = [j if 0 <= j < n else n for j in range(at - start, at - start + n)]
-        return tirx.Shuffle([inside, zeros], [tir.i32(j) for j in order])
+        inside, order = load(start), offsets
+        if w.stride > 1:
+            inside, order = (
+                picked(start, [o if here else 0 for o, here in zip(offsets, true, strict=True)]),
+                list(range(n)),
+            )
+        kept = [tir.i32(k if here else n) for k, here in zip(order, true, strict=True)]
+        return tirx.Shuffle([inside, zeros], kept)
 
     def finish(self, frame: Frame, s: Spot, acc: tir.Buffer) -> Stmt:
         true = widths(s.length, self.lanes)

@@ -1,4 +1,4 @@
-"""The row `conv_f32_along`: dense f32 convolutions of stride 1 whose vectors are pixels of a row.
+"""The row `conv_f32_along`: dense f32 convolutions whose vectors are pixels of a row, of every second at stride 2.
 
 Vectors of channels are as good as their channels fill them: 17 outputs take as long as 32, or as 24. Along a row of
 pixels any number of outputs is a number of broadcast weights, and planes are written as they are read.
@@ -23,6 +23,8 @@ from .cost import LOADS, Traffic, fits_registers, level_of, microseconds, tile_c
 NAME = "conv_f32_along"
 WIDE = 256  # bits of a vector: where multiply-adds take factors by lane, other rows have vectors of pixels already
 MOST_VECTORS = 4
+MOST_STRIDE = 2  # along a row
+STRIDED = 1.2  # times as long there: rows of channels take less than their model says where a window has one channel
 MOST_TAPS = 15  # of a row of the window, which are written out
 HALVES = 1.35  # times as long where 512 bits may be multiplied in two steps: others are bound by more than that
 CROSSED = 2.0  # loads of a vector that lies across two cache lines
@@ -45,12 +47,12 @@ def match(problem: Problem) -> Literal[True] | str:
     shape, target = geometry(problem), problem.target
     if target.gpu or target.small or target.cpu.vector_bits < WIDE:
         return "needs wide vectors"
-    if shape.group > 1 or shape.height.stride > 1 or shape.width.stride > 1:
-        return "has groups or strides"
+    if shape.group > 1 or shape.width.stride > MOST_STRIDE:
+        return "has groups, or long strides along rows"
     if shape.width.kernel > MOST_TAPS or shape.channels_in * shape.taps > STEPS:
         return "has a large window"
     w = planes(problem)
-    if w.width.size < target.cpu.lanes(32) or w.width.out < target.cpu.lanes(32):
+    if min(w.width.size // w.width.stride, w.width.out) < target.cpu.lanes(32):
         return "rows are shorter than a vector"
     return True
 
@@ -89,7 +91,8 @@ def cost(problem: Problem, w: Window, t: Along) -> float:
         for channels, many in ((t.channels, full), (rest, 1)):
             if channels and many:
                 one = tile_cycles(cpu, channels, ceil_div(s.length, lanes), steps, w.width.kernel, after)
-                one = max(one * vectors / ceil_div(s.length, lanes), steps * _loads(cpu, channels, vectors))
+                loads = _loads(cpu, channels, vectors * w.width.stride) + (w.width.stride - 1) * vectors
+                one = max(one * vectors / ceil_div(s.length, lanes), steps * loads)
                 cycles += w.batch * w.height.out * s.count * many * one * halves
     data, out = 4.0 * w.batch * w.channels_in * w.height.size * w.width.size, 4.0 * w.batch * w.channels_out * w.pixels
     weights = 4.0 * steps * w.channels_out
@@ -97,7 +100,8 @@ def cost(problem: Problem, w: Window, t: Along) -> float:
     moved.add("far" if problem.cold else level_of(cpu, weights + data + out), weights)
     moved.add(level_of(cpu, data + out), data + out)
     moved.add(level_of(cpu, data), data * (ceil_div(w.channels_out, t.channels) - 1.0))
-    return microseconds(cpu, cycles * spread(tasks(w, t), problem.threads), moved)
+    us = microseconds(cpu, cycles * spread(tasks(w, t), problem.threads), moved)
+    return us * STRIDED if w.width.stride > 1 else us
 
 
 def _loads(cpu: Cpu, channels: int, vectors: float) -> float:
@@ -134,6 +138,6 @@ kernel(
         match,
         offers,
         emit,
-        "dense convolution of stride 1: a register tile of output channels x pixels of a row, any number of channels",
+        "dense convolution, stride 1 or 2 in a row: a register tile of output channels x pixels of a row, any channels",
     )
 )

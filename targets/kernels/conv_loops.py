@@ -19,38 +19,16 @@ from edgec.targets.access import Place
 from edgec.targets.conversions import widened
 from edgec.targets.tir import Expr, Stmt
 
-from .common import ceil_div, computed_lanes
+from .common import computed_lanes
 from .common_emit import Frame, put, vector
+from .conv_ahead import LINE, Rows, Slices
 from .conv_places import Tile, source
 from .conv_rows import tile_of
 from .conv_shape import Window
-from .conv_tiles import TileChoice, unit_pixels
 from .cost import QUAD, by_lane
 from .edge_taps import Inside
 
 AHEAD = 24  # steps of the reduction between asking for weights and using them
-LINE = 64  # bytes of a cache line
-BURST = 4  # lines that are asked for at once, at most, before a short loop; before a longer one
-BURST_STEPS = 7  # ... a line for so many of its steps
-
-
-class Ahead:
-    """How tiles ask for the next slice of weights while they use the present one, so that memory works all the time.
-
-    Slices follow each other in memory. `slice` is the size of one in cache lines, `blocks` in blocks of input channels;
-    each tile asks for its share of the next, `lines` before each of its innermost loops. 0 lines: slices do not stay
-    in L1, or few tiles use each, so that weights are asked for step by step.
-    """
-
-    def __init__(self, w: Window, plan: TileChoice, block_in: int, vector: int, l1d: int) -> None:
-        """`vector`: bytes of a vector of weights."""
-        self.blocks = ceil_div(ceil_div(w.channels_in // w.group, block_in), plan.passes)
-        self.pixels = unit_pixels(w, plan)
-        loops = self.blocks * w.taps
-        self.slice = ceil_div(loops * block_in * plan.vectors * vector, LINE)
-        share = ceil_div(self.slice * plan.rows * plan.columns, self.pixels)
-        lines = ceil_div(share, loops)
-        self.lines = lines if lines <= max(BURST, block_in // BURST_STEPS) and self.slice * LINE <= 3 * l1d // 4 else 0
 
 
 class Tap(NamedTuple):
@@ -87,7 +65,9 @@ class Loops:
         self.rank = len(problem.anchor.types[0].shape)
         self.stored = dtype(self.weight.type.dtype)
         self.by_lane = by_lane(problem.target.cpu)
-        self.ahead = Ahead(w, tile_of(choice), self.block_in, self.lanes * self.stored.bytes, problem.target.cpu.l1d)
+        plan, cpu = tile_of(choice), problem.target.cpu
+        self.ahead = Slices(w, plan, self.block_in, self.lanes * self.stored.bytes, cpu.l1d)
+        self.rows_ahead = Rows(w, plan, cpu)
 
     def width_of(self, t: Tile, v: int) -> int:
         """Lanes with which a vector of the tile is computed; more than its true ones where padding may be read."""
@@ -151,7 +131,7 @@ class Loops:
         ]
         if not pixels:
             return None
-        ahead = self.fetch_slice(tap)
+        ahead = [*self.fetch_slice(tap), *self.fetch_rows(tap)]
         if self.by_lane and self.quad(tap, tir.i32(0), pixels[0]) is not None:
             return tir.seq(ahead, tir.loop(self.block_in // QUAD, lambda q: self.four(tap, pixels, q * QUAD), "q"))
         # A tile at an edge holds several such loops. Were they unrolled, LLVM would keep what they share in registers
@@ -230,6 +210,20 @@ class Loops:
         first = tirx.floordiv(tir.expr(t.done) * self.ahead.slice, self.ahead.pixels) + loop * self.ahead.lines
         at = self.weights_at(t, tir.expr(t.begin) + self.ahead.blocks, 0, 0, 0)
         return [tir.prefetch(buffer, *at, (first + i) * each) for i in range(self.ahead.lines)]
+
+    def fetch_rows(self, tap: Tap) -> list[Stmt]:
+        """Ask for a share of what the next tile reads of the same rows and channels, before an innermost loop."""
+        t, place, ahead = tap.t, tap.frame.places[self.x], self.rows_ahead
+        if self.rank != 4 or not place.type.layout.endswith("c"):
+            return []
+        block = int(place.buffer.shape[-1])
+        share = ahead.share(len(t.columns), block)
+        if not share:
+            return []
+        row, column = ahead.next(t)
+        first = column + tir.expr(tap.kw) * (share * ahead.pixels(block))
+        at = (t.image, tirx.floordiv(self.base(tap), block), source(self.w.height, row, tap.kh))
+        return [tir.prefetch(place.buffer, *at, first + i * ahead.pixels(block), 0, near=False) for i in range(share)]
 
     def base(self, tap: Tap) -> Expr:
         """The first channel of the block."""

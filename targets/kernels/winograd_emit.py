@@ -17,7 +17,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, vector
-from .conv_loops import LINE
+from .conv_ahead import LINE
 from .conv_places import widths
 from .conv_shape import Window, conv_operands
 from .register_tile import Tile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError, UnsupportedModel
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret, run
+from edgec.compiler.registry import ROWS, Problem, choices
+from edgec.targets import built_for
 
 RNG = np.random.default_rng(3)
 PLACE, COLUMNS = "generic_window_place", "col2im"
@@ -105,6 +108,27 @@ def test_reversed_sequences(time: int, batch: int, kind: str, tmp_path: Path) ->
 @pytest.mark.parametrize("attrs", [{}, {"exclusive": 1}, {"reverse": 1}, {"exclusive": 1, "reverse": 1}])
 def test_running_products(axis: int, kind: str, attrs: dict[str, int], tmp_path: Path) -> None:
     check(one("CumProd", f"{kind}[3, 4, 21]", axis=axis, **attrs), "generic_other", tmp_path)
+
+
+@pytest.mark.parametrize("columns", [150, 64, 5])
+@pytest.mark.parametrize("attrs", [{}, {"exclusive": 1}, {"reverse": 1}])
+def test_running_totals_of_neighbouring_columns_are_made_together(
+    columns: int, attrs: dict[str, int], tmp_path: Path
+) -> None:
+    """Four vectors of them: alone each reads a line of every row, and rows may lie in one set of the cache."""
+    p = one("CumSum", f"f32[2, 9, {columns}]", axis=1, **attrs)
+    check(p, "generic_other", tmp_path)
+    assert set(totals(p)) == {4 * p.target.cpu.lanes(32)}
+    assert set(totals(one("CumSum", "f32[9, 150]", axis=1))) == {p.target.cpu.lanes(32)}
+
+
+def totals(p: Problem) -> list[int]:
+    """Sizes of the kernel's local arrays."""
+    emit = ROWS["generic_other"].emit
+    assert emit is not None
+    with built_for.core(p.target.cpu):
+        code = str(emit(p, choices(p)[0], "kern").function)
+    return [int(size) for size in re.findall(r"alloc_local\(\((\d+),\)", code)]
 
 
 def unpool(x: Any, places: Any, shape: Any = None, **attrs: Any) -> Any:

@@ -9,7 +9,9 @@ from test_kernels_conv import Case, check, target
 from edgec.compiler import op as ops
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
+from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.compiler.session import Session
 
 ROW = "conv_f32_along"
 
@@ -26,6 +28,11 @@ CASES = [
     Case((1, 65, 4, 4), 66, (1, 1), then="Relu"),
     Case((1, 7, 200), 33, (3,), pads=(4, 4), dilations=(4,), then="Add"),
     Case((3, 2, 19), 5, (4,), pads=(3, 0)),
+    Case((1, 1, 20, 66), 16, (7, 7), (2, 2), pads=(3, 3, 3, 3), then="Relu"),
+    Case((2, 3, 9, 71), 5, (3, 3), (3, 2), pads=(1, 1, 1, 1), then="Add"),
+    Case((1, 4, 7, 65), 9, (2, 5), (1, 2), pads=(0, 6, 1, 9), dilations=(1, 2)),
+    Case((2, 5, 90), 7, (4,), (2,), pads=(0, 3), then="Mul"),
+    Case((1, 3, 12, 32), 4, (1, 1), (2, 2)),
 ]
 
 
@@ -73,12 +80,27 @@ def test_channels_that_fill_vectors_do_not() -> None:
     assert min(choices(problem), key=lambda c: c.cost_us).row == "conv_f32_winograd"
 
 
+def test_a_strided_window_over_one_channel_writes_rows_where_rows_are_read() -> None:
+    on = target("x86-avx512")
+    g = Case((1, 1, 256, 448), 16, (7, 7), (2, 2), pads=(3, 3, 3, 3)).problem(on).body
+    weights = tuple(ops.const(np.ones(v.shape, np.float32), v.name) for v in g.inputs[1:])
+    y = ops.build("Conv", g.inputs[0], *weights, strides=(2, 2), pads=(3, 3, 3, 3))
+
+    def rows(result: Value) -> list[str]:
+        made = run_pipeline(Graph("g", g.inputs[:1], (result,)), parse_pipeline("fuse, layout"), Session(target=on))
+        return [str(n.attrs["row"]) for n in made.nodes() if n.op == "Edgec.Kernel"]
+
+    assert rows(y) == [ROW]
+    assert rows(ops.build("MaxPool", y, kernel_shape=(2, 2), strides=(2, 2)))[0] == "conv_f32_tile"
+
+
 @pytest.mark.parametrize(
     ("case", "on", "why"),
     [
         (Case((1, 3, 9, 40), 7, (3, 3)), "rpi5", "needs wide vectors"),
-        (Case((1, 3, 9, 40), 7, (3, 3), (1, 2)), "x86", "has groups or strides"),
-        (Case((1, 8, 9, 40), 8, (3, 3), group=2), "x86", "has groups or strides"),
+        (Case((1, 3, 9, 60), 7, (3, 3), (1, 3)), "x86", "has groups, or long strides along rows"),
+        (Case((1, 8, 9, 40), 8, (3, 3), group=2), "x86", "has groups, or long strides along rows"),
+        (Case((1, 3, 9, 15), 7, (3, 3), (1, 2)), "x86", "rows are shorter than a vector"),
         (Case((1, 3, 9, 7), 7, (3, 3)), "x86", "rows are shorter than a vector"),
         (Case((1, 3, 9, 90), 7, (3, 31)), "x86", "has a large window"),
     ],

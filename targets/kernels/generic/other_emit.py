@@ -1,8 +1,9 @@
-"""TensorIR of running totals: elements along the axis one after the other, a vector of lines at a time."""
+"""TensorIR of running totals: elements along the axis one after the other, some vectors of lines at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from edgec.compiler.dtypes import dtype
@@ -18,9 +19,11 @@ from ..reduce_stages import computed_in
 from .kernel import Kernel, logical
 from .nest import Nest, Point, Region
 
+ABREAST = 4  # vectors of lines that lie side by side: whole cache lines follow each other in every turn
+
 
 class Totals:
-    """`total`: of the lines of a vector, so far."""
+    """`total`: of the lines of some vectors, so far."""
 
     def __init__(self, problem: Problem, io: Kernel) -> None:
         self.problem, self.io, self.anchor = problem, io, problem.anchor
@@ -33,12 +36,14 @@ class Totals:
         along = [k for k, a in enumerate([*lay.order, *(a for a, _ in lay.blocks)]) if a == self.axis]
         self.space = io.space([(0, n) for n in physical_shape(self.out)], within=along)
         self.kind, self.lanes = computed_in(problem.anchor.types[0].dtype), problem.target.cpu.lanes(32)
-        self.total, self.alloc = tir.local((self.lanes,), self.kind)
+        alone = self.axis == rank - 1 or problem.target.small or problem.target.gpu
+        self.abreast = 1 if alone else ABREAST
+        self.total, self.alloc = tir.local((self.lanes * self.abreast,), self.kind)
 
     def region(self) -> Region:
-        self.space.trace(lambda: self.step(tir.i32(0)), merge=False)
+        self.space.trace(lambda: self.step(0, tir.i32(0)), merge=False)
         order = [g for g in self.space.groups if not g.fold]
-        nest = Nest(self.space, order, self.lanes)
+        nest = Nest(self.space, order, self.lanes, self.abreast)
         return nest.run(self.scan, self.problem.threads, self.out.shape[self.axis])
 
     def index(self) -> tuple[Expr, ...]:
@@ -46,34 +51,37 @@ class Totals:
         index, k = tuple(logical(self.out, self.space.loops)), self.axis
         return (*index[:k], self.out.shape[k] - 1 - index[k], *index[k + 1 :]) if self.reverse else index
 
-    def step(self, lane: Expr) -> Stmt:
-        """An element joins the total; what is stored is the total before or behind it."""
+    def step(self, place: int, lane: Expr) -> Stmt:
+        """An element joins the total at `place` + `lane`; what is stored is the total before or behind it."""
         index, body = self.index(), self.space.body
         x = narrow(widen(body.at(self.anchor.args[0], index)), self.kind)
-        held = narrow(tir.load(self.total, lane), dtype(self.anchor.types[0].dtype).tvm)
+        held = narrow(tir.load(self.total, place + lane), dtype(self.anchor.types[0].dtype).tvm)
         body.bind(Value(self.anchor), lambda _: held)
         outputs = dict.fromkeys(self.problem.body.outputs)
         write = [self.io.store(self.space, o, body.at(o, index), index) for o in outputs]
-        old = tir.load(self.total, lane)
-        fold = tir.store(self.total, old * x if self.multiplies else old + x, lane)
+        old = tir.load(self.total, place + lane)
+        fold = tir.store(self.total, old * x if self.multiplies else old + x, place + lane)
         return tir.seq(write, fold) if self.exclusive else tir.seq(fold, write)
 
     def scan(self, points: Sequence[Point]) -> Stmt:
-        """All elements along the axis, for each vector of lines."""
+        """All elements along the axis, for some vectors of lines."""
         folds = [g for g in self.space.groups if g.fold]
         first = tir.lit(1 if self.multiplies else 0, self.kind)
-        return tir.seq(
-            [tir.seq(self.alloc, p(lambda v: tir.store(self.total, first, v)), self.turns(folds, p)) for p in points]
-        )
+        begin = self.each(points, lambda place, v: tir.store(self.total, first, place + v))
+        return tir.seq(self.alloc, begin, self.turns(folds, points))
 
-    def turns(self, groups: Sequence[Any], point: Point) -> Stmt:
+    def each(self, points: Sequence[Point], make: Callable[[int, Expr], Stmt]) -> list[Stmt]:
+        """`make(place, lane)` of every vector, whose totals lie from `place` on."""
+        return [p(partial(make, k * self.lanes)) for k, p in enumerate(points)]
+
+    def turns(self, groups: Sequence[Any], points: Sequence[Point]) -> Stmt:
         if not groups:
-            return point(self.step)
+            return tir.seq(self.each(points, self.step))
 
         def turn(x: Expr) -> Stmt:
             if groups[0].extent > 1:
                 self.space.body.limit(x, groups[0].extent)
             self.space.set(groups[0], x)
-            return self.turns(groups[1:], point)
+            return self.turns(groups[1:], points)
 
         return tir.loop(groups[0].extent, turn)
