@@ -48,9 +48,9 @@ class Trial:
 
 
 @contextmanager
-def trials(plan: Placement, scales, weights, threads: int) -> Iterator[Trial]:  # type: ignore[no-untyped-def]
-    """The model with switches, compiled."""
-    with trial_of(switched_graph(plan, scales, weights), threads, "-integers") as trial:
+def trials(plan: Placement, scales, weights, threads: int, judge: bool = False) -> Iterator[Trial]:  # type: ignore[no-untyped-def]
+    """The model with switches, compiled. `judge`: it gives what answers are judged by, not the outputs."""
+    with trial_of(switched_graph(plan, scales, weights, judge), threads, "-integers") as trial:
         yield trial
 
 
