@@ -25,7 +25,7 @@ from .bundle.manifest import Bundle, read_bundle
 from .calibration.data import Source
 from .calibration.likeness import inputs_like
 from .compare_exact import Arbiter
-from .compare_noise import expected, in_noise, selected
+from .compare_noise import expected, in_noise
 from .compare_remarks import said_of_constants, said_of_ties
 from .compare_steps import in_steps
 from .difference import Difference, relative_error, tolerance
@@ -147,7 +147,7 @@ def _compare(
         row = arbiter.judge(row, got, wanted[name], feed)
         settled = said_of_constants(_settled(row, got, wanted[name], reference, feed), wanted[name])
         if noise is not None:
-            settled = in_noise(settled, got, wanted[name], noise, name in selected(runner.bundle.manifest))
+            settled = in_noise(settled, got, wanted[name], noise, runner.bundle.manifest)
         elif not reference.quantized:
             settled = arbiter.magnified(settled, got, feed)
             settled = said_of_ties(settled, got, wanted[name], partial(reference.second, feed, name))

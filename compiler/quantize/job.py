@@ -23,7 +23,7 @@ from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
 from .fallback import PROBES, changes, inputs_alone, trials, worst_first
-from .judged import judged
+from .judged import judged, least_energies
 from .margins import probes, widened
 from .noise import Weakest, weakest, worst_sqnr
 from .placement import Placement, place
@@ -161,7 +161,8 @@ class Job:
             with running(graph, ends, threads=self.session.threads, like=self.session.target) as run:
                 found.append([run(feed) for feed in self.samples(self.enough(real))])
         exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
-        return replace(state, sqnr=worst_sqnr(exact, got), weakest=weakest(exact, got))
+        least = least_energies(real)
+        return replace(state, sqnr=worst_sqnr(exact, got, least), weakest=weakest(exact, got, least))
 
     def enough(self, graph: Graph) -> int:
         """How many samples layers are reconstructed on: more than usual where the model is small."""

@@ -12,6 +12,8 @@ from ..dtypes import dtype
 from ..ir import Graph, Node, Value
 from ..op import OPS, is_const
 
+SHARES = frozenset({"Sigmoid", "HardSigmoid"})
+SOME = 0.01  # of a share's elements, that count as if they were 1: nothing to be found is an answer, too
 SELECTIONS = frozenset({"TopK", "ArgMax", "ArgMin", "Edgec.NonMaxSuppression", "Edgec.NonZero", "Edgec.Unique"})
 
 
@@ -30,6 +32,25 @@ def selected(graph: Graph) -> list[str]:
     """Names of the outputs that are judged before a selection."""
     behind = _behind(graph)
     return [name for name, value in graph.results if value.node in behind and _before(value.node, behind)]
+
+
+def least_energies(graph: Graph) -> list[float]:
+    """Per element of each value that answers are judged by: errors of shares count beside 1, not beside how near all of
+    them are to 0 where the calibration data show nothing of what a model looks for."""
+    return [SOME if _is_share(value) else 0.0 for _, value in judged(graph)]
+
+
+def shares(graph: Graph) -> list[str]:
+    """Names of the outputs that are shares, from 0 to 1."""
+    return [name for name, value in graph.results if _is_share(value)]
+
+
+def _is_share(value: Value) -> bool:
+    """Whether all elements come from a function that goes from 0 to 1."""
+    node = value.node
+    if OPS[node.op].kind == "map":
+        return bool(node.args) and all(_is_share(a) for a in node.args if not is_const(a))
+    return node.op in SHARES
 
 
 def _behind(graph: Graph) -> set[Node]:

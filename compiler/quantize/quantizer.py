@@ -18,7 +18,7 @@ from .affordable import Verdict
 from .back_to_f32 import keep_drop, keep_fast, rescue, spare
 from .fallback import POOR
 from .job import Job, Options, State
-from .judged import judged, selected
+from .judged import judged, selected, shares
 from .noise import warning
 from .qdq import quantized_graph
 from .reconstruct import OUTPUTS
@@ -85,7 +85,7 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
 def _told(job: Job, state: State, graph: Graph, report: Report) -> None:
     """How far off the outputs are, in the report; a note where they are unusable, of all samples or of one."""
     report.output_sqnr, least = state.sqnr, state.weakest
-    report.selected = selected(graph)
+    report.selected, report.shares = selected(graph), shares(graph)
     name, number = "", 0
     if least is not None:
         report.sample_sqnr = least.sqnr

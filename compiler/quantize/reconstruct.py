@@ -20,7 +20,7 @@ from ..ir import Node, Value
 from ..layers import Layer, constant
 from ..op import evaluate, int_attr
 from ..ops.common import Tensor
-from .judged import judged
+from .judged import judged, least_energies
 from .noise import Weakest, weakest, worst_sqnr
 from .placement import FOLDED, Placement
 from .ranges import Scale, rounded
@@ -113,7 +113,8 @@ def _walked(
             if not uses[arg]:
                 walk.real.pop(arg, None), walk.rough.pop(arg, None)
     real, rough = ([side[v] for v in answers] for side in (walk.real, walk.rough))
-    outcomes[OUTPUTS] = Outcome(worst_sqnr(real, rough), 0.0, weakest(real, rough))
+    least = least_energies(plan.graph)
+    outcomes[OUTPUTS] = Outcome(worst_sqnr(real, rough, least), 0.0, weakest(real, rough, least))
     return weights, outcomes
 
 

@@ -70,6 +70,7 @@ class Report:
     drop         what --max-drop is held against, where it was asked for
     inputs       of each input, numbers of its elements over the calibration data
     selected     names of the outputs that are judged before a selection
+    shares       names of the outputs from 0 to 1, whose errors count beside 1
     """
 
     layers: list[Record] = field(default_factory=list)
@@ -82,6 +83,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
     inputs: list[dict[str, Any]] = field(default_factory=list)
     selected: list[str] = field(default_factory=list)
+    shares: list[str] = field(default_factory=list)
 
     @property
     def macs_share(self) -> float:
@@ -101,6 +103,7 @@ class Report:
             "output_sqnr_db": _decibels(self.output_sqnr),
             "sample_sqnr_db": _decibels(self.sample_sqnr),
             "selected": self.selected,
+            "shares": self.shares,
             "drop": self.drop,
             "cost_us_f32": _rounded(self.cost_f32),
             "cost_us": _rounded(self.cost_int8),

@@ -11,9 +11,11 @@ import pytest
 import edgec
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.compare import verify
+from edgec.compiler.compare_noise import in_noise
+from edgec.compiler.difference import Difference
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Value
-from edgec.compiler.quantize.judged import judged, selected
+from edgec.compiler.quantize.judged import judged, selected, shares
 from tests.unit.float_models import Net, canonical, data, quantized
 
 
@@ -108,3 +110,45 @@ def test_verify_says_that_what_was_selected_is_not_judged(tmp_path: Path) -> Non
     assert all(row.ok for row in rows)
     (row,) = [row for row in rows if row.value == "y"]
     assert row.note.startswith("int8: not judged behind a selection")
+
+
+def empty_maps() -> onnx.ModelProto:
+    """A map of how sure it is that there is text, of data without any: all of it is near 0."""
+    net = Net()
+    a = net.node("Relu", net.conv("x", 8, 16))
+    off = net.node("Add", net.conv(a, 16, 1, 3, gain=14.0), net.constant(-40.0))
+    return net.model(net.node("Transpose", net.node("Sigmoid", off), perm=[0, 2, 3, 1]))
+
+
+def test_errors_of_shares_count_beside_one(tmp_path: Path) -> None:
+    model = empty_maps()
+    graph, report, _ = quantized(model, data())
+    assert report.shares == ["y"] and not report.selected
+    assert all(r.precision == "int8" for r in report.layers) and report.output_sqnr is not None
+    real, rough = (_answers(g, data()) for g in (canonical(model), graph))
+    assert np.square(real - rough).sum() > 0.01 * np.square(real).sum(), "or they are no reason to leave int8"
+    assert real.max() < 0.3 and report.output_sqnr > 30
+    onnx.save(model, tmp_path / "net.onnx")
+    np.savez(tmp_path / "data.npz", x=data())
+    slower = "+quantize{slower=true}@fold"
+    made = edgec.compile(
+        tmp_path / "net.onnx", out=tmp_path / "made", quantize="int8", calib=tmp_path / "data.npz", passes=slower
+    )
+    assert read_bundle(made.folder).manifest["quantization"]["shares"] == ["y"]
+    assert all(row.ok for row in verify(tmp_path / "net.onnx", made.folder).differences)
+
+
+def test_an_error_of_shares_is_found() -> None:
+    row = Difference("output", "y", 1.0, 1e-4)
+    want = np.full(100, 1e-4, np.float32)
+    manifest = {"quantization": {"shares": ["y"]}}
+    assert in_noise(row, want + np.float32(1e-3), want, 40.0, manifest).ok
+    assert not in_noise(row, want + np.float32(0.01), want, 40.0, manifest).ok
+    assert not in_noise(row, want + np.float32(1e-3), want, 40.0).ok
+
+
+def test_a_join_of_shares_with_something_else_is_none() -> None:
+    net = Net()
+    a = net.conv("x", 8, 8)
+    graph = canonical(net.model(net.node("Concat", a, net.node("Sigmoid", a), axis=1), net.node("Sigmoid", a)))
+    assert shares(graph) == ["y1"]
