@@ -55,6 +55,7 @@ from . import (  # noqa: F401
     selection_rows,
     softmax,
     softmax_int8,
+    softmax_int8_rows,
     sort_rows,
     sparse_block_rows,
     sparse_int8_rows,
