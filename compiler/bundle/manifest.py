@@ -32,8 +32,9 @@ device          null, or of a model that an accelerator runs: {arena_bytes, zero
 level           the target of these steps: `target`, or where it has several levels the most demanding one
 fallbacks       [{level, isa, inputs, outputs, arena, steps, device}]: the same for each lesser level, the next first
 quantization    null, or of a model that calibration data put into 8 bits: {samples, inputs, layers_int8, layers_f32,
-                macs_int8 (share of the MACs), output_sqnr_db, sample_sqnr_db (of the worst sample), drop (see
-                --max-drop), cost_us_f32, cost_us (modelled), layers}
+                macs_int8 (share of the MACs), output_sqnr_db, sample_sqnr_db (of the worst sample), selected
+                (outputs behind a selection, judged by what it reads), shares (outputs from 0 to 1, whose energy
+                counts as 0.01 per element at least), drop (see --max-drop), cost_us_f32, cost_us (modelled), layers}
                 inputs: [{name, least, largest, mean, deviation}] of the elements over the calibration data
                 layers: [{name, op, origin, macs, precision ("int8", "f32"), scale and zero_point of its input, method
                 that chose them, weight_scales [least, largest], sqnr_db of its result, change_of_output when it alone

@@ -147,7 +147,7 @@ def _compare(
         row = arbiter.judge(row, got, wanted[name], feed)
         settled = said_of_constants(_settled(row, got, wanted[name], reference, feed), wanted[name])
         if noise is not None:
-            settled = in_noise(settled, got, wanted[name], noise)
+            settled = in_noise(settled, got, wanted[name], noise, runner.bundle.manifest)
         elif not reference.quantized:
             settled = arbiter.magnified(settled, got, feed)
             settled = said_of_ties(settled, got, wanted[name], partial(reference.second, feed, name))

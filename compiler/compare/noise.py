@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from math import inf, log10
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from .difference import Difference
+from .quantize.judged import SOME
 
 SLACK = 6.0  # dB that inputs other than the calibration data may cost
 LEAST = 20.0  # dB where the manifest has no figure
@@ -33,18 +35,26 @@ def expected(manifest: Mapping[str, Any]) -> float | None:
     return min(measured, default=LEAST)
 
 
-def in_noise(row: Difference, got: Array, want: Array, measured: float) -> Difference:
-    """A difference between a bundle in 8 bits and its float model: the root of the error's energy over the output's."""
+def in_noise(
+    row: Difference, got: Array, want: Array, measured: float, manifest: Mapping[str, Any] = MappingProxyType({})
+) -> Difference:
+    """A difference between a bundle in 8 bits and its float model: the root of the error's energy over the output's.
+    Of what a selection has left none is judged: it changes by leaps where numbers are nearly equal."""
+    found = manifest.get("quantization") or {}
+    if not row.ok and row.value in found.get("selected", []):
+        note = f"int8: not judged behind a selection; what it reads had {measured:.1f} dB on the calibration data"
+        return replace(row, tolerance=inf, note=note)
     if row.ok or got.dtype.kind != "f" or got.shape != want.shape:
         return row
-    share = _relative(got.astype(np.float64), want.astype(np.float64))
-    found = -20 * log10(share) if 0 < share < inf else -inf if share else inf
-    note = f"int8: {found:.1f} dB signal to noise; {measured:.1f} on the calibration data"
+    least = SOME * want.size if row.value in found.get("shares", []) else 0.0
+    share = _relative(got.astype(np.float64), want.astype(np.float64), least)
+    near = -20 * log10(share) if 0 < share < inf else -inf if share else inf
+    note = f"int8: {near:.1f} dB signal to noise; {measured:.1f} on the calibration data"
     return replace(row, error=share, tolerance=10 ** ((SLACK - measured) / 20), note=note)
 
 
-def _relative(got: Array, want: Array) -> float:
-    energy = float(np.square(want).sum())
+def _relative(got: Array, want: Array, least: float) -> float:
+    energy = max(float(np.square(want).sum()), least)
     noise = float(np.square(got - want).sum())
     if not np.isfinite(noise):
         return inf

@@ -9,7 +9,7 @@ from ..ir import Graph
 from ..session import Session
 from .modelled import Costs, modelled
 
-SURE = 0.85  # share of the modelled f32 time under which int8 is faster, as far as the model can tell
+SURE = 0.9  # share of the modelled f32 time under which int8 is faster, as far as the model can tell
 WORTH = 1.25  # what int8 may take on a microcontroller, whose flash and RAM hold four times as many bytes as floats
 
 

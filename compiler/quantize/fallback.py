@@ -19,6 +19,7 @@ from ..errors import EdgecError
 from ..ir import Graph, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
+from .judged import least_energies
 from .noise import worst_sqnr
 from .placement import Placement
 from .ranges import Scale, rounded
@@ -37,10 +38,12 @@ PROBES = 4  # samples that a layer's own effect is measured on
 
 @dataclass
 class Trial:
-    """A model with switches: `run(feed, on)`, with `on` as many numbers as layers."""
+    """A model with switches: `run(feed, on)`, with `on` as many numbers as layers; `least` is the energy per element
+    that each result counts at least."""
 
     names: Sequence[str]
     run: Callable[[Feed, Tensor], list[Tensor]]
+    least: Sequence[float] = ()
 
     def answer(self, on: Tensor) -> Answer:
         """The model with these layers in 8 bits."""
@@ -48,25 +51,27 @@ class Trial:
 
 
 @contextmanager
-def trials(plan: Placement, scales, weights, threads: int) -> Iterator[Trial]:  # type: ignore[no-untyped-def]
-    """The model with switches, compiled."""
-    with trial_of(switched_graph(plan, scales, weights), threads, "-integers") as trial:
+def trials(plan: Placement, scales, weights, threads: int, judge: bool = False) -> Iterator[Trial]:  # type: ignore[no-untyped-def]
+    """The model with switches, compiled. `judge`: it gives what answers are judged by, not the outputs."""
+    least = least_energies(plan.graph) if judge else ()
+    with trial_of(switched_graph(plan, scales, weights, judge), threads, "-integers", least) as trial:
         yield trial
 
 
 @contextmanager
 def value_trials(plan: Placement, scales: Mapping[Value, Scale], threads: int) -> Iterator[Trial]:
     """The model with real weights and a switch per group of values, compiled."""
-    with trial_of(switched_values(plan, scales), threads, "-integers") as trial:
+    least = least_energies(plan.graph)
+    with trial_of(switched_values(plan, scales), threads, "-integers", least) as trial:
         yield trial
 
 
 @contextmanager
-def trial_of(graph: Graph, threads: int, passes: str = "") -> Iterator[Trial]:
+def trial_of(graph: Graph, threads: int, passes: str = "", least: Sequence[float] = ()) -> Iterator[Trial]:
     """A graph with switches, compiled."""
     names = [name for name, _ in graph.results]
     with running(graph, graph.outputs, threads=threads, passes=passes) as run:
-        yield Trial(names, lambda feed, on: run({**feed, SWITCHES: on.astype(np.float32)}))
+        yield Trial(names, lambda feed, on: run({**feed, SWITCHES: on.astype(np.float32)}), least)
 
 
 def changes(trial: Trial, feeds: Sequence[Feed], count: int, tell: Progress) -> Tensor:
@@ -76,7 +81,7 @@ def changes(trial: Trial, feeds: Sequence[Feed], count: int, tell: Progress) -> 
     for k in range(count):
         on = np.zeros(count)
         on[k] = 1.0
-        found[k] = np.mean([distance(trial.run(f, on), e) for f, e in zip(feeds, exact, strict=True)])
+        found[k] = np.mean([distance(trial.run(f, on), e, trial.least) for f, e in zip(feeds, exact, strict=True)])
         tell("sensitivity", k + 1, count)
     return found
 
@@ -88,15 +93,15 @@ def inputs_alone(trial: Trial, feeds: Sequence[Feed], count: int, scales: Mappin
     real = [trial.run(feed, off) for feed in feeds]
     made = [{k: rounded(x, scales[k]).astype(x.dtype) if k in scales else x for k, x in feed.items()} for feed in feeds]
     rough = [trial.run(feed, off) for feed in made]
-    return worst_sqnr(list(zip(*real, strict=True)), list(zip(*rough, strict=True)))
+    return worst_sqnr(list(zip(*real, strict=True)), list(zip(*rough, strict=True)), trial.least)
 
 
-def distance(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
-    """Error energy over energy, of the worst output."""
+def distance(got: Sequence[Tensor], want: Sequence[Tensor], least: Sequence[float] = ()) -> float:
+    """Error energy over energy, `least` per element where that is more, of the worst output."""
     worst = 0.0
-    for a, b in zip(got, want, strict=True):
+    for a, b, base in zip(got, want, least or [0.0] * len(want), strict=True):
         if b.dtype.kind == "f" and b.size:
-            energy = float(np.square(b, dtype=np.float64).sum())
+            energy = max(float(np.square(b, dtype=np.float64).sum()), base * b.size)
             worst = max(worst, float(np.square(a.astype(np.float64) - b).sum()) / max(energy, 1e-30))
     return worst
 

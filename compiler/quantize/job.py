@@ -23,6 +23,7 @@ from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
 from .fallback import PROBES, changes, inputs_alone, trials, worst_first
+from .judged import judged, least_energies
 from .margins import probes, widened
 from .noise import Weakest, weakest, worst_sqnr
 from .placement import Placement, place
@@ -110,7 +111,7 @@ class Job:
         plan = state.plan
         plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in plan.layers}
         feeds = self.samples(PROBES)
-        with trials(plan, state.scales, plain, self.session.threads) as trial:
+        with trials(plan, state.scales, plain, self.session.threads, judge=True) as trial:
             harm = changes(trial, feeds, len(plan.layers), self.tell)
             given = {v.node.name: state.scales[v] for v in plan.graph.inputs if v in state.scales}
             inputs = inputs_alone(trial, feeds, len(plan.layers), given)
@@ -153,13 +154,15 @@ class Job:
         return {v: state.scales.get(v, found[v]) for v in values}
 
     def measured(self, state: State, real: Graph, rough: Graph) -> State:
-        """The state with what the graphs answer: signal to noise of the outputs."""
+        """The state with what the graphs answer: signal to noise of what is judged."""
         found = []
         for graph in (real, rough):
-            with running(graph, graph.outputs, threads=self.session.threads, like=self.session.target) as run:
+            ends = [value for _, value in judged(graph)]
+            with running(graph, ends, threads=self.session.threads, like=self.session.target) as run:
                 found.append([run(feed) for feed in self.samples(self.enough(real))])
         exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
-        return replace(state, sqnr=worst_sqnr(exact, got), weakest=weakest(exact, got))
+        least = least_energies(real)
+        return replace(state, sqnr=worst_sqnr(exact, got, least), weakest=weakest(exact, got, least))
 
     def enough(self, graph: Graph) -> int:
         """How many samples layers are reconstructed on: more than usual where the model is small."""

@@ -15,6 +15,7 @@ USELESS = 3.0  # dB below which there is about as much noise as answer
 APART = 6.0  # dB that the worst sample is below all together where the mean hides it
 
 Samples = Sequence[Sequence[Tensor]]  # of each value the arrays of all samples; only floats count
+Least = Sequence[float]  # of each value the energy per element that counts at least; none: 0
 
 
 @dataclass(frozen=True)
@@ -26,26 +27,26 @@ class Weakest:
     sqnr: float
 
 
-def worst_sqnr(real: Samples, rough: Samples) -> float:
+def worst_sqnr(real: Samples, rough: Samples, least: Least = ()) -> float:
     """Signal to noise in dB of the worst value, all samples together."""
     worst = inf
-    for wanted, found in zip(real, rough, strict=True):
-        energies = [_energies(a, b) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
+    for wanted, found, base in zip(real, rough, least or [0.0] * len(real), strict=True):
+        energies = [_energies(a, b, base) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
         worst = min(worst, _decibels(sum(s for s, _ in energies), sum(n for _, n in energies)))
     return worst
 
 
-def weakest(real: Samples, rough: Samples) -> Weakest | None:
+def weakest(real: Samples, rough: Samples, least: Least = ()) -> Weakest | None:
     """The worst answer to one sample; None where nothing differs. A single number may well be near zero, which says
     nothing: outputs of several count."""
     found = [
-        Weakest(sample, output, _decibels(*_energies(a, b)))
-        for output, (wanted, given) in enumerate(zip(real, rough, strict=True))
+        Weakest(sample, output, _decibels(*_energies(a, b, base)))
+        for output, (wanted, given, base) in enumerate(zip(real, rough, least or [0.0] * len(real), strict=True))
         for sample, (a, b) in enumerate(zip(wanted, given, strict=True))
         if a.dtype.kind == "f" and a.size > 1
     ]
-    least = min(found, key=lambda one: one.sqnr, default=None)
-    return None if least is None or least.sqnr == inf else least
+    worst = min(found, key=lambda one: one.sqnr, default=None)
+    return None if worst is None or worst.sqnr == inf else worst
 
 
 def warning(least: Weakest | None, sqnr: float, output: str, sample: int) -> str | None:
@@ -63,10 +64,10 @@ def warning(least: Weakest | None, sqnr: float, output: str, sample: int) -> str
     )
 
 
-def _energies(real: Tensor, rough: Tensor) -> tuple[float, float]:
-    """Of a signal, and of what was made of it minus the signal."""
+def _energies(real: Tensor, rough: Tensor, least: float) -> tuple[float, float]:
+    """Of a signal, at least so much per element, and of what was made of it minus the signal."""
     wide = real.astype(np.float64)
-    return float(np.square(wide).sum()), float(np.square(wide - rough).sum())
+    return max(float(np.square(wide).sum()), least * wide.size), float(np.square(wide - rough).sum())
 
 
 def _decibels(signal: float, noise: float) -> float:

@@ -18,6 +18,7 @@ from .affordable import Verdict
 from .back_to_f32 import keep_drop, keep_fast, rescue, spare
 from .fallback import POOR
 from .job import Job, Options, State
+from .judged import judged, selected, shares
 from .noise import warning
 from .qdq import quantized_graph
 from .reconstruct import OUTPUTS
@@ -84,10 +85,11 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
 def _told(job: Job, state: State, graph: Graph, report: Report) -> None:
     """How far off the outputs are, in the report; a note where they are unusable, of all samples or of one."""
     report.output_sqnr, least = state.sqnr, state.weakest
+    report.selected, report.shares = selected(graph), shares(graph)
     name, number = "", 0
     if least is not None:
         report.sample_sqnr = least.sqnr
-        name, number = graph.results[least.output][0], least.sample * job.step(job.enough(graph))
+        name, number = judged(graph)[least.output][0], least.sample * job.step(job.enough(graph))
     note = warning(least, state.sqnr, name, number)
     if note is not None:
         job.session.note(note)

@@ -20,6 +20,7 @@ from ..ir import Node, Value
 from ..layers import Layer, constant
 from ..op import evaluate, int_attr
 from ..ops.common import Tensor
+from .judged import judged, least_energies
 from .noise import Weakest, weakest, worst_sqnr
 from .placement import FOLDED, Placement
 from .ranges import Scale, rounded
@@ -83,7 +84,9 @@ def _walked(
     adds = {layer.value.node: layer for layer in plan.layers if layer.value.node != layer.node}
     ends = {layer.value: layer for layer in plan.layers}
     saturated: dict[Node, float] = {}
-    uses = plan.graph.uses()
+    uses, answers = plan.graph.uses(), [v for _, v in judged(plan.graph)]
+    for value in answers:  # which are looked at in the end
+        uses[value] += 1
     for node in plan.graph.nodes():
         if node.op == "Input":
             given = [feed[node.name] for feed in feeds]
@@ -109,8 +112,9 @@ def _walked(
             uses[arg] -= 1
             if not uses[arg]:
                 walk.real.pop(arg, None), walk.rough.pop(arg, None)
-    real, rough = ([side[v] for v in plan.graph.outputs] for side in (walk.real, walk.rough))
-    outcomes[OUTPUTS] = Outcome(worst_sqnr(real, rough), 0.0, weakest(real, rough))
+    real, rough = ([side[v] for v in answers] for side in (walk.real, walk.rough))
+    least = least_energies(plan.graph)
+    outcomes[OUTPUTS] = Outcome(worst_sqnr(real, rough, least), 0.0, weakest(real, rough, least))
     return weights, outcomes
 
 

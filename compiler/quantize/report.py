@@ -69,6 +69,8 @@ class Report:
     sample_sqnr  of the worst output of any sample
     drop         what --max-drop is held against, where it was asked for
     inputs       of each input, numbers of its elements over the calibration data
+    selected     names of the outputs that are judged before a selection
+    shares       names of the outputs from 0 to 1, whose errors count beside 1
     """
 
     layers: list[Record] = field(default_factory=list)
@@ -80,6 +82,8 @@ class Report:
     cost_int8: float | None = None
     notes: list[str] = field(default_factory=list)
     inputs: list[dict[str, Any]] = field(default_factory=list)
+    selected: list[str] = field(default_factory=list)
+    shares: list[str] = field(default_factory=list)
 
     @property
     def macs_share(self) -> float:
@@ -98,6 +102,8 @@ class Report:
             "macs_int8": round(self.macs_share, 4),
             "output_sqnr_db": _decibels(self.output_sqnr),
             "sample_sqnr_db": _decibels(self.sample_sqnr),
+            "selected": self.selected,
+            "shares": self.shares,
             "drop": self.drop,
             "cost_us_f32": _rounded(self.cost_f32),
             "cost_us": _rounded(self.cost_int8),
@@ -117,6 +123,7 @@ def lines(found: Mapping[str, Any]) -> list[str]:
         said.append(
             f"outputs differ from the float model's by {found['output_sqnr_db']:.1f} dB (SQNR)"
             + (f", on the worst sample by {worst:.1f} dB" if worst is not None else "")
+            + (", those behind a selection by what it reads" if found.get("selected") else "")
         )
     if found["drop"] is not None:
         said.append(f"drop {found['drop']:.4g}")

@@ -12,6 +12,7 @@ import numpy as np
 from ..ir import Graph, Node, Type, Value
 from ..op import build, const, rebuild
 from ..ops.common import Tensor
+from .judged import judged
 from .placement import Placement
 from .qdq import Writer
 from .ranges import Scale
@@ -31,16 +32,20 @@ def switch(every: Value, number: int, rank: int = 0) -> Value:
     return build("Reshape", one, shape=(1,) * rank)
 
 
-def switched_graph(plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights]) -> Graph:
-    """The graph with an input more: a number per layer, 1 where it is in 8 bits, 0 where it is not."""
-    return _Layers(plan, scales, weights).graph()
+def switched_graph(
+    plan: Placement, scales: Mapping[Value, Scale], weights: Mapping[Node, Weights], judge: bool = False
+) -> Graph:
+    """The graph with an input more: a number per layer, 1 where it is in 8 bits, 0 where it is not. `judge`: its
+    outputs are what answers are judged by."""
+    made = _Layers(plan, scales, weights)
+    return made.judged() if judge else made.graph()
 
 
 def switched_values(plan: Placement, scales: Mapping[Value, Scale]) -> Graph:
     """The graph with real weights and an input more: a number per group of values, 1 where these are in 8 bits. Scores
     come as they are before a Softmax at the end, which hides the errors of what is sure."""
     owners = {v: (k,) for k, group in enumerate(plan.groups) for v in group.values}
-    return _Values(plan, scales, {}, owners, len(plan.groups)).graph()
+    return _Values(plan, scales, {}, owners, len(plan.groups)).judged()
 
 
 class _Switch(Writer):
@@ -63,6 +68,12 @@ class _Switch(Writer):
         made = super().graph()
         return replace(made, inputs=(*made.inputs, self.switches))
 
+    def judged(self) -> Graph:
+        """With what answers are judged by as outputs."""
+        made, ends = self.graph(), judged(self.plan.graph)
+        values = tuple(self.new[v] for _, v in ends)
+        return replace(made, outputs=values, output_names=tuple(f"judged{k}" for k in range(len(ends))))
+
     def _stored(self, was: Value, now: Value) -> Value:
         rough = super()._stored(was, now)
         return build("Add", now, build("Mul", build("Sub", rough, now), self._gate(was)))
@@ -77,8 +88,8 @@ class _Switch(Writer):
 
 
 class _Values(_Switch):
-    def graph(self) -> Graph:
-        made = super().graph()
+    def judged(self) -> Graph:
+        made = super().judged()
         outputs = tuple(v.node.args[0] if v.node.op == "Softmax" else v for v in made.outputs)
         return replace(made, outputs=outputs)
 

@@ -39,6 +39,7 @@ from . import (  # noqa: F401
     selection,
     softmax,
     softmax_int8,
+    softmax_int8_rows,
     sparse,
     table_int8,
     trees,

@@ -22,6 +22,7 @@ ISSUE = 1.5  # instructions that issue per cycle beside each multiply-add pipe's
 QUAD = 4  # elements of a pixel that are read at once where multiply-adds take them by lane
 DEARER = 1.5  # times as long as the fastest offer that one may take whose code is smaller, where that is wanted
 CALL_US = 0.3  # handing out a kernel
+OVERLAP = 0.25  # share of the shorter of arithmetic and memory that the longer does not hide
 
 Level = Literal["near", "middle", "far"]
 
@@ -112,6 +113,6 @@ def streamed(cpu: Cpu, moved: float) -> Traffic:
 
 
 def microseconds(cpu: Cpu, cycles: float, traffic: Traffic) -> float:
-    """Arithmetic overlaps with memory, but not perfectly: the larger counts whole, the smaller by a quarter."""
+    """Arithmetic overlaps with memory, but not perfectly."""
     memory = traffic.cycles(cpu)
-    return (max(cycles, memory) + 0.25 * min(cycles, memory)) / (cpu.ghz * 1e3) + CALL_US
+    return (max(cycles, memory) + OVERLAP * min(cycles, memory)) / (cpu.ghz * 1e3) + CALL_US

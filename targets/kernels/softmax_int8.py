@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def _cycles(node: Node, cpu: Cpu) -> float:
-    return 6.0 * node.types[0].size
+    return 2.8 * node.types[0].size
 
 
 def _code(t: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:

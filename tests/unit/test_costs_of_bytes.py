@@ -49,3 +49,37 @@ def test_resizes_of_bytes_side_by_side_cost_what_they_take(mode: str, us: float)
 
     offers = ROWS["generic_map"].choices(chain(["u8[1, 64, 32, 32]"], body, [], "x86-avx512"))
     assert us / 1.5 < min(c.cost_us for c in offers if c.layouts_out == ("NHWC16c",)) < 1.5 * us
+
+
+@pytest.mark.parametrize(
+    ("what", "channels", "side", "us"),
+    [
+        ("sum", 64, 56, 27.8),
+        ("sum", 192, 14, 5.2),
+        ("sum of three", 192, 14, 7.5),
+        ("product", 64, 56, 20.3),
+        ("product", 192, 14, 3.8),
+        ("gelu", 64, 56, 74.9),
+        ("gelu", 192, 14, 14.1),
+        ("bytes of floats", 192, 16, 3.1),
+        ("floats of bytes", 192, 16, 2.5),
+    ],
+)
+def test_maps_of_bytes_cost_what_they_take(what: str, channels: int, side: int, us: float) -> None:
+    def body(*x: Value) -> Value:
+        if what.startswith("sum"):
+            return build("Edgec.Rescale", *x, *[SCALE] * len(x), zeros=(3,) * len(x), **FULL)
+        if what == "product":
+            return build("Edgec.Rescale", build("Edgec.MulInteger", *x, a_zero=3, b_zero=4), SCALE, zeros=(0,), **FULL)
+        real = x[0] if what == "bytes of floats" else build("DequantizeLinear", x[0], SCALE, const(np.uint8(9)))
+        if what == "floats of bytes":
+            return real
+        near = build("Edgec.NearGelu", real) if what == "gelu" else real
+        return build("Edgec.Rescale", near, SCALE, zeros=(0,), **FULL)
+
+    image = [1, channels, side, side]
+    kinds = {"sum": [image] * 2, "sum of three": [image] * 3, "product": [image, [1, channels, 1, 1]]}
+    kind = "f32" if what == "bytes of floats" else "u8"
+    problem = chain([f"{kind}{shape}" for shape in kinds.get(what, [image])], body, [], "x86-avx512")
+    modelled = min(c.cost_us for c in ROWS["generic_map"].choices(problem) if c.layouts_out != ("",))
+    assert us / 1.7 < modelled < 1.7 * us

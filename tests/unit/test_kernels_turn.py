@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -113,6 +114,27 @@ def test_few_channels_are_read_and_written_in_vectors(
     element = {"f32": "float", "u8": "i8", "f16": "half"}[kind]
     assert "shufflevector" in code
     assert not re.search(rf"(store|load) {element}[ ,]|(scatter|gather)\.", code)
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512", "arm"])
+@pytest.mark.parametrize("kind", ["u8", "f32"])
+def test_bytes_and_floats_that_lie_across_each_other_are_turned_in_registers(kind: str, on: str) -> None:
+    """Blocks of channels as bytes and planes of floats: no element is moved by itself."""
+    from edgec.compiler.registry import ROWS
+    from edgec.targets.codegen_llvm import build
+
+    layouts = ("NHWC16c", "") if kind == "u8" else ("", "NHWC16c")
+    x = Value(Node("Input", (), (Type(kind, (1, 32, 12, 16), layouts[0]),), {}, "x"))
+    scale = ops.const(np.float32(0.05))
+    if kind == "u8":
+        y = ops.build("DequantizeLinear", x, scale, ops.const(np.uint8(3)))
+    else:
+        y = ops.build("Edgec.Rescale", x, scale, to="u8", zero=3, low=0, high=255, zeros=(0,))
+    y = Value(replace(y.node, types=(replace(y.type, layout=layouts[1]),)))
+    problem = Problem(Graph("body", (x,), (y,)), read_target(target_files()[on].read_text(), on), 2)
+    made = ROWS["generic_map"].emit(problem, Choice("generic_map", layouts[:1], layouts[1:]), "kern")
+    code = build([("kern", made.function)], problem.target).inspect_source("ll")
+    assert not re.search(r"(store|load) (float|i8)[ ,]|(scatter|gather)\.", code)
 
 
 @pytest.mark.parametrize(("channels", "rows_win"), [(84, True), (68, True), (96, False)])

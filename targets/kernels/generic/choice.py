@@ -11,12 +11,12 @@ import numpy as np
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Node, Type
 from edgec.compiler.layout import layout
-from edgec.compiler.op import OPS, full_attrs
+from edgec.compiler.op import OPS, full_attrs, ints_attr
 from edgec.compiler.ops.resize import axis_taps
 from edgec.compiler.registry import Choice, Problem
 from edgec.compiler.target import Target
 
-from ..cost import streamed
+from ..cost import OVERLAP, streamed
 
 BLOCKED = {3: "NCW{}c", 4: "NCHW{}c"}
 CHANNELS_LAST = {4: "NHWC"}
@@ -28,6 +28,10 @@ DEAR = frozenset(
 )
 DEAR_CYCLES = 16.0  # per vector
 DIVISION = 8.0  # per vector of f32
+WIDENED = 2.0  # per vector of bytes that become f32 with a zero point
+NARROWED = 2.0  # per vector of f32 that is limited, rounded and becomes bytes
+TERMS = {"f32": 1.0}  # per vector of a Rescale's term ...
+TERM = 3.0  # ... and of one of integers
 RESIZE_CYCLES = {
     "nearest": 20.0,
     "linear": 130.0,
@@ -126,9 +130,11 @@ def _calls(node: Node, target: Target) -> bool:
 
 
 def traffic_us(problem: Problem) -> float:
-    """Time to read and write everything once, plus the arithmetic of the body's elementwise operators."""
-    cpu = problem.target.cpu
-    return 0.5 + (streamed(cpu, problem.bytes_moved).cycles(cpu) + arithmetic_cycles(problem)) / (cpu.ghz * 1e3)
+    """Time to read and write everything once, and for the arithmetic of the body's elementwise operators."""
+    target = problem.target
+    moved, made = streamed(target.cpu, problem.bytes_moved).cycles(target.cpu), arithmetic_cycles(problem)
+    behind = 1.0 if target.microcontroller else OVERLAP
+    return 0.5 + (max(moved, made) + behind * min(moved, made)) / (target.cpu.ghz * 1e3)
 
 
 def arithmetic_cycles(problem: Problem) -> float:
@@ -144,7 +150,7 @@ def arithmetic_cycles(problem: Problem) -> float:
                 total += TURN_CYCLES * node.types[0].size
             if whole and node.op in ("Concat", "Slice", "Split") and any(n % 16 for n in _channels(node)):
                 total += SEAM_CYCLES * node.types[0].size
-            each = 40.0 * lanes if _calls(node, problem.target) else _cycles(node)
+            each = 40.0 * lanes if _calls(node, problem.target) else _cycles(node, problem.target)
             if node.op == "Edgec.Table":
                 each = TABLE_CYCLES * lanes
             if problem.target.soft_floats and dtype(node.types[0].dtype).is_float and OPS[node.op].kind != "map":
@@ -153,10 +159,16 @@ def arithmetic_cycles(problem: Problem) -> float:
     return total
 
 
-def _cycles(node: Node) -> float:
+def _cycles(node: Node, target: Target) -> float:
     """Per vector of an operator that is vector code."""
     if node.op in HYPERBOLIC:
         return HYPERBOLIC_CYCLES
+    if not target.microcontroller and target.gpu is None:
+        if node.op == "DequantizeLinear":
+            return WIDENED
+        if node.op in ("Edgec.Rescale", "Edgec.RescaleOnce"):
+            terms = len(ints_attr(node, "zeros")) if node.op == "Edgec.Rescale" else 1
+            return NARROWED + sum(TERMS.get(a.type.dtype, TERM) for a in node.args[:terms])
     return DEAR_CYCLES if node.op in DEAR else DIVISION if divides(node) else 1.0
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .space import Group, Space
 
 NEAR = 32 << 10  # bytes of the nearest cache
+WIDEST = 4  # bytes of elements that are turned together with narrower ones
 LITTLE = LIGHT | {"QuantizeLinear", "DequantizeLinear"}
 
 
@@ -129,16 +130,17 @@ def _stored(io: Any, space: Space, value: Value, index: Callable[[], Any], x: An
 
 
 def _turning(problem: Problem, lead: Value, lanes: int) -> tuple[str, int]:
-    """The element type of tiles that are transposed in registers, and their side: where all elements have one width.
+    """The element type of tiles that are transposed in registers, and their side: the result's, in which every element
+    is computed before its tile is turned.
 
-    A side of 16 bytes is a block of channels, whatever the width of vectors. On a Cortex-M no bytes are: it has no
-    instructions for that.
+    A side of 16 bytes is a block of channels, whatever the width of vectors. On a Cortex-M no bytes are, and no
+    elements of different widths: it has no instructions for that.
     """
     from ...conversions import held, stored
 
-    kinds = {v.type.dtype for v in (*problem.body.inputs, lead)}
-    bytes_apart = problem.target.microcontroller and lead.type.dtype != "f32"
-    if problem.target.gpu or lanes == 1 or bytes_apart or len({dtype(k).bytes for k in kinds}) > 1:
+    widths = {dtype(v.type.dtype).bytes for v in (*problem.body.inputs, lead)}
+    bytes_apart = problem.target.microcontroller and (lead.type.dtype != "f32" or len(widths) > 1)
+    if problem.target.gpu or lanes == 1 or bytes_apart or (len(widths) > 1 and max(widths) > WIDEST):
         return "", lanes
     side = {1: min(16, 4 * lanes), 2: 8, 4: min(8, lanes), 8: lanes // 2}[dtype(lead.type.dtype).bytes]
     return (stored if lead.type.dtype == "bool" else held)(lead.type.dtype), side
