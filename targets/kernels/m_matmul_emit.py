@@ -12,7 +12,7 @@ from .common_emit import Frame
 from .conv_shape import Window
 from .m_asm import at, called, twice
 from .m_conv_emit import Conv
-from .m_matmul_rows import direct, tile_of
+from .m_matmul_rows import direct, halved, tile_of
 
 
 class MatMul(Conv):
@@ -21,7 +21,7 @@ class MatMul(Conv):
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
         super().__init__(problem, choice, w, tile_of(problem), int(str(full_attrs(problem.anchor)["a_zero"])))
         self.few, self.stored = False, w.channels_in
-        self.direct = direct(problem)
+        self.direct, self.half = direct(problem), halved(problem)
 
     @property
     def out_pixel(self) -> int:
