@@ -42,17 +42,21 @@ class Tile:
         which multiplies by a lane."""
 
         def turn(q: Expr) -> Stmt:
-            numbers = [tir.let(four(q * QUAD, i), "numbers") for i in range(self.rows)]
-
-            def one(k: int) -> Stmt:
-                return self.step(partial(line, q * QUAD + k), lambda i: _lane(numbers[i][0], k))
-
-            return tir.seq([bind for _, bind in numbers], [one(k) for k in range(QUAD)])
+            return self.four_steps(lambda k, v: line(q * QUAD + k, v), lambda i: four(q * QUAD, i))
 
         whole, rest = divmod(steps, QUAD)
         left = [tir.i32(whole * QUAD + k) for k in range(rest)]
         ends = [self.step(partial(line, k), partial(number, k)) for k in left]
         return tir.seq(self.alloc, self.zeros(), tir.loop(whole, turn, "k") if whole else None, ends)
+
+    def four_steps(self, line: Callable[[int, int], Expr], four: Callable[[int], Expr]) -> Stmt:
+        """Four steps, of which `four(i)` are the numbers of row i."""
+        numbers = [tir.let(four(i), "numbers") for i in range(self.rows)]
+
+        def one(k: int) -> Stmt:
+            return self.step(partial(line, k), lambda i: _lane(numbers[i][0], k))
+
+        return tir.seq([bind for _, bind in numbers], [one(k) for k in range(QUAD)])
 
     def sums_across(self, steps: int, line: Numbers, number: Numbers, four: Numbers) -> Stmt:
         """The same where the numbers of a step lie together: `four(k, i)` are those of four rows from i on."""
