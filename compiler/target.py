@@ -42,6 +42,7 @@ class Cpu:
     mattr: tuple[str, ...] = ()
     isa: frozenset[str] = frozenset()
     unscaled_loads: bool = False  # whether vectors are loaded in less work where offsets are not scaled
+    loads_beside: bool = False  # whether a core that issues in order begins a load beside a product of vectors
     fpu: bool = True  # whether the core computes in f32; without, code for bytes uses integers alone
 
     def lanes(self, bits: int = 32) -> int:
@@ -52,6 +53,8 @@ class Cpu:
     def loads_pay(self) -> bool:
         """Whether what products are added to is better read from memory than copied from a register. On cores that
         load no more than they multiply: where products are long, or loads less work than their number says."""
+        if self.loads_beside:
+            return True
         long = self.fma_latency > LONG or self.unscaled_loads
         return self.load_per_cycle > self.fma_per_cycle or (self.load_per_cycle == self.fma_per_cycle and long)
 

@@ -75,6 +75,13 @@ def at_least(x: Expr, low: Expr) -> Expr:
     return bind(x, lambda x: tirx.Select(x < low, low, x))
 
 
+def greater(x: Expr, other: Expr) -> Expr:
+    """The greater of two f32; NaN where x is NaN, and on NEON where either is."""
+    if has_limits():
+        return tirx.call_llvm_pure_intrin("float32", "llvm.maximum", x, other)
+    return bind(other, lambda other: at_least(x, other))
+
+
 def at_most(x: Expr, high: Expr) -> Expr:
     """min(x, high); NaN where x is NaN."""
     if has_limits() and kind(x) == "float32" and isinstance(high, tirx.FloatImm):

@@ -16,6 +16,7 @@ from tvm import tirx
 
 from edgec.compiler.ops.near import GENTLE
 
+from . import mathlib
 from .addends import addends
 from .built_for import estimates, fuses
 from .floats import at_least, at_most, bind, bits, f32, fused, of_bits, quotient, with_sign
@@ -23,7 +24,8 @@ from .mathlib import EXPM1, exp_within, expm1, horner
 from .tir import Expr
 
 _LN2 = 0.693147180559945309
-_ROUNDS = 12582912.0 + 127  # a sum with it holds the nearest integer in its lowest bits, as an exponent
+_WHOLE = 12582912.0  # a sum with it holds the nearest integer in its lowest bits
+_ROUNDS = _WHOLE + 127  # ... as an exponent
 
 
 def over(a: Expr, b: Expr) -> Expr:
@@ -124,6 +126,29 @@ def swish(x: Expr, *, near: bool = False) -> Expr | None:
         return bind(below, lambda b: over(b, x))
 
     return bind(x if near else limit("maximum", x, -GENTLE), gated)
+
+
+def exp_below(x: Expr) -> Expr:
+    """e**x of what is at most zero, as `mathlib` has it; in fewer instructions where numbers that products are added to
+    are read from memory. Off by 3 ulp at most from -10 on (5 below): the product with ln 2 is not rounded."""
+    found = addends()
+    if found is None:
+        return mathlib.exp_below(x)
+    table, at = found
+
+    def power(y: Expr, t: Expr) -> Expr:
+        r = fused(table.same(_WHOLE) - t, table.same(_LN2), y)
+        return bind(r, lambda r: of_bits(bits(series(r)) + (bits(t) << 23)))
+
+    def series(r: Expr) -> Expr:
+        first, second, third = (fused(r, table.same(-high), table.load(low, at)) for high, low in _BELOW)
+        return bind(r * r, lambda z: fused(fused(third, z, second), z, first))
+
+    def seen(y: Expr) -> Expr:
+        t = fused(y, table.same(log2(e)), table.load(_WHOLE, at, 1))
+        return tirx.Select(y < f32(-87), f32(0), bind(t, lambda t: power(y, t)))
+
+    return bind(x, seen)
 
 
 def sigmoid_below(x: Expr) -> Expr:

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..quantize.judged import SOME
 from .difference import Difference
-from .quantize.judged import SOME
 
 SLACK = 6.0  # dB that inputs other than the calibration data may cost
 LEAST = 20.0  # dB where the manifest has no figure

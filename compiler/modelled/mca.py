@@ -18,6 +18,7 @@ _PRODUCTS = re.compile(r"(f?ml[as]|[su]mlal2?|[su]mull2?|[us]dot|usdot|smmla)$")
 _DOT = re.compile(r"^[su]dot\t(v\d+)\.4s, (v\d+)\.16b, (v\d+)\.(?:16b|4b(\[\d\]))$")
 _LIKE_A_DOT = (r"fmla\t\1.4s, \2.4s, \3.s\4", r"fmla\t\1.4s, \2.4s, \3.4s")
 _WHOLE = re.compile(r"fml[as]\tv\d+\.(4s|8h), |fmul\tv\d+\.(4s|8h), v\d+\.\w+, v\d+\.[sh]\[")
+_TWO = re.compile(r"\.2[sd]\b")
 _REGISTER = re.compile(r"\b([vqdsh])(\d+)")
 
 
@@ -124,11 +125,11 @@ class Model:
         return max(0.0, sum(bool(_WHOLE.match(line)) for line in piece) - len(piece) / 2)
 
     def products(self, lines: Sequence[str]) -> Mapping[str, int]:
-        """The multiply-adds of vectors among instructions: how many of each form."""
+        """The multiply-adds of vectors among instructions: how many of each form. Two integers are indices."""
         found: dict[str, int] = {}
         for line in lines:
             name, _, operands = line.partition("\t")
-            if _PRODUCTS.match(name) and operands.startswith("v"):
+            if _PRODUCTS.match(name) and operands.startswith("v") and not (name[0] != "f" and _TWO.search(operands)):
                 form = f"{name}\t" + re.sub(r"\[\d+\]", "[0]", _REGISTER.sub(r"\1", operands))
                 found[form] = found.get(form, 0) + 1
         return found

@@ -26,7 +26,6 @@ from . import (  # noqa: F401
     matmul_dots_rows,
     matmul_int8_rows,
     matmul_rows,
-    max_roi_pool,
     ngrams,
     norm,
     pool_int8_rows,

@@ -14,6 +14,7 @@ from edgec.targets.tir import Expr, Stmt
 from .conv_emit import Conv
 from .conv_loops import Pixel, Tap
 from .conv_places import Tile
+from .cost import QUAD
 
 
 class Packed(Conv):
@@ -35,6 +36,11 @@ class Packed(Conv):
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, pixel: Pixel) -> Expr:
         return place.load((pixel.column, base + ci))
+
+    def quad(self, tap: Tap, ci: Expr, pixel: Pixel) -> Expr | None:
+        if self.block_in % QUAD or self.x.type.dtype != "f32":
+            return None
+        return tir.load(tap.frame.places[self.x].buffer, pixel.column, tir.ramp(self.base(tap) + ci, QUAD))
 
 
 class Dynamic(Conv):
@@ -66,3 +72,10 @@ class Dynamic(Conv):
 
     def element(self, place: Place, n: Expr, base: Expr, ci: Expr, pixel: Pixel) -> Expr:
         return tir.load(place.buffer, *align(self.index(n, ci, pixel.row, pixel.column), place.type.shape))
+
+    def quad(self, tap: Tap, ci: Expr, pixel: Pixel) -> Expr | None:
+        place = tap.frame.places[self.x]
+        if self.block_in % QUAD or place.type.shape[-1] == 1 or place.type.dtype != "f32":
+            return None
+        *rows, first = align(self.index(tap.t.image, self.base(tap) + ci, pixel.row, pixel.column), place.type.shape)
+        return tir.load(place.buffer, *rows, tir.ramp(first, QUAD))

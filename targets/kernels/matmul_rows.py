@@ -15,6 +15,7 @@ from .common import epilogue_fits, in_memory, input_index, operations, vectors_f
 from .conv_rows import balanced, config
 from .conv_shape import Axis, Window
 from .conv_tiles import divisor, shortest, tile_choices
+from .cost import QUAD, by_lane
 
 KEPT = 3
 PACKED, DYNAMIC = "matmul_f32_packed", "matmul_f32_dynamic"
@@ -58,7 +59,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     stored = dtype(right.type.dtype).bytes
     after = operations(problem)
     cold = problem.cold and input_index(problem.body, right) in problem.constants
-    held = rows_held(cpu, 4 * w.channels_in)
+    held, quads = rows_held(cpu, 4 * w.channels_in), by_lane(cpu) and w.channels_in % QUAD == 0
     unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 
     def us(tile_us: float, columns: int) -> float:
@@ -71,7 +72,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
     tiles = [
         replace(t, cost_us=us(t.cost_us, t.columns))
         for t in balanced(
-            w, tile_choices(w, cpu, after, w.channels_in, inner, cold, stored, held=held), problem.threads
+            w, tile_choices(w, cpu, after, w.channels_in, inner, cold, stored, quads, held=held), problem.threads
         )
     ]
     fastest = sorted(tiles, key=lambda t: t.cost_us)[:KEPT]

@@ -58,7 +58,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
     from edgec.compiler.ops.common import limits
 
-    from .. import tir
+    from .. import abi, tir
     from ..integer import BYTE, multiple, quotient
     from .common_emit import chunked, vector
     from .int8_table import looked_up
@@ -148,7 +148,7 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     kinds = {"u8": "uint8", "i8": "int8"}
     given = kinds[problem.body.inputs[0].type.dtype]
     params = [("x", given, (count,)), ("table", "int32", (256,)), ("out", to, (count,))]
-    return Emitted(tir.function(symbol, params, body, pointer_bits=problem.target.pointer_bits), ceil_div(rows, chunk))
+    return Emitted(abi.kernel(symbol, params, body, pointer_bits=problem.target.pointer_bits), ceil_div(rows, chunk))
 
 
 kernel(

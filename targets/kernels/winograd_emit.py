@@ -7,6 +7,7 @@ Scratch of one worker: transformed inputs [position][channel block][tile][lane],
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tvm import tirx
 
@@ -20,6 +21,7 @@ from .common_emit import F32, Frame, emit_kernel, full_or_rest, put, vector
 from .conv_ahead import LINE
 from .conv_places import widths
 from .conv_shape import Window, conv_operands
+from .cost import QUAD, by_lane
 from .register_tile import Tile
 from .winograd_rows import PAD, VECTORS, Plan
 from .winograd_transform import transformed
@@ -169,14 +171,22 @@ class Winograd:
         filters = frame.places[self.weight].buffer
         place = ob, tirx.floordiv(position, self.n), tirx.floormod(position, self.n)
 
+        def line(first: Expr, ci: Expr | int, v: int) -> Expr:
+            return vector(filters, lanes, *place, first + ci, v * lanes)
+
+        def four(cb: Expr, r: int) -> Expr:
+            return vector(frame.scratch, QUAD, base + (cb * self.plan.block + r) * lanes)
+
         def channel_block(cb: Expr, channels: int) -> Stmt:
             def step(ci: Expr) -> Stmt:
                 return tile.step(
-                    lambda v: vector(filters, lanes, *place, cb * lanes + ci, v * lanes),
+                    partial(line, cb * lanes, ci),
                     lambda r: tir.load(frame.scratch, base + (cb * self.plan.block + r) * lanes + ci),
                 )
 
             fetch = self.fetch(frame, ob, position, tirx.floordiv(t, self.plan.rows), cb)
+            if channels == QUAD and by_lane(self.problem.target.cpu):
+                return tir.seq(fetch, tile.four_steps(partial(line, cb * lanes), partial(four, cb)))
             return tir.seq(fetch, tir.loop(channels, step, "ci"))
 
         whole, left = divmod(inputs, lanes)

@@ -16,7 +16,7 @@ from edgec.compiler.winograd import POINTS, TAPS
 
 from .common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, spread, vectors_fit
 from .conv_shape import Window, conv_operands, conv_window, geometry
-from .cost import TILE, Traffic, level_of, microseconds, most_pixels, step_cycles
+from .cost import TILE, Traffic, by_lane, level_of, microseconds, most_pixels, step_cycles
 
 NAME = "conv_f32_winograd"
 VECTORS = 2  # of output channels per register tile
@@ -92,7 +92,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
 
 def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
     lanes = cpu.lanes(32)
-    most = most_pixels(cpu, VECTORS)
+    most = most_pixels(cpu, VECTORS, by_lane(cpu))
     wide = ceil_div(w.channels_out, VECTORS * lanes)
     for m in POINTS:
         tiles = Plan(m, 1, 1, 1).tiles(w)
@@ -140,7 +140,7 @@ def cost(w: Window, cpu: Cpu, plan: Plan, after: float, cold: bool) -> float:
 
 def _product(cpu: Cpu, rows: int, vectors: int, steps: int) -> float:
     """Cycles of one register tile."""
-    return steps * step_cycles(cpu, rows, vectors) + TILE / 2 + rows * vectors / cpu.fma_per_cycle
+    return steps * step_cycles(cpu, rows, vectors, quads=by_lane(cpu)) + TILE / 2 + rows * vectors / cpu.fma_per_cycle
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:

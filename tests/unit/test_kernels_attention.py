@@ -225,6 +225,39 @@ def test_work_is_split_for_threads() -> None:
 
 @pytest.mark.arm
 @pytest.mark.parametrize("case", CASES[1:], ids=str)
+def test_on_arm_numbers_are_multiplied_by_lane(case: Case, tmp_path: Path) -> None:
+    """Four numbers of a key, or of four queries, are read at once; what is left over one by one."""
+    problem = case.problem(find_target("cortex-a78"))
+    arrays = arrays_for(problem)
+    want = run(problem.body, arrays)[0]
+    offers = choices(problem)
+    for row in dict.fromkeys(c.row for c in offers if c.row in (ROW, FEW)):
+        got = emulate(problem, next(c for c in offers if c.row == row), arrays, tmp_path)
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-5 * np.abs(want).max(), err_msg=row)
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("on", ["rpi5", "rpi4", "armv7"])
+def test_weights_of_far_scores_on_arm(on: str, tmp_path: Path) -> None:
+    """From where exponentials are no normal numbers on they are zero; masked keys weigh nothing."""
+    problem = Case((5, 40, 8, 8), mask=(1, 1, 5, 40)).problem(find_target(on))
+    arrays = arrays_for(problem)
+    arrays[3][..., 1:] = np.linspace(0, -120, 39, dtype=np.float32)
+    arrays[3][..., 30:] = -np.inf
+    arrays[2][:, 30:] = 3e38
+    choice = next(c for c in choices(problem) if c.row == ROW)
+    got = emulate(problem, choice, arrays, tmp_path)
+    np.testing.assert_allclose(got, run(problem.body, arrays)[0], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("queries", "row"), [(1, FEW), (3, ROW)])
+def test_few_queries_on_arm(queries: int, row: str) -> None:
+    offers = choices(Case((queries, 100, 64, 64)).problem(find_target("cortex-a78")))
+    assert offers[0].row == row
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("case", CASES[1:], ids=str)
 @pytest.mark.parametrize("small", [False, True])
 def test_on_cortex_m_products_are_assembly(case: Case, small: bool, tmp_path: Path) -> None:
     problem = case.problem(replace(find_target("cortex-m4"), small=small))

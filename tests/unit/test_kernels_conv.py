@@ -6,9 +6,11 @@ import re
 import shutil
 from dataclasses import dataclass, replace
 from math import prod
+from pathlib import Path
 
 import numpy as np
 import pytest
+from emulated import emulate
 
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401
@@ -23,6 +25,7 @@ from edgec.targets.kernels import depthwise_rows
 from edgec.targets.kernels.conv_rows import tile_of
 from edgec.targets.kernels.conv_shape import Axis, geometry, segments
 from edgec.targets.kernels.conv_tiles import units
+from edgec.targets.kernels.cost import fits_registers
 from edgec.targets.kernels.winograd_rows import plans
 from edgec.targets.measure import with_layouts
 
@@ -260,6 +263,27 @@ def test_the_first_choice_gives_the_meaning_on_arm(case: Case) -> None:
     want = run(problem.body, arrays)[0]
     got = Built(problem, fast_choices(problem)[0], arrays).emulate(compiler, emulator)
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize(
+    "case",
+    [
+        Case((1, 24, 9, 13), 40, (3, 3), pads=(1, 1, 1, 1), then="Add"),
+        Case((1, 17, 11, 11), 33, (3, 3), pads=(1, 1, 1, 1)),
+        Case((2, 64, 30, 30), 16, (3, 3), then="Relu"),
+    ],
+    ids=str,
+)
+def test_transformed_products_by_lane_give_the_meaning(case: Case, tmp_path: Path) -> None:
+    """Sums of two vectors of channels, and a vector of four numbers of each row, fit the registers."""
+    problem = case.problem(target("cortex-a78"))
+    arrays = arrays_for(problem)
+    want = run(problem.body, arrays)[0]
+    for choice in ROWS["conv_f32_winograd"].choices(problem):
+        assert fits_registers(problem.target.cpu, choice.get("mt"), 2, True)
+        got = emulate(problem, choice, arrays, tmp_path)
+        np.testing.assert_allclose(got, want, rtol=1e-3, atol=1e-4 * np.abs(want).max(), err_msg=str(choice))
 
 
 @pytest.mark.arm

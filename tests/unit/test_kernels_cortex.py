@@ -6,6 +6,7 @@ Code for microcontrollers runs as a user's program on an emulated Cortex-A, whic
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from test_integer import numbers
 
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
+from edgec.compiler.layout import layout
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Problem, choices
 from edgec.targets.build_jobs import Job, build_job
@@ -145,6 +147,10 @@ PRODUCTS: dict[str, dict[str, Any]] = {
     "rows, products left over": {"rows": "7", "inner": 53, "columns": 10},
     "few rows, one product left over": {"rows": "2", "inner": 65, "columns": 3, "then": "one"},
     "three products": {"rows": "5", "inner": 3, "columns": 6},
+    "one row, columns of two products more": {"rows": "1", "inner": 42, "columns": 20},
+    "rows, columns of two products more": {"rows": "5", "inner": 10, "columns": 6, "then": "real"},
+    "two products, an even number of columns": {"rows": "4", "inner": 2, "columns": 4},
+    "one product, an even number of columns": {"rows": "3", "inner": 1, "columns": 2},
     "two products": {"rows": "4", "inner": 2, "columns": 5},
     "one product": {"rows": "3", "inner": 1, "columns": 4},
 }  # fmt: skip
@@ -153,6 +159,16 @@ PRODUCTS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("case", "core"), cases(PRODUCTS))
 def test_a_product_gives_the_bits(case: str, core: str, tmp_path: Path) -> None:
     same_bits(product(core, **PRODUCTS[case]), f"matmul_int8_{core}", tmp_path)
+
+
+@pytest.mark.parametrize(("inner", "columns", "held"), [(42, 20, 42), (41, 20, 42), (43, 20, 44), (42, 3, None)])
+def test_columns_are_padded_to_two_products(inner: int, columns: int, held: int | None) -> None:
+    """Not to four, where one or two are left over and columns come in pairs."""
+    problem = product("dsp", "1", inner, columns)
+    (choice,) = ROWS["matmul_int8_dsp"].choices(problem)
+    stored = layout(choice.layouts_in[1], 2)
+    bytes_held = prod(stored.physical((inner, columns))) - stored.beyond
+    assert bytes_held == (columns * held if held else 44 * 4)
 
 
 @pytest.mark.parametrize(("kind", "zero"), [("u8", 0), ("u8", 117), ("u8", 255), ("i8", -128), ("i8", 11)])

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from emulated import emulate
 
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401
@@ -15,6 +17,7 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Problem, choices
 from edgec.compiler.target import read_target, target_files
+from edgec.targets.kernels.cost import fits_registers
 
 ROW_NAMES = ("matmul_f32_packed", "matmul_f32_dynamic", "matmul_f32_dots")
 
@@ -80,6 +83,38 @@ def test_a_product_on_arm() -> None:
     offers = [c for c in choices(problem) if c.row == "matmul_f32_packed"]
     got = Built(problem, offers[0], arrays).emulate(compiler, emulator)
     np.testing.assert_allclose(got, run(problem.body, arrays)[0], rtol=1e-4, atol=1e-4)
+
+
+BY_LANE = [
+    ((2, 3, 5, 24), (24, 17), "residual"),
+    ((19, 64), (64, 40), "bias"),
+    ((1, 70), (70, 33), "bias"),
+    ((2, 3, 7, 8), (3, 8, 37), "residual"),
+    ((3, 1, 4), (3, 4, 5), ""),
+    ((7, 1), (1, 9), ""),
+]
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize(("a", "b", "then"), BY_LANE, ids=str)
+def test_products_by_lane_on_arm(a: tuple[int, ...], b: tuple[int, ...], then: str, tmp_path: Path) -> None:
+    """Four numbers of a row are read at once where rows hold whole fours."""
+    problem = problem_of(a, b, then, "cortex-a78")
+    arrays = arrays_for(problem)
+    want = run(problem.body, arrays)[0]
+    for name in ROW_NAMES:
+        if ROWS[name].accepts(problem) is True:
+            got = emulate(problem, ROWS[name].choices(problem)[0], arrays, tmp_path)
+            np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=name)
+
+
+@pytest.mark.parametrize(("a", "b"), [((40, 64), (64, 64)), ((3, 40, 64), (3, 64, 64))])
+def test_rows_leave_registers_for_fours_of_their_numbers(a: tuple[int, ...], b: tuple[int, ...]) -> None:
+    on = read_target(target_files()["cortex-a78"].read_text(), "cortex-a78").cpu
+    offers = choices(problem_of(a, b, "", "cortex-a78"))
+    found = [c for c in offers if c.row in ("matmul_f32_packed", "matmul_f32_dynamic")]
+    assert found
+    assert all(fits_registers(on, c.get("mt") * c.get("rt"), c.get("nv"), True) for c in found)
 
 
 def test_packing_is_for_one_matrix() -> None:

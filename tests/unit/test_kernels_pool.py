@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from emulated import emulate
 
 import edgec.compiler.ops
 import edgec.targets.kernels  # noqa: F401
@@ -15,7 +17,7 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Problem
 from edgec.compiler.target import read_target, target_files
-from edgec.targets.kernels import depthwise_rows
+from edgec.targets.kernels import depthwise_rows, pool_rows
 
 
 def problem_of(
@@ -64,6 +66,51 @@ def test_bands_of_a_plane(op: str, size: int, monkeypatch: pytest.MonkeyPatch) -
     problem = replace(problem, threads=4)
     assert ROWS["pool_f32_blocked"].choices(problem)[0].get("hb") > 1
     check(problem, "pool_f32_blocked")
+
+
+WIDE: list[tuple[tuple[int, ...], dict[str, Any]]] = [
+    ((1, 20, 13, 13), {"kernel_shape": (13, 13), "pads": (6, 6, 6, 6)}),
+    ((2, 8, 9, 40), {"kernel_shape": (5, 5), "pads": (2, 2, 2, 2)}),
+    ((1, 7, 12, 33), {"kernel_shape": (3, 3)}),
+    ((1, 4, 9, 30), {"kernel_shape": (4, 7), "strides": (2, 1), "pads": (3, 6, 3, 6)}),
+    ((1, 4, 9, 25), {"kernel_shape": (3, 4), "dilations": (1, 2), "pads": (1, 3, 1, 3)}),
+    ((1, 5, 70), {"kernel_shape": (6,), "pads": (2, 3)}),
+]
+
+
+def pooled(shape: tuple[int, ...], attrs: dict[str, Any], on: str) -> tuple[Problem, Any, Any]:
+    """A pooling by greatest numbers, what it reads and what comes out."""
+    problem = problem_of("MaxPool", shape, on, **attrs)
+    x = np.random.default_rng(5).standard_normal(shape).astype(np.float32)
+    return problem, x, run(problem.body, [x])[0]
+
+
+@pytest.mark.parametrize("on", ["x86-avx512", "x86"])
+@pytest.mark.parametrize(("shape", "attrs"), WIDE, ids=str)
+def test_greatest_numbers_of_columns_are_found_once(shape: tuple[int, ...], attrs: dict[str, Any], on: str) -> None:
+    from edgec.targets.measure import Measured
+
+    problem, x, want = pooled(shape, attrs, on)
+    for choice in ROWS["pool_f32_blocked"].choices(problem):
+        np.testing.assert_array_equal(Measured(problem, choice, [x]).run(parts=2), want, str(choice))
+    w = pool_rows.geometry(problem)
+    assert pool_rows.work_left(w, choice.get("mt"), problem.target.cpu) < 0.9
+
+
+SMALL: tuple[tuple[int, ...], dict[str, Any]] = ((1, 6, 9, 9), {"kernel_shape": (2, 2), "strides": (2, 2)})
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize(
+    ("shape", "attrs", "on"), [*((*case, "cortex-a78") for case in [*WIDE, SMALL]), (*WIDE[1], "armv7")], ids=str
+)
+def test_greatest_numbers_on_arm(shape: tuple[int, ...], attrs: dict[str, Any], on: str, tmp_path: Path) -> None:
+    """NaN is greater than any number there, as the operator has it."""
+    problem, x, _ = pooled(shape, attrs, on)
+    x.reshape(-1)[::97] = np.nan
+    want = run(problem.body, [x])[0]
+    choice = ROWS["pool_f32_blocked"].choices(problem)[0]
+    np.testing.assert_array_equal(emulate(problem, choice, [x], tmp_path), want, str(choice))
 
 
 def test_pooling_over_a_line() -> None:

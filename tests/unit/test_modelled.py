@@ -139,6 +139,8 @@ def test_the_rate_of_multiply_adds_is_that_of_the_pipes() -> None:
         "fmla\tv6.4s, v1.4s, v12.s[3]",
         "fmla\tv7.4s, v1.4s, v12.s[0]",
         "add\tx0, x1, x2",
+        "umull\tv5.2d, v2.2s, v3.2s",
+        "mls\tv3.2s, v4.2s, v2.2s",
         "sdot\tv1.4s, v2.16b, v3.4b[1]",
     ]
     forms = model["cortex-a78"].products(lines)

@@ -23,7 +23,7 @@ from ..cortex_m.tile_asm import Tile as Form
 from ..cortex_m.tile_asm import fits
 from ..register_tile import Tile
 from .rows import Shape, blocks, even_parts, tile_rows
-from .scores import Block, Operand, Scores
+from .scores import Block, Operand, Scores, summed
 
 
 def flat(value: Value) -> Type:
@@ -96,7 +96,7 @@ class Attention:
         return tir.seq(
             self.scores.transpose(scratch, operands["q"], b),
             self.scores.all_scores(scratch, operands, b),
-            self.scores.weights(scratch, b),
+            self.scores.weights(scratch, b, frame.zero),
             self.products(scratch, operands["v"], operands["out"], b),
         )
 
@@ -140,10 +140,11 @@ class Attention:
             line, numbers = at(values.buffer, values.at(0, column)), [at(scratch, weights)]
             work = tir.seq(tile.alloc, tiles.sums(form, tile.acc, line, numbers))
         else:
-            work = tile.sums(
+            sums = summed(self.problem.target, tile, (1, self.width))
+            work = sums(
                 self.shape.t,
                 lambda t, v: vector(values.buffer, widths[v], values.at(t, column + v * self.lanes)),
-                lambda t, i: tir.load(scratch, weights + t * self.width + i),
+                lambda t, i, n: vector(scratch, n, weights + t * self.width + i),
             )
         finish: list[Stmt] = []
         for i in range(rows):

@@ -10,7 +10,8 @@ from tvm import tirx
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
-from edgec.targets import floats, fractions, mathlib, tir
+from edgec.targets import floats, fractions, tir
+from edgec.targets.addends import turning
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div
@@ -27,17 +28,17 @@ def emitted(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     def task(frame: Frame, number: Expr) -> Stmt:
         head, query = tir.split(number, shape.heads, shape.s)
         operands, binds = operands_of(problem, shape, frame, head)
-        return tir.seq(binds, Query(problem, choice, frame.scratch, operands, query).steps())
+        return tir.seq(binds, Query(problem, choice, frame, operands, query).steps())
 
     return emit_kernel(problem, choice, symbol, shape.heads * shape.s, task, flat)
 
 
 class Query:
     def __init__(
-        self, problem: Problem, choice: Choice, scratch: Any, operands: dict[str, Operand], query: Expr
+        self, problem: Problem, choice: Choice, frame: Frame, operands: dict[str, Operand], query: Expr
     ) -> None:
-        self.query = query
-        self.shape, self.choice, self.scratch, self.operands = shape_of(problem), choice, scratch, operands
+        self.query, self.zero, self.scratch = query, frame.zero, frame.scratch
+        self.shape, self.choice, self.operands = shape_of(problem), choice, operands
         self.attrs: Any = full_attrs(problem.anchor)
         self.lanes = problem.target.cpu.lanes(32)
         self.held: list[Stmt] = []
@@ -73,8 +74,7 @@ class Query:
             return tir.store(self.scratch, x, first + i)
 
         def higher(i: Expr) -> Stmt:
-            above = partial(floats.at_least, tir.load(self.scratch, first + i))
-            return tir.store(self.top, floats.bind(tir.load(self.top, i), above), i)
+            return tir.store(self.top, floats.greater(tir.load(self.scratch, first + i), tir.load(self.top, i)), i)
 
         def seen(i: Expr) -> Stmt:
             assert mask is not None and self.open is not None
@@ -95,15 +95,16 @@ class Query:
         lanes, count = self.lanes, ceil_div(self.shape.t, self.lanes)
         top, bind = tir.let(tir.load(self.top, 0), "greatest")
 
-        def some(first: Expr, number: int) -> Stmt:
-            return tir.interleaved([one((first + k) * lanes) for k in range(number)])
+        def some(turn: Expr, number: int) -> Stmt:
+            with turning(self.zero * turn):
+                return tir.interleaved([one((turn * ABREAST + k) * lanes) for k in range(number)])
 
         def one(at: Expr) -> Stmt:
             weight, alloc = tir.local((lanes,), F32, "weight")
 
             def lane(i: Expr) -> Stmt:
                 return tir.seq(
-                    tir.store(weight, mathlib.exp_below(tir.load(self.scratch, at + i) - top), i),
+                    tir.store(weight, fractions.exp_below(tir.load(self.scratch, at + i) - top), i),
                     tir.store(self.scratch, tir.load(weight, i), at + i),
                     tir.store(self.sum, tir.load(self.sum, i) + tir.load(weight, i), i),
                 )
@@ -115,11 +116,11 @@ class Query:
         if self.open is not None:
             inverse = tirx.Select(tir.load(self.open, 0) < floats.f32(1), floats.f32(0), inverse)
         return tir.seq(
-            self.gathered(self.top, lambda x, y: floats.bind(y, partial(floats.at_least, x))),
+            self.gathered(self.top, floats.greater),
             self.gathered(self.open, tirx.max) if self.open is not None else None,
             bind,
-            tir.loop(whole, lambda k: some(k * ABREAST, ABREAST), "t") if whole else None,
-            some(tir.i32(whole * ABREAST), rest) if rest else None,
+            tir.loop(whole, lambda k: some(k, ABREAST), "t") if whole else None,
+            some(tir.i32(whole), rest) if rest else None,
             self.gathered(self.sum, lambda x, y: x + y),
             tir.store(self.sum, inverse, 0),
         )

@@ -13,8 +13,8 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, spread
-from ..cost import Traffic, level_of, microseconds, tile_cycles
-from .rows import WEIGHT_CYCLES, along_keys, shape_of
+from ..cost import Traffic, by_lane, level_of, microseconds, tile_cycles
+from .rows import WEIGHT_CYCLES, WIDE, shape_of
 from .rows import match as match_blocked
 
 NAME = "attention_f32_few"
@@ -26,10 +26,14 @@ FIXED_CYCLES = 60.0  # greatest score, sum and inverse of a query
 def match(problem: Problem) -> Literal[True] | str:
     shape, attrs = shape_of(problem), full_attrs(problem.anchor)
     inner: Any = (attrs["q"], attrs["k"])
-    if shape.s > problem.target.cpu.lanes(32) // 2:
+    cpu = problem.target.cpu
+    lanes = cpu.lanes(32)
+    if shape.s > lanes // 2:
         return f"{shape.s} queries fill more than half a vector"
-    if not along_keys(problem.target, 1, shape.d, (inner[0][-1], inner[1][-1])):
-        return "numbers of the query and of keys do not lie together, or do not fill a vector of eight"
+    if lanes < WIDE and not by_lane(cpu):
+        return "vectors are short"
+    if (inner[0][-1], inner[1][-1]) != (1, 1) or shape.d < lanes:
+        return "numbers of the query and of keys do not lie together, or do not fill a vector"
     return match_blocked(problem)
 
 

@@ -18,7 +18,7 @@ from edgec.compiler.target import Cpu, Target
 
 from ..common import ceil_div, spread
 from ..cortex_m.gates import SIZE, has_dots
-from ..cost import Traffic, fits_registers, level_of, microseconds, tile_cycles
+from ..cost import Traffic, by_lane, fits_registers, level_of, microseconds, tile_cycles
 
 NAME = "attention_f32_blocked"
 KEPT = 3
@@ -103,12 +103,17 @@ def choices(problem: Problem) -> Sequence[Choice]:
     return offers
 
 
-def tile_rows(target: Target, vectors: int) -> int:
-    """Rows of a register tile that is so many vectors wide."""
+def quads(target: Target) -> bool:
+    """Whether four numbers are read at once, which multiply-adds take by their lanes."""
+    return by_lane(target.cpu) and not target.small
+
+
+def tile_rows(target: Target, vectors: int, along: bool = False) -> int:
+    """Rows of a register tile that is so many vectors wide; `along`: whose numbers lie together."""
     cpu = target.cpu
     if has_dots(target):
         return SIZE
-    fits = [rows for rows in range(1, 33) if fits_registers(cpu, rows, vectors)]
+    fits = [rows for rows in range(1, 33) if fits_registers(cpu, rows, vectors, along and quads(target))]
     return min(max(fits, default=2), 14)
 
 

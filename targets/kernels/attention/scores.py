@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from math import inf
-from typing import Any
+from typing import Any, TypeAlias
 
 from tvm import tirx
 
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Problem
-from edgec.targets import floats, fractions, mathlib, tir
+from edgec.compiler.target import Target
+from edgec.targets import floats, fractions, tir
+from edgec.targets.addends import turning
 from edgec.targets.tir import Expr, Stmt
 
 from ..common_emit import ABREAST, F32, put, vector
@@ -19,9 +21,12 @@ from ..cortex_m.asm import at
 from ..cortex_m.gates import has_dots
 from ..cortex_m.tile_asm import Tile as Form
 from ..cortex_m.tile_asm import Tiles, fits
-from ..register_tile import Tile
+from ..cost import QUAD
+from ..register_tile import Numbers, Tile
 from .dots import dot_scores
-from .rows import Shape, along_keys, tile_rows
+from .rows import Shape, along_keys, quads, tile_rows
+
+Read: TypeAlias = Callable[[Expr, int, int], Expr]  # of a step, a row, and how many
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,25 @@ class Block:
     first: Expr
     queries: int
     vectors: int
+
+
+def summed(target: Target, tile: Tile, strides: tuple[int, int]) -> Callable[[int, Numbers, Read], Stmt]:
+    """The tile's sums over so many steps, of lines and of numbers that are read: `read(k, i, count)` are `count` that
+    lie together, from step k of row i on. `strides`: of rows and of steps. Four are read at once where multiply-adds
+    take one by its lane."""
+
+    def sums(steps: int, line: Numbers, read: Read) -> Stmt:
+        def number(k: Expr, i: int) -> Expr:
+            return read(k, i, 1)
+
+        def four(k: Expr, i: int) -> Expr:
+            return read(k, i, QUAD)
+
+        if not quads(target) or 1 not in strides:
+            return tile.sums(steps, line, number)
+        return (tile.sums_along if strides[1] == 1 else tile.sums_across)(steps, line, number, four)
+
+    return sums
 
 
 class Scores:
@@ -91,7 +115,7 @@ class Scores:
     # -- Q K' --------------------------------------------------------------------------------------------------------
 
     def all_scores(self, scratch: Any, operands: dict[str, Operand], b: Block) -> Stmt:
-        keys = self.lanes if self.dots(operands, b) else tile_rows(self.target, b.vectors)
+        keys = self.lanes if self.dots(operands, b) else tile_rows(self.target, b.vectors, operands["k"].inner == 1)
         whole, rest = divmod(self.shape.t, keys)
         tiles = tir.loop(whole, lambda k: self.score_tile(scratch, operands, b, k * keys, keys), "t") if whole else None
         last = self.score_tile(scratch, operands, b, tir.i32(whole * keys), rest) if rest else None
@@ -115,10 +139,11 @@ class Scores:
             numbers = [at(k.buffer, k.at(first + i, 0)) for i in range(keys)]
             work = tir.seq(tile.alloc, self.tiles.sums(form, tile.acc, at(scratch, 0), numbers))
         else:
-            work = tile.sums(
+            sums = summed(self.target, tile, (k.outer, k.inner))
+            work = sums(
                 self.shape.d,
                 lambda d, v: vector(scratch, lanes, d * self.width + v * lanes),
-                lambda d, i: tir.load(k.buffer, k.at(first + i, d)),
+                lambda d, i, n: vector(k.buffer, n, k.at(first + i, d)),
             )
         return self.kept(scratch, operands, b, first, work, [(tile.sum(i, v), i, v) for i, v in tile.places])
 
@@ -175,29 +200,32 @@ class Scores:
             top = tir.load(scratch, at + i)
             for key in range(keys):
                 score = tir.load(scratch, self.start + (first + key) * self.width + v * self.lanes + i)
-                top = floats.bind(top, partial(floats.at_least, score))
+                top = floats.greater(score, top)
             return tir.store(scratch, top, at + i)
 
         return tir.vectorized(self.lanes, lane)
 
     # -- softmax -----------------------------------------------------------------------------------------------------
 
-    def weights(self, scratch: Any, b: Block) -> Stmt:
-        """Scores become exponentials of their distance to the greatest; the inverses of their sums are kept."""
+    def weights(self, scratch: Any, b: Block, zero: Expr) -> Stmt:
+        """Scores become exponentials of their distance to the greatest; the inverses of their sums are kept. `zero` is
+        not known to LLVM."""
         lanes, total = self.lanes, b.vectors * self.lanes
         top, alloc_top = tir.local((total,), F32, "top")
         sums, alloc_sums = tir.local((total,), F32, "sum")
         abreast = max(1, ABREAST // b.vectors)
 
-        def some(first: Expr, count: int) -> Stmt:
-            return tir.interleaved([one(first + k, v) for k in range(count) for v in range(b.vectors)])
+        def some(turn: Expr, count: int) -> Stmt:
+            first = turn * abreast
+            with turning(zero * turn):
+                return tir.interleaved([one(first + k, v) for k in range(count) for v in range(b.vectors)])
 
         def one(key: Expr, v: int) -> Stmt:
             weight, alloc = tir.local((lanes,), F32, "weight")
 
             def lane(i: Expr) -> Stmt:
                 at, mine = self.start + key * self.width + v * lanes + i, v * lanes + i
-                x = mathlib.exp_below(tir.load(scratch, at) - tir.load(top, mine))
+                x = fractions.exp_below(tir.load(scratch, at) - tir.load(top, mine))
                 return tir.seq(
                     tir.store(weight, x, i),
                     tir.store(scratch, tir.load(weight, i), at),
@@ -222,8 +250,8 @@ class Scores:
             alloc_top,
             alloc_sums,
             [s for pair in start for s in pair],
-            tir.loop(whole, lambda k: some(k * abreast, abreast), "t") if whole else None,
-            some(tir.i32(whole * abreast), rest) if rest else None,
+            tir.loop(whole, lambda k: some(k, abreast), "t") if whole else None,
+            some(tir.i32(whole), rest) if rest else None,
             end,
         )
 

@@ -52,18 +52,32 @@ def step(pixels: int, channels: int, direct: bool) -> list[str]:
     return text
 
 
-def sums(pixels: int, channels: int, steps: int, unroll: int, direct: bool) -> list[str]:
-    """All steps of a block."""
-    one = step(pixels, channels, direct)
+def half_step(pixels: int, channels: int) -> list[str]:
+    """The last two products of each sum, where the weights of a channel are no whole words: a word has those of two."""
+    text: list[str] = []
+    for pair in range(channels // 2):
+        text += ["ldr {w0}, [{w}], #4", "sxtb16 {h0}, {w0}", "sxtb16 {w0}, {w0}, ror #8"]
+        for p in range(pixels):
+            a = p * channels + pair * 2
+            if not pair:
+                text.append("ldrd {x0}, {x1}, [{x}], #8")
+            for x, w in (("x0", "h0"), ("x1", "w0")):
+                text += [f"smlab{half} {{a{a + c}}}, {{{x}}}, {{{w}}}, {{a{a + c}}}" for c, half in enumerate("bt")]
+    return text
+
+
+def sums(pixels: int, channels: int, steps: int, unroll: int, direct: bool, half: bool = False) -> list[str]:
+    """All steps of a block, and half of one."""
+    one, last = step(pixels, channels, direct), half_step(pixels, channels) if half else []
     turns, rest = divmod(steps, unroll)
     if turns < 2:
-        return one * steps
-    return [*(one * rest), "1:", *(one * unroll), "vmov {x0}, {end}", "cmp {x}, {x0}", "bne 1b"]
+        return one * steps + last
+    return [*(one * rest), "1:", *(one * unroll), "vmov {x0}, {end}", "cmp {x}, {x0}", "bne 1b", *last]
 
 
-def dots(name: str, pixels: int, channels: int, steps: int, unroll: int) -> str:
+def dots(name: str, pixels: int, channels: int, steps: int, unroll: int, half: bool = False) -> str:
     """LLVM IR of `void name(sums, weights, data [, end of data])`: the sums of a block alone."""
-    lines = sums(pixels, channels, steps, unroll, False)
+    lines = sums(pixels, channels, steps, unroll, False, half)
     looped = steps // unroll >= 2
     return asm_function(
         name, pixels * channels, ["w", "x", *(["end"] if looped else [])], lines,
@@ -197,7 +211,7 @@ def _slots(p: int, pairs: int) -> list[tuple[int, int]]:
 
 def blocks(
     name: str, pixels: int, channels: int, steps: int, unroll: int, plain: Plain, apart: int, *,
-    short: bool = False, direct: bool = False, soft: bool = False,
+    short: bool = False, direct: bool = False, soft: bool = False, half: bool = False,
 ) -> str:  # fmt: skip
     """LLVM IR of `void name(weights, stop, begin, end, bias, [factors,] out [, residual, offsets of pixels, by])`.
 
@@ -208,7 +222,7 @@ def blocks(
     whole = [
         *(f"vmov.f32 {s}, {{offset{p}}}" for p, s in enumerate(OFFSETS[: pixels - 1], 1) if short),
         "2:", "vmov {w0}, {bias}", *start, "vmov {bias}, {w0}", *others, "vmov {x}, {begin}",
-        *sums(pixels, channels, steps, unroll, direct), *finish(pixels, channels, plain, apart, short, soft),
+        *sums(pixels, channels, steps, unroll, direct, half), *finish(pixels, channels, plain, apart, short, soft),
         "vmov {x0}, {stop}", "cmp {w}, {x0}", "bne 2b",
     ]  # fmt: skip
     integers = [*(f"a{k}" for k in range(pixels * channels)), "w0", "w1", "h0", "h1", "x0", "x1", "x", "w"]

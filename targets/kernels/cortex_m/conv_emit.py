@@ -35,6 +35,7 @@ class Conv(Windows):
 
     element = "int32"  # of scratch
     direct = False  # whether data are read as bytes, without scratch
+    half = False  # whether the last step has two products of each sum
 
     def __init__(self, problem: Problem, choice: Choice, w: Window, tile: Tile, zero: int) -> None:
         self.problem, self.choice, self.w, self.tile, self.zero = problem, choice, w, tile, zero
@@ -67,17 +68,18 @@ class Conv(Windows):
                     "m_blocks",
                     t.pixels,
                     t.channels,
-                    self.steps,
+                    self.whole_steps,
                     t.unroll,
                     self.plain,
                     self.out_pixel,
                     short=self.short or (shared and t.pixels > 1),
                     direct=self.direct,
                     soft=shared,
+                    half=self.half,
                 ),
             ]
         else:
-            text = [OPAQUE, dots("m_dots", t.pixels, t.channels, self.steps, t.unroll)]
+            text = [OPAQUE, dots("m_dots", t.pixels, t.channels, self.whole_steps, t.unroll, self.half)]
         w = self.w
         if self.at_once:
             pitch = w.width.size * w.height.dilation * self.stored
@@ -95,7 +97,11 @@ class Conv(Windows):
     @property
     def block_size(self) -> int:
         """Elements of weights of a block of channels."""
-        return self.steps * STEP * self.tile.channels
+        return (self.whole_steps * STEP + 2 * self.half) * self.tile.channels
+
+    @property
+    def whole_steps(self) -> int:
+        return self.steps - self.half
 
     @property
     def out_pixel(self) -> int:
@@ -195,7 +201,7 @@ class Conv(Windows):
             more = [at(added, pixel * apart + first)]
         flat = [tir.flat(frame.places[v].buffer) for v in (self.bias, self.plain.factors) if v]
         start = self.group * size
-        weights_end, scratch_end = number("weights", size), number("scratch", self.steps * self.strided)
+        weights_end, scratch_end = number("weights", size), number("scratch", self.whole_steps * self.strided)
         return tir.seq(declared, [d for _, d in flat], bind if residual else None, called(
             "m_blocks", at(data, start), at(data, start + weights_end), at(scratch, 0), at(scratch, scratch_end),
             *(at(b, first) for b, _ in flat), at(out, pixel * apart + first), *more, *offsets, *self.given(),
@@ -224,8 +230,8 @@ class Conv(Windows):
             value, bind = tir.let(self.first(frame, channel), "bias")
             start += [bind, *(tir.store(sums, value, p * many + c) for p in range(wide))]
         weights = at(data, block * size)
-        ends = at(frame.parts[0], self.steps * self.strided)
-        loop = [ends] if self.steps // self.tile.unroll > 1 else []
+        ends = at(frame.parts[0], self.whole_steps * self.strided)
+        loop = [ends] if self.whole_steps // self.tile.unroll > 1 else []
         run = called("m_dots", at(sums, 0), weights, at(frame.parts[0], 0), *loop)
         return tir.seq(alloc, start, run, [self.finish(frame, image, t, first, count, sums, p) for p in range(wide)])
 

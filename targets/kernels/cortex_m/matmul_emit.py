@@ -11,7 +11,7 @@ from ..common_emit import Frame
 from ..conv_shape import Window
 from .asm import at, called, twice
 from .conv_emit import Conv
-from .matmul_rows import direct, tile_of
+from .matmul_rows import direct, halved, tile_of
 
 
 class MatMul(Conv):
@@ -20,7 +20,7 @@ class MatMul(Conv):
     def __init__(self, problem: Problem, choice: Choice, w: Window) -> None:
         super().__init__(problem, choice, w, tile_of(problem), int(str(full_attrs(problem.anchor)["a_zero"])))
         self.few, self.stored = False, w.channels_in
-        self.direct = direct(problem)
+        self.direct, self.half = direct(problem), halved(problem)
 
     @property
     def out_pixel(self) -> int:

@@ -14,12 +14,12 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.ops.roi_pool import FAR
 from edgec.compiler.target import Cpu
 
-from .plain import Part, Tensors, plain
+from ..plain import Part, Tensors, plain
+from ..shared_tasks import shared_tasks
 from .sampler import within
-from .shared_tasks import shared_tasks
 
 if TYPE_CHECKING:
-    from ..tir import Expr, Stmt
+    from ...tir import Expr, Stmt
 
 SPAN = 14.0  # rows and columns of a region, about
 PART_CYCLES = 8.0  # of one part besides its elements
@@ -27,7 +27,7 @@ BORDER_CYCLES = 30.0
 
 
 def code(tensors: Tensors) -> tuple[int, Callable[[Expr], Stmt]]:
-    from .. import tir
+    from ... import tir
 
     x = tensors.node.args[0]
     channels, height, width = x.shape[1:]
@@ -56,9 +56,9 @@ def _corners(tensors: Tensors, region: Expr) -> tuple[list[Expr], list[Stmt]]:
     """(image, left, top, right, bottom) as whole numbers, and the statements that make them."""
     from tvm import tirx
 
-    from .. import tir
-    from ..conversions import widen
-    from ..floats import bind, kind
+    from ... import tir
+    from ...conversions import widen
+    from ...floats import bind, kind
 
     scale: Any = full_attrs(tensors.node)["spatial_scale"]
 
@@ -85,7 +85,7 @@ def _parts(scratch: Sequence[Any], first: Expr, last: Expr, count: int, size: in
     """Begin and end of each part along an axis of `size` elements."""
     from tvm import tirx
 
-    from .. import tir
+    from ... import tir
 
     extent = tirx.Cast("float32", tirx.max(last - first + 1, 1))
     each, let = tir.let(extent / tir.lit(float(count), "float32"), "each")
@@ -104,9 +104,9 @@ def _parts(scratch: Sequence[Any], first: Expr, last: Expr, count: int, size: in
 def _maximum(tensors: Tensors, region: Expr, image: Expr, channel: Expr, i: Expr, j: Expr) -> Stmt:
     from tvm import tirx
 
-    from .. import tir
-    from ..conversions import narrow, widen
-    from ..floats import bind
+    from ... import tir
+    from ...conversions import narrow, widen
+    from ...floats import bind
 
     kind = "float64" if tensors.node.args[0].type.dtype == "f64" else "float32"
     (top, bottom), (left, right) = (
