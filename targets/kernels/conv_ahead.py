@@ -12,9 +12,10 @@ from .common import ceil_div
 from .conv_places import Tile, source
 from .conv_shape import Window
 from .conv_tiles import F32, TileChoice, unit_pixels
-from .cost import by_lane, level_of
+from .cost import level_of
 
 LINE = 64  # bytes of a cache line
+WIDE = 256  # bits of a vector
 BURST = 4  # lines that are asked for at once, at most, before a short loop; before a longer one
 BURST_STEPS = 7  # ... a line for so many of its steps
 
@@ -43,14 +44,14 @@ class Rows:
 
     Such a tile takes a stretch of about a page from each of several rows, and little arithmetic goes with a line: the
     hardware has hardly found a stream when it ends. At stride 1 lines are used more often, and asking gained nothing;
-    cores that take factors from lanes were not measured.
+    cores with vectors of 128 bits were not measured.
     """
 
     def __init__(self, w: Window, plan: TileChoice, cpu: Cpu) -> None:
         self.w = w
         moved = F32 * w.batch * (w.channels_in * w.height.size * w.width.size + w.channels_out * w.pixels)
         strided = w.height.kernel > 1 and w.width.stride > 1
-        self.wanted = strided and plan.rows == 1 and not by_lane(cpu) and level_of(cpu, moved) != "near"
+        self.wanted = strided and plan.rows == 1 and cpu.vector_bits >= WIDE and level_of(cpu, moved) != "near"
 
     def pixels(self, block: int) -> int:
         """Pixels that a cache line holds, in blocks of channels."""
