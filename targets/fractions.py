@@ -130,7 +130,7 @@ def swish(x: Expr, *, near: bool = False) -> Expr | None:
 
 def exp_below(x: Expr) -> Expr:
     """e**x of what is at most zero, as `mathlib` has it; in fewer instructions where numbers that products are added to
-    are read from memory. Off by 3 ulp at most from -10 on (5 below): the product with ln 2 is not rounded."""
+    are read from memory. Off by 3 ulp at most from -20 on (6 below): the product with ln 2 is not rounded."""
     found = addends()
     if found is None:
         return mathlib.exp_below(x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Any, TypeAlias
@@ -94,9 +94,9 @@ class Scores:
     def transpose(self, scratch: Any, q: Operand, b: Block) -> Stmt:
         """scratch[d, w] = scale * Q[first + w, d]; lanes without a query hold zero."""
 
-        def step(d: Expr) -> Stmt:
+        def step(d: Expr, some: Sequence[int] = range(b.vectors)) -> Stmt:
             parts = []
-            for v in range(b.vectors):
+            for v in some:
                 n, to = self.lanes_of(b, v), d * self.width + v * self.lanes
                 if n < self.lanes:
                     parts.append(put(scratch, tir.broadcast(tir.lit(0.0, F32), self.lanes), self.lanes, to))
@@ -110,7 +110,39 @@ class Scores:
             for v in range(b.vectors)
             for at, x in first
         ]
-        return tir.seq(start, tir.loop(self.shape.d, step, "d"))
+        full = [v for v in range(b.vectors) if self.lanes_of(b, v) == QUAD == self.lanes]
+        if not quads(self.target) or q.inner != 1 or not full:
+            return tir.seq(start, tir.loop(self.shape.d, step, "d"))
+        left = [v for v in range(b.vectors) if v not in full]
+
+        def four(k: Expr) -> Stmt:
+            """Four numbers of each query: squares of four queries are read and written by vectors."""
+            d = k * QUAD
+            dealt = [self.square(scratch, q, b.first + v * QUAD, d, v * QUAD) for v in full]
+            return tir.seq(dealt, [step(d + j, left) for j in range(QUAD)] if left else None)
+
+        whole, rest = divmod(self.shape.d, QUAD)
+        ends = [step(tir.i32(whole * QUAD + j)) for j in range(rest)]
+        return tir.seq(start, tir.loop(whole, four, "d") if whole else None, ends)
+
+    def square(self, scratch: Any, q: Operand, query: Expr, d: Expr, to: int) -> Stmt:
+        """Numbers d .. d + 3 of four queries, scaled, as `transpose` lays them."""
+        scale = tir.broadcast(tir.lit(self.attrs["scale"], F32), QUAD)
+        binds: list[Stmt] = []
+
+        def named(x: Expr) -> Expr:
+            name, bind = tir.let(x, "q")
+            binds.append(bind)
+            return name
+
+        def of(x: Expr, y: Expr, lanes: Sequence[int]) -> Expr:
+            return named(tirx.Shuffle([x, y], [tir.i32(n) for n in lanes]))
+
+        rows = [named(vector(q.buffer, QUAD, q.at(query + i, d)) * scale) for i in range(QUAD)]
+        even, odd = (0, 4, 2, 6), (1, 5, 3, 7)
+        pairs = [(of(rows[0], rows[1], lanes), of(rows[2], rows[3], lanes)) for lanes in (even, odd)]
+        columns = [of(x, y, lanes) for lanes in ((0, 1, 4, 5), (2, 3, 6, 7)) for x, y in pairs]
+        return tir.seq(binds, [put(scratch, x, QUAD, (d + j) * self.width + to) for j, x in enumerate(columns)])
 
     # -- Q K' --------------------------------------------------------------------------------------------------------
 
