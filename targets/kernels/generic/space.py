@@ -87,7 +87,7 @@ class Flat(Place):
     def load(self, index: Index) -> Expr:
         if (lanes := innermost()) and not has_helium():  # which has loads of lanes apart
             lanes.sources.append(self.buffer)
-        return fetched(tir.load(self.buffer, self.space.address(self.type, index)), self.type.dtype)
+        return self.space.read(fetched(tir.load(self.buffer, self.space.address(self.type, index)), self.type.dtype))
 
     def store(self, value: Expr, index: Index) -> Stmt:
         return tir.store(self.buffer, put(value, self.type.dtype), self.space.address(self.type, index, store=True))
@@ -103,6 +103,8 @@ class Space:
     groups: list[Group] = field(default_factory=list)
     stores: list[bool] = field(default_factory=list)
     traced: list[Expr] = field(default_factory=list)  # the addresses of `trace`
+    loads: list[Expr] | None = None  # what was read since `reading` began
+    instead: dict[int, Expr] = field(default_factory=dict)  # by the number of a load: what stands in its place
     _addresses: list[Expr] | None = None
 
     def __post_init__(self) -> None:
@@ -141,6 +143,20 @@ class Space:
             if loop is group.loops[-1]:
                 last = step
         return self.body.analyzer.simplify(flat + last * group.loops[-1].value)
+
+    def reading(self, build: Callable[[], Expr], instead: dict[int, Expr] | None = None) -> tuple[Expr, list[Expr]]:
+        """An expression, some of whose loads, counted as they were traced, are replaced; and all its loads."""
+        self.loads, self.instead = [], instead or {}
+        made, loads = build(), self.loads
+        self.loads, self.instead = None, {}
+        return made, loads
+
+    def read(self, value: Expr) -> Expr:
+        """What was loaded, or what stands in its place."""
+        if self.loads is None:
+            return value
+        self.loads.append(value)
+        return self.instead.get(len(self.loads) - 1, value)
 
     def trace(self, build: Callable[[], object], merge: bool = True) -> None:
         """Run `build` once and find the groups of loops."""

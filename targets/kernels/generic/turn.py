@@ -1,13 +1,15 @@
 """Square tiles of a map kernel whose argument is contiguous along one loop and whose result along another.
 
 A tile is read in vectors along the argument's loop, transposed in registers, and written in vectors along the
-result's. The last tile of a loop overlaps the one before.
+result's: the result's tile, or where other arguments lie as the result does those of the arguments that do not. The
+last tile of a loop overlaps the one before.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from tvm import tirx
@@ -20,17 +22,20 @@ from .space import Group, Space
 
 LEAST = 4  # turns of a loop, and elements of a tile's side
 REGISTER = 16  # bytes that SSE interleaves
+MOST_APART = 2  # arguments whose tiles are turned each by itself
 WIDE = 2  # tiles side by side along the argument's loop: a whole line of the cache
 
 
 @dataclass(frozen=True)
 class Turn:
-    """`along`: the loop along which arguments are contiguous; `across`: that of the result."""
+    """`along`: the loop along which arguments are contiguous; `across`: that of the result. `crossed`: the numbers of
+    the loads that are turned each by itself; none: the result is."""
 
     space: Space
     along: Group
     across: Group
     lanes: int
+    crossed: tuple[int, ...] = ()
 
 
 def turn(space: Space, lanes: int) -> Turn | None:
@@ -43,17 +48,26 @@ def turn(space: Space, lanes: int) -> Turn | None:
     if across is None or across.extent < LEAST or across.fold:
         return None
 
-    def fits(g: Group) -> bool:
-        whole = g.extent >= LEAST and g is not across and not g.fold and g.strides[store] is not None
-        return whole and all(g.strides[k] in (0, 1) for k in loads)
-
     crossed = [k for k in loads if across.strides[k] not in (0, 1)]
-    found = [g for g in space.groups if fits(g) and any(g.strides[k] == 1 for k in crossed)]
-    if not crossed or not found:
+
+    def fits(g: Group, turned: list[int]) -> bool:
+        whole = g.extent >= LEAST and g is not across and not g.fold and g.strides[store] is not None
+        known = whole and all(g.strides[k] is not None for k in loads)
+        return known and all(g.strides[k] in (0, 1) for k in turned) and any(g.strides[k] == 1 for k in crossed)
+
+    found = [g for g in space.groups if fits(g, loads)]
+    apart = () if found else tuple(loads.index(k) for k in crossed)
+    found = found or [g for g in space.groups if fits(g, crossed)]
+    if not crossed or not found or len(apart) > MOST_APART:
         return None
     along = max(found, key=lambda g: min(g.extent, lanes))
     sides = [lanes >> k for k in range(lanes.bit_length()) if LEAST <= lanes >> k <= min(along.extent, across.extent)]
-    return Turn(space, along, across, min(sides, key=lambda side: _work(along, side) * _work(across, side)))
+    if apart:  # an argument may lie where the result does: no element is computed twice
+        sides = [side for side in sides if not along.extent % side and not across.extent % side]
+    if not sides:
+        return None
+    side = min(sides, key=lambda side: _work(along, side) * _work(across, side))
+    return Turn(space, along, across, side, apart)
 
 
 def _work(group: Group, side: int) -> float:
@@ -67,13 +81,18 @@ def turned(
     """`element()` is the result's element, of TVM's type `kind`, at the space's position; `store(x)` writes x there."""
     space, lanes = t.space, t.lanes
     wide = min(WIDE, t.along.extent // lanes)
+    if t.crossed and t.along.extent % (wide * lanes):
+        wide = 1
     steps = -(-t.across.extent // lanes)
 
     def build(first: Expr) -> Stmt:
         def step(k: Expr) -> Stmt:
             at, bind_at = tir.let(start(k, lanes, t.across.extent), "across")
             space.body.limit(at, t.across.extent - lanes + 1)
-            return tir.seq(bind_at, [_tile(t, first + w * lanes, at, element, store, kind) for w in range(wide)])
+            places = [first + w * lanes for w in range(wide)]
+            if t.crossed:
+                return tir.seq(bind_at, [_tile_of_arguments(t, place, at, element, store) for place in places])
+            return tir.seq(bind_at, [_tile(t, place, at, element, store, kind) for place in places])
 
         return tir.loop(steps, step, "tile")
 
@@ -109,6 +128,44 @@ def _tile(
             space.body.limit(v, lanes)
             space.set(t.across, at + v)
             return store(tir.load(result, column * lanes + v))
+
+        parts.append(tir.vectorized(lanes, out))
+    return tir.seq(parts)
+
+
+def _tile_of_arguments(
+    t: Turn, first: Expr, at: Expr, element: Callable[[], Expr], store: Callable[[Expr], Stmt]
+) -> Stmt:
+    """A tile of each argument that lies across, turned; then the elements, in vectors as the result lies."""
+    space, lanes = t.space, t.lanes
+    parts: list[Stmt] = []
+    tiles: dict[int, Any] = {}
+    for k in t.crossed:
+        kind = str(space.reading(element)[1][k].ty.dtype)
+        stage, alloc = tir.local((lanes * lanes,), kind, "tile")
+        tiles[k], alloc_turned = tir.local((lanes * lanes,), kind, "tile")
+        parts += [alloc, alloc_turned]
+        for row in range(lanes):
+            space.set(t.across, at + row)
+
+            def lane(v: Expr, row: int = row, k: int = k, stage: Any = stage) -> Stmt:
+                space.body.limit(v, lanes)
+                space.set(t.along, first + v)
+                return tir.store(stage, space.reading(element)[1][k], row * lanes + v)
+
+            parts.append(tir.vectorized(lanes, lane))
+        rows = [tir.load(stage, tir.ramp(row * lanes, lanes)) for row in range(lanes)]
+        binds, columns = transposed(rows, lanes, not has_limits() and np.dtype(kind).itemsize * lanes <= REGISTER)
+        parts += binds
+        parts += [tir.store(tiles[k], column, tir.ramp(n * lanes, lanes)) for n, column in enumerate(columns)]
+    for column in range(lanes):
+        space.set(t.along, first + column)
+
+        def out(v: Expr, column: int = column) -> Stmt:
+            space.body.limit(v, lanes)
+            space.set(t.across, at + v)
+            held = {k: tir.load(tile, column * lanes + v) for k, tile in tiles.items()}
+            return store(space.reading(element, held)[0])
 
         parts.append(tir.vectorized(lanes, out))
     return tir.seq(parts)
