@@ -12,7 +12,6 @@ from ..ir import Graph
 from ..ops.common import Tensor
 from .affordable import Verdict, affordable
 from .fallback import (
-    AS_MUCH,
     GAIN,
     MORE_SPENT,
     POOR,
@@ -43,14 +42,13 @@ def spare(job: Job, state: State, share: float) -> State:
 
 def rescue(job: Job, state: State) -> State:
     """Layers that spoil the outputs go back to f32, more of them where these would be unusable, as many as it takes
-    where they would be useless; the others are then reconstructed on what is better now. Where 8 bits
-    of the inputs alone leave less than that, layers may add as much noise as these."""
+    where they would be useless; the others are then reconstructed on what is better now."""
     _, harm, inputs = job.harmful(state)
     why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
-    on, best, aim = np.ones(len(harm)), state, min(POOR, inputs - AS_MUCH)
+    on, best = np.ones(len(harm)), state
     for spent, enough in ((SPENT, POOR), (MORE_SPENT, UNUSABLE), (1.0, USELESS)):
-        chosen = rescued(state.plan, harm, spent, aim)
-        if best.sqnr < min(enough, aim) and chosen.any() and (chosen != on).any():
+        chosen = rescued(state.plan, harm, spent)
+        if best.sqnr < enough and chosen.any() and (chosen != on).any():
             made = job.reconstructed(without(job, state, harm, chosen, why))
             if made.sqnr > best.sqnr + GAIN:
                 on, best = chosen, made

@@ -32,7 +32,6 @@ Answer = Callable[[Feed], list[Tensor]]
 POOR = 20.0  # dB of the outputs below which layers go back to f32 unasked
 SPENT = 0.15  # share of the multiplications that may be spent on that
 MORE_SPENT = 0.5  # and where the outputs are unusable otherwise
-AS_MUCH = 3.0  # dB that as much noise again costs
 GAIN = 1.0  # dB that it must bring each time
 PROBES = 4  # samples that a layer's own effect is measured on
 
@@ -190,12 +189,12 @@ def more(order: Tensor, number: int, drop: Callable[[Tensor], float], allowed: f
     return number
 
 
-def rescued(plan: Placement, harm: Tensor, spent: float = SPENT, aim: float = POOR) -> Tensor:
+def rescued(plan: Placement, harm: Tensor, spent: float = SPENT) -> Tensor:
     """1 for each layer that stays in 8 bits when nobody says what may be lost: those that do most harm per
-    multiplication go, until the outputs are no longer below `aim` dB or too much would be in f32. Layers that could not
-    make the outputs so poor if all were like them stay."""
+    multiplication go, until the outputs are no longer poor or too much would be in f32. Layers that could not make the
+    outputs poor if all were like them stay."""
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
-    on, left, bearable = np.ones(len(harm)), float(harm.sum()), 10 ** (-aim / 10)
+    on, left, bearable = np.ones(len(harm)), float(harm.sum()), 10 ** (-POOR / 10)
     for k in worst_first(plan, harm):
         if left <= bearable:
             break
