@@ -132,6 +132,8 @@ def test_samples_and_regions() -> None:
     rois = np.asarray([[0, 0, 3, 4], [1.5, -1, 9, 2]], np.float32)
     for mode in ("avg", "max"):
         check("RoiAlign", x, rois, i64(1, 0), opset=16, output_height=2, output_width=3, mode=mode)
+    rois = np.asarray([[1, 0, 0, 3, 4], [0, 1.5, -1, 9, 2]], np.float32)
+    check("MaxRoiPool", x, rois, opset=12, pooled_shape=[2, 3], spatial_scale=0.5)
 
 
 def test_resize_of_old_operator_sets() -> None:
