@@ -11,8 +11,8 @@ import pytest
 import edgec
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.compare.bundle import verify
-from edgec.compiler.compare.noise import in_noise
 from edgec.compiler.compare.difference import Difference
+from edgec.compiler.compare.noise import in_noise
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Value
 from edgec.compiler.quantize.judged import judged, selected, shares
