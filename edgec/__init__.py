@@ -74,7 +74,8 @@ def compile(
     target    a name of `edgec targets`, or a path to a .toml file of your own
     out       the folder to write (default: the model's name, in the current folder); replaced as a whole at the end
     name      C name of the model: symbols and files (default: from the file's name)
-    shapes    input name -> shape, where the model leaves it open; dims: symbolic dimension -> size
+    shapes    input name -> shape, where the model leaves it open; the result of a random operator becomes an input so
+    dims      symbolic dimension -> size
     bind      input name -> value that is fixed at compile time: the input is then gone
     threads   workers that one inference may use
     passes    pipeline text, see `edgec passes`
