@@ -61,12 +61,17 @@ class Axis:
         return low, high, np.where(high > low, at - low, 0).astype(at.dtype)
 
 
+def require_images(x: Type) -> None:
+    """Refuse what regions cannot be taken of."""
+    if len(x.shape) != 4 or 0 in x.shape[2:] or x.shape[0] < 1:
+        raise IRError(f"{x} holds no images")
+
+
 def _aligned(x: Type, rois: Type, images: Type, **attrs: Any) -> tuple[Type, ...]:
     require(x, FLOATS)
     equal_types(x, rois)
     require(images, frozenset({"i64"}), "batch_indices")
-    if len(x.shape) != 4 or 0 in x.shape[2:] or x.shape[0] < 1:
-        raise IRError(f"{x} holds no images")
+    require_images(x)
     if len(rois.shape) != 2 or rois.shape[1] != 4 or images.shape != rois.shape[:1]:
         raise IRError(f"regions {rois} and batch_indices {images} do not fit; expected [n, 4] and [n]")
     size, ratio = (attrs["output_height"], attrs["output_width"]), attrs["sampling_ratio"]

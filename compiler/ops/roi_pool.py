@@ -14,6 +14,7 @@ from ..errors import IRError
 from ..ir import Type
 from ..op import REQUIRED, op
 from .common import FLOATS, Tensor, equal_types, require, widened
+from .roi import require_images
 
 FAR = float(1 << 22)  # corners and images beyond count as lying there; a sum of two still fits i32
 
@@ -21,8 +22,7 @@ FAR = float(1 << 22)  # corners and images beyond count as lying there; a sum of
 def _pooled(x: Type, rois: Type, **attrs: Any) -> tuple[Type, ...]:
     require(x, FLOATS)
     equal_types(x, rois)
-    if len(x.shape) != 4 or 0 in x.shape[2:] or x.shape[0] < 1:
-        raise IRError(f"{x} holds no images")
+    require_images(x)
     if len(rois.shape) != 2 or rois.shape[1] != 5:
         raise IRError(f"regions {rois} do not fit; expected [n, 5]: image, left, top, right, bottom")
     size = attrs["pooled_shape"]
