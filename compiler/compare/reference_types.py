@@ -1,4 +1,5 @@
-"""Element types that numpy lacks, at ONNX Runtime's Python interface: bytes go in, floats that hold them come out."""
+"""What numpy lacks at ONNX Runtime's Python interface: of element types bytes go in and floats come out; maps come out
+as rows."""
 
 from __future__ import annotations
 
@@ -40,13 +41,21 @@ def run(session: Any, feed: Mapping[str, npt.NDArray[Any]], kinds: Mapping[str, 
     else:
         given = {name: _value(array) for name, array in feed.items()}
         values = [value.numpy() for value in session.run_with_ort_values(names, given)]
-    found = {k: v for k, v in zip(names, values, strict=True) if isinstance(v, np.ndarray)}
+    arrays = {k: _from_maps(v) for k, v in zip(names, values, strict=True)}
+    found = {k: v for k, v in arrays.items() if isinstance(v, np.ndarray)}
     return {
         name.removesuffix(_SUFFIX): array.astype(dtype(kinds[name.removesuffix(_SUFFIX)]).numpy)
         if name.endswith(_SUFFIX)
         else array
         for name, array in found.items()
     }
+
+
+def _from_maps(value: Any) -> Any:
+    """Maps from label to score as rows, by ascending label; anything else as it is."""
+    if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
+        return value
+    return np.asarray([[row[label] for label in sorted(row)] for row in value], np.float32)
 
 
 def _is_foreign(array: npt.NDArray[Any]) -> bool:

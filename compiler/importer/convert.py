@@ -23,7 +23,7 @@ from .graphs import constant_array, ordered, plain
 from .read import ONNX_DOMAINS
 from .sized import converted
 from .sizes import Sizes, is_fixed, known, of_count
-from .table import CONTROL, CONVERTERS, NEVER, Count, Refused
+from .table import CONTROL, CONVERTERS, NEVER, WRITTEN, Count, Refused
 
 DEEPEST = 64  # definitions within definitions
 MOST = 1 << 15  # definitions in one model
@@ -146,6 +146,8 @@ class Walk:
     def _definition(self, node: gs.Node) -> Definition | None:
         """What the node's operator is defined by; None where a converter knows better, or nothing defines it."""
         op, domain = operator(node), plain_domain(node.domain)
+        if op in WRITTEN and (written := WRITTEN[op](node)):
+            return written
         if (op in CONVERTERS or op in CONTROL or op in NEVER) and (domain, node.op) not in self.functions:
             return None
         return definition(node, self.versions, self.functions)

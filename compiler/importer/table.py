@@ -10,6 +10,7 @@ from ..ir import Value
 from .drawn import DRAWN
 
 if TYPE_CHECKING:
+    import onnx
     import onnx_graphsurgeon as gs
 
     from .context import Context, Held, Unknown
@@ -23,6 +24,9 @@ CONVERTERS: dict[str, Converter] = {}
 
 # Operators that own graphs; they get the walk and the node as well.
 CONTROL: dict[str, Callable[[Walk, gs.Node, Context], Sequence[Held | Unknown | None]]] = {}
+
+# Operators that are written by others of ONNX where a node has certain attributes; None for all other nodes.
+WRITTEN: dict[str, Callable[[gs.Node], onnx.FunctionProto | None]] = {}
 
 # Operators that are never compiled: why, and what would help.
 _STRINGS = ("it works on strings", "prepare text in your program, and give the model numbers")

@@ -10,9 +10,9 @@ from ..errors import EdgecError
 from ..ir import Value
 from .context import Context
 from .forest import MODES, Question, Vote, emit_trees
+from .scores import after, both, first_of_most, labels_of, second_where
 from .table import Refused, Result, converts
 
-_AFTER = {"NONE": None, "SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}
 _AFTER_NUMBERS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 _FOLDS = ("AVERAGE", "SUM", "MIN", "MAX")
 
@@ -44,7 +44,7 @@ def tree_ensemble(c: Context) -> Result:
     x = c.cast(c.arg(), "f64" if c.dtype == "f64" else "f32")
     fold = _FOLDS[int(c.attr("aggregate_function", 1))]
     y = _folded(c, x, questions, roots, votes, int(c.attr("n_targets", 1)), fold)
-    return c.cast(_after(c, y, _AFTER_NUMBERS[int(c.attr("post_transform", 0))]), c.dtype)
+    return c.cast(after(c, y, _AFTER_NUMBERS[int(c.attr("post_transform", 0))]), c.dtype)
 
 
 @converts("ai.onnx.ml.TreeEnsembleRegressor")
@@ -52,46 +52,27 @@ def regressor(c: Context) -> Result:
     x = c.cast(c.arg(), "f64" if c.dtype == "f64" else "f32")
     questions, roots, votes = _listed(c, "target")
     y = _folded(c, x, questions, roots, votes, int(c.attr("n_targets", 1)), str(c.attr("aggregate_function", "SUM")))
-    return c.cast(_after(c, _based(c, y), str(c.attr("post_transform", "NONE"))), "f32")
+    return c.cast(after(c, _based(c, y), str(c.attr("post_transform", "NONE"))), "f32")
 
 
 @converts("ai.onnx.ml.TreeEnsembleClassifier")
 def classifier(c: Context) -> Result:
-    """The first class with the greatest score. Two classes with votes for the first alone: see `_of_two`."""
-    labels = [int(v) for v in c.attr("classlabels_int64s", ())]
-    if c.attr("classlabels_strings"):
-        raise Refused("its classes are strings", "expected classlabels_int64s")
-    if len(labels) < 2:
-        raise Refused(f"it has {len(labels)} classes", "expected two or more")
+    """The first class with the greatest score; of two classes whose votes are all for the first, as `both` says."""
+    known = labels_of(c, "classlabels_int64s")
+    classes = known.shape[0]
     x = c.cast(c.arg(), "f64" if c.dtype == "f64" else "f32")
     questions, roots, votes = _listed(c, "class")
     voted = {target for _, target, _ in votes}
-    after, known = str(c.attr("post_transform", "NONE")), c.const(np.asarray(labels, np.int64))
-    if len(labels) == 2 and len(voted) == 1:
+    transform = str(c.attr("post_transform", "NONE"))
+    if classes == 2 and len(voted) == 1:
         if voted != {0}:
             raise Refused("all votes are for its second class", "expected votes for the first, or for both")
-        one = _folded(c, x, questions, roots, votes, 1, "SUM")
-        second, scores = _of_two(c, _based(c, one), after, all(w >= 0 for *_, w in votes))
-    else:
-        sums = _based(c, _folded(c, x, questions, roots, votes, len(labels), "SUM"))
-        second, scores = c.emit("ArgMax", sums, axis=1, keepdims=0), _after(c, sums, after)
-    return c.emit("Gather", known, second, axis=0), c.cast(scores, "f32")
-
-
-def _of_two(c: Context, score: Value, after: str, positive: bool) -> tuple[Value, Value]:
-    """(class, scores) from the score of the second of two classes, as ONNX Runtime has it; the text leaves it open.
-
-    Where no vote is negative scores are probabilities: the class is decided at one half, not at zero.
-    """
-    one, half = c.const(1, like=score), c.const(0.5 if positive else 0, like=score)
-    second = c.cast(c.reshape(c.emit("Greater", score, half), score.shape[:1]), "i64")
-    if after not in ("NONE", "LOGISTIC"):
-        raise Refused(f"its post_transform is {after}", "for two classes expected NONE or LOGISTIC")
-    if after == "LOGISTIC" or not positive:
-        first = c.emit("Neg", score)
-    else:
-        first = c.emit("Sub", one, score)
-    return second, _after(c, c.emit("Concat", first, score, axis=1), after)
+        score = _based(c, _folded(c, x, questions, roots, votes, 1, "SUM"))
+        positive = all(w >= 0 for *_, w in votes)  # then scores are probabilities, and one half decides
+        above = c.emit("Greater", score, c.const(0.5 if positive else 0, like=score))
+        return second_where(c, known, above), c.cast(both(c, score, transform, not positive), "f32")
+    sums = _based(c, _folded(c, x, questions, roots, votes, classes, "SUM"))
+    return first_of_most(c, known, sums), c.cast(after(c, sums, transform), "f32")
 
 
 def _folded(
@@ -115,13 +96,6 @@ def _based(c: Context, y: Value) -> Value:
     if len(base) != y.shape[1]:
         raise Refused(f"it has {len(base)} base_values for {y.shape[1]} sums")
     return c.emit("Add", y, c.const(base, like=y))
-
-
-def _after(c: Context, y: Value, name: str) -> Value:
-    if name not in _AFTER:
-        raise Refused(f"its post_transform is {name}", f"expected one of {', '.join(_AFTER)}")
-    op = _AFTER[name]
-    return y if op is None else c.emit(op, y, axis=1) if op == "Softmax" else c.emit(op, y)
 
 
 def _floats(c: Context, name: str) -> Any:
