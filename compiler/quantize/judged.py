@@ -37,20 +37,27 @@ def selected(graph: Graph) -> list[str]:
 def least_energies(graph: Graph) -> list[float]:
     """Per element of each value that answers are judged by: errors of shares count beside 1, not beside how near all of
     them are to 0 where the calibration data show nothing of what a model looks for."""
-    return [SOME if _is_share(value) else 0.0 for _, value in judged(graph)]
+    between = _shares(graph)
+    return [SOME if value.node in between else 0.0 for _, value in judged(graph)]
 
 
 def shares(graph: Graph) -> list[str]:
     """Names of the outputs that are shares, from 0 to 1."""
-    return [name for name, value in graph.results if _is_share(value)]
+    between = _shares(graph)
+    return [name for name, value in graph.results if value.node in between]
 
 
-def _is_share(value: Value) -> bool:
-    """Whether all elements come from a function that goes from 0 to 1."""
-    node = value.node
-    if OPS[node.op].kind == "map":
-        return bool(node.args) and all(_is_share(a) for a in node.args if not is_const(a))
-    return node.op in SHARES
+def _shares(graph: Graph) -> set[Node]:
+    """The nodes whose elements all come from a function that goes from 0 to 1."""
+    found = set[Node]()
+    for node in graph.nodes():
+        if OPS[node.op].kind == "map":
+            computed = [a.node for a in node.args if not is_const(a)]
+            if computed and found.issuperset(computed):
+                found.add(node)
+        elif node.op in SHARES:
+            found.add(node)
+    return found
 
 
 def _behind(graph: Graph) -> set[Node]:
