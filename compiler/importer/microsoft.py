@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..dtypes import dtype
 from .context import Context
 from .linear import product
 from .quantization import integer, real
@@ -85,12 +86,14 @@ def matmul_nbits(c: Context) -> Result:
     if bits not in (2, 4, 8):
         raise Refused(f"its weights have {bits} bits", "expected 2, 4 or 8")
     blocks = -(-rows // block)
+    kind = dtype(f"u{bits}").numpy
     codes = _apart(c.array(1, "weights"), bits, (columns, blocks * block))[:, :rows]
-    scale = c.array(2, "scales").reshape(columns, blocks)
-    arrays = (codes.T, scale.T, _block_zeros(c, bits, (columns, blocks)).T)
-    stored, factors, zeros = (c.const(np.ascontiguousarray(a)) for a in arrays)
-    w = c.emit("DequantizeLinear", stored, c.cast(factors, c.dtype), zeros, axis=0, block=block)
-    y = product(c, c.arg(0), w)
+    scales = np.ascontiguousarray(c.array(2, "scales").reshape(columns, blocks).T)
+    zeros = _block_zeros(c, bits, (columns, blocks)).T
+    same = bool(np.all(zeros == zeros.flat[0]))
+    stored, zero = (c.const(a.astype(kind, order="C")) for a in (codes.T, zeros[0, 0] if same else zeros))
+    w = c.emit("DequantizeLinear", stored, c.const(scales), zero, axis=0, block=block, to="f32")
+    y = c.cast(product(c, c.cast(c.arg(0), "f32"), w), c.dtype)
     return c.emit("Add", y, c.arg(5)) if c.has(5) else y
 
 
