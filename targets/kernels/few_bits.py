@@ -19,7 +19,7 @@ from edgec.compiler.target import Cpu
 
 from .common import ceil_div, epilogue_fits, input_index
 
-CODES = ("u4", "u8")
+CODES = ("u2", "u4", "u8")
 SCALES = ("f32", "f16")
 WORD = 32  # bits
 
@@ -93,7 +93,7 @@ def refusal(node: Node) -> str:
         return "has no weights in blocks"
     codes, scales, _ = node.args
     if codes.type.dtype not in CODES or scales.type.dtype not in SCALES or node.types[0].dtype != "f32":
-        return f"weights are {codes.type.dtype} with scales of {scales.type.dtype}, not {' or '.join(CODES)} with f32"
+        return f"weights are {codes.type.dtype} with scales of {scales.type.dtype}"
     attrs = attrs_of(node)
     if attrs["axis"] % 2 or attrs["block"] % (WORD // dtype(codes.type.dtype).bits):
         return "blocks do not lie along the sums, or are no whole words"

@@ -25,7 +25,7 @@ from .common import ceil_div
 from .common_emit import F32, Frame, chunked, emit_kernel, full_or_rest, put, store_tile, vector
 from .conv_places import widths
 from .cost import QUAD, by_lane
-from .few_bits import WORD, FewBits
+from .few_bits import FewBits
 from .lane_sums import lane_sums
 
 
@@ -72,7 +72,7 @@ class Codes:
     def of_block(self, frame: Frame, value: Value, unit: Expr, block: Expr, v: int) -> Expr:
         """Scales or zero points of a vector of columns, in f32."""
         loaded = vector(frame.places[value].buffer, self.lanes, unit, block, v * self.lanes)
-        if value.type.dtype in ("u4", "u8"):
+        if value == self.found.zeros:
             return tirx.Cast(f"float32x{self.lanes}", tirx.Cast(f"int32x{self.lanes}", loaded))
         return widened(loaded, value.type.dtype)
 

@@ -8,11 +8,14 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from .common import ceil_div, operations, spread, task_split
-from .cost import LOADS, LOOP, TILE, Traffic, level_of, microseconds, streamed, tile_cycles
+from .cost import LOADS, LOOP, TILE, Traffic, by_lane, fits_registers, level_of, microseconds, streamed, tile_cycles
 from .few_bits import FewBits, few_bits, layouts, match, widening
+from .matmul_rows import rows_held
 
 FEW, PANEL = "matmul_few_bits", "matmul_few_bits_panel"
 TILES = ((1, 4), (1, 2), (2, 2), (4, 2), (4, 1), (8, 1))  # rows by vectors of columns
+MOST_ROWS = 128  # of x that are multiplied with a panel
+PLACE = 16  # elements by which rows of x lie further apart that would displace each other
 SLICE = 512  # rows of the weights that are widened at a time, about
 SCALED = 3.0  # instructions to scale a vector of sums and start the next
 
@@ -77,21 +80,26 @@ def panel_choices(problem: Problem) -> Sequence[Choice]:
     cpu, found = problem.target.cpu, _operands(problem)
     lanes = cpu.lanes(32)
     vectors = 2 if cpu.vector_registers >= 16 and found.columns > lanes else 1
-    most = (cpu.vector_registers - vectors - 1) // vectors
+    most = max(n for n in range(1, 32) if n == 1 or fits_registers(cpu, n, vectors, by_lane(cpu)))
     rows = ceil_div(found.rows, ceil_div(found.rows, most))
+    tiles = ceil_div(found.rows, rows)
+    tiles = ceil_div(tiles, ceil_div(tiles, max(1, MOST_ROWS // rows)))  # of a block
+    blocks = ceil_div(found.rows, rows * tiles)
     wide, each = vectors * lanes, max(1, SLICE // found.block)
-    units, tiles = ceil_div(found.columns, wide), ceil_div(found.rows, rows)
-    slices = ceil_div(found.blocks, each)
+    units, steps = ceil_div(found.columns, wide), each * found.block
     widened = found.inner * vectors * (widening(cpu, found) + 4.0) / cpu.fma_per_cycle
-    steps = each * found.block
-    tile = tile_cycles(cpu, rows, vectors, steps, steps, operations(problem) / slices + 2.0)
-    chunk = _chunk(units, (widened + slices * tiles * tile) / (cpu.ghz * 1e3), problem.threads)
+    turns = ceil_div(found.blocks, each)
+    tile = tile_cycles(cpu, rows, vectors, found.inner, steps, 3.0 * turns + operations(problem), 0.0, by_lane(cpu))
+    chunk = _chunk(units, (widened + tiles * tile) / (cpu.ghz * 1e3), problem.threads)
+    apart = found.inner + PLACE if rows > rows_held(cpu, 4 * found.inner) else 0
     traffic = _traffic(problem, found, units)
-    us = microseconds(cpu, units * (widened + tiles * tile * found.inner / steps), traffic)
-    us *= spread(ceil_div(units, chunk), problem.threads)
-    settings = (("rows", rows), ("vectors", vectors), ("blocks", each), ("chunk", chunk))
-    scratch = 4 * wide * (steps + found.rows)
-    return [Choice(PANEL, layouts(problem, found, wide), ("",), settings, us, scratch)]
+    copies = found.rows * found.inner / lanes * ceil_div(units, chunk) if apart else 0.0
+    us = microseconds(cpu, units * blocks * (widened + tiles * tile) + copies, traffic)
+    us *= spread(blocks * ceil_div(units, chunk), problem.threads)
+    settings = (("rows", rows), ("tiles", tiles), ("vectors", vectors), ("blocks", each), ("chunk", chunk))
+    held = min(rows * tiles, found.rows)
+    scratch = 4 * (wide * (steps + held) + held * apart)
+    return [Choice(PANEL, layouts(problem, found, wide), ("",), (*settings, ("apart", apart)), us, scratch)]
 
 
 def emit_few(problem: Problem, choice: Choice, symbol: str) -> Emitted:
