@@ -1,9 +1,11 @@
 """The families of converters, and of rules for sizes that depend on data. Importing this module fills the tables."""
 
 from . import (
+    attentions,
     classic,
     constants,
     control,
+    decoders,
     einsum,
     elementwise,
     folds,
@@ -36,9 +38,11 @@ from . import (
 )
 
 __all__ = [
+    "attentions",
     "classic",
     "constants",
     "control",
+    "decoders",
     "einsum",
     "elementwise",
     "folds",
