@@ -44,7 +44,7 @@ def quantized_attention(c: Context) -> Result:
 
 def _of_joint(c: Context, wide: Value, mask: int, past: int, bias: int) -> Result:
     """Attention of Q, K and V side by side; the numbers are those of further arguments."""
-    if c.attr("do_rotary", 0) or c.attr("past_present_share_buffer", 0) or c.has(6) and c.op.endswith(".Attention"):
+    if c.attr("do_rotary", 0) or c.attr("past_present_share_buffer", 0) or (c.has(6) and c.op.endswith(".Attention")):
         raise Refused("it turns positions, or shares memory of its past", "expected do_rotary of 0 and a past apart")
     third = wide.shape[2] // 3
     sizes = [int(n) for n in c.attr("qkv_hidden_sizes") or (third, third, third)]
@@ -96,7 +96,7 @@ def split(c: Context, x: Value, heads: int = 0) -> Value:
 
 
 def attended(c: Context, heads: Heads, added: list[Value], cap: float = 0.0) -> Value:
-    """softmax(scale Q K' + what masks add) V, heads side by side again; scores are capped by `cap tanh(score / cap)`."""
+    """softmax(scale Q K' + what masks add) V, heads side by side again; `cap`: scores are cap * tanh(score / cap)."""
     q, k, v = heads
     scale = float(c.attr("scale", 0.0)) or 1 / sqrt(q.shape[3])
     scores = c.emit("MatMul", q, c.transpose(k, (0, 1, 3, 2)))

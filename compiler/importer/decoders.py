@@ -12,7 +12,7 @@ import numpy as np
 
 from ..dtypes import dtype
 from ..ir import Value
-from .attentions import Heads, attended, split
+from .attentions import Heads, attended
 from .context import Context
 from .table import Refused, Result, converts
 

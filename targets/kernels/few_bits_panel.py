@@ -16,10 +16,10 @@ from edgec.targets.tir import Expr, Stmt
 
 from .common import ceil_div
 from .common_emit import F32, Frame, chunked, emit_kernel, full_or_rest, put, vector
-from .cost import by_lane
+from .cost import QUAD, by_lane
 from .few_bits import FewBits
 from .few_bits_emit import Codes
-from .register_tile import QUAD, Tile
+from .register_tile import Tile
 
 
 class Panel(Codes):
