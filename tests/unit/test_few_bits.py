@@ -107,6 +107,7 @@ def test_many_rows_take_a_panel() -> None:
         assert choices(product(m, 1024, 1024, 32, "u4", "f32", False, "x86-avx512"))[0].row == row
 
 
+@pytest.mark.arm
 @pytest.mark.parametrize("m", [1, 5, 40])
 @pytest.mark.parametrize("where", ["arm", "rpi5"])
 def test_products_on_arm(m: int, where: str) -> None:

@@ -10,12 +10,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import helper, numpy_helper
+from test_generic_harness import tensor as input_of
 
 import edgec
 from edgec.compiler.compare.bundle import verify
+from edgec.compiler.exporter import export_model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
-from edgec.compiler.ir import Graph, Value
+from edgec.compiler.ir import Graph
 from edgec.compiler.op import build, const
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.session import Session
@@ -126,15 +128,9 @@ def test_codes_of_a_matrix() -> None:
 
 
 def layer(rows: int, size: int = 768) -> Graph:
-    x = Value(import_input(rows, size))
+    x = input_of(f"f32[{rows}, {size}]")
     w = const(RNG.standard_normal((size, size)).astype("f4") / 28, "w")
     return Graph("g", (x,), (build("MatMul", x, w, label="it"),))
-
-
-def import_input(rows: int, size: int) -> Any:
-    from test_generic_harness import tensor as input_of
-
-    return input_of(f"f32[{rows}, {size}]").node
 
 
 def test_int4_is_for_products_that_wait_for_their_weights() -> None:
@@ -170,3 +166,22 @@ def test_a_bundle_in_int4(tmp_path: Path) -> None:
     x = RNG.standard_normal((1, 1024)).astype("f4")
     want = interpret(run_pipeline(import_model(path), "weights{store=int4, everywhere=true}", Session()), {"x": x})["y"]
     np.testing.assert_allclose(edgec.load(tmp_path / "out").run({"x": x})["y"], want, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("kind", ["f4", "f2"])
+def test_what_is_written_as_onnx_again(kind: str, tmp_path: Path) -> None:
+    """With f32 scales, and a zero point for each."""
+    ort = pytest.importorskip("onnxruntime")
+    x = input_of(f"f32[2, {K}]")
+    codes = const(RNG.integers(0, 16, (K, N)).astype(ml_dtypes.uint4))
+    scales = const((RNG.random((K // BLOCK, N)) + 0.1).astype(kind))
+    zero = const(np.asarray(8, ml_dtypes.uint4))
+    w = build("DequantizeLinear", codes, scales, zero, axis=0, block=BLOCK, to="f32")
+    graph = Graph("g", (x,), (build("MatMul", x, w, label="y"),), ("y",))
+    given = RNG.standard_normal((2, K)).astype("f4")
+    options = ort.SessionOptions()  # optimized it would round activations to 8 bits
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    proto = export_model(graph).SerializeToString()
+    session = ort.InferenceSession(proto, options, providers=["CPUExecutionProvider"])
+    (want,) = interpret(graph, {x.name: given}).values()
+    np.testing.assert_allclose(session.run(None, {x.name: given})[0], want, rtol=1e-4, atol=1e-4)
