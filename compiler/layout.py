@@ -146,8 +146,11 @@ def pack(array: Array, text: str) -> Array:
 def joined_bits(array: Array, bits: int) -> Array:
     """Elements of few bits that lie in a byte each as bytes that neighbours share, the first in the lowest bits."""
     codes = array.astype(np.int8).view(np.uint8) & ((1 << bits) - 1)
-    parts = codes.reshape(*codes.shape[:-1], -1, 8 // bits) << np.arange(0, 8, bits, dtype=np.uint8)
-    return np.asarray(np.bitwise_or.reduce(parts, axis=-1).astype(np.uint8))
+    each = 8 // bits
+    joined = codes[..., ::each].copy()
+    for k in range(1, each):
+        joined |= codes[..., k::each] << np.uint8(bits * k)
+    return np.asarray(joined)
 
 
 def unpack(array: Array, text: str, shape: tuple[int, ...]) -> Array:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..dtypes import dtype
 from ..ir import Value
+from ..layout import joined_bits
 from .attentions import Heads, attended
 from .context import Context
 from .table import Refused, Result, converts
@@ -197,10 +198,7 @@ def _packed(codes: np.ndarray, bits: int) -> np.ndarray:
     """Codes of a matrix, moved to be unsigned where they are signed, with several in a byte."""
     signed = codes.astype(np.int16).min(initial=0) < 0 or codes.dtype.name.startswith("int")
     moved = (codes.astype(np.int16) + ((1 << (bits - 1)) if signed else 0)).astype(np.uint8)
-    each = 8 // bits
-    moved = np.pad(moved, [(0, 0), (0, -moved.shape[1] % each)])
-    parts = moved.reshape(len(moved), -1, each) << np.arange(0, 8, bits, dtype=np.uint8)
-    return np.asarray(np.bitwise_or.reduce(parts, axis=2), np.uint8)
+    return joined_bits(np.pad(moved, [(0, 0), (0, -moved.shape[1] % (8 // bits))]), bits)
 
 
 def _unpacked(c: Context, packed: Value, bits: int, columns: int) -> Value:

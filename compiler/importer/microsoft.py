@@ -108,7 +108,6 @@ def _block_zeros(c: Context, bits: int, shape: tuple[int, int]) -> npt.NDArray[n
 
 def _apart(packed: npt.NDArray[Any], bits: int, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Numbers of a few bits, lowest first, one to a byte. Each row begins at a byte."""
-    flat = np.unpackbits(packed.reshape(shape[0], -1), axis=1, bitorder="little")
-    weights = np.asarray([1 << k for k in range(bits)], np.uint8)
-    numbers = flat.reshape(shape[0], -1, bits) @ weights
-    return numbers[:, : shape[1]].astype(np.uint8)
+    rows = packed.reshape(shape[0], -1, 1)
+    numbers = rows >> np.arange(0, 8, bits, dtype=np.uint8) & np.uint8((1 << bits) - 1)
+    return np.asarray(numbers.reshape(shape[0], -1)[:, : shape[1]], np.uint8)
