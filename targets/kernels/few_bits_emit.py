@@ -168,21 +168,19 @@ class Few(Codes):
             return tir.seq(binds, more, put(sums, self.all_zero(0.0) - total, lanes, r * self.sums + first))
 
         groups, left = divmod(whole, lanes)
-        single = [
-            self.one_by_one(frame, r, b) for b in range(whole, found.blocks)
-        ] if found.blocks - whole <= 1 else [
-            tir.loop(found.blocks - 1, lambda b: self.summed(frame, r, b, found.block), "b"),
-            self.one_by_one(frame, r, found.blocks - 1),
-        ]  # fmt: skip
+        last = found.blocks - 1
+
+        def single(b: Expr) -> Stmt:
+            return self.summed(frame, r, b, found.block)
+
         return tir.seq(
             tir.loop(groups, lambda g: group(g * lanes, lanes), "group") if groups else None,
             group(tir.i32(groups * lanes), left) if left else None,
-            single,
+            tir.loop(last - whole, lambda b: self.summed(frame, r, b, found.block), "b", whole)
+            if last > whole
+            else None,
+            self.summed(frame, r, tir.i32(last), found.inner - last * found.block) if last >= whole else None,
         )
-
-    def one_by_one(self, frame: Frame, r: Expr, block: int) -> Stmt:
-        count = min(self.found.block, self.found.inner - block * self.found.block)
-        return self.summed(frame, r, tir.i32(block), count)
 
     def summed(self, frame: Frame, r: Expr, block: Expr, count: int) -> Stmt:
         """Minus the sum of a block, element by element."""

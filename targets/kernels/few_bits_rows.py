@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
@@ -13,7 +13,7 @@ from .few_bits import FewBits, few_bits, layouts, match, widening
 from .matmul_rows import rows_held
 
 FEW, PANEL = "matmul_few_bits", "matmul_few_bits_panel"
-TILES = ((1, 4), (1, 2), (2, 2), (4, 2), (4, 1), (8, 1))  # rows by vectors of columns
+TILES = ((1, 4), (1, 2), (1, 1), (2, 2), (4, 2), (4, 1), (8, 1))  # rows by vectors of columns
 MOST_ROWS = 128  # of x that are multiplied with a panel
 PLACE = 16  # elements by which rows of x lie further apart that would displace each other
 SLICE = 512  # rows of the weights that are widened at a time, about
@@ -29,13 +29,8 @@ def _operands(problem: Problem) -> FewBits:
 def few_choices(problem: Problem) -> Sequence[Choice]:
     cpu, found = problem.target.cpu, _operands(problem)
     lanes, offers = cpu.lanes(32), []
-    most = 2 * cpu.vector_registers // 3  # sums of a tile, of which there are two sets
-    for rows, vectors in TILES:
-        wide, over = vectors * lanes, found.columns + lanes - 1
-        if rows > max(1, found.rows) * 2 - 1 or (vectors > 1 and vectors * lanes > over):
-            continue
-        if rows * vectors * (2 if rows == 1 else 1) + vectors + 1 > max(most, 6):
-            continue
+    for rows, vectors in _tiles(cpu, found):
+        wide = vectors * lanes
         tiles, units = ceil_div(found.rows, rows), ceil_div(found.columns, wide)
         step = _step(cpu, found, rows, vectors)
         ends = found.blocks * (rows * vectors * SCALED / cpu.fma_per_cycle + LOOP)
@@ -49,6 +44,16 @@ def few_choices(problem: Problem) -> Sequence[Choice]:
         us *= spread(tasks, problem.threads)
         offers.append(Choice(FEW, layouts(problem, found, wide), ("",), settings, us, scratch))
     return offers
+
+
+def _tiles(cpu: Cpu, found: FewBits) -> Iterator[tuple[int, int]]:
+    """Tiles that are filled by half at least, and whose sums fit the registers: those of a block, and of one row the
+    result's too, which of several rows wait in L1."""
+    most = max(2 * cpu.vector_registers // 3, 6)
+    for rows, vectors in TILES:
+        empty = rows >= 2 * found.rows or (vectors > 1 and (vectors - 1) * cpu.lanes(32) >= found.columns)
+        if not empty and rows * vectors * (2 if rows == 1 else 1) + vectors + 1 <= most:
+            yield rows, vectors
 
 
 def _step(cpu: Cpu, found: FewBits, rows: int, vectors: int) -> float:

@@ -22,6 +22,7 @@ FEW, PANEL = "matmul_few_bits", "matmul_few_bits_panel"
 CASES = [  # rows, inner, columns, block
     (1, 64, 130, 32),
     (1, 70, 40, 16),
+    (1, 96, 3, 32),
     (2, 1024, 70, 32),
     (3, 40, 1, 8),
     (8, 96, 33, 64),
