@@ -1,11 +1,12 @@
 """Weights with a scale per block of few of them, as language models have: in the form that kernels of products read.
 
-That is `DequantizeLinear` of a constant matrix, unsigned, with blocks along the sums of the one product that reads it
+That is `DequantizeLinear` of a constant matrix, unsigned, with blocks along the sums, of each product that reads it
 (docs/design/0050). A file may say the same of signed numbers, or of the matrix turned.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,9 +36,11 @@ def in_blocks(g: Graph, session: Session) -> Graph:
             return None
         if w not in made:
             made[w] = _canonical(w)
-        found = made[w]
-        if found is None or found == w or not session.step("integers", node):
+        found, shared = made[w], len(users[w]) > 1
+        if found is None or (found == w and not shared) or not session.step("integers", node):
             return None
+        if shared:  # each product widens for itself
+            found = Value(replace(found.node))
         return build("MatMul", node.args[0], found, origin=node.origin, label=node.name)
 
     return g.map(product)

@@ -113,6 +113,18 @@ def test_weights_that_no_kernel_widens_become_real(tmp_path: Path) -> None:
     assert not [n for n in g.nodes() if n.op == "DequantizeLinear"]
 
 
+def test_a_matrix_of_two_products_stays_so(tmp_path: Path) -> None:
+    model = onnx.load(exported("unsigned", 3, tmp_path / "m.onnx"))
+    model.graph.input.append(helper.make_tensor_value_info("x2", 1, [1, K]))
+    model.graph.node.append(helper.make_node("MatMul", ["x2", "r"], ["y2"], "other"))
+    model.graph.output.append(helper.make_tensor_value_info("y2", 1, [1, N]))
+    onnx.save(model, tmp_path / "m.onnx")
+    bundle = edgec.compile(tmp_path / "m.onnx", out=tmp_path / "out", target="x86")
+    kernels = [step["kernel"] for step in bundle.manifest["steps"]]
+    assert [k.startswith("matmul_few_bits") for k in kernels] == [True, True]
+    assert blocks_of(tmp_path / "m.onnx") == ["u4"] and verify(tmp_path / "m.onnx", bundle.folder).ok
+
+
 def test_codes_of_a_matrix() -> None:
     w = RNG.standard_normal((70, 9)).astype("f4")
     w[:32, 0], w[:, 1] = 0, 1e-9
