@@ -6,6 +6,7 @@ packed constants. "" is row-major. A constant filter may also lie in Winograd's 
 taps are transformed from 3 to 4 + 2 elements before it is laid out. The axis letters of a layout, in logical order, are
 those of the first alphabet that holds all of them: activations NCDHW, filters OIDHW, matrices BKJ, anything else
 ABEFGMPQ. Constants with many zeros may be stored without them (sparse.py), others without padding (unpadded.py).
+Constants of 4 and 2 bits may share bytes: in `Q4:JK16j8k` two neighbours of the innermost block do, lowest bits first.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ class Layout:
 
     `tile`: output tile of Winograd's transform of the two last axes; 0 where there is none. `sparse`: how a constant
     lies without its zeros. `unit`: what the innermost axis is padded to multiples of where nothing else is padded.
+    `bits`: of an element of which several share a byte; 0 where none do.
     """
 
     order: tuple[int, ...]
@@ -41,6 +43,12 @@ class Layout:
     tile: int = 0
     sparse: SparseForm | None = None
     unit: int = 0
+    bits: int = 0
+
+    @property
+    def plain(self) -> bool:
+        """Whether its memory holds the elements themselves, each for itself, and padding."""
+        return not (self.tile or self.sparse or self.unit or self.bits)
 
     @property
     def beyond(self) -> int:
@@ -64,7 +72,10 @@ class Layout:
         if self.tile:
             shape = (*shape[:-2], self.tile + TAPS - 1, self.tile + TAPS - 1)
         outer = tuple(-(-shape[a] // self.block(a)) for a in self.order)
-        return outer + tuple(size for _, size in self.blocks)
+        inner = [size for _, size in self.blocks]
+        if self.bits:
+            inner[-1] = inner[-1] * self.bits // 8
+        return outer + tuple(inner)
 
 
 @cache
@@ -74,12 +85,12 @@ def layout(text: str, rank: int) -> Layout:
         return Layout(tuple(range(rank)), ())
     if (sparse := named_form(text)) and len(sparse.letters) == rank:
         return Layout(sparse.order, (), sparse=sparse)
-    match = re.fullmatch(r"(?:F(\d):|U(\d):)?([A-Z]+)((?:\d+[a-z])*)", text)
-    tile, unit = (int(match[k] or 0) if match else 0 for k in (1, 2))
-    letters = match[3] if match else ""
+    match = re.fullmatch(r"(?:F(\d):|U(\d):|Q(\d):)?([A-Z]+)((?:\d+[a-z])*)", text)
+    tile, unit, bits = (int(match[k] or 0) if match else 0 for k in (1, 2, 3))
+    letters = match[4] if match else ""
     alphabet = next((a for a in ALPHABETS if set(letters) <= set(a)), "")
     axes = [c for c in alphabet if c in letters]
-    blocks = re.findall(r"(\d+)([a-z])", match[4]) if match else []
+    blocks = re.findall(r"(\d+)([a-z])", match[5]) if match else []
     if not match or len(axes) != rank or len(set(letters)) != rank or any(c.upper() not in letters for _, c in blocks):
         raise IRError(f"layout {text!r} does not fit a tensor of {rank} axes")
     if tile and (tile not in POINTS or axes != list("OIHW")):
@@ -88,7 +99,9 @@ def layout(text: str, rank: int) -> Layout:
     sizes = tuple((axes.index(c.upper()), int(n)) for n, c in blocks)
     if match[2] and not unpadded.fits(order, sizes, unit):
         raise IRError(f"layout {text!r}: only blocks of the outermost and the innermost axis need no padding")
-    return Layout(order, sizes, tile, unit=unit)
+    if match[3] and (bits not in (2, 4) or not sizes or sizes[-1][1] * bits % 8):
+        raise IRError(f"layout {text!r}: only blocks of whole bytes hold elements of 4 or 2 bits")
+    return Layout(order, sizes, tile, unit=unit, bits=bits)
 
 
 def physical_shape(t: Type) -> tuple[int, ...]:
@@ -104,6 +117,8 @@ def _physical(shape: tuple[int, ...], text: str) -> tuple[int, ...]:
 def pack(array: Array, text: str) -> Array:
     """Lay a logical array out: the result has the physical shape; padding is zero."""
     lay = layout(text, array.ndim)
+    if lay.bits:
+        return joined_bits(pack(array, text.partition(":")[2]), lay.bits)
     if lay.sparse:
         return lay.sparse.pack(array)
     if lay.unit:
@@ -128,10 +143,20 @@ def pack(array: Array, text: str) -> Array:
     return np.ascontiguousarray(padded.reshape(split).transpose(order))
 
 
+def joined_bits(array: Array, bits: int) -> Array:
+    """Elements of few bits that lie in a byte each as bytes that neighbours share, the first in the lowest bits."""
+    codes = array.astype(np.int8).view(np.uint8) & ((1 << bits) - 1)
+    each = 8 // bits
+    joined = codes[..., ::each].copy()
+    for k in range(1, each):
+        joined |= codes[..., k::each] << np.uint8(bits * k)
+    return np.asarray(joined)
+
+
 def unpack(array: Array, text: str, shape: tuple[int, ...]) -> Array:
     """The inverse of `pack`; `shape` is the logical shape."""
     lay = layout(text, len(shape))
-    if lay.tile or lay.sparse or lay.unit:
+    if not lay.plain:
         raise IRError(f"layout {text!r}: constants do not come back from it")
     indices = np.indices(lay.physical(shape), sparse=True)
     outer = len(lay.order)
@@ -164,7 +189,7 @@ def _stretch(shape: tuple[int, ...], text: str) -> tuple[tuple[int, int], ...] |
     """The physical dimensions longer than one as (logical axis, its elements per step), merged where adjacent."""
     lay = layout(text, len(shape))
     dims = [(a, lay.block(a), -(-shape[a] // lay.block(a))) for a in lay.order]
-    if lay.tile or lay.sparse or lay.unit or any(shape[a] % lay.block(a) for a in lay.order):
+    if not lay.plain or any(shape[a] % lay.block(a) for a in lay.order):
         return text  # padded or transformed: equal to itself only
     left = {a: lay.block(a) for a in lay.order}
     for axis, size in lay.blocks:

@@ -10,7 +10,7 @@ from .pipeline import Stage, find_pass, parse_pipeline, show_pipeline
 from .quantize.settings import Wanted, quantizing
 from .target import Target
 
-STORES = ("f16", "int8")  # how the option `weights` may store them
+STORES = ("f16", "int8", "int4")  # how the option `weights` may store them
 PRECISIONS = ("fp32", "fp16")
 
 
@@ -41,7 +41,7 @@ def storing(spec: str, target: Target, weights: str | None) -> str:
     if weights is None:
         return spec
     if weights not in STORES:
-        raise EdgecError(f"weights: {weights!r} is no way to store them; {' or '.join(STORES)}")
+        raise EdgecError(f"weights: {weights!r} is no way to store them; f16, int8 or int4")
     return _before_kernels(stages, f"weights={weights}", "weights", f"weights{{store={weights}}}")
 
 

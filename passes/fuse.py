@@ -115,9 +115,11 @@ def _looks_up(group: _Group, nodes: list[Node], session: Session | None) -> bool
 
 
 def _widened(node: Node, users: dict[Value, list[Node]], outputs: set[Value]) -> Node | None:
-    """The Cast that makes f32 of a contraction's constant weights, where nothing else reads it."""
+    """What makes f32 of a contraction's constant weights, where nothing else reads it: a Cast, or scales of blocks."""
     maker = node.args[1].node if node.op in ("Conv", "MatMul") else node
-    if maker.op != "Cast" or not is_const(maker.args[0]) or node.types[0].dtype != "f32":
+    if node.types[0].dtype != "f32" or not maker.args or not all(map(is_const, maker.args)):
+        return None
+    if maker.op != "Cast" and not (maker.op == "DequantizeLinear" and int_attr(maker, "block")):
         return None
     alone = users.get(Value(maker)) == [node] and node.args.count(Value(maker)) == 1
     return maker if alone and Value(maker) not in outputs else None

@@ -56,7 +56,7 @@ def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
         return g
     session.scales.update(scales_of_ports(g))
     g = rewrite(splits_of_bytes(g), [transposed_of_bytes, limits_before_weaving], session)
-    return near_functions(real_constants(sums(_Integers(g, session, held).graph(), session)), session)
+    return near_functions(real_constants(sums(_Integers(g, session, held).graph(), session), session), session)
 
 
 class _Integers:

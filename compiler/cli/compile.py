@@ -51,8 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passes", metavar="SPEC", help="pipeline, such as 'canonicalize, fold, fuse, layout, plan'")
     parser.add_argument(
         "--weights",
-        metavar="f16|int8",
-        help="store constant weights so and widen them as they are read; int8 only where a layer waits for its weights",
+        metavar="f16|int8|int4",
+        help="store constant weights so and widen them as they are read; int8 and int4 only where a layer waits for "
+        "its weights",
     )
     parser.add_argument("--precision", metavar="fp32|fp16", help="what values are stored in (GPUs; default: fp32)")
     parser.add_argument(

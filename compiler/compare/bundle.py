@@ -38,7 +38,7 @@ from .remarks import said_of_constants, said_of_ties
 from .steps import in_steps
 
 # relative errors of a layer whose weights are stored in fewer bits add up over all layers
-_STORED = {"f16": 1e-2, "int8": 1e-1}
+_STORED = {"f16": 1e-2, "int8": 1e-1, "int4": 3e-1}
 _HALVES = 2e-2  # where every value is rounded to f16
 
 

@@ -104,10 +104,16 @@ def _quantized(node: Node, args: list[str], outputs: list[str], attrs: dict[str,
         extra["saturate"] = 0
     if node.args[1].type.size > 1:
         extra["axis"] = attrs["axis"]
-    if node.op == "DequantizeLinear" and attrs["to"] not in ("", node.args[1].type.dtype):
-        raise NoForm(f"DequantizeLinear to {attrs['to']}")
-    zero = node.args[2]
-    if node.op == "DequantizeLinear" and zero.type.size > 1 and is_const(zero) and not const_array(zero).any():
+    scale, zero = node.args[1:]
+    if node.op == "DequantizeLinear" and attrs["to"] not in ("", scale.type.dtype):
+        if (scale.type.dtype, attrs["to"]) != ("f16", "f32"):
+            raise NoForm(f"DequantizeLinear to {attrs['to']}")
+        args = [args[0], w.after("Cast", [args[1]], to=dtype("f32").onnx), args[2]]
+    if zero.shape != scale.shape:
+        if not is_const(zero):
+            raise NoForm(f"{node.op} with one zero point that is computed")
+        args = [*args[:2], w.constant(np.full(scale.shape, const_array(zero)))]
+    elif node.op == "DequantizeLinear" and zero.type.size > 1 and is_const(zero) and not const_array(zero).any():
         args = args[:2]  # zeros are what ONNX takes where there are none
     w.node(node.op, args, outputs, **extra)
 

@@ -5,7 +5,6 @@ They are as that project's ContribOperators.md states them.
 
 from __future__ import annotations
 
-from math import sqrt
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from ..ir import Value
 from .context import Context
 from .linear import product
 from .microsoft import OPSET
+from .normalizations import root_mean_square
 from .table import Refused, Result, converts
 
 
@@ -60,9 +60,7 @@ def skip_layer_normalization(c: Context) -> Result:
 def skip_rms_normalization(c: Context) -> Result:
     """The same without mean and beta: input, skip, gamma and bias, which may be missing."""
     total = _sum_of(c, c.emit("Add", c.arg(0), c.arg(1)), 3)
-    square = c.emit("ReduceMean", c.emit("Mul", total, total), axes=(c.rank - 1,), keepdims=1)
-    size = c.emit("Sqrt", c.emit("Add", square, c.const(_epsilon(c), like=total)))
-    return _with_sum(c, c.emit("Mul", c.emit("Div", total, size), c.arg(2)), total)
+    return _with_sum(c, root_mean_square(c, total, c.arg(2), (c.rank - 1,), _epsilon(c)), total)
 
 
 def _epsilon(c: Context) -> float:
@@ -99,75 +97,6 @@ def embed(c: Context) -> Result:
     return y, lengths, total
 
 
-@converts("com.microsoft.Attention")
-def attention(c: Context) -> Result:
-    """Q, K and V as one product of X [batch, steps, width] and weights [width, 3 * heads * size]; then attention.
-    Further arguments: bias, mask, past, attention_bias."""
-    if c.has(4) or c.wants(1) or c.attr("do_rotary", 0):
-        raise Refused("it carries a past, or turns positions", "expected X, weights, bias, mask and attention_bias")
-    wide = c.emit("MatMul", c.arg(0), c.arg(1))
-    wide = c.emit("Add", wide, c.arg(2)) if c.has(2) else wide
-    third = wide.shape[2] // 3
-    sizes = [int(n) for n in c.attr("qkv_hidden_sizes") or (third, third, third)]
-    ends = [sum(sizes[: k + 1]) for k in range(3)]
-    q, k, v = (c.slice(wide, 2, end - size, end) for size, end in zip(sizes, ends, strict=True))
-    return _attended(c, (q, k, v), _masked(c, 3, 5, (wide.shape[0], wide.shape[1], wide.shape[1])))
-
-
-@converts("com.microsoft.MultiHeadAttention")
-def multi_head_attention(c: Context) -> Result:
-    """Query, key and value [batch, steps, heads * size]; further arguments: bias of all three, key_padding_mask,
-    attention_bias."""
-    if any(map(c.has, range(6, len(c.args)))) or c.wants(1) or not (c.has(1) and c.has(2)):
-        raise Refused("it carries a past, or packs its arguments", "expected query, key and value of three axes each")
-    parts = [c.arg(k) for k in range(3)]
-    if any(len(v.shape) != 3 for v in parts):
-        raise Refused(f"its arguments are {', '.join(str(v.type) for v in parts)}", "expected three axes each")
-    if c.has(3):
-        ends = np.cumsum([v.shape[2] for v in parts])
-        parts = [
-            c.emit("Add", v, c.slice(c.arg(3), 0, int(end) - v.shape[2], int(end)))
-            for v, end in zip(parts, ends, strict=True)
-        ]
-    q, k, v = parts
-    return _attended(c, (q, k, v), _masked(c, 4, 5, (q.shape[0], q.shape[1], k.shape[1])))
-
-
-def _attended(c: Context, parts: tuple[Value, Value, Value], added: list[Value]) -> Value:
-    """softmax(scale Q K' + what masks add) V, heads side by side again."""
-    heads = int(c.attr("num_heads"))
-    q, k, v = (c.transpose(c.reshape(x, (*x.shape[:2], heads, x.shape[2] // heads)), (0, 2, 1, 3)) for x in parts)
-    scale = float(c.attr("scale", 0.0)) or 1 / sqrt(q.shape[3])
-    scores = c.emit("MatMul", q, c.transpose(k, (0, 1, 3, 2)))
-    scores = c.emit("Mul", scores, c.const(scale, like=scores))
-    for term in added:
-        scores = c.emit("Add", scores, term)
-    y = c.transpose(c.emit("MatMul", c.emit("Softmax", scores, axis=3), v), (0, 2, 1, 3))
-    return c.reshape(y, (*y.shape[:2], y.shape[2] * y.shape[3]))
-
-
-def _masked(c: Context, mask: int, bias: int, shape: tuple[int, int, int]) -> list[Value]:
-    """What is added to scores of four axes: for keys that the mask leaves out, for later ones, the bias."""
-    batch, steps, keys = shape
-    least = float(c.attr("mask_filter_value", -10000.0))
-    added: list[Value] = []
-    if c.has(mask):
-        given = c.arg(mask)
-        if given.shape == (batch,):  # how many keys count
-            place = c.const(np.arange(keys, dtype=np.int32).reshape(1, keys))
-            kept = c.emit("Less", place, c.cast(c.reshape(given, (batch, 1)), "i32"))
-        elif given.shape in ((batch, keys), (batch, steps, keys)):
-            kept = c.cast(given, "bool")
-        else:
-            raise Refused(f"its mask is {given.type}", f"expected [{batch}], [{batch}, {keys}] or one per step")
-        kept = c.reshape(kept, (batch, 1, *((1, keys) if len(kept.shape) == 2 else (steps, keys))))
-        added.append(c.emit("Where", kept, c.const(0.0, like=c.dtype), c.const(least, like=c.dtype)))
-    if c.attr("unidirectional", 0):
-        later = np.where(np.tri(steps, keys, keys - steps) > 0, 0.0, np.finfo(np.float32).min / 2)
-        added.append(c.const(later, like=c.dtype))
-    return [*added, c.arg(bias)] if c.has(bias) else added
-
-
 @converts("com.microsoft.FusedConv")
 def convolution(c: Context) -> Result:
     """Conv, plus a fourth argument, then an activation."""
@@ -188,8 +117,15 @@ def convolution(c: Context) -> Result:
 @converts("com.microsoft.MatMulIntegerToFloat")
 def matmul_integer(c: Context) -> Result:
     """A and B in bytes, a_scale, b_scale, a_zero_point, b_zero_point, bias: the product in real numbers."""
-    (total,) = c.all_of("MatMulInteger", OPSET, [c.arg(0), c.arg(1), *(c.arg(k) if c.has(k) else None for k in (4, 5))])
-    return _scaled(c, total, c.emit("Mul", c.arg(2), c.arg(3)), 6)
+    y = bytes_product(c, (0, 1), (4, 5), (2, 3))
+    return c.emit("Add", y, c.arg(6)) if c.has(6) else y
+
+
+def bytes_product(c: Context, bytes_at: tuple[int, int], zeros: tuple[int, int], scales: tuple[int, int]) -> Value:
+    """The product of two arguments in bytes in real numbers; the numbers are those of arguments."""
+    given = [c.arg(k) for k in bytes_at] + [c.arg(k) if c.has(k) else None for k in zeros]
+    (total,) = c.all_of("MatMulInteger", OPSET, given)
+    return c.emit("Mul", c.cast(total, "f32"), c.emit("Mul", *(c.arg(k) for k in scales)))
 
 
 @converts("com.microsoft.DynamicQuantizeMatMul")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..dtypes import dtype
 from .context import Context
 from .linear import product
 from .quantization import integer, real
@@ -85,12 +86,14 @@ def matmul_nbits(c: Context) -> Result:
     if bits not in (2, 4, 8):
         raise Refused(f"its weights have {bits} bits", "expected 2, 4 or 8")
     blocks = -(-rows // block)
+    kind = dtype(f"u{bits}").numpy
     codes = _apart(c.array(1, "weights"), bits, (columns, blocks * block))[:, :rows]
-    scale = c.array(2, "scales").reshape(columns, blocks)
-    arrays = (codes.T, scale.T, _block_zeros(c, bits, (columns, blocks)).T)
-    stored, factors, zeros = (c.const(np.ascontiguousarray(a)) for a in arrays)
-    w = c.emit("DequantizeLinear", stored, c.cast(factors, c.dtype), zeros, axis=0, block=block)
-    y = product(c, c.arg(0), w)
+    scales = np.ascontiguousarray(c.array(2, "scales").reshape(columns, blocks).T)
+    zeros = _block_zeros(c, bits, (columns, blocks)).T
+    same = bool(np.all(zeros == zeros.flat[0]))
+    stored, zero = (c.const(a.astype(kind, order="C")) for a in (codes.T, zeros[0, 0] if same else zeros))
+    w = c.emit("DequantizeLinear", stored, c.const(scales), zero, axis=0, block=block, to="f32")
+    y = c.cast(product(c, c.cast(c.arg(0), "f32"), w), c.dtype)
     return c.emit("Add", y, c.arg(5)) if c.has(5) else y
 
 
@@ -105,7 +108,6 @@ def _block_zeros(c: Context, bits: int, shape: tuple[int, int]) -> npt.NDArray[n
 
 def _apart(packed: npt.NDArray[Any], bits: int, shape: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Numbers of a few bits, lowest first, one to a byte. Each row begins at a byte."""
-    flat = np.unpackbits(packed.reshape(shape[0], -1), axis=1, bitorder="little")
-    weights = np.asarray([1 << k for k in range(bits)], np.uint8)
-    numbers = flat.reshape(shape[0], -1, bits) @ weights
-    return numbers[:, : shape[1]].astype(np.uint8)
+    rows = packed.reshape(shape[0], -1, 1)
+    numbers = rows >> np.arange(0, 8, bits, dtype=np.uint8) & np.uint8((1 << bits) - 1)
+    return np.asarray(numbers.reshape(shape[0], -1)[:, : shape[1]], np.uint8)

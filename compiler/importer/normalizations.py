@@ -92,6 +92,23 @@ def layer_normalization(c: Context) -> Result:
     return y, mean, c.emit("Reciprocal", deviation)
 
 
+def root_mean_square(c: Context, x: Value, scale: Value, axes: tuple[int, ...], epsilon: float) -> Value:
+    """x over the root of the mean of its squares, times a scale; of f16 in f32."""
+    wide = c.cast(x, "f64" if x.type.dtype == "f64" else "f32")
+    square = c.emit("ReduceMean", c.emit("Mul", wide, wide), axes=axes, keepdims=1)
+    size = c.emit("Sqrt", c.emit("Add", square, c.const(epsilon, like=wide)))
+    return c.emit("Mul", c.cast(c.emit("Div", wide, size), scale.type.dtype), scale)
+
+
+@converts("SimplifiedLayerNormalization")
+def simplified_layer_normalization(c: Context) -> Result:
+    """LayerNormalization without mean and bias, as ONNX Runtime writes it in ONNX's own domain."""
+    if c.wants(1):
+        raise Refused("its deviation is read", "expected a reader of the result")
+    axes = tuple(range(c.axis(-1), c.rank))
+    return root_mean_square(c, c.arg(0), c.arg(1), axes, float(c.attr("epsilon", 1e-5)))
+
+
 @converts("LRN")
 def local_response(c: Context) -> Result:
     """x / (bias + alpha * mean of squares over neighbouring channels)^beta, the mean being a pool over channels."""

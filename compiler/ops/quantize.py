@@ -1,5 +1,5 @@
 """Between real and stored numbers: real = (stored - zero_point) * scale, per tensor, per slice of one axis, or per
-block of `block` elements along it."""
+block of `block` elements along it. One zero point, without axes, may serve many scales."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STORED = frozenset(n for n in WHOLE if n[1:] in ("16", "8", "4", "2")) | (NARROW
 
 def _parameters(x: Type, scale: Type, zero: Type, axis: int, block: int) -> None:
     require(scale, FLOATS, "scale")
-    if scale.shape != zero.shape:
+    if zero.shape not in (scale.shape, ()):
         raise IRError(f"scale {scale} and zero point {zero} differ in shape")
     if scale.shape in ((), (1,)):
         return

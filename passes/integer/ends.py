@@ -15,6 +15,7 @@ from edgec.compiler.rescaled import PRODUCTS
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 
+from .blocks import has_kernels, in_blocks, stays
 from .constants import real_constant
 from .forms import Forms
 from .sums import Stored, Term, with_bias
@@ -98,11 +99,13 @@ def pair_of(node: Node) -> QParams | None:
     return QParams((float(const_array(scale).item()),), (int(const_array(zero).item()),))
 
 
-def real_constants(g: Graph) -> Graph:
-    """Quantized constants that are still read become real numbers."""
+def real_constants(g: Graph, session: Session) -> Graph:
+    """Quantized constants that are still read become real numbers, but for weights that kernels widen."""
+    g = in_blocks(g, session)
+    users, kernels = g.users(), has_kernels(session.target)
 
     def real(node: Node) -> Value | None:
-        if node.op != "DequantizeLinear" or not all(map(is_const, node.args)):
+        if node.op != "DequantizeLinear" or not all(map(is_const, node.args)) or (kernels and stays(node, users)):
             return None
         return const(evaluate(node, [const_array(a) for a in node.args])[0], node.name, node.origin)
 

@@ -22,6 +22,7 @@ from . import (  # noqa: F401
     depthwise_int8_rows,
     depthwise_rows,
     determinant,
+    few_bits_rows,
     image_int8,
     matmul_dots_rows,
     matmul_int8_rows,

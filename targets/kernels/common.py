@@ -8,7 +8,7 @@ from typing import Literal
 
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.layout import layout
-from edgec.compiler.op import OPS
+from edgec.compiler.op import OPS, int_attr
 from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
@@ -85,10 +85,15 @@ def in_memory(problem: Problem, operand: Value) -> Value:
     return operand
 
 
+def in_blocks(node: Node) -> bool:
+    """Whether a node widens numbers with a scale per block of them: weights, which its kernel reads so."""
+    return node.op == "DequantizeLinear" and int_attr(node, "block") > 0
+
+
 def after_anchor(problem: Problem) -> list[Node]:
     """The elementwise nodes of a body, its anchor apart: those before it as well, but not what widens its weights."""
     anchor = problem.anchor
-    apart = {anchor, *(a.node for a in anchor.args if in_memory(problem, a) != a)}
+    apart = {anchor, *(a.node for a in anchor.args if in_memory(problem, a) != a or in_blocks(a.node))}
     return [n for n in problem.body.nodes() if n not in apart and OPS[n.op].kind == "elementwise"]
 
 

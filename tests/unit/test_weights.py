@@ -223,9 +223,9 @@ def test_bundles(model: Path, store: str, bytes_: int, allowed: float, tmp_path:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--weights", "f8"], "weights: 'f8' is no way to store them; f16 or int8"),
+        (["--weights", "f8"], "weights: 'f8' is no way to store them; f16, int8 or int4"),
         (["--weights", "f16", "--passes", "+weights@channels"], "the pipeline has a pass 'weights' of its own"),
-        (["--passes", "+weights{store=bf16}@channels"], "option 'store' is 'f16' or 'int8'; got 'bf16'"),
+        (["--passes", "+weights{store=bf16}@channels"], "option 'store' is 'f16' or 'int8' or 'int4'; got 'bf16'"),
         (["--passes", "+weights@canonicalize"], "pass 'weights' must come after 'fold' (weights must be constants)"),
     ],
 )
