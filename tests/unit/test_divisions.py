@@ -84,7 +84,7 @@ def test_vectors_of_integers_are_divided_together(kind: str, on: str) -> None:
 @pytest.mark.parametrize("kind", ["i8", "u8"])
 @pytest.mark.parametrize("scale", [0.0078431377, 1 / 3, 0.25, 3.7])
 def test_bytes_by_a_reciprocal_are_those_of_a_division_on_x86(scale: float, kind: str, where: str) -> None:
-    """Beside every half of a step, and for what is no step at all; nothing is divided, unless a quotient might differ."""
+    """Beside every half of a step, and for what is no step at all; nothing is divided where none might differ."""
     from edgec.targets import built_for
     from edgec.targets.codegen_llvm import build as built
     from edgec.targets.measure import Measured
