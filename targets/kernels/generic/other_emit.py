@@ -40,8 +40,9 @@ class Totals:
         along = [k for k, a in enumerate([*lay.order, *(a for a, _ in lay.blocks)]) if a == self.axis]
         self.space = io.space([(0, n) for n in physical_shape(self.out)], within=along)
         self.kind, self.lanes = computed_in(problem.anchor.types[0].dtype), problem.target.cpu.lanes(32)
-        self.abreast = 1 if problem.target.small or problem.target.gpu else ABREAST
-        if self.abreast > 1 and self.axis == rank - 1:
+        target, rows = problem.target, self.axis == rank - 1
+        self.abreast = 1 if rows or target.small or target.gpu else ABREAST
+        if rows and not (target.microcontroller or target.gpu):
             self.lanes, self.abreast = 1, ROWS
         self.total, self.alloc = tir.local((self.lanes * self.abreast,), self.kind)
 
