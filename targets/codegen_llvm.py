@@ -53,8 +53,9 @@ _LOWER = [
 ]
 
 
-# For Thumb: a loop of a few turns, how many LLVM cannot know, is not written out for each count.
-_THUMB = ["-unroll-max-upperbound:uint=0"]
+# For Thumb: a loop of a few turns, how many LLVM cannot know, is not written out for each count, nor one that would be
+# long: LLVM's own limit of 300 takes up to a third more flash, and as long or longer.
+_THUMB = ["-unroll-max-upperbound:uint=0", "-unroll-threshold-aggressive:uint=230"]
 _SMALL = ["-unroll-threshold-default:uint=0"]  # no loop is written out, where code is to be small
 
 
