@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -114,6 +115,28 @@ def test_few_channels_are_read_and_written_in_vectors(
     element = {"f32": "float", "u8": "i8", "f16": "half"}[kind]
     assert "shufflevector" in code
     assert not re.search(rf"(store|load) {element}[ ,]|(scatter|gather)\.", code)
+
+
+@pytest.mark.arm
+@pytest.mark.parametrize("planes", [(1, 12, 20, 20), (2, 12, 7, 9), (1, 21, 5, 6), (1, 6, 8, 8)], ids=str)
+def test_bytes_of_few_channels_are_turned_in_whole_registers(planes: tuple[int, ...], tmp_path: Path) -> None:
+    """On ARM four bytes would be widened first; twelve channels are two tiles of eight that overlap."""
+    from emulated import emulate
+
+    from edgec.compiler.registry import ROWS
+    from edgec.targets import built_for
+    from edgec.targets.codegen_llvm import build
+
+    x = Value(Node("Input", (), (Type("i8", planes),), {}, "x"))
+    y = Value(Node("Edgec.Layout", (x,), (Type("i8", planes, "NHWC16c"),), {"to": "NHWC16c"}, "to"))
+    problem = Problem(Graph("body", (x,), (y,)), read_target(target_files()["arm"].read_text(), "arm"), 1)
+    choice = Choice("generic_map", ("",), ("NHWC16c",))
+    values = np.random.default_rng(1).integers(-128, 128, planes).astype(np.int8)
+    np.testing.assert_array_equal(emulate(problem, choice, [values], tmp_path), values)
+    with built_for.core(problem.target.cpu):
+        made = ROWS["generic_map"].emit(problem, choice, "kern")
+    code = build([("kern", made.function)], problem.target).inspect_source("asm")
+    assert planes[1] != 12 or not re.search(r"\bushll\b|\bldr\s+s", code)
 
 
 @pytest.mark.parametrize("on", ["x86", "x86-avx512", "arm"])

@@ -26,6 +26,7 @@ from .space import Group, Space
 
 CACHE_WAY, WAYS = 4096, 8  # bytes; lines of a set
 LEAST = 4  # turns of a loop, and elements of a tile's side
+SHORTEST, PARTED = 8, 4.0  # bytes of NEON's shorter registers, and what vectors of fewer cost: they are widened first
 REGISTER = 16  # bytes that SSE interleaves
 MOST_APART = 2  # arguments whose tiles are turned each by itself
 WIDE = 2  # tiles side by side along the argument's loop: a whole line of the cache
@@ -45,8 +46,9 @@ class Turn:
     crossed: tuple[int, ...] = ()
 
 
-def turn(space: Space, lanes: int) -> Turn | None:
-    """How to tile a traced space, if its arguments and its result lie across each other and vectors fit both loops."""
+def turn(space: Space, lanes: int, size: int = 4) -> Turn | None:
+    """How to tile a traced space, if its arguments and its result lie across each other and vectors fit both loops;
+    `size`: bytes of an element."""
     if lanes < LEAST or lanes & (lanes - 1) or sum(space.stores) != 1:
         return None
     store = space.stores.index(True)
@@ -73,13 +75,14 @@ def turn(space: Space, lanes: int) -> Turn | None:
         sides = [side for side in sides if not along.extent % side and not across.extent % side]
     if not sides:
         return None
-    side = min(sides, key=lambda side: _work(along, side) * _work(across, side))
+    more = {side: 1.0 if side * size >= SHORTEST or not has_limits() else PARTED for side in sides}
+    side = min(sides, key=lambda side: _work(along, side, more[side]) * _work(across, side, more[side]))
     return Turn(space, along, across, side, apart)
 
 
-def _work(group: Group, side: int) -> float:
-    """Elements of tiles of a side that cover a loop; small ones cost more of each."""
-    return -(-group.extent // side) * (side + 1.0)
+def _work(group: Group, side: int, more: float) -> float:
+    """Elements of tiles of a side that cover a loop; small ones cost `more` of each."""
+    return -(-group.extent // side) * (side + more)
 
 
 def turned(
