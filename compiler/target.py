@@ -166,6 +166,12 @@ class Target:
         return self.cpu.fpu and ("FMA" in self.cpu.isa or not self.triple.startswith(("x86", "arm", "i386")))
 
     @property
+    def shares_code(self) -> bool:
+        """Whether layers that differ in numbers alone share one kernel's code: where flash counts, and kernels of bytes
+        are written for the DSP extension."""
+        return "DSP" in self.cpu.isa and "MVE" not in self.cpu.isa
+
+    @property
     def widens(self) -> bool:
         """Whether kernels take multipliers and biases of quantized layers in 16 bits (passes/short_constants.py)."""
         return not self.gpu and (self.rounds_once or bool({"F16C", "FPU", "NEON"} & self.cpu.isa))

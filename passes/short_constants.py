@@ -6,6 +6,7 @@ The quantizer chooses scales of weights and rounds biases so that it does, where
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,14 @@ import ml_dtypes
 import numpy as np
 
 from edgec.compiler.ir import Array, Graph, Node, Value
-from edgec.compiler.op import const, const_array, is_const
+from edgec.compiler.op import const, const_array, full_attrs, is_const
 from edgec.compiler.ops.integer import MOST_SHIFT, USUAL_SHIFT, shift_of
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.rescaled import PRODUCTS
 from edgec.compiler.session import Session
 
+CODE_BYTES = 1000  # of a kernel, about, that a layer does not share with others for the type of its bias
+FEW = 3  # input channels up to which code is a layer's own
 STEPS = {
     "integers": "it makes sums of integers",
     "zero-points": "it changes biases",
@@ -32,11 +35,13 @@ def short_constants(graph: Graph, *, session: Session) -> Graph:
     if session.target is not None and not session.target.widens:
         return graph
 
+    whole = _for_shared_code(graph) if session.target is not None and session.target.shares_code else frozenset[Value]()
+
     def short(node: Node) -> Value | tuple[Value, ...] | None:
         if node.op == "Edgec.Rescale" or (node.op == "Edgec.RescaleOnce" and len(node.args) == 2):
             first = len(node.args) // 2
             made = replace(node, args=(*node.args[:first], *map(_multiplier, node.args[first:])))
-        elif node.op in PRODUCTS and (bias := _bias(node.args[2])) is not None:
+        elif node.op in PRODUCTS and node.args[2] not in whole and (bias := _bias(node.args[2])) is not None:
             made = replace(node, args=(*node.args[:2], bias[0]), attrs={**node.attrs, "shift": bias[1]})
         else:
             return None
@@ -45,6 +50,23 @@ def short_constants(graph: Graph, *, session: Session) -> Graph:
         return made.results
 
     return graph.map(short)
+
+
+def _for_shared_code(graph: Graph) -> frozenset[Value]:
+    """Biases that keep 32 bits because those of dense layers like theirs do: these have the same code then."""
+    alike: dict[str, list[Node]] = defaultdict(list)
+    for node in graph.nodes():
+        attrs = full_attrs(node)
+        dense = attrs.get("group", 1) == 1 and node.op in PRODUCTS and node.args[1].shape[1] > FEW
+        if dense and _several(node.args[2], "i32"):
+            alike[f"{node.op} {node.args[1].shape[2:]} {attrs.get('strides')}"].append(node)
+    found: set[Value] = set()
+    for nodes in alike.values():
+        short = [node for node in nodes if _bias(node.args[2]) is not None]
+        saved = sum(node.args[2].type.size * 2 for node in short)
+        if len(short) < len(nodes) and saved < CODE_BYTES:
+            found.update(node.args[2] for node in short)
+    return frozenset(found)
 
 
 def _several(value: Value, kind: str) -> bool:

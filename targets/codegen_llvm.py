@@ -55,6 +55,9 @@ _LOWER = [
 
 # For Thumb: a loop of a few turns, how many LLVM cannot know, is not written out for each count.
 _THUMB = ["-unroll-max-upperbound:uint=0"]
+# LLVM's own limit of a loop that is written out is 300: it takes up to a third more flash, and as long or longer. Where
+# layers share code any limit keeps some apart whose code would be one.
+_SHORT = ["-unroll-threshold-aggressive:uint=230"]
 _SMALL = ["-unroll-threshold-default:uint=0"]  # no loop is written out, where code is to be small
 
 
@@ -66,7 +69,7 @@ def tvm_target(target: Target) -> Any:
     if target.pointer_bits == 32:
         spec["vector-width"] = target.cpu.vector_bits  # where LLVM knows of no vectors it warns
     if target.triple.startswith("thumb"):
-        spec["cl-opt"] = _THUMB
+        spec["cl-opt"] = _THUMB if target.shares_code else [*_THUMB, *_SHORT]
     if target.small:
         spec |= {"opt-level": 1, "cl-opt": [*spec.get("cl-opt", []), *_SMALL]}
     if target.float_abi:

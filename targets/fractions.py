@@ -10,6 +10,7 @@ Greatest errors, in ulp of f32 against f64: log1p 3, tanh 4, sigmoid 4 (x > -20;
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import e, log2
 
 from tvm import tirx
@@ -17,7 +18,7 @@ from tvm import tirx
 from edgec.compiler.ops.near import GENTLE
 
 from . import mathlib
-from .addends import addends
+from .addends import Addends, addends
 from .built_for import estimates, fuses
 from .floats import at_least, at_most, bind, bits, f32, fused, of_bits, quotient, with_sign
 from .mathlib import EXPM1, exp_within, expm1, horner
@@ -62,9 +63,12 @@ def _exponential(y: Expr, scale: float, fn: Callable[[Expr, Expr], Expr]) -> Exp
 
 
 def sigmoid(x: Expr) -> Expr:
-    """(a + b) / (a + b + s (a - b)), where e**-r = (a - b) / (a + b)."""
+    """(a + b) / (a + b + s (a - b)), where e**-r = (a - b) / (a + b); in fewer instructions where numbers that products
+    are added to are read from memory."""
     if not estimates():
         return f32(1) / sigmoid_below(x)
+    if (read := _Read.here()) is not None:
+        return read.inverse(read.limit("minimum", read.limit("maximum", x, -86.0), 87.0), lambda y: y)
 
     def parts(s: Expr, r: Expr) -> Expr:
         return bind(r * r, lambda z: bind(z + f32(10), lambda a: odd(s, a, (z * f32(0.083333) + f32(5)) * r)))
@@ -86,46 +90,69 @@ _BELOW = (
 def swish(x: Expr, *, near: bool = False) -> Expr | None:
     """x sigmoid(x) in fewer instructions, where numbers that products are added to are read from memory; else None.
 
-    `near`: x is within -GENTLE .. GENTLE. Off by 5 ulp at most (7 below -20). From an estimate y, one over b is
-    y (1 + e + e**2) with e = 1 - b y: what is left out is less than 2**-24. Where x is infinite, b is 1 and e above 0.
+    `near`: x is within -GENTLE .. GENTLE. Off by 5 ulp at most (7 below -20). Where x is infinite, what x is divided by
+    is 1. What is below -GENTLE gives no more than 4e-36.
     """
-    names, found = estimates(), addends()
-    if not names or found is None:
+    read = _Read.here()
+    if read is None:
         return None
-    table, at = found
-
-    def plus(number: float, use: int = 0) -> Expr:
-        return table.load(number, at, use)
-
-    def number(number: float) -> Expr:
-        """One that is kept for all vectors of a turn, which would else be made of a scalar in each."""
-        return table.same(number)
-
-    def limit(name: str, x: Expr, to: float) -> Expr:
-        return tirx.call_llvm_pure_intrin("float32", f"llvm.{name}", x, number(to))
-
-    def power(t: Expr, y: Expr) -> Expr:
-        r = fused(number(_ROUNDS) - t, number(-_LN2), y)
-        return bind(r, lambda r: bind(of_bits(bits(t) << 23), lambda s: fused(s, series(r), plus(1.0, 1))))
-
-    def series(r: Expr) -> Expr:
-        first, second, third = (fused(r, number(high), plus(low)) for high, low in _BELOW)
-        return bind(r * r, lambda z: fused(fused(third, z, second), z, first))
-
-    def over(b: Expr, x: Expr) -> Expr:
-        estimate = tirx.call_llvm_pure_intrin("float32", names[0], b)
-        return bind(estimate, lambda y: bind(fused(b * f32(-1), y, plus(1.0, 2)), lambda e: better(x * y, e)))
-
-    def better(q: Expr, e: Expr) -> Expr:
-        return bind(q, lambda q: fused(q, fused(e, e, e), q))
 
     def gated(x: Expr) -> Expr:
-        """Of x from -GENTLE on: what is below gives no more than 4e-36."""
-        limited = x if near else limit("minimum", x, GENTLE)
-        below = bind(limited, lambda y: bind(fused(y, number(-log2(e)), plus(_ROUNDS, 1)), lambda t: power(t, y)))
-        return bind(below, lambda b: over(b, x))
+        limited = x if near else read.limit("minimum", x, GENTLE)
+        return read.inverse(limited, lambda y: x * y)
 
-    return bind(x if near else limit("maximum", x, -GENTLE), gated)
+    return bind(x if near else read.limit("maximum", x, -GENTLE), gated)
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Code of a vector whose numbers are read from memory, from place `at` on; `estimate` is of one over a number."""
+
+    table: Addends
+    at: int
+    estimate: str
+
+    @classmethod
+    def here(cls) -> _Read | None:
+        """That of the vector that is being made; None where numbers stay in the code."""
+        names, found = estimates(), addends()
+        return cls(*found, names[0]) if names and found else None
+
+    def plus(self, number: float, use: int = 0) -> Expr:
+        """One that a product is added to."""
+        return self.table.load(number, self.at, use)
+
+    def number(self, number: float) -> Expr:
+        """One that is kept for all vectors of a turn, which would else be made of a scalar in each."""
+        return self.table.same(number)
+
+    def limit(self, name: str, x: Expr, to: float) -> Expr:
+        return tirx.call_llvm_pure_intrin("float32", f"llvm.{name}", x, self.number(to))
+
+    def inverse(self, x: Expr, scaled: Callable[[Expr], Expr]) -> Expr:
+        """scaled(1 / (1 + e**-x)), `scaled` a product. From an estimate y, one over b is y (1 + e + e**2) with
+        e = 1 - b y: what is left out is less than 2**-24, and e above 0 where b is 1."""
+
+        def over(b: Expr) -> Expr:
+            estimate = tirx.call_llvm_pure_intrin("float32", self.estimate, b)
+            return bind(estimate, lambda y: bind(fused(b * f32(-1), y, self.plus(1.0, 2)), lambda e: better(y, e)))
+
+        def better(y: Expr, e: Expr) -> Expr:
+            return bind(scaled(y), lambda q: fused(q, fused(e, e, e), q))
+
+        scale = self.number(-log2(e))
+        below = bind(x, lambda x: bind(fused(x, scale, self.plus(_ROUNDS, 1)), lambda t: self.one_more(t, x)))
+        return bind(below, over)
+
+    def one_more(self, t: Expr, x: Expr) -> Expr:
+        """1 + e**-x, where t holds the nearest integer to -x / ln 2."""
+        r = fused(self.number(_ROUNDS) - t, self.number(-_LN2), x)
+        scale = of_bits(bits(t) << 23)
+        return bind(r, lambda r: bind(scale, lambda s: fused(s, self.series(r), self.plus(1.0, 1))))
+
+    def series(self, r: Expr) -> Expr:
+        first, second, third = (fused(r, self.number(high), self.plus(low)) for high, low in _BELOW)
+        return bind(r * r, lambda z: fused(fused(third, z, second), z, first))
 
 
 def exp_below(x: Expr) -> Expr:

@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 from tvm import tirx
 
-from .built_for import has_limits, to_nearest
+from .built_for import fuses, has_limits, to_nearest
 from .floats import at_least, at_most, bind, fused
 from .integer import halves
 from .lets import NEAREST
@@ -26,7 +26,7 @@ ROUNDER, ROUNDER_BITS = float(3 << 22), 0x4B400000
 
 def fits(x: Expr, scale: Expr, result: str) -> bool:
     """Whether a core has what it takes, and the scale gives the quotients' integers."""
-    if not has_limits() or result not in ("i8", "u8") or not isinstance(scale, tirx.FloatImm):
+    if not (has_limits() or fuses()) or result not in ("i8", "u8") or not isinstance(scale, tirx.FloatImm):
         return False
     return str(x.ty.dtype) == "float32" and exact(float(scale.value))
 

@@ -17,7 +17,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from .arm_bytes import BLOCK, HELD, LANES, added
 from .arm_dots import dot, shuffled, splat
-from .arm_slide_ends import Ends, Output, other
+from .arm_slide_ends import Again, Ends, Output, of_copy
 from .arm_slide_rows import HALF, ROWS, halves, new_columns, pairs, parts, scratch_bytes, whole
 from .arm_tail import Tail, lifted, offset
 from .bytes_tail import short_multipliers
@@ -169,11 +169,12 @@ class Slide:
         """All columns; the `last` channels may be fewer than eight."""
         w, tail = self.w.width, Tail(self.problem, self.choice)
         columns, alloc = tir.local((w.kernel * self.parts * VECTORS * BLOCK,), "int8", "columns")
-        starts, alloc_starts = tir.local((ROWS * VECTORS * LANES,), "int32", "starts")
-        offsets, alloc_offsets = tir.local((HALF,), "float32", "offsets")
+        starts, alloc_starts = tir.local((w.kernel * ROWS * HALF,), "int32", "starts")
+        offsets, alloc_offsets = tir.local((w.kernel * ROWS * HALF,), "float32", "offsets")
         done: list[Stmt] = [alloc, alloc_starts]
         if self.added is not None:
-            done += [alloc_offsets, put(offsets, vector(frame.scratch, HALF, place + self.numbers(0)), HALF, 0)]
+            own = vector(frame.scratch, HALF, place + self.numbers(0))
+            done += [alloc_offsets, *(put(offsets, own, HALF, k * HALF) for k in range(w.kernel * ROWS))]
         for n, value in enumerate(self.factors):
             factors, alloc = tir.local((HALF,), "float32", "factors")
             done += [alloc, put(factors, vector(frame.scratch, HALF, place + self.numbers(1 + n)), HALF, 0)]
@@ -187,32 +188,33 @@ class Slide:
         for r in range(ROWS):
             for v in range(VECTORS):
                 start = self.kept(frame, place + self.place(r, w.kernel, v))
-                done.append(put(starts, start, LANES, (r * VECTORS + v) * LANES))
+                copies = range(r * HALF + v * LANES, w.kernel * ROWS * HALF, ROWS * HALF)
+                done += [put(starts, start, LANES, at) for at in copies]
         for c in range(w.kernel - self.new):
             done.append(self.column(columns, bases, c - w.pad if c >= w.pad else None, c))
 
-        def output(number: Any, turn: int, edge: bool = False, weights: Expr = place) -> Output:
-            """`number` is that of an output of a row, modulo the window's columns `turn`."""
+        def output(number: Any, turn: int, again: Expr, edge: bool = False) -> Output:
+            """`number` is that of an output of a row, modulo the window's columns `turn`; `again`: 0, of all turns."""
             loads = []
             for c in range(w.kernel - self.new, w.kernel):
                 source = number * w.stride + c - w.pad
                 read = source if not edge or source < w.size else None
                 loads.append(self.column(columns, bases, read, turn * w.stride + c))
-            made, stages = self.sums(frame, weights, columns, starts, number, turn)
-            return Output(number, tir.seq(loads, made), stages)
+            own = of_copy(again, turn)
+            made, stages = self.sums(frame, place + again, columns, starts, own, turn)
+            return Output(number, tir.seq(loads, made), stages, own)
 
         full = whole(self.w)
-        many, rest = divmod(full, w.kernel)
+        many = full // w.kernel
         ends = Ends(self.problem, tail, frame, image, group, row, offsets, last)
 
         def turn(k: Expr) -> Stmt:
             # LLVM must not know that turns read the same: it would keep weights on the stack, where offsets are long
-            weights = place + frame.zero * k
-            return ends.stored([output(k * w.kernel + i, i, weights=weights) for i in range(w.kernel)])
+            return ends.stored([output(k * w.kernel + i, i, frame.zero * k) for i in range(w.kernel)])
 
         done.append(tir.loop(many + frame.zero, turn, "turn"))
-        after = [output(many * w.kernel + i, i) for i in range(rest)]
-        after += [output(number, number % w.kernel, True) for number in range(full, w.out)]
+        left = range(many * w.kernel, w.out)
+        after = [output(n, n % w.kernel, frame.zero * (n // w.kernel), n >= full) for n in left]
         return tir.seq(done, ends.stored(after) if after else None)
 
     def slot(self, column: int, part: int, v: int) -> int:
@@ -244,14 +246,13 @@ class Slide:
         return tir.seq(done)
 
     def sums(
-        self, frame: Frame, place: Expr, columns: Buffer, starts: Buffer, number: Any, turn: int
+        self, frame: Frame, place: Expr, columns: Buffer, starts: Buffer, again: Again, turn: int
     ) -> tuple[Stmt, list[Buffer]]:
         """Of both rows of an output column."""
         w = self.w.width
         done: list[Stmt] = []
         stages = []
         for r in range(ROWS):
-            zero = other(frame, number, r)
             stage, alloc = tir.local((HALF,), "int32", "stage")
             stages.append(stage)
             done.append(alloc)
@@ -262,6 +263,6 @@ class Slide:
                     taps = tirx.reinterpret("int8x16", self.kept(frame, place + self.place(r, kw, v)))
                     return dot(total, vector(columns, BLOCK, slot), taps)
 
-                start = vector(starts, LANES, zero + (r * VECTORS + v) * LANES)
+                start = vector(starts, LANES, again(r, HALF) + v * LANES)
                 done.append(put(stage, reduce(tap, range(w.kernel), start), LANES, v * LANES))
         return tir.seq(done), stages

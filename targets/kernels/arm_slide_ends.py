@@ -3,7 +3,7 @@ in a loop over sums in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,16 @@ from .arm_slide_rows import HALF, ROWS
 from .arm_tail import Sums, Tail, at_once, short
 from .common_emit import Frame, put, vector
 
+# Where numbers begin that are the same for all columns, for an output row that has so many of them. LLVM must not know:
+# moves cost more than loads.
+Again = Callable[[int, int], Expr]
+
+
+def of_copy(zero: Expr, copy: int) -> Again:
+    """A turn of columns has copies, so that one address serves all: from turn to turn it is `zero` further, which is 0
+    when the kernel runs."""
+    return lambda r, size: zero + (copy * ROWS + r) * size
+
 
 @dataclass(frozen=True)
 class Output:
@@ -24,6 +34,7 @@ class Output:
     number: Any
     made: Stmt
     stages: Sequence[Buffer]
+    again: Again
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class Ends:
         """Neighbouring outputs."""
         made = [o.made for o in outputs]
         if short(self.problem) or len(outputs) < 2:
-            every = [s for o in outputs for s in self._sums(o.stages, 0, o.number)]
+            every = [s for o in outputs for s in self._sums(o.stages, 0, o.number, o.again)]
             return tir.seq(made, self.tail.store(self.frame, every))
         stages, allocs = [], []
         for _ in range(ROWS):
@@ -58,12 +69,17 @@ class Ends:
         ]
 
         def output(i: Expr) -> Stmt:
+            number = outputs[0].number + i
+
+            def again(r: int, size: int) -> Expr:  # with one address for both rows LLVM takes a turn out of the loop
+                return self.frame.zero * (number * ROWS + r)
+
             with turning(self.frame.zero * i):
-                return self.tail.store(self.frame, self._sums(stages, i * HALF, outputs[0].number + i))
+                return self.tail.store(self.frame, self._sums(stages, i * HALF, number, again))
 
         return tir.seq(made, allocs, copies, tir.loop(len(outputs) + self.frame.zero, output, "output"))
 
-    def _sums(self, stages: Sequence[Buffer], begin: Expr | int, number: Any) -> list[Sums]:
+    def _sums(self, stages: Sequence[Buffer], begin: Expr | int, number: Any, again: Again) -> list[Sums]:
         """Of an output column; each row's lie in its stage from `begin` on."""
         width = self.problem.anchor.results[0].shape[1] % HALF if self.last else HALF
         run = at_once(self.problem, HALF)
@@ -75,12 +91,7 @@ class Ends:
                     return (self.image, self.group * HALF + at + lane, self.row + r, tir.expr(number))
 
                 def own(lane: Expr, r: int = r, at: int = at) -> Expr:
-                    return tir.load(self.offsets, other(self.frame, number, r) + at + lane)
+                    return tir.load(self.offsets, again(r, HALF) + at + lane)
 
                 every.append(Sums(stages[r], begin + at, min(run, width - at), index, own))
         return every
-
-
-def other(frame: Frame, number: Any, r: int) -> Expr:
-    """0: LLVM must not know that it reads the same again. Moves cost more than loads."""
-    return frame.zero * (number * ROWS + r)

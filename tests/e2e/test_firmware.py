@@ -88,6 +88,22 @@ def test_integers_need_nothing_but_memory(name: str, board: str, tmp_path: Path)
     assert compiled.footprint["flash"]["bytes"] - compiled.weights_bytes < 24 << 10
 
 
+@pytest.mark.parametrize(
+    ("name", "board", "most"),
+    [
+        ("mlperf_kws_dscnn_int8", "cortex-m0plus", 5_700),
+        ("mlperf_ic_resnet8_int8", "cortex-m4", 13_100),
+        ("mlperf_ic_resnet8", "cortex-m55", 20_500),
+    ],
+)
+def test_flash_beyond_weights(name: str, board: str, most: int, tmp_path: Path) -> None:
+    """Loops that LLVM would write out without being faster would take more, and layers that share no code."""
+    needs_board()
+    compiled = edgec.compile(find(name), board, tmp_path / "out")
+    assert compiled.footprint is not None
+    assert compiled.footprint["flash"]["bytes"] - compiled.weights_bytes < most
+
+
 @pytest.mark.parametrize("board", BOARDS)
 def test_arithmetic_that_a_core_lacks_is_called_as_its_abi_says(board: str, tmp_path: Path) -> None:
     """Numbers of 64 bits: they are passed in core registers, whatever registers the core has for floats."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import onnx
 import pytest
 
-from benchmarks import engines, kernels, layers, models, zoo
+from benchmarks import engines, kernels, layers, models, operator_cases, operators, zoo
 from edgec.compiler.macs import macs
 from edgec.compiler.target import find_target
 
@@ -95,3 +96,44 @@ def test_candidates_are_timed_in_turns_with_the_peak() -> None:
     found, failed = kernels.timed(layer.problem, offers, kernels.peak_kernel(target), 2.0)
     assert [t.choice for t in found] == offers and not failed
     assert all(0.05 < t.share < 1.5 and t.us > 1 for t in found)
+
+
+def test_a_row_of_an_operator_is_a_model_of_one_node() -> None:
+    case = operator_cases.one("Resize 1x8x4x4 = =[1.0,1.0,2.0,2.0] mode=linear")
+    (node,) = case.model.graph.node
+    assert node.op_type == "Resize" and list(node.input) == ["i0", "", "i2"]
+    assert [d.dim_value for d in case.model.graph.output[0].type.tensor_type.shape.dim] == [1, 8, 8, 8]
+    assert {name: array.shape for name, array in case.feed.items()} == {"i0": (1, 8, 4, 4)}
+    assert (operator_cases.one("Div i8:4x4 i8:4x4").feed["i1"] > 0).all()
+
+
+def test_every_operator_of_the_table_is_a_model() -> None:
+    assert len(operator_cases.beside()) == len(set(operator_cases.BESIDE)) > 150
+
+
+def test_distinct_nodes_of_files_with_their_constants(tmp_path: Path) -> None:
+    """Two equal layers are one case, small ones none."""
+    case = operator_cases.one("Conv 1x8x32x32 =8x8x3x3 pads=(1,1,1,1)")
+    graph, path = case.model.graph, tmp_path / "two.onnx"
+    graph.node.add().CopyFrom(graph.node[0])
+    graph.node[1].input[0], graph.node[1].output[0] = "o0", "second"
+    graph.node.add(op_type="GlobalAveragePool", input=["second"], output=["few"])
+    graph.node.add(op_type="Relu", input=["few"], output=["small"])
+    graph.output[0].name = "small"
+    graph.output[0].type.tensor_type.shape.dim[2].dim_value = graph.output[0].type.tensor_type.shape.dim[
+        3
+    ].dim_value = 1
+    onnx.save(case.model, path)
+    found = {each.text: each for each in operator_cases.of_files([path, path])}
+    assert list(found) == ["Conv 1x8x32x32 =8x8x3x3 pads=[1, 1, 1, 1]", "GlobalAveragePool 1x8x32x32"]
+    (conv, _) = found.values()
+    assert len(conv.feed) == len(conv.model.graph.initializer) == len(conv.model.graph.node) == 1
+
+
+def test_operators_are_raced_without_their_calls(capsys: pytest.CaptureFixture[str]) -> None:
+    us, why = operators.raced(operator_cases.one("Relu 1x16x64x64"), ["edgec"])
+    assert 0.5 < us["edgec"] < 1000 and not why
+    row = operators.Row("Relu", {"edgec": 4.0, "onnxruntime": 3.0, "openvino": 5.0}, {})
+    assert row.ratio == 0.75 and row.lost == 1.0
+    us, why = operators.raced(operator_cases.one("Relu i8:1"), ["nobody"])
+    assert not us and "KeyError" in why["nobody"]

@@ -10,9 +10,10 @@ import edgec.targets.kernels  # noqa: F401
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
-from edgec.compiler.op import build
+from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Choice, Problem
 from edgec.compiler.target import find_target
+from edgec.targets.reciprocal import exact
 
 KINDS = ["i8", "u8", "i16", "u16", "i32", "u32", "i64"]
 
@@ -77,3 +78,27 @@ def test_vectors_of_integers_are_divided_together(kind: str, on: str) -> None:
     with built_for.core(p.target.cpu):
         made = ROWS["generic_map"].emit(p, Choice("generic_map", ("", ""), ("",)), "kern")
     assert "idiv" not in code_of([("kern", made.function)], p.target).inspect_source("asm")
+
+
+@pytest.mark.parametrize("where", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+@pytest.mark.parametrize("scale", [0.0078431377, 1 / 3, 0.25, 3.7])
+def test_bytes_by_a_reciprocal_are_those_of_a_division_on_x86(scale: float, kind: str, where: str) -> None:
+    """Beside every half of a step, and for what is no step at all; nothing is divided where none might differ."""
+    from edgec.targets import built_for
+    from edgec.targets.codegen_llvm import build as built
+    from edgec.targets.measure import Measured
+
+    step = np.float32(scale)
+    halves = ((np.arange(-300, 300) + 0.5) * step).astype(np.float32)
+    near = [np.nextafter(halves, np.float32(s), dtype=np.float32) for s in (-np.inf, np.inf)]
+    odd = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, -0.0, 1e-30], np.float32)
+    values = np.concatenate([halves, *near, odd])
+    x = Value(Node("Input", (), (Type("f32", values.shape),), {}, "x"))
+    y = build("QuantizeLinear", x, const(step), const(np.int8(-5) if kind == "i8" else np.uint8(114)))
+    problem, choice = Problem(Graph("body", (x,), (y,)), find_target(where), 1), Choice("generic_map", ("",), ("",))
+    np.testing.assert_array_equal(Measured(problem, choice, [values]).run(), run(problem.body, [values])[0])
+    with built_for.core(problem.target.cpu):
+        made = ROWS["generic_map"].emit(problem, choice, "kern").function
+    assert exact(float(step)) == (scale != 1 / 3)
+    assert exact(float(step)) == ("fdiv" not in built([("kern", made)], problem.target).inspect_source("ll"))

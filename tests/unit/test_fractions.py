@@ -64,9 +64,9 @@ def test_special_numbers(op: str, where: str, tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.signbit(have[zero]), np.signbit(want[zero]))
 
 
-def swished(x: Any, where: str, folder: Path) -> Any:
-    """x sigmoid(x) behind a convolution that leaves x as it is."""
-    p = Case((1, 8, 2, x.size // 16), 8, (1, 1), group=8, then="+").problem(target(where))
+def behind(x: Any, where: str, folder: Path, then: str = "+") -> Any:
+    """x sigmoid(x), or another function, behind a convolution that leaves x as it is."""
+    p = Case((1, 8, 2, x.size // 16), 8, (1, 1), group=8, then=then).problem(target(where))
     choice = ROWS["conv_f32_depthwise"].choices(p)[0]
     arrays = [x.reshape(p.anchor.args[0].shape), np.ones((8, 1, 1, 1), np.float32), np.zeros(8, np.float32)]
     return emulate(p, choice, arrays, folder).reshape(-1)
@@ -76,24 +76,38 @@ def swished(x: Any, where: str, folder: Path) -> Any:
 def test_swish_is_accurate(where: str, tmp_path: Path) -> None:
     x = np.concatenate([np.linspace(-20, 20, 20000), np.linspace(-86, 86, 13600)]).astype(np.float32)
     wide = x.astype(np.float64)
-    error = ulps(swished(x, where, tmp_path), wide / (1 + np.exp(-wide)))
+    error = ulps(behind(x, where, tmp_path), wide / (1 + np.exp(-wide)))
     assert error[x > -20].max() <= 5, (error.max(), x[error.argmax()])
     assert error.max() <= 7, (error.max(), x[error.argmax()])
+
+
+@pytest.mark.parametrize("where", ["cortex-a78", "rpi4", "rpi5"])
+def test_a_sigmoid_of_numbers_that_are_read_is_as_good(where: str, tmp_path: Path) -> None:
+    x = np.concatenate([np.linspace(-20, 20, 20000), np.linspace(-86, 86, 13600)]).astype(np.float32)
+    have = behind(x, where, tmp_path, "Sigmoid")
+    error = ulps(have, 1 / (1 + np.exp(-x.astype(np.float64))))
+    assert error[x > -20].max() <= 4, (error.max(), x[error.argmax()])
+    assert error.max() <= 7, (error.max(), x[error.argmax()])
+    assert have.max() == 1.0 and (have[x > 18] == 1.0).all()
+    far = np.resize(np.asarray([np.inf, np.nan, 3e38, 100, -np.inf, -100, -3e38, 1e-38, 0.0], np.float32), 144)
+    want = np.where(far < -80, 0, np.where(far > 80, 1, far * 0 + 0.5)).astype(np.float32)
+    np.testing.assert_allclose(behind(far, where, tmp_path, "Sigmoid"), want, atol=5e-38)
 
 
 @pytest.mark.parametrize("where", ["cortex-a78", "rpi4"])
 def test_swish_of_special_numbers(where: str, tmp_path: Path) -> None:
     x = np.resize(np.asarray([np.inf, np.nan, 3e38, 1e38, 100, -100, -3e38, 1e-38, 0.0], np.float32), 144)
     want = np.where(x < -80, 0, np.where(x > 80, x, x / 2)).astype(np.float32)
-    np.testing.assert_allclose(swished(x, where, tmp_path), want, rtol=2e-7, atol=5e-36)
+    np.testing.assert_allclose(behind(x, where, tmp_path), want, rtol=2e-7, atol=5e-36)
 
 
+@pytest.mark.parametrize("then", ["+", "Sigmoid"])
 @pytest.mark.parametrize("where, read", [("cortex-a78", True), ("rpi4", True), ("rpi5", True), ("cortex-a53", False)])
-def test_numbers_to_add_to_are_read_where_loads_cost_least(where: str, read: bool) -> None:
+def test_numbers_to_add_to_are_read_where_loads_cost_least(where: str, read: bool, then: str) -> None:
     from edgec.targets import built_for
     from edgec.targets.codegen_llvm import build
 
-    p = Case((1, 16, 8, 32), 16, (1, 1), group=16, then="+").problem(target(where))
+    p = Case((1, 16, 8, 32), 16, (1, 1), group=16, then=then).problem(target(where))
     row = ROWS["conv_f32_depthwise"]
     with built_for.core(p.target.cpu):
         made = row.emit(laid(p, row.choices(p)[0]), row.choices(p)[0], "kern")

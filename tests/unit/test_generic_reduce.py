@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -111,7 +112,30 @@ def test_exponentials_are_computed_once(row: int) -> None:
 
 def test_exponentials_of_channels_are_computed_once_unless_they_crowd_a_cache_set() -> None:
     once = exponentials(one("Softmax", "f32[1, 21, 65, 64]", axis=1))
-    assert exponentials(one("Softmax", "f32[1, 21, 64, 64]", axis=1)) == 2 * once
+    assert exponentials(one("Softmax", "f32[1, 21, 64, 64]", axis=1)) == 2 * once * 4  # vectors side by side
+
+
+def accumulators(p: Problem, row: str) -> int:
+    """How many vectors of totals lie side by side, at most."""
+    from edgec.targets import built_for
+
+    with built_for.core(p.target.cpu):
+        code = str(ROWS[row].emit(p, ROWS[row].choices(p)[0], "kern").function)
+    return max((int(n) // p.target.cpu.lanes(32) for n in re.findall(r"alloc_local\(\((\d+),\)", code)), default=1)
+
+
+@pytest.mark.parametrize(("size", "vectors"), [(64, 4), (63, 1)], ids=["one set", "many sets"])
+def test_planes_that_crowd_a_cache_set_are_read_some_vectors_at_a_time(size: int, vectors: int) -> None:
+    """Of each plane a line or more: alone it would be gone before its neighbours are read."""
+    for op, row in (("Softmax", "softmax"), ("LpNormalization", "norm")):
+        assert accumulators(one(op, f"f32[1, 21, {size}, 64]", axis=1), row) == vectors
+
+
+@pytest.mark.parametrize("op", ["ReduceMax", "ReduceMean"])
+def test_reductions_over_outer_axes_fold_vectors_side_by_side(op: str) -> None:
+    assert accumulators(one(op, "f32[1, 21, 63, 63]", axes=[1]), "generic_reduce") == 4
+    assert accumulators(one(op, "f32[1, 21, 4, 5]", axes=[1]), "generic_reduce") == 1
+    assert accumulators(one(op, "f32[1, 21, 63, 63]", axes=[1], where="cortex-m7"), "generic_reduce") == 1  # no cache
 
 
 @pytest.mark.parametrize("shape, axis", [("4, 21, 33", 1), ("2, 21, 16, 64", 1), ("37, 5, 16", 0), ("3, 2, 1100", 2)])

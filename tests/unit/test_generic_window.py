@@ -119,7 +119,18 @@ def test_running_totals_of_neighbouring_columns_are_made_together(
     p = one("CumSum", f"f32[2, 9, {columns}]", axis=1, **attrs)
     check(p, "generic_other", tmp_path)
     assert set(totals(p)) == {4 * p.target.cpu.lanes(32)}
-    assert set(totals(one("CumSum", "f32[9, 150]", axis=1))) == {p.target.cpu.lanes(32)}
+
+
+@pytest.mark.parametrize("rows", [1, 4, 9])
+@pytest.mark.parametrize("attrs", [{}, {"exclusive": 1}, {"reverse": 1}])
+def test_running_totals_of_rows_are_added_one_element_of_each_in_turns(
+    rows: int, attrs: dict[str, int], tmp_path: Path
+) -> None:
+    """Vectors would gather from as many rows as they have lanes, and scatter to them."""
+    p = one("CumSum", f"f32[{rows}, 150]", axis=1, **attrs)
+    check(p, "generic_other", tmp_path)
+    assert set(totals(p)) == {4}
+    assert 4 not in totals(one("CumSum", f"f32[{rows}, 150]", axis=1, where="cortex-m7", **attrs))
 
 
 def totals(p: Problem) -> list[int]:

@@ -45,7 +45,7 @@ class Case:
     pads: tuple[int, ...] = ()
     dilations: tuple[int, ...] = ()
     group: int = 1
-    then: str = ""  # epilogue: Relu, Clip, Add (a residual), Mul (one factor per channel); "+": SiLU before it
+    then: str = ""  # epilogue: Relu, Sigmoid, Clip, Add (a residual), Mul (one factor per channel); "+": SiLU before it
 
     def problem(self, on: Target, threads: int = 1) -> Problem:
         shapes = [self.x, (self.outputs, self.x[1] // self.group, *self.kernel), (self.outputs,)]
@@ -61,8 +61,8 @@ class Case:
             y = ops.build(then, y, inputs[-1])
         if then == "Clip":
             y = ops.build("Clip", y, min=0.0, max=0.5)
-        elif then:
-            y = ops.build("Relu", y)
+        elif then in ("Relu", "Sigmoid"):
+            y = ops.build(then, y)
         return Problem(Graph("body", tuple(inputs), (y,)), on, threads, frozenset({1, 2}))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from edgec.compiler import op as ops
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.registry import Choice, Problem
+from edgec.compiler.registry import ROWS, Choice, Problem
 from edgec.compiler.target import read_target, target_files
 
 
@@ -106,7 +107,6 @@ def test_few_channels_are_read_and_written_in_vectors(
     shape: tuple[int, ...], perm: tuple[int, ...], kind: str, on: str
 ) -> None:
     """An image is read once, and no element of it is moved by itself."""
-    from edgec.compiler.registry import ROWS
     from edgec.targets.codegen_llvm import build
 
     problem = few_channels(kind, shape, perm, on)
@@ -117,11 +117,32 @@ def test_few_channels_are_read_and_written_in_vectors(
     assert not re.search(rf"(store|load) {element}[ ,]|(scatter|gather)\.", code)
 
 
+@pytest.mark.arm
+@pytest.mark.parametrize("planes", [(1, 12, 20, 20), (2, 12, 7, 9), (1, 21, 5, 6), (1, 6, 8, 8)], ids=str)
+def test_bytes_of_few_channels_are_turned_in_whole_registers(planes: tuple[int, ...], tmp_path: Path) -> None:
+    """On ARM four bytes would be widened first; twelve channels are two tiles of eight that overlap."""
+    from emulated import emulate
+
+    from edgec.compiler.registry import ROWS
+    from edgec.targets import built_for
+    from edgec.targets.codegen_llvm import build
+
+    x = Value(Node("Input", (), (Type("i8", planes),), {}, "x"))
+    y = Value(Node("Edgec.Layout", (x,), (Type("i8", planes, "NHWC16c"),), {"to": "NHWC16c"}, "to"))
+    problem = Problem(Graph("body", (x,), (y,)), read_target(target_files()["arm"].read_text(), "arm"), 1)
+    choice = Choice("generic_map", ("",), ("NHWC16c",))
+    values = np.random.default_rng(1).integers(-128, 128, planes).astype(np.int8)
+    np.testing.assert_array_equal(emulate(problem, choice, [values], tmp_path), values)
+    with built_for.core(problem.target.cpu):
+        made = ROWS["generic_map"].emit(problem, choice, "kern")
+    code = build([("kern", made.function)], problem.target).inspect_source("asm")
+    assert planes[1] != 12 or not re.search(r"\bushll\b|\bldr\s+s", code)
+
+
 @pytest.mark.parametrize("on", ["x86", "x86-avx512", "arm"])
 @pytest.mark.parametrize("kind", ["u8", "f32"])
 def test_bytes_and_floats_that_lie_across_each_other_are_turned_in_registers(kind: str, on: str) -> None:
     """Blocks of channels as bytes and planes of floats: no element is moved by itself."""
-    from edgec.compiler.registry import ROWS
     from edgec.targets.codegen_llvm import build
 
     layouts = ("NHWC16c", "") if kind == "u8" else ("", "NHWC16c")
@@ -209,7 +230,6 @@ def test_the_result_may_take_the_memory_of_the_argument_that_lies_as_it_does(
 @pytest.mark.parametrize("out", [True, False], ids=["as blocks", "as rows"])
 @pytest.mark.parametrize("what", MIXED)
 def test_no_element_of_arguments_across_each_other_is_moved_by_itself(what: str, out: bool, on: str) -> None:
-    from edgec.compiler.registry import ROWS
     from edgec.targets.codegen_llvm import build
 
     problem, layouts, to = mixed(what, (1, 32, 16, 16), out, on)
@@ -221,7 +241,6 @@ def test_no_element_of_arguments_across_each_other_is_moved_by_itself(what: str,
 @pytest.mark.parametrize(("channels", "rows_win"), [(84, True), (68, True), (96, False)])
 def test_phases_that_end_within_blocks_are_woven_in_rows(channels: int, rows_win: bool) -> None:
     """Of 21 or 17 channels each those of a block belong to several pixels; of 24 they do not."""
-    from edgec.compiler.registry import ROWS
 
     x = given((1, channels, 20, 20))
     body = Graph("body", (x,), (ops.build("DepthToSpace", x, blocksize=2, mode="DCR"),))
@@ -247,3 +266,44 @@ def test_joined_pieces_are_transposed() -> None:
     parts = [given((1, n, 29), f"x{n}") for n in (4, 1, 40)]
     y = ops.build("Transpose", ops.build("Concat", *parts, axis=1), perm=(0, 2, 1))
     check(parts, y, ("",) * 3, "", "x86")
+
+
+def of_rows(what: str, size: int, on: str) -> tuple[Problem, Choice]:
+    """Images in blocks of channels, and a sum or a conversion of them in rows of `size` x `size` pixels."""
+    blocks = f"NCHW{8 if on == 'x86' else 4 if on == 'arm' else 16}c"
+    layouts = {"conversion": (blocks,), "sum": (blocks, blocks), "mixed sum": (blocks, "")}[what]
+    inputs = [given((1, 32, size, size), f"x{k}") for k in range(len(layouts))]
+    y = ops.build("Add", *inputs) if len(inputs) > 1 else ops.build("Relu", *inputs)
+    target = read_target(target_files()[on].read_text(), on)
+    return Problem(Graph("body", tuple(inputs), (y,)), target, 2), Choice("generic_map", layouts, ("",))
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("what", ["conversion", "sum", "mixed sum"])
+@pytest.mark.parametrize("size", [32, 64])
+def test_planes_of_whole_ways_of_a_cache_have_all_elements(size: int, what: str, on: str) -> None:
+    problem, choice = of_rows(what, size, on)
+    check(list(problem.body.inputs), problem.body.outputs[0], choice.layouts_in, "", on)
+
+
+@pytest.mark.parametrize("perm", [(0, 2, 1), (2, 0, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(1, 1024, 40), (3, 1024, 20), (2, 1030, 9)], ids=str)
+def test_rows_of_whole_ways_of_a_cache_are_transposed(shape: tuple[int, ...], perm: tuple[int, ...]) -> None:
+    x = given(shape)
+    check([x], ops.build("Transpose", x, perm=perm), ("",), "", "x86")
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512", "arm"])
+@pytest.mark.parametrize("what", ["conversion", "sum", "mixed sum"])
+@pytest.mark.parametrize(("size", "lines"), [(64, 8), (60, 0)], ids=["whole ways", "others"])
+def test_lines_of_planes_that_share_sets_of_a_cache_are_collected(size: int, lines: int, what: str, on: str) -> None:
+    """Lines of a tile's planes are more than a set holds: each plane is written some lines at a time."""
+    from edgec.targets import built_for
+    from edgec.targets.measure import with_layouts
+
+    problem, choice = of_rows(what, size, on)
+    with built_for.core(problem.target.cpu):
+        made = ROWS["generic_map"].emit(with_layouts(problem, choice), choice, "kern")
+    kept = [int(n) for n in re.findall(r"rows\d+ = T.alloc_local\(\((\d+),\)", str(made.function))]
+    planes = {"x86": 8, "x86-avx512": 16, "arm": 0}[on]  # a set holds those of a block on ARM
+    assert kept == ([planes * lines * 16] if lines and planes else [])

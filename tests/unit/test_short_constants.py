@@ -90,6 +90,35 @@ def test_targets_whose_kernels_widen_them(target: str, short: bool) -> None:
     assert kinds == (["bf16", "i16"] if short else ["f32", "i32"])
 
 
+def two_layers(stride: int, many: int = 8) -> Graph:
+    """Of two convolutions, 3x3, the second has a bias that 16 bits do not hold, and strides of its own."""
+    x = y = Value(Node("Input", (), (Type("i8", (1, many, 9, 9)),), {}, "x"))
+    for strides, bias in (((1, 1), 4), ((stride, stride), 70_001)):
+        w = const(RNG.integers(-127, 128, (many, many, 3, 3)).astype(np.int8))
+        sums = build("Edgec.ConvInteger", y, w, const(np.full(many, bias, np.int32)), strides=strides, zero=0)
+        each = const(np.full((many, 1, 1), 0.001, np.float32))
+        y = build("Edgec.Rescale", sums, each, zeros=(0,), to="i8", low=-128, high=127)
+    return Graph("g", (x,), (y,))
+
+
+@pytest.mark.parametrize(
+    ("target", "stride", "many", "kinds"),
+    [
+        ("cortex-m4", 1, 8, ["i32", "i32"]),  # one kernel
+        ("cortex-m4", 2, 8, ["i16", "i32"]),  # two in any case
+        ("cortex-m4", 1, 600, ["i16", "i32"]),  # whose code costs less than 16 bits more of each bias
+        ("cortex-m55", 1, 8, ["i16", "i32"]),  # whose layers share no code
+    ],
+)
+def test_layers_that_can_share_code_have_biases_of_one_type(
+    target: str, stride: int, many: int, kinds: list[str]
+) -> None:
+    made = run_pipeline(
+        two_layers(stride, many), parse_pipeline("short-constants"), Session(target=find_target(target))
+    )
+    assert [n.args[2].type.dtype for n in made.nodes() if n.op == "Edgec.ConvInteger"] == kinds
+
+
 def test_only_biases_of_16_bits_are_moved() -> None:
     sums = layer("Edgec.MatMulInteger", SHORT, BIAS).outputs[0].node.args[0].node
     with pytest.raises(IRError, match="moved"):

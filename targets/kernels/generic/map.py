@@ -107,7 +107,7 @@ def _box(
     kind, across = _turning(problem, lead, lanes)
     if kind:
         made, write = partial(_element, space, lead, index, kind), partial(_stored, io, space, lead, index)
-        if tiles := turn(space, across):
+        if tiles := turn(space, across, dtype(lead.type.dtype).bytes):
             return space, turned(tiles, made, write, problem.threads, kind)
         wide = max(across, lanes) if dtype(lead.type.dtype).bytes < 4 else across
         if not problem.target.microcontroller and (few := weave(space, wide)):

@@ -1,4 +1,7 @@
-"""TensorIR of running totals: elements along the axis one after the other, some vectors of lines at a time."""
+"""TensorIR of running totals: elements along the axis one after the other, some vectors of lines at a time.
+
+Where lines are rows, vectors would gather and scatter: single elements of several rows are added in turns.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +23,7 @@ from .kernel import Kernel, logical
 from .nest import Nest, Point, Region
 
 ABREAST = 4  # vectors of lines that lie side by side: whole cache lines follow each other in every turn
+ROWS = 4  # whose additions do not wait for each other; a cache set holds a line of each, read and written
 
 
 class Totals:
@@ -36,8 +40,10 @@ class Totals:
         along = [k for k, a in enumerate([*lay.order, *(a for a, _ in lay.blocks)]) if a == self.axis]
         self.space = io.space([(0, n) for n in physical_shape(self.out)], within=along)
         self.kind, self.lanes = computed_in(problem.anchor.types[0].dtype), problem.target.cpu.lanes(32)
-        alone = self.axis == rank - 1 or problem.target.small or problem.target.gpu
-        self.abreast = 1 if alone else ABREAST
+        target, rows = problem.target, self.axis == rank - 1
+        self.abreast = 1 if rows or target.small or target.gpu else ABREAST
+        if rows and not (target.microcontroller or target.gpu):
+            self.lanes, self.abreast = 1, ROWS
         self.total, self.alloc = tir.local((self.lanes * self.abreast,), self.kind)
 
     def region(self) -> Region:

@@ -37,6 +37,7 @@ def axes_of(node: Node) -> tuple[int, ...]:
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .anchor import Context, block_of, folded_kernel
+    from .fold import ABREAST
 
     anchor = problem.anchor
     argument, axes = anchor.args[0], axes_of(anchor)
@@ -58,7 +59,8 @@ def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
         return reduction.stages(), reduction.finish
 
     folds = [(argument.shape[a], block_of(problem, argument, a)) for a in axes]
-    return folded_kernel(problem, symbol, folds, make)
+    abreast = 1 if problem.target.microcontroller else ABREAST  # lines of a cache are read as a whole
+    return folded_kernel(problem, symbol, folds, make, unroll=abreast)
 
 
 kernel(Row("generic_reduce", OPERATORS, match, offers, emit, "any reduction over any axes"))

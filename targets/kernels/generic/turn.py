@@ -3,6 +3,10 @@
 A tile is read in vectors along the argument's loop, transposed in registers, and written in vectors along the
 result's: the result's tile, or where other arguments lie as the result does those of the arguments that do not. The
 last tile of a loop overlaps the one before.
+
+Rows of a result that lie a multiple of `CACHE_WAY` bytes apart share a set of the cache, which holds fewer lines than
+a tile has: lines would be gone before the next tile completes them. There tiles are collected until there are some
+lines of each row.
 """
 
 from __future__ import annotations
@@ -15,15 +19,19 @@ import numpy as np
 from tvm import tirx
 
 from ... import tir
-from ...built_for import has_limits
+from ...built_for import has_cache, has_limits
 from ...tir import Expr, Stmt
 from .nest import Region, start, stretches
 from .space import Group, Space
 
+CACHE_WAY, WAYS = 4096, 8  # bytes; lines of a set
 LEAST = 4  # turns of a loop, and elements of a tile's side
+SHORTEST, PARTED = 8, 4.0  # bytes of NEON's shorter registers, and what vectors of fewer cost: they are widened first
 REGISTER = 16  # bytes that SSE interleaves
 MOST_APART = 2  # arguments whose tiles are turned each by itself
 WIDE = 2  # tiles side by side along the argument's loop: a whole line of the cache
+LINES = 8  # of the cache that are collected of each row of the result, where rows share its sets
+LINE = 64  # bytes
 
 
 @dataclass(frozen=True)
@@ -38,8 +46,9 @@ class Turn:
     crossed: tuple[int, ...] = ()
 
 
-def turn(space: Space, lanes: int) -> Turn | None:
-    """How to tile a traced space, if its arguments and its result lie across each other and vectors fit both loops."""
+def turn(space: Space, lanes: int, size: int = 4) -> Turn | None:
+    """How to tile a traced space, if its arguments and its result lie across each other and vectors fit both loops;
+    `size`: bytes of an element."""
     if lanes < LEAST or lanes & (lanes - 1) or sum(space.stores) != 1:
         return None
     store = space.stores.index(True)
@@ -66,42 +75,141 @@ def turn(space: Space, lanes: int) -> Turn | None:
         sides = [side for side in sides if not along.extent % side and not across.extent % side]
     if not sides:
         return None
-    side = min(sides, key=lambda side: _work(along, side) * _work(across, side))
+    more = {side: 1.0 if side * size >= SHORTEST or not has_limits() else PARTED for side in sides}
+    side = min(sides, key=lambda side: _work(along, side, more[side]) * _work(across, side, more[side]))
     return Turn(space, along, across, side, apart)
 
 
-def _work(group: Group, side: int) -> float:
-    """Elements of tiles of a side that cover a loop; small ones cost more of each."""
-    return -(-group.extent // side) * (side + 1.0)
+def _work(group: Group, side: int, more: float) -> float:
+    """Elements of tiles of a side that cover a loop; small ones cost `more` of each."""
+    return -(-group.extent // side) * (side + more)
 
 
 def turned(
     t: Turn, element: Callable[[], Expr], store: Callable[[Expr], Stmt], threads: int, kind: str = "float32"
 ) -> Region:
     """`element()` is the result's element, of TVM's type `kind`, at the space's position; `store(x)` writes x there."""
-    space, lanes = t.space, t.lanes
+    lanes = t.lanes
     wide = min(WIDE, t.along.extent // lanes)
     if t.crossed and t.along.extent % (wide * lanes):
         wide = 1
-    steps = -(-t.across.extent // lanes)
+    sources = _sources(t, element, kind)
+    tall = _collected(t, kind)
 
     def build(first: Expr) -> Stmt:
-        def step(k: Expr) -> Stmt:
-            at, bind_at = tir.let(start(k, lanes, t.across.extent), "across")
-            space.body.limit(at, t.across.extent - lanes + 1)
-            places = [first + w * lanes for w in range(wide)]
-            if t.crossed:
-                return tir.seq(bind_at, [_tile_of_arguments(t, place, at, element, store) for place in places])
-            return tir.seq(bind_at, [_tile(t, place, at, element, store, kind) for place in places])
+        if tall:
+            return _by_lines(t, sources, store, first, wide, tall)
 
-        return tir.loop(steps, step, "tile")
+        def step(at: Expr) -> Stmt:
+            return tir.seq(_tile(t, sources, store, first + w * lanes, at) for w in range(wide))
 
-    return stretches(space, t.along, t.across, lanes * wide, threads, build)
+        return _steps(t, lanes, step)
+
+    return stretches(t.space, t.along, t.across, lanes * wide, threads, build)
 
 
-def _tile(
-    t: Turn, first: Expr, at: Expr, element: Callable[[], Expr], store: Callable[[Expr], Stmt], kind: str
+@dataclass(frozen=True)
+class Sources:
+    """What is turned, with TVM's types: the result's element, or some loads; `result` makes it of what was turned."""
+
+    reads: list[tuple[str, Callable[[], Expr]]]
+    result: Callable[[list[Expr]], Expr]
+
+
+def _sources(t: Turn, element: Callable[[], Expr], kind: str) -> Sources:
+    if not t.crossed:
+        return Sources([(kind, element)], lambda turned: turned[0])
+
+    def load(k: int) -> tuple[str, Callable[[], Expr]]:
+        return str(t.space.reading(element)[1][k].ty.dtype), lambda: t.space.reading(element)[1][k]
+
+    return Sources(
+        [load(k) for k in t.crossed],
+        lambda turned: t.space.reading(element, dict(zip(t.crossed, turned, strict=True)))[0],
+    )
+
+
+def _collected(t: Turn, kind: str) -> int:
+    """Tiles that are collected of some rows of the result; 0 where these do not share sets of the cache."""
+    size = np.dtype(kind).itemsize
+    tiles = LINES * LINE // (t.lanes * size)
+    apart = t.along.strides[t.space.stores.index(True)] or 0
+    shared = has_cache() and apart * size % CACHE_WAY == 0 and t.along.extent >= WAYS
+    whole = t.across.extent % (tiles * t.lanes) == 0 or not t.crossed
+    return tiles if shared and whole and t.across.extent >= tiles * t.lanes else 0
+
+
+def _steps(t: Turn, size: int, step: Callable[[Expr], Stmt]) -> Stmt:
+    """`step(at)` for stretches of `size` along the result's rows."""
+
+    def one(k: Expr) -> Stmt:
+        at, bind_at = tir.let(start(k, size, t.across.extent), "across")
+        t.space.body.limit(at, t.across.extent - size + 1)
+        return tir.seq(bind_at, step(at))
+
+    return tir.loop(-(-t.across.extent // size), one, "tile")
+
+
+def _tile(t: Turn, sources: Sources, store: Callable[[Expr], Stmt], first: Expr, at: Expr) -> Stmt:
+    """A tile of each source, turned; then the elements, in vectors as the result lies."""
+    space, lanes = t.space, t.lanes
+    parts: list[Stmt] = []
+    tiles = []
+    for kind, read in sources.reads:
+        tile, alloc = tir.local((lanes * lanes,), kind, "tile")
+        tiles.append(tile)
+        binds, columns = _columns(t, kind, read, first, at)
+        parts += [alloc, binds, [tir.store(tile, c, tir.ramp(k * lanes, lanes)) for k, c in enumerate(columns)]]
+    for column in range(lanes):
+        space.set(t.along, first + column)
+        parts.append(_row(t, at, lanes, sources, store, [(tile, column * lanes) for tile in tiles]))
+    return tir.seq(*parts)
+
+
+def _by_lines(t: Turn, sources: Sources, store: Callable[[Expr], Stmt], first: Expr, wide: int, tall: int) -> Stmt:
+    """All of `wide` rows of tiles: `tall` side by side are turned and kept, then their rows are written one by one."""
+    space, lanes, size = t.space, t.lanes, t.lanes * tall
+    kept = [tir.local((wide * lanes * size,), kind, "rows") for kind, _ in sources.reads]
+
+    def step(at: Expr) -> Stmt:
+        def tile(h: Expr) -> Stmt:
+            space.body.limit(h, tall)
+            parts: list[Stmt] = []
+            for w in range(wide):
+                for (kind, read), (rows, _) in zip(sources.reads, kept, strict=True):
+                    binds, columns = _columns(t, kind, read, first + w * lanes, at + h * lanes)
+                    place = w * lanes * size + h * lanes
+                    parts += [
+                        binds,
+                        [tir.store(rows, c, tir.ramp(place + k * size, lanes)) for k, c in enumerate(columns)],
+                    ]
+            return tir.seq(*parts)
+
+        def row(k: Expr) -> Stmt:
+            space.body.limit(k, wide * lanes)
+            space.set(t.along, first + k)
+            return _row(t, at, size, sources, store, [(rows, k * size) for rows, _ in kept])
+
+        return tir.seq(tir.loop(tall, tile, "column"), tir.loop(wide * lanes, row, "row"))
+
+    return tir.seq([alloc for _, alloc in kept], _steps(t, size, step))
+
+
+def _row(
+    t: Turn, at: Expr, size: int, sources: Sources, store: Callable[[Expr], Stmt], turned: list[tuple[Any, Expr | int]]
 ) -> Stmt:
+    """Elements of a row of the result, from what was turned: (buffer, place) of each source."""
+
+    def out(v: Expr) -> Stmt:
+        t.space.body.limit(v, size)
+        t.space.set(t.across, at + v)
+        return store(sources.result([tir.load(buffer, place + v) for buffer, place in turned]))
+
+    return tir.vectorized(size, out)
+
+
+def _columns(t: Turn, kind: str, read: Callable[[], Expr], first: Expr, at: Expr) -> tuple[list[Stmt], list[Expr]]:
+    """(statements, the columns of the tile that they read and turn)."""
     space, lanes = t.space, t.lanes
     stage, alloc = tir.local((lanes * lanes,), kind, "tile")
     parts: list[Stmt] = [alloc]
@@ -111,64 +219,12 @@ def _tile(
         def lane(v: Expr, row: int = row) -> Stmt:
             space.body.limit(v, lanes)
             space.set(t.along, first + v)
-            return tir.store(stage, element(), row * lanes + v)
+            return tir.store(stage, read(), row * lanes + v)
 
         parts.append(tir.vectorized(lanes, lane))
     rows = [tir.load(stage, tir.ramp(row * lanes, lanes)) for row in range(lanes)]
-    zipped = not has_limits() and np.dtype(kind).itemsize * lanes <= REGISTER
-    binds, columns = transposed(rows, lanes, zipped)
-    parts += binds
-    result, alloc = tir.local((lanes * lanes,), kind, "tile")
-    parts.append(alloc)
-    parts += [tir.store(result, column, tir.ramp(k * lanes, lanes)) for k, column in enumerate(columns)]
-    for column in range(lanes):
-        space.set(t.along, first + column)
-
-        def out(v: Expr, column: int = column) -> Stmt:
-            space.body.limit(v, lanes)
-            space.set(t.across, at + v)
-            return store(tir.load(result, column * lanes + v))
-
-        parts.append(tir.vectorized(lanes, out))
-    return tir.seq(parts)
-
-
-def _tile_of_arguments(
-    t: Turn, first: Expr, at: Expr, element: Callable[[], Expr], store: Callable[[Expr], Stmt]
-) -> Stmt:
-    """A tile of each argument that lies across, turned; then the elements, in vectors as the result lies."""
-    space, lanes = t.space, t.lanes
-    parts: list[Stmt] = []
-    tiles: dict[int, Any] = {}
-    for k in t.crossed:
-        kind = str(space.reading(element)[1][k].ty.dtype)
-        stage, alloc = tir.local((lanes * lanes,), kind, "tile")
-        tiles[k], alloc_turned = tir.local((lanes * lanes,), kind, "tile")
-        parts += [alloc, alloc_turned]
-        for row in range(lanes):
-            space.set(t.across, at + row)
-
-            def lane(v: Expr, row: int = row, k: int = k, stage: Any = stage) -> Stmt:
-                space.body.limit(v, lanes)
-                space.set(t.along, first + v)
-                return tir.store(stage, space.reading(element)[1][k], row * lanes + v)
-
-            parts.append(tir.vectorized(lanes, lane))
-        rows = [tir.load(stage, tir.ramp(row * lanes, lanes)) for row in range(lanes)]
-        binds, columns = transposed(rows, lanes, not has_limits() and np.dtype(kind).itemsize * lanes <= REGISTER)
-        parts += binds
-        parts += [tir.store(tiles[k], column, tir.ramp(n * lanes, lanes)) for n, column in enumerate(columns)]
-    for column in range(lanes):
-        space.set(t.along, first + column)
-
-        def out(v: Expr, column: int = column) -> Stmt:
-            space.body.limit(v, lanes)
-            space.set(t.across, at + v)
-            held = {k: tir.load(tile, column * lanes + v) for k, tile in tiles.items()}
-            return store(space.reading(element, held)[0])
-
-        parts.append(tir.vectorized(lanes, out))
-    return tir.seq(parts)
+    binds, columns = transposed(rows, lanes, not has_limits() and np.dtype(kind).itemsize * lanes <= REGISTER)
+    return [*parts, *binds], columns
 
 
 def transposed(rows: list[Expr], lanes: int, zipped: bool = False) -> tuple[list[Stmt], list[Expr]]:
