@@ -225,7 +225,8 @@ class _Integers:
         source, nodes = found
         low, high = map(int, limits(source.type.dtype))
         every = np.arange(low, high + 1).astype(numpy_type(source.type.dtype))
-        table = tabulated(source, [*nodes, target.node], every).astype(np.int32)
+        last = replace(target.node, args=(value, *target.node.args[1:]))  # maps may lie between
+        table = tabulated(source, [*nodes, last], every).astype(np.int32)
         shift = target.zero - int(const_array(target.node.args[2]).item())
         origin = tuple(dict.fromkeys(o for n in (*nodes, target.node) for o in n.origin))
         moved = const((table + shift).astype(numpy_type(target.to)))
