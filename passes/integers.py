@@ -17,6 +17,7 @@ from edgec.compiler.ir import Attr, Graph, Node, Value
 from edgec.compiler.op import OPS, build, const, const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.ops.integer import BYTES
+from edgec.compiler.ops.resize import blends
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.rewrite import rewrite
 from edgec.compiler.session import Session
@@ -192,7 +193,7 @@ class _Integers:
 
     def _rounded(self, value: Value, target: _Target) -> Value | None:
         """Real numbers that kernels compute: by a product, where QuantizeLinear divides."""
-        moved = OPS[value.node.op].kind in ("source", "map")
+        moved = OPS[value.node.op].kind in ("source", "map") and not blends(value.node)
         if moved or value.type.dtype != "f32" or not has_steps(self.session):
             return None
         return _rescaled(Linear((Term(self.new[value], 0, np.float64(1)),)), target) if value in self.new else None

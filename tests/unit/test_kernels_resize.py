@@ -84,6 +84,28 @@ def test_bytes_are_resized_where_channels_lie_in_lanes(mode: str, on: str) -> No
     np.testing.assert_allclose(got, run(problem.body, [values])[0].astype(int), atol=1)
 
 
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("kind", ["u8", "i8"])
+@pytest.mark.parametrize("channels", [3, 9, 20, 32])
+@pytest.mark.parametrize(("size", "attrs"), [((10, 12), {"mode": "linear"}), ((8, 5), {"mode": "cubic"})], ids=str)
+def test_bytes_of_what_is_resized_are_the_interpreters(
+    size: tuple[int, int], attrs: dict[str, Any], channels: int, kind: str, on: str
+) -> None:
+    from edgec.targets.measure import Measured
+
+    (x,), (y,) = (g := problem_of((1, channels, 5, 6), size, on, **attrs).body).inputs, g.outputs
+    low, high, zero = (0, 255, 120) if kind == "u8" else (-128, 127, -8)
+    q = ops.build("Edgec.Rescale", y, ops.const(np.float32(40)), zeros=(0,), to=kind, zero=zero, low=low, high=high)
+    problem = Problem(Graph("body", (x,), (q,)), read_target(target_files()[on].read_text(), on), 2)
+    row = ROWS["resize_f32_blocked"]
+    assert row.accepts(problem) is True
+    (choice,) = row.choices(problem)
+    assert choice.layouts_out == (("NHWC4c" if channels == 3 else "NHWC16c"),)
+    values = np.random.default_rng(2).standard_normal(x.shape).astype(np.float32)
+    got = Measured(problem, choice, [values]).run(parts=2)
+    np.testing.assert_array_equal(got, run(problem.body, [values])[0])
+
+
 def test_a_resize_of_channels_has_no_such_offer() -> None:
     x = Value(Node("Input", (), (Type("f32", (1, 16, 6, 6)),), {}, "x"))
     y = ops.build("Resize", x, sizes=(1, 32, 6, 6), scales=(1.0, 2.0, 1.0, 1.0), mode="linear")

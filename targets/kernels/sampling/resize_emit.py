@@ -15,6 +15,7 @@ from edgec.compiler.ir import Node
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.conversions import put
 from edgec.targets.maps_resize import axis_reads
 from edgec.targets.tir import Expr, Stmt
 
@@ -147,9 +148,13 @@ class Resize:
         if self.plain:
             return tir.store(frame.place.buffer, value, image, block, *spatial, tir.ramp(0, self.lanes))
         held, alloc = tir.local((self.lanes,), F32, "held")
+        first = (image, block * self.lanes, *spatial)
+        *outer, inner = frame.place.physical(first)  # a block of lanes lies within a block of the layout
+        kind = frame.place.type.dtype
 
         def lane(v: Expr) -> Stmt:
             frame.body.bind(self.node.results[0], lambda _: tir.load(held, v))
-            return frame.store((image, block * self.lanes + v, *spatial))
+            element = frame.body.at(frame.out, (image, block * self.lanes + v, *spatial))
+            return tir.store(frame.place.buffer, put(element, kind), *outer, inner + v)
 
         return tir.seq(alloc, tir.store(held, value, tir.ramp(0, self.lanes)), tir.vectorized(width, lane))

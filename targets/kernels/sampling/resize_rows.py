@@ -1,15 +1,29 @@
-"""The row of f32 resizing over blocked channels: rows are blended first, then columns, each by a table of taps."""
+"""The row of f32 resizing over blocked channels: rows are blended first, then columns, each by a table of taps.
+
+What follows may make bytes of the result.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Node
 from edgec.compiler.op import OPS, full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
-from ..common import blocked_layout, ceil_div, depends, f32, instructions, layouts_in, task_split
+from ..common import (
+    WRITTEN_OUT,
+    blocked_layout,
+    byte_layout,
+    ceil_div,
+    depends,
+    f32,
+    instructions,
+    layouts_in,
+    task_split,
+)
 from ..cost import microseconds, streamed
 
 NAME = "resize_f32_blocked"
@@ -29,8 +43,8 @@ def match(problem: Problem) -> Literal[True] | str:
     if node is None:
         return "resizes and does nothing else but elementwise operators after it"
     x, shape = node.args[0], node.types[0].shape
-    if not f32(x.type, node.types[0], problem.body.outputs[0].type):
-        return "computes f32"
+    if not f32(x.type, node.types[0]) or problem.body.outputs[0].type.dtype not in ("f32", "u8", "i8"):
+        return "computes f32, of which bytes may remain"
     if len(shape) not in (3, 4) or x not in problem.body.inputs or len(problem.body.outputs) != 1:
         return "needs three or four axes, and an argument in memory"
     attrs: Any = full_attrs(node)
@@ -72,14 +86,17 @@ def choices(problem: Problem) -> Sequence[Choice]:
     taps = TAPS[str(full_attrs(node)["mode"])]
     rows = shape[2] if len(shape) == 4 else 1
     units = shape[0] * ceil_div(shape[1], lanes)
-    after = instructions(n for n in problem.body.nodes() if OPS[n.op].kind == "elementwise")
+    others = [n for n in problem.body.nodes() if OPS[n.op].kind == "elementwise"]
+    after = instructions(others) + sum(WRITTEN_OUT.get(n.op, 0.0) for n in others)
     blend = node.args[0].shape[-1] * taps * 0.75 if taps > 1 else 0.0
     cycles = units * rows * (blend + shape[-1] * (PLACE_CYCLES + 0.5 * taps + after)) + TABLE_CYCLES * shape[-1]
-    moved = 4.0 * (node.types[0].size + node.args[0].type.size)
+    out = problem.body.outputs[0]
+    moved = 4.0 * node.args[0].type.size + dtype(out.type.dtype).bytes * out.type.size
     us = microseconds(cpu, cycles, streamed(cpu, moved))
     config = (("chunk", task_split(units, us / units, problem.threads)),)
     layouts = layouts_in(problem, {node.args[0]: blocked}, blocked)
-    return [Choice(NAME, layouts, (blocked,), config, us, 4 * sum(scratch_floats(node, lanes)))]
+    made = blocked if out.type.dtype == "f32" else byte_layout(shape)
+    return [Choice(NAME, layouts, (made,), config, us, 4 * sum(scratch_floats(node, lanes)))]
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
