@@ -34,7 +34,7 @@ def match(problem: Problem) -> Literal[True] | str:
         return "the window is too large"
     if node.op == "MaxPool":
         return True if not after_anchor(problem) and len(problem.body.outputs) == 1 else "takes maxima and does no more"
-    return tail_fits(problem)
+    return rescales(problem, by_position=True)
 
 
 def match_greatest(problem: Problem) -> Literal[True] | str:
@@ -69,7 +69,11 @@ def most_blocks(cpu: Cpu) -> int:
 
 
 def layouts(problem: Problem) -> tuple[str, ...]:
-    return tuple("" if v in tables(problem) else byte_layout(v.shape) for v in problem.body.inputs)
+    shape = problem.anchor.args[0].shape
+    return tuple(
+        byte_layout(shape) if v.type.dtype in ("u8", "i8") and v not in tables(problem) else ""
+        for v in problem.body.inputs
+    )
 
 
 def choices(name: str, problem: Problem) -> Sequence[Choice]:
