@@ -22,6 +22,7 @@ from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.rewrite import rewrite
 from edgec.compiler.session import Session
 
+from .integer.composed import composed_tables
 from .integer.constants import LARGEST_SUM
 from .integer.convolutions import convolutions_of_bytes
 from .integer.ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
@@ -57,7 +58,8 @@ def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
         return g
     session.scales.update(scales_of_ports(g))
     g = rewrite(splits_of_bytes(g), [transposed_of_bytes, limits_before_weaving], session)
-    return near_functions(real_constants(sums(_Integers(g, session, held).graph(), session)), session)
+    g = near_functions(real_constants(sums(_Integers(g, session, held).graph(), session)), session)
+    return rewrite(g, [composed_tables], session)
 
 
 class _Integers:
