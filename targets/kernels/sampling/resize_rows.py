@@ -25,10 +25,12 @@ from ..common import (
     task_split,
 )
 from ..cost import microseconds, streamed
+from ..sparse.rows import PART
 
 NAME = "resize_f32_blocked"
 TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
 PLACE_CYCLES = 5.5  # to look up where a vector comes from, and to store it: measured, AVX-512
+TURN_CYCLES = 6.0  # to leave a vector in memory, and to turn squares of them into rows of pixels: measured, AVX-512
 TABLE_CYCLES = 30.0  # per entry of the table of columns, which every task makes
 
 
@@ -78,6 +80,11 @@ def scratch_floats(node: Node, lanes: int) -> tuple[int, int]:
     return ceil_div(table, 16) * 16, blended
 
 
+def across_floats(node: Node, lanes: int) -> int:
+    """Floats of a row of results, a vector of channels per pixel, that is turned into rows of channels."""
+    return node.types[0].shape[-1] * lanes
+
+
 def choices(problem: Problem) -> Sequence[Choice]:
     node, cpu = resize_of(problem), problem.target.cpu
     assert node is not None
@@ -96,7 +103,12 @@ def choices(problem: Problem) -> Sequence[Choice]:
     config = (("chunk", task_split(units, us / units, problem.threads)),)
     layouts = layouts_in(problem, {node.args[0]: blocked}, blocked)
     made = blocked if out.type.dtype == "f32" else byte_layout(shape)
-    return [Choice(NAME, layouts, (made,), config, us, 4 * sum(scratch_floats(node, lanes)))]
+    scratch = 4 * sum(scratch_floats(node, lanes))
+    found = [Choice(NAME, layouts, (made,), config, us, scratch)]
+    if out.node is node and shape[-1] >= lanes >= PART:
+        turned = us + units * rows * shape[-1] * TURN_CYCLES / (cpu.ghz * 1e3)
+        found.append(Choice(NAME, layouts, ("",), config, turned, scratch + 4 * across_floats(node, lanes)))
+    return found
 
 
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
