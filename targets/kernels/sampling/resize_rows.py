@@ -25,11 +25,13 @@ from ..common import (
     task_split,
 )
 from ..cost import microseconds, streamed
-from ..sparse.rows import PART
 
 NAME = "resize_f32_blocked"
 TAPS = {"nearest": 1, "linear": 2, "cubic": 4}
 PLACE_CYCLES = 5.5  # to look up where a vector comes from, and to store it: measured, AVX-512
+WIDE = (
+    8  # lanes from which bytes, and rows of pixels, take less time here than elsewhere: modelled for Cortex-A53 and A76
+)
 TURN_CYCLES = 6.0  # to leave a vector in memory, and to turn squares of them into rows of pixels: measured, AVX-512
 TABLE_CYCLES = 30.0  # per entry of the table of columns, which every task makes
 
@@ -54,6 +56,8 @@ def match(problem: Problem) -> Literal[True] | str:
         return "resizes the spatial axes only"
     if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
         return "needs vector registers"
+    if problem.body.outputs[0].type.dtype != "f32" and problem.target.cpu.lanes(32) < WIDE:
+        return "makes bytes of wide vectors only"
     for inner in problem.body.nodes():
         if inner is node or OPS[inner.op].kind == "source":
             continue
@@ -105,7 +109,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
     made = blocked if out.type.dtype == "f32" else byte_layout(shape)
     scratch = 4 * sum(scratch_floats(node, lanes))
     found = [Choice(NAME, layouts, (made,), config, us, scratch)]
-    if out.node is node and shape[-1] >= lanes >= PART:
+    if out.node is node and shape[-1] >= lanes >= WIDE:
         turned = us + units * rows * shape[-1] * TURN_CYCLES / (cpu.ghz * 1e3)
         found.append(Choice(NAME, layouts, ("",), config, turned, scratch + 4 * across_floats(node, lanes)))
     return found
