@@ -56,7 +56,8 @@ def match_spatial(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     x, attrs = node.args[0], full_attrs(node)
     axes: Any = attrs["axes"]
-    if len(x.shape) != 4 or {a % 4 for a in axes} != {2, 3} or not attrs["keepdims"]:
+    rank = len(x.shape)
+    if rank not in (3, 4) or {a % rank for a in axes} != set(range(2, rank)) or not attrs["keepdims"]:
         return "reduces other axes than the spatial ones, or drops them"
     if input_index(problem.body, x) < 0 or x.shape[1] <= 4 or 0 in x.shape:
         return "needs bytes in memory, and more than four channels"

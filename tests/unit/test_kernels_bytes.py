@@ -254,6 +254,15 @@ def test_large_windows_are_loops(kind: str, window: str, threads: int, tmp_path:
     same(p, "pool_int8_pixels", tmp_path)
 
 
+@pytest.mark.parametrize("where", TARGETS)
+def test_sums_over_sequences(where: str, tmp_path: Path) -> None:
+    def body(x: Value) -> Value:
+        sums = build("Edgec.Sum", x, axes=(2,), zero=7)
+        return build("Edgec.Rescale", sums, const(np.float32(0.02)), zeros=(0,), to="u8", zero=9, low=0, high=255)
+
+    same(chain(["u8[2, 52, 300]"], body, [], where), "sum_int8_spatial", tmp_path)
+
+
 def test_sums_of_more_bytes_than_16_bits_hold(tmp_path: Path) -> None:
     def body(x: Value) -> Value:
         sums = build("Edgec.Sum", x, axes=(2, 3), zero=0)
