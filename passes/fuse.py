@@ -12,7 +12,8 @@ from dataclasses import dataclass, field, replace
 
 from edgec.compiler.dataflow import SINK, to_networkx
 from edgec.compiler.ir import Graph, Node, Value
-from edgec.compiler.op import OPS, const_array, full_attrs, int_attr, ints_attr, is_const, rebuild
+from edgec.compiler.op import OPS, const_array, int_attr, ints_attr, is_const, rebuild
+from edgec.compiler.ops.resize import blends
 from edgec.compiler.pipeline import exact, graph_pass
 from edgec.compiler.session import Session
 
@@ -182,11 +183,6 @@ def _merge_maps(g: Graph, groups: dict[Node, _Group], session: Session) -> None:
             groups.update(dict.fromkeys([*maker.nodes, *views], group))
 
 
-def _blends(node: Node) -> bool:
-    """Whether a map computes: its own kernels do so many times faster than any that moves elements as well."""
-    return node.op == "Resize" and full_attrs(node)["mode"] != "nearest"
-
-
 def _views_before(value: Value, uses: dict[Value, int]) -> list[Node]:
     """The reshapes, producers first, that lead to a small value and that nothing else reads."""
     views: list[Node] = []
@@ -203,7 +199,7 @@ def _inlines(maker: _Group, arg: Value, reader: Node, group: _Group, uses: dict[
         return False
     if OPS[maker.nodes[-1].op].alone or OPS[reader.op].alone or reader.op in _REPEATING:
         return False
-    if any(_blends(n) for n in maker.nodes) and _kind(reader) == "map":
+    if any(blends(n) for n in maker.nodes) and _kind(reader) == "map":
         return False
     if reader.op in _PLACEABLE and placeable(reader):
         return False

@@ -17,10 +17,12 @@ from edgec.compiler.ir import Attr, Graph, Node, Value
 from edgec.compiler.op import OPS, build, const, const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.ops.integer import BYTES
+from edgec.compiler.ops.resize import blends
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.rewrite import rewrite
 from edgec.compiler.session import Session
 
+from .integer.composed import composed_tables
 from .integer.constants import LARGEST_SUM
 from .integer.convolutions import convolutions_of_bytes
 from .integer.ends import lying, multiplier_of, numpy_type, pair_of, real_constants, scales_of_ports, sums
@@ -56,7 +58,8 @@ def integers(g: Graph, *, session: Session, hold: str = "") -> Graph:
         return g
     session.scales.update(scales_of_ports(g))
     g = rewrite(splits_of_bytes(g), [transposed_of_bytes, limits_before_weaving], session)
-    return near_functions(real_constants(sums(_Integers(g, session, held).graph(), session), session), session)
+    g = near_functions(real_constants(sums(_Integers(g, session, held).graph(), session), session), session)
+    return rewrite(g, [composed_tables], session)
 
 
 class _Integers:
@@ -192,7 +195,7 @@ class _Integers:
 
     def _rounded(self, value: Value, target: _Target) -> Value | None:
         """Real numbers that kernels compute: by a product, where QuantizeLinear divides."""
-        moved = OPS[value.node.op].kind in ("source", "map")
+        moved = OPS[value.node.op].kind in ("source", "map") and not blends(value.node)
         if moved or value.type.dtype != "f32" or not has_steps(self.session):
             return None
         return _rescaled(Linear((Term(self.new[value], 0, np.float64(1)),)), target) if value in self.new else None
@@ -225,7 +228,8 @@ class _Integers:
         source, nodes = found
         low, high = map(int, limits(source.type.dtype))
         every = np.arange(low, high + 1).astype(numpy_type(source.type.dtype))
-        table = tabulated(source, [*nodes, target.node], every).astype(np.int32)
+        last = replace(target.node, args=(value, *target.node.args[1:]))  # maps may lie between
+        table = tabulated(source, [*nodes, last], every).astype(np.int32)
         shift = target.zero - int(const_array(target.node.args[2]).item())
         origin = tuple(dict.fromkeys(o for n in (*nodes, target.node) for o in n.origin))
         moved = const((table + shift).astype(numpy_type(target.to)))

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ..errors import IRError
-from ..ir import Type
-from ..op import REQUIRED, op
+from ..ir import Node, Type
+from ..op import REQUIRED, full_attrs, op
 from .common import ORDERED, Ints, Tensor, dtype_of, reach, require, widened
 
 
@@ -86,6 +86,11 @@ def axis_taps(
         positions.append([min(max(t, 0), size - 1) for t in taps])
         weights.append(factors)
     return np.asarray(positions, np.int64), np.asarray(weights, np.float64)
+
+
+def blends(node: Node) -> bool:
+    """Whether a map computes its elements from several: what it gives is rounded, and its kernels take time."""
+    return node.op == "Resize" and full_attrs(node)["mode"] != "nearest"
 
 
 def _resized(x: Type, sizes: Ints, scales: tuple[float, ...], **attrs: Any) -> tuple[Type, ...]:

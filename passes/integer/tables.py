@@ -64,6 +64,12 @@ def tabulated(source: Value, nodes: list[Node], every: Array) -> Array:
     """What the last of `nodes` gives for each of `every` byte of `source`."""
     known: dict[Value, Array] = {source: every}
     for node in nodes:
-        args = [const_array(a).reshape(()) if is_const(a) else known[a] for a in node.args]
+        args = [_constant(a) if is_const(a) else known[a] for a in node.args]
         (known[Value(node)],) = evaluate(node, args)
     return np.broadcast_to(known[Value(nodes[-1])], every.shape)
+
+
+def _constant(value: Value) -> Array:
+    """One number in no dimension; a table as it is."""
+    array: Array = const_array(value)
+    return array.reshape(()) if array.size == 1 else array

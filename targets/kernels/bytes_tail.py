@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Literal
 
 from edgec.compiler.bounds import rounds
@@ -23,8 +24,9 @@ def has_rounding(choice: Choice) -> bool:
     return ROUNDS in dict(choice.config)
 
 
-def rescales(problem: Problem) -> Literal[True] | str:
-    """True where Rescale and Table follow the anchor: sums and bytes of its shape, by numbers of tensor or channel."""
+def rescales(problem: Problem, by_position: bool = False) -> Literal[True] | str:
+    """True where Rescale and Table follow the anchor: sums and bytes of its shape, by numbers of tensor or channel;
+    `by_position`: of tensor or pixel."""
     if (fit := epilogue_fits(problem)) is not True:
         return fit
     shape = problem.anchor.types[0].shape
@@ -45,8 +47,9 @@ def rescales(problem: Problem) -> Literal[True] | str:
             if not inside or not whole or term.shape != shape:
                 return "a term has another shape or type"
         for m in node.args[count:]:
-            if literal(m) is None and (not per_channel(m, shape) or input_index(problem.body, m) < 0):
-                return "a multiplier belongs neither to the tensor nor to channels"
+            fits = per_position(m, shape) if by_position else per_channel(m, shape)
+            if literal(m) is None and (not fits or input_index(problem.body, m) < 0):
+                return f"a multiplier belongs neither to the tensor nor to {'pixels' if by_position else 'channels'}"
     return True
 
 
@@ -79,6 +82,11 @@ def of_channels(v: Value, shape: tuple[int, ...]) -> bool:
 def per_channel(v: Value, shape: tuple[int, ...]) -> bool:
     rank = len(shape) - 1
     return v.type.size == shape[1] and v.shape[-rank:] == (shape[1],) + (1,) * (rank - 1)
+
+
+def per_position(v: Value, shape: tuple[int, ...]) -> bool:
+    """Whether a value has an f32 for each pixel, the same in all channels and images."""
+    return v.type.dtype == "f32" and v.type.size == prod(shape[2:]) and v.shape[2 - len(shape) :] == shape[2:]
 
 
 def channel_operands(problem: Problem) -> list[Value]:

@@ -84,8 +84,9 @@ class Pixels:
                         and not (edge and not w.width.inside(column, kw))
                     ]
                     place = [((image * w.height.size + r) * w.width.size + c) * self.blocks for r, c in taps]
-                    out = (image * w.height.out + tir.expr(row)) * w.width.out + tir.expr(column)
-                    return self.vectors(lambda block, size: self.window(frame, place, out, block, size))
+                    at = tir.expr(row) * w.width.out + tir.expr(column)
+                    first = image * w.pixels
+                    return self.vectors(lambda block, size: self.window(frame, place, (first, at), block, size))
 
                 return tir.seq(runs(w.width, 1, pixel))
 
@@ -147,11 +148,13 @@ class Pixels:
 
         return self.vectors(one)
 
-    def window(self, frame: Frame, places: list[Expr], out: Expr, block: Expr, size: int) -> Stmt:
-        """One output pixel, whose window has these blocks of 16 channels as the first of each of its pixels."""
+    def window(self, frame: Frame, places: list[Expr], out: tuple[Expr, Expr], block: Expr, size: int) -> Stmt:
+        """One output pixel (the image's first, and which), whose window has these blocks of 16 channels as the first of
+        each of its pixels."""
         self.parts = []
+        first, pixel = out
         loads = [tir.load(self.flat[self.x], tir.ramp((at + block) * 16, 16 * size)) for at in places]
-        here = (out * self.blocks + block) * 16
+        here = ((first + pixel) * self.blocks + block) * 16
         if self.problem.anchor.op == "MaxPool":
             kind = "int8" if self.signed else "uint8"
             nothing = tir.broadcast(tir.lit(int(limits(self.x.type.dtype)[0]), kind), 16 * size)
@@ -161,7 +164,7 @@ class Pixels:
         lanes = 8 * size
         none = tir.broadcast(tir.lit(0, "int16"), lanes)
         total = [self.named(reduce(lambda a, b: a + b, (h[k] for h in halves), none)) for k in range(2)]
-        return self.finish(frame, self.widened(total, 4 * size), len(loads), here)
+        return self.finish(frame, self.widened(total, 4 * size), len(loads), here, pixel)
 
     def halves(self, x: Expr, size: int) -> tuple[Expr, Expr]:
         """A vector of bytes as two of 16 bits; of signed ones 128 too large, so that none is negative."""
@@ -175,15 +178,17 @@ class Pixels:
         none = tir.broadcast(tir.lit(0, "int16"), 2 * lanes)
         return [x for half in total for x in quad(half, none)]
 
-    def finish(self, frame: Frame, sums: Sums, count: int, here: Expr) -> Stmt:
-        """Take the zero points off, and store what the body makes of the sums."""
+    def finish(self, frame: Frame, sums: Sums, count: int, here: Expr, pixel: Expr | int = 0) -> Stmt:
+        """Take the zero points off, and store what the body makes of the sums: multipliers may be the pixel's."""
         zero: Any = full_attrs(self.problem.anchor)["zero"]
         lanes = sums[0].ty.dtype.lanes
         off = count * (zero + (128 if self.signed else 0))
         sums = [s - tir.broadcast(tir.i32(off), lanes) for s in sums] if off else sums
 
         def multiplier(value: Value, k: int) -> Expr:
-            return tir.broadcast(tir.lit(literal(value) or 0.0, "float32"), lanes)
+            known = literal(value)
+            of_pixel = tir.load(self.flat[value], pixel) if known is None else tir.lit(known, "float32")
+            return tir.broadcast(of_pixel, lanes)
 
         def bytes_at(value: Value) -> Expr:
             return tir.load(self.flat[value], tir.ramp(here, 4 * lanes))

@@ -34,7 +34,7 @@ def match(problem: Problem) -> Literal[True] | str:
         return "the window is too large"
     if node.op == "MaxPool":
         return True if not after_anchor(problem) and len(problem.body.outputs) == 1 else "takes maxima and does no more"
-    return tail_fits(problem)
+    return rescales(problem, by_position=True)
 
 
 def match_greatest(problem: Problem) -> Literal[True] | str:
@@ -56,7 +56,8 @@ def match_spatial(problem: Problem) -> Literal[True] | str:
     node = problem.anchor
     x, attrs = node.args[0], full_attrs(node)
     axes: Any = attrs["axes"]
-    if len(x.shape) != 4 or {a % 4 for a in axes} != {2, 3} or not attrs["keepdims"]:
+    rank = len(x.shape)
+    if rank not in (3, 4) or {a % rank for a in axes} != set(range(2, rank)) or not attrs["keepdims"]:
         return "reduces other axes than the spatial ones, or drops them"
     if input_index(problem.body, x) < 0 or x.shape[1] <= 4 or 0 in x.shape:
         return "needs bytes in memory, and more than four channels"
@@ -69,7 +70,11 @@ def most_blocks(cpu: Cpu) -> int:
 
 
 def layouts(problem: Problem) -> tuple[str, ...]:
-    return tuple("" if v in tables(problem) else byte_layout(v.shape) for v in problem.body.inputs)
+    shape = problem.anchor.args[0].shape
+    return tuple(
+        byte_layout(shape) if v.type.dtype in ("u8", "i8") and v not in tables(problem) else ""
+        for v in problem.body.inputs
+    )
 
 
 def choices(name: str, problem: Problem) -> Sequence[Choice]:

@@ -40,6 +40,24 @@ def test_products_that_no_kernel_is_made_for_cost_what_they_take(
     assert us / 3 < modelled < 3 * us
 
 
+def test_few_channels_of_bytes_in_rows_cost_what_they_take() -> None:
+    """What the ends of segmentation networks compute: 22 us where pixels lie in rows, 166 from blocks of channels, and
+    86 where two channels are padded to a vector of 16, whose every lane has a sigmoid computed."""
+
+    def body(x: Value, w: Value, b: Value, m: Value) -> Value:
+        sums = build("Edgec.ConvInteger", x, w, b)
+        return build("Sigmoid", build("Mul", build("Cast", sums, to="f32"), m))
+
+    kinds = ["u8[1, 16, 128, 128]", "i8[2, 16, 1, 1]", "i32[2]", "f32[2, 1, 1]"]
+    problem = chain(kinds, body, [], "x86-avx512")
+    offers = [c for c in ROWS["generic_contract"].choices(problem) if c.layouts_out == ("",)]
+    in_rows, anyhow = (min(c.cost_us for c in offers if c.layouts_in[0] == where) for where in ("", None))
+    (padded, *_) = ROWS["conv_int8_pointwise"].choices(problem)
+    assert 22 / 2 < in_rows < 2 * 22
+    assert 166 / 2 < anyhow < 2 * 166
+    assert in_rows < padded.cost_us < anyhow
+
+
 @pytest.mark.parametrize(("mode", "us"), [("nearest", 49), ("linear", 117), ("cubic", 317)])
 def test_resizes_of_bytes_side_by_side_cost_what_they_take(mode: str, us: float) -> None:
     def body(x: Value) -> Value:

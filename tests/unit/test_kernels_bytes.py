@@ -218,6 +218,24 @@ def test_pooling(kind: str, where: str, tmp_path: Path) -> None:
     same(pooled("Edgec.Sum", kind, where, axes=(2, 3), zero=9), "sum_int8_spatial", tmp_path)
 
 
+@pytest.mark.parametrize("where", TARGETS)
+@pytest.mark.parametrize("kind", ["u8", "i8"])
+def test_averages_that_do_not_count_padding(kind: str, where: str, tmp_path: Path) -> None:
+    """A window at the edge has a divisor of its own; the pixel itself may be subtracted from its average."""
+
+    def body(x: Value, each: Value) -> Value:
+        y = build("Edgec.SumPool", x, kernel_shape=(3, 3), pads=(1, 1, 1, 1), zero=9)
+        y = build("Edgec.Rescale", y, each, zeros=(0,), to="i8", zero=3, low=-128, high=127)
+        m = [const(np.float32(f)) for f in (0.7, -0.3)]
+        return build("Edgec.Rescale", y, x, *m, zeros=(3, 9), to="u8", zero=99, low=0, high=255)
+
+    p = chain([f"{kind}[2, 52, 9, 10]", "f32[1, 9, 10]"], body, [], where)
+    each = 1 / np.add.outer(np.arange(9), np.arange(10) + 4).astype(np.float32)[None]
+    byte = np.uint8 if kind == "u8" else np.int8
+    x = np.random.default_rng(4).integers(np.iinfo(byte).min, np.iinfo(byte).max, (2, 52, 9, 10), byte)
+    same(p, "pool_int8_pixels", tmp_path, arrays=[x, each])
+
+
 LARGE: dict[str, dict[str, Any]] = {
     "padded": {"kernel_shape": (9, 13), "pads": (4, 6, 4, 6)},
     "strides and gaps": {"kernel_shape": (9, 7), "pads": (8, 6, 8, 6), "strides": (3, 2), "dilations": (2, 2)},
@@ -234,6 +252,15 @@ def test_large_windows_are_loops(kind: str, window: str, threads: int, tmp_path:
     (choice,) = ROWS["pool_int8_pixels"].choices(p)
     assert choice.scratch_bytes and (choice.get("hb") > 1) == (threads > 1)
     same(p, "pool_int8_pixels", tmp_path)
+
+
+@pytest.mark.parametrize("where", TARGETS)
+def test_sums_over_sequences(where: str, tmp_path: Path) -> None:
+    def body(x: Value) -> Value:
+        sums = build("Edgec.Sum", x, axes=(2,), zero=7)
+        return build("Edgec.Rescale", sums, const(np.float32(0.02)), zeros=(0,), to="u8", zero=9, low=0, high=255)
+
+    same(chain(["u8[2, 52, 300]"], body, [], where), "sum_int8_spatial", tmp_path)
 
 
 def test_sums_of_more_bytes_than_16_bits_hold(tmp_path: Path) -> None:

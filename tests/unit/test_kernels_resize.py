@@ -41,6 +41,9 @@ def problem_of(shape: tuple[int, ...], size: tuple[int, ...], on: str, then: str
         ((1, 16, 5, 6), (15, 6), {"mode": "linear"}),
         ((1, 20, 5, 6), (9, 13), {"mode": "cubic"}),
         ((1, 20, 7), (13,), {"mode": "linear"}),
+        ((2, 37, 5, 6), (10, 32), {"mode": "linear"}),
+        ((1, 3, 5, 6), (6, 21), {"mode": "cubic"}),
+        ((1, 20, 7), (19,), {"mode": "nearest"}),
     ],
     ids=str,
 )
@@ -59,10 +62,12 @@ def check(problem: Problem) -> None:
     row = ROWS["resize_f32_blocked"]
     assert row.accepts(problem) is True
     arrays = [np.random.default_rng(2).standard_normal(v.shape).astype(np.float32) for v in problem.body.inputs]
-    (choice,) = row.choices(problem)
-    np.testing.assert_allclose(
-        Measured(problem, choice, arrays).run(parts=2), run(problem.body, arrays)[0], rtol=1e-5, atol=1e-5
-    )
+    want, lanes = run(problem.body, arrays)[0], problem.target.cpu.lanes(32)
+    offers = row.choices(problem)
+    wide = want.shape[-1] >= lanes and len(arrays) == 1 and "Relu" not in [n.op for n in problem.body.nodes()]
+    assert [c.layouts_out[0] == "" for c in offers] == ([False, True] if wide else [False])
+    for choice in offers:
+        np.testing.assert_allclose(Measured(problem, choice, arrays).run(parts=2), want, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("on", ["x86", "x86-avx512"])
@@ -82,6 +87,28 @@ def test_bytes_are_resized_where_channels_lie_in_lanes(mode: str, on: str) -> No
     values = np.random.default_rng(2).standard_normal((1, 20, 9, 7)).astype(np.float32)
     got = Measured(problem, blocks, [values]).run().astype(int)
     np.testing.assert_allclose(got, run(problem.body, [values])[0].astype(int), atol=1)
+
+
+@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("kind", ["u8", "i8"])
+@pytest.mark.parametrize("channels", [3, 9, 20, 32])
+@pytest.mark.parametrize(("size", "attrs"), [((10, 12), {"mode": "linear"}), ((8, 5), {"mode": "cubic"})], ids=str)
+def test_bytes_of_what_is_resized_are_the_interpreters(
+    size: tuple[int, int], attrs: dict[str, Any], channels: int, kind: str, on: str
+) -> None:
+    from edgec.targets.measure import Measured
+
+    (x,), (y,) = (g := problem_of((1, channels, 5, 6), size, on, **attrs).body).inputs, g.outputs
+    low, high, zero = (0, 255, 120) if kind == "u8" else (-128, 127, -8)
+    q = ops.build("Edgec.Rescale", y, ops.const(np.float32(40)), zeros=(0,), to=kind, zero=zero, low=low, high=high)
+    problem = Problem(Graph("body", (x,), (q,)), read_target(target_files()[on].read_text(), on), 2)
+    row = ROWS["resize_f32_blocked"]
+    assert row.accepts(problem) is True
+    (choice,) = row.choices(problem)
+    assert choice.layouts_out == (("NHWC4c" if channels == 3 else "NHWC16c"),)
+    values = np.random.default_rng(2).standard_normal(x.shape).astype(np.float32)
+    got = Measured(problem, choice, [values]).run(parts=2)
+    np.testing.assert_array_equal(got, run(problem.body, [values])[0])
 
 
 def test_a_resize_of_channels_has_no_such_offer() -> None:

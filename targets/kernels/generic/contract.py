@@ -12,7 +12,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..cost import TILE, by_lane, level_of, microseconds, streamed
-from .choice import choices, fold_us, one_anchor
+from .choice import BLOCKED, arithmetic_cycles, choices, fold_us, one_anchor
 
 if TYPE_CHECKING:
     from ...tir import Expr
@@ -26,6 +26,7 @@ OVER_CYCLES = 1.5  # of a multiply-add whose vector is a stretch of a row: measu
 ROW_CYCLES = 12.0  # to make one number of a vector of sums
 STEP_US = 8e-3  # of a thread of a GPU, which waits for its loads
 BYTE_CYCLES = 2.0  # more of a product of bytes that are widened one by one
+GATHER_CYCLES = 1.0  # more where they are taken from blocks of channels, into vectors of pixels: measured, AVX-512
 BLOCK = 16  # channels of bytes that lie side by side
 MATMULS = ("MatMul", "Edgec.MatMulInteger")
 
@@ -47,7 +48,13 @@ def offers(problem: Problem) -> Sequence[Choice]:
     found = choices("generic_contract", problem, 2 * fold_us(problem, 2 * problem.anchor.types[0].size * each) + alone)
     if problem.anchor.op.startswith("Edgec.") and problem.target.triple.startswith("x86_64"):
         apart = problem.anchor.types[0].size * each * BYTE_CYCLES / (cpu.ghz * 1e3)
-        found = [replace(c, cost_us=c.cost_us + apart) if _one_by_one(problem, c) else c for c in found]
+        in_rows = _bytes_in_rows(problem)
+        gathered = apart / BYTE_CYCLES * GATHER_CYCLES if in_rows else 0.0
+
+        def more(c: Choice) -> float:
+            return apart if _one_by_one(problem, c) else 0.0 if c.layouts_out[0] else gathered
+
+        found = [*(replace(c, cost_us=c.cost_us + more(c)) for c in found), *in_rows]
     return [*found, *_in_rows(problem)]
 
 
@@ -71,6 +78,24 @@ def _in_rows(problem: Problem) -> list[Choice]:
     us = _with_a_column(problem) if problem.anchor.op == "MatMul" else _along_rows(problem) or _over_rows(problem)
     rows = ("",) * len(problem.body.inputs), ("",) * len(problem.body.outputs)
     return [Choice("generic_contract", *rows, cost_us=us)] if us else []
+
+
+def _bytes_in_rows(problem: Problem) -> list[Choice]:
+    """The offer of a convolution of bytes that lie in rows, too: a vector holds pixels of one output channel, so that
+    few channels are no padding, and long code after the sums runs over whole vectors."""
+    node, cpu, out = problem.anchor, problem.target.cpu, problem.anchor.types[0].shape
+    attrs: Any = full_attrs(node)
+    here = Choice("generic_contract", ("",) * len(problem.body.inputs), ("",) * len(problem.body.outputs))
+    if node.op != "Edgec.ConvInteger" or attrs["group"] > 1 or set(attrs["strides"] or (1,)) != {1}:
+        return []
+    if _one_by_one(problem, here) or len(out) not in BLOCKED or node.args[0].shape[1] == 1:  # rows are all there is
+        return []
+    if out[-1] < cpu.lanes(32) or len(problem.body.outputs) > 1:
+        return []
+    vectors = prod(out[:-1]) * -(-out[-1] // cpu.lanes(32))
+    cycles = vectors * (steps(problem) * OVER_CYCLES + TILE)
+    after = arithmetic_cycles(problem) / (cpu.ghz * 1e3)
+    return [replace(here, cost_us=microseconds(cpu, cycles, streamed(cpu, problem.bytes_moved)) + after)]
 
 
 def _with_a_column(problem: Problem) -> float:

@@ -15,11 +15,14 @@ from edgec.compiler.ir import Node
 from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem
 from edgec.targets import tir
+from edgec.targets.conversions import put
 from edgec.targets.maps_resize import axis_reads
 from edgec.targets.tir import Expr, Stmt
 
 from ..common import ceil_div
 from ..common_emit import F32, Frame, chunked, emit_kernel, full_or_rest
+from ..sparse.rows import PART
+from ..turned import Turning
 from .resize_rows import TAPS, resized, scratch_floats
 
 AHEAD = 1  # added to positions in the table: TVM takes the bits of a constant zero for a pointer's
@@ -38,6 +41,8 @@ class Resize:
         self.table, self.blended = scratch_floats(node, self.lanes)
         self.last = len(self.shape) - 1
         self.plain = problem.body.outputs[0].node is node
+        self.turns = choice.layouts_out == ("",)  # results leave as rows of pixels
+        self.across = self.table + self.blended
 
     def emit(self, symbol: str) -> Emitted:
         blocks, chunk = ceil_div(self.shape[1], self.lanes), self.choice.get("chunk")
@@ -66,7 +71,7 @@ class Resize:
 
     def unit(self, frame: Frame, number: Expr) -> Stmt:
         image, block = tir.split(number, self.shape[0], ceil_div(self.shape[1], self.lanes))
-        if self.plain:  # whole vectors: nobody reads what lies beyond the true channels
+        if self.plain and not self.turns:  # whole vectors: nobody reads what lies beyond the true channels
             return self.plane(frame, image, block, self.lanes)
         return full_or_rest(block, self.shape[1], self.lanes, lambda width: self.plane(frame, image, block, width))
 
@@ -140,16 +145,50 @@ class Resize:
                 value = sum(terms[1:], terms[0])
             return tir.seq(parts, self.store(frame, image, block, width, y, x, value))
 
-        return tir.loop(self.shape[-1], column, "column")
+        columns = tir.loop(self.shape[-1], column, "column")
+        return tir.seq(columns, self.turned(frame, image, block, width, y)) if self.turns else columns
+
+    def turned(self, frame: Frame, image: Expr, block: Expr, width: int, y: Expr) -> Stmt:
+        """Write a row of vectors of channels, which lies in scratch memory, as a row of pixels of each channel."""
+        lanes, out = self.lanes, self.shape[-1]
+        spatial = (y,) if len(self.shape) == 4 else ()
+
+        def place(channel: int, x: Expr) -> tuple[Expr, ...]:
+            return (image, block * lanes + channel, *spatial, x)
+
+        def square(k: Expr) -> Stmt:
+            x, turning = k * lanes, Turning()
+
+            def part(row: int, p: int) -> Expr:
+                return tir.load(frame.scratch, tir.ramp(self.across + (x + row) * lanes + p * PART, PART))
+
+            found = turning.turned(part, lanes)
+            stores = [tir.store(frame.place.buffer, found[c], *place(c, tir.ramp(x, lanes))) for c in range(width)]
+            return tir.seq(turning.statements, stores)
+
+        def single(x: Expr) -> Stmt:
+            at = self.across + x * lanes
+            every = [(place(c, x), tir.load(frame.scratch, at + c)) for c in range(width)]
+            return tir.seq(tir.store(frame.place.buffer, value, *index) for index, value in every)
+
+        full = out // lanes
+        rest = tir.loop(out % lanes, single, "column", start=tir.i32(full * lanes)) if out % lanes else None
+        return tir.seq(tir.loop(full, square, "square"), rest)
 
     def store(self, frame: Frame, image: Expr, block: Expr, width: int, y: Expr, x: Expr, value: Expr) -> Stmt:
         spatial = (y, x) if len(self.shape) == 4 else (x,)
+        if self.turns:
+            return tir.store(frame.scratch, value, tir.ramp(self.across + x * self.lanes, self.lanes))
         if self.plain:
             return tir.store(frame.place.buffer, value, image, block, *spatial, tir.ramp(0, self.lanes))
         held, alloc = tir.local((self.lanes,), F32, "held")
+        first = (image, block * self.lanes, *spatial)
+        *outer, inner = frame.place.physical(first)  # a block of lanes lies within a block of the layout
+        kind = frame.place.type.dtype
 
         def lane(v: Expr) -> Stmt:
             frame.body.bind(self.node.results[0], lambda _: tir.load(held, v))
-            return frame.store((image, block * self.lanes + v, *spatial))
+            element = frame.body.at(frame.out, (image, block * self.lanes + v, *spatial))
+            return tir.store(frame.place.buffer, put(element, kind), *outer, inner + v)
 
         return tir.seq(alloc, tir.store(held, value, tir.ramp(0, self.lanes)), tir.vectorized(width, lane))
