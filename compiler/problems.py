@@ -7,11 +7,11 @@ from math import isfinite
 
 import numpy as np
 
-from .bounds import gentle, narrows, near, reach, rounds
 from .ir import Attr, Data, Graph, Node, Type, Value
 from .layout import storage_bytes
 from .op import OPS, body_of, is_const
 from .registry import Problem
+from .rescale.bounds import gentle, narrows, near, reach, rounds
 from .target import Target
 
 COLD = "cold"  # a setting of the session: weights come from memory at each run, whatever a graph alone would say

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Literal
 
-from .bounds import UNKNOWN, Reach
 from .chains import LONE_STEP_US, START_US, chain
 from .ir import Array, Data, Graph, Node, Value
 from .layout import storage_bytes
 from .memory.arena import scratch_stride
 from .op import OPS
 from .program import Launch
+from .rescale.bounds import UNKNOWN, Reach
 from .target import Gpu, Target
 
 

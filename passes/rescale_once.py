@@ -1,4 +1,4 @@
-"""Rescales sums of bytes by one multiply-add that rounds once, where it gives the same bytes (compiler/once.py)."""
+"""Rescales sums of bytes by one multiply-add that rounds once, where that gives the same bytes (`rescale/once.py`)."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from edgec.compiler import direct
-from edgec.compiler.bounds import RESCALED
 from edgec.compiler.ir import Graph, Value
-from edgec.compiler.once import farthest, line
 from edgec.compiler.op import build, const, const_array, full_attrs
 from edgec.compiler.pipeline import exact, graph_pass
-from edgec.compiler.rescaled import PRODUCTS, asked
+from edgec.compiler.rescale import direct
+from edgec.compiler.rescale.asked import PRODUCTS, asked
+from edgec.compiler.rescale.bounds import RESCALED
+from edgec.compiler.rescale.once import farthest, line
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 

@@ -17,7 +17,7 @@ from edgec.compiler.ir import Array, Graph, Node, Value
 from edgec.compiler.op import const, const_array, full_attrs, is_const
 from edgec.compiler.ops.integer import MOST_SHIFT, USUAL_SHIFT, shift_of
 from edgec.compiler.pipeline import exact, graph_pass
-from edgec.compiler.rescaled import PRODUCTS
+from edgec.compiler.rescale.asked import PRODUCTS
 from edgec.compiler.session import Session
 
 CODE_BYTES = 1000  # of a kernel, about, that a layer does not share with others for the type of its bias

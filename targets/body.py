@@ -20,7 +20,7 @@ from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.op import const_array, full_attrs, int_attr, is_const
 from edgec.compiler.ops.common import limits
 from edgec.compiler.ops.integer import BYTES
-from edgec.compiler.rescaled import PRODUCTS
+from edgec.compiler.rescale.asked import PRODUCTS
 
 from .access import Place
 from .built_for import has_dsp, has_fpu, on_device

@@ -6,8 +6,8 @@ import numpy as np
 
 from ..errors import IRError
 from ..ir import Type
-from ..once import CENTER
 from ..op import REQUIRED, op
+from ..rescale.once import CENTER
 from .common import Tensor, broadcast, limits, require
 from .integer import BYTES, MULTIPLIERS
 

@@ -1,5 +1,5 @@
 """Scales of weights with which multipliers have 16 bits, and with which one multiply-add makes bytes of sums where a
-core has one (compiler/direct.py)."""
+core has one (compiler/rescale/direct.py)."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from ..direct import UNIT, straight
-from ..once import SUMS, Asked
 from ..ops.common import Tensor
+from ..rescale.direct import UNIT, straight
+from ..rescale.once import SUMS, Asked
 from .ranges import LEVELS
 
 LOW = 0xFFFF  # bits of an f32 that a bf16 lacks

@@ -19,7 +19,7 @@ from ..op import const_array, is_const
 from ..ops.common import Tensor
 from ..ops.integer import SUFFIX, USUAL_SHIFT, shift_of
 from ..pipeline import parse_pipeline, run_pipeline
-from ..rescaled import PRODUCTS
+from ..rescale.asked import PRODUCTS
 from ..session import Session
 from ..target import Target
 from .placement import Placement

@@ -1,4 +1,4 @@
-"""Scales of weights with which sums become bytes by one multiply-add (compiler/once.py), changed by a millionth or so.
+"""Scales of weights with which sums become bytes by one multiply-add (`rescale/once.py`), changed by about a millionth.
 
 A line has the steps of most channels. Where none has, a multiplier nearby nearly always rounds otherwise.
 """
@@ -10,12 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..direct import straight
 from ..ir import Graph, Node, Value
-from ..once import Asked, channels
 from ..ops.integer import SUFFIX
 from ..pipeline import parse_pipeline, run_pipeline
-from ..rescaled import asked
+from ..rescale.asked import asked
+from ..rescale.direct import straight
+from ..rescale.once import Asked, channels
 from ..session import Session
 from .placement import Placement
 from .qdq import quantized_graph

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..bounds import SUMS
 from ..layers import Layer
 from ..ops.common import Tensor
+from ..rescale.bounds import SUMS
 from .short_scales import End, short_scales
 
 MOST, BYTE = 127, 255

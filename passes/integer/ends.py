@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from edgec.compiler.bounds import short
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Graph, Node, QParams, Value
 from edgec.compiler.op import build, const, const_array, evaluate, is_const
 from edgec.compiler.ops.integer import BYTES
-from edgec.compiler.rescaled import PRODUCTS
+from edgec.compiler.rescale.asked import PRODUCTS
+from edgec.compiler.rescale.bounds import short
 from edgec.compiler.rewrite import Sweep, python_rule, rewrite
 from edgec.compiler.session import Session
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from edgec.compiler.bounds import sum_limits
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.op import build, const, const_array
 from edgec.compiler.ops.common import Tensor, limits
 from edgec.compiler.ops.integer import SUFFIX
+from edgec.compiler.rescale.bounds import sum_limits
 
 from .constants import LARGEST_SUM, reach, whole_steps
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from math import prod
 from typing import Literal
 
-from edgec.compiler.bounds import rounds
 from edgec.compiler.ir import Graph, Value
 from edgec.compiler.op import const_array
 from edgec.compiler.registry import Choice, Problem
+from edgec.compiler.rescale.bounds import rounds
 
 from .common import after_anchor, epilogue_fits, input_index
 

@@ -15,8 +15,8 @@ from edgec.compiler.target import Cpu
 from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
-from .bytes_vector import nearest, pack, pair, quad
-from .int8_table import looked_up
+from .int8.lookup import looked_up
+from .int8.vector import nearest, pack, pair, quad
 
 Words = list[Expr]  # four dealt vectors
 

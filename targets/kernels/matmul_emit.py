@@ -11,9 +11,9 @@ from edgec.targets.access import Place
 from edgec.targets.body import align
 from edgec.targets.tir import Expr, Stmt
 
-from .conv_emit import Conv
-from .conv_loops import Pixel, Tap
-from .conv_places import Tile
+from .conv.emit import Conv
+from .conv.loops import Pixel, Tap
+from .conv.places import Tile
 from .cost import QUAD
 
 

@@ -12,9 +12,9 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from .common import epilogue_fits, in_memory, input_index, operations, vectors_fit
-from .conv_rows import balanced, config
-from .conv_shape import Axis, Window
-from .conv_tiles import divisor, shortest, tile_choices
+from .conv.rows import balanced, config
+from .conv.shape import Axis, Window
+from .conv.tiles import divisor, shortest, tile_choices
 from .cost import QUAD, by_lane
 
 KEPT = 3
@@ -86,7 +86,7 @@ def choices(row: str, problem: Problem) -> Sequence[Choice]:
 
 
 def emit_packed(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from .conv_units import emit_units
+    from .conv.units import emit_units
     from .matmul_emit import Packed
 
     a, b = problem.anchor.args
@@ -95,7 +95,7 @@ def emit_packed(problem: Problem, choice: Choice, symbol: str) -> Emitted:
 
 
 def emit_dynamic(problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from .conv_units import emit_units
+    from .conv.units import emit_units
     from .matmul_emit import Dynamic
 
     a, b = problem.anchor.args

@@ -19,9 +19,9 @@ from edgec.targets.built_for import has_limits
 from edgec.targets.tir import Expr, Stmt
 
 from .common_emit import F32, Frame, put, store_tile, vector
-from .conv_places import source, tap_bounds
-from .conv_planes import Planes, Spot
-from .conv_shape import Axis
+from .conv.places import source, tap_bounds
+from .conv.planes import Planes, Spot
+from .conv.shape import Axis
 from .pool_rows import Windows, by_columns, seen
 
 

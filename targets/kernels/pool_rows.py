@@ -16,8 +16,8 @@ from .common import (
     operations,
     vectors_fit,
 )
-from .conv_shape import Axis, Window, segments, unrolled, window
-from .depthwise_rows import banded, cost, staged_bytes
+from .conv.depthwise_rows import banded, cost, staged_bytes
+from .conv.shape import Axis, Window, segments, unrolled, window
 
 NAME = "pool_f32_blocked"
 WORTH = 0.9  # of the joins, at most, that are left where columns are joined first

@@ -12,11 +12,11 @@ from byte_convolutions import convolution
 from emulated import emulate
 from test_integer import numbers
 
-from edgec.compiler.bounds import reach
 from edgec.compiler.interpret import run
-from edgec.compiler.once import CENTER, POWER_BITS
 from edgec.compiler.op import const
 from edgec.compiler.registry import ROWS, Problem
+from edgec.compiler.rescale.bounds import reach
+from edgec.compiler.rescale.once import CENTER, POWER_BITS
 
 CORES = {"sdot": ("rpi5", "cortex-a76"), "smmla": ("arm-i8mm", "max"), "smull": ("arm", "cortex-a53")}
 FULL = {"to": "i8", "zero": -7, "low": -128, "high": 127}

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 import edgec.targets.kernels  # noqa: F401  (registers the rows)
-from edgec.compiler.bounds import UNKNOWN
 from edgec.compiler.interpret import run
 from edgec.compiler.layout import layout as parsed
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
+from edgec.compiler.rescale.bounds import UNKNOWN
 
 DRIVER = r"""
 #include <stdint.h>

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from edgec.compiler.ir import Node, Value
 from edgec.compiler.registry import Problem
-from edgec.compiler.rescaled import PRODUCTS
+from edgec.compiler.rescale.asked import PRODUCTS
 
 SHIFT = 3
 

@@ -40,7 +40,7 @@ def test_every_row_counts_an_exponential_as_many_operations(row: str, case: Case
 
 def test_dot_products_of_512_bits_take_two_steps_where_multiply_adds_do() -> None:
     """Else int8 would seem eight times as fast as f32 there, in place of four."""
-    from edgec.targets.kernels.int8_tiles import VNNI, step_cycles
+    from edgec.targets.kernels.int8.tiles import VNNI, step_cycles
 
     whole = target("x86-avx512").cpu
     halves = replace(whole, fma_per_cycle=1.0)

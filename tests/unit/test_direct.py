@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from test_once import each, once, product
 
-from edgec.compiler.direct import farthest, straight, whole_offset
 from edgec.compiler.interpret import run
-from edgec.compiler.once import SUMS
 from edgec.compiler.op import const, const_array
 from edgec.compiler.ops.integer import rescale
 from edgec.compiler.ops.once import rescale_once
+from edgec.compiler.rescale.direct import farthest, straight, whole_offset
+from edgec.compiler.rescale.once import SUMS
 
 RNG = np.random.default_rng(5)
 

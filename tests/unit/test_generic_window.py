@@ -84,7 +84,7 @@ def test_columns_of_other_types(kind: str, tmp_path: Path) -> None:
 
 
 def test_only_taps_that_cover_a_pixel_are_read() -> None:
-    from edgec.targets.kernels.columns_rows import shape_of
+    from edgec.targets.kernels.conv.columns_rows import shape_of
 
     p = one("Col2Im", "f32[1, 256, 4]", image_shape=(32, 32), block_shape=(16, 16), strides=(16, 16))
     assert shape_of(p.anchor, p.target.cpu).covering(0) == 1

@@ -11,10 +11,10 @@ from emulated import laid
 from test_generic_harness import chain, target
 from test_kernels_arm_int8 import conv
 
-from edgec.compiler.bounds import UNKNOWN, Reach
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Choice, Problem
+from edgec.compiler.rescale.bounds import UNKNOWN, Reach
 from edgec.targets import built_for, codegen_llvm
 
 pytestmark = pytest.mark.arm

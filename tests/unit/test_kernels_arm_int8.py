@@ -25,8 +25,8 @@ from edgec.compiler.ir import Value
 from edgec.compiler.layout import layout, physical_shape, storage_bytes
 from edgec.compiler.op import build
 from edgec.compiler.registry import ROWS, Problem, choices
-from edgec.targets.kernels.arm_bytes import METHODS, plans
-from edgec.targets.kernels.arm_conv_rows import window_of
+from edgec.targets.kernels.arm.bytes import METHODS, plans
+from edgec.targets.kernels.arm.conv_rows import window_of
 from edgec.targets.measure import with_layouts
 
 pytestmark = pytest.mark.arm

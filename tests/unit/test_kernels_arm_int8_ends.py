@@ -16,13 +16,13 @@ from test_generic_harness import chain
 from test_integer import numbers
 from test_kernels_arm_code import assembly
 
-from edgec.compiler.bounds import reach
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
 from edgec.compiler.problems import signature
 from edgec.compiler.registry import ROWS, choices
-from edgec.targets.kernels.arm_tail import table_parts
+from edgec.compiler.rescale.bounds import reach
+from edgec.targets.kernels.arm.tail import table_parts
 from edgec.targets.reciprocal import exact
 
 pytestmark = pytest.mark.arm

@@ -17,11 +17,11 @@ from test_kernels_arm_code import assembly
 from test_kernels_arm_int8 import CORES
 from test_scalar import ulps
 
-from edgec.compiler.bounds import FEW_BITS, Reach, narrows, reach, short
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Problem
+from edgec.compiler.rescale.bounds import FEW_BITS, Reach, narrows, reach, short
 
 pytestmark = pytest.mark.arm
 KINDS = ["i8[1, 32, 9, 10]", "i8[24, 32, 1, 1]", "i32[24]", "f32[24, 1, 1]"]

@@ -11,11 +11,11 @@ import pytest
 from test_generic_harness import TARGETS, chain, check, for_size, target, tensor
 from test_integer import FULL, numbers
 
-from edgec.compiler.bounds import ROUNDED, reach
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layout import storage_bytes
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.compiler.rescale.bounds import ROUNDED, reach
 from edgec.targets.build_jobs import Job, build_job
 from edgec.targets.kernels.bytes_tail import has_rounding
 from edgec.targets.measure import with_layouts

@@ -21,12 +21,12 @@ from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.target import Target, read_target, target_files
 from edgec.targets.build_jobs import Job, build_job
-from edgec.targets.kernels import depthwise_rows
-from edgec.targets.kernels.conv_rows import tile_of
-from edgec.targets.kernels.conv_shape import Axis, geometry, segments
-from edgec.targets.kernels.conv_tiles import units
+from edgec.targets.kernels.conv import depthwise_rows
+from edgec.targets.kernels.conv.rows import tile_of
+from edgec.targets.kernels.conv.shape import Axis, geometry, segments
+from edgec.targets.kernels.conv.tiles import units
+from edgec.targets.kernels.conv.winograd_rows import plans
 from edgec.targets.kernels.cost import fits_registers
-from edgec.targets.kernels.winograd_rows import plans
 from edgec.targets.measure import with_layouts
 
 FAST = {"conv_f32_tile", "conv_f32_pointwise", "conv_f32_depthwise", "conv_f32_winograd"}

@@ -304,7 +304,7 @@ def test_cores_between_the_two_take_what_needs_less(case: str, form: str, tmp_pa
 
 
 def test_lines_run_along_the_longer_axis() -> None:
-    from edgec.targets.kernels.conv_shape import geometry
+    from edgec.targets.kernels.conv.shape import geometry
 
     assert plan_of(geometry(conv("dsp", **DEPTHWISE["a column"]))).swapped
     assert not plan_of(geometry(conv("dsp", **DEPTHWISE["strided"]))).swapped

@@ -13,16 +13,16 @@ import pytest
 from test_generic_harness import TARGETS, Fenced, chain
 from test_integer import FULL, numbers
 
-from edgec.compiler.bounds import ROUNDED, reach
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.layout import pack, physical_shape, unpack
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
+from edgec.compiler.rescale.bounds import ROUNDED, reach
 from edgec.targets.codegen_llvm import object_bytes
 from edgec.targets.kernels.bytes_tail import has_rounding
-from edgec.targets.kernels.conv_int8_rows import KEPT
+from edgec.targets.kernels.int8.conv_rows import KEPT
 from edgec.targets.measure import Measured, with_layouts
 
 ROW = {"conv_int8_tile", "conv_int8_pointwise", "conv_int8_columns", "matmul_int8_packed", "matmul_int8_dynamic"}

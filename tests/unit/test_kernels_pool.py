@@ -17,7 +17,8 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.registry import ROWS, Problem
 from edgec.compiler.target import read_target, target_files
-from edgec.targets.kernels import depthwise_rows, pool_rows
+from edgec.targets.kernels import pool_rows
+from edgec.targets.kernels.conv import depthwise_rows
 
 
 def problem_of(

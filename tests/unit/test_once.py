@@ -12,10 +12,10 @@ import edgec.compiler.ops  # noqa: F401
 from edgec.compiler import op as ops
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
-from edgec.compiler.once import Asked, Line, channels, first_within, line
 from edgec.compiler.ops.integer import rescale
 from edgec.compiler.ops.once import rescale_once
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
+from edgec.compiler.rescale.once import Asked, Line, channels, first_within, line
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 

@@ -12,17 +12,14 @@ import onnx
 import pytest
 
 import edgec
-from edgec.compiler.bounds import SUMS
 from edgec.compiler.calibration.request import SETTING, requested
 from edgec.compiler.compare.steps import beyond_a_step
-from edgec.compiler.direct import straight
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model, save_model
 from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Value
 from edgec.compiler.layers import LAYERS
-from edgec.compiler.once import Asked, channels
 from edgec.compiler.op import const_array
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.quantize import job
@@ -35,7 +32,10 @@ from edgec.compiler.quantize.report import Report
 from edgec.compiler.quantize.settings import quantizing
 from edgec.compiler.quantize.straight import straightened
 from edgec.compiler.quantize.weights import nearest_weights
-from edgec.compiler.rescaled import asked
+from edgec.compiler.rescale.asked import asked
+from edgec.compiler.rescale.bounds import SUMS
+from edgec.compiler.rescale.direct import straight
+from edgec.compiler.rescale.once import Asked, channels
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from tests.unit.float_models import MODELS, Array, Net, canonical, data, quantized

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgec.compiler.direct import straight
-from edgec.compiler.once import Asked
 from edgec.compiler.pipeline import run_pipeline
 from edgec.compiler.quantize.model import PASSES
 from edgec.compiler.quantize.placement import place
 from edgec.compiler.quantize.ranges import Scale
 from edgec.compiler.quantize.short_scales import LOW, End, multipliers, short_scales
 from edgec.compiler.quantize.shorten import all_short, ends, evened, reachable
-from edgec.compiler.rescaled import PRODUCTS
+from edgec.compiler.rescale.asked import PRODUCTS
+from edgec.compiler.rescale.direct import straight
+from edgec.compiler.rescale.once import Asked
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from tests.unit.float_models import MODELS, Net, canonical, data, quantized

@@ -17,7 +17,7 @@ from edgec.targets.tir import Expr, Stmt
 
 from ..common import ceil_div
 from ..common_emit import Frame, emit_kernel, stretch
-from ..conv_places import flat_type
+from ..conv.places import flat_type
 from . import tiles as amx
 from .border import copy_lines, copy_pairs, copy_pixels
 from .finish import Segment

@@ -14,7 +14,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from ..common_emit import Frame, put
-from ..int8_store import Pack, at_once, packs, part
+from ..int8.store import Pack, at_once, packs, part
 from .shape import LANES
 
 if TYPE_CHECKING:

@@ -12,10 +12,10 @@ from edgec.compiler.op import int_attr
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import byte_operations, ceil_div, epilogue_fits, input_index, lookups
-from ..conv_int8_rows import bytes_layout, value_layout
-from ..conv_rows import flattens
-from ..conv_shape import Axis, Window, conv_window, geometry
-from ..int8_tiles import BLOCK, QUAD
+from ..conv.rows import flattens
+from ..conv.shape import Axis, Window, conv_window, geometry
+from ..int8.conv_rows import bytes_layout, value_layout
+from ..int8.tiles import BLOCK, QUAD
 from .shape import LANES, NARROW, Left, Tiling, across, folded, tilings
 
 KEPT = 3

@@ -14,7 +14,7 @@ from math import gcd
 from edgec.compiler.target import Cpu
 
 from ..common import ceil_div, spread
-from ..conv_shape import Axis, Window
+from ..conv.shape import Axis, Window
 from ..cost import Traffic, level_of, microseconds
 
 LANES = 16  # output channels of a tile, and rows of a tile at most

@@ -17,8 +17,8 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div, unblocked
 from ..common_emit import Frame, Numbers, emit_kernel
-from ..conv_places import flat_type
-from ..conv_shape import Window, conv_operands
+from ..conv.places import flat_type
+from ..conv.shape import Window, conv_operands
 from .asm import OPAQUE, at, called, imported, opaque
 from .blocks import blocks, dots, given_numbers
 from .bytes import STEP, Tile

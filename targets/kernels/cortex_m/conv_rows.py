@@ -10,7 +10,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, layouts_in
-from ..conv_shape import Window, conv_window, geometry, of_group
+from ..conv.shape import Window, conv_window, geometry, of_group
 from .bytes import DSP, STEP, Tile, activations, after, even, fits, largest, result_layout, unrolled
 from .rescale import Plain, plain_rescale
 

@@ -19,7 +19,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div, unblocked
 from ..common_emit import Frame, Numbers, emit_kernel
-from ..conv_shape import Window
+from ..conv.shape import Window
 from .asm import OPAQUE, STAY, at, called, imported, opaque, stay, twice
 from .depthwise_rows import GATHERED, Chunk, plan_of
 from .move_asm import gathered, gathered_by_table

@@ -16,7 +16,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, layouts_in
-from ..conv_shape import Axis, Window, depthwise, geometry
+from ..conv.shape import Axis, Window, depthwise, geometry
 from .bytes import DSP, activations, after, even, fits, result_layout
 from .rescale import plain_rescale
 

@@ -13,8 +13,8 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import unblocked
 from ..common_emit import Frame, Numbers, emit_kernel
-from ..conv_places import source, tap_bounds
-from ..conv_shape import conv_operands, geometry
+from ..conv.places import source, tap_bounds
+from ..conv.shape import conv_operands, geometry
 from .asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .float_depthwise_asm import ABREAST, SIZE, inside, one, pair
 from .float_rows import long_code

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..conv_shape import Axis
+from ..conv.shape import Axis
 
 SIZE, ABREAST = 4, 2  # channels, windows
 MOST_TAPS = 5  # of a row of two windows: weights of four channels each stand in registers

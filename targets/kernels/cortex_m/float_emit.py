@@ -9,7 +9,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common_emit import Frame
-from ..conv_places import source
+from ..conv.places import source
 from .asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .conv_emit import Conv
 from .float_rows import SIZE, direct, long_code, tile_of, window_of

@@ -14,7 +14,7 @@ from edgec.compiler.op import const_array, is_const
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import after_anchor, ceil_div, epilogue_fits, f32, input_index, layouts_in, operations
-from ..conv_shape import Window, conv_operands, conv_window, depthwise, geometry, of_group, rows_as_pixels
+from ..conv.shape import Window, conv_operands, conv_window, depthwise, geometry, of_group, rows_as_pixels
 from .bytes import Tile, matrix_fits, pixels_are_one_axis
 from .conv_rows import words_at_once
 from .depthwise_rows import lines_of

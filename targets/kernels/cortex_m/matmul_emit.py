@@ -8,7 +8,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common_emit import Frame
-from ..conv_shape import Window
+from ..conv.shape import Window
 from .asm import at, called, twice
 from .conv_emit import Conv
 from .matmul_rows import direct, halved, tile_of

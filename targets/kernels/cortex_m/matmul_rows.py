@@ -13,7 +13,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, epilogue_fits, layouts_in
-from ..conv_shape import Window, rows_as_pixels
+from ..conv.shape import Window, rows_as_pixels
 from .bytes import DSP, STEP, Tile, after, matrix_fits, operands_fit, unrolled
 from .conv_rows import blocks_form, words_at_once
 from .rescale import plain_rescale

@@ -18,7 +18,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div
 from ..common_emit import Frame, emit_kernel, vector
-from ..conv_shape import Window, geometry, of_group
+from ..conv.shape import Window, geometry, of_group
 from .mve_dense_rows import scratch, zero_of
 from .mve_shape import BYTES, QUAD, chunks, reach, stored_channels
 from .mve_vector import dot, masked, ones, partly, store_channels

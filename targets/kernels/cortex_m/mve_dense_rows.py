@@ -10,7 +10,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, epilogue_fits, input_index
-from ..conv_shape import Window, conv_window, of_group, rows_as_pixels
+from ..conv.shape import Window, conv_window, of_group, rows_as_pixels
 from .mve_shape import BYTES, PIXELS, QUAD, Reach, beside, channels_last, dense_us, reach, window_of
 
 KEPT = 2

@@ -13,7 +13,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div
 from ..common_emit import Frame, emit_kernel, put, vector
-from ..conv_shape import Axis, Window, geometry
+from ..conv.shape import Axis, Window, geometry
 from .mve_depthwise_rows import plan_of, written_out
 from .mve_shape import QUAD, stored_channels
 from .mve_vector import opaque, store_lanes

@@ -16,7 +16,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from ..common import ceil_div
-from ..conv_shape import UNROLLED_TAPS, Axis, Window, conv_window
+from ..conv.shape import UNROLLED_TAPS, Axis, Window, conv_window
 from .mve_dense_rows import operands_fit
 from .mve_shape import ENDS, MOST, QUAD, beside, channels_last, window_of
 

@@ -9,7 +9,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, epilogue_fits, input_index
-from ..conv_shape import Window, window
+from ..conv.shape import Window, window
 from .mve_shape import BYTES, ENDS, QUAD, beside, channels_last
 
 NAME = "pool_int8_mve"

@@ -16,7 +16,7 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div
 from ..common_emit import Frame, emit_kernel, put, vector
-from ..conv_shape import Window
+from ..conv.shape import Window
 from .mve_pool import whole_vectors
 from .mve_shape import BYTES, QUAD, stored_channels
 from .mve_vector import store_four

@@ -16,7 +16,7 @@ from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
 from ..common import ceil_div
-from ..conv_shape import Window, geometry
+from ..conv.shape import Window, geometry
 from ..generic.choice import quads_last
 
 QUAD = 4  # channels of a block in memory, sums of a vector

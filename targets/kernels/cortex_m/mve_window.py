@@ -10,7 +10,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common_emit import put, vector
-from ..conv_shape import Axis, Window
+from ..conv.shape import Axis, Window
 from .mve_shape import BYTES, QUAD, Reach
 
 MOST_PIECES = 24  # of a row of a window, which are written out

@@ -15,7 +15,7 @@ from edgec.targets.tir import Expr, Stmt
 
 from ..common import unblocked
 from ..common_emit import Frame, emit_kernel
-from ..conv_shape import conv_operands, geometry
+from ..conv.shape import conv_operands, geometry
 from .asm import OPAQUE, STAY, imported, opaque, stay
 from .depthwise_rows import lines_of
 from .float_rows import long_code

@@ -12,7 +12,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common_emit import Frame
-from ..conv_places import source
+from ..conv.places import source
 from .asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .conv_emit import Conv
 from .plain_rows import steps_of, tile_of, window_of

@@ -13,7 +13,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, epilogue_fits, layouts_in
-from ..conv_shape import Axis, Window, dense, depthwise, geometry, rows_as_pixels
+from ..conv.shape import Axis, Window, dense, depthwise, geometry, rows_as_pixels
 from .bytes import DSP, Tile, activations, after, fits, matrix_fits, operands_fit, result_layout
 from .depthwise_rows import lines_of
 

@@ -12,7 +12,7 @@ from edgec.targets.tir import Expr, Stmt
 
 from ..common import unblocked
 from ..common_emit import Frame, emit_kernel
-from ..conv_shape import Axis
+from ..conv.shape import Axis
 from .asm import OPAQUE, STAY, at, called, imported, opaque, stay
 from .bytes import STEP
 from .pool_asm import covered, inside

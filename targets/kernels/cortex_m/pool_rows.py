@@ -11,7 +11,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import after_anchor, ceil_div, epilogue_fits, input_index, layouts_in
-from ..conv_shape import Window, window
+from ..conv.shape import Window, window
 from .bytes import DSP, STEP, activations, after, pixels_are_one_axis, result_layout
 
 NAME = "pool_int8_dsp"

@@ -10,7 +10,7 @@ from edgec.compiler.op import const_array, full_attrs, int_attr, is_const
 from edgec.compiler.registry import Problem
 
 from ..common import input_index
-from ..conv_shape import conv_operands
+from ..conv.shape import conv_operands
 
 
 @dataclass(frozen=True)

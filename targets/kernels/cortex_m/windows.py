@@ -10,8 +10,8 @@ from edgec.targets.tir import Expr, Stmt
 
 from ..common import ceil_div
 from ..common_emit import Frame, Numbers
-from ..conv_places import source, tap_bounds
-from ..conv_shape import Window
+from ..conv.places import source, tap_bounds
+from ..conv.shape import Window
 from .asm import at, called, opaque, twice
 from .bytes import STEP, largest
 from .conv_rows import side_by_side

@@ -13,7 +13,7 @@ from ... import tir
 from ...cuda.block import pointer
 from ...tir import Expr, Stmt
 from ..common import ceil_div, in_memory
-from ..conv_shape import Axis, Window, conv_operands, geometry
+from ..conv.shape import Axis, Window, conv_operands, geometry
 from .epilogue import Finish, Run, channel_vector, finishing, vector
 from .simt_emit import Simt, copied
 from .simt_tile import PAD, Tile, tile_of

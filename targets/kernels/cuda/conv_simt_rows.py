@@ -8,7 +8,7 @@ from typing import Literal
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import epilogue_fits, f32, in_memory, input_index
-from ..conv_shape import Window, conv_operands, conv_window, geometry
+from ..conv.shape import Window, conv_operands, conv_window, geometry
 from .cost_simt import product_us
 from .simt_tile import Product, settings, tiles
 

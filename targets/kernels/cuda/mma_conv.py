@@ -10,7 +10,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import epilogue_fits
-from ..conv_shape import Window, conv_operands, conv_window, geometry
+from ..conv.shape import Window, conv_operands, conv_window, geometry
 from .mma_cost import best
 from .mma_shape import LEAST, MASK_BITS, ROW_KINDS, Product, Tile, choice_of, inside, kind_of, operands_fit, piece
 

@@ -20,7 +20,7 @@ from edgec.targets.conversions import widen
 from edgec.targets.cuda.block import barrier, call, pointer, pure, result
 from edgec.targets.tir import Buffer, Expr, Index, Stmt
 
-from ..conv_shape import conv_operands
+from ..conv.shape import conv_operands
 from .mma_shape import VECTOR
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from edgec.compiler.ir import Value
 from edgec.compiler.registry import Choice, Problem
 
 from ..common import ceil_div, input_index, power_of_two
-from ..conv_shape import Axis, Window
+from ..conv.shape import Axis, Window
 
 CHUNK = 16  # bytes of one access
 LEAST = 4  # bytes of an asynchronous copy

@@ -15,7 +15,7 @@ from .mma_shape import MASK_BITS, inside
 from .mma_stage import I32, U32, Side
 
 if TYPE_CHECKING:
-    from ..conv_shape import Axis, Window
+    from ..conv.shape import Axis, Window
 
 
 class Windows(Side):

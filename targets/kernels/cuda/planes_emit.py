@@ -21,7 +21,7 @@ from ...conversions import fetched, stored, widen
 from ...cuda.block import Block, call, emit_grid, pointer, pure
 from ...tir import Buffer, Expr, Stmt
 from ..common import ceil_div, in_memory
-from ..conv_shape import Axis, Window, conv_operands
+from ..conv.shape import Axis, Window, conv_operands
 from ..reduce_stages import add
 from .epilogue import ACCESS, Run, channel_vector, finish
 from .planes_rows import BLOCK, Share, pads_after, share_of, window_of

@@ -13,7 +13,7 @@ from edgec.compiler.op import full_attrs
 from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 
 from ..common import ceil_div, epilogue_fits, in_memory, input_index, operations
-from ..conv_shape import Window, conv_operands, conv_window, window
+from ..conv.shape import Window, conv_operands, conv_window, window
 from .cost_simt import threads_us
 
 DEPTHWISE, GROUPED, POOL = "depthwise__cuda", "grouped__cuda", "pool__cuda"

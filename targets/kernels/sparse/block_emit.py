@@ -6,9 +6,9 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common_emit import Frame, put, vector
-from ..conv_emit import Conv
-from ..conv_loops import Pixel
-from ..conv_places import Tile, source
+from ..conv.emit import Conv
+from ..conv.loops import Pixel
+from ..conv.places import Tile, source
 from ..matmul_emit import Packed
 from .stored import StoredBlocks
 

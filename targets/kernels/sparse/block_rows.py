@@ -14,9 +14,9 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.sparse import SparseForm, sparse_form
 
 from ..common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, vectors_fit
-from ..conv_rows import balanced, config, in_one_row, in_windows
-from ..conv_shape import Window, conv_operands, conv_window, geometry
-from ..conv_tiles import TileChoice, tile_choices
+from ..conv.rows import balanced, config, in_one_row, in_windows
+from ..conv.shape import Window, conv_operands, conv_window, geometry
+from ..conv.tiles import TileChoice, tile_choices
 from ..matmul_rows import geometry as product
 from .rows import letters_of, weights_of
 
@@ -87,7 +87,7 @@ def tiles_of(problem: Problem, w: Window, vectors: int, packed: SparseForm, stor
 
 
 def emit(row: str, problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from ..conv_units import emit_units
+    from ..conv.units import emit_units
     from .block_emit import Blocks, Rows
 
     made = (Rows if row == MATMUL else Blocks)(problem, choice, window_of(row, problem), conv_operands(problem.anchor))

@@ -23,8 +23,8 @@ from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div
 from ..common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, vector
-from ..conv_places import flat_type
-from ..conv_shape import Window
+from ..conv.places import flat_type
+from ..conv.shape import Window
 from ..turned import Turning
 from .gather import Gather
 from .rows import PART

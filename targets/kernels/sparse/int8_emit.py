@@ -8,9 +8,9 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common_emit import Frame
-from ..conv_int8_emit import Conv
-from ..conv_places import Tile
-from ..matmul_int8_emit import Packed
+from ..conv.places import Tile
+from ..int8.conv_emit import Conv
+from ..int8.matmul_emit import Packed
 from .stored import StoredBlocks
 
 

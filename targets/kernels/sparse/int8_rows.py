@@ -15,16 +15,16 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.sparse import SparseForm, sparse_form
 
 from ..common import byte_operations, ceil_div, spread
-from ..conv_int8_rows import bytes_layout, scratch_bytes, settings_of, value_layout
-from ..conv_int8_rows import match as match_dense
-from ..conv_rows import in_one_row, in_windows
-from ..conv_shape import Window, geometry
-from ..conv_tiles import TileChoice, units
+from ..conv.rows import in_one_row, in_windows
+from ..conv.shape import Window, geometry
+from ..conv.tiles import TileChoice, units
 from ..cost import level_of
-from ..int8_tiles import BLOCK, WIDEN, Dot, dot_of, pixel_bytes, tasks, tile_choices, widened
-from ..matmul_int8_rows import geometry as product
-from ..matmul_int8_rows import layout as product_layout
-from ..matmul_int8_rows import match as match_product
+from ..int8.conv_rows import bytes_layout, scratch_bytes, settings_of, value_layout
+from ..int8.conv_rows import match as match_dense
+from ..int8.matmul_rows import geometry as product
+from ..int8.matmul_rows import layout as product_layout
+from ..int8.matmul_rows import match as match_product
+from ..int8.tiles import BLOCK, WIDEN, Dot, dot_of, pixel_bytes, tasks, tile_choices, widened
 from .rows import letters_of, weights_of
 
 CONV, POINTWISE, MATMUL = "conv_int8_sparse_blocks", "conv_int8_pointwise_sparse_blocks", "matmul_int8_sparse_blocks"
@@ -110,7 +110,7 @@ def tiles_of(
 
 
 def emit(row: str, problem: Problem, choice: Choice, symbol: str) -> Emitted:
-    from ..conv_int8_units import emit_units
+    from ..int8.conv_units import emit_units
     from .int8_emit import Blocks, Rows
 
     x, weight, bias = problem.anchor.args

@@ -13,8 +13,8 @@ from edgec.compiler.sparse import SparseForm, fits, sparse_form
 from edgec.compiler.target import Cpu
 
 from ..common import blocked_layout, ceil_div, epilogue_fits, layouts_in, operations, spread, vectors_fit
-from ..conv_rows import flattens
-from ..conv_shape import Window, conv_operands, conv_window, geometry
+from ..conv.rows import flattens
+from ..conv.shape import Window, conv_operands, conv_window, geometry
 from ..cost import ISSUE, SLACK, TILE, Traffic, level_of, microseconds
 from ..matmul_rows import geometry as product
 
