@@ -136,7 +136,7 @@ def _compare(
             skipped.append(step["name"])
         else:
             row = arbiter.judge(row, got, wanted[row.value], feed)
-            rows.append(in_steps(row, got, wanted[row.value], lambda: None) if reference.quantized else row)
+            rows.append(in_steps(row, got, wanted[row.value], tuple) if reference.quantized else row)
     for name, got in outputs.items():
         if name not in wanted:
             raise EdgecError(
@@ -161,7 +161,7 @@ def _settled(
     """An output's difference; of a quantized model by steps of 8 bits."""
     if not reference.quantized:
         return row
-    return in_steps(row, got, want, partial(reference.second, feed, row.value))
+    return in_steps(row, got, want, partial(reference.rounded_otherwise, feed, row.value))
 
 
 def _in_halves(bundle: Bundle) -> bool:

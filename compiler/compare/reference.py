@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from ..interpret import trace
 from ..ir import Graph, Node, Value
 from ..op import OPS, build, const, const_array, rebuild
 from ..ports import Port
+from .nudged import NUDGES, nudge
 from .reference_types import foreign, run, show_as_floats
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -29,7 +31,7 @@ _NARROW = ("f32", *_HALVES)
 
 class Reference:
     """ONNX Runtime on the model as it is; `everything`: all named values are outputs too; `optimized`: with its own
-    fused and integer kernels."""
+    fused and integer kernels; `nudged`: with numbers so much larger where they become bytes (nudged.py)."""
 
     def __init__(
         self,
@@ -39,9 +41,10 @@ class Reference:
         *,
         everything: bool,
         optimized: bool = False,
+        nudged: float | None = None,
     ) -> None:
-        self._again: Callable[[], Reference] = lambda: Reference(model, ports, binds, everything=False, optimized=True)
-        self._optimized: Reference | None = None
+        self._again: Callable[..., Reference] = partial(Reference, model, ports, binds, everything=False)
+        self._others: dict[tuple[str, Any], Reference] = {}
         try:
             import onnx
             import onnxruntime as ort
@@ -56,6 +59,8 @@ class Reference:
             _fix_shapes(proto, ports)
             if everything:
                 _expose(proto)
+            if nudged is not None:
+                nudge(proto, nudged)
             self.session = _session(ort, proto, optimized)
             self.kinds = {o.name: kind for o in self.session.get_outputs() if (kind := foreign(o.type))}
             if self.kinds:
@@ -65,14 +70,20 @@ class Reference:
             raise EdgecError(f"{model}: ONNX Runtime refuses it: {str(error).splitlines()[0]}") from error
         self.binds = self._bound(ports, binds)
 
-    def optimized(self) -> Reference:
-        """The same model with ONNX Runtime's optimizations; made once."""
-        self._optimized = self._optimized or self._again()
-        return self._optimized
-
     def second(self, feed: Mapping[str, npt.NDArray[Any]], output: str) -> npt.NDArray[Any] | None:
         """An output with ONNX Runtime's optimizations; None where there is no such output."""
-        return self.optimized().run(feed).get(output)
+        return self._other("optimized", True).run(feed).get(output)
+
+    def rounded_otherwise(self, feed: Mapping[str, npt.NDArray[Any]], output: str) -> list[npt.NDArray[Any]]:
+        """An output of a quantized model by ONNX Runtime's integer kernels, and with nudged numbers."""
+        others = [self._other("optimized", True), *(self._other("nudged", factor) for factor in NUDGES)]
+        return [found for other in others if (found := other.run(feed).get(output)) is not None]
+
+    def _other(self, key: str, value: Any) -> Reference:
+        """The same model with another setting; made once."""
+        if (key, value) not in self._others:
+            self._others[key, value] = self._again(**{key: value})
+        return self._others[key, value]
 
     def _bound(self, ports: list[Port], binds: Mapping[str, Any]) -> Arrays:
         there = {port.name for port in ports}

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from edgec.compiler import interpret
 from edgec.compiler.compare.difference import TOLERANCE, Difference, relative_error
 from edgec.compiler.compare.exact import Arbiter
+from edgec.compiler.compare.nudged import NUDGES, nudge
 from edgec.compiler.compare.reference import halved_operands, halves_before, single_results
 from edgec.compiler.compare.remarks import said_of_constants, said_of_ties
 from edgec.compiler.compare.steps import ALLOWED, beyond_a_step, in_steps
@@ -222,15 +224,40 @@ def test_few_values_may_be_more_than_a_step_off() -> None:
     for many, ok in ((2, True), (3, False)):
         got = want.copy()
         got[:many] = 9
-        row = in_steps(_row(got, want), got, want, lambda: None)
+        row = in_steps(_row(got, want), got, want, tuple)
         assert row.ok is ok and row.error == many / 2000 and row.tolerance == ALLOWED
 
 
-def test_where_more_differ_the_second_reference_shows_what_rounding_does() -> None:
+def test_where_more_differ_other_references_show_what_rounding_does() -> None:
     want, got, other = np.zeros(1000, np.int8), np.zeros(1000, np.int8), np.zeros(1000, np.int8)
     got[:20] = 9
     other[:30] = 9
-    row = in_steps(_row(got, want), got, want, lambda: other)
+    row = in_steps(_row(got, want), got, want, lambda: (want, other))
     assert row.ok and row.error == 0.01 and row.tolerance == 0.03
     got[:200] = 9
-    assert not in_steps(_row(got, want), got, want, lambda: other).ok
+    assert not in_steps(_row(got, want), got, want, lambda: (want, other)).ok
+
+
+def test_numbers_are_nudged_where_they_become_bytes() -> None:
+    """A number just below half a step is rounded up, and down again; constants and scales stay."""
+    ort = pytest.importorskip("onnxruntime")
+    text = """
+    <ir_version: 9, opset_import: ["": 19]>
+    g (float[1,2] x) => (float[1,2] y) {
+        s = Constant <value = float {0.5}> ()
+        w = Constant <value = float[2] {0.24999, 1.0}> ()
+        q = QuantizeLinear (x, s)
+        c = QuantizeLinear (w, s)
+        a = DequantizeLinear (q, s)
+        b = DequantizeLinear (c, s)
+        y = Add (a, b)
+    }
+    """
+    x = {"x": np.asarray([[0.24999, 1.25001]], np.float32)}
+    found = {}
+    for factor in (1.0, *NUDGES):
+        proto = onnx.parser.parse_model(text)
+        nudge(proto, factor)
+        onnx.checker.check_model(proto)
+        found[factor] = ort.InferenceSession(proto.SerializeToString()).run(None, x)[0].tolist()
+    assert found == {1.0: [[0.0, 2.5]], NUDGES[0]: [[0.5, 2.5]], NUDGES[1]: [[0.0, 2.0]]}
