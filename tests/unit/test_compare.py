@@ -234,8 +234,12 @@ def test_where_more_differ_other_references_show_what_rounding_does() -> None:
     other[:30] = 9
     row = in_steps(_row(got, want), got, want, lambda: (want, other))
     assert row.ok and row.error == 0.01 and row.tolerance == 0.03
+    assert "show little" not in row.note
     got[:200] = 9
     assert not in_steps(_row(got, want), got, want, lambda: (want, other)).ok
+    other[:300] = 9
+    row = in_steps(_row(got, want), got, want, lambda: (want, other))
+    assert row.ok and "these inputs show little" in row.note
 
 
 def test_numbers_are_nudged_where_they_become_bytes() -> None:
