@@ -16,7 +16,7 @@ from edgec.compiler.interpret import run
 from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const
 from edgec.compiler.registry import ROWS, Problem, choices, laid_out
-from edgec.targets.kernels.few_bits.operands import rows as few_bits_rows
+from edgec.targets.kernels.few_bits import rows as few_bits_rows
 
 FEW, PANEL = "matmul_few_bits", "matmul_few_bits_panel"
 CASES = [  # rows, inner, columns, block

@@ -90,7 +90,7 @@ def test_a_sigmoid_of_numbers_that_are_read_is_as_good(where: str, tmp_path: Pat
     assert error.max() <= 7, (error.max(), x[error.argmax()])
     assert have.max() == 1.0 and (have[x > 18] == 1.0).all()
     far = np.resize(np.asarray([np.inf, np.nan, 3e38, 100, -np.inf, -100, -3e38, 1e-38, 0.0], np.float32), 144)
-    want = np.where(far < -80, 0, np.where(far > 80, 1, far * 0 + 0.5)).astype(np.float32)
+    want = np.select([np.isnan(far), far < -80, far > 80], [np.nan, 0, 1], 0.5).astype(np.float32)
     np.testing.assert_allclose(behind(far, where, tmp_path, "Sigmoid"), want, atol=5e-38)
 
 
