@@ -132,7 +132,8 @@ class _Lessons:
         self.speed, self.error = Rows(), Rows()
         for candidate, k in {Candidate(): whole, **known}.items():
             drop, noise = self.alone(candidate)
-            self.speed.add(candidate, [log(k.latency / max(k.costs.us, 1e-9)), k.code / max(k.costs.steps, 1)])
+            speed = log(max(k.latency, 1e-9) / max(k.costs.us, 1e-9))
+            self.speed.add(candidate, [speed, k.code / max(k.costs.steps, 1)])
             self.error.add(candidate.model, [max(k.drop, 0.0) - drop, k.noise - noise])
 
     def of(self, name: str) -> tuple[list[Curve], list[Curve]]:
