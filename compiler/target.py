@@ -177,6 +177,12 @@ class Target:
         return not self.gpu and (self.rounds_once or bool({"F16C", "FPU", "NEON"} & self.cpu.isa))
 
     @property
+    def multiplies_few_bits(self) -> bool:
+        """Whether its kernels multiply by weights of few bits in blocks as they are stored (docs/design/0050)."""
+        vectors = self.cpu.vector_registers >= 8 and self.cpu.lanes(32) >= 2
+        return not (self.gpu or self.microcontroller) and vectors
+
+    @property
     def spacing(self) -> int:
         """Bytes to whose multiples buffers and constants begin: a cache line, and less where memory is scarce."""
         return max(self.align, 16) if self.microcontroller else 64

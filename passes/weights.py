@@ -31,11 +31,8 @@ from .integer.blocks import has_kernels
 RECURRENT = ("Edgec.RNN", "Edgec.GRU", "Edgec.LSTM")
 LARGEST = 127  # i8 is symmetric
 HALF = 65504.0  # the largest f16
-ROUGH = {
-    "f16": 1e-3,
-    "int8": 0.05,
-    "int4": 0.15,
-}  # error beyond which weights stay as they are: norms of difference and weights
+# error beyond which weights stay as they are: norms of difference and weights
+ROUGH = {"f16": 1e-3, "int8": 0.05, "int4": 0.15}
 GAIN = 1.1  # modelled time over that with i8, at least
 EXACT = 2.0**-20  # of the largest weight: what f32 leaves between a product of code and scale and the weight
 SAMPLE = 64  # weights of a channel that tell random ones from multiples of a scale

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DTYPES, dtype
+from ..dtypes import DTYPES, dtype, of_numpy
 from ..errors import EdgecError
 from ..ir import Value
 from .context import Context
@@ -105,7 +105,7 @@ def label_encoder(c: Context) -> Result:
     keys, values = _listed(c, "keys", c.dtype), _listed(c, "values", "")
     if keys.size != values.size or not keys.size:
         raise EdgecError(f"{c.where}: {keys.size} keys and {values.size} values")
-    x, kind = c.arg(), {v.numpy: k for k, v in DTYPES.items()}[values.dtype]
+    x, kind = c.arg(), of_numpy(values.dtype)
     equal = _nan_is_nan(c, c.reshape(x, (*x.shape, 1)), keys)
     place = c.emit("ArgMax", c.cast(equal, "i32"), axis=len(x.shape), keepdims=0)
     found = c.emit("Gather", c.const(values), place, axis=0)

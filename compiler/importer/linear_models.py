@@ -16,16 +16,16 @@ def linear_regressor(c: Context) -> Result:
     targets, transform = int(c.attr("targets", 1)), str(c.attr("post_transform", "NONE"))
     if transform != "NONE" and targets == 1:
         raise Refused(f"its post_transform is {transform}", "for one target expected NONE")
-    return after(c, _sums(c, targets), transform)
+    return after(c, _sums(c, rows(c), targets), transform)
 
 
 @converts("ai.onnx.ml.LinearClassifier")
 def linear_classifier(c: Context) -> Result:
     """The first class with the greatest score. One row of coefficients decides between two classes: by its sign."""
     known, transform = labels_of(c, "classlabels_ints"), str(c.attr("post_transform", "NONE"))
-    features = c.shape[-1] if c.rank else 1
-    count = len(c.attr("coefficients", ())) // max(features, 1)
-    sums = _sums(c, count)
+    x = rows(c)
+    count = len(c.attr("coefficients", ())) // max(x.shape[1], 1)
+    sums = _sums(c, x, count)
     if count == 1 and known.shape == (2,):
         above = c.emit("Greater", sums, c.const(0, like=sums))
         return second_where(c, known, above), both(c, sums, transform, opposite=False)
@@ -34,9 +34,8 @@ def linear_classifier(c: Context) -> Result:
     return first_of_most(c, known, sums), after(c, sums, transform)
 
 
-def _sums(c: Context, count: int) -> Value:
-    """A row of features times each of `count` rows of coefficients, and the intercepts."""
-    x = rows(c)
+def _sums(c: Context, x: Value, count: int) -> Value:
+    """Rows of features times each of `count` rows of coefficients, and the intercepts."""
     y = c.emit("MatMul", x, matrix(c, "coefficients", count, x.shape[1]))
     intercepts = np.asarray(c.attr("intercepts", ()), np.float32)
     if intercepts.size not in (0, count):

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import EdgecError
 from ..ir import Value
 from .context import Context
-from .scores import after, first_of_most, labels_of, rows, second_where
+from .scores import after, first_of_most, labels_of, matrix, rows, second_where
 from .table import Refused, Result, converts
 
 
@@ -63,10 +63,7 @@ def _linear(c: Context, x: Value, known: Value, transform: str) -> Result:
     classes = known.shape[0]
     if classes == 2:
         raise Refused("it has two classes and no support vectors", "write it as a LinearClassifier")
-    weights = np.asarray(c.attr("coefficients", ()), np.float32)
-    if weights.size != classes * x.shape[1]:
-        raise EdgecError(f"{c.where}: {weights.size} coefficients for {classes} classes of {x.shape[1]} features")
-    scores = c.emit("MatMul", x, c.const(weights.reshape(classes, -1).T))
+    scores = c.emit("MatMul", x, matrix(c, "coefficients", classes, x.shape[1]))
     scores = c.emit("Add", scores, c.const(_rho(c, 1)))
     return first_of_most(c, known, scores), after(c, scores, transform)
 

@@ -55,7 +55,7 @@ def stays(node: Node, users: dict[Value, list[Node]]) -> bool:
 
 def has_kernels(target: Target | None) -> bool:
     """Whether kernels of a target widen such weights."""
-    return target is None or not (target.gpu or target.microcontroller or target.cpu.lanes(32) < 2)
+    return target is None or target.multiplies_few_bits
 
 
 def _canonical(w: Value) -> Value | None:

@@ -59,13 +59,13 @@ class Codes:
         first = j == self.found.steps - 1
         word = tirx.reinterpret(kind, word)
 
-        def all_of(number: int) -> Expr:
+        def each(number: int) -> Expr:
             return tir.broadcast(tir.lit(number, "uint32"), self.lanes)
 
         if first or shifted:
-            word = word >> all_of(bits * j) if j else word
+            word = word >> each(bits * j) if j else word
         mask = (1 << bits) - 1 << (0 if shifted else bits * j)
-        masked = word if first else word & all_of(mask)
+        masked = word if first else word & each(mask)
         # less than 2^31: signed numbers take one instruction to convert
         return tirx.Cast(f"float32x{self.lanes}", tirx.reinterpret(f"int32x{self.lanes}", masked))
 
@@ -76,7 +76,12 @@ class Codes:
             return tirx.Cast(f"float32x{self.lanes}", tirx.Cast(f"int32x{self.lanes}", loaded))
         return widened(loaded, value.type.dtype)
 
-    def all_zero(self, number: float) -> Expr:
+    def zero(self, frame: Frame, unit: Expr, block: Expr, v: int) -> Expr:
+        """Zero points of a vector of columns, or the one of all."""
+        fixed = self.found.zero
+        return self.all_of(fixed) if fixed is not None else self.of_block(frame, self.found.zeros, unit, block, v)
+
+    def all_of(self, number: float) -> Expr:
         return tir.broadcast(tir.lit(number, F32), self.lanes)
 
     def store(self, frame: Frame, sums: Buffer, rows: list[Any], unit: Expr, columns: int) -> Stmt:
@@ -160,12 +165,12 @@ class Few(Codes):
                 def add(k: Expr, acc: Buffer = acc, start: Expr = start) -> Stmt:
                     return put(acc, vector(acc, lanes, 0) + vector(x, lanes, r, start + k * lanes), lanes, 0)
 
-                binds += [alloc, put(acc, self.all_zero(0.0), lanes, 0), tir.loop(turns, add, "k")]
+                binds += [alloc, put(acc, self.all_of(0.0), lanes, 0), tir.loop(turns, add, "k")]
                 name, bind = tir.let(vector(acc, lanes, 0), "sum")
                 binds.append(bind)
                 totals.append(name)
             (total,), more = lane_sums(totals, lanes)
-            return tir.seq(binds, more, put(sums, self.all_zero(0.0) - total, lanes, r * self.sums + first))
+            return tir.seq(binds, more, put(sums, self.all_of(0.0) - total, lanes, r * self.sums + first))
 
         groups, left = divmod(whole, lanes)
         last = found.blocks - 1
@@ -232,7 +237,7 @@ class Few(Codes):
         return tir.seq(
             alloc,
             also,
-            [put(total, self.all_zero(0.0), self.lanes, at) for at in slot.values()],
+            [put(total, self.all_of(0.0), self.lanes, at) for at in slot.values()],
             tir.loop(whole, lambda b: block(b, each), "block") if whole else None,
             block(tir.i32(whole), rest) if rest else None,
             self.store(frame, total, [first + r for r in range(rows)], unit, columns),
@@ -246,9 +251,7 @@ class Few(Codes):
         zeros: dict[int, Expr] = {}
         for (r, v), at in slot.items():
             if v not in zeros:
-                fixed = self.found.zero
-                one = self.of_block(frame, self.found.zeros, unit, block, v) if fixed is None else self.all_zero(fixed)
-                zeros[v], bind = tir.let(one, "zero")
+                zeros[v], bind = tir.let(self.zero(frame, unit, block, v), "zero")
                 parts.append(bind)
             less = tir.load(frame.parts[1], (first + r) * self.sums + block)
             parts.append(put(acc, tir.broadcast(less, self.lanes) * zeros[v], self.lanes, at))

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal
+from typing import Literal
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Node, Value
-from edgec.compiler.op import const_array, full_attrs, is_const
+from edgec.compiler.op import const_array, int_attr, is_const
 from edgec.compiler.registry import Problem
 from edgec.compiler.target import Cpu
 
@@ -84,31 +84,26 @@ def few_bits(problem: Problem) -> FewBits | str:
     codes, scales, zeros = w.node.args
     if any(input_index(problem.body, v) < 0 for v in (x, codes, scales)):
         return "reads an operand through a computation"
-    return FewBits(x, codes, scales, zeros, attrs_of(w.node)["block"])
+    return FewBits(x, codes, scales, zeros, int_attr(w.node, "block"))
 
 
 def refusal(node: Node) -> str:
     """Why a node does not make a matrix of such weights; "" where it does."""
-    if node.op != "DequantizeLinear" or len(node.types[0].shape) != 2 or not attrs_of(node)["block"]:
+    if node.op != "DequantizeLinear" or len(node.types[0].shape) != 2 or not int_attr(node, "block"):
         return "has no weights in blocks"
     codes, scales, _ = node.args
     if codes.type.dtype not in CODES or scales.type.dtype not in SCALES or node.types[0].dtype != "f32":
         return f"weights are {codes.type.dtype} with scales of {scales.type.dtype}"
-    attrs = attrs_of(node)
-    if attrs["axis"] % 2 or attrs["block"] % (WORD // dtype(codes.type.dtype).bits):
+    if int_attr(node, "axis") % 2 or int_attr(node, "block") % (WORD // dtype(codes.type.dtype).bits):
         return "blocks do not lie along the sums, or are no whole words"
     return ""
 
 
-def attrs_of(node: Node) -> Any:
-    return full_attrs(node)
-
-
 def match(problem: Problem) -> Literal[True] | str:
-    found, target = few_bits(problem), problem.target
+    found = few_bits(problem)
     if isinstance(found, str):
         return found
-    if target.gpu or target.microcontroller or target.cpu.vector_registers < 8 or target.cpu.lanes(32) < 2:
+    if not problem.target.multiplies_few_bits:
         return "needs vector registers"
     if {found.x.type.dtype, problem.anchor.types[0].dtype} != {"f32"}:
         return "computes f32"

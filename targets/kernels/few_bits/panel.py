@@ -89,7 +89,7 @@ class Panel(Codes):
 
         def zero(r: Expr) -> Stmt:
             return tir.seq(
-                put(sums, self.all_zero(0.0), self.lanes, r * self.wide + v * self.lanes) for v in range(vectors)
+                put(sums, self.all_of(0.0), self.lanes, r * self.wide + v * self.lanes) for v in range(vectors)
             )
 
         def of_row(r: Expr) -> Stmt:
@@ -121,11 +121,10 @@ class Panel(Codes):
             numbers = []
             parts: list[Stmt] = []
             for v in range(vectors):
-                fixed = found.zero
-                zero = self.of_block(frame, found.zeros, unit, first + b, v) if fixed is None else self.all_zero(fixed)
-                pair = tir.let(self.of_block(frame, found.scales, unit, first + b, v), "scale"), tir.let(zero, "zero")
-                numbers.append((pair[0][0], pair[1][0]))
-                parts += [pair[0][1], pair[1][1]]
+                scale, bind_scale = tir.let(self.of_block(frame, found.scales, unit, first + b, v), "scale")
+                zero, bind_zero = tir.let(self.zero(frame, unit, first + b, v), "zero")
+                numbers.append((scale, zero))
+                parts += [bind_scale, bind_zero]
 
             def word(g: Expr, steps: int) -> Stmt:
                 done: list[Stmt] = []
