@@ -50,6 +50,11 @@ class Cpu:
         return self.vector_bits // bits
 
     @property
+    def has_vectors(self) -> bool:
+        """Whether it has vectors of f32, and registers for a tile of them."""
+        return self.vector_registers >= 8 and self.lanes(32) >= 2
+
+    @property
     def loads_pay(self) -> bool:
         """Whether what products are added to is better read from memory than copied from a register. On cores that
         load no more than they multiply: where products are long, or loads less work than their number says."""
@@ -179,8 +184,7 @@ class Target:
     @property
     def multiplies_few_bits(self) -> bool:
         """Whether its kernels multiply by weights of few bits in blocks as they are stored (docs/design/0050)."""
-        vectors = self.cpu.vector_registers >= 8 and self.cpu.lanes(32) >= 2
-        return not (self.gpu or self.microcontroller) and vectors
+        return not (self.gpu or self.microcontroller) and self.cpu.has_vectors
 
     @property
     def spacing(self) -> int:

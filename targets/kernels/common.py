@@ -150,7 +150,7 @@ def vectors_fit(problem: Problem, *operands: Value, weights: Value | None = None
         return "reads an operand through a computation"
     if weights is not None and input_index(problem.body, in_memory(problem, weights)) < 0:
         return "reads an operand through a computation"
-    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
+    if not problem.target.cpu.has_vectors:
         return "needs vector registers"
     return True
 

@@ -17,10 +17,10 @@ from ..common import (
     layouts_in,
     operations,
     spread,
-    vectors_fit,
 )
 from ..cost import microseconds, smallest, streamed
-from .shape import Axis, Window, conv_operands, conv_window, geometry, segments, unrolled
+from .rows import vector_window
+from .shape import Axis, Window, conv_operands, geometry, segments, unrolled
 
 NAME = "conv_f32_depthwise"
 TASKS_PER_THREAD = 4
@@ -31,11 +31,7 @@ START = 8.0  # cycles to start a tile or a row of a large window: the tile befor
 
 
 def match(problem: Problem) -> Literal[True] | str:
-    node = problem.anchor
-    x, w, _ = conv_operands(node)
-    if (fit := vectors_fit(problem, x, weights=w)) is not True:
-        return fit
-    shape = conv_window(node)
+    shape = vector_window(problem)
     if isinstance(shape, str):
         return shape
     if shape.group != shape.channels_in or shape.channels_out != shape.channels_in or shape.group == 1:

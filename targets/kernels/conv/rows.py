@@ -23,13 +23,16 @@ LEAST_LANES = 4  # of the vectors of a grouped convolution
 Match = Callable[[Problem], Literal[True] | str]
 
 
+def vector_window(problem: Problem) -> Window | str:
+    """The window of a convolution whose operands are read by vectors; why it is none."""
+    x, w, _ = conv_operands(problem.anchor)
+    fit = vectors_fit(problem, x, weights=w)
+    return conv_window(problem.anchor) if fit is True else fit
+
+
 def match(problem: Problem) -> Literal[True] | str:
     """What both rows ask for."""
-    node = problem.anchor
-    x, w, _ = conv_operands(node)
-    if (fit := vectors_fit(problem, x, weights=w)) is not True:
-        return fit
-    shape = conv_window(node)
+    shape = vector_window(problem)
     if isinstance(shape, str):
         return shape
     if vector_lanes(shape, problem.target.cpu) < min(LEAST_LANES, problem.target.cpu.lanes(32)):

@@ -206,7 +206,7 @@ def match(problem: Problem) -> Literal[True] | str:
     lanes = cpu.lanes(32)
     if not f32(c.node.args[0].type) or c.window.rank > 2:
         return "samples f32 along one or two axes"
-    if cpu.vector_registers < 8 or lanes < 2:
+    if not cpu.has_vectors:
         return "needs vector registers"
     if any(c.channels // n % lanes for n in (c.window.group, c.window.offset_group)):
         return f"needs groups of a multiple of {lanes} channels"

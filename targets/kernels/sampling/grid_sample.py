@@ -192,7 +192,7 @@ def match(problem: Problem) -> Literal[True] | str:
     x, cpu = problem.anchor.args[0], problem.target.cpu
     if not f32(x.type) or len(x.shape) not in (3, 4):
         return "samples f32 along one or two axes"
-    if cpu.vector_registers < 8 or cpu.lanes(32) < 2:
+    if not cpu.has_vectors:
         return "needs vector registers"
     return True
 

@@ -54,7 +54,7 @@ def match(problem: Problem) -> Literal[True] | str:
     attrs: Any = full_attrs(node)
     if shape[:2] != x.shape[:2] or tuple(attrs["scales"][:2]) != (1, 1) or attrs["mode"] not in TAPS or 0 in shape:
         return "resizes the spatial axes only"
-    if problem.target.cpu.vector_registers < 8 or problem.target.cpu.lanes(32) < 2:
+    if not problem.target.cpu.has_vectors:
         return "needs vector registers"
     if problem.body.outputs[0].type.dtype != "f32" and problem.target.cpu.lanes(32) < WIDE:
         return "makes bytes of wide vectors only"

@@ -129,7 +129,7 @@ def match(problem: Problem) -> Literal[True] | str:
     cpu = problem.target.cpu
     if not f32(problem.anchor.args[0].type):
         return "computes f32"
-    if cpu.vector_registers < 8 or cpu.lanes(32) < 2:
+    if not cpu.has_vectors:
         return "needs vector registers"
     return True
 
