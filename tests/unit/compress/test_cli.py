@@ -83,7 +83,7 @@ def by_multiplications(model: Any, reference: Any, feed: Any) -> tuple[float, fl
 def test_what_is_printed(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("edgec.compiler.compress.evaluate.paired", by_multiplications)
+    monkeypatch.setattr("edgec.compiler.compress.search.evaluate.paired", by_multiplications)
     out = tmp_path / "out"
     more = ["--max-drop", "0.2", "--methods", "channels", "--time", "30s", "--layers", "-o", str(out)]
     assert main(words(folder, *more)) == 0

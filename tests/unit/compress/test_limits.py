@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgec.compiler.compress.limits import Figures, Limits, binding, limits_of, missed, pareto
+from edgec.compiler.compress.search.limits import Figures, Limits, binding, limits_of, missed, pareto
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.units import long_time
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from edgec.compiler.compress.evaluate import Job, Measures
-from edgec.compiler.compress.limits import Limits
-from edgec.compiler.compress.methods import METHODS, SMALL, Candidate, grid, methods_of, neighbours
-from edgec.compiler.compress.outcome import Outcome
-from edgec.compiler.compress.predict import Curve, Predictor, distance
-from edgec.compiler.compress.search import Search
+from edgec.compiler.compress.search.evaluate import Job, Measures
+from edgec.compiler.compress.search.limits import Limits
+from edgec.compiler.compress.search.methods import METHODS, SMALL, Candidate, grid, methods_of, neighbours
+from edgec.compiler.compress.search.outcome import Outcome
+from edgec.compiler.compress.search.predict import Curve, Predictor, distance
+from edgec.compiler.compress.search.search import Search
 from edgec.compiler.driver import Costs
 from edgec.compiler.errors import EdgecError
 
@@ -280,7 +280,7 @@ def test_errors_never_fall_with_strength() -> None:
 
 
 def known(job: Job) -> Any:
-    from edgec.compiler.compress.search import _known
+    from edgec.compiler.compress.search.search import _known
 
     return _known(fake(job))
 

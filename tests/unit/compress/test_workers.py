@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from edgec.compiler.cli import main
-from edgec.compiler.compress.evaluate import Job, Study, evaluate
-from edgec.compiler.compress.methods import Candidate
-from edgec.compiler.compress.workers import Inline, Processes, workers
+from edgec.compiler.compress.search.evaluate import Job, Study, evaluate
+from edgec.compiler.compress.search.methods import Candidate
+from edgec.compiler.compress.search.workers import Inline, Processes, workers
 from edgec.compiler.driver import compile_for
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model

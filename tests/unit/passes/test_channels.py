@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from edgec.compiler.compress.channels import refits_of, removed, without
-from edgec.compiler.compress.groups import coupled
+from edgec.compiler.compress.channels.cut import refits_of, removed, without
+from edgec.compiler.compress.channels.groups import coupled
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const, const_array

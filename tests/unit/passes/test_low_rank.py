@@ -9,12 +9,12 @@ import numpy.typing as npt
 import pytest
 
 from edgec.compiler.calibration.request import SETTING, requested
-from edgec.compiler.compress.decompose import METHODS, energy_of, steps
-from edgec.compiler.compress.forms import candidates, splittable
-from edgec.compiler.compress.frontier import Offer, chosen, frontier
-from edgec.compiler.compress.moments import Spread
-from edgec.compiler.compress.pieces import Piece, weights_of
-from edgec.compiler.compress.split import composed, split, split_graph
+from edgec.compiler.compress.low_rank.decompose import METHODS, energy_of, steps
+from edgec.compiler.compress.low_rank.forms import candidates, splittable
+from edgec.compiler.compress.low_rank.frontier import Offer, chosen, frontier
+from edgec.compiler.compress.low_rank.pieces import Piece, weights_of
+from edgec.compiler.compress.low_rank.split import composed, split, split_graph
+from edgec.compiler.compress.repair.moments import Spread
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
 from edgec.compiler.importer import import_model
@@ -160,7 +160,7 @@ def test_strides_pads_and_dilations_are_kept(method: str, rank: tuple[int, ...],
 
 
 def _piece(layer: Any) -> Piece:
-    from edgec.compiler.compress.pieces import piece_of
+    from edgec.compiler.compress.low_rank.pieces import piece_of
 
     return piece_of(layer)
 

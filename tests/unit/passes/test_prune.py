@@ -15,10 +15,10 @@ import edgec
 from edgec.compiler.bundle.manifest import read_bundle
 from edgec.compiler.calibration.request import SETTING, Request
 from edgec.compiler.cli import main
-from edgec.compiler.compress.groups import Family
-from edgec.compiler.compress.ratios import Work, _Search, multiple, planned, widths
+from edgec.compiler.compress.channels.groups import Family
+from edgec.compiler.compress.channels.ratios import Work, _Search, multiple, planned, widths
+from edgec.compiler.compress.channels.saliency import Curve
 from edgec.compiler.compress.report import Record, Report, lines, rows
-from edgec.compiler.compress.saliency import Curve
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
 from edgec.compiler.importer import import_model
@@ -201,7 +201,7 @@ def test_lines_and_rows() -> None:
 
 
 def test_a_model_that_would_be_no_faster_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    from edgec.compiler.compress import pruner
+    from edgec.compiler.compress.channels import pruner
     from edgec.compiler.quantize.modelled import Costs
 
     monkeypatch.setattr(pruner, "modelled", lambda graph, session: Costs(5.0, {}))

@@ -10,9 +10,9 @@ import pytest
 
 import edgec.passes.prune  # noqa: F401
 from edgec.compiler.calibration.request import SETTING, requested
-from edgec.compiler.compress.masks import Pattern, best_of_groups, pattern_of, without_lowest
-from edgec.compiler.compress.second_order import Curvature, losses, pruned_rows
-from edgec.compiler.compress.shares import counts
+from edgec.compiler.compress.zeros.masks import Pattern, best_of_groups, pattern_of, without_lowest
+from edgec.compiler.compress.zeros.second_order import Curvature, losses, pruned_rows
+from edgec.compiler.compress.zeros.shares import counts
 from edgec.compiler.driver import load_kernels
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from edgec.compiler.calibration.data import calibration
-from edgec.compiler.compress.fitting import factors
-from edgec.compiler.compress.normal import Normal, lowered
-from edgec.compiler.compress.repair import Refit, refitted, repaired
+from edgec.compiler.compress.repair.fitting import factors
+from edgec.compiler.compress.repair.normal import Normal, lowered
+from edgec.compiler.compress.repair.repair import Refit, refitted, repaired
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Graph, Node, Type, Value
