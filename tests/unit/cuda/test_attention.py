@@ -97,7 +97,7 @@ def test_attention(kind: str, case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_attention_in_all_tiles(kind: str) -> None:
-    from edgec.targets.kernels.cuda.attention_rows import candidates
+    from edgec.targets.kernels.cuda.attention.rows import candidates
 
     of = attention(kind, 39, 150, 64, 64, heads=1, mask=(1, 1, 39, 150))
     arrays = with_keys(of)

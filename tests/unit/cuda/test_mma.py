@@ -17,8 +17,10 @@ from edgec.compiler.layout import pack, unpack
 from edgec.compiler.registry import ROWS, Choice, Problem, laid_out
 from edgec.compiler.target import find_target
 from edgec.targets.cuda.emulation import Check
-from edgec.targets.kernels.cuda import mma_conv, mma_cost, mma_matmul
-from edgec.targets.kernels.cuda.mma_shape import F16, Product, Tile, grid_of, tile_of
+from edgec.targets.kernels.cuda.mma import conv as mma_conv
+from edgec.targets.kernels.cuda.mma import cost as mma_cost
+from edgec.targets.kernels.cuda.mma import matmul as mma_matmul
+from edgec.targets.kernels.cuda.mma.shape import F16, Product, Tile, grid_of, tile_of
 from tests.support.cuda_emulated import Emulated
 from tests.support.cuda_rows_run import waits_first
 

@@ -14,7 +14,10 @@ import edgec.compiler.interpret as interpreter
 from edgec.compiler import op as ops
 from edgec.compiler.ir import Array, Value
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
-from edgec.targets.kernels.cuda import conv_simt_rows, map_vector, matmul_simt_rows, pixels, planes_rows
+from edgec.targets.kernels.cuda.moves import map_vector, pixels
+from edgec.targets.kernels.cuda.simt import conv_rows as conv_simt_rows
+from edgec.targets.kernels.cuda.simt import matmul_rows as matmul_simt_rows
+from edgec.targets.kernels.cuda.simt import planes_rows
 from tests.support.cuda_rows_run import GPU, offers, problem, run, source, value
 
 CONV, MATMUL = conv_simt_rows.NAME, matmul_simt_rows.SIMT

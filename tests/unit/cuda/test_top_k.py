@@ -63,7 +63,7 @@ def test_threads_do_not_race(kind: str, n: int) -> None:
 
 
 def test_rows_that_are_left_to_others() -> None:
-    from edgec.targets.kernels.cuda.top_k_block import match
+    from edgec.targets.kernels.cuda.blocks.top_k_block import match
 
     assert match(top_k("f32", (5, 16), 3)) == "sorts rows of more than 16 elements"
     assert match(top_k("f32", (1, 5000), 2049)) == "finds at most 2048 of more than 4096 elements"
