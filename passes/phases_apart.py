@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from itertools import product
 from math import prod
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgec.compiler.ir import Array, Value
 from edgec.compiler.op import build, const
 from edgec.compiler.target import Target
 
-if TYPE_CHECKING:
-    from .phases import Axis
+from .phase_axes import Axis
 
 LEAST_GAIN = 1.3  # times as many taps side by side as apart: less does not pay for reading the input several times
 ALONG = 256  # bits of vectors from which on there is a kernel whose vectors are pixels (conv_f32_along)

@@ -14,7 +14,8 @@ from edgec.compiler.ir import Value
 from edgec.compiler.op import build, const, int_attr, rebuild
 from edgec.compiler.rewrite import Sweep, python_rule
 
-from ..phases import axes_of, filters_of_phases, image_of_phases, margins_of
+from ..phase_axes import axes_of
+from ..transposed import filters_of_phases, image_of_phases, margins_of
 from .constants import filters, real_constant
 from .ends import lying
 
