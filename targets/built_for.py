@@ -132,6 +132,11 @@ def divides_vectors() -> bool:
     return bool(_cores) and "AVX2" in _cores[-1].isa and bool(_lanes) and _lanes[-1].count > 1 and not on_device()
 
 
+def divides_long_vectors() -> bool:
+    """Whether those of 64 bits are too: where instructions convert vectors of them to f64 and back."""
+    return divides_vectors() and "AVX512DQ" in _cores[-1].isa
+
+
 def on_device() -> bool:
     """Whether the kernel that is being built is for an accelerator."""
     return _device[-1]
