@@ -119,6 +119,11 @@ def unscaled_loads() -> bool:
     return bool(_cores) and _cores[-1].unscaled_loads
 
 
+def has_large_file() -> bool:
+    """Whether a core has 32 registers of 512 bits."""
+    return bool(_cores) and "AVX512F" in _cores[-1].isa
+
+
 def has_doubles() -> bool:
     """Whether a core divides f64 about as quickly as f32: x86 and AArch64."""
     if not _cores or on_device():
