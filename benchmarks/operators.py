@@ -1,12 +1,13 @@
 """Races single operators, with the shapes they have in networks, against ONNX Runtime and OpenVINO on one thread.
 
-    python benchmarks/operators.py [--filter TEXT] [--below 1.0] [--json FILE] [--no-files | --only-files] [MODEL ...]
+    python benchmarks/operators.py [--filter TEXT] [--below 1.0] [--cpu] [--json FILE] [--no-files | --only-files]
+        [MODEL ...]
 
 MODEL: ONNX files whose nodes are taken (default: those of benchmarks/zoo.py). All engines live in one process and take
 turns. Before each call inputs are written again, into memory that the engine reads in place, and results stay where
 it puts them: neither is timed. What an engine takes for a Relu of one number, its call, is subtracted. A figure is the
 least over rounds of a round's lower quartile, in microseconds; the ratio is the time of the fastest other engine over
-edgec's.
+edgec's. With --cpu that is the time that the process computes: what to take where other work runs on the same cores.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from benchmarks import zoo
 from benchmarks.operator_cases import Array, Case, beside, of_files, one
 
 ROUNDS, SLICE = 7, 0.02  # seconds that an engine runs in a round
+Clock = Callable[[], int]  # nanoseconds
 LEAST = 1.0  # microseconds: less is within what calls differ by
 
 
@@ -99,19 +101,21 @@ def _write(places: Mapping[str, Array], feed: Mapping[str, Array]) -> None:
         place[...] = feed[name]
 
 
-def round_us(ready: Ready, seconds: float) -> float:
-    """The lower quartile of the calls within so many seconds, in microseconds."""
+def round_us(ready: Ready, seconds: float, clock: Clock = time.perf_counter_ns) -> float:
+    """The lower quartile of the calls within so many seconds of a clock, in microseconds."""
     times: list[int] = []
-    end = time.perf_counter_ns() + int(seconds * 1e9)
-    while len(times) < 3 or time.perf_counter_ns() < end:
+    end = clock() + int(seconds * 1e9)
+    while len(times) < 3 or clock() < end:
         ready.write()
-        start = time.perf_counter_ns()
+        start = clock()
         ready.run()
-        times.append(time.perf_counter_ns() - start)
+        times.append(clock() - start)
     return sorted(times)[len(times) // 4] * 1e-3
 
 
-def raced(case: Case, engines: Sequence[str]) -> tuple[dict[str, float], dict[str, str]]:
+def raced(
+    case: Case, engines: Sequence[str], clock: Clock = time.perf_counter_ns
+) -> tuple[dict[str, float], dict[str, str]]:
     """Microseconds by engine, and why the others have none."""
     ready, why = {}, {}
     with tempfile.TemporaryDirectory(prefix="edgec-bench-") as scratch:
@@ -122,7 +126,7 @@ def raced(case: Case, engines: Sequence[str]) -> tuple[dict[str, float], dict[st
                 ready[name] = ENGINES[name](model, case.feed, Path(scratch))
             except Exception as error:
                 why[name] = f"{type(error).__name__}: {error}".partition("\n")[0]
-        rounds = [{name: round_us(each, SLICE) for name, each in ready.items()} for _ in range(ROUNDS)]
+        rounds = [{name: round_us(each, SLICE, clock) for name, each in ready.items()} for _ in range(ROUNDS)]
     return {name: min(row[name] for row in rounds) for name in ready}, why
 
 
@@ -155,17 +159,19 @@ def main() -> None:
     parser.add_argument("--filter", default="", help="cases that contain this text")
     parser.add_argument("--case", action="append", help="a row as in BESIDE of operator_cases.py, alone")
     parser.add_argument("--below", type=float, default=1.0, help="list ratios below this at the end")
+    parser.add_argument("--cpu", action="store_true", help="count the time that the process computes")
     parser.add_argument("--engines", default=",".join(ENGINES))
     parser.add_argument("--no-files", action="store_true", help="only the table of operator_cases.py")
     parser.add_argument("--only-files", action="store_true", help="only the nodes of files")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     args = parser.parse_args()
     engines = args.engines.split(",")
-    calls, _ = raced(one("Relu 1"), engines)
+    clock = time.process_time_ns if args.cpu else time.perf_counter_ns
+    calls, _ = raced(one("Relu 1"), engines, clock)
     print("".join(f"{name[:10]:>11s}" for name in ENGINES), "  ratio  microseconds without calls of", calls)
     rows = []
     for case in cases(args):
-        us, why = raced(case, engines)
+        us, why = raced(case, engines, clock)
         rows.append(Row(case.text, {n: max(t - calls[n], 0.05) for n, t in us.items()}, why))
         print(rows[-1].line(), *(f"[{name}: {text[:90]}]" for name, text in why.items()), flush=True)
     slow = sorted((row for row in rows if row.ratio < args.below and row.lost > LEAST), key=lambda row: -row.lost)

@@ -119,6 +119,11 @@ def unscaled_loads() -> bool:
     return bool(_cores) and _cores[-1].unscaled_loads
 
 
+def has_large_file() -> bool:
+    """Whether a core has 32 registers of 512 bits."""
+    return bool(_cores) and "AVX512F" in _cores[-1].isa
+
+
 def has_doubles() -> bool:
     """Whether a core divides f64 about as quickly as f32: x86 and AArch64."""
     if not _cores or on_device():
@@ -130,6 +135,11 @@ def has_doubles() -> bool:
 def divides_vectors() -> bool:
     """Whether vectors of integers of up to 32 bits are divided as floats: x86 divides integers one by one."""
     return bool(_cores) and "AVX2" in _cores[-1].isa and bool(_lanes) and _lanes[-1].count > 1 and not on_device()
+
+
+def divides_long_vectors() -> bool:
+    """Whether those of 64 bits are too: where instructions convert vectors of them to f64 and back."""
+    return divides_vectors() and "AVX512DQ" in _cores[-1].isa
 
 
 def on_device() -> bool:

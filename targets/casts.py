@@ -85,6 +85,10 @@ def quantize(x: Expr, scale: Expr, zero: Expr, *, types: Sequence[str], result: 
     if types[1] == "f32" and integer.by_steps(x, scale, result):
         whole = integer.steps(x, float(scale.value), tirx.Cast("int32", zero), *map(int, limits(result)))
         return tirx.Cast(dtype(result).tvm, whole)
+    if reciprocal.divides(x, scale, result):
+        low, high = map(int, limits(result))
+        whole = reciprocal.divided(x, scale, tirx.Cast("int32", zero), low, high)
+        return tirx.Cast(dtype(result).tvm, whole)
     quotient = widen(narrow(floats.quotient(x, scale), dtype(types[1]).tvm))
     if is_narrow(result):
         return bind(quotient, lambda q: _quantized_float(q, zero, result, bool(saturate)))

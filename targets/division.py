@@ -7,9 +7,9 @@ from math import inf
 
 from tvm import tirx
 
-from . import floats, whole
+from . import floats, long_division, whole
 from . import mathlib as m
-from .built_for import divides_vectors, has_doubles
+from .built_for import divides_long_vectors, divides_vectors, has_doubles
 from .conversions import c, is_float, is_unsigned
 from .floats import bind, kind
 from .tir import Expr, lit
@@ -24,6 +24,12 @@ def _divided(a: Expr, b: Expr, fn: Callable[[Expr, Expr], Expr], minus_one: int)
     """
     zero, one = c(a, 0), c(a, 1)
     by_zero = tirx.EQ(b, zero)
+    if _is_long(a):  # which does not trap
+        if is_unsigned(b):
+            return tirx.Select(by_zero, zero, fn(a, b))
+        by_minus_one = tirx.EQ(b, c(b, -1))
+        ends = tirx.Select(by_minus_one, whole.negative(a) if minus_one else zero, fn(a, b))
+        return tirx.Select(by_zero, zero, ends)
     if is_unsigned(b):
         return fn(a, tirx.Select(by_zero, one, b)) * tirx.Select(by_zero, zero, one)
     by_minus_one = tirx.EQ(b, c(b, -1))
@@ -38,7 +44,21 @@ def _by_floats(a: Expr, b: Expr) -> bool:
     return divides_vectors() and not known and (whole.width(kind(a)) < 32 or kind(a) == "int32")
 
 
+def _is_long(a: Expr) -> bool:
+    """Whether integers of 64 bits are divided as floats."""
+    return whole.width(kind(a)) == 64 and divides_long_vectors()
+
+
+def _is_least(b: Expr) -> bool:
+    """Whether a divisor is the known number of 64 bits that TVM's simplifier fails to negate. It divides itself."""
+    return isinstance(b, tirx.IntImm) and int(b) == -(2**63)
+
+
 def _truncated(a: Expr, b: Expr) -> Expr:
+    if _is_least(b):
+        return tirx.Select(tirx.EQ(a, b), c(a, 1), c(a, 0))
+    if _is_long(a):
+        return long_division.quotient(a, b)
     if not _by_floats(a, b):
         return tirx.truncdiv(a, b)
     real = "float64" if whole.width(kind(a)) == 32 else "float32"
@@ -46,6 +66,10 @@ def _truncated(a: Expr, b: Expr) -> Expr:
 
 
 def _left(a: Expr, b: Expr) -> Expr:
+    if _is_least(b):
+        return tirx.Select(tirx.EQ(a, b), c(a, 0), a)
+    if _is_long(a):
+        return long_division.remainder(a, b)
     if not _by_floats(a, b):
         return tirx.truncmod(a, b)
     return bind(b, lambda b: whole.subtract(a, whole.multiply(_truncated(a, b), b)))

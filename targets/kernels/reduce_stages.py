@@ -135,10 +135,12 @@ class Reduction:
 
 def later_if_better(a: Parts, b: Parts, greatest: bool) -> Parts:
     """As `best_of` where b's position is beyond a's and the first of equals wins; all equal to the worst: the first."""
-    better = a[1] < b[1] if greatest else b[1] < a[1]
-    if floats.kind(a[1]).startswith("float"):
-        better = tirx.And(tirx.Or(better, floats.is_nan(b[1])), tirx.Not(floats.is_nan(a[1])))
-    return tirx.Select(better, b[0], a[0]), tirx.Select(better, b[1], a[1])
+    stays = a[1] >= b[1] if greatest else a[1] <= b[1]
+    if not (kind := floats.kind(a[1])).startswith("float"):
+        return tirx.Select(stays, a[0], b[0]), tirx.Select(stays, a[1], b[1])
+    number = a[1] >= lit(float("-inf"), kind)  # no comparison with NaN holds
+    position, value = (tirx.Select(number, tirx.Select(stays, x, y), x) for x, y in zip(a, b, strict=True))
+    return position, value
 
 
 def best_of(a: Parts, b: Parts, greatest: bool, last: bool) -> Parts:

@@ -15,13 +15,13 @@ from typing import Any
 from tvm import tirx
 
 from ... import tir
-from ...built_for import has_cache, on_device
+from ...built_for import has_cache, has_large_file, on_device
 from ...tir import Buffer, Expr, Stmt
 from .nest import Nest, Point, Region
 from .space import Group, Space
 from .stage import Kept, Parts, Prior, Stage
 
-ABREAST = 4  # vectors of accumulators that lie side by side, at most
+ABREAST = 4  # vectors of accumulators that lie side by side, at most, but where lines would be gone
 SLOTS = 4  # vectors that are folded into at a time: their sums do not wait for each other
 F32 = 4  # bytes of a term that is kept
 CACHE_WAY = 4096  # bytes
@@ -84,9 +84,10 @@ class Fold:
     def _unroll(self, tile: int) -> int:
         wanted = max(1, self.unroll * self.tile // tile) if self.tile > 1 else self.unroll
         extent = self.vector.extent if self.vector else 1
+        most = ABREAST
         if tile == 1 and self._crowded and has_cache() and not on_device():
-            wanted = ABREAST  # whole lines are read before they are gone
-        return max(1, min(wanted, ABREAST, extent // self.lanes))
+            most = wanted = 2 * ABREAST if has_large_file() else ABREAST  # whole lines are read before they are gone
+        return max(1, min(wanted, most, extent // self.lanes))
 
     def _along(self, points: list[Point]) -> Stmt:
         """Accumulators lie side by side, one per lane."""

@@ -15,7 +15,7 @@ from edgec.compiler.registry import ROWS, Choice, Problem
 from edgec.compiler.target import find_target
 from edgec.targets.reciprocal import exact
 
-KINDS = ["i8", "u8", "i16", "u16", "i32", "u32", "i64"]
+KINDS = ["i8", "u8", "i16", "u16", "i32", "u32", "i64", "u64"]
 
 
 def numbers(kind: str) -> tuple[Array, Array]:
@@ -43,7 +43,7 @@ def numbers(kind: str) -> tuple[Array, Array]:
     pairs = []
     for b in (d for d in divisors if low <= d <= high):
         most = max(1, high // max(1, abs(b)))
-        for n in (0, 1, most, most - 1, *(int(rng.integers(0, most, endpoint=True)) for _ in range(6))):
+        for n in (0, 1, most, most - 1, *(int(rng.random() * most) for _ in range(6))):
             pairs += [(sign * (n * abs(b) + off), b) for sign in (1, -1) for off in (-1, 0, 1)]
         pairs += [(low, b), (high, b)]
     fit = [(a, b) for a, b in pairs if low <= a <= high]
@@ -68,8 +68,24 @@ def test_every_quotient_is_exact(op: str, attrs: dict[str, int], kind: str, on: 
     np.testing.assert_array_equal(got, run(p.body, arrays)[0])
 
 
-@pytest.mark.parametrize("on", ["x86", "x86-avx512"])
-@pytest.mark.parametrize("kind", ["i8", "u8", "i16", "i32"])
+@pytest.mark.parametrize("by", [2, 7, -7, 1 << 40, -(1 << 63), (1 << 63) - 1])
+@pytest.mark.parametrize("op", ["Div", "Mod"])
+def test_quotients_by_a_known_number_are_exact(op: str, by: int) -> None:
+    from edgec.targets.measure import Measured
+
+    x, _ = numbers("i64")
+    near = np.array([n * by + off for n in range(-9, 10) for off in (-1, 0, 1) if -(2**62) < n * by < 2**62], np.int64)
+    arrays = [np.concatenate([x, near])]
+    a = Value(Node("Input", (), (Type("i64", arrays[0].shape),), {}, "a"))
+    body = Graph("body", (a,), (build(op, a, const(np.int64(by))),))
+    got = Measured(Problem(body, find_target("x86-avx512"), 1), Choice("generic_map", ("",), ("",)), arrays).run()
+    np.testing.assert_array_equal(got, run(body, arrays)[0])
+
+
+VECTORS = [(kind, on) for on in ("x86", "x86-avx512") for kind in ("i8", "u8", "i16", "i32")]
+
+
+@pytest.mark.parametrize(("kind", "on"), [*VECTORS, ("i64", "x86-avx512"), ("u64", "x86-avx512")])
 def test_vectors_of_integers_are_divided_together(kind: str, on: str) -> None:
     from edgec.targets import built_for
     from edgec.targets.codegen_llvm import build as code_of
@@ -100,5 +116,36 @@ def test_bytes_by_a_reciprocal_are_those_of_a_division_on_x86(scale: float, kind
     np.testing.assert_array_equal(Measured(problem, choice, [values]).run(), run(problem.body, [values])[0])
     with built_for.core(problem.target.cpu):
         made = ROWS["generic_map"].emit(problem, choice, "kern").function
-    assert exact(float(step)) == (scale != 1 / 3)
-    assert exact(float(step)) == ("fdiv" not in built([("kern", made)], problem.target).inspect_source("ll"))
+    assert exact(float(step))
+    assert "fdiv" not in built([("kern", made)], problem.target).inspect_source("ll")
+
+
+@pytest.mark.parametrize("where", ["x86", "x86-avx512"])
+@pytest.mark.parametrize("kind", ["i8", "u8"])
+def test_bytes_by_a_scale_known_at_run_time_are_those_of_a_division(kind: str, where: str) -> None:
+    """Beside every half of a step, for scales of all sizes, with any digits, and for what is no scale."""
+    from edgec.targets.measure import Measured
+
+    rng = np.random.default_rng(3)
+    usual = [0.05, 1 / 3, 0.1, 0.25, 1.0, float(np.nextafter(np.float32(2), np.float32(0)))]
+    odd = [0.0, -0.5, 1e-40, 1e-30, 3e38, np.inf, np.nan, 2.0**-60, 2.0**60]
+    scales = np.array([*usual, *odd, *np.exp(rng.uniform(-12, 4, 100))], np.float32)
+
+    def values(scale: np.float32) -> Array:
+        halves = ((np.arange(-300, 300) + 0.5) * scale).astype(np.float32)
+        near = [(halves.view(np.int32) + off).view(np.float32) for off in range(-3, 4)]
+        rest = np.array([np.nan, np.inf, -np.inf, 3e38, -3e38, 1e-40, -0.0, 0.0], np.float32)
+        return np.concatenate([*near, rest, rng.standard_normal(700).astype(np.float32) * scale * 50])
+
+    types = Type("f32", values(scales[0]).shape), Type("f32", ()), Type(kind, ())
+    x, s, z = (Value(Node("Input", (), (t,), {}, name)) for t, name in zip(types, "xsz", strict=True))
+    problem = Problem(Graph("body", (x, s, z), (build("QuantizeLinear", x, s, z),)), find_target(where), 1)
+    zero = np.array(-5 if kind == "i8" else 114, dtype(kind).numpy)
+    feed = [values(scales[0]), scales[0], zero]
+    kernel = Measured(problem, Choice("generic_map", ("", "", ""), ("",)), feed)
+    with np.errstate(all="ignore"):
+        for scale in scales:
+            feed = [values(scale), scale, zero]
+            for there, array in zip(kernel.arrays, feed, strict=False):
+                there[...] = array
+            np.testing.assert_array_equal(kernel.run(), run(problem.body, feed)[0], err_msg=str(scale))
