@@ -111,7 +111,7 @@ def test_a_row_of_an_operator_is_a_model_of_one_node() -> None:
 
 
 def test_every_operator_of_the_table_is_a_model() -> None:
-    rows = (*operator_cases.BESIDE, *operator_cases.LARGE)
+    rows = operator_cases.rows()
     assert len(operator_cases.beside()) == len(set(rows)) > 240
 
 
