@@ -85,8 +85,8 @@ def grouped_query_attention(c: Context) -> Result:
     query; past_key and past_value [batch, kv_heads, room, size], seqlens_k [batch]: how many keys count in all, less
     one, total_sequence_length, cos_cache, sin_cache, position_ids, attention_bias.
 
-    Present keys and values have `max(room, total)` steps; behind those that count are zeros. Where all keys are new, some
-    of a batch may count fewer: queries behind those see what counts.
+    Present keys and values have `max(room, total)` steps; behind those that count are zeros. Where all keys are new,
+    some of a batch may count fewer: queries behind those see what counts.
     """
     if any(map(c.has, range(11, len(c.args)))) or c.attr("smooth_softmax", 0) or c.wants(3):
         raise Refused("it has sinks, norms or bytes in its cache", "expected arguments up to attention_bias")
@@ -154,7 +154,7 @@ def _cached(c: Context, new: Value, past: int, first: Value, total: int) -> Valu
 
 
 def _seen(c: Context, places: Value, last: Value | None, keys: int, kind: str) -> Value:
-    """What is added to scores: nothing for the keys that a query sees, itself the last of them, or `last` [batch, 1]."""
+    """What is added to scores: nothing for the keys that a query sees, the last of them itself or `last` [batch, 1]."""
     batch, steps = places.shape
     key = c.const(np.arange(keys, dtype=np.int32).reshape(1, 1, 1, keys))
     query = c.reshape(places, (batch, 1, steps, 1))

@@ -45,8 +45,8 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
 
 
 def _check(model: onnx.ModelProto, where: str) -> None:
-    """ONNX's own checker. It insists on types of outputs and on shapes, which edgec does not read: missing ones are lent
-    to it."""
+    """ONNX's own checker. It insists on types of outputs and on shapes, which edgec does not read: missing ones are
+    lent to it."""
     untyped = [v for v in model.graph.output if v.type.WhichOneof("value") is None]
     for v in untyped:
         v.type.tensor_type.elem_type = TensorProto.FLOAT
