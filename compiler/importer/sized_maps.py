@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -131,8 +132,16 @@ def concat(c: Context) -> Result:
         else c.const(np.ones(x.shape[axis], np.bool_))
         for i, x in enumerate(args)
     ]
-    y, value = c.emit_all("Edgec.Compress", whole, c.emit("Concat", *masks, axis=0), axis=axis)
-    return c.sized(y, Count(axis, value, first.source, zeros=True))
+    y = c.emit_all("Edgec.Compress", whole, c.emit("Concat", *masks, axis=0), axis=axis)[0]
+    return c.sized(y, Count(axis, _total(c, args, axis), first.source, zeros=True))
+
+
+def _total(c: Context, args: Sequence[Value], axis: int) -> Value:
+    """The sum of what is there of all parts: seen to be that of other parts of these sizes."""
+    parts = [c.reshape(n.value, (1,)) for n in c.counts.values()]
+    total = c.emit("ReduceSum", c.emit("Concat", *parts, axis=0), axes=(0,), keepdims=0)
+    known = sum(x.shape[axis] for i, x in enumerate(args) if i not in c.counts)
+    return number(c, "Add", total, known) if known else total
 
 
 def _zeros(x: Value) -> bool:

@@ -19,7 +19,7 @@ from .table import CONVERTERS, Count, Result
     "Softplus", "Softsign", "Mish", "Not", "IsNaN", "IsInf", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
     "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less",
     "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
-    "Sum", "Min", "Max", "Mean", "Pow", "Clip", "Swish", "Shrink",
+    "Sum", "Max", "Mean", "Pow", "Clip", "Swish", "Shrink",
 )  # fmt: skip
 def elementwise(c: Context) -> Result:
     """Every argument has the same count there, or one entry, or no such axis."""
@@ -63,7 +63,7 @@ _NEUTRAL = {"ReduceProd": 1, "ReduceSum": 0, "ReduceSumSquare": 0, "ReduceL1": 0
 _NEUTRAL_LIMIT = {"ReduceMax": 0, "ReduceLogSumExp": 0, "ReduceMin": 1}  # the least or the greatest number
 
 
-@keeps("ReduceMean", *_NEUTRAL, *_NEUTRAL_LIMIT)
+@keeps("ReduceMean", "ReduceMax", "ReduceLogSumExp", *_NEUTRAL)
 def reduction(c: Context) -> Result:
     """Over the counted axis, with a number in the padding that changes nothing."""
     count, given = only(c), c.ints(1, "axes")
@@ -119,16 +119,6 @@ def norm(c: Context) -> Result:
     if c.axis(-1) == count.axis:
         padded(c, 0, 0)
     return keep(c, count)
-
-
-@keeps("TopK")
-def top(c: Context) -> Result:
-    """Of the counted axis there must be as many as are wanted, or ONNX has no answer."""
-    count = only(c)
-    if c.axis(-1) != count.axis:
-        return keep(c, count)
-    padded(c, 0, limits(c.dtype)[not c.attr("largest", 1)])
-    return CONVERTERS[c.op](c)
 
 
 @keeps("LayerNormalization")

@@ -53,6 +53,8 @@ y = Concat(r, r) axis=1
 y = Concat(r, x) axis=0
 y = Concat(x, r) axis=0
 y = Concat(r, x, r) axis=0
+s = Abs(r) ; t = Concat(r, x, r) axis=0 ; u = Concat(s, x, s) axis=0 ; y = Add(t, u)
+s = Abs(r) ; t = Concat(r, s, r, r, s, s, r, s) axis=0 ; u = Concat(s, r, s, r, r, s, r, s) axis=0 ; y = Add(t, u)
 w = Slice(v, [1], [9], [0]) ; y = Concat(v, w, v, w) axis=0
 y = Gather(r, [2, -1]) axis=1
 y = Gather(n, 1) axis=0
@@ -106,6 +108,10 @@ a = Neg(g) ; y = ScatterElements(flat, hit, a)
 k = Sub(hit, 20) ; y = ScatterElements(flat, k, g) reduction=add
 some: y, z = TopK(r, [1]) axis=0
 some: y, z = TopK(r, [1]) axis=0 largest=0
+s = Shape(v) ; d = Concat([2], s) axis=0 ; k = ReduceMin(d) keepdims=0 ; l = Reshape(k, [1]) ; y, z = TopK(v, l)
+s = Shape(v) ; d = Concat([2], s) axis=0 ; k = ReduceMin(d) ; y, z = TopK(v, k) largest=0 ; w = Gather(v, z)
+s = Shape(r) end=1 ; k = Min(s, [3]) ; t = Abs(r) ; y, z = TopK(t, k) axis=0
+s = Shape(v) ; k = Min(s, 2) ; y, z = TopK(n, k) axis=1
 y, z, w, c = Unique(v)
 y, z, w, c = Unique(v) sorted=0
 y, z, w, c = Unique(r)
