@@ -12,6 +12,7 @@ from ..ir import Value
 from ..op import const_array, is_const
 from .context import Context
 from .sized import alike, keep, keeps, mask, number, only, padded, refuse, same, times
+from .sizes import Size
 from .table import CONVERTERS, Count, Result
 
 
@@ -86,6 +87,8 @@ def split(c: Context) -> Result:
 @keeps("Slice")
 def slices(c: Context) -> Result:
     """Along the counted axis: from a place that is counted from the front, to any end."""
+    if _to_the_end(c):
+        return c.sized(c.arg(), only(c))
     count, starts, ends = only(c), c.ints(1, "starts") or (), c.ints(2, "ends") or ()
     axes, steps = c.ints(3, "axes") or tuple(range(len(starts))), c.ints(4, "steps") or (1,) * len(starts)
     zeros = True
@@ -107,11 +110,22 @@ def slices(c: Context) -> Result:
     return keep(c, count, zeros=zeros)
 
 
+def _to_the_end(c: Context) -> bool:
+    """Whether all is taken of what there is, by a computed end: as the parts of a batch of one image are."""
+    if 2 not in c.sizes or c.sizes[2].size != 1 or not is_const(c.arg(1)) or not c.has(3):
+        return False
+    count, (end,), axes, steps = only(c), c.sizes[2].reshape(-1), c.ints(3, "axes"), c.ints(4, "steps") or (1,)
+    whole = (c.ints(1, "starts"), axes, steps) == ((0,), (count.axis,), (1,))
+    return whole and isinstance(end, Size) and same(end.count.value, count.value)
+
+
 @keeps("Concat")
 def concat(c: Context) -> Result:
     """Along another axis all parts have the same count. Along the counted one what is there is moved together."""
     axis, args = c.axis(1), [c.arg(i) for i in range(len(c.args))]
     first = next(iter(c.counts.values()))
+    if len(args) == 1:
+        return keep(c, first, zeros=True)
     if all(n.axis != axis for n in c.counts.values()):
         alike(c, range(len(args)))
         return keep(c, first, zeros=all(n.zeros for n in c.counts.values()))

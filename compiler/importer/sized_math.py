@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from ..dtypes import dtype
+from ..ir import Value
 from ..ops.common import limits
 from .context import Context
 from .sized import keep, keeps, number, only, padded, refuse, same, times
@@ -177,3 +178,13 @@ def batch(c: Context) -> Result:
     if count.axis:
         refuse(c, "and it is not the batch")
     return keep(c, count)
+
+
+@keeps("Resize")
+def resized(c: Context) -> Result:
+    """Images of a batch, each by itself."""
+    count, found = only(c), CONVERTERS[c.op](c)
+    assert isinstance(found, Value)
+    if count.axis or found.shape[0] != c.shape[0] or c.attr("coordinate_transformation_mode") == "tf_crop_and_resize":
+        refuse(c, "and it is not the batch, or not left as it is")
+    return c.sized(found, count)

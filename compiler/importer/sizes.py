@@ -44,6 +44,9 @@ def known(node: Node, sizes: dict[Value, Sizes]) -> list[Sizes]:
     if not all(a in sizes or is_const(a) for a in node.args):
         return []
     arrays = [sizes[a] if a in sizes else const_array(a) for a in node.args]
+    if node.op == "Add":
+        alike = [a for a, other in (arrays, arrays[::-1]) if is_fixed(other) and not other.any()]
+        return [np.broadcast_to(a, node.types[0].shape) for a in alike[:1]]
     if node.op in ("Min", "ReduceMin"):
         return _least(node, [n for a in arrays for n in a.reshape(-1)])
     if node.op not in _MOVES:
@@ -158,13 +161,15 @@ def reshape(c: Context) -> Result:
         raise Refused(f"it is reshaped to {_shown(wanted)}, which depends on data", "what is reshaped does not")
     count, zero = only(c), not c.attr("allowzero", 0)
     at = _counted(wanted, count, zero)
+    if at < 0:
+        refuse(c, f"and its new shape is {_shown(wanted)}")
     before, after = prod(c.shape[: count.axis]), prod(c.shape[count.axis + 1 :])
     others = [1 if k == at else c.shape[k] if n == 0 and zero else n for k, n in enumerate(wanted)]
     if -1 in others:
         rest = prod(n for n in others if n != -1)
         others[others.index(-1)] = before * after // rest if rest and before * after % rest == 0 else -1
     each, left = divmod(after, max(prod(others[at + 1 :]), 1))
-    if at < 0 or prod(others[:at]) != before or left or -1 in others or (each != 1 and wanted[at] != -1):
+    if prod(others[:at]) != before or left or -1 in others or (each != 1 and wanted[at] != -1):
         refuse(c, f"and its new shape is {_shown(wanted)}")
     new = [c.shape[count.axis] * each if k == at else n for k, n in enumerate(others)]
     return c.sized(c.reshape(c.arg(), new), replace(count, axis=at, value=times(c, count, each)))

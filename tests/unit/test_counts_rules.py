@@ -50,6 +50,9 @@ y = Slice(r, [0], [-1], [0])
 y = Slice(r, [1], [-2], [0])
 y = Slice(v, [30], [40])
 y = Concat(r, r) axis=1
+t = Concat(r) axis=0 ; y = Add(t, r)
+s = Shape(v) ; e = Add([0], s) ; t = Slice(v, [0], e, [0], [1]) ; y = Add(t, v)
+s = Shape(v) ; a = Squeeze(s, [0]) ; e = Add(a, [0]) ; t = Slice(r, [0], e, [0]) ; y = Add(t, r)
 y = Concat(r, x) axis=0
 y = Concat(x, r) axis=0
 y = Concat(r, x, r) axis=0
@@ -72,6 +75,9 @@ i = NonZero(r) ; j = Transpose(i) perm=1,0 ; y = GatherND(r, j)
 i = NonZero(r) ; j = Transpose(i) perm=1,0 ; k = Sub(j, 1) ; y = GatherND(r, k)
 a = Mul(p, 0) ; b = Sub(a, 1) ; t = Transpose(r) ; y = GatherND(t, b)
 y = ScatterElements(r, rr, r) axis=1
+a = Mul(p, 0) ; i = Sub(a, 1) ; u = Slice(r, [0], [2], [1]) ; y = ScatterElements(r, i, u) axis=0
+some: o = Mul(r, 0f) ; y = ScatterElements(o, [[0, 0, 0, 0, 0]], [[1, 2, 3, 4, 5]]f) axis=0
+some: o = Mul(r, 0f) ; y = ScatterElements(o, [[-1, 0, 0, -1, 0]], [[1, 2, 3, 4, 5]]f) axis=0 reduction=add
 y = OneHot(rows, 4, [0, 1]f)
 y = OneHot(rows, 4, [0, 1]f) axis=0
 i = NonZero(r) ; y = Transpose(i)
@@ -151,6 +157,8 @@ t = Unsqueeze(r, [1]) ; y = GlobalLpPool(t)
 t = Unsqueeze(r, [1]) ; y = AveragePool(t) kernel_shape=2
 t = Unsqueeze(r, [1]) ; y = LpPool(t) kernel_shape=2
 y = LRN(im) size=3
+y = Resize(im, none, [1, 1, 2, 2]f) mode=linear
+y = Resize(im, none, [1, 1, 1, 3]f) mode=nearest
 y = SpaceToDepth(im) blocksize=2
 y = DepthToSpace(im) blocksize=2
 y = InstanceNormalization(im, [1, 1, 2, 1]f, [0, 1, 0, 0]f)
