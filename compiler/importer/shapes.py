@@ -10,7 +10,7 @@ from ..errors import EdgecError
 from ..op import const_array, is_const
 from ..ops.common import broadcast
 from .context import Context
-from .cuts import cut
+from .cuts import cut, is_cut
 from .positions import counted, from_front
 from .table import Refused, Result, converts
 
@@ -102,7 +102,7 @@ def split(c: Context) -> Result:
 @converts("Slice")
 def slices(c: Context) -> Result:
     """Bounds clamped and counted from the front; axes that stay whole left out."""
-    if any(c.has(k) and not is_const(c.arg(k)) for k in (1, 2)):
+    if is_cut(c):
         return cut(c)
     starts, ends = c.ints(1, "starts") or (), c.ints(2, "ends") or ()
     axes = c.ints(3, "axes") or tuple(range(len(starts)))
