@@ -27,6 +27,7 @@ from edgec.compiler.target import Target
 
 from .elimination import Table, least
 from .fuse import placeable, stretches
+from .tied import tied
 
 JOIN, PART, TURN = "join", "part", "turn"  # choices that the planner carries out: no kernel runs
 VIEWS = 4096  # combinations of layouts around one value that are looked at, at most
@@ -83,6 +84,8 @@ def search(g: Graph, session: Session) -> Assignment:
     options = {node: lean(offer) for node, offer in offers.items()}
     best = least([len(o) for o in options.values()], _Costs(g, found, options).tables())
     found.choice = {node: o[k] for (node, o), k in zip(options.items(), best, strict=True)}
+    if session.target.gpu is None:
+        found.choice |= tied(found.choice, options)
     found.why = {node: _reason(found.choice[node], offer) for node, offer in offers.items()}
     return found
 

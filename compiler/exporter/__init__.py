@@ -43,6 +43,10 @@ def export_model(graph: Graph, opset: int | None = None) -> onnx.ModelProto:
         if names[value] != name:
             writer.node("Identity", [names[value]], [name])
     writer.leave_out_unread(name for name, _ in graph.results)
+    made, read = writer.made() | {v.name for v in graph.inputs}, writer.read() | set(wanted.values())
+    for value, name in names.items():
+        if name in read and name not in made:
+            raise NoForm(f"{value.node.op} without what follows it")
     given = [_info(v.name, v.type) for v in graph.inputs]
     results = [_result(name, v) for name, v in graph.results]
     body = helper.make_graph(writer.nodes, graph.name, given, results, writer.constants)

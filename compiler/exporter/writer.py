@@ -64,3 +64,11 @@ class Writer:
                 kept.append(node)
         self.nodes = kept[::-1]
         self.constants = [c for c in self.constants if c.name in read]
+
+    def made(self) -> set[str]:
+        """Names of constants and of what nodes make."""
+        return {c.name for c in self.constants} | {name for node in self.nodes for name in node.output}
+
+    def read(self) -> set[str]:
+        """Names that nodes read."""
+        return {name for node in self.nodes for name in node.input}

@@ -85,7 +85,8 @@ def grouped_query_attention(c: Context) -> Result:
     query; past_key and past_value [batch, kv_heads, room, size], seqlens_k [batch]: how many keys count in all, less
     one, total_sequence_length, cos_cache, sin_cache, position_ids, attention_bias.
 
-    Present keys and values have `max(room, total)` steps; behind those that count is what the past had there, or zeros.
+    Present keys and values have `max(room, total)` steps; behind those that count are zeros. Where all keys are new,
+    some of a batch may count fewer: queries behind those see what counts.
     """
     if any(map(c.has, range(11, len(c.args)))) or c.attr("smooth_softmax", 0) or c.wants(3):
         raise Refused("it has sinks, norms or bytes in its cache", "expected arguments up to attention_bias")
@@ -103,7 +104,7 @@ def grouped_query_attention(c: Context) -> Result:
         q, k = _turned(c, q, turn), _turned(c, k, turn)
     q, k, v = (c.transpose(x, (0, 2, 1, 3)) for x in (q, k, v))
     k, v = (_cached(c, new, 3 + i, first, total) for i, new in enumerate((k, v)))
-    added = [_seen(c, places, k.shape[2], q.type.dtype)]
+    added = [_seen(c, places, counted if steps == total else None, k.shape[2], q.type.dtype)]
     if c.has(10):
         bias = c.arg(10)
         room = k.shape[2] - bias.shape[3]
@@ -130,32 +131,42 @@ def _projections(c: Context) -> list[Value]:
 
 
 def _cached(c: Context, new: Value, past: int, first: Value, total: int) -> Value:
-    """The past, with new keys or values [batch, kv_heads, steps, size] written from place `first` on."""
+    """The past up to place `first` [batch, 1], with new keys or values [batch, kv_heads, steps, size] behind it."""
     batch, heads, steps, size = new.shape
     held = c.arg(past) if c.has(past) else None
-    room = max(total, 0 if held is None else held.shape[2])
-    if room == steps:
-        return new
     have = 0 if held is None else held.shape[2]
-    parts = [held] if held is not None and have else []
-    if room > have:
-        parts.append(c.const(np.zeros((batch, heads, room - have, size)), like=new))
-    buffer = parts[0] if len(parts) == 1 else c.emit("Concat", *parts, axis=2)
+    room = max(total, have)
+
+    def behind(front: Value, count: int) -> Value:
+        return c.emit("Concat", front, c.const(np.zeros((batch, heads, count, size)), like=new), axis=2)
+
+    if steps == total:
+        return behind(new, room - steps) if room > steps else new
+    if held is not None and have:
+        places = c.const(np.arange(have, dtype=np.int32).reshape(1, 1, have, 1))
+        old = c.emit("Less", places, c.reshape(first, (batch, 1, 1, 1)))
+        held = c.emit("Where", old, held, c.const(0.0, like=new))
+        held = behind(held, room - have) if room > have else held
+    else:
+        held = c.const(np.zeros((batch, heads, room, size)), like=new)
     place = c.cast(c.reshape(first, (batch,)), "i64")
-    return c.emit("TensorScatter", buffer, new, place, axis=2, mode="linear")
+    return c.emit("TensorScatter", held, new, place, axis=2, mode="linear")
 
 
-def _seen(c: Context, places: Value, keys: int, kind: str) -> Value:
-    """What is added to scores: nothing for the keys that a query sees, itself the last of them."""
+def _seen(c: Context, places: Value, last: Value | None, keys: int, kind: str) -> Value:
+    """What is added to scores: nothing for the keys that a query sees, the last of them itself or `last` [batch, 1]."""
     batch, steps = places.shape
     key = c.const(np.arange(keys, dtype=np.int32).reshape(1, 1, 1, keys))
     query = c.reshape(places, (batch, 1, steps, 1))
     if not c.attr("causal", 1):
         query = c.slice(query, 2, steps - 1, steps)
-    hidden = c.emit("Greater", key, query)
+    end = query if last is None else c.emit("Min", query, c.reshape(last, (batch, 1, 1, 1)))
+    hidden = c.emit("Greater", key, end)
     window = int(c.attr("local_window_size", -1))
     if window >= 0:
         begin = c.emit("Sub", query, c.const(np.int32(window)))
+        if last is not None:  # a query behind those that count sees one key at least: no sum of nothing
+            begin = c.emit("Min", begin, c.emit("Sub", end, c.const(np.int32(1))))
         hidden = c.emit("Or", hidden, c.emit("LessOrEqual", key, begin))
     return c.emit("Where", hidden, c.const(NEVER, like=kind), c.const(0.0, like=kind))
 

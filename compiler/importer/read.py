@@ -45,7 +45,11 @@ def read_model(source: str | Path | bytes | onnx.ModelProto) -> tuple[onnx.Model
 
 
 def _check(model: onnx.ModelProto, where: str) -> None:
-    """ONNX's own checker. It insists on shapes that edgec does not read: missing ones are lent to it."""
+    """ONNX's own checker. It insists on types of outputs and on shapes, which edgec does not read: missing ones are
+    lent to it."""
+    untyped = [v for v in model.graph.output if v.type.WhichOneof("value") is None]
+    for v in untyped:
+        v.type.tensor_type.elem_type = TensorProto.FLOAT
     tensors = [v.type.tensor_type for v in (*model.graph.input, *model.graph.output) if v.type.HasField("tensor_type")]
     lent = [t for t in tensors if not t.HasField("shape")]
     for t in lent:
@@ -59,6 +63,8 @@ def _check(model: onnx.ModelProto, where: str) -> None:
         raise EdgecError(f"{where}: cannot be checked: {one_line(error)}") from None
     for t in lent:
         t.ClearField("shape")
+    for v in untyped:
+        v.ClearField("type")
     if any(not isinstance(text, str) for text in _texts(model)):
         raise EdgecError(f"{where}: is not an ONNX model: its names are not text")
 

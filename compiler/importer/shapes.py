@@ -10,6 +10,7 @@ from ..errors import EdgecError
 from ..op import const_array, is_const
 from ..ops.common import broadcast
 from .context import Context
+from .cuts import cut, is_cut
 from .positions import counted, from_front
 from .table import Refused, Result, converts
 
@@ -101,6 +102,8 @@ def split(c: Context) -> Result:
 @converts("Slice")
 def slices(c: Context) -> Result:
     """Bounds clamped and counted from the front; axes that stay whole left out."""
+    if is_cut(c):
+        return cut(c)
     starts, ends = c.ints(1, "starts") or (), c.ints(2, "ends") or ()
     axes = c.ints(3, "axes") or tuple(range(len(starts)))
     steps = c.ints(4, "steps") or (1,) * len(starts)

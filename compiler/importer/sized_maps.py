@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from math import prod
 
@@ -11,6 +12,7 @@ from ..ir import Value
 from ..op import const_array, is_const
 from .context import Context
 from .sized import alike, keep, keeps, mask, number, only, padded, refuse, same, times
+from .sizes import Size
 from .table import CONVERTERS, Count, Result
 
 
@@ -85,6 +87,8 @@ def split(c: Context) -> Result:
 @keeps("Slice")
 def slices(c: Context) -> Result:
     """Along the counted axis: from a place that is counted from the front, to any end."""
+    if _to_the_end(c):
+        return c.sized(c.arg(), only(c))
     count, starts, ends = only(c), c.ints(1, "starts") or (), c.ints(2, "ends") or ()
     axes, steps = c.ints(3, "axes") or tuple(range(len(starts))), c.ints(4, "steps") or (1,) * len(starts)
     zeros = True
@@ -106,11 +110,22 @@ def slices(c: Context) -> Result:
     return keep(c, count, zeros=zeros)
 
 
+def _to_the_end(c: Context) -> bool:
+    """Whether all is taken of what there is, by a computed end: as the parts of a batch of one image are."""
+    if 2 not in c.sizes or c.sizes[2].size != 1 or not is_const(c.arg(1)) or not c.has(3):
+        return False
+    count, (end,), axes, steps = only(c), c.sizes[2].reshape(-1), c.ints(3, "axes"), c.ints(4, "steps") or (1,)
+    whole = (c.ints(1, "starts"), axes, steps) == ((0,), (count.axis,), (1,))
+    return whole and isinstance(end, Size) and same(end.count.value, count.value)
+
+
 @keeps("Concat")
 def concat(c: Context) -> Result:
     """Along another axis all parts have the same count. Along the counted one what is there is moved together."""
     axis, args = c.axis(1), [c.arg(i) for i in range(len(c.args))]
     first = next(iter(c.counts.values()))
+    if len(args) == 1:
+        return keep(c, first, zeros=True)
     if all(n.axis != axis for n in c.counts.values()):
         alike(c, range(len(args)))
         return keep(c, first, zeros=all(n.zeros for n in c.counts.values()))
@@ -131,8 +146,16 @@ def concat(c: Context) -> Result:
         else c.const(np.ones(x.shape[axis], np.bool_))
         for i, x in enumerate(args)
     ]
-    y, value = c.emit_all("Edgec.Compress", whole, c.emit("Concat", *masks, axis=0), axis=axis)
-    return c.sized(y, Count(axis, value, first.source, zeros=True))
+    y = c.emit_all("Edgec.Compress", whole, c.emit("Concat", *masks, axis=0), axis=axis)[0]
+    return c.sized(y, Count(axis, _total(c, args, axis), first.source, zeros=True))
+
+
+def _total(c: Context, args: Sequence[Value], axis: int) -> Value:
+    """The sum of what is there of all parts: seen to be that of other parts of these sizes."""
+    parts = [c.reshape(n.value, (1,)) for n in c.counts.values()]
+    total = c.emit("ReduceSum", c.emit("Concat", *parts, axis=0), axes=(0,), keepdims=0)
+    known = sum(x.shape[axis] for i, x in enumerate(args) if i not in c.counts)
+    return number(c, "Add", total, known) if known else total
 
 
 def _zeros(x: Value) -> bool:

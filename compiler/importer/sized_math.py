@@ -7,6 +7,7 @@ from math import prod
 import numpy as np
 
 from ..dtypes import dtype
+from ..ir import Value
 from ..ops.common import limits
 from .context import Context
 from .sized import keep, keeps, number, only, padded, refuse, same, times
@@ -19,7 +20,7 @@ from .table import CONVERTERS, Count, Result
     "Softplus", "Softsign", "Mish", "Not", "IsNaN", "IsInf", "LeakyRelu", "Elu", "Selu", "Celu", "HardSigmoid",
     "ThresholdedRelu", "Gelu", "BitwiseNot", "Add", "Sub", "Mul", "Div", "Mod", "And", "Or", "Xor", "Equal", "Less",
     "LessOrEqual", "Greater", "GreaterOrEqual", "BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "PRelu", "Where",
-    "Sum", "Min", "Max", "Mean", "Pow", "Clip", "Swish", "Shrink",
+    "Sum", "Max", "Mean", "Pow", "Clip", "Swish", "Shrink",
 )  # fmt: skip
 def elementwise(c: Context) -> Result:
     """Every argument has the same count there, or one entry, or no such axis."""
@@ -63,7 +64,7 @@ _NEUTRAL = {"ReduceProd": 1, "ReduceSum": 0, "ReduceSumSquare": 0, "ReduceL1": 0
 _NEUTRAL_LIMIT = {"ReduceMax": 0, "ReduceLogSumExp": 0, "ReduceMin": 1}  # the least or the greatest number
 
 
-@keeps("ReduceMean", *_NEUTRAL, *_NEUTRAL_LIMIT)
+@keeps("ReduceMean", "ReduceMax", "ReduceLogSumExp", *_NEUTRAL)
 def reduction(c: Context) -> Result:
     """Over the counted axis, with a number in the padding that changes nothing."""
     count, given = only(c), c.ints(1, "axes")
@@ -119,16 +120,6 @@ def norm(c: Context) -> Result:
     if c.axis(-1) == count.axis:
         padded(c, 0, 0)
     return keep(c, count)
-
-
-@keeps("TopK")
-def top(c: Context) -> Result:
-    """Of the counted axis there must be as many as are wanted, or ONNX has no answer."""
-    count = only(c)
-    if c.axis(-1) != count.axis:
-        return keep(c, count)
-    padded(c, 0, limits(c.dtype)[not c.attr("largest", 1)])
-    return CONVERTERS[c.op](c)
 
 
 @keeps("LayerNormalization")
@@ -187,3 +178,13 @@ def batch(c: Context) -> Result:
     if count.axis:
         refuse(c, "and it is not the batch")
     return keep(c, count)
+
+
+@keeps("Resize")
+def resized(c: Context) -> Result:
+    """Images of a batch, each by itself."""
+    count, found = only(c), CONVERTERS[c.op](c)
+    assert isinstance(found, Value)
+    if count.axis or found.shape[0] != c.shape[0] or c.attr("coordinate_transformation_mode") == "tf_crop_and_resize":
+        refuse(c, "and it is not the batch, or not left as it is")
+    return c.sized(found, count)

@@ -6,6 +6,7 @@ computed at run time, the walk keeps an array of what its elements are: integers
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any, TypeAlias
@@ -15,9 +16,10 @@ import numpy.typing as npt
 
 from ..ir import Node, Value
 from ..op import OPS, const_array, full_attrs, is_const
-from ..ops.common import broadcast
+from ..ops.common import broadcast, limits
 from .context import Context
-from .sized import keep, keeps, only, refuse, same, times
+from .sized import keep, keeps, only, padded, refuse, same, times
+from .sized_math import elementwise, reduction
 from .table import CONVERTERS, Count, Refused, Result
 
 Sizes: TypeAlias = npt.NDArray[Any]
@@ -39,11 +41,27 @@ def known(node: Node, sizes: dict[Value, Sizes]) -> list[Sizes]:
         return []
     if node.op == "Cast":
         return [sizes[node.args[0]]] if node.attrs["to"] in ("i64", "i32") else []
-    if node.op not in _MOVES or not all(a in sizes or is_const(a) for a in node.args):
+    if not all(a in sizes or is_const(a) for a in node.args):
         return []
     arrays = [sizes[a] if a in sizes else const_array(a) for a in node.args]
+    if node.op == "Add":
+        alike = [a for a, other in (arrays, arrays[::-1]) if is_fixed(other) and not other.any()]
+        return [np.broadcast_to(a, node.types[0].shape) for a in alike[:1]]
+    if node.op in ("Min", "ReduceMin"):
+        return _least(node, [n for a in arrays for n in a.reshape(-1)])
+    if node.op not in _MOVES:
+        return []
     found = OPS[node.op].meaning(*arrays, **full_attrs(node))
     return [np.asarray(x) for x in (found if isinstance(found, tuple) else (found,))]
+
+
+def _least(node: Node, parts: list[Any]) -> list[Sizes]:
+    """The least of sizes and constants, which a node computes as a scalar: a size again."""
+    sizes = [n for n in parts if isinstance(n, Size)]
+    if not sizes or (node.types[0].dtype, node.types[0].shape) != ("i64", ()):
+        return []
+    most = min(n.most if isinstance(n, Size) else int(n) for n in parts)
+    return [of_count(replace(sizes[0].count, value=Value(node)), most)]
 
 
 def of_count(count: Count, most: int) -> Sizes:
@@ -93,6 +111,48 @@ def size(c: Context) -> Result:
     return times(c, count, prod(n for k, n in enumerate(c.shape) if k != count.axis))
 
 
+@keeps("Min", shapes=(0, 1))
+def least(c: Context) -> Result:
+    """Of numbers of entries it is one, too."""
+    if c.counts:
+        return elementwise(c)
+    args = [c.arg(k) for k in range(len(c.args))]
+    if any(a.type.size != 1 for a in args):
+        return CONVERTERS[c.op](c)
+    return c.reshape(c.emit("Min", *(c.reshape(a, ()) for a in args)), max((a.shape for a in args), key=len))
+
+
+@keeps("ReduceMin", shapes=(0,))
+def least_element(c: Context) -> Result:
+    """Of a shape; one that is asked for along no axis stays what it is."""
+    if c.counts:
+        return reduction(c)
+    if len(c.shape) != 1 or (c.attr("noop_with_empty_axes", 0) and not c.ints(1, "axes")):
+        return CONVERTERS[c.op](c)
+    found = c.emit("ReduceMin", c.arg(), axes=(0,), keepdims=0)
+    return c.reshape(found, (1,) if c.attr("keepdims", 1) else ())
+
+
+@keeps("TopK", shapes=(1,))
+def top(c: Context) -> Result:
+    """As many as are wanted, of what is there. Where their number is a constant, there must be so many, or ONNX has no
+    answer."""
+    axis = c.axis(-1)
+    if c.counts and only(c).axis == axis:
+        padded(c, 0, limits(c.dtype)[not c.attr("largest", 1)])
+    elif c.counts and 1 in c.sizes:
+        refuse(c, "and so does the number of elements that it selects")
+    elif c.counts:
+        return keep(c, only(c))
+    if 1 not in c.sizes:
+        return CONVERTERS[c.op](c)
+    (wanted,) = c.sizes[1].reshape(-1)
+    c.args[1] = c.const(np.asarray([min(wanted.most, c.shape[axis])], np.int64))
+    found = CONVERTERS[c.op](c)
+    assert isinstance(found, Sequence)
+    return [c.sized(v, replace(wanted.count, axis=axis, zeros=False)) for v in found if isinstance(v, Value)]
+
+
 @keeps("Reshape", shapes=(1,))
 def reshape(c: Context) -> Result:
     """The counted axis stays, or takes in axes after it; what is there stays in one piece."""
@@ -101,13 +161,15 @@ def reshape(c: Context) -> Result:
         raise Refused(f"it is reshaped to {_shown(wanted)}, which depends on data", "what is reshaped does not")
     count, zero = only(c), not c.attr("allowzero", 0)
     at = _counted(wanted, count, zero)
+    if at < 0:
+        refuse(c, f"and its new shape is {_shown(wanted)}")
     before, after = prod(c.shape[: count.axis]), prod(c.shape[count.axis + 1 :])
     others = [1 if k == at else c.shape[k] if n == 0 and zero else n for k, n in enumerate(wanted)]
     if -1 in others:
         rest = prod(n for n in others if n != -1)
         others[others.index(-1)] = before * after // rest if rest and before * after % rest == 0 else -1
     each, left = divmod(after, max(prod(others[at + 1 :]), 1))
-    if at < 0 or prod(others[:at]) != before or left or -1 in others or (each != 1 and wanted[at] != -1):
+    if prod(others[:at]) != before or left or -1 in others or (each != 1 and wanted[at] != -1):
         refuse(c, f"and its new shape is {_shown(wanted)}")
     new = [c.shape[count.axis] * each if k == at else n for k, n in enumerate(others)]
     return c.sized(c.reshape(c.arg(), new), replace(count, axis=at, value=times(c, count, each)))

@@ -8,7 +8,19 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu
 
 from ..common import ceil_div, operations, spread, task_split
-from ..cost import LOADS, LOOP, TILE, Traffic, by_lane, fits_registers, level_of, microseconds, streamed, tile_cycles
+from ..cost import (
+    LOADS,
+    LOOP,
+    OVERLAP,
+    TILE,
+    Traffic,
+    by_lane,
+    fits_registers,
+    level_of,
+    microseconds,
+    streamed,
+    tile_cycles,
+)
 from ..matmul_rows import rows_held
 from .operands import FewBits, few_bits, layouts, match, widening
 
@@ -58,9 +70,20 @@ def _tiles(cpu: Cpu, found: FewBits) -> Iterator[tuple[int, int]]:
 
 def _step(cpu: Cpu, found: FewBits, rows: int, vectors: int) -> float:
     """Cycles of one step of the sums of a tile: arithmetic with its widening, elements of x, latency of a chain."""
-    work = vectors * (widening(cpu, found) + rows)
     loads = rows + vectors / found.steps
-    return max(work / cpu.fma_per_cycle, loads / (LOADS * cpu.load_per_cycle), float(cpu.fma_latency))
+    return max(
+        _work(cpu, rows * vectors, vectors * widening(cpu, found)),
+        loads / (LOADS * cpu.load_per_cycle),
+        float(cpu.fma_latency),
+    )
+
+
+def _work(cpu: Cpu, products: float, others: float) -> float:
+    """Cycles of multiply-adds and of other instructions: on the same ports, where vectors are multiplied whole. A core
+    that multiplies halves computes as many others meanwhile, but not quite for nothing."""
+    if not cpu.multiplies_halves:
+        return (products + others) / cpu.fma_per_cycle
+    return max(products + OVERLAP * others, (products + others) / 2) / cpu.fma_per_cycle
 
 
 def _sums(found: FewBits, lanes: int) -> int:
@@ -92,7 +115,7 @@ def panel_choices(problem: Problem) -> Sequence[Choice]:
     blocks = ceil_div(found.rows, rows * tiles)
     wide, each = vectors * lanes, max(1, SLICE // found.block)
     units, steps = ceil_div(found.columns, wide), each * found.block
-    widened = found.inner * vectors * (widening(cpu, found) + 4.0) / cpu.fma_per_cycle
+    widened = _work(cpu, 0.0, found.inner * vectors * (widening(cpu, found) + 4.0))
     turns = ceil_div(found.blocks, each)
     tile = tile_cycles(cpu, rows, vectors, found.inner, steps, 3.0 * turns + operations(problem), 0.0, by_lane(cpu))
     chunk = _chunk(units, (widened + tiles * tile) / (cpu.ghz * 1e3), problem.threads)

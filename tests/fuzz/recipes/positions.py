@@ -124,6 +124,8 @@ def regions(d: Draw, op: str) -> None:
         lambda t: len(t.shape) == 4 and t.dtype in FLOATS and 0 not in t.shape,
         lambda: Type(float_type(d), d.shape(4, 1000)),
     )
+    if 0 in x.shape:
+        raise Unsuitable("there is no image to find a region in")
     count, (height, width) = d.integer(1, 4), x.shape[2:]
     corners = d.arrays.uniform(-1, [width, height, width, height], (count, 4))
     rois = np.concatenate([np.minimum(corners[:, :2], corners[:, 2:]), np.maximum(corners[:, :2], corners[:, 2:])], 1)
@@ -141,6 +143,8 @@ def parts_of_regions(d: Draw, op: str) -> None:
         lambda t: len(t.shape) == 4 and t.dtype in FLOATS and 0 not in t.shape,
         lambda: Type(float_type(d), d.shape(4, 1000)),
     )
+    if 0 in x.shape:
+        raise Unsuitable("there is no image to find a region in")
     count, (height, width) = d.integer(1, 4), x.shape[2:]
     corners = (d.arrays.uniform(-2, [width + 2, height + 2] * 2, (count, 4)) * 4).round() / 4
     rois = np.concatenate([d.arrays.integers(0, x.shape[0], (count, 1)), corners], 1)

@@ -10,7 +10,9 @@ from io import StringIO
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edgec.compiler.cli import COMMANDS, common
 from tests.support.command_line import edgec
@@ -158,6 +160,25 @@ def test_inspect_a_model(made: Path, capsys: pytest.CaptureFixture[str]) -> None
     shown = json.loads(out)
     assert not said and shown["inputs"] == [{"name": "x", "dtype": "float32", "shape": [2, 4]}]
     assert shown["parameters"] == 8 and [s["op"] for s in shown["steps"]] == ["Mul", "Tanh", "Add"]
+
+
+def test_inspect_counts_weights_by_their_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """64 x 32 codes of 4 bits, 2 x 32 scales, and a zero point for all: half a byte, rounded up."""
+    node = helper.make_node(
+        "MatMulNBits", ["x", "b", "s"], ["y"], domain="com.microsoft", K=64, N=32, bits=4, block_size=32
+    )
+    held = [
+        numpy_helper.from_array(np.full((32, 2, 16), 0x21, np.uint8), "b"),
+        numpy_helper.from_array(np.ones((32, 2), np.float32), "s"),
+    ]
+    ends = [helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, s) for n, s in (("x", (1, 64)), ("y", (1, 32)))]
+    opsets = [helper.make_opsetid("", 17), helper.make_opsetid("com.microsoft", 1)]
+    graph = helper.make_graph([node], "g", ends[:1], ends[1:], held)
+    onnx.save(helper.make_model(graph, opset_imports=opsets, ir_version=9), tmp_path / "q.onnx")
+    assert edgec("inspect", tmp_path / "q.onnx", "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["macs"], shown["parameters"]) == (64 * 32, 64 * 32 + 2 * 32 + 1)
+    assert shown["weights_bytes"] == 64 * 32 // 2 + 2 * 32 * 4 + 1
 
 
 @pytest.mark.parametrize("more", [(), ("--target", "x86")])

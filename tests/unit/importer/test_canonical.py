@@ -56,6 +56,20 @@ def test_names_of_values_and_nodes_are_kept() -> None:
     assert graph.name == "tiny" and graph.output_names == ("y",)
 
 
+def test_outputs_without_a_type_have_the_one_that_is_inferred() -> None:
+    graph = helper.make_graph(
+        [node("Cast", "x", to=TensorProto.INT32)],
+        "tiny",
+        [helper.make_tensor_value_info("x", FLOAT, (1, 3))],
+        [onnx.ValueInfoProto(name="y")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    assert [v.type.dtype for v in import_model(model).outputs] == ["i32"]
+    model.graph.output[0].type.SetInParent()
+    assert [v.type.dtype for v in import_model(model).outputs] == ["i32"]
+    assert not model.graph.output[0].type.WhichOneof("value")
+
+
 def test_weights_that_old_files_list_as_inputs_are_no_inputs() -> None:
     w = {"w": np.ones(3, np.float32)}
     graph = imported([node("Add", "x w")], constants=w, ir_version=3, listed=True, opset=8)

@@ -51,9 +51,14 @@ y = Slice(r, [0], [-1], [0])
 y = Slice(r, [1], [-2], [0])
 y = Slice(v, [30], [40])
 y = Concat(r, r) axis=1
+t = Concat(r) axis=0 ; y = Add(t, r)
+s = Shape(v) ; e = Add([0], s) ; t = Slice(v, [0], e, [0], [1]) ; y = Add(t, v)
+s = Shape(v) ; a = Squeeze(s, [0]) ; e = Add(a, [0]) ; t = Slice(r, [0], e, [0]) ; y = Add(t, r)
 y = Concat(r, x) axis=0
 y = Concat(x, r) axis=0
 y = Concat(r, x, r) axis=0
+s = Abs(r) ; t = Concat(r, x, r) axis=0 ; u = Concat(s, x, s) axis=0 ; y = Add(t, u)
+s = Abs(r) ; t = Concat(r, s, r, r, s, s, r, s) axis=0 ; u = Concat(s, r, s, r, r, s, r, s) axis=0 ; y = Add(t, u)
 w = Slice(v, [1], [9], [0]) ; y = Concat(v, w, v, w) axis=0
 y = Gather(r, [2, -1]) axis=1
 y = Gather(n, 1) axis=0
@@ -71,6 +76,9 @@ i = NonZero(r) ; j = Transpose(i) perm=1,0 ; y = GatherND(r, j)
 i = NonZero(r) ; j = Transpose(i) perm=1,0 ; k = Sub(j, 1) ; y = GatherND(r, k)
 a = Mul(p, 0) ; b = Sub(a, 1) ; t = Transpose(r) ; y = GatherND(t, b)
 y = ScatterElements(r, rr, r) axis=1
+a = Mul(p, 0) ; i = Sub(a, 1) ; u = Slice(r, [0], [2], [1]) ; y = ScatterElements(r, i, u) axis=0
+some: o = Mul(r, 0f) ; y = ScatterElements(o, [[0, 0, 0, 0, 0]], [[1, 2, 3, 4, 5]]f) axis=0
+some: o = Mul(r, 0f) ; y = ScatterElements(o, [[-1, 0, 0, -1, 0]], [[1, 2, 3, 4, 5]]f) axis=0 reduction=add
 y = OneHot(rows, 4, [0, 1]f)
 y = OneHot(rows, 4, [0, 1]f) axis=0
 i = NonZero(r) ; y = Transpose(i)
@@ -107,6 +115,10 @@ a = Neg(g) ; y = ScatterElements(flat, hit, a)
 k = Sub(hit, 20) ; y = ScatterElements(flat, k, g) reduction=add
 some: y, z = TopK(r, [1]) axis=0
 some: y, z = TopK(r, [1]) axis=0 largest=0
+s = Shape(v) ; d = Concat([2], s) axis=0 ; k = ReduceMin(d) keepdims=0 ; l = Reshape(k, [1]) ; y, z = TopK(v, l)
+s = Shape(v) ; d = Concat([2], s) axis=0 ; k = ReduceMin(d) ; y, z = TopK(v, k) largest=0 ; w = Gather(v, z)
+s = Shape(r) end=1 ; k = Min(s, [3]) ; t = Abs(r) ; y, z = TopK(t, k) axis=0
+s = Shape(v) ; k = Min(s, 2) ; y, z = TopK(n, k) axis=1
 y, z, w, c = Unique(v)
 y, z, w, c = Unique(v) sorted=0
 y, z, w, c = Unique(r)
@@ -146,6 +158,8 @@ t = Unsqueeze(r, [1]) ; y = GlobalLpPool(t)
 t = Unsqueeze(r, [1]) ; y = AveragePool(t) kernel_shape=2
 t = Unsqueeze(r, [1]) ; y = LpPool(t) kernel_shape=2
 y = LRN(im) size=3
+y = Resize(im, none, [1, 1, 2, 2]f) mode=linear
+y = Resize(im, none, [1, 1, 1, 3]f) mode=nearest
 y = SpaceToDepth(im) blocksize=2
 y = DepthToSpace(im) blocksize=2
 y = InstanceNormalization(im, [1, 1, 2, 1]f, [0, 1, 0, 0]f)

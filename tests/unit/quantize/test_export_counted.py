@@ -90,3 +90,17 @@ graph @listed(%x: i32[2, 3], %n: i32[2]) {
 """)
     with pytest.raises(NoForm, match="Edgec.Listed of Input"):
         export_model(graph)
+
+
+def test_what_is_suppressed_alone_has_no_form() -> None:
+    """ONNX has it with the list of all classes; the model would lack what makes its output."""
+    text = """graph @g(%boxes: f32[1, 8, 4], %scores: f32[1, 3, 8]) {
+  %most = Const() {data=[4]} : i64[]
+  %same = Const() {data=[0.4]} : f32[]
+  %least = Const() {data=[0.1]} : f32[]
+  %n.0, %n.1 = Edgec.NonMaxSuppression(%boxes, %scores, %most, %same, %least)
+    {center=1, size=6} : i32[1, 3, 6], i32[1, 3]
+  return %n.1 as "y"
+}"""
+    with pytest.raises(NoForm, match=r"Edgec\.NonMaxSuppression without what follows it"):
+        export_model(parse(text))
