@@ -97,8 +97,8 @@ class Context:
         self.outputs = list(outputs)  # "" where nobody reads the result
         self.label = next((output for output in outputs if output), name)  # begins the names of what is written
         self.named = named  # results that the node names, read or not
-        self.counts = dict(counts or {})  # of the arguments whose size depends on data (sized.py)
-        self.sizes = dict(sizes or {})  # of the arguments that are computed shapes (sizes.py)
+        self.counts = dict(counts or {})  # of the arguments whose size depends on data (sized/rules.py)
+        self.sizes = dict(sizes or {})  # of the arguments that are computed shapes (sized/sizes.py)
         self.fresh: list[Node] = []
         self.made: dict[Value, Count] = {}  # of the results
 

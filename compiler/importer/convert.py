@@ -21,8 +21,8 @@ from .drawn import DRAWN
 from .functions import Body, Definition, Functions, Versions, body, definition, outside, plain_domain, type_proto
 from .graphs import constant_array, ordered, plain
 from .read import ONNX_DOMAINS
-from .sized import converted
-from .sizes import Sizes, is_fixed, known, of_count
+from .sized.rules import converted
+from .sized.sizes import Sizes, is_fixed, known, of_count
 from .table import CONTROL, CONVERTERS, NEVER, WRITTEN, Count, Refused
 
 DEEPEST = 64  # definitions within definitions

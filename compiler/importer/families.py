@@ -1,41 +1,29 @@
 """The families of converters, and of rules for sizes that depend on data. Importing this module fills the tables."""
 
 from . import (  # noqa: F401
-    attentions,
-    classic,
     constants,
     control,
-    coupling,
-    decoders,
     einsum,
     elementwise,
     folds,
-    fused,
-    grids,
     linear,
-    linear_models,
     loops,
-    microsoft,
     normalizations,
     quantization,
     randomness,
     recurrence,
-    resampling,
     scans,
     scattering,
     selection,
     sequences,
     shapes,
-    signals,
-    sized_maps,
-    sized_math,
-    sized_writes,
-    sizes,
     sorting,
-    spectral,
-    support_vectors,
     text,
-    trees,
     unpooling,
     windows,
 )
+from .classic import coupling, features, linear_models, support_vectors, trees  # noqa: F401
+from .microsoft import attentions, decoders, fused, quantized  # noqa: F401
+from .resampling import grids, resize  # noqa: F401
+from .signals import signals, spectral  # noqa: F401
+from .sized import arithmetic, maps, sizes, writes  # noqa: F401

@@ -21,7 +21,7 @@ from .bodies import closed, dependents, outer_values
 from .context import Context, Held, Unknown
 from .convert import Walk
 from .selection import source
-from .sizes import most
+from .sized.sizes import most
 from .table import CONTROL, Count, Refused
 from .turns import counted_turns
 

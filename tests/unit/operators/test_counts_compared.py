@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edgec.compiler.importer.sized import KEEPS
+from edgec.compiler.importer.sized.rules import KEEPS
 from edgec.compiler.importer.table import CONVERTERS
 from tests.support.counts import SEEN
 from tests.support.whole_file import alone, run_alone

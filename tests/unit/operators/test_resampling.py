@@ -12,7 +12,7 @@ import pytest
 from edgec.compiler.dtypes import DTYPES
 from edgec.compiler.errors import EdgecError, UnsupportedModel
 from edgec.compiler.importer import import_model
-from edgec.compiler.importer.filters import Filter, axis_table, cheapest, turns
+from edgec.compiler.importer.resampling.filters import Filter, axis_table, cheapest, turns
 from edgec.compiler.ops.resize import axis_taps
 from edgec.targets.maps_resize import integer_form
 from tests.support.harness import check, one

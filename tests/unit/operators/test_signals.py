@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from edgec.compiler.errors import EdgecError, UnsupportedModel
-from edgec.compiler.importer import fourier_plan, import_model
-from edgec.compiler.importer.fourier_plan import Plan, complex_plan, real_plan
+from edgec.compiler.importer import import_model
+from edgec.compiler.importer.signals import fourier_plan
+from edgec.compiler.importer.signals.fourier_plan import Plan, complex_plan, real_plan
 from tests.support.one_node import K, OneNode, close
 
 
@@ -137,7 +138,7 @@ def test_every_method_gives_the_same(method: str, monkeypatch: pytest.MonkeyPatc
     direct = Plan(0.0, "direct")
     plan = {"direct": direct, "split": Plan(0.0, "split", 5, Plan(0.0, "split", 4, direct))}.get(method)
     plan = plan or Plan(0.0, "chirp", 128, direct)
-    fourier = __import__("edgec.compiler.importer.fourier", fromlist=["x"])
+    fourier = __import__("edgec.compiler.importer.signals.fourier", fromlist=["x"])
     monkeypatch.setattr(fourier, "real_plan", lambda *a: plan)
     monkeypatch.setattr(fourier, "complex_plan", lambda k, r: plan if k == n else direct)
     for parts, inverse, onesided in FORMS:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import DTYPES, dtype, of_numpy
-from ..errors import EdgecError
-from ..ir import Value
-from .context import Context
-from .positions import counted
-from .table import Refused, Result, converts
+from ...dtypes import DTYPES, dtype, of_numpy
+from ...errors import EdgecError
+from ...ir import Value
+from ..context import Context
+from ..positions import counted
+from ..table import Refused, Result, converts
 
 _STRINGS = "prepare text in your program, and give the model numbers"
 

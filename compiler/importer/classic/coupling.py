@@ -15,8 +15,8 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper, numpy_helper, parser
 
-from ..errors import EdgecError
-from .table import WRITTEN
+from ...errors import EdgecError
+from ..table import WRITTEN
 
 TURNS = 100  # at most, as there
 

@@ -8,11 +8,11 @@ from math import floor, prod
 
 import numpy as np
 
-from ..dtypes import dtype
-from ..errors import EdgecError
-from .context import Context
+from ...dtypes import dtype
+from ...errors import EdgecError
+from ..context import Context
+from ..table import Refused, Result, converts
 from .filters import Resampling, resampled
-from .table import Refused, Result, converts
 
 LONGEST = 1 << 20  # axis
 CHANNELS = 8  # many, for an image

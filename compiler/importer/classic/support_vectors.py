@@ -9,11 +9,11 @@ from itertools import combinations
 
 import numpy as np
 
-from ..errors import EdgecError
-from ..ir import Value
-from .context import Context
+from ...errors import EdgecError
+from ...ir import Value
+from ..context import Context
+from ..table import Refused, Result, converts
 from .scores import after, first_of_most, labels_of, matrix, rows, second_where
-from .table import Refused, Result, converts
 
 
 @converts("ai.onnx.ml.SVMRegressor")

@@ -8,12 +8,12 @@ from math import prod
 
 import numpy as np
 
-from ..ir import Value
-from ..op import const_array, is_const
-from .context import Context
-from .sized import alike, keep, keeps, mask, number, only, padded, refuse, same, times
+from ...ir import Value
+from ...op import const_array, is_const
+from ..context import Context
+from ..table import CONVERTERS, Count, Result
+from .rules import alike, keep, keeps, mask, number, only, padded, refuse, same, times
 from .sizes import Size
-from .table import CONVERTERS, Count, Result
 
 
 @keeps("Transpose")

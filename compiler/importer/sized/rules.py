@@ -3,7 +3,7 @@
 Such a value has the type of its largest size, and a `Count` says how much of one axis is there. A rule runs the
 ordinary converter on the whole, padding included, where the entries that are there come out exactly as ONNX has them;
 it puts a neutral number into the padding where that is needed, and says what is counted in the result. An operator
-without a rule is refused. The rules stand in sized_maps.py, sized_math.py and sizes.py.
+without a rule is refused. The rules stand in maps.py, arithmetic.py, writes.py and sizes.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any, NoReturn, TypeAlias
 
 import numpy as np
 
-from ..ir import Data, Value
-from .context import Absent, Context, Items
-from .table import CONVERTERS, Count, Refused, Result
+from ...ir import Data, Value
+from ..context import Absent, Context, Items
+from ..table import CONVERTERS, Count, Refused, Result
 
 Rule: TypeAlias = Callable[[Context], Result]
 KEEPS: dict[str, Rule] = {}

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..ir import Value
-from .context import Context
-from .sized import alike, keep, keeps, mask, padded, refuse
-from .table import CONVERTERS, Count, Result
+from ...ir import Value
+from ..context import Context
+from ..table import CONVERTERS, Count, Result
+from .rules import alike, keep, keeps, mask, padded, refuse
 
 
 @keeps("ScatterElements", "Scatter")

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EdgecError
-from ..ir import Value
-from .context import Context
+from ...errors import EdgecError
+from ...ir import Value
+from ..context import Context
+from ..table import Refused, Result, converts
 from .forest import MODES, Question, Vote, emit_trees
 from .scores import after, both, first_of_most, labels_of, second_where
-from .table import Refused, Result, converts
 
 _AFTER_NUMBERS = ("NONE", "SOFTMAX", "LOGISTIC", "SOFTMAX_ZERO", "PROBIT")
 _FOLDS = ("AVERAGE", "SUM", "MIN", "MAX")

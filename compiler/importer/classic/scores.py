@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import EdgecError
-from ..ir import Value
-from .context import Context
-from .table import Refused
+from ...errors import EdgecError
+from ...ir import Value
+from ..context import Context
+from ..table import Refused
 
 _AFTER = {"NONE": None, "SOFTMAX": "Softmax", "LOGISTIC": "Sigmoid"}
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..dtypes import dtype, of_onnx
-from ..errors import EdgecError
-from ..ops.common import Tensor
-from .context import FOLD_BYTES, Context
-from .table import Refused, Result, converts
+from ...dtypes import dtype, of_onnx
+from ...errors import EdgecError
+from ...ops.common import Tensor
+from ..context import FOLD_BYTES, Context
+from ..table import Refused, Result, converts
 
 # Coefficients of a sum of cosines of 0, 1, 2 ... turns along the window.
 _COSINES = {

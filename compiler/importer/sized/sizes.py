@@ -14,13 +14,13 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ..ir import Node, Value
-from ..op import OPS, const_array, full_attrs, is_const
-from ..ops.common import broadcast, limits
-from .context import Context
-from .sized import keep, keeps, only, padded, refuse, same, times
-from .sized_math import elementwise, reduction
-from .table import CONVERTERS, Count, Refused, Result
+from ...ir import Node, Value
+from ...op import OPS, const_array, full_attrs, is_const
+from ...ops.common import broadcast, limits
+from ..context import Context
+from ..table import CONVERTERS, Count, Refused, Result
+from .arithmetic import elementwise, reduction
+from .rules import keep, keeps, only, padded, refuse, same, times
 
 Sizes: TypeAlias = npt.NDArray[Any]
 _MOVES = frozenset({"Reshape", "Transpose", "Gather", "Concat", "Slice", "Split", "Expand", "Equal", "Where"})

@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..dtypes import dtype
-from ..ir import Value
-from ..layout import joined_bits
+from ...dtypes import dtype
+from ...ir import Value
+from ...layout import joined_bits
+from ..context import Context
+from ..table import Refused, Result, converts
 from .attentions import Heads, attended
-from .context import Context
-from .table import Refused, Result, converts
 
 NEVER = -np.inf  # what is added to a score that weighs nothing
 

@@ -6,12 +6,12 @@ from math import prod
 
 import numpy as np
 
-from ..dtypes import dtype
-from ..ir import Value
-from ..ops.common import limits
-from .context import Context
-from .sized import keep, keeps, number, only, padded, refuse, same, times
-from .table import CONVERTERS, Count, Result
+from ...dtypes import dtype
+from ...ir import Value
+from ...ops.common import limits
+from ..context import Context
+from ..table import CONVERTERS, Count, Result
+from .rules import keep, keeps, number, only, padded, refuse, same, times
 
 
 @keeps(

@@ -6,11 +6,11 @@ from math import prod
 
 import numpy as np
 
-from ..errors import EdgecError
-from ..ops.common import Tensor
-from .context import Context
-from .sized import keep, keeps, refuse, same
-from .table import Refused, Result, converts
+from ...errors import EdgecError
+from ...ops.common import Tensor
+from ..context import Context
+from ..sized.rules import keep, keeps, refuse, same
+from ..table import Refused, Result, converts
 
 MOST_SAMPLES = 1 << 10  # along a part of a region
 

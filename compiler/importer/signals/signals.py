@@ -6,13 +6,13 @@ from math import gcd
 
 import numpy as np
 
-from ..errors import EdgecError
-from ..ir import Value
-from ..op import const_array, is_const
-from .context import Context
+from ...errors import EdgecError
+from ...ir import Value
+from ...op import const_array, is_const
+from ..context import Context
+from ..table import Refused, Result, converts
 from .fourier import Fourier, as_real, turns
 from .fourier_plan import LONGEST, PASS, complex_plan, real_plan
-from .table import Refused, Result, converts
 
 
 @converts("DFT")

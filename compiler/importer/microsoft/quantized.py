@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..dtypes import dtype
-from .context import Context
-from .linear import product
-from .quantization import integer, real
-from .table import Refused, Result, converts
+from ...dtypes import dtype
+from ..context import Context
+from ..linear import product
+from ..quantization import integer, real
+from ..table import Refused, Result, converts
 
 OPSET = 17  # in whose terms ONNX's operators are asked for: pooling and reductions take attributes there
 

@@ -11,10 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..ir import Value
-from .context import Context
+from ...ir import Value
+from ..context import Context
+from ..table import Refused, Result, converts
 from .fused import bytes_product
-from .table import Refused, Result, converts
 
 
 class Heads(NamedTuple):

@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import EdgecError
-from ..ir import Value
-from .context import Context
+from ...errors import EdgecError
+from ...ir import Value
+from ..context import Context
 
 OPPOSITE = {"BRANCH_GT": "BRANCH_LEQ", "BRANCH_GTE": "BRANCH_LT", "BRANCH_NEQ": "BRANCH_EQ"}
 MODES = ("BRANCH_LEQ", "BRANCH_LT", "BRANCH_GTE", "BRANCH_GT", "BRANCH_EQ", "BRANCH_NEQ", "BRANCH_MEMBER")

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ..ir import Value
-from .context import Context
-from .linear import product
-from .microsoft import OPSET
-from .normalizations import root_mean_square
-from .table import Refused, Result, converts
+from ...ir import Value
+from ..context import Context
+from ..linear import product
+from ..normalizations import root_mean_square
+from ..table import Refused, Result, converts
+from .quantized import OPSET
 
 
 @converts("com.microsoft.FusedMatMul")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..errors import EdgecError
-from ..ir import Value
-from .context import Context
+from ...errors import EdgecError
+from ...ir import Value
+from ..context import Context
+from ..table import Refused, Result, converts
 from .scores import after, both, first_of_most, labels_of, matrix, rows, second_where
-from .table import Refused, Result, converts
 
 
 @converts("ai.onnx.ml.LinearRegressor")

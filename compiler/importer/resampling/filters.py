@@ -13,11 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import dtype
-from ..ir import Value
-from ..ops.common import Tensor, limits, reach
-from ..ops.resize import COORDINATES, NEAREST
-from .context import Context
+from ...dtypes import dtype
+from ...ir import Value
+from ...ops.common import Tensor, limits, reach
+from ...ops.resize import COORDINATES, NEAREST
+from ..context import Context
 
 # Costs in multiply-adds on numbers that lie side by side.
 SINGLE = 10.0  # of one on a number that lies alone

@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ..ir import Value
-from ..ops.common import Tensor
-from .context import Context
+from ...ir import Value
+from ...ops.common import Tensor
+from ..context import Context
 from .fourier_plan import Plan, complex_plan, real_plan
 
 

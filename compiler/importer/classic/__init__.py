@@ -1,0 +1,1 @@
+"""Converters of domain ai.onnx.ml: features, linear models, support vector machines, trees."""

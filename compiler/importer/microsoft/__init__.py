@@ -1,0 +1,1 @@
+"""Converters of domain com.microsoft, ONNX Runtime's own operators."""

@@ -1,0 +1,1 @@
+"""Converters of operators that sample: Resize, and grids of positions."""

@@ -1,0 +1,1 @@
+"""Converters of Fourier transforms, windows and mel bands."""
