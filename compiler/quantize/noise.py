@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, log10
+from math import inf, isfinite, log10
 
 import numpy as np
 
@@ -31,8 +31,8 @@ def worst_sqnr(real: Samples, rough: Samples, least: Least = ()) -> float:
     """Signal to noise in dB of the worst value, all samples together."""
     worst = inf
     for wanted, found, base in zip(real, rough, least or [0.0] * len(real), strict=True):
-        energies = [_energies(a, b, base) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
-        worst = min(worst, _decibels(sum(s for s, _ in energies), sum(n for _, n in energies)))
+        pairs = [energies(a, b, base) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
+        worst = min(worst, _decibels(sum(s for s, _ in pairs), sum(n for _, n in pairs)))
     return worst
 
 
@@ -40,7 +40,7 @@ def weakest(real: Samples, rough: Samples, least: Least = ()) -> Weakest | None:
     """The worst answer to one sample; None where nothing differs. A single number may well be near zero, which says
     nothing: outputs of several count."""
     found = [
-        Weakest(sample, output, _decibels(*_energies(a, b, base)))
+        Weakest(sample, output, _decibels(*energies(a, b, base)))
         for output, (wanted, given, base) in enumerate(zip(real, rough, least or [0.0] * len(real), strict=True))
         for sample, (a, b) in enumerate(zip(wanted, given, strict=True))
         if a.dtype.kind == "f" and a.size > 1
@@ -64,11 +64,17 @@ def warning(least: Weakest | None, sqnr: float, output: str, sample: int) -> str
     )
 
 
-def _energies(real: Tensor, rough: Tensor, least: float) -> tuple[float, float]:
-    """Of a signal, at least so much per element, and of what was made of it minus the signal."""
-    wide = real.astype(np.float64)
-    return max(float(np.square(wide).sum()), least * wide.size), float(np.square(wide - rough).sum())
+def energies(real: Tensor, rough: Tensor, least: float) -> tuple[float, float]:
+    """Of a signal, at least so much per element, and of what was made of it minus the signal: infinite where one of the
+    two has a number that is not finite, and the other not the same."""
+    wide, made = real.astype(np.float64), rough.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        off = np.where(wide == made, 0.0, wide - made)
+    noise = float(np.square(off).sum())
+    return max(float(np.square(wide).sum()), least * wide.size), noise if isfinite(noise) else inf
 
 
 def _decibels(signal: float, noise: float) -> float:
-    return 10 * log10(signal / noise) if signal > 0 < noise else inf
+    if noise == inf:
+        return -inf
+    return 10 * (log10(signal) - log10(noise)) if signal > 0 < noise else inf
