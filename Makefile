@@ -85,7 +85,7 @@ bench: $(READY) ## time models beside other engines and write docs/benchmarks.md
 	$(BIN)/python benchmarks/models.py $(MODELS) --threads $(THREADS) $(if $(PAGE),--page $(PAGE))
 
 test-cuda: $(READY) ## what runs on an NVIDIA GPU, on this machine's if it has one; else emulated, for hours
-	$(PYTEST) -m '' tests/e2e/test_cuda.py tests/unit/test_cuda_bundle.py tests/onnx -k 'cuda or gpu'
+	$(PYTEST) -m '' tests/e2e/test_cuda.py tests/unit/cuda/test_bundle.py tests/onnx -k 'cuda or gpu'
 
 bench-cuda: $(READY) ## time models on an NVIDIA GPU beside PyTorch: MODELS="resnet50.onnx distilbert.onnx"
 	$(BIN)/python benchmarks/cuda.py $(MODELS)

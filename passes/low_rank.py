@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgec.compiler.compress.low_rank import Options
-from edgec.compiler.compress.low_rank import low_rank as split_layers
+from edgec.compiler.compress.low_rank.splitter import Options
+from edgec.compiler.compress.low_rank.splitter import low_rank as split_layers
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session

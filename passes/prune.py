@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from edgec.compiler.compress.pruner import Options, pruned
-from edgec.compiler.compress.sparsify import Sparsity, sparsified
+from edgec.compiler.compress.channels.pruner import Options, pruned
+from edgec.compiler.compress.zeros.sparsify import Sparsity, sparsified
 from edgec.compiler.ir import Graph
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.session import Session

@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"peak {result.peak_gflops:.1f} GFLOP/s, memory {result.read_gbytes:.1f} GB/s, measured in between")
         print(_summary(layers))
     counts = f"{counted(args.runs, 'run')}, {counted(threads, 'thread')}"
-    print(f"median {result.median:.4f} ms, least {result.min:.4f} ms, {counts}")
+    print(f"median {result.median:.4g} ms, least {result.min:.4g} ms, {counts}")
     return 0
 
 
@@ -139,7 +139,7 @@ def _table(layers: list[dict[str, Any]]) -> str:
         (
             row["name"],
             row["kernel"],
-            f"{row['ms']:.4f}",
+            f"{1e3 * row['ms']:.2f}",
             f"{100 * row['ms'] / total:.1f}",
             f"{row['gflops']:.1f}",
             *([f"{100 * row['peak_share']:.1f}"] if peak else []),
@@ -147,7 +147,7 @@ def _table(layers: list[dict[str, Any]]) -> str:
         )
         for row in layers
     ]
-    head = ("step", "kernel", "ms", "% of time", "GFLOP/s", *(["% of peak"] if peak else []), "GB/s")
+    head = ("step", "kernel", "us", "% of time", "GFLOP/s", *(["% of peak"] if peak else []), "GB/s")
     return table(head, cells)
 
 

@@ -19,7 +19,7 @@ from .common import add_model_options, binds_of, dims_of, shapes_of, show_json, 
 if TYPE_CHECKING:
     from ..compress.compressor import Compressed
     from ..compress.options import CompressOptions
-    from ..compress.workers import Workers
+    from ..compress.search.workers import Workers
 
 Pair = tuple[str, Any, str]  # model, calibration data, target
 
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from ..compress.workers import workers
+    from ..compress.search.workers import workers
 
     targets, calib = args.target or ["host"], args.calib or [None]
     if len(calib) not in (1, len(args.model)):
@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """What can be said before workers are started."""
     from ..compress.options import checked
-    from ..compress.workers import checked_jobs
+    from ..compress.search.workers import checked_jobs
     from ..importer.read import model_file
 
     checked_jobs(args.jobs)
@@ -191,7 +191,7 @@ def _one(args: argparse.Namespace, pair: Pair, pool: Workers, several: bool) -> 
 
 def _show(made: Compressed, layers: bool) -> None:
     from ..compress import layers as every
-    from ..compress.table import HEAD, lines, rows
+    from ..compress.search.table import HEAD, lines, rows
 
     found = made.table
     if layers and found["layers"]:

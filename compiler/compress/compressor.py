@@ -28,15 +28,15 @@ from ..pipeline import run_pipeline
 from ..plugins import load_plugins
 from ..session import Session
 from ..target import find_target
-from .evaluate import Measures, Study, target_of
-from .limits import FLAGS, GRAIN, Figures, missed
-from .methods import BEFORE, methods_of
 from .options import CompressOptions, Settings, checked
-from .outcome import Outcome
-from .page import page
-from .search import Search
-from .table import What, count, said, table
-from .workers import Workers, workers
+from .search.evaluate import Measures, Study, target_of
+from .search.limits import FLAGS, GRAIN, Figures, missed
+from .search.methods import BEFORE, methods_of
+from .search.outcome import Outcome
+from .search.page import page
+from .search.search import Search
+from .search.table import What, count, said, table
+from .search.workers import Workers, workers
 
 ENOUGH = 64  # samples from which on some are for judging only
 HELD_OUT = 4  # every fourth

@@ -11,8 +11,8 @@ from ..calibration.data import Source
 from ..quantize.settings import Score, checked_score
 from ..target_flags import check_threads
 from ..units import Limit, long_time
-from .limits import Limits, limits_of
-from .methods import methods_of
+from .search.limits import Limits, limits_of
+from .search.methods import methods_of
 
 SECONDS = 600.0
 

@@ -22,7 +22,7 @@ from edgec.compiler.ports import Port, random_inputs
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
 from edgec.compiler.verify import Promise, difference
-from tests.unit.emulated import needs_board
+from tests.support.emulated import needs_board
 
 from .models import find
 

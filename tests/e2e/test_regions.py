@@ -19,7 +19,7 @@ from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.ports import random_inputs
 from edgec.compiler.session import Session
 from edgec.compiler.target import find_target
-from tests.unit.emulated import needs_board
+from tests.support.emulated import needs_board
 
 from .models import find
 

@@ -19,8 +19,8 @@ from edgec.targets.tir import Expr, Stmt
 
 from ..common_emit import F32, Frame, emit_kernel, put, vector
 from ..cortex_m.asm import at
-from ..cortex_m.tile_asm import Tile as Form
-from ..cortex_m.tile_asm import fits
+from ..cortex_m.fpu.tile_asm import Tile as Form
+from ..cortex_m.fpu.tile_asm import fits
 from ..register_tile import Tile
 from .rows import Shape, blocks, even_parts, tile_rows
 from .scores import Block, Operand, Scores, summed

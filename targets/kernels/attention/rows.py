@@ -17,7 +17,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu, Target
 
 from ..common import ceil_div, spread
-from ..cortex_m.gates import SIZE, has_dots
+from ..cortex_m.fpu.gates import SIZE, has_dots
 from ..cost import Traffic, by_lane, fits_registers, level_of, microseconds, tile_cycles
 
 NAME = "attention_f32_blocked"

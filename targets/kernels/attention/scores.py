@@ -18,9 +18,9 @@ from edgec.targets.tir import Expr, Stmt
 
 from ..common_emit import ABREAST, F32, put, vector
 from ..cortex_m.asm import at
-from ..cortex_m.gates import has_dots
-from ..cortex_m.tile_asm import Tile as Form
-from ..cortex_m.tile_asm import Tiles, fits
+from ..cortex_m.fpu.gates import has_dots
+from ..cortex_m.fpu.tile_asm import Tile as Form
+from ..cortex_m.fpu.tile_asm import Tiles, fits
 from ..cost import QUAD
 from ..register_tile import Numbers, Tile
 from .dots import dot_scores

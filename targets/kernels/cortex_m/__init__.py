@@ -1,14 +1,4 @@
-"""Rows for Cortex-M: with the DSP extension, without it, with an FPU; for Helium `mve_*`. Importing registers them."""
+"""Rows for Cortex-M: with the DSP extension in this folder; without it, with an FPU, and for Helium in folders of their
+own. Importing this package registers them."""
 
-from . import (  # noqa: F401
-    conv_rows,
-    depthwise_rows,
-    float_rows,
-    matmul_rows,
-    mve_bytes,
-    mve_dense_rows,
-    mve_depthwise_rows,
-    mve_pool,
-    plain_rows,
-    pool_rows,
-)
+from . import conv_rows, depthwise_rows, fpu, helium, matmul_rows, plain, pool_rows  # noqa: F401

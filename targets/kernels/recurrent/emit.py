@@ -15,7 +15,7 @@ from edgec.targets.tir import Expr, Stmt
 from ..common import ceil_div
 from ..common_emit import ABREAST, full_or_rest, put, vector
 from ..cortex_m.asm import OPAQUE, at, called, imported, opaque
-from ..cortex_m.gates_asm import gate_dots
+from ..cortex_m.fpu.gates_asm import gate_dots
 from ..register_tile import Tile
 from .cell import CELLS, Point
 from .states import Rows, States

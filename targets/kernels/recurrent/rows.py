@@ -20,7 +20,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem, Row, kernel
 from edgec.compiler.target import Cpu, Target
 
 from ..common import ceil_div
-from ..cortex_m.gates import cycles, has_dots, widths
+from ..cortex_m.fpu.gates import cycles, has_dots, widths
 from ..cost import CALL_US, TILE, Traffic, level_of, microseconds, step_cycles
 from ..plain import Part, emit_plain, scratch_bytes
 

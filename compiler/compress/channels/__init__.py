@@ -1,0 +1,1 @@
+"""Channels removed: which belong together, what each costs, how many of each family go."""

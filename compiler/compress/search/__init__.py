@@ -1,0 +1,1 @@
+"""The search for a model within limits: candidates, their figures, and what is said of them."""

@@ -1,0 +1,3 @@
+"""Products on tensor cores."""
+
+from . import conv, matmul  # noqa: F401
