@@ -31,6 +31,7 @@ Feed = Mapping[str, Tensor]
 Answer = Callable[[Feed], list[Tensor]]
 POOR = 20.0  # dB of the outputs below which layers go back to f32 unasked
 SPENT = 0.15  # share of the multiplications that may be spent on that
+SPARE = 6.0  # dB above what is poor that are aimed at where layers together do more harm than one by one
 MORE_SPENT = 0.5  # and where the outputs are unusable otherwise
 GAIN = 1.0  # dB that it must bring each time
 LOST = 1e6  # error energy over energy that no answer exceeds, those with infinities or NaN included
@@ -190,12 +191,12 @@ def more(order: Tensor, number: int, drop: Callable[[Tensor], float], allowed: f
     return number
 
 
-def rescued(plan: Placement, harm: Tensor, spent: float = SPENT) -> Tensor:
+def rescued(plan: Placement, harm: Tensor, spent: float = SPENT, aim: float = POOR) -> Tensor:
     """1 for each layer that stays in 8 bits when nobody says what may be lost: those that do most harm per
-    multiplication go, until the outputs are no longer poor or too much would be in f32. Layers that could not make the
-    outputs poor if all were like them stay."""
+    multiplication go, until the outputs should be at `aim` dB or too much would be in f32. Layers that could not bring
+    the outputs below that if all were like them stay."""
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
-    on, bearable = np.ones(len(harm)), 10 ** (-POOR / 10)
+    on, bearable = np.ones(len(harm)), 10 ** (-aim / 10)
     for k in worst_first(plan, harm):
         if harm[on == 1].sum() <= bearable:
             break

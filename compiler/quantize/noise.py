@@ -53,13 +53,13 @@ def warning(least: Weakest | None, sqnr: float, output: str, sample: int) -> str
     """What is said where answers are unusable: to all samples, or to one and all together do not show it."""
     if sqnr < UNUSABLE:
         return (
-            f"in int8 the outputs are off by {sqnr:.1f} dB, of little use: --max-drop leaves as many layers in f32 as "
+            f"in int8 the outputs are {off_by(sqnr)}, of little use: --max-drop leaves as many layers in f32 as "
             "are needed"
         )
     if least is None or least.sqnr >= UNUSABLE or least.sqnr > sqnr - APART:
         return None
     return (
-        f"in int8 output {output!r} is off by {least.sqnr:.1f} dB on calibration sample {sample}, though all samples "
+        f"in int8 output {output!r} is {off_by(least.sqnr)} on calibration sample {sample}, though all samples "
         f"together are by {sqnr:.1f} dB: of little use on inputs like it"
     )
 
@@ -72,6 +72,11 @@ def energies(real: Tensor, rough: Tensor, least: float) -> tuple[float, float]:
         off = np.where(wide == made, 0.0, wide - made)
     noise = float(np.square(off).sum())
     return max(float(np.square(wide).sum()), least * wide.size), noise if isfinite(noise) else inf
+
+
+def off_by(sqnr: float) -> str:
+    """As it is told."""
+    return "not finite" if sqnr == -inf else f"off by {sqnr:.1f} dB"
 
 
 def _decibels(signal: float, noise: float) -> float:
