@@ -32,7 +32,6 @@ from .noise import UNUSABLE, USELESS, off_by
 from .placement import place
 from .qdq import quantized_graph
 
-
 # share of the multiplications that may be in f32, dB of the outputs below which that is tried, and dB that are aimed at
 TRIES = (
     (SPENT, POOR, POOR),

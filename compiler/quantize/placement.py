@@ -55,7 +55,7 @@ class Placement:
 
     @cached_property
     def spread(self) -> set[Node]:
-        """What makes statistics and brings them back to the elements, as a normalization does: it is computed in f32."""
+        """What makes statistics and brings them back to the elements, as a normalization does: it stays f32."""
         return spread(self.graph)
 
     @cached_property
@@ -179,7 +179,7 @@ def _wanted(plan: Placement, able: set[Value]) -> set[Value]:
         data = data_args(node)
         if node in layers:
             wanted.add(node.args[0])
-        elif node.op in MEANS and node not in plan.spread and data[0] in able and data[0].type.size >= SHRINKS * node.types[0].size:
+        elif node.op in MEANS and node not in plan.spread and _shrinks(node, data[0], able):
             wanted.add(data[0])
         elif any(v in wanted for v in node.results):
             if _moves(node) and data:
@@ -187,6 +187,11 @@ def _wanted(plan: Placement, able: set[Value]) -> set[Value]:
             elif all(v in able for v in node.results):
                 wanted.update(v for v in data if v in able)
     return wanted
+
+
+def _shrinks(mean: Node, data: Value, able: set[Value]) -> bool:
+    """Whether a mean is cheaper on 8 bits of so much data."""
+    return data in able and data.type.size >= SHRINKS * mean.types[0].size
 
 
 def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:

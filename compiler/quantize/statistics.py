@@ -2,8 +2,8 @@
 
 A normalization that the rules do not know as one is a chain of means, squares, roots and quotients. In 8 bits these are
 far off: of squares nearly all fall below half a step, and a reciprocal of what may be small reaches over many powers of
-ten. In f32 they cost next to nothing, since they have few elements; what they are combined with is computed in f32 then,
-as a LayerNormalization is, and rounded where a layer reads it.
+ten. In f32 they cost next to nothing, since they have few elements; what they are combined with is computed in f32
+then, as a LayerNormalization is, and rounded where a layer reads it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CARRIED = frozenset("Reshape Transpose Expand Tile Slice Edgec.Layout Relu Clip"
 
 
 def spread(graph: Graph) -> set[Node]:
-    """The nodes that combine a statistic with more elements than it was made for, and the averages that lead to them."""
+    """The nodes that combine a statistic with more elements than it has, and the averages that lead to them."""
     known: set[Value] = set()
     combined: list[Node] = []
     for node in graph.nodes():

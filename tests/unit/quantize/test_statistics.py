@@ -63,7 +63,7 @@ def test_a_mean_that_a_layer_reads_stays_in_bytes() -> None:
 
 def test_what_a_logarithm_reads_stays_real() -> None:
     assert kinds(place(canonical(logarithm(1e-6)))) == ["Conv", "Input", "Log", "Mul"]
-    assert kinds(place(canonical(logarithm(1.0)))) == ["Conv", "Conv", "Input", "Log", "Mul"]  # away from 0 it is as any other
+    assert kinds(place(canonical(logarithm(1.0)))) == ["Conv", "Conv", "Input", "Log", "Mul"]  # away from 0
 
 
 def mel() -> onnx.ModelProto:
