@@ -198,7 +198,7 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
         weight += slopes
     shift = np.nan_to_num(total / weight, nan=0.0, posinf=0.0, neginf=0.0)
     if shapes and normal is None:
-        shift = np.where(_helps(shapes, walk, value, axis, shift), shift, 0.0)
+        shift = np.where(helps(shapes, walk, value, axis, shift), shift, 0.0)
     bias = made.real_bias(x.scale)
     assert bias is not None
     new = with_bias(layer, made.stored, made.scale, bias + shift, x.scale)
@@ -209,7 +209,7 @@ def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scal
     return new
 
 
-def _helps(shapes: Sequence[Callable[[Tensor], Tensor]], walk: Walk, value: Value, axis: int, shift: Tensor) -> Tensor:
+def helps(shapes: Sequence[Callable[[Tensor], Tensor]], walk: Walk, value: Value, axis: int, shift: Tensor) -> Tensor:
     """Whether a shift of each channel lowers the error behind functions: the mean error of the few elements that a Relu
     lets through, say, is none of the others, which it would let through as well."""
     others = tuple(k for k in range(len(value.shape)) if k != axis)
