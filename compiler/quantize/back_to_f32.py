@@ -16,6 +16,7 @@ from .fallback import (
     MORE_SPENT,
     POOR,
     PROBES,
+    SPARE,
     SPENT,
     changes,
     drop_of,
@@ -27,9 +28,17 @@ from .fallback import (
     worst_first,
 )
 from .job import Job, State
-from .noise import UNUSABLE, USELESS
+from .noise import UNUSABLE, USELESS, off_by
 from .placement import place
 from .qdq import quantized_graph
+
+# share of the multiplications that may be in f32, dB of the outputs below which that is tried, and dB that are aimed at
+TRIES = (
+    (SPENT, POOR, POOR),
+    (SPENT, POOR, POOR + SPARE),
+    (MORE_SPENT, UNUSABLE, POOR),
+    (1.0, USELESS, POOR),
+)
 
 
 def spare(job: Job, state: State, share: float) -> State:
@@ -46,8 +55,8 @@ def rescue(job: Job, state: State) -> State:
     _, harm, inputs = job.harmful(state)
     why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
     on, best = np.ones(len(harm)), state
-    for spent, enough in ((SPENT, POOR), (MORE_SPENT, UNUSABLE), (1.0, USELESS)):
-        chosen = rescued(state.plan, harm, spent)
+    for spent, enough, aim in TRIES:
+        chosen = rescued(state.plan, harm, spent, aim)
         if best.sqnr < enough and chosen.any() and (chosen != on).any():
             made = job.reconstructed(without(job, state, harm, chosen, why))
             if made.sqnr > best.sqnr + GAIN:
@@ -56,17 +65,17 @@ def rescue(job: Job, state: State) -> State:
         on = np.zeros(len(harm))
         best = without(job, state, harm, on, why)
         job.session.note(
-            f"all layers stay in f32: in int8 the outputs were off by {state.sqnr:.1f} dB, of no use; --max-drop "
+            f"all layers stay in f32: in int8 the outputs were {off_by(state.sqnr)}, of no use; --max-drop "
             "says what may be lost"
         )
     elif not on.all():
         job.session.note(
-            f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were off by "
-            f"{state.sqnr:.1f} dB, now by {best.sqnr:.1f} dB"
+            f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were "
+            f"{off_by(state.sqnr)}, now by {best.sqnr:.1f} dB"
         )
     else:
         job.session.note(
-            f"in int8 the outputs are off by {state.sqnr:.1f} dB, and it is no few layers' fault; --max-drop says "
+            f"in int8 the outputs are {off_by(state.sqnr)}, and it is no few layers' fault; --max-drop says "
             "what may be lost"
         )
     if inputs < POOR:

@@ -20,7 +20,7 @@ from ..ir import Graph, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
 from .judged import least_energies
-from .noise import worst_sqnr
+from .noise import energies, worst_sqnr
 from .placement import Placement
 from .ranges import Scale, rounded
 from .settings import Score
@@ -31,8 +31,10 @@ Feed = Mapping[str, Tensor]
 Answer = Callable[[Feed], list[Tensor]]
 POOR = 20.0  # dB of the outputs below which layers go back to f32 unasked
 SPENT = 0.15  # share of the multiplications that may be spent on that
+SPARE = 6.0  # dB above what is poor that are aimed at where layers together do more harm than one by one
 MORE_SPENT = 0.5  # and where the outputs are unusable otherwise
 GAIN = 1.0  # dB that it must bring each time
+LOST = 1e6  # error energy over energy that no answer exceeds, those with infinities or NaN included
 PROBES = 4  # samples that a layer's own effect is measured on
 
 
@@ -101,8 +103,8 @@ def distance(got: Sequence[Tensor], want: Sequence[Tensor], least: Sequence[floa
     worst = 0.0
     for a, b, base in zip(got, want, least or [0.0] * len(want), strict=True):
         if b.dtype.kind == "f" and b.size:
-            energy = max(float(np.square(b, dtype=np.float64).sum()), base * b.size)
-            worst = max(worst, float(np.square(a.astype(np.float64) - b).sum()) / max(energy, 1e-30))
+            signal, noise = energies(b, a, base)
+            worst = max(worst, min(noise / max(signal, 1e-30), LOST))
     return worst
 
 
@@ -189,15 +191,15 @@ def more(order: Tensor, number: int, drop: Callable[[Tensor], float], allowed: f
     return number
 
 
-def rescued(plan: Placement, harm: Tensor, spent: float = SPENT) -> Tensor:
+def rescued(plan: Placement, harm: Tensor, spent: float = SPENT, aim: float = POOR) -> Tensor:
     """1 for each layer that stays in 8 bits when nobody says what may be lost: those that do most harm per
-    multiplication go, until the outputs are no longer poor or too much would be in f32. Layers that could not make the
-    outputs poor if all were like them stay."""
+    multiplication go, until the outputs should be at `aim` dB or too much would be in f32. Layers that could not bring
+    the outputs below that if all were like them stay."""
     cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
-    on, left, bearable = np.ones(len(harm)), float(harm.sum()), 10 ** (-POOR / 10)
+    on, bearable = np.ones(len(harm)), 10 ** (-aim / 10)
     for k in worst_first(plan, harm):
-        if left <= bearable:
+        if harm[on == 1].sum() <= bearable:
             break
         if harm[k] * len(harm) > bearable and cost[on == 0].sum() + cost[k] <= spent * cost.sum():
-            on[k], left = 0.0, left - float(harm[k])
+            on[k] = 0.0
     return on

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, log10
+from math import inf, isfinite, log10
 
 import numpy as np
 
@@ -31,8 +31,8 @@ def worst_sqnr(real: Samples, rough: Samples, least: Least = ()) -> float:
     """Signal to noise in dB of the worst value, all samples together."""
     worst = inf
     for wanted, found, base in zip(real, rough, least or [0.0] * len(real), strict=True):
-        energies = [_energies(a, b, base) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
-        worst = min(worst, _decibels(sum(s for s, _ in energies), sum(n for _, n in energies)))
+        pairs = [energies(a, b, base) for a, b in zip(wanted, found, strict=True) if a.dtype.kind == "f"]
+        worst = min(worst, _decibels(sum(s for s, _ in pairs), sum(n for _, n in pairs)))
     return worst
 
 
@@ -40,7 +40,7 @@ def weakest(real: Samples, rough: Samples, least: Least = ()) -> Weakest | None:
     """The worst answer to one sample; None where nothing differs. A single number may well be near zero, which says
     nothing: outputs of several count."""
     found = [
-        Weakest(sample, output, _decibels(*_energies(a, b, base)))
+        Weakest(sample, output, _decibels(*energies(a, b, base)))
         for output, (wanted, given, base) in enumerate(zip(real, rough, least or [0.0] * len(real), strict=True))
         for sample, (a, b) in enumerate(zip(wanted, given, strict=True))
         if a.dtype.kind == "f" and a.size > 1
@@ -53,22 +53,33 @@ def warning(least: Weakest | None, sqnr: float, output: str, sample: int) -> str
     """What is said where answers are unusable: to all samples, or to one and all together do not show it."""
     if sqnr < UNUSABLE:
         return (
-            f"in int8 the outputs are off by {sqnr:.1f} dB, of little use: --max-drop leaves as many layers in f32 as "
+            f"in int8 the outputs are {off_by(sqnr)}, of little use: --max-drop leaves as many layers in f32 as "
             "are needed"
         )
     if least is None or least.sqnr >= UNUSABLE or least.sqnr > sqnr - APART:
         return None
     return (
-        f"in int8 output {output!r} is off by {least.sqnr:.1f} dB on calibration sample {sample}, though all samples "
+        f"in int8 output {output!r} is {off_by(least.sqnr)} on calibration sample {sample}, though all samples "
         f"together are by {sqnr:.1f} dB: of little use on inputs like it"
     )
 
 
-def _energies(real: Tensor, rough: Tensor, least: float) -> tuple[float, float]:
-    """Of a signal, at least so much per element, and of what was made of it minus the signal."""
-    wide = real.astype(np.float64)
-    return max(float(np.square(wide).sum()), least * wide.size), float(np.square(wide - rough).sum())
+def energies(real: Tensor, rough: Tensor, least: float) -> tuple[float, float]:
+    """Of a signal, at least so much per element, and of what was made of it minus the signal: infinite where one of the
+    two has a number that is not finite, and the other not the same."""
+    wide, made = real.astype(np.float64), rough.astype(np.float64)
+    with np.errstate(invalid="ignore"):
+        off = np.where(wide == made, 0.0, wide - made)
+    noise = float(np.square(off).sum())
+    return max(float(np.square(wide).sum()), least * wide.size), noise if isfinite(noise) else inf
+
+
+def off_by(sqnr: float) -> str:
+    """As it is told."""
+    return "not finite" if sqnr == -inf else f"off by {sqnr:.1f} dB"
 
 
 def _decibels(signal: float, noise: float) -> float:
-    return 10 * log10(signal / noise) if signal > 0 < noise else inf
+    if noise == inf:
+        return -inf
+    return 10 * (log10(signal) - log10(noise)) if signal > 0 < noise else inf

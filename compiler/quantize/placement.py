@@ -17,6 +17,7 @@ from ..ir import Graph, Node, Value
 from ..layers import LAYERS, Layer, constant, data_args, layers_of
 from ..op import OPS, evaluate, full_attrs
 from ..ops.common import Tensor
+from .statistics import spread, steep
 
 # Each element of the result is one of the argument, or zero.
 MAPS = frozenset(
@@ -51,6 +52,11 @@ class Placement:
     groups: list[Group] = field(default_factory=list)
     sources: dict[Value, Value] = field(default_factory=dict)
     able: set[Value] = field(default_factory=set)  # what can be computed in 8 bits
+
+    @cached_property
+    def spread(self) -> set[Node]:
+        """What makes statistics and brings them back to the elements, as a normalization does: it stays f32."""
+        return spread(self.graph)
 
     @cached_property
     def users(self) -> dict[Value, list[Node]]:
@@ -118,7 +124,7 @@ def _able(plan: Placement, found: dict[Node, Layer]) -> set[Value]:
     for node in plan.graph.nodes():
         for value in node.results:
             plan.sources[value] = value
-        if node.op in ("Input", "Const") or any(t.dtype != "f32" for t in node.types):
+        if node.op in ("Input", "Const") or node in plan.spread or any(t.dtype != "f32" for t in node.types):
             continue
         data = data_args(node)
         if node in found or node in biases:
@@ -142,7 +148,7 @@ def _elementwise(plan: Placement, node: Node, data: tuple[Value, ...], able: set
     uniform = all(_known(a).size == 1 for a in node.args if a not in data)
     if len(sources) == 1 and uniform and value.shape == data[0].shape:
         (plan.sources[value],) = sources
-    if all(a in able and plan.sources[a] not in plan.graph.inputs for a in data):
+    if not steep(node) and all(a in able and plan.sources[a] not in plan.graph.inputs for a in data):
         able.add(value)
 
 
@@ -173,7 +179,7 @@ def _wanted(plan: Placement, able: set[Value]) -> set[Value]:
         data = data_args(node)
         if node in layers:
             wanted.add(node.args[0])
-        elif node.op in MEANS and data[0] in able and data[0].type.size >= SHRINKS * node.types[0].size:
+        elif node.op in MEANS and node not in plan.spread and _shrinks(node, data[0], able):
             wanted.add(data[0])
         elif any(v in wanted for v in node.results):
             if _moves(node) and data:
@@ -181,6 +187,11 @@ def _wanted(plan: Placement, able: set[Value]) -> set[Value]:
             elif all(v in able for v in node.results):
                 wanted.update(v for v in data if v in able)
     return wanted
+
+
+def _shrinks(mean: Node, data: Value, able: set[Value]) -> bool:
+    """Whether a mean is cheaper on 8 bits of so much data."""
+    return data in able and data.type.size >= SHRINKS * mean.types[0].size
 
 
 def _inside(plan: Placement, value: Value, wanted: set[Value]) -> bool:

@@ -156,8 +156,8 @@ def rows(layers: Iterable[Mapping[str, Any]]) -> list[tuple[object, ...]]:
 
 
 def _decibels(value: float | None) -> float | None:
-    """Rounded; None where nothing differs, which is no number of JSON."""
-    return None if value is None or value == inf else round(value, 2)
+    """Rounded; None where nothing differs, or what is made is not finite: no numbers of JSON."""
+    return None if value is None or abs(value) == inf else round(value, 2)
 
 
 def _rounded(cost: float | None) -> float | None:

@@ -17,7 +17,7 @@ from edgec.compiler.exporter import export_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.quantize import back_to_f32
 from edgec.compiler.quantize.back_to_f32 import rescue
-from edgec.compiler.quantize.fallback import disagreement, drop_of, fewest, more, rescued, worst_first
+from edgec.compiler.quantize.fallback import LOST, disagreement, drop_of, fewest, more, rescued, worst_first
 from edgec.compiler.quantize.job import Job, Options, State
 from edgec.compiler.quantize.placement import place
 from edgec.compiler.quantize.settings import Wanted
@@ -194,6 +194,7 @@ def test_unasked_only_what_spoils_the_outputs_goes() -> None:
     assert list(rescued(plan, np.array([1e-4, 1e-4, 0.5, 1e-4]))) == [1, 1, 0, 1]
     assert rescued(plan, np.array([1e-4, 0.5, 1e-4, 1e-4])).all()  # it has most of the multiplications
     assert list(rescued(plan, np.array([1e-4, 0.5, 1e-4, 1e-4]), 0.9)) == [1, 0, 1, 1]
+    assert list(rescued(plan, np.array([1e-4, 1e-4, LOST, 0.02]))) == [1, 1, 0, 0]  # what is lost hides nothing
 
 
 @pytest.mark.parametrize(("gain", "real"), [(0.5, 0), (1.5, 1)])

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 import edgec
 from edgec.compiler.bundle.manifest import read_bundle
+from edgec.compiler.quantize.fallback import LOST, distance
 from edgec.compiler.quantize.noise import Weakest, warning, weakest, worst_sqnr
 
 
@@ -29,6 +30,15 @@ def test_what_does_not_count() -> None:
     assert weakest([[ids], [one]], [[ids + 1], [one + 1]]) is None
     assert weakest([[np.ones(3, np.float32)]], [[np.ones(3, np.float32)]]) is None
     assert worst_sqnr([[ids]], [[ids + 1]]) == inf
+
+
+def test_answers_that_are_not_finite_are_as_far_off_as_can_be() -> None:
+    loud = np.full(4, 100.0, np.float32)
+    broken = np.array([100, np.nan, 100, 100], np.float32)
+    assert worst_sqnr([[loud, loud]], [[loud, broken]]) == -inf
+    assert distance([broken], [loud]) == distance([loud * np.inf], [loud]) == LOST
+    masked = np.array([1, -np.inf], np.float32)  # as the float model answers it
+    assert worst_sqnr([[masked]], [[masked]]) == inf and distance([masked], [masked]) == 0
 
 
 def test_when_it_is_said() -> None:
