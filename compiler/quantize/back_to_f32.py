@@ -31,6 +31,7 @@ from .job import Job, State
 from .noise import UNUSABLE, USELESS, off_by
 from .placement import place
 from .qdq import quantized_graph
+from .tables import narrow_tables
 
 # share of the multiplications that may be in f32, dB of the outputs below which that is tried, and dB that are aimed at
 TRIES = (
@@ -87,7 +88,8 @@ def rescue(job: Job, state: State) -> State:
 
 
 def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[State, Verdict | None]:
-    """As few and cheap layers back in f32 as keep the drop that is allowed, measured on what will be compiled."""
+    """As few and cheap layers back in f32 as keep the drop that is allowed, measured on what will be compiled: the
+    state is finished."""
     plan, count = state.plan, len(state.plan.layers)
     names = [name for name, _ in graph.results]
     why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
@@ -105,7 +107,8 @@ def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[Sta
             if number == count:  # the float model itself
                 found = 0.0
                 break
-            integers = quantized_graph(made.plan, made.scales, made.weights)
+            made = job.finished(made)
+            integers, _ = narrow_tables(quantized_graph(made.plan, made.scales, made.weights))
             with running(integers, integers.outputs, threads=job.session.threads, like=job.session.target) as run:
                 found = drop(run)
             job.tell("confirm", number, count)

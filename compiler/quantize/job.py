@@ -30,7 +30,8 @@ from .placement import Placement, place
 from .ranges import Method, Scale
 from .reconstruct import OUTPUTS, Outcome, reconstruct
 from .settings import Wanted
-from .shorten import ends_of, reachable
+from .shorten import ends_of, reachable, short_biases
+from .straight import straightened
 from .weights import Weights, nearest_weights
 
 SAMPLES = 32  # that layers are reconstructed on at least, where there are so many
@@ -163,6 +164,15 @@ class Job:
         exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
         least = least_energies(real)
         return replace(state, sqnr=worst_sqnr(exact, got, least), weakest=weakest(exact, got, least))
+
+    def finished(self, state: State) -> State:
+        """The state with scales and biases of few bits: the numbers that will be compiled."""
+        if self.short:
+            first = self.session.target.programs[0] if self.session.target is not None else None
+            state = replace(state, weights=short_biases(state.plan, state.scales, state.weights, first))
+        if self.once:
+            state = replace(state, weights=straightened(state.plan, state.scales, state.weights))
+        return state
 
     def enough(self, graph: Graph) -> int:
         """How many samples layers are reconstructed on: more than usual where the model is small."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from ..calibration.data import Calibration
@@ -24,8 +23,6 @@ from .qdq import quantized_graph
 from .reconstruct import OUTPUTS
 from .report import Record, Report
 from .settings import Wanted
-from .shorten import short_biases
-from .straight import straightened
 from .tables import narrow_tables
 
 FEW = 8  # samples: fewer are spoken of
@@ -58,14 +55,10 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
         state, verdict = keep_drop(job, graph, state, wanted.max_drop)
     else:
         state, verdict = keep_fast(job, graph, state)
+        state = job.finished(state)
     if verdict is not None and verdict.slower:
         none = "" if state.plan.layers else "; none is left in int8"
         session.note(f"{len(verdict.slower)} of {len(everything)} layers stay in f32, which is faster there{none}")
-    if job.short:
-        first = session.target.programs[0] if session.target is not None else None
-        state = replace(state, weights=short_biases(state.plan, state.scales, state.weights, first))
-    if job.once:
-        state = replace(state, weights=straightened(state.plan, state.scales, state.weights))
     made = quantized_graph(state.plan, state.scales, state.weights) if state.plan.layers else graph
     made, tables = narrow_tables(made) if state.plan.layers else (made, 0)
     if tables:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 
+from edgec.compiler.calibration.runner import running
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
@@ -246,6 +247,19 @@ def test_the_outcome_itself_keeps_the_drop(monkeypatch: pytest.MonkeyPatch) -> N
     _, report, session = quantized(heavy(), data(), max_drop=0.5)
     assert list(precision(report).values()).count("f32") == 2 and report.drop == 0.0
     assert any("2 of 4 layers stay in f32 to keep max_drop" in note for note in session.notes)
+
+
+def test_the_drop_is_measured_on_the_very_numbers_that_are_compiled() -> None:
+    """Scales that move by a millionth move bytes, and with them the score of a detector."""
+    answers: list[Any] = []
+
+    def score(run: Any) -> float:
+        answers.append(run({"x": data()[0][None]})["y"])
+        return 0.0
+
+    graph, _, _ = quantized(heavy(), data(), max_drop=1.0, score=score)
+    with running(graph, graph.outputs) as run:
+        np.testing.assert_array_equal(run({"x": data()[0][None]})[0], answers[-1])
 
 
 def hidden(loud: float) -> tuple[onnx.ModelProto, Any]:
