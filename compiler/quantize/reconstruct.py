@@ -7,25 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from math import prod
 from types import MappingProxyType
 
 import numpy as np
 
-from ..columns import columns, result_axis, rows_of, weights_of
-from ..cores import Cores, shared_out
+from ..columns import columns, rows_of, weights_of
+from ..cores import shared_out
 from ..covariance import Covariance
 from ..ir import Node, Value
 from ..layers import Layer, constant
-from ..op import evaluate, int_attr
+from ..op import evaluate
 from ..ops.common import Tensor
+from .bias import corrected
 from .judged import judged, least_energies
 from .noise import Weakest, weakest, worst_sqnr
-from .placement import FOLDED, Placement
+from .placement import Placement
 from .ranges import Scale, rounded
 from .rounding import rounded_weights
 from .short_scales import End
+from .walk import Walk
 from .weights import Weights, nearest_weights, weight_scales, with_bias
 
 Progress = Callable[[str, int, int], None]
@@ -42,16 +44,6 @@ class Outcome:
     sqnr: float
     saturated: float
     weakest: Weakest | None = None
-
-
-@dataclass
-class Walk:
-    """Values of all samples, in float and as the quantized layers make them; samples are shared out over `cores`."""
-
-    cores: Cores
-    ends: Mapping[Node, End]
-    real: dict[Value, list[Tensor]] = field(default_factory=dict)
-    rough: dict[Value, list[Tensor]] = field(default_factory=dict)
 
 
 def reconstruct(
@@ -102,7 +94,7 @@ def _walked(
         _run(node, walk, exact, _constants(node, layers, adds, weights, scales))
         layer = ends.get(Value(node))
         if layer is not None and correct and layer.bias is not None:
-            weights[layer.node] = _corrected(plan, layer, walk, weights[layer.node], scales[layer.input])
+            weights[layer.node] = corrected(plan, layer, walk, weights[layer.node], scales[layer.input])
         if layer is not None:
             outcomes[layer.name] = Outcome(_sqnr(walk, layer.value), saturated.pop(layer.node))
         for value in node.results:
@@ -173,115 +165,6 @@ def _run(node: Node, walk: Walk, exact: list[Future[tuple[Tensor, ...]]], instea
     for value, real, made in zip(node.results, *columns, strict=True):
         walk.real[value] = real
         walk.rough[value] = real if same else made
-
-
-def _corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scale) -> Weights:
-    """The bias makes up for the mean error of the results, where these matter to what reads them.
-
-    Bias correction (Nagel et al., 2019), with means measured on calibration data, and errors weighted by the squared
-    slope of the functions behind.
-    """
-    value = layer.value
-    axis = result_axis(layer.node)
-    others = tuple(k for k in range(len(value.shape)) if k != axis)
-    shapes, normal = _behind(plan, value), normalizes(plan, walk, value)
-    total, weight = np.zeros(value.shape[axis]), np.full(value.shape[axis], 1e-12)
-
-    def sums(number: int) -> tuple[Tensor, Tensor]:
-        real, rough = walk.real[value][number], walk.rough[value][number]
-        slope = _slope(shapes, real) if normal is None else normal(number)
-        off = ((real - rough) * slope).sum(axis=others, dtype=np.float64)
-        return off, np.broadcast_to(slope, real.shape).sum(axis=others, dtype=np.float64)
-
-    for off, slopes in walk.cores.each(sums, range(len(walk.real[value]))):
-        total += off
-        weight += slopes
-    shift = np.nan_to_num(total / weight, nan=0.0, posinf=0.0, neginf=0.0)
-    if shapes and normal is None:
-        shift = np.where(helps(shapes, walk, value, axis, shift), shift, 0.0)
-    bias = made.real_bias(x.scale)
-    assert bias is not None
-    new = with_bias(layer, made.stored, made.scale, bias + shift, x.scale)
-    moved = new.real_bias(x.scale)
-    assert moved is not None
-    change = (moved - bias).reshape([-1 if k == axis else 1 for k in range(len(value.shape))])
-    walk.rough[value] = [rough + change for rough in walk.rough[value]]
-    return new
-
-
-def helps(shapes: Sequence[Callable[[Tensor], Tensor]], walk: Walk, value: Value, axis: int, shift: Tensor) -> Tensor:
-    """Whether a shift of each channel lowers the error behind functions: the mean error of the few elements that a Relu
-    lets through, say, is none of the others, which it would let through as well."""
-    others = tuple(k for k in range(len(value.shape)) if k != axis)
-    along = shift.astype(np.float32).reshape([-1 if k == axis else 1 for k in range(len(value.shape))])
-
-    def errors(number: int) -> Tensor:
-        real, rough = walk.real[value][number], walk.rough[value][number]
-        with np.errstate(all="ignore"):
-            found = [
-                np.square(f(x) - f(real)).sum(axis=others, dtype=np.float64)
-                for x in (rough, rough + along)
-                for f in shapes
-            ]
-        count = len(shapes)
-        return np.asarray([sum(found[1:count], found[0]), sum(found[count + 1 :], found[count])])
-
-    before, after = np.asarray(sum(walk.cores.each(errors, range(len(walk.real[value])))))
-    return np.asarray(np.isfinite(after) & ~(after >= before))
-
-
-def normalizes(plan: Placement, walk: Walk, value: Value) -> Callable[[int], Tensor] | None:
-    """The squared slopes of a LayerNormalization behind sums that a value enters, by the number of a sample: a position
-    of large elements counts for little. None where there is none."""
-    sums: list[Value] = []
-    end = value
-    while True:
-        readers = plan.users.get(end, [])
-        norm = next((n for n in readers if n.op == "LayerNormalization"), None)
-        add = next((n for n in readers if n.op == "Add" and n.types[0].shape == value.shape), None)
-        if norm is not None or add is None:
-            break
-        other = next((a for a in add.args if a != end), end)
-        if other not in walk.real:
-            return None
-        sums.append(other)
-        end = Value(add)
-    if norm is None:
-        return None
-    axes = tuple(range(int_attr(norm, "axis") % len(value.shape), len(value.shape)))
-
-    def slope(number: int) -> Tensor:
-        whole = sum((walk.real[other][number] for other in sums), walk.real[value][number])
-        return np.asarray(1 / np.maximum(np.var(whole, axis=axes, keepdims=True, dtype=np.float64), 1e-12))
-
-    return slope
-
-
-def _slope(shapes: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
-    """The squared slopes of functions at each element, 1 where there are none; where a step leads out of what a
-    function is defined for, as of a logarithm near 0, that to the other side."""
-    h = np.float32(1e-2 * (float(x.std(dtype=np.float64)) + 1e-6))
-    slopes = []
-    with np.errstate(all="ignore"):
-        for f in shapes:
-            above, here, below = f(x + h), f(x), f(x - h)
-            both, one = (above - below) / (2 * h), (above - here) / h
-            slope = np.where(np.isfinite(both), both, np.where(np.isfinite(one), one, 0))
-            slopes.append(np.square(slope))
-    return np.asarray(sum(slopes[1:], slopes[0]) if slopes else np.ones((), np.float32))
-
-
-def _behind(plan: Placement, value: Value) -> list[Callable[[Tensor], Tensor]]:
-    """The functions through which alone a value is read: limits, or chains of elementwise operators."""
-    readers = plan.users.get(value, [])
-    if value in plan.graph.outputs or not readers:
-        return []
-    if len(readers) == 1 and readers[0].op in FOLDED:
-        node = readers[0]
-        return [lambda x: evaluate(node, [x])[0]]
-    if any(plan.sources[r] != value for n in readers for r in n.results):
-        return []
-    return [plan.function(end) for end in plan.ends(value)]
 
 
 def rounded32(x: Tensor, s: Scale) -> Tensor:

@@ -12,8 +12,9 @@ from edgec.compiler.cores import shared_out
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node
 from edgec.compiler.op import is_const
+from edgec.compiler.quantize.bias import normalizes
 from edgec.compiler.quantize.placement import place
-from edgec.compiler.quantize.reconstruct import Walk, normalizes
+from edgec.compiler.quantize.walk import Walk
 from tests.support.float_models import Array, Net, canonical, data, quantized
 
 SHAPE = (1, 24, 32)
