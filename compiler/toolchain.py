@@ -22,6 +22,7 @@ _ALIASES = {"amd64": "x86_64", "arm64": "aarch64"}
 _C_LIBRARY = "crt1.o"  # comes with the headers: some systems have a cross compiler without them
 
 _HOSTED = ("-O2", "-fPIC")
+_LONG_CALLS = "-Wl,--long-plt"  # on 32-bit ARM, over more than 256 MB of weights; zig's linker makes them where needed
 # Tables without addresses to fill in lie in flash; nothing unwinds the stack.
 _BARE = (
     "-Os",
@@ -80,8 +81,8 @@ class Toolchain:
         if done.returncode != 0:
             said = done.stderr.splitlines()
             telling = ("undefined reference", "region `", "error")  # the last alone says only that the linker failed
+            said = [s for s in said if not s.startswith("collect2:")] or said or ["no message"]
             lines = next((found for word in telling if (found := [s for s in said if word in s])), said)
-            lines = lines or ["no message"]
             raise EdgecError(f"{' '.join(command[:3])} failed: {lines[0].strip()}") from RuntimeError(
                 f"{shlex.join(command)}\n{done.stderr}"
             )
@@ -115,8 +116,9 @@ def toolchain(target: Target) -> Toolchain:
     else:
         candidates = target.compilers
     flags, alone = _HOSTED if has_os(target) else _BARE, []
+    far = (_LONG_CALLS,) if has_os(target) and arch(target.triple).startswith("armv") else ()
     for name in filter(shutil.which, candidates):
-        chain = Toolchain((name, *target.cflags), _archiver(name), flags)
+        chain = Toolchain((name, *target.cflags), _archiver(name), flags, ("-lm", *far))
         if runs_here(target.triple) or not has_os(target) or chain.finds(_C_LIBRARY):
             return chain
         alone.append(f"{name}, which has no C library")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from edgec.compiler.bundle import elf
 from edgec.compiler.compare.bundle import verify
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.modelled.counted import Counting
+from edgec.compiler.target import find_target
+from edgec.compiler.toolchain import toolchain
 
 from .models import MODELS, Model, bundle, find
 
@@ -37,3 +41,14 @@ def test_a_library_is_as_small_as_on_other_machines() -> None:
 def test_its_cores_are_not_modelled() -> None:
     with pytest.raises(EdgecError, match="compiled for armv7.*; cores are modelled of AArch64"):
         Counting(bundle("mnist_cntk_8", "armv7"))
+
+
+def test_calls_reach_over_the_weights_of_large_models(tmp_path: Path) -> None:
+    """GNU ld's usual entries for calls of the C library reach 256 MB."""
+    (tmp_path / "call.c").write_text("#include <string.h>\nvoid *call(void *a, int n) { return memset(a, 1, n); }\n")
+    (tmp_path / "far.s").write_text('.section .rodata\nfar: .space 270000000\n.section .note.GNU-stack,""\n')
+    tools = toolchain(find_target("armv7"))
+    tools.link("libfar.so", tools.compile(["call.c", "far.s"], tmp_path), tmp_path, ["-shared", "-s"])
+    assert (tmp_path / "libfar.so").stat().st_size > 270_000_000
+    for made in tmp_path.iterdir():  # temporary folders are kept for some runs
+        made.unlink()
