@@ -184,9 +184,9 @@ class Exact:
         """Every value by its ONNX name."""
         kinds = {v.name: v.type.dtype for v in self.graph.inputs}
         wide = {k: v.astype(np.float64) if kinds[k] == "f64" else v for k, v in feed.items()}
-        values = {value.name: array for value, array in trace(self.graph, wide).items()}
-        found: Arrays = {**values, **{name: values[value.name] for name, value in self.graph.results}}
-        return found
+        values = trace(self.graph, wide)
+        found: Arrays = {value.name: array for value, array in values.items()}
+        return found | {name: values[value] for name, value in self.graph.results}  # whose nodes may have no names
 
 
 def halves_before(graph: Graph) -> dict[str, str]:
@@ -202,7 +202,7 @@ def halves_before(graph: Graph) -> dict[str, str]:
 
 
 def in_float64(graph: Graph) -> Graph:
-    """The same graph with every float widened to f64."""
+    """The same graph with every float widened to f64, in branches and loops too."""
     shown = {node.name: node.args[0].type.dtype for node in graph.nodes() if node.op == "BitCast"}
 
     def widen(node: Node) -> Value | tuple[Value, ...] | None:
@@ -217,7 +217,7 @@ def in_float64(graph: Graph) -> Graph:
             return rebuild(node, to="").results
         if node.op == "BitCast":
             return _same_bits(node, shown[node.name])
-        return rebuild(node).results
+        return rebuild(node, **{k: in_float64(v) for k, v in node.attrs.items() if isinstance(v, Graph)}).results
 
     return graph.map(widen)
 

@@ -13,13 +13,14 @@ from onnx import helper
 
 import edgec
 from edgec.compiler.compare.bundle import verify
-from edgec.compiler.compare.reference import in_float64
+from edgec.compiler.compare.reference import Exact, in_float64, single_results
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.errors import EdgecError
+from edgec.compiler.importer import import_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.op import build, const
-from edgec.compiler.ports import random_inputs, read_arrays, write_arrays
+from edgec.compiler.ports import Port, random_inputs, read_arrays, write_arrays
 
 pytest.importorskip("onnxruntime")
 PAIRS = [
@@ -100,3 +101,35 @@ def test_results_of_every_type_are_float64() -> None:
     stored = build("QuantizeLinear", real, scalar(0.3, "bf16"), scalar(0, "f8e4m3fn"), label="q")
     graph = in_float64(Graph("g", (x,), (real, stored)))
     assert [v.type.dtype for v in graph.outputs] == ["f64", "f8e4m3fn"]
+
+
+def test_branches_are_computed_in_float64() -> None:
+    def branch(name: str, *nodes: onnx.NodeProto) -> onnx.GraphProto:
+        return helper.make_graph(list(nodes), name, [], [helper.make_tensor_value_info(f"{name}_y", T.FLOAT, [4])])
+
+    node = helper.make_node
+    then = branch("then", node("Exp", ["x"], ["then_y"]))
+    other = branch("else", node("Mul", ["x", "x"], ["else_y"]))
+    ends = [helper.make_tensor_value_info(n, T.FLOAT, [4]) for n in ("x", "y")]
+    which = helper.make_tensor_value_info("which", T.BOOL, [])
+    graph = helper.make_graph(
+        [node("If", ["which"], ["y"], then_branch=then, else_branch=other)], "g", [ends[0], which], [ends[1]]
+    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
+    wide = in_float64(import_model(proto))
+    x = np.linspace(-1, 1, 4)
+    for yes, want in ((True, np.exp(x)), (False, x * x)):
+        got = interpret(wide, {"x": x, "which": np.array(yes)})["y"]
+        np.testing.assert_allclose(got, want, rtol=1e-15)
+
+
+def test_outputs_that_are_rounded_are_told_apart(tmp_path: Path) -> None:
+    """What rounds them has no name."""
+    ends = [helper.make_tensor_value_info(n, T.FLOAT, [4]) for n in ("x", "y", "z")]
+    nodes = [helper.make_node("Exp", ["x"], ["y"]), helper.make_node("Neg", ["x"], ["z"])]
+    graph = helper.make_graph(nodes, "g", ends[:1], ends[1:])
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx")
+    x = np.linspace(-1, 1, 4, dtype=np.float32)
+    got = Exact(tmp_path / "m.onnx", [Port("x", "float32", (4,))], {}, single_results).run({"x": x})
+    np.testing.assert_array_equal(got["y"], np.exp(x.astype(np.float64)).astype(np.float32))
+    np.testing.assert_array_equal(got["z"], -x)
