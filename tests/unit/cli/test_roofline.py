@@ -64,7 +64,7 @@ def test_efficiency_is_weighted_by_time() -> None:
 def test_layers_are_shown_with_rates(bundle: Bundle, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bench", str(bundle.folder), "--runs", "3", "--layers"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].split() == "step kernel ms % of time GFLOP/s % of peak GB/s".split()
+    assert lines[0].split() == "step kernel us % of time GFLOP/s % of peak GB/s".split()
     assert [line.split()[0] for line in lines[1:3]] == ["mul", "act"]
     assert "efficiency" in lines[-2] and lines[-1].startswith("median ")
 

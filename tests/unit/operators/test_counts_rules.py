@@ -77,6 +77,8 @@ i = NonZero(r) ; j = Transpose(i) perm=1,0 ; k = Sub(j, 1) ; y = GatherND(r, k)
 a = Mul(p, 0) ; b = Sub(a, 1) ; t = Transpose(r) ; y = GatherND(t, b)
 y = ScatterElements(r, rr, r) axis=1
 a = Mul(p, 0) ; i = Sub(a, 1) ; u = Slice(r, [0], [2], [1]) ; y = ScatterElements(r, i, u) axis=0
+rr1 = Mul(rr, 0) ; y = ScatterElements(r, rr1, r) axis=0 reduction=add
+rr1 = Mul(rr, 0) ; i = Sub(rr1, 1) ; y = ScatterElements(r, i, r) axis=0 reduction=add
 some: o = Mul(r, 0f) ; y = ScatterElements(o, [[0, 0, 0, 0, 0]], [[1, 2, 3, 4, 5]]f) axis=0
 some: o = Mul(r, 0f) ; y = ScatterElements(o, [[-1, 0, 0, -1, 0]], [[1, 2, 3, 4, 5]]f) axis=0 reduction=add
 y = OneHot(rows, 4, [0, 1]f)
