@@ -217,7 +217,8 @@ def in_float64(graph: Graph) -> Graph:
             return rebuild(node, to="").results
         if node.op == "BitCast":
             return _same_bits(node, shown[node.name])
-        return rebuild(node, **{k: in_float64(v) for k, v in node.attrs.items() if isinstance(v, Graph)}).results
+        bodies = {k: in_float64(v) for k, v in node.attrs.items() if isinstance(v, Graph)}
+        return rebuild(node, node.args, **bodies).results
 
     return graph.map(widen)
 
