@@ -173,6 +173,11 @@ def storage_bytes(t: Type) -> int:
     return int(prod(physical_shape(t)) * dtype(t.dtype).bytes)
 
 
+def packed_bytes(t: Type) -> int:
+    """Bytes of a value whose elements lie bit by bit, without padding."""
+    return -(-t.size * dtype(t.dtype).bits // 8)
+
+
 def turned(perm: tuple[int, ...]) -> str:
     """The layout in which the transpose of a row-major value has that value's bytes; "" where no layout says so."""
     letters = {3: "NCW", 4: "NCHW", 5: "NCDHW"}.get(len(perm), "")

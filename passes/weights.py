@@ -17,6 +17,7 @@ import numpy as np
 
 from edgec.compiler.dtypes import dtype
 from edgec.compiler.ir import Graph, Node, Value
+from edgec.compiler.layout import packed_bytes
 from edgec.compiler.op import build, const, const_array, int_attr, is_const
 from edgec.compiler.pipeline import graph_pass, lossy
 from edgec.compiler.registry import Problem, choices
@@ -76,11 +77,11 @@ class _Weights:
         self.kept: Counter[str] = Counter()
         self.off: dict[str, float] = {}  # by layer: norms of difference and weights
         self.done = 0
-        self.before = sum(_bytes(n) for n in graph.nodes() if n.op == "Const")
+        self.before = sum(packed_bytes(n.types[0]) for n in graph.nodes() if n.op == "Const")
 
     def graph(self) -> Graph:
         new = self.old.map(self.stored)
-        saved = self.before - sum(_bytes(n) for n in new.nodes() if n.op == "Const")
+        saved = self.before - sum(packed_bytes(n.types[0]) for n in new.nodes() if n.op == "Const")
         if self.done:
             self.session.note(f"{counted(self.done, 'layer')} of weights stored as {self.store}: {saved:,} bytes less")
         if self.off and self.store == "int4":
@@ -253,8 +254,3 @@ def as_bytes(array: Any, axis: int) -> tuple[Any, Any]:
     scales = np.maximum(scale, np.finfo(np.float32).tiny).astype(np.float32).reshape(shape)
     codes = np.clip(np.rint(array / scales), -LARGEST, LARGEST).astype(np.int8)
     return codes, scales
-
-
-def _bytes(node: Node) -> int:
-    """What a constant takes in a bundle, padding apart."""
-    return -(-node.types[0].size * dtype(node.types[0].dtype).bits // 8)

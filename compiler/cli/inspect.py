@@ -155,8 +155,8 @@ def _show_sums(manifest: dict[str, Any], total: int) -> None:
 
 
 def _show_model(args: argparse.Namespace) -> int:
-    from ..dtypes import dtype
     from ..importer import import_model
+    from ..layout import packed_bytes
     from ..op import is_const
 
     notes: list[str] = []
@@ -171,7 +171,7 @@ def _show_model(args: argparse.Namespace) -> int:
     facts = {
         "macs": sum(s["macs"] for s in steps),
         "parameters": sum(v.type.size for v in constants),
-        "weights_bytes": sum(-(-v.type.size * dtype(v.type.dtype).bits // 8) for v in constants),
+        "weights_bytes": sum(packed_bytes(v.type) for v in constants),
         "peak_live_bytes": max((s["live_bytes"] for s in steps), default=0),
     }
     ports = {

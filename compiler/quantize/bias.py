@@ -61,8 +61,9 @@ def helpful(shapes: Sequence[Callable[[Tensor], Tensor]], walk: Walk, value: Val
     def errors(number: int) -> Tensor:
         real, rough = walk.real[value][number], walk.rough[value][number]
         with np.errstate(all="ignore"):
+            exact = [f(real) for f in shapes]
             found = [
-                sum(np.square(f(x) - f(real)).sum(axis=others, dtype=np.float64) for f in shapes)
+                sum(np.square(f(x) - y).sum(axis=others, dtype=np.float64) for f, y in zip(shapes, exact, strict=True))
                 for x in (rough, rough + along)
             ]
         return np.asarray(found)

@@ -12,11 +12,7 @@ from edgec.compiler import op as ops
 from edgec.compiler.interpret import run
 from edgec.compiler.ir import Array, Graph, Node, Type, Value
 from edgec.compiler.registry import Choice, Problem
-from edgec.compiler.target import Target, read_target, target_files
-
-
-def target(name: str) -> Target:
-    return read_target(target_files()[name].read_text(), name)
+from edgec.compiler.target import Target
 
 
 @dataclass(frozen=True)

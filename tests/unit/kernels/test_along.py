@@ -11,7 +11,8 @@ from edgec.compiler.ir import Graph, Node, Type, Value
 from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.registry import ROWS, Choice, Problem, choices
 from edgec.compiler.session import Session
-from tests.support.convolutions import Case, check, target
+from tests.support.convolutions import Case, check
+from tests.support.harness import target
 
 ROW = "conv_f32_along"
 

@@ -24,8 +24,9 @@ from edgec.targets.kernels.conv.tiles import units
 from edgec.targets.kernels.conv.winograd_rows import plans
 from edgec.targets.kernels.cost import fits_registers
 from edgec.targets.measure import with_layouts
-from tests.support.convolutions import Case, arrays_for, check, target
+from tests.support.convolutions import Case, arrays_for, check
 from tests.support.emulated import emulate
+from tests.support.harness import target
 
 FAST = {"conv_f32_tile", "conv_f32_pointwise", "conv_f32_depthwise", "conv_f32_winograd"}
 

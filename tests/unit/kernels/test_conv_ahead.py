@@ -11,7 +11,8 @@ from edgec.compiler.registry import ROWS, Choice, Problem
 from edgec.compiler.target import Target
 from edgec.targets import built_for
 from edgec.targets.measure import with_layouts
-from tests.support.convolutions import Case, check, target
+from tests.support.convolutions import Case, check
+from tests.support.harness import target
 
 SMALL = 16 << 10  # bytes of an L2 cache that the inputs below outgrow
 STRIDED = [

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from edgec.compiler.registry import ROWS
-from tests.support.convolutions import Case, check, target
+from tests.support.convolutions import Case, check
+from tests.support.harness import target
 
 ONE_LONG_ROW = [  # longer than the caches: its parts go by all channels of the output one after the other
     Case((1, 128, 2101), 40, (3,), (2,), (1, 1), then="Add"),

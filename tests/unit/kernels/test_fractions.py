@@ -12,9 +12,9 @@ import pytest
 from edgec.compiler.op import evaluate
 from edgec.compiler.registry import ROWS
 from tests.support.accuracy import EXACT, SPECIAL, points, ulps
-from tests.support.convolutions import Case, target
+from tests.support.convolutions import Case
 from tests.support.emulated import emulate, laid
-from tests.support.harness import one
+from tests.support.harness import one, target
 
 pytestmark = pytest.mark.arm
 CORES = ["rpi5", "armv7"]

@@ -12,7 +12,8 @@ from edgec.compiler.op import build
 from edgec.compiler.registry import ROWS, Choice, Problem
 from edgec.targets import built_for, codegen_llvm
 from edgec.targets.measure import Measured, with_layouts
-from tests.support.convolutions import Case, target
+from tests.support.convolutions import Case
+from tests.support.harness import target
 
 FORMS, ERF = ("none", "tanh"), np.vectorize(erf)
 

@@ -18,9 +18,8 @@ from edgec.compiler.pipeline import parse_pipeline, run_pipeline
 from edgec.compiler.registry import ROWS
 from edgec.compiler.session import Session
 from edgec.compiler.target import Target
-from tests.support.convolutions import target
 from tests.support.emulated import emulate
-from tests.support.harness import execute, one
+from tests.support.harness import execute, one, target
 
 ON = ["x86-avx512", "x86", *(pytest.param(name, marks=pytest.mark.arm) for name in ("rpi5", "cortex-a53", "armv7"))]
 

@@ -8,7 +8,8 @@ import pytest
 
 from edgec.compiler.registry import choices
 from edgec.targets.kernels.cost import streamed
-from tests.support.convolutions import Case, target
+from tests.support.convolutions import Case
+from tests.support.harness import target
 
 CPU = target("x86").cpu
 
