@@ -91,11 +91,11 @@ class Form:
         return condition, results[: len(carried)], results[len(carried) :]
 
     def counting(self) -> Form:
-        """The loop with the number of its turns, where only a condition ends it, and that counts."""
+        """The loop with the number of its turns, where a condition ends it that counts."""
         starts = is_const(self.condition) and is_const(self.turns)
-        if self.exact is not None or not starts or not self.counted:
+        if self.exact == 0 or not starts or not self.counted:
             return self
-        turns = counted_turns(self.walk, self.body, self.carried, self.constant)
+        turns = counted_turns(self.walk, self.body, self.carried, self.exact, self.constant)
         return self if turns is None else replace(self, turns=self.constant(np.int64(turns)), settled=True)
 
     def constant(self, value: npt.ArrayLike) -> Value:

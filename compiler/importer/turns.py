@@ -18,15 +18,15 @@ MOST_COUNTED = 5000
 
 
 def counted_turns(
-    walk: Walk, body: gs.Graph, carried: Sequence[Held], constant: Callable[[npt.ArrayLike], Value]
+    walk: Walk, body: gs.Graph, carried: Sequence[Held], limit: int | None, constant: Callable[[npt.ArrayLike], Value]
 ) -> int | None:
-    """The number of turns of a loop that begins, where its condition follows from constants and the number of the turn;
-    None where it does not, or they are very many."""
+    """The number of turns of a loop that begins, `limit` at most, where its condition follows from constants and the
+    number of the turn; None where it does not, or they are very many."""
     part, places = _condition_alone(body)
     state: list[Held | Unknown] = [carried[k] for k in places]
     names = [body.inputs[0].name, body.inputs[1].name, *(body.inputs[2 + k].name for k in places)]
     always, refused = constant(np.bool_(True)), len(walk.refusals)
-    for turn in range(MOST_COUNTED):
+    for turn in range(MOST_COUNTED if limit is None else min(limit, MOST_COUNTED)):
         if not all(isinstance(v, Value) and is_const(v) for v in state):
             return None
         values = dict(zip(names, [constant(np.int64(turn)), always, *state], strict=True))
@@ -36,7 +36,7 @@ def counted_turns(
             return None
         if not np.all(const_array(condition)):
             return turn + 1
-    return None
+    return limit if limit is not None and limit <= MOST_COUNTED else None
 
 
 def _condition_alone(body: gs.Graph) -> tuple[gs.Graph, list[int]]:

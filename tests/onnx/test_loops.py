@@ -136,9 +136,11 @@ def test_what_does_not_depend_on_the_turn_is_computed_once(tmp_path: Path) -> No
     assert steps.index("m") < next(k for k, name in enumerate(steps) if "turn" in name)
 
 
-@pytest.mark.parametrize("turns", [3, 300])
-def test_a_condition_that_counts_bounds_a_loop(turns: int, tmp_path: Path) -> None:
-    """As TensorFlow's `while` becomes: no number of turns, weights and limit are carried from turn to turn as well."""
+@pytest.mark.parametrize(("end", "most"), [(3, None), (300, None), (300, 300), (300, 200)])
+def test_a_condition_that_counts_bounds_a_loop(end: int, most: int | None, tmp_path: Path) -> None:
+    """As TensorFlow's `while` becomes, with a number of turns beside it or without: weights and limit are carried from
+    turn to turn as well, and the last of what turns stack is wanted."""
+    turns = end if most is None else most
     body = graph(
         "body",
         [
@@ -154,16 +156,26 @@ def test_a_condition_that_counts_bounds_a_loop(turns: int, tmp_path: Path) -> No
         {"go": (B, []), "t2": (I64, []), "v2": (F, [3, 4]), "kernel2": (F, [4, 4]), "end2": (I64, []),
          "each": (F, [3, 4])},
     )  # fmt: skip
-    loop = node("Loop", ["", "go0", "t0", "x", "calm", "end0"], ["t_", "v_", "w_", "end_", "all"], body=body)
+    loop = node(
+        "Loop",
+        ["" if most is None else "most", "go0", "t0", "x", "calm", "end0"],
+        ["t_", "v_", "w_", "end_", "all"],
+        body=body,
+    )
     weights = [numpy_helper.from_array(numpy_helper.to_array(W) / 4, "calm")]
-    weights += [numpy_helper.from_array(np.int64(n), name) for n, name in ((0, "t0"), (1, "one"), (turns, "end0"))]
-    outputs = {"v_": (F, [3, 4]), "t_": (I64, []), "w_": (F, [4, 4]), "all": (F, ["?", 3, 4])}
-    proto = model([node("Less", ["t0", "end0"], ["go0"]), loop], {"x": (F, [3, 4])}, outputs, weights)
+    weights += [
+        numpy_helper.from_array(np.int64(n), name)
+        for n, name in ((0, "t0"), (1, "one"), (end, "end0"), (turns, "most"))
+    ]
+    weights += [numpy_helper.from_array(np.asarray([n]), name) for n, name in ((-1, "from"), (2**31 - 1, "to"))]
+    outputs = {"v_": (F, [3, 4]), "t_": (I64, []), "w_": (F, [4, 4]), "all": (F, ["?", 3, 4]), "last": (F, ["?", 3, 4])}
+    around = [node("Less", ["t0", "end0"], ["go0"]), loop, node("Slice", ["all", "from", "to"], ["last"])]
+    proto = model(around, {"x": (F, [3, 4])}, outputs, weights)
     steps = check(proto, tmp_path, {"x": f32(3, 4)})
-    assert any("back" in name for name in steps) == (turns == 300)
-    if turns == 300:
+    assert any("back" in name for name in steps) == (turns > 3)
+    if turns > 3:
         (made,) = (n for n in import_model(proto).nodes() if n.op == "Loop")
-        assert made.attrs["carried"] == 2 and made.attrs["limit"] == 300  # the counter and v
+        assert made.attrs["carried"] == 2 and made.attrs["limit"] == turns  # the counter and v
 
 
 def test_carried_sequences_need_a_number_of_turns() -> None:
