@@ -107,15 +107,21 @@ def fetch(source: Buffer, at: Expr, name: str, registers: Buffer, vector: int) -
     """`vector` numbers of memory from element `at` on, a multiple of them, into registers."""
     if vector == 1:
         return tir.store(registers, widen(tir.load(source, at)), 0)
-    size = dtype(name).bytes * vector
+    each = dtype(name).bytes
     if name == "f32":
-        parts = enumerate(moves(size))
-        return tir.seq(
-            call(f"ec_load{n}", pointer(registers, k * n // 4), pointer(source, at + k * n // 4)) for k, n in parts
-        )
-    raw, made = tir.local((size // 4,), "uint32", "raw")
+        return tir.seq(_accesses("load", each, vector, source, at, registers))
+    raw, made = tir.local((each * vector // 4,), "uint32", "raw")
     numbers = [tir.store(registers, _part(name, raw, j), j) for j in range(vector)]
-    return tir.seq(made, call(f"ec_load{size}", pointer(raw, 0), pointer(source, at)), numbers)
+    return tir.seq(made, _accesses("load", each, vector, source, at, raw), numbers)
+
+
+def _accesses(kind: str, each: int, vector: int, memory: Buffer, at: Expr, words: Buffer) -> list[Stmt]:
+    """Loads into words of 32 bits, or stores of them: `vector` elements of `each` bytes from element `at` on."""
+    found = []
+    for k, n in enumerate(moves(each * vector)):
+        there, own = pointer(memory, at + k * n // each), pointer(words, k * n // 4)
+        found.append(call(f"ec_{kind}{n}", *((own, there) if kind == "load" else (there, own))))
+    return found
 
 
 def _part(name: str, raw: Buffer, j: int) -> Expr:
@@ -129,16 +135,15 @@ def put_out(target: Buffer, at: Expr, name: str, vector: int, value: Callable[[i
     """`value(0)` .. `value(vector - 1)` into memory from element `at` on."""
     if vector == 1:
         return tir.store(target, value(0), at)
-    size = dtype(name).bytes * vector
+    each = dtype(name).bytes
     out, made = tir.local((vector,), KINDS[name], "out")
     stores = [tir.store(out, unrounded(value(j)) if name == "f16" else value(j), j) for j in range(vector)]
     if name != "f32":
-        words, packed = tir.local((size // 4,), "uint32", "packed")
-        stores += [packed, *(tir.store(words, _word(name, out, j), j) for j in range(size // 4))]
-        return tir.seq(made, stores, call(f"ec_store{size}", pointer(target, at), pointer(words, 0)))
-    parts = enumerate(moves(size))
-    moved = [call(f"ec_store{n}", pointer(target, at + k * n // 4), pointer(out, k * n // 4)) for k, n in parts]
-    return tir.seq(made, stores, moved)
+        count = each * vector // 4
+        words, packed = tir.local((count,), "uint32", "packed")
+        stores += [packed, *(tir.store(words, _word(name, out, j), j) for j in range(count))]
+        return tir.seq(made, stores, _accesses("store", each, vector, target, at, words))
+    return tir.seq(made, stores, _accesses("store", each, vector, target, at, out))
 
 
 def _word(name: str, out: Buffer, j: int) -> Expr:

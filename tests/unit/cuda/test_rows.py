@@ -11,6 +11,7 @@ from edgec.compiler import op as ops
 from edgec.compiler.ir import Value
 from tests.support.cuda_rows_run import agrees, arrays_for, offers, problem, source, value
 
+BYTES = np.random.default_rng(1).integers(0, 256, (5, 64)).astype(np.uint8)
 ROWS = [(128, 96), (3, 1000), (5, 7), (2, 3, 40), (1, 2049), (7, 1), (600, 33), (9, 20, 12)]
 
 
@@ -39,6 +40,16 @@ def test_normalization_over_several_axes() -> None:
     x = value("f32", 3, 4, 40)
     for p in (1, 2):
         agrees(problem(ops.build("LpNormalization", x, p=p), x), "norm_lines__cuda")
+
+
+def test_bytes_and_halves_in_one_kernel() -> None:
+    """Sixteen bytes at once are two accesses of halves."""
+    x, w, b = value("f16", 5, 64), value("f16", 64), value("f16", 64)
+    y = ops.build("Relu", ops.build("LayerNormalization", x, w, b))
+    agrees(problem(ops.build("Cast", ops.build("Mul", y, y), to="u8"), x, w, b), "norm_lines__cuda")
+    q = value("u8", 5, 64)
+    total = ops.build("Add", ops.build("LayerNormalization", x, w, b), ops.build("Cast", q, to="f16"))
+    agrees(problem(total, x, w, b, q), "norm_lines__cuda", [*arrays_for(problem(y, x, w, b)), BYTES])
 
 
 def test_rows_too_long_for_registers() -> None:

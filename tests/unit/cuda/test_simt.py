@@ -120,6 +120,22 @@ def test_every_tile_of_a_convolution_gives_the_meaning() -> None:
     check(of, few(offers(of, CONV), lambda c: (c.get("bm"), c.get("bn"), c.get("split") > 1), 1))
 
 
+@pytest.mark.parametrize("kind", ["f16", "u8", "i8"])
+def test_results_of_fewer_bytes_than_sums(kind: str) -> None:
+    """A thread has four columns side by side, whatever the bytes of one access could hold."""
+    image = Conv((1, 8, 6, 7), 32, (3, 3), pads=(1, 1, 1, 1), then="Relu").problem()
+    for row, of in ((CONV, image), (MATMUL, matmul((20, 24), (24, 48)))):
+        narrow = problem(ops.build("Cast", of.body.outputs[0], to=kind), *of.body.inputs)
+        narrow = replace(narrow, constants=of.constants)
+        arrays = numbers(narrow)
+        want = interpreter.run(narrow.body, arrays)[0].astype(np.float64)
+        assert want.max() > 10
+        for choice in few(offers(narrow, row), lambda c: (c.get("bn"), c.get("split") > 1), 1):
+            off = np.abs(run(narrow, choice, arrays).astype(np.float64) - want)
+            assert off.max() <= (1e-3 * want.max() if kind == "f16" else 1), choice
+            assert (off > 0).mean() < 0.01, choice  # on the other side of what is rounded
+
+
 def test_a_split_reduction_leaves_its_counters_zero_and_races_nowhere() -> None:
     of = DENSE[8].problem()
     split = few([c for c in offers(of, CONV) if c.get("split") > 1], lambda c: 0, 1)

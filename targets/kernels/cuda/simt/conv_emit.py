@@ -14,7 +14,7 @@ from ....cuda.block import pointer
 from ....tir import Expr, Stmt
 from ...common import ceil_div, in_memory
 from ...conv.shape import Axis, Window, conv_operands, geometry
-from ..epilogue import Finish, Run, channel_vector, finishing, vector
+from ..epilogue import Finish, Run, channel_vector, finishing
 from .emit import Simt, copied
 from .tile import PAD, Tile, tile_of
 
@@ -30,10 +30,6 @@ class Conv(Simt):
         self.window: Window = geometry(problem)
         super().__init__(problem, product_of(self.window), tile)
         self.flat = len(problem.anchor.types[0].shape) == 3
-
-    @property
-    def lanes(self) -> int:
-        return vector(self.problem.body.outputs[0].type)
 
     def pixel(self, row: Expr) -> tuple[Expr, Expr, Expr]:
         """Image, y and x of a result's row."""

@@ -19,9 +19,10 @@ from .... import tir
 from ....cuda.block import Block, barrier, call, emit_grid, pointer, pure, result, wait
 from ....tir import Buffer, Expr, Stmt
 from ...common import input_index
-from ..epilogue import Finish
+from ..epilogue import Finish, vector
 from .tile import PAD, Product, Tile
 
+QUAD = 4  # columns of a thread that lie side by side
 TOGETHER = 4  # rows of results whose operands are read before the first is written
 
 
@@ -59,9 +60,9 @@ class Simt(ABC):
         """Results `column` .. of a row in range; `acc(lane)` is the accumulator."""
 
     @property
-    @abstractmethod
     def lanes(self) -> int:
-        """Results that are stored at once."""
+        """Results that are stored at once: some of the QUAD side by side that a thread has."""
+        return min(vector(self.problem.body.outputs[0].type), QUAD)
 
     def emit(self, symbol: str) -> Emitted:
         down, across = self.product.blocks(self.tile)
@@ -187,7 +188,7 @@ class Simt(ABC):
             inside = tir.seq(first, each)
             return tir.seq(bind, tir.when(column < self.product.columns, inside) if columns_guarded else inside)
 
-        return tir.unrolled(t.width // 4, lambda h: tir.seq(part(h, s) for s in range(0, 4, self.lanes)), "h")
+        return tir.unrolled(t.width // 4, lambda h: tir.seq(part(h, s) for s in range(0, QUAD, self.lanes)), "h")
 
     def _meet(self) -> Stmt:
         """Leave the tile in scratch; the last block of its column of parts adds them in their order."""

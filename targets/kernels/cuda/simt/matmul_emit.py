@@ -14,7 +14,7 @@ from edgec.compiler.registry import Choice, Emitted, Problem
 from .... import tir
 from ....cuda.block import pointer
 from ....tir import Expr, Stmt
-from ..epilogue import Finish, Run, finishing, vector
+from ..epilogue import Finish, Run, finishing
 from .emit import Simt, copied
 from .matmul_rows import product_of
 from .tile import PAD, Tile, tile_of
@@ -24,10 +24,6 @@ class MatMul(Simt):
     def __init__(self, problem: Problem, tile: Tile) -> None:
         super().__init__(problem, product_of(problem), tile)
         self.shape = problem.anchor.types[0].shape
-
-    @property
-    def lanes(self) -> int:
-        return vector(self.problem.body.outputs[0].type)
 
     def prepare(self) -> Stmt:
         a, b = self.problem.anchor.args
