@@ -47,7 +47,8 @@ def corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scale
     moved = new.real_bias(x.scale)
     assert moved is not None
     change = (moved - bias).reshape([-1 if k == axis else 1 for k in range(len(value.shape))])
-    walk.rough[value] = [rough + change for rough in walk.rough[value]]
+    before = walk.rough[value]
+    walk.rough[value] = walk.each(lambda number: before[number] + change, len(before))
     return new
 
 

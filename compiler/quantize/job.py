@@ -23,6 +23,7 @@ from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
 from .fallback import PROBES, changes, inputs_alone, trials, worst_first
+from .held import by_value, storing
 from .judged import judged, least_energies
 from .margins import probes, widened
 from .noise import Weakest, weakest, worst_sqnr
@@ -156,14 +157,15 @@ class Job:
 
     def measured(self, state: State, real: Graph, rough: Graph) -> State:
         """The state with what the graphs answer: signal to noise of what is judged."""
-        found = []
-        for graph in (real, rough):
-            ends = [value for _, value in judged(graph)]
-            with running(graph, ends, threads=self.session.threads, like=self.session.target) as run:
-                found.append([run(feed) for feed in self.samples(self.enough(real))])
-        exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
-        least = least_energies(real)
-        return replace(state, sqnr=worst_sqnr(exact, got, least), weakest=weakest(exact, got, least))
+        found, least = [], least_energies(real)
+        with storing() as store:
+            for graph in (real, rough):
+                ends = [value for _, value in judged(graph)]
+                with running(graph, ends, threads=self.session.threads, like=self.session.target) as run:
+                    answers = (run(feed) for feed in self.samples(self.enough(real)))
+                    found.append(by_value([store.all(arrays) for arrays in answers]))
+            exact, got = found
+            return replace(state, sqnr=worst_sqnr(exact, got, least), weakest=weakest(exact, got, least))
 
     def finished(self, state: State) -> State:
         """The state with scales and biases of few bits: the numbers that will be compiled."""
