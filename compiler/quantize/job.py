@@ -27,7 +27,7 @@ from .held import by_value, storing
 from .judged import judged, least_energies
 from .margins import probes, widened
 from .noise import Weakest, weakest, worst_sqnr
-from .placement import Placement, place
+from .placement import Placement, given, place
 from .ranges import Method, Scale
 from .reconstruct import OUTPUTS, Outcome, reconstruct
 from .settings import Wanted
@@ -115,8 +115,7 @@ class Job:
         feeds = self.samples(PROBES)
         with trials(plan, state.scales, plain, self.session.threads, judge=True) as trial:
             harm = changes(trial, feeds, len(plan.layers), self.tell)
-            given = {v.node.name: state.scales[v] for v in plan.graph.inputs if v in state.scales}
-            inputs = inputs_alone(trial, feeds, len(plan.layers), given)
+            inputs = inputs_alone(trial, feeds, len(plan.layers), scales_given(state.scales))
         return worst_first(plan, harm), harm, inputs
 
     def evened(self, plan: Placement) -> Placement:
@@ -189,6 +188,11 @@ class Job:
     def step(self, most: int) -> int:
         """How far the samples that are used lie apart."""
         return max(1, -(-self.data.count // most))
+
+
+def scales_given(scales: Mapping[Value, Scale]) -> dict[str, Scale]:
+    """Of the inputs that have one, by name; of their copies for readers in 8 bits too."""
+    return {source.name: s for v, s in scales.items() if (source := given(v)) is not None}
 
 
 def shown(plan: Placement) -> list[Value]:
