@@ -109,9 +109,11 @@ def _slope(shapes: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
     slopes = []
     with np.errstate(all="ignore"):
         for f in shapes:
-            above, here, below = f(x + h), f(x), f(x - h)
-            both, one = (above - below) / (2 * h), (above - here) / h
-            slope = np.where(np.isfinite(both), both, np.where(np.isfinite(one), one, 0))
+            above = f(x + h)
+            slope = (above - f(x - h)) / (2 * h)
+            if not np.isfinite(slope).all():
+                one = (above - f(x)) / h
+                slope = np.where(np.isfinite(slope), slope, np.where(np.isfinite(one), one, 0))
             slopes.append(np.square(slope))
     return np.asarray(sum(slopes[1:], slopes[0]) if slopes else np.ones((), np.float32))
 
