@@ -8,7 +8,7 @@ numbers may be f32 where the others are not: it is added before the result is ro
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import product
+from itertools import pairwise, product
 from math import prod
 
 import numpy as np
@@ -19,6 +19,8 @@ from ..op import op
 from .common import FLOATS, INTS, Ints, Tensor, equal_types, fill, require, widened
 
 CACHED = 1 << 15  # results of a depthwise convolution that are made at a time
+COLUMNS = 1 << 20  # elements of the columns of a convolution that are made at a time, about
+NARROW = 64  # positions that a stretch has at least: products with a few columns are computed otherwise, and rounded so
 _ATTRS: dict[str, Attr] = {"strides": (), "pads": (), "dilations": (), "group": 1}
 
 
@@ -86,11 +88,26 @@ def conv(x: Tensor, w: Tensor, b: Tensor, strides: Ints, pads: Ints, dilations: 
     if inner == 1 and group > 1:
         y = _depthwise(xs, ws.reshape(group, out // group, -1), taps, count)
     else:
-        plain = len(taps) == 1 and max(s) == 1
-        columns = xs if plain else np.stack([xs[(slice(None), slice(None), *tap)] for tap in taps], axis=2)
-        columns = columns.reshape(n, group, inner * len(taps), prod(count))
-        y = np.matmul(ws.reshape(group, out // group, -1), columns)
+        y = _products(xs, ws.reshape(group, out // group, -1), taps, count, s)
     return _shifted(y.reshape(n, out, *count), b, x)
+
+
+def _products(x: Tensor, rows: Tensor, taps: Sequence[tuple[slice, ...]], count: Ints, strides: Ints) -> Tensor:
+    """One matrix product per group, of a stretch of positions after the other: all columns at once are as many times
+    larger than the input as there are taps."""
+    n, (group, out, inputs) = x.shape[0], rows.shape
+    if len(taps) == 1 and max(strides) == 1:
+        return np.asarray(np.matmul(rows, x.reshape(n, group, inputs, prod(count))))
+    y = np.empty((n, group, out, *count), np.result_type(x, rows))
+    parts = max(1, min(n * group * inputs * prod(count) // COLUMNS, prod(count) // NARROW, count[0]))
+    step = strides[0]
+    for start, end in pairwise(k * count[0] // parts for k in range(parts + 1)):
+        some = [(slice(t.start + start * step, t.start + (end - 1) * step + 1, step), *others) for t, *others in taps]
+        columns = np.stack([x[(slice(None), slice(None), *tap)] for tap in some], axis=2)
+        stretch = (end - start, *count[1:])
+        made = np.matmul(rows, columns.reshape(n, group, inputs, prod(stretch)))
+        y[:, :, :, start:end] = made.reshape(n, group, out, *stretch)
+    return y
 
 
 def _depthwise(x: Tensor, w: Tensor, taps: Sequence[tuple[slice, ...]], count: Ints) -> Tensor:

@@ -27,6 +27,7 @@ from .fallback import (
     with_skipped,
     worst_first,
 )
+from .held import storing
 from .job import Job, State
 from .noise import UNUSABLE, USELESS, off_by
 from .placement import place
@@ -93,9 +94,9 @@ def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[Sta
     plan, count = state.plan, len(state.plan.layers)
     names = [name for name, _ in graph.results]
     why = f"in f32 to keep max_drop {allowed:g}: alone in int8 it changes the outputs by {{:.2g}} of their energy"
-    with trials(plan, state.scales, state.weights, job.session.threads) as trial:
+    with storing() as store, trials(plan, state.scales, state.weights, job.session.threads) as trial:
         harm = changes(trial, job.samples(PROBES), count, job.tell)
-        drop = drop_of(names, trial.answer(np.zeros(count)), job.data, job.wanted.score)
+        drop = drop_of(names, trial.answer(np.zeros(count)), job.data, job.wanted.score, store)
         order = worst_first(plan, harm)
 
         def dropped(on: Tensor) -> float:

@@ -47,7 +47,8 @@ def corrected(plan: Placement, layer: Layer, walk: Walk, made: Weights, x: Scale
     moved = new.real_bias(x.scale)
     assert moved is not None
     change = (moved - bias).reshape([-1 if k == axis else 1 for k in range(len(value.shape))])
-    walk.rough[value] = [rough + change for rough in walk.rough[value]]
+    before = walk.rough[value]
+    walk.rough[value] = walk.each(lambda number: before[number] + change, len(before))
     return new
 
 
@@ -108,9 +109,11 @@ def _slope(shapes: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> Tensor:
     slopes = []
     with np.errstate(all="ignore"):
         for f in shapes:
-            above, here, below = f(x + h), f(x), f(x - h)
-            both, one = (above - below) / (2 * h), (above - here) / h
-            slope = np.where(np.isfinite(both), both, np.where(np.isfinite(one), one, 0))
+            above = f(x + h)
+            slope = (above - f(x - h)) / (2 * h)
+            if not np.isfinite(slope).all():
+                one = (above - f(x)) / h
+                slope = np.where(np.isfinite(slope), slope, np.where(np.isfinite(one), one, 0))
             slopes.append(np.square(slope))
     return np.asarray(sum(slopes[1:], slopes[0]) if slopes else np.ones((), np.float32))
 

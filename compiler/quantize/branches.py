@@ -4,17 +4,22 @@
 A residual stream that is rounded at every normalization gathers noise, which costs accuracy and gains nothing where
 the sum is computed in f32 anyway. So layers read a copy, a product with ones; its channels may then be evened out
 without regard to the other readers, as SmoothQuant does (Xiao et al., 2023).
+
+So it is with what a model is given, and with what only moves its elements: a spectrum that a mask is multiplied with at
+the end, or a picture that a residual is added to, is not rounded there because the first layer reads it in 8 bits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from ..ir import Graph, Node, Value
-from ..op import build, const
-from .placement import Placement, place
+from ..op import OPS, build, const
+from .placement import Placement, moves, place
+from .statistics import steep
 
 COPY = ".read"
 
@@ -23,18 +28,24 @@ def branched(graph: Graph) -> Graph:
     """The graph with a copy, for its readers in 8 bits, of each value that others read in f32."""
     plan = place(graph)
     shared = {v for v in plan.points if v not in plan.able and _in_float(plan, v) and any(_stored(plan, v))}
-    if not shared:
+    moved = _given(plan)
+    if not shared and not moved:
         return graph
     new: dict[Value, Value] = {}
     copies: dict[Value, Value] = {}
     for node in graph.nodes():
-        made = replace(node, args=tuple(_argument(plan, node, a, new, copies) for a in node.args))
-        made = node if made.args == node.args else made
+        made = _rebuilt(node, [_argument(plan, node, a, new, copies) for a in node.args])
         for was, now in zip(node.results, made.results, strict=True):
             new[was] = now
-            if was in shared:
+            if was in shared or (was in moved and node.op == "Input"):
                 copies[was] = _copy(now)
+            elif was in moved:  # read in 8 bits, and once more in f32
+                new[was], copies[was] = Value(_rebuilt(node, [new[a] for a in node.args]), was.index), now
     return graph.with_values(graph.inputs, tuple(new[v] for v in graph.outputs))
+
+
+def _rebuilt(node: Node, args: Sequence[Value]) -> Node:
+    return node if tuple(args) == node.args else replace(node, args=tuple(args))
 
 
 def _argument(plan: Placement, node: Node, was: Value, new: dict[Value, Value], copies: dict[Value, Value]) -> Value:
@@ -42,9 +53,41 @@ def _argument(plan: Placement, node: Node, was: Value, new: dict[Value, Value], 
 
 
 def _copy(value: Value) -> Value:
-    """The value times ones along its last axis, where that is what layers sum over."""
-    ones = const(np.ones(value.shape[-1:], np.float32))
+    """The value times ones along its last axis, where that is what layers sum over; what is given, times one, since
+    its channels are as they come."""
+    ones = const(np.ones(() if value.node.op == "Input" else value.shape[-1:], np.float32))
     return build("Mul", value, ones, origin=value.node.origin, label=f"{value.name}{COPY}")
+
+
+def _given(plan: Placement) -> set[Value]:
+    """Inputs in 8 bits that are read in f32 too, and in 8 bits what only moves their elements."""
+    leads, found = _leads(plan), set[Value]()
+    for source in plan.graph.inputs:
+        moved = {source} & plan.points
+        for node in plan.graph.nodes():
+            if moved.intersection(node.args) and moves(node):
+                moved.update(plan.points.intersection(node.results))
+        ends = moved.intersection(plan.graph.outputs)
+        if ends or any(_reads_float(plan, node, v, leads) for v in moved for node in plan.users.get(v, [])):
+            found |= moved
+    return found
+
+
+def _reads_float(plan: Placement, node: Node, value: Value, leads: set[Value]) -> bool:
+    """Whether nothing in 8 bits is made of what a node makes of a value."""
+    layer = any(layer.node == node and layer.input == value for layer in plan.layers)
+    return not layer and leads.isdisjoint(node.results)
+
+
+def _leads(plan: Placement) -> set[Value]:
+    """Values in 8 bits, and those that a kernel may hold on the way to one."""
+    found = set(plan.points)
+    for node in reversed(list(plan.graph.nodes())):
+        held = OPS[node.op].kind == "elementwise" and not steep(node) and node not in plan.spread
+        for value in node.results:
+            if (held or value in plan.able) and any(not found.isdisjoint(n.results) for n in plan.users.get(value, [])):
+                found.add(value)
+    return found
 
 
 def _reads_stored(plan: Placement, node: Node, value: Value) -> bool:

@@ -19,6 +19,7 @@ from ..errors import EdgecError
 from ..ir import Graph, Value
 from ..macs import node_macs
 from ..ops.common import Tensor
+from .held import Held, Store
 from .judged import least_energies
 from .noise import energies, worst_sqnr
 from .placement import Placement
@@ -117,15 +118,18 @@ def disagreement(got: Sequence[Tensor], want: Sequence[Tensor]) -> float:
     return distance(got, want)
 
 
-def drop_of(names: Sequence[str], real: Answer, data: Calibration, score: Score | None) -> Callable[[Answer], float]:
-    """How much worse a model is than the `real` one, which is run once; `names` are those of the outputs."""
+def drop_of(
+    names: Sequence[str], real: Answer, data: Calibration, score: Score | None, store: Store
+) -> Callable[[Answer], float]:
+    """How much worse a model is than the `real` one, which is run once; `names` are those of the outputs, of which the
+    `store` has the real ones."""
     if score is not None:
         best = number(score, _named(names, real))
         return lambda answer: best - number(score, _named(names, answer))
-    exact = [real(feed) for feed in data.feeds()]
+    exact = [Held(store.all(real(feed))) for feed in data.feeds()]
 
     def share(answer: Answer) -> float:
-        return float(np.mean([disagreement(answer(f), e) for f, e in zip(data.feeds(), exact, strict=True)]))
+        return float(np.mean([disagreement(answer(f), list(e)) for f, e in zip(data.feeds(), exact, strict=True)]))
 
     return share
 

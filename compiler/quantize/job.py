@@ -23,10 +23,11 @@ from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
 from .fallback import PROBES, changes, inputs_alone, trials, worst_first
+from .held import by_value, storing
 from .judged import judged, least_energies
 from .margins import probes, widened
 from .noise import Weakest, weakest, worst_sqnr
-from .placement import Placement, place
+from .placement import Placement, given, place
 from .ranges import Method, Scale
 from .reconstruct import OUTPUTS, Outcome, reconstruct
 from .settings import Wanted
@@ -114,8 +115,7 @@ class Job:
         feeds = self.samples(PROBES)
         with trials(plan, state.scales, plain, self.session.threads, judge=True) as trial:
             harm = changes(trial, feeds, len(plan.layers), self.tell)
-            given = {v.node.name: state.scales[v] for v in plan.graph.inputs if v in state.scales}
-            inputs = inputs_alone(trial, feeds, len(plan.layers), given)
+            inputs = inputs_alone(trial, feeds, len(plan.layers), scales_given(state.scales))
         return worst_first(plan, harm), harm, inputs
 
     def evened(self, plan: Placement) -> Placement:
@@ -156,14 +156,15 @@ class Job:
 
     def measured(self, state: State, real: Graph, rough: Graph) -> State:
         """The state with what the graphs answer: signal to noise of what is judged."""
-        found = []
-        for graph in (real, rough):
-            ends = [value for _, value in judged(graph)]
-            with running(graph, ends, threads=self.session.threads, like=self.session.target) as run:
-                found.append([run(feed) for feed in self.samples(self.enough(real))])
-        exact, got = (list(zip(*arrays, strict=True)) for arrays in found)
-        least = least_energies(real)
-        return replace(state, sqnr=worst_sqnr(exact, got, least), weakest=weakest(exact, got, least))
+        found, least = [], least_energies(real)
+        with storing() as store:
+            for graph in (real, rough):
+                ends = [value for _, value in judged(graph)]
+                with running(graph, ends, threads=self.session.threads, like=self.session.target) as run:
+                    answers = (run(feed) for feed in self.samples(self.enough(real)))
+                    found.append(by_value([store.all(arrays) for arrays in answers]))
+            exact, got = found
+            return replace(state, sqnr=worst_sqnr(exact, got, least), weakest=weakest(exact, got, least))
 
     def finished(self, state: State) -> State:
         """The state with scales and biases of few bits: the numbers that will be compiled."""
@@ -187,6 +188,11 @@ class Job:
     def step(self, most: int) -> int:
         """How far the samples that are used lie apart."""
         return max(1, -(-self.data.count // most))
+
+
+def scales_given(scales: Mapping[Value, Scale]) -> dict[str, Scale]:
+    """Of the inputs that have one, by name; of their copies for readers in 8 bits too."""
+    return {source.name: s for v, s in scales.items() if (source := given(v)) is not None}
 
 
 def shown(plan: Placement) -> list[Value]:

@@ -18,7 +18,7 @@ from ..macs import macs
 from ..op import full_attrs
 from ..ops.common import Tensor
 from .fallback import changes, value_trials
-from .placement import Group, Placement
+from .placement import Group, Placement, given
 from .ranges import Scale, scale_of
 
 WIDEST = 1.5  # times the range
@@ -74,7 +74,7 @@ def _leveled(noise: Tensor, most: Tensor, price: float) -> Tensor:
 def limits(group: Group) -> tuple[float, float] | None:
     """Between what the elements of a group lie whatever the input is; None for inputs, whose data is taken at its
     word."""
-    if any(v.node.op == "Input" for v in group.values):
+    if any(given(v) is not None for v in group.values):
         return None
     ends = [(full_attrs(v.node)["min"], full_attrs(v.node)["max"]) for v in group.seen if v.node.op == "Clip"]
     if len(ends) < len(group.seen):

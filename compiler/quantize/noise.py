@@ -14,6 +14,8 @@ UNUSABLE = 10.0  # dB below which an answer is hardly the float model's: an erro
 USELESS = 3.0  # dB below which there is about as much noise as answer
 APART = 6.0  # dB that the worst sample is below all together where the mean hides it
 
+CACHED = 1 << 14  # elements that are looked at at a time
+
 Samples = Sequence[Sequence[Tensor]]  # of each value the arrays of all samples; only floats count
 Least = Sequence[float]  # of each value the energy per element that counts at least; none: 0
 
@@ -67,11 +69,18 @@ def warning(least: Weakest | None, sqnr: float, output: str, sample: int) -> str
 def energies(real: Tensor, rough: Tensor, least: float) -> tuple[float, float]:
     """Of a signal, at least so much per element, and of what was made of it minus the signal: infinite where one of the
     two has a number that is not finite, and the other not the same."""
-    wide, made = real.astype(np.float64), rough.astype(np.float64)
-    with np.errstate(invalid="ignore"):
-        off = np.where(wide == made, 0.0, wide - made)
-    noise = float(np.square(off).sum())
-    return max(float(np.square(wide).sum()), least * wide.size), noise if isfinite(noise) else inf
+    signal = noise = 0.0
+    flat, made = real.reshape(-1), rough.reshape(-1)
+    for at in range(0, flat.size, CACHED):
+        a, b = (one[at : at + CACHED].astype(np.float64) for one in (flat, made))
+        with np.errstate(invalid="ignore", over="ignore"):
+            off = a - b
+            if not isfinite(more := float(off @ off)):
+                off = np.where(a == b, 0.0, off)
+                more = float(off @ off)
+            noise += more
+            signal += float(a @ a)
+    return max(signal, least * flat.size), noise if isfinite(noise) else inf
 
 
 def off_by(sqnr: float) -> str:

@@ -116,14 +116,26 @@ def place(graph: Graph, skipped: Collection[str] = (), real: Collection[str] = (
     return plan
 
 
+def given(value: Value) -> Value | None:
+    """The input that a value is, or that it is a copy of for readers in 8 bits (branches.py): the product with one."""
+    node = value.node
+    if node.op == "Mul" and node.args[0].node.op == "Input":
+        one = constant(node.args[1])
+        return node.args[0] if one is not None and one.shape == () and one == 1 else None
+    return value if node.op == "Input" else None
+
+
 def _able(plan: Placement, found: dict[Node, Layer]) -> set[Value]:
     """Values that can be made in 8 bits. Fills `plan.sources` on the way."""
-    able = {v for v in plan.graph.inputs if v.type.dtype == "f32"}
+    able = set[Value]()
     kept = {layer.node for layer in plan.layers}
     biases = {layer.value.node: layer for layer in found.values()}
     for node in plan.graph.nodes():
         for value in node.results:
             plan.sources[value] = value
+        if given(Value(node)) is not None and node.types[0].dtype == "f32":
+            able.add(Value(node))
+            continue
         if node.op in ("Input", "Const") or node in plan.spread or any(t.dtype != "f32" for t in node.types):
             continue
         data = data_args(node)
@@ -134,7 +146,7 @@ def _able(plan: Placement, found: dict[Node, Layer]) -> set[Value]:
             able.update(node.results if data[0] in able else ())
         elif node.op == "Concat":
             able.update(node.results if data == node.args and any(a in able for a in data) else ())
-        elif node.op in MAPS or _moves(node) or node.op in MEANS or node.op == "Resize":
+        elif node.op in MAPS or moves(node) or node.op in MEANS or node.op == "Resize":
             able.update(node.results if data and data[0] in able else ())
         elif OPS[node.op].kind == "elementwise" and node.op not in NOT_FUNCTIONS and data:
             _elementwise(plan, node, data, able)
@@ -148,11 +160,11 @@ def _elementwise(plan: Placement, node: Node, data: tuple[Value, ...], able: set
     uniform = all(_known(a).size == 1 for a in node.args if a not in data)
     if len(sources) == 1 and uniform and value.shape == data[0].shape:
         (plan.sources[value],) = sources
-    if not steep(node) and all(a in able and plan.sources[a] not in plan.graph.inputs for a in data):
+    if not steep(node) and all(a in able and given(plan.sources[a]) is None for a in data):
         able.add(value)
 
 
-def _moves(node: Node) -> bool:
+def moves(node: Node) -> bool:
     """Whether a node only moves elements or adds zeros."""
     attrs = full_attrs(node)
     if node.op == "Pad":
@@ -166,7 +178,7 @@ def _moves(node: Node) -> bool:
 def _computes(plan: Placement, value: Value) -> bool:
     """Whether a kernel computes the value, so that limits of its range cost nothing, and only one node reads it."""
     node = value.node
-    if plan.uses.get(value) != 1 or plan.sources.get(value) != value or node.op == "Input":
+    if plan.uses.get(value) != 1 or plan.sources.get(value) != value or given(value) is not None:
         return False
     return node.op in LAYERS or node.op in MEANS or OPS[node.op].kind == "elementwise"
 
@@ -181,8 +193,8 @@ def _wanted(plan: Placement, able: set[Value]) -> set[Value]:
             wanted.add(node.args[0])
         elif node.op in MEANS and node not in plan.spread and _shrinks(node, data[0], able):
             wanted.add(data[0])
-        elif any(v in wanted for v in node.results):
-            if _moves(node) and data:
+        elif any(v in wanted for v in node.results) and given(Value(node)) is None:
+            if moves(node) and data:
                 wanted.add(data[0])
             elif all(v in able for v in node.results):
                 wanted.update(v for v in data if v in able)
@@ -272,6 +284,6 @@ def _same_scale(plan: Placement, value: Value) -> Iterable[Value]:
     node = value.node
     if node.op == "Concat":
         return [a for a in node.args if a in plan.points and set(plan.users[a]) == {node}]
-    if not _moves(node):
+    if not moves(node):
         return []
     return [a for a in data_args(node)[:1] if a in plan.points]

@@ -21,6 +21,7 @@ from ..layers import Layer, constant
 from ..op import evaluate
 from ..ops.common import Tensor
 from .bias import corrected
+from .held import Place, by_value, storing
 from .judged import judged, least_energies
 from .noise import Weakest, weakest, worst_sqnr
 from .placement import Placement
@@ -57,8 +58,8 @@ def reconstruct(
 ) -> tuple[dict[Node, Weights], dict[str, Outcome]]:
     """Weights of every layer. `learn`: rounded with regard to each other; `correct`: biases make up for the mean;
     `ends`: scales of what sums become, for layers whose multipliers are to be short (shorten.py)."""
-    with shared_out() as cores:
-        return _walked(plan, scales, feeds, tell, (learn, correct), Walk(cores, ends))
+    with storing() as store, shared_out() as cores:
+        return _walked(plan, scales, feeds, tell, (learn, correct), Walk(cores, ends, store))
 
 
 def _walked(
@@ -114,10 +115,12 @@ def _saturated(walk: Walk, value: Value, s: Scale) -> float:
     """Share of elements of a float value outside the range of 8 bits."""
     arrays = walk.real[value]
 
-    def outside(a: Tensor) -> int:
-        return int(((a < s.low - s.scale / 2) | (a > s.high + s.scale / 2)).sum())
+    def outside(number: int) -> tuple[int, int]:
+        a = arrays[number]
+        return int(((a < s.low - s.scale / 2) | (a > s.high + s.scale / 2)).sum()), a.size
 
-    return sum(walk.cores.each(outside, arrays)) / max(sum(a.size for a in arrays), 1)
+    counts, sizes = zip(*walk.cores.each(outside, range(len(arrays))), strict=True)
+    return float(sum(counts) / max(sum(sizes), 1))
 
 
 def _sqnr(walk: Walk, value: Value) -> float:
@@ -145,24 +148,25 @@ def _constants(
 
 
 def _begun(
-    node: Node, walk: Walk, values: Mapping[Value, list[Tensor]], other: Mapping[int, Tensor]
-) -> list[Future[tuple[Tensor, ...]]]:
+    node: Node, walk: Walk, values: Mapping[Value, Sequence[Tensor]], other: Mapping[int, Tensor]
+) -> list[Future[tuple[Place, ...]]]:
     """The results of one node for all samples, which are being computed; `other`: what some arguments are instead."""
     fixed = {k: array for k, a in enumerate(node.args) if (array := constant(a)) is not None} | dict(other)
     count = max((len(values[a]) for a in node.args if a in values), default=1)
 
-    def of_sample(n: int) -> tuple[Tensor, ...]:
-        return evaluate(node, [fixed[k] if k in fixed else values[a][n] for k, a in enumerate(node.args)])
+    def of_sample(n: int) -> tuple[Place, ...]:
+        made = evaluate(node, [fixed[k] if k in fixed else values[a][n] for k, a in enumerate(node.args)])
+        return walk.store.all(made)
 
     return [walk.cores.begin(of_sample, n) for n in range(count)]
 
 
-def _run(node: Node, walk: Walk, exact: list[Future[tuple[Tensor, ...]]], instead: Mapping[int, Tensor]) -> None:
+def _run(node: Node, walk: Walk, exact: list[Future[tuple[Place, ...]]], instead: Mapping[int, Tensor]) -> None:
     """Results of one node for all samples, of which the float model's are begun."""
     same = not instead and all(walk.rough[a] is walk.real[a] for a in node.args if a in walk.real)
     rough = exact if same else _begun(node, walk, walk.rough, instead)
-    columns = [[list(column) for column in zip(*(f.result() for f in begun), strict=True)] for begun in (exact, rough)]
-    for value, real, made in zip(node.results, *columns, strict=True):
+    found = [by_value([f.result() for f in begun]) for begun in (exact, rough)]
+    for value, real, made in zip(node.results, *found, strict=True):
         walk.real[value] = real
         walk.rough[value] = real if same else made
 
@@ -171,11 +175,13 @@ def rounded32(x: Tensor, s: Scale) -> Tensor:
     return np.asarray(rounded(x, s), np.float32)
 
 
-def _store(walk: Walk, value: Value, real: list[Tensor], rough: list[Tensor], scales: Mapping[Value, Scale]) -> None:
+def _store(
+    walk: Walk, value: Value, real: Sequence[Tensor], rough: Sequence[Tensor], scales: Mapping[Value, Scale]
+) -> None:
     """Keep a value of all samples, in 8 bits where it has a scale."""
     walk.real[value], walk.rough[value] = real, rough
     if value in scales:
-        walk.rough[value] = list(walk.cores.each(lambda x: rounded32(x, scales[value]), rough))
+        walk.rough[value] = walk.each(lambda number: rounded32(rough[number], scales[value]), len(rough))
 
 
 def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
@@ -195,13 +201,13 @@ def _solve(layer: Layer, walk: Walk, x: Scale, learn: bool) -> Weights:
 
 def _covariance(layer: Layer, walk: Walk, part: Tensor) -> Covariance:
     """Of what the quantized layers before give to some inputs of each output."""
-    places = _thinned(layer)
+    places, rough = _thinned(layer), walk.rough[layer.input]
 
-    def of_sample(rough: Tensor) -> Covariance:
-        whole = columns(layer.node, rough, layer.value.shape, places)
+    def of_sample(number: int) -> Covariance:
+        whole = columns(layer.node, rough[number], layer.value.shape, places)
         return Covariance.of(whole if len(part) == whole.shape[1] else whole[:, part])
 
-    return Covariance.over(walk.cores.each(of_sample, walk.rough[layer.input]))
+    return Covariance.over(walk.cores.each(of_sample, range(len(rough))))
 
 
 def _thinned(layer: Layer) -> Tensor:

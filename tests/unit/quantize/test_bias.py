@@ -9,6 +9,7 @@ import numpy as np
 from edgec.compiler.cores import shared_out
 from edgec.compiler.ir import Array, Node, Type, Value
 from edgec.compiler.quantize.bias import helpful
+from edgec.compiler.quantize.held import storing
 from edgec.compiler.quantize.walk import Walk
 
 
@@ -19,8 +20,8 @@ def relu(x: Array) -> Array:
 def kept(real: Array, rough: Array, shift: list[float], function: Callable[[Array], Array]) -> list[float]:
     """What is left of a shift of each channel."""
     value = Value(Node("Input", (), (Type("f32", real.shape),), {}, "x"))
-    with shared_out() as cores:
-        walk = Walk(cores, {}, {value: [real]}, {value: [rough]})
+    with storing() as store, shared_out() as cores:
+        walk = Walk(cores, {}, store, {value: [real]}, {value: [rough]})
         return list(helpful([function], walk, value, 1, np.array(shift)))
 
 

@@ -19,6 +19,7 @@ from edgec.compiler.interpret import interpret
 from edgec.compiler.quantize import back_to_f32
 from edgec.compiler.quantize.back_to_f32 import rescue
 from edgec.compiler.quantize.fallback import LOST, disagreement, drop_of, fewest, more, rescued, worst_first
+from edgec.compiler.quantize.held import storing
 from edgec.compiler.quantize.job import Job, Options, State
 from edgec.compiler.quantize.placement import place
 from edgec.compiler.quantize.settings import Wanted
@@ -236,8 +237,12 @@ def test_what_is_allowed_is_done_even_where_it_is_of_no_use() -> None:
 
 
 def test_a_score_sees_outputs_by_name() -> None:
-    drop = drop_of(["a", "b"], lambda feed: [feed["x"], 3 * feed["x"]], None, lambda run: float(run({"x": 2.0})["b"]))  # type: ignore[arg-type, list-item]
-    assert drop(lambda feed: [feed["x"], feed["x"]]) == 4  # type: ignore[list-item]
+    def score(run: Any) -> float:
+        return float(run({"x": 2.0})["b"])
+
+    with storing() as store:
+        drop = drop_of(["a", "b"], lambda feed: [feed["x"], 3 * feed["x"]], None, score, store)  # type: ignore[arg-type, list-item]
+        assert drop(lambda feed: [feed["x"], feed["x"]]) == 4  # type: ignore[list-item]
 
 
 def test_the_outcome_itself_keeps_the_drop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from edgec.compiler.interpret import interpret
 from edgec.compiler.ir import Graph, Node
 from edgec.compiler.op import is_const
 from edgec.compiler.quantize.bias import normalizes
+from edgec.compiler.quantize.held import storing
 from edgec.compiler.quantize.placement import place
 from edgec.compiler.quantize.walk import Walk
 from tests.support.float_models import Array, Net, canonical, data, quantized
@@ -110,10 +111,10 @@ def test_a_position_of_large_elements_counts_for_little() -> None:
     (add,) = plan.users[layer.value]
     (other,) = (a for a in add.args if a != layer.value)
     made, residual = samples(2), samples(2, 5, first=10.0)
-    with shared_out() as cores:
-        walk = Walk(cores, {}, {layer.value: list(made[:, None]), other: list(residual[:, None])})
+    with storing() as store, shared_out() as cores:
+        walk = Walk(cores, {}, store, {layer.value: list(made[:, None]), other: list(residual[:, None])})
         weigh = normalizes(plan, walk, layer.value)
-        assert normalizes(plan, Walk(cores, {}), plan.layers[0].value) is None
+        assert normalizes(plan, Walk(cores, {}, store), plan.layers[0].value) is None
     assert weigh is not None
     variance = np.var(made[1] + residual[1], axis=-1)
     np.testing.assert_allclose(weigh(1)[0, :, 0], 1 / variance, rtol=1e-4)
