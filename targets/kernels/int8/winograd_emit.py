@@ -1,0 +1,303 @@
+"""TensorIR of Winograd convolutions of bytes: tiles and filters into scratch in 16 bits, a matrix product per position,
+products back to pixels.
+
+Scratch of one worker: transformed inputs [position][tile][channel] and filters [position][pair of channels][vector]
+[lane][channel of the pair], products [tile][position][vector][lane], and where a reduction has several slices the
+outputs of those before, [tile][row][column][vector][lane].
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tvm import tirx
+
+from edgec.compiler.ir import Value
+from edgec.compiler.registry import Choice, Emitted, Problem
+from edgec.targets import tir
+from edgec.targets.tir import Expr, Stmt
+
+from ..common import ceil_div
+from ..common_emit import Frame, emit_kernel, full_or_rest, put, vector
+from ..conv.places import Tile
+from ..conv.shape import Window
+from .conv_emit import I32, Conv
+from .conv_finish import finish
+from .multipliers import widened as widened_multipliers
+from .starts import Starts
+from .tiles import BLOCK
+from .winograd_arithmetic import Words, Wrapping
+from .winograd_rows import VECTORS, of_slice, plan_of, slices, tiles
+from .winograd_transform import OUT, POSITIONS, SIDE, TAPS, filters, inputs, outputs
+
+WORD = "int16"
+
+
+class Winograd(Conv):
+    """A task is one part of the output channels of one block of tiles."""
+
+    def __init__(
+        self, problem: Problem, choice: Choice, w: Window, operands: tuple[Value, Value, Value | None]
+    ) -> None:
+        super().__init__(problem, choice, w, operands)
+        self.cut = plan_of(choice)
+        self.across = ceil_div(w.width.out, OUT)  # tiles in a row
+        self.wide = VECTORS * self.lanes
+        self.pairs = ceil_div(w.channels_in, self.group)
+        self.in_slice = of_slice(w) // self.group  # pairs of channels
+        self.slices = slices(w)
+        self.row = self.wide * OUT  # sums of a row of a tile
+
+    def zero_of(self, attrs: Any) -> int:
+        """Of what sums start from: nothing, since the zero point is taken off the input."""
+        self.offset = int(attrs["zero"])
+        return 0
+
+    def emit(self, problem: Problem, choice: Choice, symbol: str) -> Emitted:
+        blocks, parts, total = self.cut.blocks(self.w), self.cut.parts, tiles(self.w)
+
+        def task(frame: Frame, number: Expr) -> Stmt:
+            image, block, part = tir.split(number, self.w.batch, blocks, parts)
+            declared = self.buffers(frame)
+            self.inputs, self.filters, self.products, *self.waiting = frame.parts
+            first, bind = tir.let(block * self.cut.block, "first")
+            even = total % self.cut.block == 0
+            count = tir.i32(self.cut.block) if even else tirx.min(tir.i32(self.cut.block), total - first)
+            return tir.seq(
+                declared,
+                bind,
+                tir.loop(count, lambda t: self.input_tile(frame, image, first + t, t), "t"),
+                self.channels(frame, image, part, first, count),
+            )
+
+        scratch = self.cut.scratch(self.w, self.lanes)
+        return emit_kernel(problem, choice, symbol, self.w.batch * blocks * parts, task, parts=scratch)
+
+    def corner(self, tile: Expr) -> tuple[Expr, Expr]:
+        """Output row and column of a tile's first pixel."""
+        return tirx.floordiv(tile, self.across) * OUT, tirx.floormod(tile, self.across) * OUT
+
+    # -- inputs --------------------------------------------------------------------------------------------------
+
+    def input_tile(self, frame: Frame, image: Expr, tile: Expr, t: Expr) -> Stmt:
+        """B^T d B of one tile, all channels: columns first, then rows."""
+        height, width = self.w.height, self.w.width
+        row, column = self.corner(tile)
+        top, bind_top = tir.let(row - height.pad, "top")
+        left, bind_left = tir.let(column - width.pad, "left")
+        inside = tirx.all(top >= 0, top + SIDE <= height.size, left >= 0, left + SIDE <= width.size)
+        each, position = self.cut.inputs(self.w)
+
+        def block(cb: Expr) -> Stmt:
+            stage, alloc = tir.local((POSITIONS * BLOCK,), WORD, "stage")
+
+            def columns(guarded: bool) -> Stmt:
+                def one(j: Expr) -> Stmt:
+                    on = Words(BLOCK)
+                    d = [self.source(on, image, top + i, left + j, cb, guarded) for i in range(SIDE)]
+                    done = inputs(on, d)
+                    return tir.seq(on.parts, [put(stage, x, BLOCK, (i * SIDE + j) * BLOCK) for i, x in enumerate(done)])
+
+                return tir.loop(SIDE + frame.zero, one, "j")
+
+            def rows(i: Expr) -> Stmt:
+                on = Words(BLOCK)
+                done = inputs(on, [on.named(vector(stage, BLOCK, (i * SIDE + j) * BLOCK)) for j in range(SIDE)])
+                to = t * each + cb * BLOCK
+                return tir.seq(
+                    on.parts, [put(self.inputs, x, BLOCK, (i * SIDE + j) * position + to) for j, x in enumerate(done)]
+                )
+
+            down = tir.when(inside, columns(False), columns(True))
+            return tir.seq(alloc, down, tir.loop(SIDE + frame.zero, rows, "i"))
+
+        return tir.seq(bind_top, bind_left, tir.loop(each // BLOCK, block, "cb"))
+
+    def source(self, on: Words, image: Expr, row: Expr, column: Expr, cb: Expr, guarded: bool) -> Expr:
+        """A block of channels of a pixel, less the zero point; `guarded`: nothing, where it is outside."""
+        height, width = self.w.height.size, self.w.width.size
+        there = tirx.all(row >= 0, row < height, column >= 0, column < width)
+        if guarded:
+            row, column = (tirx.max(tirx.min(p, n - 1), 0) for p, n in ((row, height), (column, width)))
+        at = ((tir.expr(image) * height + row) * width + column) * self.pixel + cb * BLOCK
+        x = on.named(tirx.Cast(on.kind, vector(self.data, BLOCK, at)))
+        if self.offset:
+            x = on.subtract(x, on.same(self.offset))
+        if guarded:
+            kept = tirx.Select(there, tir.lit(-1, WORD), tir.lit(0, WORD))
+            x = on.named(tirx.bitwise_and(x, tir.broadcast(kept, BLOCK)))
+        return x
+
+    # -- channels ------------------------------------------------------------------------------------------------
+
+    def channels(self, frame: Frame, image: Expr, part: Expr, first: Expr, count: Expr) -> Stmt:
+        """The products and outputs of the output channels of one part."""
+        total = ceil_div(self.w.channels_out, self.wide)
+        each = ceil_div(total, self.cut.parts)
+        start = part * each
+        many = tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - start)
+
+        def block(ob: Expr) -> Stmt:
+            def make(channels: int) -> Stmt:
+                widths = self.widths(channels)
+                starts = Starts(self, ob, widths)
+                factors = widened_multipliers(frame, ob * self.wide, widths, self.lanes)
+
+                def outputs(t: Expr, last: bool) -> Stmt:
+                    row, column = self.corner(first + t)
+                    return self.output_tile(frame, image, ob, starts, (row, column), t, last)
+
+                def one(k: Expr, last: bool) -> Stmt:
+                    return tir.seq(
+                        self.slice(frame, ob, k, len(widths), count),
+                        tir.loop(count, lambda t: outputs(t, last), "t"),
+                    )
+
+                many = self.slices - 1
+                before = tir.loop(many, lambda k: one(k, False), "slice") if many else None
+                return tir.seq(starts.prepare(frame), factors, self.clear(count), before, one(tir.i32(many), True))
+
+            return full_or_rest(ob, self.w.channels_out, self.wide, make)
+
+        return tir.loop(many, lambda k: block(start + k), "ob")
+
+    def slice(self, frame: Frame, ob: Expr, k: Expr, vectors: int, count: Expr) -> Stmt:
+        """Products of all tiles with the filters of one slice of the reduction."""
+        begin, left = k * self.in_slice, self.pairs % self.in_slice
+        pairs = tir.i32(self.in_slice) if not left else tirx.min(tir.i32(self.in_slice), self.pairs - begin)
+        full, rest = divmod(self.cut.block, self.cut.rows)
+        groups = tirx.floordiv(count + (self.cut.rows - 1), self.cut.rows) if not rest else tir.i32(full)
+
+        def position(p: Expr) -> Stmt:
+            def some(t: Expr, rows: int) -> Stmt:
+                return self.register_tile(frame, p, begin, pairs, t, rows, vectors)
+
+            return tir.seq(
+                tir.loop(groups, lambda g: some(g * self.cut.rows, self.cut.rows), "g"),
+                some(tir.i32(full * self.cut.rows), rest) if rest else None,
+            )
+
+        return tir.seq(
+            tir.loop(pairs, lambda s: self.filter_pair(ob, begin, s, vectors), "s"),
+            tir.loop(POSITIONS, position, "p"),
+        )
+
+    def filter_pair(self, ob: Expr, begin: Expr, s: Expr, vectors: int) -> Stmt:
+        """G g G^T of the filters of two input channels."""
+        size, stride = self.group * self.lanes, self.cut.filters(self.w, self.lanes)
+        parts: list[Stmt] = []
+        for v in range(vectors):
+            on = Words(size)
+
+            def tap(kh: int, kw: int, v: int = v, on: Words = on) -> Expr:
+                step = ((ob * TAPS + kh) * TAPS + kw) * self.pairs + begin + s
+                return on.named(self.step.line(vector(self.weights, size, (step * VECTORS + v) * size)))
+
+            columns = [filters(on, [tap(kh, kw) for kh in range(TAPS)]) for kw in range(TAPS)]
+            for i in range(SIDE):
+                for j, x in enumerate(filters(on, [column[i] for column in columns])):
+                    on.parts.append(put(self.filters, x, size, (i * SIDE + j) * stride + (s * VECTORS + v) * size))
+            parts += on.parts
+        return tir.seq(parts)
+
+    def register_tile(
+        self, frame: Frame, position: Expr, begin: Expr, pairs: Expr, t: Expr, rows: int, vectors: int
+    ) -> Stmt:
+        """[tiles, pairs of channels] x [pairs, output channels] of one position."""
+        each, stride = self.cut.inputs(self.w)
+        acc, alloc = tir.local((rows * vectors * self.lanes,), I32)
+        slots = [(r, v, (r * vectors + v) * self.lanes) for r in range(rows) for v in range(vectors)]
+        on, size = Wrapping(self.lanes), self.group * self.lanes
+        base, bind = tir.let(position * stride + t * each + begin * self.group, "base")
+        lines, bind_lines = tir.let(position * self.cut.filters(self.w, self.lanes), "lines")
+
+        def step(s: Expr) -> Stmt:
+            on.parts = []
+            at = [lines + (s * VECTORS + v) * size for v in range(vectors)]
+            w = [on.named(vector(self.filters, size, first)) for first in at]
+            for r in range(rows):
+                two = vector(self.inputs, self.group, base + r * each + s * self.group)
+                x = on.named(self.step.number(tirx.reinterpret(I32, two)))
+                for v in range(vectors):
+                    slot = (r * vectors + v) * self.lanes
+                    more = on.add(vector(acc, self.lanes, slot), self.step.product(x, w[v]))
+                    on.parts.append(put(acc, more, self.lanes, slot))
+            return tir.seq(on.parts)
+
+        stride_out = self.cut.products(self.lanes)
+        to = t * stride_out + position * self.wide
+        return tir.seq(
+            bind,
+            bind_lines,
+            alloc,
+            [put(acc, tir.broadcast(tir.i32(0), self.lanes), self.lanes, slot) for _, _, slot in slots],
+            tir.loop(pairs + frame.zero, step, "pair"),
+            [
+                put(self.products, vector(acc, self.lanes, slot), self.lanes, to + r * stride_out + v * self.lanes)
+                for r, v, slot in slots
+            ],
+        )
+
+    # -- outputs -------------------------------------------------------------------------------------------------
+
+    def output_tile(
+        self, frame: Frame, image: Expr, ob: Expr, starts: Starts, corner: tuple[Expr, Expr], t: Expr, last: bool
+    ) -> Stmt:
+        """A^T M A of one tile; after the last slice what follows the sums, for pixels that lie inside."""
+        row, bind_row = tir.let(corner[0], "row")
+        column, bind_column = tir.let(corner[1], "column")
+        vectors, lanes = starts.vectors, self.lanes
+        stage, alloc = tir.local((OUT * SIDE * vectors * lanes,), I32, "stage")
+
+        def columns(j: Expr) -> Stmt:
+            on = Wrapping(lanes)
+            for v in range(vectors):
+                at = t * self.cut.products(lanes) + j * self.wide + v * lanes
+                m = [on.named(vector(self.products, lanes, at + i * SIDE * self.wide)) for i in range(SIDE)]
+                for k, x in enumerate(outputs(on, m)):
+                    on.parts.append(put(stage, x, lanes, ((k * SIDE + j) * vectors + v) * lanes))
+            return tir.seq(on.parts)
+
+        def line(k: Expr, pixels: int) -> Stmt:
+            columns = [column + c for c in range(pixels)]
+            place = Tile(image, [row + k], columns, tuple(starts.widths), ob * self.wide, ob, tir.i32(0))
+            acc, alloc_acc = tir.local((OUT * vectors * lanes,), I32)
+            parts: list[Stmt] = [alloc_acc]
+            if last:
+                parts.append(starts.fill(place, acc))
+            on = Wrapping(lanes)
+            for v in range(vectors):
+                m = [on.named(vector(stage, lanes, ((k * SIDE + j) * vectors + v) * lanes)) for j in range(SIDE)]
+                for c, x in enumerate(outputs(on, m)[:pixels]):
+                    self.sum(on, acc, on.scaled(x), ((t * OUT + k) * self.row, c, v), starts, last)
+            parts += on.parts
+            return tir.seq(parts, finish(self, frame, place, acc) if last else None)
+
+        rest = self.w.width.out % OUT
+
+        def lines(pixels: int) -> Stmt:
+            inside = tir.i32(OUT) if self.w.height.out % OUT == 0 else tirx.min(tir.i32(OUT), self.w.height.out - row)
+            return tir.loop(inside + frame.zero, lambda k: line(k, pixels), "k")
+
+        done = tir.when(column + OUT <= self.w.width.out, lines(OUT), lines(rest)) if rest else lines(OUT)
+        return tir.seq(bind_row, bind_column, alloc, tir.loop(SIDE + frame.zero, columns, "j"), done)
+
+    def sum(self, on: Wrapping, acc: tir.Buffer, x: Expr, at: tuple[Expr, int, int], starts: Starts, last: bool) -> None:
+        """Add an output of a slice to those before it, and to what the sum starts from."""
+        row, c, v = at
+        if self.waiting:
+            there = row + (c * VECTORS + v) * self.lanes
+            x = on.named(x + vector(self.waiting[0], self.lanes, there))
+            if not last:
+                on.parts.append(put(self.waiting[0], x, self.lanes, there))
+        if last:
+            slot = (c * starts.vectors + v) * self.lanes
+            on.parts.append(put(acc, vector(acc, self.lanes, slot) + x, self.lanes, slot))
+
+    def clear(self, count: Expr) -> Stmt | None:
+        """No outputs of slices yet."""
+        if not self.waiting:
+            return None
+        zeros = tir.broadcast(tir.i32(0), self.lanes)
+        many = count * (OUT * OUT * VECTORS)
+        return tir.loop(many, lambda i: put(self.waiting[0], zeros, self.lanes, i * self.lanes), "i")
