@@ -1,4 +1,4 @@
-"""Operations on vectors of integers for the transforms (winograd_transform.py), as statements that follow each other."""
+"""Operations on vectors of integers for the transforms (winograd_transform.py), as statements in turn."""
 
 from __future__ import annotations
 

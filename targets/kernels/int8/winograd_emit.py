@@ -1,5 +1,4 @@
-"""TensorIR of Winograd convolutions of bytes: tiles and filters into scratch in 16 bits, a matrix product per position,
-products back to pixels.
+"""TensorIR of Winograd convolutions of bytes: tiles and filters into scratch in 16 bits, a matrix product per position.
 
 Scratch of one worker: transformed inputs [position][tile][channel] and filters [position][pair of channels][vector]
 [lane][channel of the pair], products [tile][position][vector][lane], and where a reduction has several slices the
@@ -19,16 +18,15 @@ from edgec.targets.tir import Expr, Stmt
 
 from ..common import ceil_div
 from ..common_emit import Frame, emit_kernel, full_or_rest, put, vector
-from ..conv.places import Tile
 from ..conv.shape import Window
 from .conv_emit import I32, Conv
-from .conv_finish import finish
 from .multipliers import widened as widened_multipliers
 from .starts import Starts
 from .tiles import BLOCK
 from .winograd_arithmetic import Words, Wrapping
+from .winograd_outputs import Place, clear, output_tile
 from .winograd_rows import VECTORS, of_slice, plan_of, slices, tiles
-from .winograd_transform import OUT, POSITIONS, SIDE, TAPS, filters, inputs, outputs
+from .winograd_transform import OUT, POSITIONS, SIDE, TAPS, filters, inputs
 
 WORD = "int16"
 
@@ -145,7 +143,7 @@ class Winograd(Conv):
 
                 def outputs(t: Expr, last: bool) -> Stmt:
                     row, column = self.corner(first + t)
-                    return self.output_tile(frame, image, ob, starts, (row, column), t, last)
+                    return output_tile(self, frame, Place(image, ob, row, column, t), starts, last)
 
                 def one(k: Expr, last: bool) -> Stmt:
                     return tir.seq(
@@ -155,7 +153,7 @@ class Winograd(Conv):
 
                 many = self.slices - 1
                 before = tir.loop(many, lambda k: one(k, False), "slice") if many else None
-                return tir.seq(starts.prepare(frame), factors, self.clear(count), before, one(tir.i32(many), True))
+                return tir.seq(starts.prepare(frame), factors, clear(self, count), before, one(tir.i32(many), True))
 
             return full_or_rest(ob, self.w.channels_out, self.wide, make)
 
@@ -237,67 +235,3 @@ class Winograd(Conv):
                 for r, v, slot in slots
             ],
         )
-
-    # -- outputs -------------------------------------------------------------------------------------------------
-
-    def output_tile(
-        self, frame: Frame, image: Expr, ob: Expr, starts: Starts, corner: tuple[Expr, Expr], t: Expr, last: bool
-    ) -> Stmt:
-        """A^T M A of one tile; after the last slice what follows the sums, for pixels that lie inside."""
-        row, bind_row = tir.let(corner[0], "row")
-        column, bind_column = tir.let(corner[1], "column")
-        vectors, lanes = starts.vectors, self.lanes
-        stage, alloc = tir.local((OUT * SIDE * vectors * lanes,), I32, "stage")
-
-        def columns(j: Expr) -> Stmt:
-            on = Wrapping(lanes)
-            for v in range(vectors):
-                at = t * self.cut.products(lanes) + j * self.wide + v * lanes
-                m = [on.named(vector(self.products, lanes, at + i * SIDE * self.wide)) for i in range(SIDE)]
-                for k, x in enumerate(outputs(on, m)):
-                    on.parts.append(put(stage, x, lanes, ((k * SIDE + j) * vectors + v) * lanes))
-            return tir.seq(on.parts)
-
-        def line(k: Expr, pixels: int) -> Stmt:
-            columns = [column + c for c in range(pixels)]
-            place = Tile(image, [row + k], columns, tuple(starts.widths), ob * self.wide, ob, tir.i32(0))
-            acc, alloc_acc = tir.local((OUT * vectors * lanes,), I32)
-            parts: list[Stmt] = [alloc_acc]
-            if last:
-                parts.append(starts.fill(place, acc))
-            on = Wrapping(lanes)
-            for v in range(vectors):
-                m = [on.named(vector(stage, lanes, ((k * SIDE + j) * vectors + v) * lanes)) for j in range(SIDE)]
-                for c, x in enumerate(outputs(on, m)[:pixels]):
-                    self.sum(on, acc, on.scaled(x), ((t * OUT + k) * self.row, c, v), starts, last)
-            parts += on.parts
-            return tir.seq(parts, finish(self, frame, place, acc) if last else None)
-
-        rest = self.w.width.out % OUT
-
-        def lines(pixels: int) -> Stmt:
-            inside = tir.i32(OUT) if self.w.height.out % OUT == 0 else tirx.min(tir.i32(OUT), self.w.height.out - row)
-            return tir.loop(inside + frame.zero, lambda k: line(k, pixels), "k")
-
-        done = tir.when(column + OUT <= self.w.width.out, lines(OUT), lines(rest)) if rest else lines(OUT)
-        return tir.seq(bind_row, bind_column, alloc, tir.loop(SIDE + frame.zero, columns, "j"), done)
-
-    def sum(self, on: Wrapping, acc: tir.Buffer, x: Expr, at: tuple[Expr, int, int], starts: Starts, last: bool) -> None:
-        """Add an output of a slice to those before it, and to what the sum starts from."""
-        row, c, v = at
-        if self.waiting:
-            there = row + (c * VECTORS + v) * self.lanes
-            x = on.named(x + vector(self.waiting[0], self.lanes, there))
-            if not last:
-                on.parts.append(put(self.waiting[0], x, self.lanes, there))
-        if last:
-            slot = (c * starts.vectors + v) * self.lanes
-            on.parts.append(put(acc, vector(acc, self.lanes, slot) + x, self.lanes, slot))
-
-    def clear(self, count: Expr) -> Stmt | None:
-        """No outputs of slices yet."""
-        if not self.waiting:
-            return None
-        zeros = tir.broadcast(tir.i32(0), self.lanes)
-        many = count * (OUT * OUT * VECTORS)
-        return tir.loop(many, lambda i: put(self.waiting[0], zeros, self.lanes, i * self.lanes), "i")

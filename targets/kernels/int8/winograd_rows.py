@@ -21,7 +21,7 @@ from ..conv.shape import Window, conv_operands, geometry
 from ..conv.tiles import TileChoice
 from ..cost import TILE, Traffic, level_of, microseconds
 from .conv_rows import bytes_layout, match, value_layout, weight_layout
-from .tiles import BLOCK, ROUND, Dot, dot_of, most_pixels, step_cycles
+from .tiles import BLOCK, QUAD, ROUND, Dot, dot_of, most_pixels, step_cycles
 from .winograd_transform import MOST, OUT, POSITIONS, TAPS
 
 NAME = "conv_int8_winograd"
@@ -109,8 +109,8 @@ def accepts(problem: Problem) -> Literal[True] | str:
         return "needs a 3x3 window of stride 1"
     if problem.target.small:
         return "its code is longer than that of a direct sum"
-    if w.channels_in < BLOCK or w.channels_out < BLOCK:
-        return f"needs {BLOCK} input and output channels"
+    if w.channels_in <= QUAD or w.channels_out < BLOCK:
+        return f"needs more than {QUAD} input channels and {BLOCK} output channels"
     return True
 
 

@@ -1,8 +1,8 @@
 """Winograd's F(4x4, 3x3) in integers: what a filter, a tile of the input and one of products are transformed by.
 
 An output tile is A^T [(G g G^T) . (B^T d B)] A (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
-2016). For the points 0, 1, -1, 2, -2 and infinity B^T holds integers. Rows of G are multiplied by 24, 24, 24, 24, 24
-and 3, which makes integers of them too, and the last column of A^T by 8: so outputs are SCALE = 24 * 24 times too large.
+2016). For the points 0, 1, -1, 2, -2 and infinity B^T holds integers. Rows of G are multiplied by 24, its last one by
+3, which makes integers of them too, and the last column of A^T by 8: so outputs are SCALE = 24 * 24 times too large.
 As they are sums of integers, the division is exact, also of their lowest 32 bits: 9 has an inverse there, and 64 is a
 shift, which leaves 26 bits. So sums may wrap around anywhere, as long as outputs keep within `MOST`.
 
