@@ -11,4 +11,5 @@ from . import (  # noqa: F401
     softmax,
     softmax_rows,
     table,
+    winograd_rows,
 )

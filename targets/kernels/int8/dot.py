@@ -45,4 +45,8 @@ class Step:
         kind = f"int32x{self.lanes}"
         if self.dot is VNNI:
             return tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx512.vpdpbusd.512", total, number, line)
-        return total + tirx.call_llvm_pure_intrin(kind, "llvm.x86.avx2.pmadd.wd", number, line)
+        return total + self.product(number, line)
+
+    def product(self, number: Expr, line: Expr) -> Expr:
+        """What two words of each lane come to, multiplied with two others and added."""
+        return tirx.call_llvm_pure_intrin(f"int32x{self.lanes}", "llvm.x86.avx2.pmadd.wd", number, line)
