@@ -14,13 +14,14 @@ from edgec.compiler.target import Cpu
 from .common import epilogue_fits, in_memory, input_index, operations, vectors_fit
 from .conv.rows import balanced, config
 from .conv.shape import Axis, Window
-from .conv.tiles import divisor, shortest, tile_choices
-from .cost import QUAD, by_lane
+from .conv.tiles import TileChoice, divisor, shortest, tile_choices, units
+from .cost import QUAD, by_lane, streamed
 
 KEPT = 3
 PACKED, DYNAMIC = "matmul_f32_packed", "matmul_f32_dynamic"
-UNPACKED_PENALTY = 1.15  # rows of the right operand lie apart
-CONFLICT_PENALTY = 2.5  # ... and all of them in one cache set
+PANEL = "pn"  # in the configuration: a unit copies its columns of the right operand
+UNPACKED_PENALTY = 1.15  # the right operand is not packed when the model is compiled
+CONFLICT_PENALTY = 2.5  # rows that are read together lie in one cache set
 CACHE_WAY = 4096  # bytes
 
 
@@ -53,33 +54,58 @@ def rows_held(cpu: Cpu, stride: int) -> int:
 
 
 def choices(row: str, problem: Problem) -> Sequence[Choice]:
-    cpu, packed = problem.target.cpu, row == PACKED
-    lanes, w = cpu.lanes(32), geometry(problem, packed)
+    cpu, w = problem.target.cpu, geometry(problem, row == PACKED)
+    if row == PACKED:
+        return _kept(row, problem, w, _tiles(problem, w, together=True))
+    apart = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
+    found = _kept(row, problem, w, [replace(t, cost_us=t.cost_us * apart) for t in _tiles(problem, w, together=False)])
+    if problem.target.small or problem.target.microcontroller:
+        return found
+    panels = [
+        replace(t, cost_us=t.cost_us * UNPACKED_PENALTY + panel_us(cpu, w, t, apart))
+        for t in _tiles(problem, w, together=True)
+    ]
+    return [*found, *_kept(row, problem, w, panels, panel=True)]
+
+
+def _tiles(problem: Problem, w: Window, together: bool) -> list[TileChoice]:
+    """Tiles that read the right operand by columns that lie `together`, a vector's row after row."""
+    cpu, after = problem.target.cpu, operations(problem)
     right = in_memory(problem, problem.anchor.args[1])
     stored = dtype(right.type.dtype).bytes
-    after = operations(problem)
     cold = problem.cold and input_index(problem.body, right) in problem.constants
     held, quads = rows_held(cpu, 4 * w.channels_in), by_lane(cpu) and w.channels_in % QUAD == 0
-    unpacked = CONFLICT_PENALTY if 4 * w.channels_out % CACHE_WAY == 0 else UNPACKED_PENALTY
 
-    def us(tile_us: float, columns: int) -> float:
-        crowded = CONFLICT_PENALTY if columns > held else 1.15 if columns > held - held // 3 else 1.0
-        return tile_us * (1.0 if packed else unpacked) * crowded
+    def crowded(columns: int) -> float:
+        return CONFLICT_PENALTY if columns > held else 1.15 if columns > held - held // 3 else 1.0
 
     def inner(vectors: int) -> int:
-        return divisor(w.channels_in, cpu.l1d // 2 // (stored * vectors * lanes)) if packed else w.channels_in
+        most = cpu.l1d // 2 // (stored * vectors * cpu.lanes(32))
+        return divisor(w.channels_in, most) if together else w.channels_in
 
-    tiles = [
-        replace(t, cost_us=us(t.cost_us, t.columns))
-        for t in balanced(
-            w, tile_choices(w, cpu, after, w.channels_in, inner, cold, stored, quads, held=held), problem.threads
-        )
-    ]
+    tiles = tile_choices(w, cpu, after, w.channels_in, inner, cold, stored, quads, held=held)
+    return [replace(t, cost_us=t.cost_us * crowded(t.columns)) for t in balanced(w, tiles, problem.threads)]
+
+
+def panel_us(cpu: Cpu, w: Window, t: TileChoice, apart: float) -> float:
+    """Copying the right operand, once for each block of rows; `apart`: how much dearer its reading is."""
+    batch, tiles, spaces = units(w, t)
+    copied = 4.0 * w.channels_in * t.vectors * t.lanes * tiles * batch * spaces
+    read = streamed(cpu, 4.0 * w.batch * w.channels_in * w.channels_out)
+    cycles = apart * copied / cpu.l2_bytes_per_cycle + read.cycles(cpu) + copied / (4 * t.lanes)
+    return cycles / (cpu.ghz * 1e3)
+
+
+def _kept(row: str, problem: Problem, w: Window, tiles: list[TileChoice], panel: bool = False) -> list[Choice]:
+    """The fastest of these tiles; where code is to be small, the one of least code."""
+    right = in_memory(problem, problem.anchor.args[1])
     fastest = sorted(tiles, key=lambda t: t.cost_us)[:KEPT]
     found = []
     for t in [shortest(w, tiles, problem.target)] if problem.target.small and tiles else fastest:
         settings, scratch = config(problem, w, t)
-        layout = f"JK{t.vectors * t.lanes}j" if packed else ""
+        if panel:
+            settings, scratch = (*settings, (PANEL, 1)), scratch + 4 * w.channels_in * t.vectors * t.lanes
+        layout = f"JK{t.vectors * t.lanes}j" if row == PACKED else ""
         layouts = tuple(layout if v == right else "" for v in problem.body.inputs)
         found.append(Choice(row, layouts, ("",), settings, t.cost_us, scratch))
     return found

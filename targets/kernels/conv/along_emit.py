@@ -20,10 +20,13 @@ from edgec.targets.tir import Expr, Stmt
 
 from ..common import ceil_div, in_memory
 from ..common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, vector
+from .ahead import LINE
 from .along_rows import Along, tasks, vector_widths
 from .places import flat_type, runs, source, tap_bounds, widths
 from .shape import Window, conv_operands
+from .tiles import F32 as F32_BYTES
 
+PAGE = 4096  # bytes
 Lane = Callable[[Expr], Stmt]
 
 
@@ -53,7 +56,10 @@ class AlongRows:
         blocks = ceil_div(self.w.channels_out, self.t.channels)
 
         def task(frame: Frame, number: Expr) -> Stmt:
-            image, block, row = tir.split(number, self.w.batch, blocks, self.w.height.out)
+            if self.t.rows_first:
+                image, row, block = tir.split(number, self.w.batch, self.w.height.out, blocks)
+            else:
+                image, block, row = tir.split(number, self.w.batch, blocks, self.w.height.out)
             return full_or_rest(
                 block, self.w.channels_out, self.t.channels, lambda n: self.line(frame, image, block, n, row)
             )
@@ -87,8 +93,10 @@ class AlongRows:
         low, high = tap_bounds(w.height, s.row)
 
         def row(ci: Expr, kh: Expr) -> Stmt:
-            taps = range(w.width.kernel)
-            return tir.seq(part for kw in taps for part in self.tap(frame, s, acc, computed, ci, kh, kw))
+            parts = self.fetch(frame, s, ci + 1, kh)
+            for kw in range(w.width.kernel):
+                parts += self.tap(frame, s, acc, computed, ci, kh, kw)
+            return tir.seq(parts)
 
         def channel(ci: Expr) -> Stmt:
             if w.height.kernel == 1 and w.height.pad == 0:
@@ -97,6 +105,19 @@ class AlongRows:
 
         loop = tir.steps(w.channels_in, channel, "ci", s.channels * len(computed) * w.width.kernel)
         return tir.seq(alloc, zeros, loop, self.finish(frame, s, acc))
+
+    def fetch(self, frame: Frame, s: Spot, ci: Expr, kh: Expr) -> list[Stmt]:
+        """Ask for what the tile reads of a row of the next channel, where that lies on another page: there no stream
+        of addresses goes on that the hardware would follow."""
+        w, height = self.w.width, self.w.height
+        if F32_BYTES * w.size * height.size < PAGE:
+            return []
+        first, span = source(w, s.first, 0), (s.length - 1) * w.stride + (w.kernel - 1) * w.dilation + 1
+        row, step = source(height, s.row, kh), LINE // F32_BYTES
+        return [
+            tir.prefetch(frame.places[self.x].buffer, *self.index(s.image, ci, row, tirx.max(first + k, 0)))
+            for k in range(0, span + step - 1, step)
+        ]
 
     def slot(self, vectors: int, m: int, v: int) -> int:
         return (m * vectors + v) * self.lanes

@@ -7,7 +7,7 @@ pixels any number of outputs is a number of broadcast weights, and planes are wr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from edgec.compiler.ir import Value
@@ -34,10 +34,14 @@ STEPS = 16384  # of a sum, at most: a slice of weights stays near
 
 @dataclass(frozen=True)
 class Along:
-    """A register tile: `channels` of the output times `vectors` of pixels."""
+    """A register tile: `channels` of the output times `vectors` of pixels.
+
+    `rows_first`: a row of the output gets all of its channels before the next one begins.
+    """
 
     channels: int
     vectors: int
+    rows_first: bool = False
     cost_us: float = 0.0
 
 
@@ -75,8 +79,9 @@ def tiles(problem: Problem, w: Window) -> Iterator[Along]:
         most = max(n for n in range(1, 64) if n == 1 or fits_registers(cpu, n, vectors))
         least = ceil_div(w.channels_out, most)
         for parts in range(least, least + 2):
-            channels = ceil_div(w.channels_out, parts)
-            yield Along(channels, vectors, cost(problem, w, Along(channels, vectors)))
+            for rows_first in {False, parts > 1}:
+                tile = Along(ceil_div(w.channels_out, parts), vectors, rows_first)
+                yield replace(tile, cost_us=cost(problem, w, tile))
 
 
 def cost(problem: Problem, w: Window, t: Along) -> float:
@@ -94,14 +99,25 @@ def cost(problem: Problem, w: Window, t: Along) -> float:
                 loads = _loads(cpu, channels, vectors * w.width.stride) + (w.width.stride - 1) * vectors
                 one = max(one * vectors / ceil_div(s.length, lanes), steps * loads)
                 cycles += w.batch * w.height.out * s.count * many * one * halves
+    us = microseconds(cpu, cycles * spread(tasks(w, t), problem.threads), _traffic(problem, w, t))
+    return us * STRIDED if w.width.stride > 1 else us
+
+
+def _traffic(problem: Problem, w: Window, t: Along) -> Traffic:
+    """Tiles of channels go over the input one after the other, or over what one row of the output reads of it, and then
+    weights come again for each row."""
+    cpu, blocks = problem.target.cpu, ceil_div(w.channels_out, t.channels)
     data, out = 4.0 * w.batch * w.channels_in * w.height.size * w.width.size, 4.0 * w.batch * w.channels_out * w.pixels
-    weights = 4.0 * steps * w.channels_out
+    weights = 4.0 * w.channels_in * w.taps * w.channels_out
+    row = 4.0 * w.channels_in * w.height.kernel * w.width.size
     moved = Traffic()
     moved.add("far" if problem.cold else level_of(cpu, weights + data + out), weights)
     moved.add(level_of(cpu, data + out), data + out)
-    moved.add(level_of(cpu, data), data * (ceil_div(w.channels_out, t.channels) - 1.0))
-    us = microseconds(cpu, cycles * spread(tasks(w, t), problem.threads), moved)
-    return us * STRIDED if w.width.stride > 1 else us
+    held = weights + row if t.rows_first else data
+    moved.add(level_of(cpu, held), data * (blocks - 1.0))
+    if t.rows_first:
+        moved.add(level_of(cpu, held), weights * (w.batch * w.height.out - 1.0))
+    return moved
 
 
 def _loads(cpu: Cpu, channels: int, vectors: float) -> float:
@@ -120,7 +136,7 @@ def offers(problem: Problem) -> Sequence[Choice]:
     found = []
     for t in sorted(tiles(problem, w), key=lambda t: t.cost_us)[:KEPT]:
         fixed: dict[Value, str] = {x: "", weight: f"{'OIHW' if rank == 4 else 'OIW'}{t.channels}o"}
-        settings = (("mt", t.channels), ("nv", t.vectors))
+        settings = (("mt", t.channels), ("nv", t.vectors), *([("rf", 1)] if t.rows_first else []))
         found.append(Choice(NAME, layouts_in(problem, fixed), ("",), settings, t.cost_us))
     return found
 
@@ -128,7 +144,9 @@ def offers(problem: Problem) -> Sequence[Choice]:
 def emit(problem: Problem, choice: Choice, symbol: str) -> Emitted:
     from .along_emit import AlongRows
 
-    return AlongRows(problem, planes(problem), Along(choice.get("mt"), choice.get("nv"))).emit(choice, symbol)
+    return AlongRows(
+        problem, planes(problem), Along(choice.get("mt"), choice.get("nv"), "rf" in dict(choice.config))
+    ).emit(choice, symbol)
 
 
 kernel(

@@ -50,6 +50,10 @@ class Conv(Loops):
             else value.type
         )
 
+    def prepare(self, frame: Frame, whole: Tile) -> Stmt | None:
+        """What comes before the tiles of a unit; `whole` stands for any of them."""
+        return None
+
     # -- reduction -----------------------------------------------------------------------------------------------
 
     def tile(self, frame: Frame, t: Tile) -> Stmt:

@@ -65,9 +65,12 @@ def channel_tiles(conv: Conv, frame: Frame, plan: TileChoice, image: Expr, tile:
             done = place(w, plan, space, rows[0], columns[0])
             return Tile(image, rows, columns, true_widths, tile * wide, tile, first, edge_row, edge_column, done)
 
+        whole = at([tir.i32(0)], False, [tir.i32(0)], False)
         if plan.passes == 1:
-            return pixels(conv, plan, space, lambda *where: conv.tile(frame, at(*where)))
-        return in_passes(conv, frame, plan, space, at)
+            work = pixels(conv, plan, space, lambda *where: conv.tile(frame, at(*where)))
+        else:
+            work = in_passes(conv, frame, plan, space, at)
+        return tir.seq(conv.prepare(frame, whole), work)
 
     return full_or_rest(tile, outputs, wide, make)
 

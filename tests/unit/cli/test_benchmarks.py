@@ -112,7 +112,7 @@ def test_a_row_of_an_operator_is_a_model_of_one_node() -> None:
 
 def test_every_operator_of_the_table_is_a_model() -> None:
     rows = operator_cases.rows()
-    assert len(operator_cases.beside()) == len(set(rows)) > 240
+    assert len(operator_cases.beside()) == len(set(rows)) > 440
 
 
 def test_distinct_nodes_of_files_with_their_constants(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
+
 import numpy as np
 import pytest
 
@@ -15,6 +18,7 @@ from tests.support.convolutions import Case, check
 from tests.support.harness import target
 
 ROW = "conv_f32_along"
+ROWS_FIRST = (("rf", 1),)
 
 CASES = [
     Case((1, 5, 9, 40), 7, (3, 3), pads=(1, 1, 1, 1), then="Relu"),
@@ -48,9 +52,36 @@ def test_every_tile_gives_the_meaning() -> None:
     """Also those that the model does not offer."""
     problem = Case((1, 3, 5, 90), 11, (3, 3), pads=(1, 1, 1, 1), then="Relu").problem(target("x86-avx512"))
     given = ROWS[ROW].choices(problem)[0]
-    for channels, vectors in ((1, 1), (1, 4), (4, 2), (11, 1), (7, 3)):
+    for channels, vectors, order in ((1, 1, ()), (1, 4, ROWS_FIRST), (4, 2, ROWS_FIRST), (11, 1, ()), (7, 3, ())):
         layouts = tuple(f"OIHW{channels}o" if text.startswith("OIHW") else text for text in given.layouts_in)
-        check(problem, [Choice(ROW, layouts, given.layouts_out, (("mt", channels), ("nv", vectors)))])
+        check(problem, [Choice(ROW, layouts, given.layouts_out, (("mt", channels), ("nv", vectors), *order))])
+
+
+@pytest.mark.parametrize(
+    ("x", "outputs", "rows_first"),
+    [((1, 128, 68, 120), 128, True), ((1, 128, 8, 120), 128, False), ((1, 128, 68, 120), 12, False)],
+)
+def test_rows_get_all_channels_where_the_input_leaves_the_l2_cache(
+    x: tuple[int, ...], outputs: int, rows_first: bool
+) -> None:
+    """Not where it stays there, or is read once."""
+    problem = Case(x, outputs, (1, 7), pads=(0, 3, 0, 3)).problem(target("x86-avx512"))
+    best = min(ROWS[ROW].choices(problem), key=lambda c: c.cost_us)
+    assert (ROWS_FIRST[0] in best.config) is rows_first
+
+
+def test_the_next_channel_is_asked_for_where_it_lies_on_another_page() -> None:
+    from edgec.targets.measure import Built
+
+    def asks(height: int) -> bool:
+        problem = Case((1, 3, height, 64), 5, (3, 3), pads=(1, 1, 1, 1)).problem(target("x86"))
+        arrays = [np.zeros(v.shape, np.float32) for v in problem.body.inputs]
+        with tempfile.NamedTemporaryFile(suffix=".o") as file:
+            file.write(Built(problem, ROWS[ROW].choices(problem)[0], arrays).object)
+            file.flush()
+            return "prefetch" in subprocess.run(["objdump", "-d", file.name], capture_output=True, text=True).stdout
+
+    assert asks(16) and not asks(15)
 
 
 def test_weights_in_half_precision_are_widened() -> None:
