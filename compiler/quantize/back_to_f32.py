@@ -12,16 +12,20 @@ from ..ir import Graph
 from ..ops.common import Tensor
 from .affordable import Verdict, affordable
 from .fallback import (
+    FAIR,
     GAIN,
     MORE_SPENT,
+    MUCH,
     POOR,
     PROBES,
+    SLIGHT,
     SPARE,
     SPENT,
     changes,
     drop_of,
     fewest,
     more,
+    predicted,
     rescued,
     trials,
     with_skipped,
@@ -33,6 +37,8 @@ from .noise import UNUSABLE, USELESS, off_by
 from .placement import place
 from .qdq import quantized_graph
 from .tables import narrow_tables
+
+WHY = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
 
 # share of the multiplications that may be in f32, dB of the outputs below which that is tried, and dB that are aimed at
 TRIES = (
@@ -48,33 +54,30 @@ def spare(job: Job, state: State, share: float) -> State:
     to each other."""
     order, harm, _ = job.harmful(state)
     on = with_skipped(order, max(1, round(share * len(order))))
-    return without(job, state, harm, on, "in f32: alone in int8 it changes the outputs by {:.2g} of their energy")
+    return without(job, state, harm, on, WHY)
 
 
 def rescue(job: Job, state: State) -> State:
-    """Layers that spoil the outputs go back to f32, more of them where these would be unusable, as many as it takes
-    where they would be useless; the others are then reconstructed on what is better now."""
+    """Layers that spoil the outputs go back to f32, a slight share of them first, more of them where these would be
+    unusable, as many as it takes where they would be useless; the others are then reconstructed on what is better now.
+    """
     _, harm, inputs = job.harmful(state)
-    why = "in f32: alone in int8 it changes the outputs by {:.2g} of their energy"
-    on, best = np.ones(len(harm)), state
+    on, best = few(job, state, harm)
     for spent, enough, aim in TRIES:
         chosen = rescued(state.plan, harm, spent, aim)
         if best.sqnr < enough and chosen.any() and (chosen != on).any():
-            made = job.reconstructed(without(job, state, harm, chosen, why))
+            made = job.reconstructed(without(job, state, harm, chosen, WHY))
             if made.sqnr > best.sqnr + GAIN:
                 on, best = chosen, made
     if best.sqnr < USELESS and job.wanted.max_drop is None:
         on = np.zeros(len(harm))
-        best = without(job, state, harm, on, why)
+        best = without(job, state, harm, on, WHY)
         job.session.note(
             f"all layers stay in f32: in int8 the outputs were {off_by(state.sqnr)}, of no use; --max-drop "
             "says what may be lost"
         )
     elif not on.all():
-        job.session.note(
-            f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were "
-            f"{off_by(state.sqnr)}, now by {best.sqnr:.1f} dB"
-        )
+        told(job, state, best, on)
     else:
         job.session.note(
             f"in int8 the outputs are {off_by(state.sqnr)}, and it is no few layers' fault; --max-drop says "
@@ -86,6 +89,36 @@ def rescue(job: Job, state: State) -> State:
             "magnifies small errors"
         )
     return best
+
+
+def improve(job: Job, state: State) -> State:
+    """Of outputs that are not poor: a few cheap layers go back to f32 where they make most of the noise. Whether all
+    cheap ones together could is asked first, which takes a few runs; nothing is said where they do not."""
+    if job.gain_of_cheap(state) < MUCH:
+        return state
+    _, harm, _ = job.harmful(state)
+    on, best = few(job, state, harm)
+    if not on.all():
+        told(job, state, best, on)
+    return best
+
+
+def few(job: Job, state: State, harm: Tensor) -> tuple[Tensor, State]:
+    """1 for each layer that stays in 8 bits, and the state, reconstructed, where layers of a slight share of the
+    multiplications are in f32; all stay, and the state as it is, where that does not bring much."""
+    chosen, on = rescued(state.plan, harm, SLIGHT, FAIR + MUCH), np.ones(len(harm))
+    if chosen.all() or predicted(harm, chosen) < MUCH:
+        return on, state
+    made = job.reconstructed(without(job, state, harm, chosen, WHY))
+    return (chosen, made) if made.sqnr >= state.sqnr + MUCH else (on, state)
+
+
+def told(job: Job, state: State, best: State, on: Tensor) -> None:
+    """A note of how many layers went back, and what that brought."""
+    job.session.note(
+        f"{int((on == 0).sum())} of {len(on)} layers stay in f32: with all in int8 the outputs were "
+        f"{off_by(state.sqnr)}, now by {best.sqnr:.1f} dB"
+    )
 
 
 def keep_drop(job: Job, graph: Graph, state: State, allowed: float) -> tuple[State, Verdict | None]:

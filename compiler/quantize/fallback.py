@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from math import inf, log10
 
 import numpy as np
 
@@ -35,6 +36,9 @@ SPENT = 0.15  # share of the multiplications that may be spent on that
 SPARE = 6.0  # dB above what is poor that are aimed at where layers together do more harm than one by one
 MORE_SPENT = 0.5  # and where the outputs are unusable otherwise
 GAIN = 1.0  # dB that it must bring each time
+FAIR = 30.0  # dB of the outputs below which a few cheap layers go back that make most of the noise
+SLIGHT = 0.01  # share of the multiplications that these may be
+MUCH = 6.0  # dB that they must bring: three quarters of the noise
 LOST = 1e6  # error energy over energy that no answer exceeds, those with infinities or NaN included
 PROBES = 4  # samples that a layer's own effect is measured on
 
@@ -193,6 +197,32 @@ def more(order: Tensor, number: int, drop: Callable[[Tensor], float], allowed: f
         if number < len(order) and drop(with_skipped(order, number)) <= allowed:
             break
     return number
+
+
+def cheap(plan: Placement) -> Tensor:
+    """Whether each layer alone is slight: no more than that share of the multiplications."""
+    cost = np.asarray([node_macs(layer.node) for layer in plan.layers], np.float64)
+    return np.asarray(cost <= SLIGHT * cost.sum())
+
+
+def gain_without(trial: Trial, feeds: Sequence[Feed], layers: Tensor) -> float:
+    """By how many dB the outputs' noise is less where some layers, a bool for each, are in f32: three runs a sample."""
+    count = len(layers)
+    noise = np.zeros(2)
+    for feed in feeds:
+        exact = trial.run(feed, np.zeros(count))
+        noise += [distance(trial.run(feed, on), exact, trial.least) for on in (np.ones(count), 1.0 - layers)]
+    return decibels_less(*noise)
+
+
+def predicted(harm: Tensor, on: Tensor) -> float:
+    """The same of what each layer alone does, as if noises added up; `on` is 1 for each layer that stays in 8 bits."""
+    return decibels_less(float(harm.sum()), float(harm[on == 1].sum()))
+
+
+def decibels_less(before: float, after: float) -> float:
+    """Of two energies; infinite where nothing is left, 0 where there was nothing."""
+    return 0.0 if before <= 0 else inf if after <= 0 else 10 * log10(before / after)
 
 
 def rescued(plan: Placement, harm: Tensor, spent: float = SPENT, aim: float = POOR) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -22,7 +23,7 @@ from .branches import branched
 from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
-from .fallback import PROBES, changes, inputs_alone, trials, worst_first
+from .fallback import PROBES, Trial, changes, cheap, gain_without, inputs_alone, trials, worst_first
 from .held import by_value, storing
 from .judged import judged, least_energies
 from .margins import probes, widened
@@ -110,13 +111,25 @@ class Job:
     def harmful(self, state: State) -> tuple[Tensor, Tensor, float]:
         """The layers' numbers, the worst first, what each alone does to the outputs, its weights rounded to nearest:
         rounded with regard to each other, they make up for the noise of all layers. And what the inputs alone do."""
-        plan = state.plan
-        plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in plan.layers}
-        feeds = self.samples(PROBES)
-        with trials(plan, state.scales, plain, self.session.threads, judge=True) as trial:
+        plan, feeds = state.plan, self.samples(PROBES)
+        with self.trials(state) as trial:
             harm = changes(trial, feeds, len(plan.layers), self.tell)
             inputs = inputs_alone(trial, feeds, len(plan.layers), scales_given(state.scales))
         return worst_first(plan, harm), harm, inputs
+
+    def gain_of_cheap(self, state: State) -> float:
+        """By how many dB the outputs' noise would be less with all cheap layers in f32: what some of them bring at
+        most."""
+        layers = cheap(state.plan)
+        if not layers.any():
+            return 0.0
+        with self.trials(state) as trial:
+            return gain_without(trial, self.samples(PROBES), layers)
+
+    def trials(self, state: State) -> AbstractContextManager[Trial]:
+        """The model with switches, its weights rounded to nearest, judged."""
+        plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in state.plan.layers}
+        return trials(state.plan, state.scales, plain, self.session.threads, judge=True)
 
     def evened(self, plan: Placement) -> Placement:
         """Channels that share a scale made alike, as far as the numbers stay what they are."""

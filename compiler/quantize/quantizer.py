@@ -14,8 +14,8 @@ from ..macs import node_macs
 from ..registry import asked_once
 from ..session import Session
 from .affordable import Verdict
-from .back_to_f32 import keep_drop, keep_fast, rescue, spare
-from .fallback import POOR
+from .back_to_f32 import improve, keep_drop, keep_fast, rescue, spare
+from .fallback import FAIR, POOR
 from .job import Job, Options, State
 from .judged import judged, selected, shares
 from .noise import warning
@@ -51,6 +51,8 @@ def quantized(graph: Graph, wanted: Wanted, options: Options, session: Session) 
     state = job.reconstructed(state)
     if state.sqnr < POOR and options.real is None:
         state = rescue(job, state)
+    elif state.sqnr < FAIR and options.real is None and wanted.max_drop is None:
+        state = improve(job, state)
     if wanted.max_drop is not None:
         state, verdict = keep_drop(job, graph, state, wanted.max_drop)
     else:

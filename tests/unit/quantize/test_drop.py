@@ -11,14 +11,26 @@ import numpy as np
 import onnx
 import pytest
 
+from edgec.compiler.calibration.data import calibration
 from edgec.compiler.calibration.runner import running
 from edgec.compiler.cli import main
 from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.quantize import back_to_f32
-from edgec.compiler.quantize.back_to_f32 import rescue
-from edgec.compiler.quantize.fallback import LOST, disagreement, drop_of, fewest, more, rescued, worst_first
+from edgec.compiler.quantize.back_to_f32 import improve, rescue
+from edgec.compiler.quantize.fallback import (
+    LOST,
+    cheap,
+    decibels_less,
+    disagreement,
+    drop_of,
+    fewest,
+    more,
+    predicted,
+    rescued,
+    worst_first,
+)
 from edgec.compiler.quantize.held import storing
 from edgec.compiler.quantize.job import Job, Options, State
 from edgec.compiler.quantize.placement import place
@@ -29,10 +41,13 @@ from tests.support.float_models import Net, canonical, data, head, quantized
 BAD, GOOD = "Conv_5", ["Conv_0", "Conv_2", "Conv_7"]
 
 
-def heavy() -> onnx.ModelProto:
-    """The third layer reads fourth powers: a few elements are hundreds of times as large as most."""
+def heavy(pool: int = 1) -> onnx.ModelProto:
+    """The third layer reads fourth powers: a few elements are hundreds of times as large as most. It has a fifteenth of
+    the multiplications; with a `pool` of 3, that many elements of either axis made one before it, 0.5 %."""
     net = Net()
     b = net.conv(net.node("Relu", net.conv("x", 8, 16)), 16, 16)
+    if pool > 1:
+        b = net.node("MaxPool", b, kernel_shape=[pool, pool], strides=[pool, pool])
     square = net.node("Mul", b, b)
     c = net.conv(net.node("Mul", square, square), 16, 16, 1, gain=0.05)
     return net.model(net.conv(net.node("Relu", c), 16, 8, 1))
@@ -213,6 +228,79 @@ def test_layers_go_back_only_where_that_brings_something(
     assert found.sqnr == 15 + gain * real
     assert ("1 of 4 layers stay in f32" in job.session.notes[0]) == bool(real)
     assert ("no few layers' fault" in job.session.notes[0]) != bool(real)
+
+
+def test_a_cheap_layer_that_makes_most_of_the_noise_goes_back_though_outputs_are_not_poor() -> None:
+    model = heavy(pool=3)
+    _, whole, _ = quantized(model, data(), max_drop=1.0)  # what may be lost is said: that alone counts
+    assert set(precision(whole).values()) == {"int8"} and 20 < (whole.output_sqnr or 0) < 30
+    _, report, session = quantized(model, data())
+    (bad,) = (layer for layer in report.layers if layer.precision == "f32")
+    assert bad.macs < 0.01 * sum(layer.macs for layer in report.layers)
+    assert bad.reason.startswith("in f32: alone in int8 it changes the outputs by ")
+    assert (report.output_sqnr or 0) >= (whole.output_sqnr or 0) + 6
+    before, now = (f"{one.output_sqnr:.1f} dB" for one in (whole, report))
+    assert session.notes == [
+        f"quantize: 1 of 4 layers stay in f32: with all in int8 the outputs were off by {before}, now by {now}"
+    ]
+    _, asked, _ = quantized(model, data(), "canonicalize, fold, quantize{real=0}")
+    assert set(precision(asked).values()) == {"int8"}
+
+
+def test_a_layer_that_is_not_cheap_stays_where_outputs_are_not_poor() -> None:
+    _, report, session = quantized(heavy(), data())
+    assert set(precision(report).values()) == {"int8"} and 20 < (report.output_sqnr or 0) < 30
+    assert not session.notes
+
+
+@pytest.mark.parametrize(
+    ("hope", "alone", "gain", "steps"),
+    [
+        (5.9, 0.5, 9, []),  # all cheap ones together bring too little
+        (6.1, 2e-4, 9, ["harm"]),  # too little of the noise is theirs
+        (6.1, 0.5, 5.9, ["harm", "made"]),
+        (6.1, 0.5, 6.1, ["harm", "made", "kept"]),
+    ],
+)
+def test_no_time_is_spent_on_what_cheap_layers_cannot_bring(
+    hope: float, alone: float, gain: float, steps: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = place(canonical(heavy(pool=3)))
+    job = Job(data(), Wanted(), Options(), Session(), lambda *_: None)  # type: ignore[arg-type]
+    done: list[str] = []
+
+    def harmful(state: State) -> Any:
+        done.append("harm")
+        return None, np.array([1e-4, 1e-4, alone, 1e-4]), 50.0
+
+    def reconstructed(state: State) -> State:
+        done.append("made")
+        return replace(state, sqnr=state.sqnr + gain)
+
+    monkeypatch.setattr(job, "gain_of_cheap", lambda state: hope)
+    monkeypatch.setattr(job, "harmful", harmful)
+    monkeypatch.setattr(job, "reconstructed", reconstructed)
+    monkeypatch.setattr(back_to_f32, "without", lambda job, state, harm, on, why: state)
+    found = improve(job, State(plan, {}, sqnr=22.0))
+    assert done + ["kept"] * (found.sqnr > 22) == steps
+    assert [note.split(" layers")[0] for note in job.session.notes] == ["1 of 4"] * ("kept" in steps)
+
+
+def test_what_all_cheap_layers_bring_is_measured() -> None:
+    """Here two layers of four are cheap, and one of them makes nearly all of the noise."""
+    graph = canonical(heavy(pool=4))
+    job = Job(calibration(data(), graph), Wanted(), Options(), Session(), lambda *_: None)
+    list(job.data.feeds())
+    state = job.begun(graph)
+    assert list(cheap(state.plan)) == [False, False, True, True]
+    _, harm, _ = job.harmful(state)
+    assert job.gain_of_cheap(state) == pytest.approx(predicted(harm, np.array([1, 1, 0, 0])), abs=2)
+    assert job.gain_of_cheap(replace(state, plan=place(canonical(heavy())))) == 0
+
+
+def test_decibels_of_nothing() -> None:
+    assert decibels_less(2.0, 0.2) == pytest.approx(10)
+    assert decibels_less(1.0, 0.0) == np.inf and decibels_less(0.0, 0.0) == 0
 
 
 def difference() -> onnx.ModelProto:
