@@ -12,6 +12,7 @@ from ..ir import Graph
 from ..ops.common import Tensor
 from .affordable import Verdict, affordable
 from .fallback import (
+    DEARER,
     FAIR,
     GAIN,
     MORE_SPENT,
@@ -33,6 +34,7 @@ from .fallback import (
 )
 from .held import storing
 from .job import Job, State
+from .modelled import modelled
 from .noise import UNUSABLE, USELESS, off_by
 from .placement import place
 from .qdq import quantized_graph
@@ -105,12 +107,26 @@ def improve(job: Job, state: State) -> State:
 
 def few(job: Job, state: State, harm: Tensor) -> tuple[Tensor, State]:
     """1 for each layer that stays in 8 bits, and the state, reconstructed, where layers of a slight share of the
-    multiplications are in f32; all stay, and the state as it is, where that does not bring much."""
+    multiplications are in f32; all stay, and the state as it is, where that does not bring much, or where the target is
+    much slower with it, as one without an FPU is."""
     chosen, on = rescued(state.plan, harm, SLIGHT, FAIR + MUCH), np.ones(len(harm))
     if chosen.all() or predicted(harm, chosen) < MUCH:
         return on, state
-    made = job.reconstructed(without(job, state, harm, chosen, WHY))
+    made = without(job, state, harm, chosen, WHY)
+    if longer(job, state, made) > DEARER:
+        return on, state
+    made = job.reconstructed(made)
     return (chosen, made) if made.sqnr >= state.sqnr + MUCH else (on, state)
+
+
+def longer(job: Job, state: State, made: State) -> float:
+    """How many times as long the model takes with fewer layers in int8, modelled; 1 where no target is known."""
+    target = job.session.target
+    if target is None:
+        return 1.0
+    inner = replace(job.session, target=target.programs[0])
+    was, now = (modelled(quantized_graph(s.plan, s.scales, s.weights), inner).total for s in (state, made))
+    return now / max(was, 1e-9)
 
 
 def told(job: Job, state: State, best: State, on: Tensor) -> None:

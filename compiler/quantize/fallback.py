@@ -38,6 +38,7 @@ MORE_SPENT = 0.5  # and where the outputs are unusable otherwise
 GAIN = 1.0  # dB that it must bring each time
 FAIR = 30.0  # dB of the outputs below which a few cheap layers go back that make most of the noise
 SLIGHT = 0.01  # share of the multiplications that these may be
+DEARER = 1.05  # how many times as long the model may take with them, modelled
 MUCH = 6.0  # dB that they must bring: three quarters of the noise
 LOST = 1e6  # error energy over energy that no answer exceeds, those with infinities or NaN included
 PROBES = 4  # samples that a layer's own effect is measured on

@@ -247,6 +247,14 @@ def test_a_cheap_layer_that_makes_most_of_the_noise_goes_back_though_outputs_are
     assert set(precision(asked).values()) == {"int8"}
 
 
+@pytest.mark.parametrize(("target", "real"), [("cortex-m4", True), ("cortex-m0plus", False)])
+def test_what_is_cheap_is_judged_by_the_modelled_time_where_the_target_is_known(target: str, real: bool) -> None:
+    """Without an FPU multiplications of f32 take tens of times as long as those of int8."""
+    _, report, session = quantized(heavy(pool=3), data(), target=target)
+    assert (precision(report)["Conv_6"] == "f32") == real
+    assert any("with all in int8 the outputs were" in note for note in session.notes) == real
+
+
 def test_a_layer_that_is_not_cheap_stays_where_outputs_are_not_poor() -> None:
     _, report, session = quantized(heavy(), data())
     assert set(precision(report).values()) == {"int8"} and 20 < (report.output_sqnr or 0) < 30
