@@ -206,23 +206,10 @@ def cheap(plan: Placement) -> Tensor:
     return np.asarray(cost <= SLIGHT * cost.sum())
 
 
-def gain_without(trial: Trial, feeds: Sequence[Feed], layers: Tensor) -> float:
-    """By how many dB the outputs' noise is less where some layers, a bool for each, are in f32: three runs a sample."""
-    count = len(layers)
-    noise = np.zeros(2)
-    for feed in feeds:
-        exact = trial.run(feed, np.zeros(count))
-        noise += [distance(trial.run(feed, on), exact, trial.least) for on in (np.ones(count), 1.0 - layers)]
-    return decibels_less(*noise)
-
-
 def predicted(harm: Tensor, on: Tensor) -> float:
-    """The same of what each layer alone does, as if noises added up; `on` is 1 for each layer that stays in 8 bits."""
-    return decibels_less(float(harm.sum()), float(harm[on == 1].sum()))
-
-
-def decibels_less(before: float, after: float) -> float:
-    """Of two energies; infinite where nothing is left, 0 where there was nothing."""
+    """By how many dB the outputs' noise would be less, if what each layer alone makes added up; `on` is 1 for each
+    layer that stays in 8 bits."""
+    before, after = float(harm.sum()), float(harm[on == 1].sum())
     return 0.0 if before <= 0 else inf if after <= 0 else 10 * log10(before / after)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from math import inf
 
@@ -23,7 +22,7 @@ from .branches import branched
 from .calibrate import observed, scales
 from .channels import Channelled
 from .equalize import axes_of, equalize
-from .fallback import PROBES, Trial, changes, cheap, gain_without, inputs_alone, trials, worst_first
+from .fallback import PROBES, changes, inputs_alone, trials, worst_first
 from .held import by_value, storing
 from .judged import judged, least_energies
 from .margins import probes, widened
@@ -111,25 +110,13 @@ class Job:
     def harmful(self, state: State) -> tuple[Tensor, Tensor, float]:
         """The layers' numbers, the worst first, what each alone does to the outputs, its weights rounded to nearest:
         rounded with regard to each other, they make up for the noise of all layers. And what the inputs alone do."""
-        plan, feeds = state.plan, self.samples(PROBES)
-        with self.trials(state) as trial:
+        plan = state.plan
+        plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in plan.layers}
+        feeds = self.samples(PROBES)
+        with trials(plan, state.scales, plain, self.session.threads, judge=True) as trial:
             harm = changes(trial, feeds, len(plan.layers), self.tell)
             inputs = inputs_alone(trial, feeds, len(plan.layers), scales_given(state.scales))
         return worst_first(plan, harm), harm, inputs
-
-    def gain_of_cheap(self, state: State) -> float:
-        """By how many dB the outputs' noise would be less with all cheap layers in f32: what some of them bring at
-        most."""
-        layers = cheap(state.plan)
-        if not layers.any():
-            return 0.0
-        with self.trials(state) as trial:
-            return gain_without(trial, self.samples(PROBES), layers)
-
-    def trials(self, state: State) -> AbstractContextManager[Trial]:
-        """The model with switches, its weights rounded to nearest, judged."""
-        plain = {layer.node: nearest_weights(layer, state.scales[layer.input].scale) for layer in state.plan.layers}
-        return trials(state.plan, state.scales, plain, self.session.threads, judge=True)
 
     def evened(self, plan: Placement) -> Placement:
         """Channels that share a scale made alike, as far as the numbers stay what they are."""
@@ -157,6 +144,12 @@ class Job:
         weights, outcomes = reconstruct(state.plan, scales, feeds, self.tell, learn, correct, after)
         whole = outcomes[OUTPUTS]
         return replace(state, scales=scales, weights=weights, outcomes=outcomes, sqnr=whole.sqnr, weakest=whole.weakest)
+
+    def nearest(self, state: State) -> float:
+        """Signal to noise of the outputs in dB with weights rounded to nearest, on a few samples: to compare with."""
+        feeds = self.samples(PROBES)
+        _, outcomes = reconstruct(state.plan, state.scales, feeds, lambda *_: None, learn=False, correct=False)
+        return outcomes[OUTPUTS].sqnr
 
     def known(self, state: State) -> Mapping[Value, Scale]:
         """The scales of the values that are in 8 bits now; those of new ones are measured."""

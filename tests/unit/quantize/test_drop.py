@@ -18,11 +18,10 @@ from edgec.compiler.errors import EdgecError
 from edgec.compiler.exporter import export_model
 from edgec.compiler.interpret import interpret
 from edgec.compiler.quantize import back_to_f32
-from edgec.compiler.quantize.back_to_f32 import improve, rescue
+from edgec.compiler.quantize.back_to_f32 import hope, improve, rescue
 from edgec.compiler.quantize.fallback import (
     LOST,
     cheap,
-    decibels_less,
     disagreement,
     drop_of,
     fewest,
@@ -262,7 +261,7 @@ def test_a_layer_that_is_not_cheap_stays_where_outputs_are_not_poor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hope", "alone", "gain", "steps"),
+    ("most", "alone", "gain", "steps"),
     [
         (5.9, 0.5, 9, []),  # all cheap ones together bring too little
         (6.1, 2e-4, 9, ["harm"]),  # too little of the noise is theirs
@@ -271,7 +270,7 @@ def test_a_layer_that_is_not_cheap_stays_where_outputs_are_not_poor() -> None:
     ],
 )
 def test_no_time_is_spent_on_what_cheap_layers_cannot_bring(
-    hope: float, alone: float, gain: float, steps: list[str], monkeypatch: pytest.MonkeyPatch
+    most: float, alone: float, gain: float, steps: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = place(canonical(heavy(pool=3)))
     job = Job(data(), Wanted(), Options(), Session(), lambda *_: None)  # type: ignore[arg-type]
@@ -285,7 +284,7 @@ def test_no_time_is_spent_on_what_cheap_layers_cannot_bring(
         done.append("made")
         return replace(state, sqnr=state.sqnr + gain)
 
-    monkeypatch.setattr(job, "gain_of_cheap", lambda state: hope)
+    monkeypatch.setattr(back_to_f32, "hope", lambda job, state: most)
     monkeypatch.setattr(job, "harmful", harmful)
     monkeypatch.setattr(job, "reconstructed", reconstructed)
     monkeypatch.setattr(back_to_f32, "without", lambda job, state, harm, on, why: state)
@@ -302,13 +301,13 @@ def test_what_all_cheap_layers_bring_is_measured() -> None:
     state = job.begun(graph)
     assert list(cheap(state.plan)) == [False, False, True, True]
     _, harm, _ = job.harmful(state)
-    assert job.gain_of_cheap(state) == pytest.approx(predicted(harm, np.array([1, 1, 0, 0])), abs=2)
-    assert job.gain_of_cheap(replace(state, plan=place(canonical(heavy())))) == 0
+    assert hope(job, state) == pytest.approx(predicted(harm, np.array([1, 1, 0, 0])), abs=2)
+    assert hope(job, State(place(canonical(heavy())), {})) == 0
 
 
-def test_decibels_of_nothing() -> None:
-    assert decibels_less(2.0, 0.2) == pytest.approx(10)
-    assert decibels_less(1.0, 0.0) == np.inf and decibels_less(0.0, 0.0) == 0
+def test_noise_of_single_layers_adds_up() -> None:
+    assert predicted(np.array([0.9, 0.06, 0.04]), np.array([0, 1, 1])) == pytest.approx(10)
+    assert predicted(np.array([0.9]), np.zeros(1)) == np.inf and predicted(np.zeros(2), np.ones(2)) == 0
 
 
 def difference() -> onnx.ModelProto:
