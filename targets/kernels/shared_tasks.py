@@ -20,9 +20,8 @@ PER_THREAD = 4  # tasks, at least
 
 def shared_tasks(outer: Sequence[int], units: int, threads: int, run: Run) -> tuple[int, Callable[[Expr], Stmt]]:
     """(number of tasks, statements of one). `run(positions, each)` makes them: `each(fn)` is `fn` of every unit."""
-    from tvm import tirx
-
     from .. import tir
+    from .common_emit import chunked
 
     wanted = 1 if threads == 1 else ceil_div(PER_THREAD * threads, max(prod(outer), 1))
     size = ceil_div(units, max(1, min(units, wanted)))
@@ -34,8 +33,7 @@ def shared_tasks(outer: Sequence[int], units: int, threads: int, run: Run) -> tu
         def each(unit: Callable[[Expr], Stmt]) -> Stmt:
             if shares == 1:
                 return tir.loop(units, unit, "unit")
-            count = tir.i32(size) if units % size == 0 else tirx.min(tir.i32(size), units - share * size)
-            return tir.loop(count, lambda k: unit(share * size + k), "unit")
+            return chunked(units, size, share, unit)
 
         return run(positions, each)
 

@@ -103,11 +103,11 @@ def in_passes(conv: Conv, frame: Frame, plan: TileChoice, space: Expr, at: Calla
         )
 
     def slice_of(k: Expr) -> Stmt:
-        many = tir.i32(each) if blocks % each == 0 else tirx.min(tir.i32(each), blocks - k * each)
+        first, many = stretch(k, each, blocks)
 
         def add(*where: object) -> Stmt:
             t = at(*where)
-            return conv.add(frame, t, k * each, many, lambda p: sums(t.rows[t.pixels[p][0]], t.columns[t.pixels[p][1]]))
+            return conv.add(frame, t, first, many, lambda p: sums(t.rows[t.pixels[p][0]], t.columns[t.pixels[p][1]]))
 
         return pixels(conv, plan, space, add)
 

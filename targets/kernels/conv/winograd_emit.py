@@ -17,7 +17,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div
-from ..common_emit import F32, Frame, emit_kernel, full_or_rest, put, vector
+from ..common_emit import F32, Frame, chunked, emit_kernel, full_or_rest, put, vector
 from ..cost import QUAD, by_lane
 from ..register_tile import Tile
 from .ahead import LINE
@@ -135,9 +135,6 @@ class Winograd:
     def channels(self, frame: Frame, image: Expr, part: Expr, first: Expr, count: Expr) -> Stmt:
         """The products and outputs of the output channels of one part."""
         total = ceil_div(self.w.channels_out, self.wide)
-        each = ceil_div(total, self.plan.parts)
-        start = part * each
-        many = tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - start)
 
         def block(ob: Expr) -> Stmt:
             def make(channels: int) -> Stmt:
@@ -152,7 +149,7 @@ class Winograd:
 
             return full_or_rest(ob, self.w.channels_out, self.wide, make)
 
-        return tir.loop(many, lambda k: block(start + k), "ob")
+        return chunked(total, ceil_div(total, self.plan.parts), part, block)
 
     def product(self, frame: Frame, ob: Expr, position: Expr, count: Expr, vectors: int) -> Stmt:
         """[tiles, channels in] x [channels in, channels out] of one position."""

@@ -98,14 +98,27 @@ def plans(w: Window, cpu: Cpu, threads: int) -> Iterator[Plan]:
         tiles = Plan(m, 1, 1, 1).tiles(w)
         least = ceil_div(tiles, MOST_TILES)
         for blocks in range(least, least + 3):
-            each = ceil_div(tiles, blocks)
-            rows = ceil_div(each, ceil_div(each, most))  # register tiles of equal height
-            block = min(tiles, ceil_div(each, rows) * rows)
-            for share in (1, 2, 4) if threads > 1 else (1,):  # tasks per thread, at least
-                parts = min(wide, ceil_div(share * threads, blocks * w.batch)) if threads > 1 else 1
-                yield Plan(m, block, rows, ceil_div(wide, ceil_div(wide, parts)))  # none is empty
+            block, rows = block_of(tiles, blocks, most)
+            for parts in parts_of(wide, blocks * w.batch, threads):
+                yield Plan(m, block, rows, parts)
             if tiles <= block:
                 break
+
+
+def block_of(tiles: int, blocks: int, most: int) -> tuple[int, int]:
+    """Output tiles of a block, where so many `blocks` are wanted, and the equal height, `most` or less, of its register
+    tiles."""
+    each = ceil_div(tiles, blocks)
+    rows = ceil_div(each, ceil_div(each, most))
+    return min(tiles, ceil_div(each, rows) * rows), rows
+
+
+def parts_of(wide: int, units: int, threads: int) -> Iterator[int]:
+    """Numbers of parts that `wide` tiles of output channels may be cut into, none of them empty, so that each thread
+    has one task, two or four at least."""
+    for share in (1, 2, 4) if threads > 1 else (1,):
+        parts = min(wide, ceil_div(share * threads, units)) if threads > 1 else 1
+        yield ceil_div(wide, ceil_div(wide, parts))
 
 
 def cost(w: Window, cpu: Cpu, plan: Plan, after: float, cold: bool) -> float:

@@ -17,7 +17,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Expr, Stmt
 
 from ..common import ceil_div
-from ..common_emit import Frame, emit_kernel, full_or_rest, put, vector
+from ..common_emit import Frame, chunked, emit_kernel, full_or_rest, put, stretch, vector
 from ..conv.shape import Window
 from .conv_emit import I32, Conv
 from .multipliers import widened as widened_multipliers
@@ -131,9 +131,6 @@ class Winograd(Conv):
     def channels(self, frame: Frame, image: Expr, part: Expr, first: Expr, count: Expr) -> Stmt:
         """The products and outputs of the output channels of one part."""
         total = ceil_div(self.w.channels_out, self.wide)
-        each = ceil_div(total, self.cut.parts)
-        start = part * each
-        many = tir.i32(each) if total % each == 0 else tirx.min(tir.i32(each), total - start)
 
         def block(ob: Expr) -> Stmt:
             def make(channels: int) -> Stmt:
@@ -157,12 +154,11 @@ class Winograd(Conv):
 
             return full_or_rest(ob, self.w.channels_out, self.wide, make)
 
-        return tir.loop(many, lambda k: block(start + k), "ob")
+        return chunked(total, ceil_div(total, self.cut.parts), part, block)
 
     def slice(self, frame: Frame, ob: Expr, k: Expr, vectors: int, count: Expr) -> Stmt:
         """Products of all tiles with the filters of one slice of the reduction."""
-        begin, left = k * self.in_slice, self.pairs % self.in_slice
-        pairs = tir.i32(self.in_slice) if not left else tirx.min(tir.i32(self.in_slice), self.pairs - begin)
+        begin, pairs = stretch(k, self.in_slice, self.pairs)
         full, rest = divmod(self.cut.block, self.cut.rows)
         groups = tirx.floordiv(count + (self.cut.rows - 1), self.cut.rows) if not rest else tir.i32(full)
 

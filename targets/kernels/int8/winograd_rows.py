@@ -19,6 +19,7 @@ from ..common import byte_operations, ceil_div, spread
 from ..conv.rows import config
 from ..conv.shape import Window, conv_operands, geometry
 from ..conv.tiles import TileChoice
+from ..conv.winograd_rows import block_of, parts_of
 from ..cost import TILE, Traffic, level_of, microseconds
 from .conv_rows import bytes_layout, match, value_layout, weight_layout
 from .tiles import BLOCK, QUAD, ROUND, Dot, dot_of, most_pixels, step_cycles
@@ -29,6 +30,7 @@ VECTORS = 2  # of output channels per register tile
 MOST_TILES = 48  # output tiles per unit
 SLICE = MOST // (255 * 128 * TAPS * TAPS) // BLOCK * BLOCK  # input channels whose sums keep within MOST
 PAD = 64  # bytes between matrices in scratch, so that they do not fall into one cache set
+WIDTH = {"int16": 2, "int32": 4}  # bytes
 TRANSFORM_IN = 110.0  # cycles per tile and 16 channels
 TRANSFORM_FILTERS = 55.0  # cycles per pair of input channels and vector of output channels
 TRANSFORM_OUT = 110.0  # cycles per tile and vector of output channels
@@ -75,7 +77,7 @@ class Plan:
         for name, (dtype, count) in sizes.items():
             if count:
                 parts.append((name, dtype, count, offset))
-                offset += ceil_div(count * (2 if dtype == "int16" else 4), PAD) * PAD
+                offset += ceil_div(count * WIDTH[dtype], PAD) * PAD
         return parts
 
 
@@ -128,7 +130,7 @@ def choices(problem: Problem) -> Sequence[Choice]:
         us = cost(w, cpu, dot, plan, byte_operations(problem), problem.cold)
         us *= spread(plan.blocks(w) * w.batch * plan.parts, problem.threads)
         _, dtype, count, offset = plan.scratch(w, lanes)[-1]
-        size = offset + count * (2 if dtype == "int16" else 4)
+        size = offset + count * WIDTH[dtype]
         found.append(Choice(NAME, layouts, (value_layout(problem, problem.body.outputs[0]),), settings, us, size))
     return sorted(found, key=lambda c: c.cost_us)[:3]
 
@@ -144,12 +146,8 @@ def plans(w: Window, cpu: Cpu, dot: Dot, threads: int) -> Iterator[Plan]:
     least = ceil_div(total, MOST_TILES)
     found = set[Plan]()
     for blocks in range(least, least + 3):
-        each = ceil_div(total, blocks)
-        rows = ceil_div(each, ceil_div(each, most))  # register tiles of equal height
-        block = min(total, ceil_div(each, rows) * rows)
-        for share in (1, 2, 4) if threads > 1 else (1,):  # tasks per thread, at least
-            parts = min(wide, ceil_div(share * threads, blocks * w.batch)) if threads > 1 else 1
-            found.add(Plan(block, rows, ceil_div(wide, ceil_div(wide, parts))))  # none is empty
+        block, rows = block_of(total, blocks, most)
+        found.update(Plan(block, rows, parts) for parts in parts_of(wide, blocks * w.batch, threads))
     yield from sorted(found, key=lambda p: (p.block, p.parts))
 
 
@@ -169,7 +167,7 @@ def cost(w: Window, cpu: Cpu, dot: Dot, plan: Plan, epilogue: float, cold: bool)
     cycles += w.batch * tiles(w) * (inputs * TRANSFORM_IN * plan.parts + outputs * each)
     weights = float(TAPS * TAPS * w.channels_in * outputs * lanes)
     data = float(w.batch * (w.channels_in * w.height.size * w.width.size + w.channels_out * w.pixels))
-    sizes = {name: count * (2.0 if dtype == "int16" else 4.0) for name, dtype, count, _ in plan.scratch(w, lanes)}
+    sizes = {name: float(count * WIDTH[dtype]) for name, dtype, count, _ in plan.scratch(w, lanes)}
     tall = ceil_div(outputs, VECTORS)
     traffic = Traffic()
     moved = sizes["inputs"] * (plan.parts + tall) + 2 * tall * slices(w) * (sizes["filters"] + sizes["products"])

@@ -22,7 +22,7 @@ from edgec.targets import tir
 from edgec.targets.tir import Buffer, Expr, Stmt
 
 from ..common import ceil_div
-from ..common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, vector
+from ..common_emit import F32, Frame, emit_kernel, full_or_rest, put, store_tile, stretch, vector
 from ..conv.places import flat_type
 from ..conv.shape import Window
 from ..turned import Turning
@@ -73,11 +73,10 @@ class Sparse:
             self.stored = stored
             heads.extend(stored.heads)
             image, space, part = tir.split(number, self.w.batch, spaces, self.parts)
-            each = ceil_div(self.blocks, self.parts)
-            many = tir.i32(each) if self.blocks % each == 0 else tirx.min(tir.i32(each), self.blocks - part * each)
+            first, many = stretch(part, ceil_div(self.blocks, self.parts), self.blocks)
 
             def unit(pixels: int) -> Stmt:
-                return self.unit(Unit(frame, image, space * self.pixels, pixels, part * each * self.lanes, many))
+                return self.unit(Unit(frame, image, space * self.pixels, pixels, first * self.lanes, many))
 
             return full_or_rest(space, self.w.width.out, self.pixels, unit)
 
